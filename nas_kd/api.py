@@ -1,0 +1,90 @@
+"""What a Python program calls; the command line calls the same."""
+
+from pathlib import Path
+
+from nas_kd.config import Budget, SearchConfig
+from nas_kd.config_file import load_config
+from nas_kd.errors import BudgetError
+from nas_kd.pipeline.distill import Distilled, distill_one
+from nas_kd.pipeline.folder import RunFolder
+from nas_kd.pipeline.progress import Progress
+from nas_kd.pipeline.results import export_winner
+from nas_kd.pipeline.run import search as run_search
+from nas_kd.pipeline.study import read_run
+from nas_kd.record import RunRecord
+from nas_kd.report import write_report
+
+__all__ = ["distill", "export_winner", "load_run", "report", "search"]
+DEMO = Path(__file__).parent / "demo.toml"
+
+
+def search(
+    config: SearchConfig | Path | str | None = None,
+    *,
+    budget: Budget | None = None,
+    run_dir: Path | str | None = None,
+    progress: Progress | None = None,
+) -> RunRecord:
+    """Search for a student within the budget, write the winner and the report, and return all that is known of the run.
+
+    Args:
+        config: options, a config.toml, or None for the digits demo.
+        budget: replaces the config's.
+        run_dir: where everything is kept; an unfinished run in it is resumed. Default: runs/NAME.
+        progress: receives what happens.
+
+    Raises:
+        InputError: something given is not usable.
+        BudgetError: no candidate can meet the budget.
+    """
+    options = _options(config, budget)
+    folder = Path(run_dir) if run_dir is not None else default_run_dir(options)
+    try:
+        run_search(options, folder, progress)
+    except BudgetError:
+        report(folder)
+        raise
+    return report(folder)
+
+
+def distill(
+    config: SearchConfig | Path | str | None = None,
+    *,
+    run_dir: Path | str | None = None,
+    progress: Progress | None = None,
+) -> Distilled:
+    """Distil one student (the config's `[student]`, else a middle rung of the ladder) and write it to `run_dir`.
+
+    Raises:
+        InputError: something given is not usable.
+        TrialError: the student cannot be trained.
+    """
+    options = _options(config, None)
+    folder = Path(run_dir) if run_dir is not None else default_run_dir(options, "-distill")
+    return distill_one(options, folder, progress or Progress())
+
+
+def load_run(run_dir: Path | str) -> RunRecord:
+    """All that is known of a run, finished or not.
+
+    Raises:
+        InputError: the folder is not a run's.
+    """
+    return read_run(RunFolder(Path(run_dir)))
+
+
+def report(run_dir: Path, out: Path | None = None) -> RunRecord:
+    """Write the report of a run, finished or not, to `out` (default: its folder's `report/`)."""
+    run = load_run(run_dir)
+    write_report(run, out or RunFolder(run_dir).report)
+    return run
+
+
+def default_run_dir(options: SearchConfig, suffix: str = "") -> Path:
+    """runs/NAME."""
+    return Path("runs") / f"{options.name or 'demo'}{suffix}"
+
+
+def _options(config: SearchConfig | Path | str | None, budget: Budget | None) -> SearchConfig:
+    options = config if isinstance(config, SearchConfig) else load_config(Path(config) if config else DEMO, {})
+    return options if budget is None else options.model_copy(update={"budget": budget})

@@ -1,0 +1,176 @@
+"""The options of a run: the only place where they are defined, with their defaults and what they mean."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from nas_kd.candidate import Precision
+
+Sampler = Literal["tpe", "nsga2", "nsga3", "gp", "random"]
+
+
+class Options(BaseModel):
+    """A section of config.toml: unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Augmentation(Options):
+    """Random changes of training images; the defaults suit neither mirror-sensitive nor tiny images badly."""
+
+    crop: int | None = Field(None, ge=0, description="shift by up to this many pixels (default: side / 8)")
+    flip: bool | None = Field(None, description="mirror left-right (default: only for natural colour images)")
+    cutout: int = Field(0, ge=0, description="side of a square blanked at random, pixels; 0: none")
+
+
+class DataOptions(Options):
+    """Where the samples come from."""
+
+    source: str = Field("digits", description="digits | parquet | image_folder | npz | package.module:function")
+    path: Path | None = Field(None, description="npz: the file; image_folder: the folder")
+    train: Path | None = Field(None, description="parquet: the training file")
+    val: Path | None = Field(None, description="parquet: the validation file (else carved from train)")
+    test: Path | None = Field(None, description="parquet: the test file (else carved from train)")
+    train_rows: int | None = Field(None, ge=1, description="only the first N rows of train")
+    test_rows: int | None = Field(None, ge=1, description="only the first N rows of test")
+    val_fraction: float = Field(0.15, gt=0, lt=0.5, description="carved from train where val is missing")
+    test_fraction: float = Field(0.2, gt=0, lt=0.5, description="carved from train where test is missing")
+    image_size: int | None = Field(None, ge=4, le=1024, description="image_folder: side in pixels (default 32)")
+    layout: Literal["auto", "chw", "hwc"] = Field("auto", description="npz: order of a sample's axes")
+    augment: Augmentation = Augmentation()
+
+
+class TeacherOptions(Options):
+    """Whom the students learn from: trained by the tool (space), or the user's own (factory + weights, or onnx)."""
+
+    space: str | None = Field(None, description="train one from this space (default: resnet, if nothing is given)")
+    architecture: dict[str, Any] | None = Field(None, description="its choices (default: the largest of the space)")
+    epochs: int | None = Field(None, ge=1, description="training epochs (default: distill.epochs)")
+    factory: str | None = Field(None, description="package.module:function that returns your torch.nn.Module")
+    weights: Path | None = Field(None, description="its weights, .safetensors")
+    onnx: Path | None = Field(None, description="or an ONNX file: logits only, so no feature methods")
+    features: tuple[str, ...] | None = Field(None, description="module paths to tap (default: found by resolution)")
+    preprocessing: Literal["raw", "unit", "normalized"] = Field(
+        "raw", description="what your teacher expects: values as stored, pixels / 255, or (x - mean) / std of train"
+    )
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> "TeacherOptions":
+        origins = [k for k in ("space", "factory", "onnx") if getattr(self, k) is not None]
+        if len(origins) > 1:
+            raise ValueError(f"give one of space, factory, onnx; got {' and '.join(origins)}")
+        if (self.factory is None) != (self.weights is None):
+            raise ValueError("factory and weights go together: a function that builds the net, and its .safetensors")
+        return self
+
+
+class SpaceOptions(Options):
+    """Where students come from."""
+
+    name: str = Field("resnet", description="resnet | mobilenet | package.module:Name")
+
+
+class ChainOptions(Options):
+    """Teacher assistants between the teacher and the student."""
+
+    max_assistants: int = Field(2, ge=0, le=2, description="longest chain; 0: straight from the teacher")
+    policy: Literal["sequential"] = Field("sequential", description="each link learns from the one before")
+    ladder: int = Field(4, ge=2, le=12, description="number of assistant sizes to choose from")
+    method: str = Field("soft_targets", description="how assistants are distilled (one method, so trials share them)")
+
+
+class DistillOptions(Options):
+    """Methods and the training schedule."""
+
+    methods: tuple[str, ...] = Field(
+        ("soft_targets", "dkd", "similarity", "soft_targets+similarity"),
+        min_length=1,
+        description="the search chooses among these; a+b sums the terms",
+    )
+    epochs: int = Field(30, ge=1, description="the full schedule")
+    batch_size: int = Field(128, ge=2)
+    learning_rate: float = Field(0.1, gt=0, description="peak, SGD with Nesterov momentum; warm-up, then cosine")
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: float = Field(5e-4, ge=0, description="not on biases and normalisation")
+    warmup: float = Field(0.1, ge=0, lt=1, description="share of the schedule")
+    ema: float = Field(0.1, gt=0, lt=1, description="averaged weights: time constant, share of the schedule")
+    clip_norm: float = Field(5.0, gt=0, description="largest gradient norm")
+    temperature: tuple[float, float] = Field((1.0, 8.0), description="range searched (log)")
+    strength: tuple[float, float] = Field((0.1, 10.0), description="range searched (log), times the method's weight")
+
+
+class Budget(Options):
+    """The device's limits; what is not given is not limited."""
+
+    max_latency_ms: float | None = Field(None, gt=0, description="median time of one call on the device")
+    max_size_kb: float | None = Field(None, gt=0, description="the ONNX file; 1 kB = 1,000 bytes")
+
+    @property
+    def max_size_bytes(self) -> int | None:
+        """The size limit in bytes."""
+        return None if self.max_size_kb is None else round(self.max_size_kb * 1000)
+
+
+class DeviceOptions(Options):
+    """Where latency is measured."""
+
+    name: str = Field("cpu-1t", description="a device profile; `nas-kd list devices`")
+    batch_size: int = Field(1, ge=1, description="samples a call")
+
+
+class SearchSection(Options):
+    """How candidates are proposed."""
+
+    trials: int = Field(60, ge=1, description="distinct candidates to propose, those rejected at the gate included")
+    sampler: Sampler = Field("tpe", description="tpe | nsga2 | nsga3 | gp | random")
+    seed: int = Field(0, ge=0, le=2**31 - 1)
+    workers: int = Field(1, ge=1, le=1, description="candidates trained at the same time (only 1 so far)")
+    precisions: tuple[Precision, ...] = Field(("fp32",), min_length=1)
+    epochs: int | None = Field(None, ge=1, description="epochs of the schedule a trial gets (default: a third)")
+    max_minutes: float | None = Field(None, gt=0, description="stop proposing after this long; finalists follow")
+
+
+class FinalistOptions(Options):
+    """The front's members, trained again in full."""
+
+    max: int = Field(6, ge=1)
+    seeds: int = Field(3, ge=1, description="trainings of each; intervals need 2, be safe with 3")
+    controls: bool = Field(True, description="also: no distillation, no assistants, at equal training cost")
+    max_control_epochs: float = Field(3.0, ge=1, description="cap of a control's epochs, times distill.epochs")
+
+
+class EngineOptions(Options):
+    """How training uses this machine."""
+
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="auto: bf16 where it pays on this CPU"
+    )
+    threads: int | None = Field(None, ge=1, description="training threads (default: the cores there are)")
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value if isinstance(value, tuple) else (value,)
+
+
+class SearchConfig(Options):
+    """A whole config.toml."""
+
+    name: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="the run (default: the file)")
+    data: DataOptions = DataOptions()
+    teacher: Annotated[tuple[TeacherOptions, ...], BeforeValidator(_as_tuple)] = (TeacherOptions(),)
+    space: SpaceOptions = SpaceOptions()
+    chain: ChainOptions = ChainOptions()
+    distill: DistillOptions = DistillOptions()
+    budget: Budget = Budget()
+    device: DeviceOptions = DeviceOptions()
+    search: SearchSection = SearchSection()
+    finalists: FinalistOptions = FinalistOptions()
+    engine: EngineOptions = EngineOptions()
+    student: dict[str, Any] | None = Field(None, description="`nas-kd distill` only: the architecture")
+
+    @property
+    def search_epochs(self) -> int:
+        """Epochs that a trial of the search is trained for."""
+        full = self.distill.epochs
+        return min(full, self.search.epochs or max(1, round(full / 3)))

@@ -1,0 +1,243 @@
+"""What the terminal shows: live progress where somebody watches, a few lines where nobody does, tables at the end."""
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from nas_kd.config import SearchConfig
+from nas_kd.deploy.model_file import MeasuredFile
+from nas_kd.front import front_document
+from nas_kd.pipeline.distill import Distilled
+from nas_kd.pipeline.profile import SpaceProfile
+from nas_kd.pipeline.progress import Progress
+from nas_kd.record import Accuracy, FinalistRecord, Latency, RunRecord, TeacherRecord, TrialRecord
+
+LINES_EVERY = 10  # trials, where nobody watches
+
+
+class ConsoleProgress(Progress):
+    """One live line on a terminal; elsewhere a line a stage and one every ten trials."""
+
+    def __init__(self, config: SearchConfig) -> None:
+        self._console = Console(stderr=True)
+        self._goal = config.search.trials
+        self._live = Live(console=self._console, refresh_per_second=4, transient=True)
+        self._status = self._detail = ""
+        self._begun: tuple[float, int] | None = None
+
+    def __enter__(self) -> "ConsoleProgress":
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._console.is_terminal:
+            self._live.stop()
+
+    def _say(self, text: str) -> None:
+        self._console.print(escape(text), highlight=False, soft_wrap=True)
+
+    def _draw(self) -> None:
+        if self._console.is_terminal:
+            self._live.update(Text(f"{self._status}{'  ·  ' if self._detail else ''}{self._detail}", style="cyan"))
+
+    def started(self, run_dir: str, resumed: bool) -> None:
+        """Say where."""
+        self._say(f"{'resuming' if resumed else 'run folder'}: {run_dir}")
+
+    def stage(self, text: str) -> None:
+        """Say what comes next."""
+        self._status, self._detail = text, ""
+        self._begun = None
+        if self._console.is_terminal:
+            self._draw()
+        else:
+            self._say(f"{text} ...")
+
+    def note(self, text: str) -> None:
+        """Say it."""
+        self._say(f"note: {text}")
+
+    def teacher(self, record: TeacherRecord) -> None:
+        """Say what the teacher is worth."""
+        costs = record.costs
+        self._say(
+            f"teacher: {record.words}; validation accuracy {record.val.mean:.2%}, {costs.size_bytes / 1000:.1f} kB, "
+            f"{_ms(costs.latency_ms)}"
+        )
+
+    def training(self, what: str, epoch: int, epochs: int) -> None:
+        """Redraw."""
+        self._detail = f"training {what}: epoch {epoch} of {epochs}"
+        self._draw()
+
+    def trial(self, record: TrialRecord, trials: Sequence[TrialRecord], hypervolume: float) -> None:
+        """Count, redraw, now and then a line."""
+        fates = {
+            f: sum(t.fate == f for t in trials) for f in ("rejected", "failed", "stopped", "finished", "duplicate")
+        }
+        done = len(trials) - fates["duplicate"]
+        best = max((t.val_accuracy or 0.0 for t in trials if t.within_budget), default=0.0)
+        parts = [f"trial {done} of {self._goal}", f"{fates['rejected']} rejected"]
+        parts += [f"{fates[f]} {f}" for f in ("stopped", "failed") if fates[f]]
+        parts += [
+            f"best within budget {best:.2%}" if best else "none within budget yet",
+            f"hypervolume {hypervolume:.3f}",
+        ]
+        self._status = ", ".join(parts) + self._time_left(done, self._goal)
+        self._detail = ""
+        if self._console.is_terminal:
+            self._draw()
+        elif done % LINES_EVERY == 0 or done == self._goal:
+            self._say(self._status)
+        if record.fate == "failed":
+            self._say(f"trial {record.number} failed: {record.reason}")
+
+    def _time_left(self, done: int, total: int) -> str:
+        now = time.monotonic()
+        if self._begun is None:
+            self._begun = (now, done)
+            return ""
+        started, first = self._begun
+        if done <= first:
+            return ""
+        left = (now - started) / (done - first) * (total - done)
+        return f", about {_duration(left)} left"
+
+    def finalist(self, done: int, total: int, words: str) -> None:
+        """Count and redraw."""
+        self._status = f"training finalists: {done} of {total}{self._time_left(done, total)}"
+        self._detail = words
+        self._draw()
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+
+
+def _ms(latency: Latency | None) -> str:
+    return "-" if latency is None else f"{latency.p50:.4g} ms{' (unstable)' if latency.unstable else ''}"
+
+
+def _percent(accuracy: Accuracy) -> str:
+    return f"{accuracy.mean:.2%} [{accuracy.low:.2%}, {accuracy.high:.2%}]"
+
+
+def print_result(run: RunRecord, folder: Path) -> None:
+    """The front as a table, then where the report and the winner lie."""
+    console = Console()
+    document = front_document(run)
+    budget = ", ".join(f"{k} {v:g}" for k, v in run.config.get("budget", {}).items()) or "no limits"
+    table = Table(title=f"Finalists of {escape(run.name)} (budget: {budget})", title_justify="left")
+    for column in ("", "test accuracy", "size", "latency", "student", "chain", "method", "fronts"):
+        table.add_column(column, justify="right" if column in ("size", "latency") else "left")
+    by_id = {f.id: f for f in run.finalists}
+    for entry in document["candidates"]:
+        finalist = by_id[entry["id"]]
+        mark = "winner" if entry["id"] == document["winner"] else "" if entry["within_budget"] else "over budget"
+        fronts = " ".join(name for name, member in entry["on_front"].items() if member)
+        table.add_row(mark, *_finalist_cells(finalist), fronts)
+    if run.teacher is not None and run.teacher.test is not None:
+        costs = run.teacher.costs
+        table.add_row(
+            "teacher", _percent(run.teacher.test), f"{costs.size_bytes / 1000:.1f} kB", _ms(costs.latency_ms),
+            escape(run.teacher.words), "", "", "",
+        )  # fmt: skip
+    console.print(table)
+    if document["winner"] is None:
+        console.print("no finalist is within the budget; the report says how close they come")
+    else:
+        console.print(f"winner: {folder / 'winner' / 'student.onnx'}", soft_wrap=True, highlight=False)
+    console.print(f"report: {folder / 'report' / 'index.html'}", soft_wrap=True, highlight=False)
+
+
+def _finalist_cells(finalist: FinalistRecord) -> list[str]:
+    candidate = finalist.candidate
+    params = " ".join(f"{k[0].upper()}={v:g}" for k, v in candidate["params"].items())
+    return [
+        _percent(finalist.test),
+        f"{finalist.costs.size_bytes / 1000:.1f} kB",
+        _ms(finalist.costs.latency_ms),
+        escape(finalist.words),
+        f"{len(finalist.chain_words)} assistants" if finalist.chain_words else "direct",
+        escape(f"{candidate['method']} {params}".strip()),
+    ]
+
+
+def print_finalist(finalist: FinalistRecord, out: Path) -> None:
+    """What was exported."""
+    console = Console()
+    cells = _finalist_cells(finalist)
+    console.print(f"{out}: trial {finalist.trial}, {'; '.join(cells)}", soft_wrap=True, highlight=False)
+
+
+def print_distilled(distilled: Distilled) -> None:
+    """Student beside teacher."""
+    Console().print(
+        f"{escape(str(distilled.path))}: {escape(distilled.words)}, {escape(distilled.method)}; "
+        f"test accuracy {_percent(distilled.test)} (teacher {distilled.teacher.val.mean:.2%} on validation), "
+        f"{distilled.size_bytes / 1000:.1f} kB, {_ms(distilled.latency)}",
+        soft_wrap=True,
+        highlight=False,
+    )
+
+
+def print_profile(profile: SpaceProfile) -> None:
+    """Size of the space and range of its costs."""
+    console = Console()
+    console.print(
+        f"space {escape(profile.space)}: {profile.cardinality:,} students; {profile.sampled} of them measured",
+        highlight=False,
+    )
+    table = Table("", "smallest", "median", "largest")
+    for name, values, unit in (("size", profile.sizes_kb, "kB"), ("latency", profile.latencies_ms, "ms")):
+        ordered = sorted(values)
+        picked = (ordered[0], ordered[len(ordered) // 2], ordered[-1])
+        table.add_row(name, *(f"{v:.4g} {unit}" for v in picked))
+    console.print(table)
+    console.print(
+        f"within the budget: {profile.within} of {profile.sampled}; "
+        + ("reachable" if profile.reachable else "OUT OF REACH")
+    )
+
+
+def print_measured(path: Path, file: MeasuredFile) -> None:
+    """Latency and size of a file."""
+    latency, measured = file.latency, file.measurement
+    table = Table(title=escape(str(path)), title_justify="left", show_header=False)
+    for name, value in (
+        (
+            "latency p50",
+            f"{latency.p50:.4g} ms [{latency.low:.4g}, {latency.high:.4g}]{' unstable' * latency.unstable}",
+        ),
+        ("latency p90", f"{latency.p90:.4g} ms"),
+        ("throughput", f"{file.batch_size / latency.p50 * 1000:,.0f} samples/s at {file.batch_size} a call"),
+        ("size", f"{file.size_bytes / 1000:.1f} kB"),
+        ("weights", f"{file.parameters:,}"),
+        ("multiply-adds", f"{file.macs:,} a sample"),
+        ("measured", f"{measured.blocks} blocks, {measured.calls:,} calls, {measured.seconds:.1f} s"),
+    ):
+        table.add_row(name, value)
+    Console().print(table)
+
+
+def print_plugins(kind: str, plugins: Mapping[str, Any]) -> None:
+    """Name and summary of each."""
+    table = Table("name", "what it is", "source" if kind == "method" else "")
+    for name, plugin in plugins.items():
+        table.add_row(
+            name,
+            escape(getattr(plugin, "summary", "")),
+            escape(getattr(plugin, "source", "") if kind == "method" else ""),
+        )
+    Console().print(table)

@@ -1,0 +1,112 @@
+"""Random shifts, mirroring and cutout of whole batches, as a pure function of (seed, epoch, sample).
+
+A sample's variant in an epoch is the same alone, in any batch and in any order, so that what the teacher says about
+it can be computed once and read by all. Shifts and mirroring: He et al. 2015, arXiv:1512.03385; cutout: DeVries &
+Taylor 2017, arXiv:1708.04552.
+"""
+
+import hashlib
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nas_kd.config import Augmentation
+from nas_kd.data.dataset import Dataset, as_input
+from nas_kd.errors import InputError
+
+
+class Draws(NamedTuple):
+    """What happens to each of the N samples in one epoch.
+
+    `shift`: (N, 2) int64 in 0..2*crop, rows and columns; `flip`: (N,) bool; `centre`: (N, 2) int64, of the cutout.
+    """
+
+    shift: Tensor
+    flip: Tensor
+    centre: Tensor
+
+
+class Augmenter:
+    """Batches of one split. Shifted-in and cut-out pixels take the channel's mean, so about 0 once normalised."""
+
+    def __init__(self, x: Tensor, mean: Tensor, augment: Augmentation, seed: int) -> None:
+        """`x`: (N, C, H, W), or (N, ...) if nothing is to be done; `mean`: (C,); `augment`: resolved."""
+        self.crop, self.flip, self.cutout = augment.crop or 0, bool(augment.flip), augment.cutout
+        self.pad = max(self.crop, 1 if self.cutout else 0)  # a hole needs one pixel of padding to show
+        self.identity = not (self.crop or self.flip or self.cutout)
+        if not self.identity and x.ndim != 4:
+            raise InputError(f"augmentation needs images (N, C, H, W), got shape {tuple(x.shape)}")
+        self.x, self.seed = x, seed
+        fill = mean if x.is_floating_point() else mean.round()
+        self.fill = fill.to(device=x.device, dtype=x.dtype)
+        self._drawn: tuple[int, Draws] | None = None
+
+    @staticmethod
+    def of(dataset: Dataset, seed: int) -> "Augmenter":
+        """The training split's, as the data set's options have it."""
+        return Augmenter(dataset.train.x, dataset.mean, dataset.augment, seed)
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    @cached_property
+    def key(self) -> str:
+        """sha256 (hex) of all that batches depend on: the samples, what is done to them, and the random numbers."""
+        digest = hashlib.sha256(f"{self.x.dtype} {tuple(self.x.shape)}".encode())
+        digest.update(self.x.cpu().contiguous().numpy().data)
+        if not self.identity:  # NumPy may change its generators from one version to the next
+            chance = [self.crop, self.flip, self.cutout, self.fill.tolist(), self.seed, np.__version__]
+            digest.update(repr(chance).encode())
+        return digest.hexdigest()
+
+    def batch(self, epoch: int, indices: Tensor) -> Tensor:
+        """Samples `indices` (B,) of the split as epoch `epoch` shows them: (B, ...) float32, in stored units."""
+        samples = self.x.index_select(0, indices)
+        if self.identity:
+            return as_input(samples)
+        draws = Draws(*(values.index_select(0, indices) for values in self.draws(epoch)))
+        b, c, height, width = samples.shape
+        pixels = self._pixels(draws, height, width).view(b, 1, height * width).expand(b, c, -1)
+        return as_input(self._padded(samples).flatten(2).gather(2, pixels).view(b, c, height, width))
+
+    def draws(self, epoch: int) -> Draws:
+        """The random numbers of an epoch, for all samples at once; those of the latest epoch are kept."""
+        if self._drawn is None or self._drawn[0] != epoch:
+            n, (height, width) = len(self.x), self.x.shape[2:]
+            shift, flip, centre = (np.random.default_rng((self.seed, epoch, part)) for part in range(3))
+            draws = Draws(
+                torch.from_numpy(shift.integers(0, 2 * self.crop + 1, (n, 2))),
+                torch.from_numpy(flip.integers(0, 2, n).astype(bool) & self.flip),
+                torch.from_numpy(centre.integers(0, (height, width), (n, 2))),
+            )
+            self._drawn = epoch, Draws(*(values.to(self.x.device) for values in draws))
+        return self._drawn[1]
+
+    def _pixels(self, draws: Draws, height: int, width: int) -> Tensor:
+        """Which pixel of the padded sample, counted row by row, each output pixel shows: (B, height, width) int64.
+
+        Mirroring is a reversed order of columns; a hole shows pixel 0, which is padding: one gather does it all.
+        """
+        rows, columns = torch.arange(height, device=self.x.device), torch.arange(width, device=self.x.device)
+        origin = draws.shift + (self.pad - self.crop)
+        from_rows = rows + origin[:, :1]
+        from_columns = torch.where(draws.flip[:, None], width - 1 - columns, columns) + origin[:, 1:]
+        pixels = from_rows[:, :, None] * (width + 2 * self.pad) + from_columns[:, None, :]
+        if not self.cutout:
+            return pixels
+        start = draws.centre - self.cutout // 2  # the hole may stick out of the image
+        in_rows = (rows >= start[:, :1]) & (rows < start[:, :1] + self.cutout)
+        in_columns = (columns >= start[:, 1:]) & (columns < start[:, 1:] + self.cutout)
+        return pixels.masked_fill_(in_rows[:, :, None] & in_columns[:, None, :], 0)
+
+    def _padded(self, samples: Tensor) -> Tensor:
+        if not self.pad:
+            return samples
+        b, c, height, width = samples.shape
+        inner = slice(self.pad, self.pad + height), slice(self.pad, self.pad + width)
+        padded = self.fill.view(1, c, 1, 1).repeat(b, 1, height + 2 * self.pad, width + 2 * self.pad)
+        padded[:, :, *inner] = samples
+        return padded

@@ -1,0 +1,140 @@
+"""A NumPy archive with `x_train, y_train[, x_val, y_val][, x_test, y_test][, classes]`, samples of any rank."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, bfloat16
+
+from nas_kd.config import DataOptions
+from nas_kd.data.source import Arrays, RawData, mirror_safe, reason
+from nas_kd.errors import InputError
+
+Layout = Literal["auto", "chw", "hwc"]
+SPLITS = ("train", "val", "test")
+MAX_CHANNELS = 4  # an axis no longer than this may be the colour channels
+KNOWN = frozenset({"classes", *(f"{axis}_{split}" for axis in "xy" for split in SPLITS)})
+
+
+class Npz:
+    """Never unpickles; integers and strings are fine as labels, floats stay float32."""
+
+    name = "npz"
+    summary = "a NumPy .npz with x_train, y_train and optionally x_val, y_val, x_test, y_test, classes"
+    uses = frozenset({"path", "layout"})
+
+    def load(self, options: DataOptions) -> RawData:
+        """Read all arrays of the file."""
+        if options.path is None:
+            raise InputError("source 'npz' needs data.path, the .npz file")
+        return from_mapping(read_npz(options.path), options.layout, str(options.path), options.path.stem)
+
+
+def read_npz(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of a file; pickled ones are refused.
+
+    Raises:
+        InputError: the file is missing, broken, not .npz, or holds object arrays.
+    """
+    if not path.is_file():
+        raise InputError(f"no such file: {path}")
+    arrays = {}
+    name = "table of contents"
+    try:
+        with path.open("rb") as content:
+            if content.read(2) != b"PK":
+                raise InputError(f"{path} is not an .npz file; write one with numpy.savez(path, x_train=..., ...)")
+            content.seek(0)
+            with np.load(content, allow_pickle=False) as file:
+                for name in file.files:
+                    arrays[name] = file[name]
+    except InputError:
+        raise
+    except ValueError as error:
+        if "allow_pickle" not in str(error):
+            raise InputError(f"{path}: cannot read {name!r} ({reason(error)})") from error
+        raise InputError(
+            f"{path}: {name!r} is an object array (a pickle), which could run code when it is read; "
+            "save plain numbers or strings: one array, equal shapes"
+        ) from error
+    except Exception as error:  # zipfile, zlib and numpy raise whatever they trip over in a broken file
+        raise InputError(f"{path}: cannot read {name!r} ({reason(error)})") from error
+    return arrays
+
+
+def from_mapping(arrays: Mapping[str, Any], layout: Layout, where: str, name: str) -> RawData:
+    """Splits from arrays named like those of a file; images are brought to (N, C, H, W).
+
+    Raises:
+        InputError: an array is missing, or the order of an image's axes cannot be told.
+    """
+    splits = {}
+    for split in SPLITS:
+        given = [key for key in (f"x_{split}", f"y_{split}") if key in arrays]
+        if len(given) == 1 or (split == "train" and not given):
+            missing = sorted({f"x_{split}", f"y_{split}"} - set(given))
+            has = ", ".join(sorted(map(str, arrays))) or "nothing"
+            raise InputError(f"{where} has no {' and no '.join(missing)}; it has {has}")
+        if given:
+            splits[split] = Arrays(as_numpy(arrays[f"x_{split}"]), as_numpy(arrays[f"y_{split}"]))
+    order = axis_order(splits["train"].x.shape, layout, where)
+    classes = tuple(map(str, as_numpy(arrays["classes"]).tolist())) if "classes" in arrays else None
+    ignored = sorted(map(str, set(arrays) - KNOWN))
+    return RawData(
+        name=name,
+        **{split: Arrays(to_chw(as_numpy(x), order), y) for split, (x, y) in splits.items()},
+        classes=classes,
+        natural=mirror_safe(classes),
+        notes=(f"arrays that were not read: {', '.join(ignored)}",) if ignored else (),
+    )
+
+
+def as_numpy(values: Any) -> NDArray[Any]:
+    """Arrays, tensors and nested lists as a NumPy array.
+
+    Raises:
+        InputError: rows of a list differ in length.
+    """
+    if isinstance(values, Tensor):
+        tensor = values.detach().cpu()
+        return np.asarray(tensor.float() if tensor.dtype == bfloat16 else tensor)
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        raise InputError(f"want arrays whose samples have equal shapes ({reason(error)})") from error
+
+
+def axis_order(shape: tuple[int, ...], layout: Layout, where: str) -> Literal["chw", "hwc"]:
+    """Where the channels of images (N, ., ., .) are; other ranks are taken as they are.
+
+    Raises:
+        InputError: `layout` is "auto" and both orders are plausible.
+    """
+    if layout != "auto" or len(shape) != 4:
+        return "hwc" if layout == "hwc" else "chw"
+    first, middle, last = shape[1:]
+    votes = set()
+    if (first == middle) != (middle == last):  # images are mostly square ...
+        votes.add("chw" if middle == last else "hwc")
+    if (first <= MAX_CHANNELS) != (last <= MAX_CHANNELS):  # ... and have few channels
+        votes.add("chw" if first <= MAX_CHANNELS else "hwc")
+    if len(votes) != 1:
+        raise InputError(
+            f"{where}: cannot tell channels from pixels in samples of shape {(first, middle, last)}; "
+            'set data.layout = "chw" or "hwc"'
+        )
+    return "chw" if "chw" in votes else "hwc"
+
+
+def to_chw(x: NDArray[Any], order: Literal["chw", "hwc"]) -> NDArray[Any]:
+    """(N, H, W) -> (N, 1, H, W); (N, H, W, C) -> (N, C, H, W) for order "hwc"; other ranks unchanged."""
+    if x.ndim == 3:
+        return x[:, None]
+    if x.ndim == 4 and order == "hwc":
+        return np.ascontiguousarray(x.transpose(0, 3, 1, 2))
+    return x
+
+
+PLUGIN = Npz()

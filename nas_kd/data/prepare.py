@@ -1,0 +1,164 @@
+"""From the options to a checked data set: load, check, carve missing splits, take statistics, settle augmentation."""
+
+import hashlib
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from nas_kd import plugins
+from nas_kd.config import Augmentation, DataOptions
+from nas_kd.data.checks import check_alike, checked_labels, checked_samples
+from nas_kd.data.dataset import Dataset, Split
+from nas_kd.data.factory import user_source
+from nas_kd.data.npz import as_numpy
+from nas_kd.data.source import Arrays, RawData, Source
+from nas_kd.data.splits import carve, check_class_sizes
+from nas_kd.errors import InputError
+
+SPLITS = ("train", "val", "test")
+FOR_ALL = frozenset({"source", "train_rows", "test_rows", "val_fraction", "test_fraction", "augment"})
+CHUNK_VALUES = 2**22  # statistics are summed in float64, a piece of this size at a time
+COLOUR_CHANNELS = 3
+
+
+def load_dataset(options: DataOptions, seed: int) -> Dataset:
+    """Load what the options name; what val and test lack is carved from train by `seed`.
+
+    Raises:
+        InputError: the source is unknown, or the data missing, broken or unfit for training.
+    """
+    source = find_source(options)
+    raw = source.load(options)
+    xs, ys, classes = _checked(raw, options)
+    xs, ys, carved_notes = _with_all_splits(xs, ys, classes, options, seed)
+    mean, std = statistics(xs["train"])
+    splits = {name: Split(_tensor(xs[name]), _tensor(ys[name])) for name in SPLITS}
+    return Dataset(
+        name=raw.name,
+        source=options.source,
+        **splits,
+        classes=classes,
+        mean=mean,
+        std=std,
+        scale=255.0 if xs["train"].dtype == np.uint8 else 1.0,
+        augment=resolve_augmentation(options.augment, tuple(xs["train"].shape[1:]), raw.natural),
+        key=content_key(splits, classes),
+        notes=(*raw.notes, *carved_notes),
+    )
+
+
+def find_source(options: DataOptions) -> Source:
+    """The source that the options name.
+
+    Raises:
+        InputError: unknown, or given options that mean nothing to it.
+    """
+    source: Source = user_source(options.source) if ":" in options.source else plugins.load("dataset", options.source)
+    defaults = DataOptions()
+    for name in sorted(set(DataOptions.model_fields) - FOR_ALL - source.uses):
+        if getattr(options, name) != getattr(defaults, name):
+            takes = ", ".join(f"data.{use}" for use in sorted(source.uses)) or "none of the kind"
+            raise InputError(f"data.{name} means nothing to source {options.source!r}, which takes {takes}")
+    return source
+
+
+def _checked(
+    raw: RawData, options: DataOptions
+) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[np.int64]], tuple[str, ...]]:
+    limits = {"train": options.train_rows, "test": options.test_rows}
+    given = {name: Arrays(*split) for name in SPLITS if (split := getattr(raw, name)) is not None}
+    xs, labels = {}, {}
+    for name, split in given.items():
+        x, y = as_numpy(split.x), as_numpy(split.y)
+        if len(np.atleast_1d(x)) != len(np.atleast_1d(y)):
+            raise InputError(f"{name} has {len(np.atleast_1d(x)):,} samples but {len(np.atleast_1d(y)):,} labels")
+        xs[name] = checked_samples(x[: limits.get(name)], name)
+        labels[name] = y[: limits.get(name)]
+    check_alike(xs)
+    ys, classes = checked_labels(labels, raw.classes)
+    return xs, ys, classes
+
+
+def _with_all_splits(
+    xs: dict[str, NDArray[Any]],
+    ys: dict[str, NDArray[np.int64]],
+    classes: tuple[str, ...],
+    options: DataOptions,
+    seed: int,
+) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[np.int64]], list[str]]:
+    wanted = {"test": options.test_fraction, "val": options.val_fraction}
+    fractions = {name: fraction for name, fraction in wanted.items() if name not in xs}
+    if "test" in fractions and options.test_rows is not None:
+        raise InputError("data.test_rows needs test data of its own; what is carved is set by data.test_fraction")
+    check_class_sizes(ys["train"], classes, tuple(fractions))
+    if not fractions:
+        return xs, ys, []
+    parts = carve(ys["train"], fractions, seed)
+    notes = [
+        f"{name}: {len(parts[name]):,} of the {len(ys['train']):,} training samples, the same share of each class, "
+        f"drawn by seed {seed}"
+        for name in fractions
+    ]
+    carved_xs = {name: xs["train"][rows] for name, rows in parts.items()}
+    carved_ys = {name: ys["train"][rows] for name, rows in parts.items()}
+    return xs | carved_xs, ys | carved_ys, notes
+
+
+def statistics(x: NDArray[Any]) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of (N, ...): (C,) each for images (N, C, H, W), else (1,) each; no std is 0.
+
+    Summed by NumPy on one thread: the numbers go into the exported graph and must not depend on the machine's load.
+
+    Raises:
+        InputError: all values of all channels are the same.
+    """
+    values = x.reshape(len(x), x.shape[1], -1) if x.ndim == 4 else x.reshape(len(x), 1, -1)
+    rows = max(1, CHUNK_VALUES // values[0].size)
+    pieces = range(0, len(values), rows)
+    count = len(values) * values.shape[2]
+    mean = np.sum([values[i : i + rows].sum(axis=(0, 2), dtype=np.float64) for i in pieces], axis=0) / count
+    squares = [np.square(values[i : i + rows] - mean[:, None]).sum(axis=(0, 2)) for i in pieces]
+    std = np.sqrt(np.sum(squares, axis=0) / count)
+    limits = np.finfo(np.float32)
+    constant = std <= np.maximum(limits.eps * np.abs(mean), limits.tiny)  # nothing to divide by: leave the channel
+    if constant.all():
+        raise InputError("all training samples are the same: there is nothing to learn from")
+    return torch.tensor(mean, dtype=torch.float32), torch.tensor(np.where(constant, 1.0, std), dtype=torch.float32)
+
+
+def resolve_augmentation(given: Augmentation, shape: tuple[int, ...], natural: bool) -> Augmentation:
+    """Fill in what is left open: shifts by an eighth of the side; mirroring for natural colour images only.
+
+    Raises:
+        InputError: asked for on samples that are no images (C, H, W), or larger than the image.
+    """
+    if len(shape) != 3:
+        if given.crop or given.flip or given.cutout:
+            raise InputError(f"data.augment needs images (C, H, W), samples have shape {shape}; leave it out")
+        return Augmentation(crop=0, flip=False, cutout=0)
+    side = min(shape[1:])
+    crop = side // 8 if given.crop is None else given.crop
+    flip = (natural and shape[0] == COLOUR_CHANNELS) if given.flip is None else given.flip
+    if crop >= side:
+        raise InputError(f"data.augment.crop must be below the image's side of {side} pixels, got {crop}")
+    if given.cutout >= side:
+        raise InputError(f"data.augment.cutout must be below the image's side of {side} pixels, got {given.cutout}")
+    return Augmentation(crop=crop, flip=flip, cutout=given.cutout)
+
+
+def content_key(splits: dict[str, Split], classes: tuple[str, ...]) -> str:
+    """sha256 (hex) over names of classes, and types, shapes and bytes of all samples and labels."""
+    digest = hashlib.sha256(repr(classes).encode())
+    for name, split in splits.items():
+        for values in (split.x.numpy(), split.y.numpy()):
+            digest.update(f"{name} {values.dtype} {values.shape}".encode())
+            digest.update(np.ascontiguousarray(values).data)
+    return digest.hexdigest()
+
+
+def _tensor(values: NDArray[Any]) -> Tensor:
+    array = np.ascontiguousarray(values)
+    return torch.from_numpy(array if array.flags.writeable else array.copy())

@@ -1,0 +1,57 @@
+"""Facts about this machine that a latency means nothing without."""
+
+import os
+import platform
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+Fact = str | int | float | bool | None
+# Instruction sets that ONNX Runtime's kernels choose by; names as Linux gives them (x86, then ARM).
+_FLAGS = ["avx2", "fma", "f16c", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16"]
+_FLAGS += ["asimddp", "i8mm", "bf16", "sve"]
+
+
+@cache
+def cpu_model() -> str:
+    """The processor's name."""
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+@cache
+def cpu_flags() -> str:
+    """Instruction sets of note, space-separated; empty where the system does not tell."""
+    there = (_cpuinfo("flags") or _cpuinfo("Features")).split()
+    return " ".join(flag for flag in _FLAGS if flag in there)
+
+
+def machine() -> dict[str, Fact]:
+    """Processor, governor, load (1 minute; None where unknown), operating system and versions."""
+    return {
+        "cpu": cpu_model(),
+        "cpu_flags": cpu_flags(),
+        "cores": os.cpu_count(),
+        "governor": _read(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")) or None,
+        "load_1m": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "onnxruntime": onnxruntime.__version__,
+    }
+
+
+def _cpuinfo(field: str) -> str:
+    for line in _read(Path("/proc/cpuinfo")).splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() == field:
+            return value.strip()
+    return ""
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:  # other systems, and virtual machines, do not have it
+        return ""

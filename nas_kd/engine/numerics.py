@@ -1,0 +1,69 @@
+"""How training uses the processor: number format, memory layout, threads."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from nas_kd.config import EngineOptions
+
+# Below this many input values a network is bound by the overhead of its operators, and casts only add to it.
+SMALLEST_FOR_BF16 = 500
+IMAGE_DIMS = 3
+
+
+@dataclass(frozen=True)
+class Numerics:
+    """`bf16`: autocast; `channels_last`: memory format of images."""
+
+    bf16: bool
+    channels_last: bool
+
+    @staticmethod
+    def choose(options: EngineOptions, input_shape: tuple[int, ...]) -> "Numerics":
+        """By what this CPU can do and the size of a sample; the same on every start."""
+        pays = _has_bf16() and prod(input_shape) >= SMALLEST_FOR_BF16
+        bf16 = options.precision == "bf16" or (options.precision == "auto" and pays)
+        return Numerics(bf16=bf16, channels_last=len(input_shape) == IMAGE_DIMS)
+
+    def autocast(self) -> torch.autocast:
+        """The context in which networks run."""
+        return torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.bf16, cache_enabled=True)
+
+    def place(self, model: nn.Module) -> nn.Module:
+        """The model in this memory format (in place)."""
+        return model.to(memory_format=torch.channels_last) if self.channels_last else model  # type: ignore[call-overload]
+
+    def lay_out(self, x: Tensor) -> Tensor:
+        """A batch in this memory format."""
+        return x.contiguous(memory_format=torch.channels_last) if self.channels_last else x
+
+
+def _has_bf16() -> bool:
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def use_threads(options: EngineOptions) -> int:
+    """Set torch's threads for this process and flush denormals to zero; returns the number of threads."""
+    threads = options.threads or len(os.sched_getaffinity(0))
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+    return threads
+
+
+@contextmanager
+def seeded(*seed: int) -> Iterator[None]:
+    """Torch's global generator seeded from these numbers inside, as it was outside."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(mix(*seed))
+        yield
+
+
+def mix(*seed: int) -> int:
+    """One 63-bit seed from several numbers."""
+    return int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] >> np.uint64(1))

@@ -1,0 +1,140 @@
+"""Shows what a network computes on its way: feature maps at changes of resolution, and the classifier's input."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nas_kd.errors import InputError
+from nas_kd.methods.base import Need, Outputs
+
+MAP_DIMS = (3, 4)  # tokens (B, t, d) and maps (B, c, h, w)
+
+
+@dataclass(frozen=True)
+class TapPoints:
+    """Module paths: where features are read (outputs), and the classifier (its input is the embedding)."""
+
+    features: tuple[str, ...]
+    classifier: str | None
+
+
+@dataclass(frozen=True)
+class _Call:
+    path: str
+    shape_in: tuple[int, ...] | None  # resolution: (h, w), or (t,)
+    shape_out: tuple[int, ...] | None
+
+
+def find_taps(model: nn.Module, example: Tensor, features: Sequence[str] | None = None) -> TapPoints:
+    """Run `example` (B, ...) once and find the last module before each change of resolution, and the last linear layer.
+
+    Args:
+        model: in any mode; left as it was.
+        example: a batch that it takes.
+        features: module paths to tap instead of the ones found.
+
+    Raises:
+        InputError: one of `features` is not a module of the model, or gives no feature map.
+    """
+    calls = _record(model, example)
+    linear = [c.path for c in calls if isinstance(model.get_submodule(c.path), nn.Linear)]
+    classifier = linear[-1] if linear else None
+    if features is None:
+        return TapPoints(_last_of_each_resolution(model, calls), classifier)
+    maps = {c.path for c in calls if c.shape_out is not None}
+    for path in features:
+        if path not in maps:
+            raise InputError(
+                f"teacher.features: {path!r} gives no feature map; modules that do: {', '.join(sorted(maps))}"
+            )
+    return TapPoints(tuple(features), classifier)
+
+
+def _record(model: nn.Module, example: Tensor) -> list[_Call]:
+    """Every call of a submodule, in the order in which they end."""
+    calls: list[_Call] = []
+
+    def hook(path: str) -> Any:
+        def record(_module: nn.Module, inputs: Any, output: Any) -> None:
+            calls.append(_Call(path, _resolution(inputs[0]) if inputs else None, _resolution(output)))
+
+        return record
+
+    handles = [m.register_forward_hook(hook(path)) for path, m in model.named_modules() if path]
+    was_training = model.training
+    try:
+        with torch.no_grad():
+            model.eval()(example)
+    finally:
+        model.train(was_training)
+        for handle in handles:
+            handle.remove()
+    return calls
+
+
+def _resolution(value: Any) -> tuple[int, ...] | None:
+    """(h, w) of a map, (t,) of tokens; None for anything else and for maps pooled to one point."""
+    if not isinstance(value, Tensor) or value.dim() not in MAP_DIMS:
+        return None
+    shape = tuple(value.shape[2:]) if value.dim() == max(MAP_DIMS) else tuple(value.shape[1:2])
+    return shape if max(shape) > 1 else None
+
+
+def _last_of_each_resolution(model: nn.Module, calls: list[_Call]) -> tuple[str, ...]:
+    """Of the modules that cannot be taken apart without landing inside a block, the last at each resolution."""
+    blocks = [c for c in calls if c.shape_out and _is_block(model, c, calls)]
+    outer = [c for c in blocks if not any(c.path.startswith(f"{o.path}.") for o in blocks)]
+    last: dict[tuple[int, ...], str] = {}
+    for call in outer:
+        assert call.shape_out is not None
+        last.pop(call.shape_out, None)
+        last[call.shape_out] = call.path
+    return tuple(last.values())
+
+
+def _is_block(model: nn.Module, call: _Call, calls: list[_Call]) -> bool:
+    """Whether a module is one step from its input's resolution to its output's, with no other in between."""
+    if type(model.get_submodule(call.path)) is nn.Sequential:
+        return False
+    inside = {c.shape_out for c in calls if c.path.startswith(f"{call.path}.") and c.shape_out}
+    return inside <= {call.shape_in, call.shape_out}
+
+
+class Tapped:
+    """A model that returns `Outputs`; only what `needs` names is kept, in float32."""
+
+    def __init__(self, model: nn.Module, points: TapPoints, needs: frozenset[Need]) -> None:
+        self.model = model
+        self._seen: dict[str, Tensor] = {}
+        self._features = points.features if "features" in needs else ()
+        self._wants_embedding = "embedding" in needs
+        self._handles = [
+            model.get_submodule(path).register_forward_hook(self._keep_output(path)) for path in self._features
+        ]
+        if self._wants_embedding and points.classifier is not None:
+            self._handles.append(model.get_submodule(points.classifier).register_forward_pre_hook(self._keep_input))
+
+    def _keep_output(self, path: str) -> Any:
+        def keep(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
+            self._seen[path] = output
+
+        return keep
+
+    def _keep_input(self, _module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        self._seen[""] = inputs[0]
+
+    def __call__(self, x: Tensor) -> Outputs:
+        """(B, ...) -> outputs."""
+        self._seen.clear()
+        logits = self.model(x).float()
+        features = tuple(self._seen[path].float() for path in self._features)
+        embedding = self._seen.get("", logits).flatten(1).float() if self._wants_embedding else logits[:, :0]
+        return Outputs(logits, features, embedding)
+
+    def close(self) -> None:
+        """Take the hooks off again."""
+        for handle in self._handles:
+            handle.remove()

@@ -1,0 +1,37 @@
+"""Attention transfer (Zagoruyko & Komodakis 2017, arXiv:1612.03928), eq. 2.
+
+L = CE + 1000 sum over stages of mean((Q_s - Q_t)^2), Q = mean over channels of f^2, flattened, L2-normalised.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nas_kd.methods.base import Batch, Method, Outputs
+from nas_kd.methods.feature.maps import pool_to_smaller, same_depth
+
+
+class AttentionTransfer(Method):
+    """Where the student looks imitates where the teacher looks."""
+
+    name = "attention_transfer"
+    source = "Zagoruyko 2017, arXiv:1612.03928"
+    summary = "spatial attention maps of every stage"
+    needs = frozenset({"features"})
+    weight = 1000.0
+
+    def forward(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> dict[str, Tensor]:
+        """One term, summed over the stages."""
+        pairs = (pool_to_smaller(s, t) for s, t in same_depth(student.features, teachers[0].features))
+        stages = [F.mse_loss(attention(s), attention(t)) for s, t in pairs]
+        return {"attention_transfer": self.weight * torch.stack(stages).sum()}
+
+
+def attention(features: Tensor) -> Tensor:
+    """(B, c, h, w) -> (B, h w) of unit length."""
+    return F.normalize(features.square().mean(dim=1).flatten(1), dim=1)
+
+
+PLUGIN = AttentionTransfer

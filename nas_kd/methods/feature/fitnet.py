@@ -1,0 +1,41 @@
+"""FitNet hints (Romero et al. 2015, arXiv:1412.6550), eq. 3, trained together with the student.
+
+L = CE + 100 mean((r(f_s) - f_t)^2) at the middle stage; r is a trained 1x1 convolution with batch normalisation.
+"""
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nas_kd.methods.base import Batch, Method, Outputs
+from nas_kd.methods.feature.maps import pool_to_smaller, same_depth
+
+
+class FitNet(Method):
+    """The student's middle feature map, seen through a trained adapter, imitates the teacher's."""
+
+    name = "fitnet"
+    source = "Romero 2015, arXiv:1412.6550"
+    summary = "a trained 1x1 adapter maps the student's middle feature map onto the teacher's"
+    needs = frozenset({"features"})
+    weight = 100.0
+    adapter: nn.Module
+
+    def attach(self, student: Outputs, teachers: Sequence[Outputs]) -> None:
+        """Create the adapter: student's channels -> teacher's."""
+        f_s, f_t = _middle(student, teachers[0])
+        self.adapter = nn.Sequential(nn.Conv2d(f_s.shape[1], f_t.shape[1], 1, bias=False), nn.BatchNorm2d(f_t.shape[1]))
+
+    def forward(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> dict[str, Tensor]:
+        """One term."""
+        f_s, f_t = pool_to_smaller(*_middle(student, teachers[0]))
+        return {"fitnet": self.weight * F.mse_loss(self.adapter(f_s), f_t)}
+
+
+def _middle(student: Outputs, teacher: Outputs) -> tuple[Tensor, Tensor]:
+    pairs = same_depth(student.features, teacher.features)
+    return pairs[len(pairs) // 2]
+
+
+PLUGIN = FitNet

@@ -1,0 +1,24 @@
+"""No distillation: cross-entropy alone, the control of every report."""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from nas_kd.methods.base import Batch, Method, Outputs
+
+
+class NoDistillation(Method):
+    """loss = CE."""
+
+    name = "none"
+    source = "control"
+    summary = "cross-entropy on the labels alone"
+    needs = frozenset()
+    tunable = ()
+
+    def forward(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> dict[str, Tensor]:
+        """No terms."""
+        return {}
+
+
+PLUGIN = NoDistillation

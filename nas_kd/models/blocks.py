@@ -1,0 +1,153 @@
+"""Building blocks that the search spaces share: few operations a layer, plain convolutions once exported.
+
+Every block is a function of its widths and kernels alone, so that a narrower one is the leading part of a wider one.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """Batch normalisation that does not count its steps: 5 % of a tiny network's training time."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(B, C, H, W) -> the same shape."""
+        if self.momentum is None:  # a running mean over all steps needs the count
+            return super().forward(input)
+        mean, variance = self.running_mean, self.running_var
+        return F.batch_norm(input, mean, variance, self.weight, self.bias, self.training, self.momentum, self.eps)
+
+
+class DepthwiseConv(nn.Conv2d):
+    """One filter a channel, in fp32 on CPUs: oneDNN takes 2 to 25 times as long for the gradient in bf16 (AVX512)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, ceil(H / stride), ceil(W / stride))."""
+        if input.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+            with torch.autocast("cpu", enabled=False):
+                return super().forward(input.float()).to(input.dtype)
+        return super().forward(input)
+
+
+class ConvNorm(nn.Module):
+    """Convolution without bias, batch normalisation and, if `activate`, ReLU: one node once exported."""
+
+    def __init__(
+        self, c_in: int, c_out: int, kernel: int = 1, stride: int = 1, *, groups: int = 1, activate: bool = True
+    ) -> None:
+        super().__init__()
+        convolution = nn.Conv2d if groups == 1 else DepthwiseConv
+        self.conv = convolution(c_in, c_out, kernel, stride, padding=kernel // 2, groups=groups, bias=False)
+        self.norm = BatchNorm(c_out)
+        self.activate = activate
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, c_in, H, W) -> (B, c_out, ceil(H / stride), ceil(W / stride))."""
+        y = self.norm(self.conv(x))
+        return F.relu_(y) if self.activate else y
+
+
+class ResidualBlock(nn.Module):
+    """A 3x3 convolution, then one of `kernel`, beside a shortcut (He et al. 2015, arXiv:1512.03385, basic block).
+
+    The shortcut is projected where the stride or the width changes. With kernel 1 the block costs about half.
+    """
+
+    def __init__(self, c_in: int, c_out: int, kernel: int, stride: int) -> None:
+        super().__init__()
+        self.first = ConvNorm(c_in, c_out, 3, stride)
+        self.second = ConvNorm(c_out, c_out, kernel, activate=False)
+        projected = stride != 1 or c_in != c_out
+        self.shortcut = ConvNorm(c_in, c_out, 1, stride, activate=False) if projected else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, c_in, H, W) -> (B, c_out, ceil(H / stride), ceil(W / stride))."""
+        y = self.second(self.first(x))
+        y += x if self.shortcut is None else self.shortcut(x)
+        return F.relu_(y)
+
+
+class SqueezeExcite(nn.Module):
+    """Channels weighed by what the whole image shows (Hu et al. 2017, arXiv:1709.01507), with a hard sigmoid."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        squeezed = max(4, channels // 8)
+        self.squeeze = nn.Conv2d(channels, squeezed, 1)
+        self.excite = nn.Conv2d(squeezed, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> the same shape."""
+        weights = F.relu_(self.squeeze(F.adaptive_avg_pool2d(x, 1)))
+        return x * F.hardsigmoid(self.excite(weights), inplace=True)
+
+
+class InvertedResidual(nn.Module):
+    """Widen by `expansion`, depthwise convolution, narrow again (Sandler et al. 2018, arXiv:1801.04381).
+
+    The input is added where neither stride nor width changes. `squeeze`: with squeeze-excite.
+    """
+
+    def __init__(self, c_in: int, c_out: int, expansion: int, kernel: int, stride: int, *, squeeze: bool) -> None:
+        super().__init__()
+        inner = c_in * expansion
+        self.expand = ConvNorm(c_in, inner)
+        self.spatial = ConvNorm(inner, inner, kernel, stride, groups=inner)
+        self.weigh = SqueezeExcite(inner) if squeeze else None
+        self.project = ConvNorm(inner, c_out, activate=False)
+        self.residual = stride == 1 and c_in == c_out
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, c_in, H, W) -> (B, c_out, ceil(H / stride), ceil(W / stride))."""
+        y = self.spatial(self.expand(x))
+        if self.weigh is not None:
+            y = self.weigh(y)
+        narrow: Tensor = self.project(y)
+        return narrow.add_(x) if self.residual else narrow
+
+
+class ConvNet(nn.Module):
+    """Stem, stages, an optional head, global average pooling, one linear classifier."""
+
+    def __init__(
+        self,
+        stem: nn.Module,
+        stages: Sequence[Sequence[nn.Module]],
+        head: nn.Module | None,
+        width: int,
+        n_classes: int,
+    ) -> None:
+        super().__init__()
+        self.stem = stem
+        self.stages = nn.Sequential(*(nn.Sequential(*blocks) for blocks in stages))
+        self.head = head
+        self.classifier = nn.Linear(width, n_classes)
+        initialise(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, channels, H, W) normalised -> (B, n_classes) logits."""
+        x = self.stages(self.stem(x))
+        if self.head is not None:
+            x = self.head(x)
+        return self.classifier(F.adaptive_avg_pool2d(x, 1).flatten(1))  # type: ignore[no-any-return]
+
+
+def initialise(network: nn.Module) -> None:
+    """He initialisation, logits near zero.
+
+    Residual branches start at full strength: started at zero, as is usual for deep networks, small ones learn too
+    little in a few hundred steps (17 kB on 8x8 digits, 270 steps: 92 % of the test set against 97 %).
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            fan_out = math.prod(module.kernel_size) * module.out_channels // module.groups
+            nn.init.normal_(module.weight, std=math.sqrt(2 / fan_out))
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=0.01)
+            nn.init.zeros_(module.bias)

@@ -1,0 +1,38 @@
+"""What a search space is: a family of networks in which the smaller are sub-networks of the larger."""
+
+from typing import Protocol
+
+from optuna.trial import BaseTrial
+from torch import nn
+
+from nas_kd.candidate import Architecture
+
+
+class SearchSpace(Protocol):
+    """One file in `search_spaces/`, or a user's `package.module:Name` (an instance, or a class without arguments)."""
+
+    name: str
+    summary: str  # one line for `nas-kd list spaces`
+
+    def suggest(self, trial: BaseTrial, prefix: str = "") -> Architecture:
+        """Draw an architecture; dimension `d` is the Optuna parameter `prefix + d`.
+
+        The set of dimensions and their ranges never depends on values drawn before. The result is canonical:
+        choices that do not change the network are set to their first value.
+        """
+
+    def build(self, architecture: Architecture, input_shape: tuple[int, ...], n_classes: int) -> nn.Module:
+        """The network, freshly initialised from torch's global generator: (B, *input_shape) -> (B, C) logits.
+
+        Raises:
+            InputError: the input shape is not one that the space can take, or the architecture is not one of the space.
+        """
+
+    def ladder(self, n: int) -> list[Architecture]:
+        """`n` architectures, log-spaced in size from the smallest and fastest of the space to the largest."""
+
+    def cardinality(self) -> int:
+        """How many different students the space has."""
+
+    def describe(self, architecture: Architecture) -> str:
+        """In words: `3 stages, 16-24-48 wide, 5 blocks`."""

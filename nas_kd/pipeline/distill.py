@@ -1,0 +1,98 @@
+"""One student, no search: teacher -> student in full, exported, verified and measured."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from nas_kd.candidate import Architecture, Candidate, Recipe
+from nas_kd.config import SearchConfig
+from nas_kd.deploy.export import export_onnx
+from nas_kd.deploy.verify import OnnxClassifier, accuracy, verify
+from nas_kd.errors import InputError
+from nas_kd.files import sha256, write_atomic
+from nas_kd.pipeline.chain import Chain
+from nas_kd.pipeline.context import Context
+from nas_kd.pipeline.folder import RunFolder, locked
+from nas_kd.pipeline.gate import Gate
+from nas_kd.pipeline.networks import Builder
+from nas_kd.pipeline.progress import Progress
+from nas_kd.pipeline.teacher import prepare_teacher
+from nas_kd.record import Accuracy, Latency, TeacherRecord
+from nas_kd.statistics import wilson_interval
+
+
+@dataclass(frozen=True)
+class Distilled:
+    """A distilled student and what is known of it. Accuracies are the file's, through ONNX Runtime."""
+
+    path: Path
+    words: str
+    method: str
+    val_accuracy: float
+    test: Accuracy
+    size_bytes: int
+    latency: Latency
+    teacher: TeacherRecord
+
+
+def distill_one(config: SearchConfig, run_dir: Path, progress: Progress) -> Distilled:
+    """Distil the config's student with its first method, and write `student.onnx` and `card.json` to the folder.
+
+    Raises:
+        InputError: something given is not usable.
+        TrialError: the student cannot be trained or exported.
+    """
+    folder = RunFolder(run_dir)
+    with locked(folder, config) as resumed:
+        progress.started(str(run_dir), resumed)
+        progress.stage("loading data")
+        context = Context.prepare(config, folder, progress)
+        builder = Builder(context.data, context.space)
+        gate = Gate(context, builder)
+        candidate = _candidate(config, context)
+        builder.parameters(candidate.student)
+        progress.stage("preparing the teacher")
+        teacher = prepare_teacher(context, builder, gate)
+        progress.teacher(teacher.record)
+        progress.stage("distilling the student")
+        link = Chain(context, builder, teacher.teacher).distil(candidate, context.seed, config.distill.epochs)
+        onnx = export_onnx(link.model, context.data.input_shape)
+        parity = verify(onnx, link.model, context.data.val.x)
+        file, test = OnnxClassifier(onnx), context.data.test
+        mean = accuracy(file, test)
+        low, high = wilson_interval(mean, len(test))
+        write_atomic(folder.path / "student.onnx", onnx)
+        result = Distilled(
+            path=folder.path / "student.onnx",
+            words=builder.words(candidate.student),
+            method=candidate.recipe.method,
+            val_accuracy=accuracy(file, context.data.val),
+            test=Accuracy(mean=mean, low=low, high=high, samples=len(test)),
+            size_bytes=len(onnx),
+            latency=gate.latency(onnx),
+            teacher=teacher.record,
+        )
+        card = {
+            "schema": 1,
+            "candidate": candidate.to_json(),
+            "classes": list(context.data.classes),
+            "sha256": sha256(onnx),
+            "accuracy": {"val": result.val_accuracy, "test": result.test.model_dump()},
+            "latency_ms": result.latency.model_dump(),
+            "parity": {"max_abs_difference": parity.max_abs_difference, "top1_agreement": parity.agreement},
+        }
+        write_atomic(folder.path / "card.json", json.dumps(card, indent=1, allow_nan=False))
+        return result
+
+
+def _candidate(config: SearchConfig, context: Context) -> Candidate:
+    student = context.space.ladder(5)[2]
+    if config.student is not None:
+        student = Architecture(config.student.get("space", context.space.name), _choices(config.student))
+        if student.space != context.space.name:
+            raise InputError(f"student.space is {student.space!r}, but space.name is {context.space.name!r}")
+    return Candidate(student, (), Recipe(config.distill.methods[0]))
+
+
+def _choices(student: dict[str, int | float | str]) -> dict[str, int | float | str]:
+    return {k: v for k, v in student.items() if k != "space"}

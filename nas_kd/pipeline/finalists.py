@@ -1,0 +1,187 @@
+"""The front's members again, in full: several seeds, verified ONNX files, controls, and the test split, once."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from nas_kd.candidate import Candidate
+from nas_kd.deploy.export import export_onnx
+from nas_kd.deploy.verify import accuracy, verify
+from nas_kd.errors import TrialError
+from nas_kd.files import sha256
+from nas_kd.pareto import hypervolume, non_dominated
+from nas_kd.pipeline.budget import excess
+from nas_kd.pipeline.chain import Chain
+from nas_kd.pipeline.controls import Control, controls_of
+from nas_kd.pipeline.gate import Gate
+from nas_kd.record import Accuracy, ControlRecord, Costs, FinalistRecord, SeedRecord, TrialRecord
+from nas_kd.statistics import accuracy_over_seeds, paired_gain
+
+
+@dataclass(frozen=True)
+class TrainedFile:
+    """One training of one network, exported and verified; its test accuracy is not known yet."""
+
+    seed: int
+    epochs: int
+    onnx: bytes
+    sha256: str
+    val_accuracy: float
+    parity: float
+    agreement: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class TrainedFinalist:
+    """A finalist before the test."""
+
+    trial: TrialRecord
+    files: tuple[TrainedFile, ...]
+    controls: tuple[tuple[Control, tuple[TrainedFile, ...]], ...]
+
+
+def choose(trials: Sequence[TrialRecord], at_most: int) -> list[TrialRecord]:
+    """Members of the search's joint front within the budget, the most accurate first.
+
+    Where there are more than `at_most`, those are taken one by one that add most hypervolume to the ones already taken.
+    """
+    judged = [t for t in trials if t.fate == "finished" and t.within_budget]
+    if not judged:
+        return []
+    points = np.array([_point(t) for t in judged])
+    keep = non_dominated(points)
+    members, points = [t for t, k in zip(judged, keep, strict=True) if k], points[keep]
+    reference = points.max(axis=0) + 0.1 * (np.ptp(points, axis=0) + 1e-9)
+    taken = [int(np.lexsort((points[:, 2], points[:, 1], points[:, 0]))[0])]
+    while len(taken) < min(at_most, len(members)):
+        rest = [i for i in range(len(members)) if i not in taken]
+        taken.append(max(rest, key=lambda i: (hypervolume(points[[*taken, i]], reference), -i)))
+    return [members[i] for i in taken]
+
+
+def _point(trial: TrialRecord) -> tuple[float, float, float]:
+    """Error, log size, log latency: all minimised."""
+    costs, latency = trial.costs, trial.costs.latency_ms if trial.costs else None
+    if trial.val_accuracy is None or costs is None or latency is None:
+        raise ValueError(f"trial {trial.number} is finished but not judged")
+    return 1 - trial.val_accuracy, float(np.log(costs.size_bytes)), float(np.log(latency.p50))
+
+
+class Finals:
+    """Trains finalists and their controls, then judges all of them on the test split."""
+
+    def __init__(self, chain: Chain, gate: Gate) -> None:
+        self._chain, self._gate = chain, gate
+        self._context = chain.context
+        self._done = 0
+
+    def train(self, chosen: Sequence[TrialRecord]) -> list[TrainedFinalist]:
+        """Train every finalist and control over the config's seeds; one that fails is left out and said."""
+        options, trained = self._context.config.finalists, []
+        plans = [
+            (t, controls_of(Candidate.from_json(t.candidate), self._chain) if options.controls else []) for t in chosen
+        ]
+        total = sum(1 + len(controls) for _, controls in plans) * options.seeds
+        for trial, controls in plans:
+            candidate = Candidate.from_json(trial.candidate)
+            epochs = self._context.config.distill.epochs
+            try:
+                files = self._train_seeds(candidate, epochs, partial(self._step, total, trial.words))
+                others = tuple(
+                    (c, self._train_seeds(c.candidate, c.epochs, partial(self._step, total, c.kind))) for c in controls
+                )
+            except TrialError as error:
+                self._context.progress.note(f"finalist {trial.id} left out: {error}")
+                continue
+            trained.append(TrainedFinalist(trial, files, others))
+        return trained
+
+    def _step(self, total: int, words: str) -> None:
+        self._done += 1
+        self._context.progress.finalist(self._done, total, words)
+
+    def _train_seeds(self, candidate: Candidate, epochs: int, done: Callable[[], None]) -> tuple[TrainedFile, ...]:
+        """Seeds that the search did not use, so that the choice of finalists does not flatter them."""
+        files = []
+        for seed in range(1, self._context.config.finalists.seeds + 1):
+            files.append(self._train_file(candidate, self._context.seed + seed, epochs))
+            done()
+        return tuple(files)
+
+    def _train_file(self, candidate: Candidate, seed: int, epochs: int) -> TrainedFile:
+        context = self._context
+        started = time.perf_counter()
+        link = self._chain.distil(candidate, seed, epochs)
+        facts, onnx = context.store.load_json("file", link.key), context.store.load_bytes("file", link.key)
+        if facts is None or onnx is None:
+            onnx = export_onnx(link.model, context.data.input_shape)
+            parity = verify(onnx, link.model, context.data.val.x)
+            facts = {
+                "sha256": sha256(onnx),
+                "val_accuracy": accuracy(onnx, context.data.val),
+                "parity": parity.max_abs_difference,
+                "agreement": parity.agreement,
+                "seconds": round(max(link.seconds, time.perf_counter() - started), 4),
+            }
+            context.store.save_bytes("file", link.key, onnx)
+            context.store.save_json("file", link.key, facts)
+        return TrainedFile(seed=seed, epochs=epochs, onnx=onnx, **facts)
+
+    def judge(self, finalist: TrainedFinalist) -> FinalistRecord:
+        """Read the test split with every file, and measure the deployed one's latency again."""
+        trial, files = finalist.trial, finalist.files
+        context, builder = self._context, self._chain.builder
+        seeds = tuple(self._tested(f) for f in files)
+        best = max(files, key=lambda f: (f.val_accuracy, -f.seed))
+        student = Candidate.from_json(trial.candidate).student
+        costs = Costs(
+            size_bytes=len(best.onnx),
+            latency_ms=self._gate.latency(best.onnx),
+            parameters=builder.parameters(student),
+            macs=builder.macs(student),
+        )
+        return FinalistRecord(
+            id=trial.id,
+            trial=trial.number,
+            candidate=trial.candidate,
+            words=trial.words,
+            chain_words=trial.chain_words,
+            costs=costs,
+            val=accuracy_over_seeds([f.val_accuracy for f in files], len(context.data.val)),
+            test=self._test_accuracy(seeds),
+            seeds=seeds,
+            deployed_seed=best.seed,
+            controls=tuple(self._control(control, others, seeds) for control, others in finalist.controls),
+            training_s=round(sum(f.seconds for f in files) + trial.seconds.get("assistants", 0.0), 3),
+            within_budget=excess(costs, context.config.budget) <= 0,
+        )
+
+    def _control(self, control: Control, files: Sequence[TrainedFile], finalist: Sequence[SeedRecord]) -> ControlRecord:
+        seeds = tuple(self._tested(f) for f in files)
+        mine, theirs = [s.test_accuracy for s in finalist], [s.test_accuracy for s in seeds]
+        return ControlRecord(
+            kind=control.kind,
+            seeds=seeds,
+            accuracy=self._test_accuracy(seeds),
+            gain=paired_gain(mine, theirs, len(self._context.data.test)),
+            cost_ratio=round(control.cost_ratio, 4),
+        )
+
+    def _test_accuracy(self, seeds: Sequence[SeedRecord]) -> Accuracy:
+        return accuracy_over_seeds([s.test_accuracy for s in seeds], len(self._context.data.test))
+
+    def _tested(self, file: TrainedFile) -> SeedRecord:
+        return SeedRecord(
+            seed=file.seed,
+            epochs=file.epochs,
+            val_accuracy=file.val_accuracy,
+            test_accuracy=accuracy(file.onnx, self._context.data.test),
+            seconds=file.seconds,
+            parity=file.parity,
+            agreement=file.agreement,
+            sha256=file.sha256,
+        )

@@ -1,0 +1,56 @@
+"""The gate: size and latency of an untrained network, measured before anything is trained.
+
+Neither depends on the values of the weights, so each architecture is exported and measured once.
+"""
+
+from nas_kd.candidate import Architecture
+from nas_kd.deploy.export import export_onnx
+from nas_kd.deploy.measure import measure_latency
+from nas_kd.files import fingerprint, sha256
+from nas_kd.pipeline.context import Context
+from nas_kd.pipeline.networks import Builder
+from nas_kd.record import Costs, Latency
+
+
+class Gate:
+    """Costs of architectures on the run's device, each found out once."""
+
+    def __init__(self, context: Context, builder: Builder) -> None:
+        self._context = context
+        self._builder = builder
+
+    def costs(self, architecture: Architecture, *, latency_even_if_too_large: bool = False) -> Costs:
+        """Size, and latency unless the size is out of the budget already.
+
+        Raises:
+            TrialError: it cannot be exported or run.
+        """
+        onnx = self._export(architecture)
+        size_bytes, limit = len(onnx), self._context.config.budget.max_size_bytes
+        too_large = limit is not None and size_bytes > limit and not latency_even_if_too_large
+        return Costs(
+            size_bytes=size_bytes,
+            latency_ms=None if too_large else self.latency(onnx),
+            parameters=self._builder.parameters(architecture),
+            macs=self._builder.macs(architecture),
+        )
+
+    def _export(self, architecture: Architecture) -> bytes:
+        context = self._context
+        key = fingerprint([architecture.to_json(), context.data.input_shape, context.data.classes, "fp32"])
+        onnx = context.store.load_bytes("export", key)
+        if onnx is None:
+            onnx = export_onnx(self._builder.build(architecture, 0), context.data.input_shape)
+            context.store.save_bytes("export", key, onnx)
+        return onnx
+
+    def latency(self, onnx: bytes) -> Latency:
+        """Latency of a file on the run's device, from the run's cache or measured now."""
+        context, batch_size = self._context, self._context.config.device.batch_size
+        key = fingerprint([sha256(onnx), context.device.key(), batch_size])
+        known = context.store.load_json("latency", key)
+        if known is not None:
+            return Latency.model_validate(known)
+        latency = measure_latency(onnx, context.device, batch_size).latency
+        context.store.save_json("latency", key, latency.model_dump(mode="json"))
+        return latency

@@ -1,0 +1,33 @@
+"""What a run tells whoever watches it; the base class keeps quiet."""
+
+from collections.abc import Sequence
+
+from nas_kd.record import FinalistRecord, RunRecord, TeacherRecord, TrialRecord
+
+
+class Progress:
+    """Receives events; the command line draws them, tests may collect them."""
+
+    def started(self, run_dir: str, resumed: bool) -> None:
+        """The run's folder is open and locked."""
+
+    def stage(self, text: str) -> None:
+        """A new step begins."""
+
+    def note(self, text: str) -> None:
+        """Something that the user should know."""
+
+    def teacher(self, record: TeacherRecord) -> None:
+        """The teacher is ready."""
+
+    def trial(self, record: TrialRecord, trials: Sequence[TrialRecord], hypervolume: float) -> None:
+        """A trial has ended; `trials` are all so far."""
+
+    def training(self, what: str, epoch: int, epochs: int) -> None:
+        """A training has finished an epoch."""
+
+    def finalist(self, done: int, total: int, words: str) -> None:
+        """One of the finalists' or controls' trainings has ended."""
+
+    def finished(self, run: RunRecord, finalists: Sequence[FinalistRecord]) -> None:
+        """The run is over."""

@@ -1,0 +1,88 @@
+"""Asks Optuna for candidates: a static set of parameters, made canonical, never the same candidate twice."""
+
+from dataclasses import dataclass
+from typing import cast
+
+from optuna.trial import BaseTrial, Trial
+
+from nas_kd.candidate import Architecture, Candidate, Precision, Recipe
+from nas_kd.config import SearchConfig
+from nas_kd.methods.combine import make_method
+from nas_kd.models.search_space import SearchSpace
+from nas_kd.pipeline.networks import Builder
+from nas_kd.pipeline.study import RunStudy
+
+NO_ASSISTANT = "none"
+DUPLICATES_IN_A_ROW = 200  # then the space is taken to be exhausted
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A candidate and its trial. `attempts`: how often its evaluation was begun."""
+
+    trial: Trial
+    candidate: Candidate
+    attempts: int = 1
+
+
+class Proposer:
+    """Turns Optuna's trials into candidates of one run."""
+
+    def __init__(self, config: SearchConfig, space: SearchSpace, builder: Builder, largest: int) -> None:
+        """`largest`: the teacher's number of weights; assistants are smaller."""
+        self._config = config
+        self._space = space
+        self._builder = builder
+        self._rungs = [a for a in space.ladder(config.chain.ladder + 2)[1:-1] if builder.parameters(a) < largest]
+
+    def first(self, study: RunStudy) -> None:
+        """Let the first proposals be spread over the sizes of the space, the smallest first."""
+        for architecture in self._space.ladder(self._config.chain.ladder + 2):
+            study.enqueue({f"student.{name}": value for name, value in architecture.choices.items()})
+
+    def candidate(self, trial: BaseTrial) -> Candidate:
+        """Draw a candidate; the parameters drawn are the same for every trial."""
+        config = self._config
+        student = self._space.suggest(trial, "student.")
+        slots = [NO_ASSISTANT, *(str(i + 1) for i in range(len(self._rungs)))]
+        chosen = [
+            trial.suggest_categorical(f"assistant.{slot + 1}", slots)
+            for slot in range(config.chain.max_assistants if self._rungs else 0)
+        ]
+        method = trial.suggest_categorical("method", config.distill.methods)
+        drawn = {
+            "temperature": trial.suggest_float("temperature", *config.distill.temperature, log=True),
+            "strength": trial.suggest_float("strength", *config.distill.strength, log=True),
+        }
+        tunable = make_method(method).tunable
+        return Candidate(
+            student=student,
+            assistants=self._canonical_chain(chosen, student) if tunable else (),
+            recipe=Recipe(method, {k: float(f"{v:.2g}") for k, v in drawn.items() if k in tunable}),
+            precision=cast(Precision, trial.suggest_categorical("precision", config.search.precisions)),
+        )
+
+    def _canonical_chain(self, chosen: list[str], student: Architecture) -> tuple[Architecture, ...]:
+        """Largest first, each once, only those larger than the student."""
+        rungs = sorted({int(c) - 1 for c in chosen if c != NO_ASSISTANT}, reverse=True)
+        smallest = self._builder.parameters(student)
+        return tuple(self._rungs[i] for i in rungs if self._builder.parameters(self._rungs[i]) > smallest)
+
+
+def propose(study: RunStudy, proposer: Proposer, config: SearchConfig) -> Proposal | None:
+    """The next candidate that has not been tried; None when there seem to be no more.
+
+    Trials that an earlier process left under way come first. Duplicates are told what their twin was told.
+    """
+    if study.interrupted:
+        trial = study.interrupted.pop(0)
+        return Proposal(trial, Candidate.from_json(trial.user_attrs["candidate"]), attempts=2)
+    for _ in range(DUPLICATES_IN_A_ROW):
+        trial = study.ask(config.search.sampler, config.search.seed)
+        candidate = proposer.candidate(trial)
+        twin = study.find(candidate.id)
+        if twin is None:
+            trial.set_user_attr("candidate", candidate.to_json())
+            return Proposal(trial, candidate)
+        study.tell_duplicate(trial, twin)
+    return None

@@ -1,0 +1,157 @@
+"""The search, from a config to a verified winner: read `search` first."""
+
+from contextlib import closing
+from pathlib import Path
+
+from nas_kd.candidate import Architecture
+from nas_kd.config import SearchConfig
+from nas_kd.deploy.measure import describe_device
+from nas_kd.deploy.verify import accuracy
+from nas_kd.errors import BudgetError
+from nas_kd.front import closest, normalised_hypervolume
+from nas_kd.pipeline.budget import excess
+from nas_kd.pipeline.chain import Chain
+from nas_kd.pipeline.context import Context, dataset_record
+from nas_kd.pipeline.finalists import Finals, TrainedFinalist, choose
+from nas_kd.pipeline.folder import RunFolder, locked, write_environment
+from nas_kd.pipeline.gate import Gate
+from nas_kd.pipeline.networks import Builder
+from nas_kd.pipeline.progress import Progress
+from nas_kd.pipeline.propose import Proposal, Proposer, propose
+from nas_kd.pipeline.results import write_results
+from nas_kd.pipeline.study import RunStudy, read_run
+from nas_kd.pipeline.teacher import ReadyTeacher, prepare_teacher
+from nas_kd.pipeline.trial import evaluate
+from nas_kd.record import Accuracy, RunRecord, TrialRecord
+from nas_kd.statistics import wilson_interval
+
+
+def search(config: SearchConfig, run_dir: Path, progress: Progress | None = None) -> RunRecord:
+    """Search for students within the budget; a folder that holds an unfinished run is resumed.
+
+    Raises:
+        InputError: config, data, teacher or folder are not usable.
+        BudgetError: no candidate can meet the budget; the run's record says which come closest.
+    """
+    folder, progress = RunFolder(run_dir), progress or Progress()
+    with locked(folder, config) as resumed:
+        progress.started(str(run_dir), resumed)
+        with closing(_open(config, folder, progress)) as run:
+            if run.is_finished:
+                progress.note("this run is finished; to search on, choose another run folder")
+            else:
+                run.require_reachable()
+                while (proposal := run.propose()) is not None:
+                    run.evaluate(proposal)
+                finalists = run.train_finalists()
+                run.read_test_once(finalists)
+        record = read_run(folder)
+        write_results(folder, record)
+        progress.finished(record, record.finalists)
+        return record
+
+
+def _open(config: SearchConfig, folder: RunFolder, progress: Progress) -> "Run":
+    """Load data, space, device and teacher."""
+    progress.stage("loading data")
+    context = Context.prepare(config, folder, progress)
+    study = RunStudy(folder, config.name or folder.path.resolve().name, config.budget)
+    study.save("dataset", dataset_record(context.data))
+    device = describe_device(context.device, config.device.batch_size)
+    study.save("device", device)
+    write_environment(folder, dict(device.environment), context.threads)
+    builder = Builder(context.data, context.space)
+    gate = Gate(context, builder)
+    progress.stage("preparing the teacher")
+    teacher = prepare_teacher(context, builder, gate)
+    if study.teacher is None:
+        study.save("teacher", teacher.record)
+    progress.teacher(teacher.record)
+    return Run(context, study, builder, gate, teacher)
+
+
+class Run:
+    """A search under way: everything loaded, the teacher ready."""
+
+    def __init__(self, context: Context, study: RunStudy, builder: Builder, gate: Gate, teacher: ReadyTeacher) -> None:
+        self.context, self.study, self.gate, self.teacher = context, study, gate, teacher
+        self.config, self.progress = context.config, context.progress
+        self.chain = Chain(context, builder, teacher.teacher)
+        self.proposer = Proposer(self.config, context.space, builder, teacher.teacher.parameters)
+
+    def close(self) -> None:
+        """Let go of the study."""
+        self.study.close()
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the test split was read already."""
+        return self.study.state == "finished"
+
+    def require_reachable(self) -> None:
+        """End the run early if not even the space's smallest network meets the budget."""
+        smallest: Architecture = self.context.space.ladder(2)[0]
+        costs = self.gate.costs(smallest, latency_even_if_too_large=True)
+        if excess(costs, self.config.budget) > 0:
+            latency = costs.latency_ms.p50 if costs.latency_ms else float("nan")
+            smallest_costs = f"{costs.size_bytes / 1000:.1f} kB and {latency:.4g} ms"
+            self._give_up(f"the smallest and fastest of space {self.context.space.name!r} has {smallest_costs}")
+        if self.study.is_new:
+            self.proposer.first(self.study)
+        self.progress.stage("searching")
+
+    def propose(self) -> Proposal | None:
+        """The next candidate, until there are enough, the time is over, or the space is exhausted."""
+        limit = self.config.search.max_minutes
+        out_of_time = limit is not None and self.study.elapsed_s >= limit * 60
+        if self.study.state == "finalists" or self.study.distinct >= self.config.search.trials or out_of_time:
+            return None
+        proposal = propose(self.study, self.proposer, self.config)
+        if proposal is None:
+            self.progress.note("the space seems to be exhausted: only candidates that were tried already are proposed")
+        return proposal
+
+    def evaluate(self, proposal: Proposal) -> TrialRecord:
+        """Gate, distil, judge, tell."""
+        record = self.study.tell(proposal.trial, evaluate(proposal, self.gate, self.chain))
+        self.progress.trial(record, self.study.records, self.hypervolume())
+        return record
+
+    def hypervolume(self) -> float:
+        """Of the finished candidates within the budget, on validation accuracy."""
+        points = [
+            (t.val_accuracy, t.costs.size_bytes, t.costs.latency_ms.p50)
+            for t in self.study.records
+            if t.val_accuracy is not None and t.costs is not None and t.costs.latency_ms is not None
+        ]
+        return normalised_hypervolume(points, self.teacher.record, self.context.data.n_classes)
+
+    def train_finalists(self) -> list[TrainedFinalist]:
+        """The front's members over several seeds, with their controls."""
+        chosen = choose(self.study.records, self.config.finalists.max)
+        if not chosen:
+            self._give_up(closest(self.study.records, self.config.budget))
+        self.study.save("state", "finalists")
+        self.progress.stage("training finalists")
+        return Finals(self.chain, self.gate).train(chosen)
+
+    def read_test_once(self, finalists: list[TrainedFinalist]) -> None:
+        """Judge finalists, controls and teacher on the test split; this ends the run."""
+        self.progress.stage("reading the test split")
+        finals, test = Finals(self.chain, self.gate), self.context.data.test
+        for rank, finalist in enumerate(finalists):
+            self.study.save(f"finalist/{rank:03d}", finals.judge(finalist))
+        mean = accuracy(self.teacher.onnx, test)
+        low, high = wilson_interval(mean, len(test))
+        tested = Accuracy(mean=mean, low=low, high=high, samples=len(test))
+        saved = self.study.teacher or self.teacher.record
+        self.study.save("teacher", saved.model_copy(update={"test": tested}))
+        self.study.save("elapsed_s", f"{self.study.elapsed_s:.3f}")
+        self.study.save("state", "finished")
+
+    def _give_up(self, closest_candidates: str) -> None:
+        message = f"no candidate can meet the budget; closest: {closest_candidates}"
+        self.study.save("state", "unreachable")
+        self.study.save("message", message)
+        write_results(self.context.folder, read_run(self.context.folder))
+        raise BudgetError(message)

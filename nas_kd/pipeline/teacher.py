@@ -1,0 +1,208 @@
+"""The teacher: trained by the tool, or the user's own; checked before anything is built on it."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from nas_kd.candidate import Architecture, Recipe
+from nas_kd.config import TeacherOptions
+from nas_kd.data.dataset import Dataset, as_input
+from nas_kd.deploy.costs import count_macs, count_parameters
+from nas_kd.deploy.export import export_onnx
+from nas_kd.deploy.verify import OnnxModule
+from nas_kd.engine.schedule import Schedule
+from nas_kd.engine.teachers import Teacher
+from nas_kd.engine.training import accuracy_of
+from nas_kd.errors import InputError, TrialError
+from nas_kd.files import fingerprint, sha256
+from nas_kd.methods.combine import make_method
+from nas_kd.models.normalised import Normalised
+from nas_kd.pipeline.chain import Chain, Lesson
+from nas_kd.pipeline.context import Context
+from nas_kd.pipeline.gate import Gate
+from nas_kd.pipeline.networks import Builder, in_thousands, load_space
+from nas_kd.plugins import import_object
+from nas_kd.record import Accuracy, Costs, TeacherRecord
+from nas_kd.statistics import wilson_interval
+
+
+@dataclass(frozen=True)
+class ReadyTeacher:
+    """A teacher that passed the checks. `onnx`: its deployable file."""
+
+    teacher: Teacher
+    onnx: bytes
+    record: TeacherRecord
+
+
+def prepare_teacher(context: Context, builder: Builder, gate: Gate) -> ReadyTeacher:
+    """Train or load the config's teacher, measure it, and refuse one that nobody can learn from.
+
+    Raises:
+        InputError: it cannot be loaded, does not fit the data, or is no better than chance.
+    """
+    options = context.config.teacher[0]
+    if options.onnx is not None:
+        teacher, onnx = _from_onnx(options, context.data)
+        seconds, origin = 0.0, "onnx"
+    elif options.factory is not None:
+        teacher, onnx = _from_factory(options, context.data)
+        seconds, origin = 0.0, "factory"
+    else:
+        teacher, onnx, seconds = _trained(options, context, builder)
+        origin = "space"
+    _check_methods(context, teacher)
+    val = _accuracy(teacher.model, context)
+    record = TeacherRecord.model_validate(
+        {
+            "words": teacher.words,
+            "origin": origin,
+            "costs": Costs(
+                size_bytes=len(onnx),
+                latency_ms=gate.latency(onnx),
+                parameters=teacher.parameters,
+                macs=teacher.macs,
+            ),
+            "val": val,
+            "training_s": round(seconds, 3),
+        }
+    )
+    return ReadyTeacher(teacher, onnx, record)
+
+
+def _trained(options: TeacherOptions, context: Context, builder: Builder) -> tuple[Teacher, bytes, float]:
+    space = load_space(options.space or "resnet")
+    architecture = space.ladder(2)[-1]
+    if options.architecture is not None:
+        architecture = Architecture(space.name, options.architecture)
+    schedule = Schedule.of(context.config.distill, options.epochs)
+    chain = Chain(context, builder)
+    started = time.perf_counter()
+    lesson = Lesson(architecture, Recipe("none"), schedule, context.seed, schedule.epochs)
+    try:
+        link = chain.train(lesson, None)
+    except TrialError as error:
+        raise InputError(f"teacher: its training failed: {error}") from error
+    spent = max(link.seconds, time.perf_counter() - started)
+    return chain.as_teacher(link, architecture), export_onnx(link.model, context.data.input_shape), spent
+
+
+def _from_factory(options: TeacherOptions, data: Dataset) -> tuple[Teacher, bytes]:
+    factory, weights = options.factory or "", options.weights or Path()
+    try:
+        net: Any = import_object(factory)()
+    except InputError:
+        raise
+    except Exception as error:  # a user's function may raise anything
+        raise InputError(f"teacher.factory: {factory}() failed: {type(error).__name__}: {error}") from error
+    if not isinstance(net, nn.Module):
+        raise InputError(f"teacher.factory: {factory}() must return a torch.nn.Module, got {type(net).__name__}")
+    _load_weights(net, weights)
+    model = _with_preprocessing(net.eval(), options, data)
+    _check_shape(model, data)
+    try:
+        onnx = export_onnx(model, data.input_shape)
+    except TrialError as error:
+        raise InputError(
+            f"teacher: cannot be exported to ONNX, so that its size and latency are unknown: {error}"
+        ) from error
+    features = None if options.features is None else tuple(_inside(f, model) for f in options.features)
+    key = fingerprint([factory, sha256(weights.read_bytes()), options.preprocessing, data.input_shape])
+    return _described(model, key, f"{factory}", data, features=features), onnx
+
+
+def _load_weights(net: nn.Module, path: Path) -> None:
+    if not path.is_file():
+        raise InputError(f"teacher.weights: {path}: no such file")
+    try:
+        tensors = safetensors.torch.load_file(path)
+    except safetensors.SafetensorError as error:
+        raise InputError(
+            f"teacher.weights: {path}: not a safetensors file. Pickled checkpoints (.pt, .pth) are refused because "
+            "loading one can run any code: convert it once, where you trust it, with "
+            "safetensors.torch.save_file(model.state_dict(), ...)"
+        ) from error
+    try:
+        net.load_state_dict(tensors)
+    except RuntimeError as error:
+        first = " ".join(str(error).split())[:300]
+        raise InputError(f"teacher.weights: {path}: does not fit the network of teacher.factory: {first}") from error
+
+
+def _with_preprocessing(net: nn.Module, options: TeacherOptions, data: Dataset) -> nn.Module:
+    match options.preprocessing:
+        case "raw":
+            return net
+        case "unit":
+            return Normalised(net, torch.zeros_like(data.mean), torch.full_like(data.std, data.scale))
+        case "normalized":
+            return Normalised(net, data.mean, data.std)
+
+
+def _inside(path: str, model: nn.Module) -> str:
+    """The user's module path as seen from outside of the preprocessing."""
+    return f"body.{path}" if isinstance(model, Normalised) else path
+
+
+def _from_onnx(options: TeacherOptions, data: Dataset) -> tuple[Teacher, bytes]:
+    path = options.onnx or Path()
+    if options.features is not None:
+        raise InputError(
+            "teacher.features: an ONNX teacher shows its logits only; leave features out, or give a factory"
+        )
+    module = OnnxModule(path, data.input_shape, data.n_classes)
+    model = _with_preprocessing(module, options, data)
+    _check_shape(model, data)
+    onnx = path.read_bytes()
+    key = fingerprint([sha256(onnx), options.preprocessing])
+    parameters = count_parameters(module)
+    words = f"{path.name}, {in_thousands(parameters)} weights"
+    return Teacher(model, key, words, parameters, count_macs(module, data.input_shape), logits_only=True), onnx
+
+
+def _described(model: nn.Module, key: str, words: str, data: Dataset, features: tuple[str, ...] | None) -> Teacher:
+    parameters = count_parameters(model)
+    words = f"{words}, {in_thousands(parameters)} weights"
+    return Teacher(model, key, words, parameters, count_macs(model, data.input_shape), features)
+
+
+def _check_shape(model: nn.Module, data: Dataset) -> None:
+    example = as_input(data.val.x[:2])
+    shape = tuple(example.shape[1:])
+    try:
+        with torch.no_grad():
+            logits = model(example)
+    except Exception as error:  # a user's network may raise anything
+        raise InputError(f"teacher: cannot take samples of shape {shape}: {type(error).__name__}: {error}") from error
+    wanted = (len(example), data.n_classes)
+    if not isinstance(logits, Tensor) or tuple(logits.shape) != wanted:
+        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise InputError(f"teacher: must give logits of shape {wanted} for {len(example)} samples, got {got}")
+
+
+def _check_methods(context: Context, teacher: Teacher) -> None:
+    for name in (*context.config.distill.methods, context.config.chain.method):
+        needs = make_method(name).needs
+        if teacher.logits_only and not needs <= {"logits", "indices"}:
+            raise InputError(
+                f"distill.methods: {name!r} needs {' and '.join(sorted(needs))}, but an ONNX teacher shows logits only"
+            )
+
+
+def _accuracy(model: nn.Module, context: Context) -> Accuracy:
+    data = context.data
+    mean = accuracy_of(model, data.val, context.numerics)
+    low, high = wilson_interval(mean, len(data.val))
+    most_common = float(torch.bincount(data.val.y).max()) / len(data.val)
+    if low <= most_common:
+        raise InputError(
+            f"teacher: no better than chance: validation accuracy {mean:.1%}, naming the most common class "
+            f"gives {most_common:.1%}; check its weights, the order of the classes and teacher.preprocessing"
+        )
+    return Accuracy(mean=mean, low=low, high=high, samples=len(data.val))

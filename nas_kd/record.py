@@ -1,0 +1,170 @@
+"""What a run writes down: the shape of the study's attributes, and how they are read back. Imports no torch."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+Fate = Literal["running", "duplicate", "rejected", "stopped", "failed", "finished"]
+State = Literal["searching", "finalists", "finished", "unreachable"]
+
+
+class Record(BaseModel):
+    """Frozen, JSON-able data."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Latency(Record):
+    """Milliseconds a call: median, 90th percentile, and the median's 95 % interval."""
+
+    p50: float
+    p90: float
+    low: float
+    high: float
+    unstable: bool = False
+
+
+class Costs(Record):
+    """What a network costs to deploy. `macs`: multiply-adds of one sample."""
+
+    size_bytes: int
+    latency_ms: Latency | None = None
+    parameters: int
+    macs: int
+
+
+class Accuracy(Record):
+    """A share in 0..1 with its 95 % interval, and how many samples and seeds it rests on."""
+
+    mean: float
+    low: float
+    high: float
+    samples: int
+    seeds: int = 1
+
+
+class RungRecord(Record):
+    """A trial's validation accuracy (0..1) after so many epochs of the full schedule."""
+
+    epochs: int
+    val_accuracy: float
+    seconds: float
+
+
+class TrialRecord(Record):
+    """One proposal of the search and what became of it."""
+
+    number: int
+    id: str  # candidate id
+    candidate: Mapping[str, Any]  # Candidate.to_json()
+    words: str  # the student: "3 stages, 16-24-48 wide, 5 blocks, 21 k weights"
+    chain_words: tuple[str, ...] = ()  # one an assistant, largest first
+    fate: Fate
+    reason: str | None = None  # why rejected or failed
+    duplicate_of: int | None = None  # trial number
+    within_budget: bool = False
+    costs: Costs | None = None
+    rungs: tuple[RungRecord, ...] = ()
+    val_accuracy: float | None = None  # at the last rung reached
+    seconds: Mapping[str, float] = {}  # propose, gate, assistants, distil: this trial's own
+    elapsed_s: float = 0.0  # wall clock of the run when this trial ended, pauses between resumes left out
+    attempts: int = 1  # more than 1: the run was interrupted during this trial
+
+
+class SeedRecord(Record):
+    """One full training of a finalist or a control; accuracies (0..1) are the exported file's, through ONNX Runtime."""
+
+    seed: int
+    epochs: int
+    val_accuracy: float
+    test_accuracy: float
+    seconds: float
+    parity: float  # largest absolute difference of logits, ONNX against PyTorch
+    agreement: float  # share of equal top-1 decisions
+    sha256: str  # of the ONNX file
+
+
+class ControlRecord(Record):
+    """The same student trained another way, at the same training cost (multiply-adds) as its finalist.
+
+    `gain`: finalist minus control, test accuracy paired by seed (0..1), with its 95 % interval.
+    """
+
+    kind: Literal["no_distillation", "no_assistants"]
+    seeds: tuple[SeedRecord, ...]
+    accuracy: Accuracy
+    gain: Accuracy
+    cost_ratio: float  # training cost of the control / of the finalist; below 1 where capped
+
+
+class FinalistRecord(Record):
+    """A member of the search's front, trained in full over several seeds."""
+
+    id: str
+    trial: int
+    candidate: Mapping[str, Any]
+    words: str
+    chain_words: tuple[str, ...] = ()
+    costs: Costs  # measured again, on the trained file
+    val: Accuracy
+    test: Accuracy
+    seeds: tuple[SeedRecord, ...]
+    deployed_seed: int  # the best on validation: the file that is exported
+    controls: tuple[ControlRecord, ...] = ()
+    training_s: float  # all seeds, assistants included
+    within_budget: bool
+
+
+class TeacherRecord(Record):
+    """The reference point."""
+
+    words: str
+    origin: Literal["space", "factory", "onnx"]
+    costs: Costs
+    val: Accuracy
+    test: Accuracy | None = None  # read at the end only
+    training_s: float = 0.0
+
+
+class DatasetRecord(Record):
+    """The data as used. `key`: sha256 of the samples. `notes`: what was carved, dropped or converted."""
+
+    name: str
+    source: str
+    key: str
+    classes: tuple[str, ...]
+    input_shape: tuple[int, ...]
+    scale: float = 1.0  # 255: stored values are pixels 0..255; 1: as given
+    n_train: int
+    n_val: int
+    n_test: int
+    notes: tuple[str, ...] = ()
+
+
+class DeviceRecord(Record):
+    """The device profile in words and figures."""
+
+    name: str
+    words: str
+    batch_size: int
+    environment: Mapping[str, str | int | float | bool | None] = {}
+
+
+class RunRecord(Record):
+    """A whole run, finished or not: all that a report is made from."""
+
+    name: str
+    run_dir: str
+    state: State
+    message: str | None = None  # for "unreachable": the closest candidates
+    config: Mapping[str, Any]  # resolved config.toml
+    dataset: DatasetRecord | None = None
+    device: DeviceRecord | None = None
+    teacher: TeacherRecord | None = None
+    trials: tuple[TrialRecord, ...] = ()
+    finalists: tuple[FinalistRecord, ...] = ()
+    environment: Mapping[str, Any] = {}
+    seconds: Mapping[str, float] = {}  # where the time went: data, teacher, gate, assistants, distil, finalists, ...
+    warnings: tuple[str, ...] = ()
+    command: str = ""  # how to run it again

@@ -1,0 +1,130 @@
+"""All that a report says, worked out once; the page, the Markdown, the pictures and the CSV only lay it out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from nas_kd.record import RunRecord
+from nas_kd.report import numbers
+from nas_kd.report.answer import Answer, answer
+from nas_kd.report.candidates import MOST_ROWS, Brief, briefs
+from nas_kd.report.finalists import Row, finalist_rows
+from nas_kd.report.gains import GainTable, gain_tables
+from nas_kd.report.marks import LEGEND, Kind, Mark, marks
+from nas_kd.report.pictures import Picture, indistinguishable, pictures
+from nas_kd.report.progress import Progress, progress
+from nas_kd.report.subject import AXES, Subject, subject
+from nas_kd.report.trust import Trust, trust
+
+
+@dataclass(frozen=True)
+class Content:
+    """The six sections, with their captions."""
+
+    subject: Subject
+    answer: Answer
+    marks: tuple[Mark, ...]
+    pictures: tuple[Picture, ...]
+    rows: tuple[Row, ...]
+    briefs: tuple[Brief, ...]
+    briefs_title: str
+    gains: tuple[GainTable, ...]
+    no_finalists: str
+    no_gains: str
+    progress: Progress
+    trust: Trust
+    caption: Mapping[str, str]
+    legend: tuple[tuple[Kind, str], ...]
+    limited: bool
+
+
+def content(run: RunRecord, command: str = "", file_sha256: str = "") -> Content:
+    """What the report of `run` says."""
+    about = subject(run)
+    drawn = marks(about)
+    shown = pictures(about, drawn)
+    went = progress(about)
+    kinds = {mark.kind for mark in drawn}
+    rows = briefs(about)
+    own = sum(t.fate != "duplicate" for t in run.trials)
+    best = f"The best {MOST_ROWS:,} of {own:,} candidates" if own > MOST_ROWS else f"All {own:,} candidates"
+    return Content(
+        subject=about,
+        answer=answer(about, file_sha256),
+        marks=drawn,
+        pictures=shown,
+        rows=finalist_rows(about),
+        briefs=rows,
+        briefs_title=f"{best} of the search, by validation accuracy",
+        gains=gain_tables(about),
+        no_finalists=_no_finalists(run),
+        no_gains=_no_gains(run),
+        progress=went,
+        trust=trust(about, command),
+        caption=_captions(about, shown, went),
+        legend=tuple((kind, words) for kind, words in LEGEND.items() if kind in kinds),
+        limited=any(about.limit(axis) is not None for axis in AXES),
+    )
+
+
+def _no_finalists(run: RunRecord) -> str:
+    if run.state in ("unreachable", "finished"):
+        return "There are none: no candidate of the search could be trained within the budget."
+    return "There are none yet: finalists are trained in full, and judged on the test split, after the search."
+
+
+def _no_gains(run: RunRecord) -> str:
+    if not run.finalists and run.state in ("unreachable", "finished"):
+        return "Not known: there are no finalists."
+    if not run.finalists:
+        return "Not known yet: controls are trained with the finalists."
+    if run.state != "finished":
+        return "Not known yet: no control has been trained so far."
+    return "Not known: this run trained no controls (finalists.controls)."
+
+
+def _captions(about: Subject, shown: tuple[Picture, ...], went: Progress) -> dict[str, str]:
+    finalists = bool(about.run.finalists)
+    read = "Up and to the left is better. "
+    if finalists:
+        read += (
+            "Solid marks are finalists at their test accuracy, with 95 % intervals; a thin line joins each to its "
+            "controls, drawn a little aside. Small grey marks are candidates of the search at their validation "
+            "accuracy, after shorter training; "
+            "ticks along the bottom were never trained to a judgement."
+        )
+    else:
+        read += (
+            "Grey marks are candidates of the search at their validation accuracy; ticks along the bottom were never "
+            "trained to a judgement. Test accuracy comes with the finalists."
+        )
+    so_far = "The dotted line is the front so far, on validation accuracy." if any(p.step for p in shown) else ""
+    what = "Members of a front and the winner are chosen on validation accuracy, so that test never chooses; "
+    what += "the line is the running best of the members' test accuracy."
+    return {
+        "how_to_read": read,
+        "what": what if finalists else so_far,
+        **{picture.axis: _below(about, picture) for picture in shown},
+        "hypervolume": (
+            "The volume that the candidates found so far dominate, counting retained accuracy, decades of size and "
+            "decades of latency against the teacher. A curve that has long been flat suggests that more trials would "
+            "have found little."
+        ),
+        "choices": (
+            f"Share of the variance in {went.choices_note} that each choice explains alone, less what it would by "
+            "chance (epsilon squared). The sampler does not draw evenly and choices go together: a hint, not a proof."
+        ),
+    }
+
+
+def _below(about: Subject, picture: Picture) -> str:
+    """The caption under one picture: ties, and what it does not show."""
+    groups = indistinguishable(about, picture.axis)
+    said = []
+    if groups:
+        names = "; ".join(numbers.listing(letters) for letters in groups)
+        said.append(f"Not distinguishable in accuracy, as their intervals overlap: {names}.")
+    if picture.hidden:
+        said.append(f"{numbers.count(picture.hidden, 'mark')} below the picture unless it shows all candidates.")
+    if picture.unplaced:
+        said.append(f"{numbers.count(picture.unplaced, 'candidate')} without a measured {picture.axis} not shown.")
+    return " ".join(said)

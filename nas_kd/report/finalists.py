@@ -1,0 +1,144 @@
+"""Section 3: the finalists' table."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from nas_kd.record import FinalistRecord, Latency
+from nas_kd.report import numbers
+from nas_kd.report.gains import control_of
+from nas_kd.report.subject import Subject, chain_words, cost, method_name, method_words
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What a cell says, and what it is sorted by."""
+
+    text: str
+    key: float | str
+    small: str = ""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column's head; `number` ones are aligned right."""
+
+    title: str
+    number: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """A finalist, or the teacher."""
+
+    id: str
+    kind: str
+    letter: str
+    cells: tuple[Cell, ...]
+
+
+COLUMNS = (
+    Column("Candidate"),
+    Column("Architecture"),
+    Column("Chain"),
+    Column("Method, precision"),
+    Column("Validation", True),
+    Column("Test", True),
+    Column("Size", True),
+    Column("Latency p50 (p90)", True),
+    Column("In budget"),
+    Column("Gain over no distillation", True),
+    Column("Gain over no assistants", True),
+    Column("Training", True),
+)
+
+
+def finalist_rows(subject: Subject) -> tuple[Row, ...]:
+    """The teacher, then the finalists by size."""
+    return (*_teacher(subject), *(_finalist(subject, letter_id) for letter_id in subject.letters))
+
+
+def _finalist(subject: Subject, candidate_id: str) -> Row:
+    one = next(f for f in subject.run.finalists if f.id == candidate_id)
+    places = subject.places
+    letter = subject.letters[one.id]
+    won = subject.winner is not None and subject.winner.id == one.id
+    cells = (
+        Cell(letter, letter.rjust(3), one.id),
+        Cell(one.words, one.words),
+        Cell(chain_words(one) if one.chain_words else "none", len(one.chain_words)),
+        Cell(_method(one.candidate), _method(one.candidate), _params(method_words(one.candidate))),
+        Cell(numbers.percent(one.val.mean, places), one.val.mean),
+        Cell(numbers.percent(one.test.mean, places), one.test.mean, numbers.interval(one.test, places)),
+        Cell(numbers.size(one.costs.size_bytes), one.costs.size_bytes),
+        _latency(one.costs.latency_ms),
+        Cell("✓ yes" if one.within_budget else "✗ no", int(one.within_budget)),
+        *(_gain(subject, candidate_id, kind) for kind in ("no_distillation", "no_assistants")),
+        Cell(numbers.duration(one.training_s), one.training_s),
+    )
+    return Row(one.id, "winner" if won else "finalist", letter, cells)
+
+
+def _why_none(finalist: FinalistRecord, kind: str) -> str:
+    """Why there is no such control."""
+    if finalist.candidate["method"] == "none":
+        return "not distilled"
+    return "has none" if kind == "no_assistants" and not finalist.chain_words else "not trained"
+
+
+def _latency(timing: Latency | None) -> Cell:
+    if timing is None:
+        return Cell(numbers.NONE, 0.0, "not measured")
+    unstable = "\nunstable" if timing.unstable else ""
+    return Cell(numbers.latency(timing.p50), timing.p50, f"p90 {numbers.latency(timing.p90)}{unstable}")
+
+
+def _method(candidate: Mapping[str, Any]) -> str:
+    return f"{method_name(candidate)}, {candidate['precision']}"
+
+
+def _params(words: str) -> str:
+    _, _, params = words.partition("(")
+    return params.rstrip(")")
+
+
+def _gain(subject: Subject, candidate_id: str, kind: str) -> Cell:
+    one = next(f for f in subject.run.finalists if f.id == candidate_id)
+    control = control_of(one, "no_distillation" if kind == "no_distillation" else "no_assistants")
+    if control is None:
+        return Cell(numbers.NONE, -9.0, _why_none(one, kind))
+    gain, places = control.gain, numbers.decimals(control.gain.low, control.gain.high)
+    between = f"{numbers.points(gain.low, places)} to {numbers.points(gain.high, places)}"
+    return Cell(numbers.points(gain.mean, places), gain.mean, between)
+
+
+def _teacher(subject: Subject) -> list[Row]:
+    teacher = subject.run.teacher
+    if teacher is None:
+        return []
+    places = subject.places
+    test = Cell(numbers.NONE, -9.0, "read at the end")
+    if teacher.test:
+        test = Cell(
+            numbers.percent(teacher.test.mean, places), teacher.test.mean, numbers.interval(teacher.test, places)
+        )
+    within = all(
+        (limit := subject.limit(axis)) is None or (spent := cost(teacher.costs, axis)) is None or spent <= limit
+        for axis in ("size", "latency")
+    )
+    none = Cell(numbers.NONE, -9.0)
+    cells = (
+        Cell("Teacher", "  0"),
+        Cell(teacher.words, teacher.words),
+        Cell(numbers.NONE, -1),
+        Cell("as given" if teacher.origin == "onnx" else "fp32", " "),
+        Cell(numbers.percent(teacher.val.mean, places), teacher.val.mean),
+        test,
+        Cell(numbers.size(teacher.costs.size_bytes), teacher.costs.size_bytes),
+        _latency(teacher.costs.latency_ms),
+        Cell("✓ yes" if within else "✗ no", int(within)),
+        none,
+        none,
+        Cell(numbers.duration(teacher.training_s) if teacher.training_s else numbers.NONE, teacher.training_s),
+    )
+    return [Row("teacher", "teacher", "", cells)]

@@ -1,0 +1,145 @@
+"""What the two pictures show: one mark a finalist, control, candidate of the search, and the teacher."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from nas_kd.record import Accuracy, ControlRecord, Costs, FinalistRecord, TrialRecord
+from nas_kd.report import numbers
+from nas_kd.report.subject import Axis, Subject, chain_words, cost, method_words
+
+Kind = Literal[
+    "winner", "finalist", "no_distillation", "no_assistants", "teacher", "finished", "stopped", "failed", "rejected"
+]
+SEARCH: tuple[Kind, ...] = ("finished", "stopped", "failed", "rejected")
+CONTROLS: tuple[Kind, ...] = ("no_distillation", "no_assistants")
+LEGEND: dict[Kind, str] = {
+    "winner": "winner",
+    "finalist": "finalist (hollow: not on this front)",
+    "no_distillation": "control: no distillation",
+    "no_assistants": "control: no assistants",
+    "teacher": "teacher",
+    "finished": "search: trained to its end",
+    "stopped": "search: stopped early",
+    "failed": "search: failed",
+    "rejected": "search: rejected at the gate",
+}
+
+
+@dataclass(frozen=True)
+class Mark:
+    """`id` is what a click selects; `accuracy` is on test for solid marks, on validation for the search's."""
+
+    id: str
+    kind: Kind
+    title: str
+    lines: tuple[str, ...]
+    costs: Costs
+    accuracy: float | None
+    interval: tuple[float, float] | None = None
+    letter: str = ""
+    fronts: tuple[Axis, ...] = ()
+
+    def at(self, axis: Axis) -> float | None:
+        """Bytes or milliseconds; None where it was not measured."""
+        return cost(self.costs, axis)
+
+
+def marks(subject: Subject) -> tuple[Mark, ...]:
+    """All marks, those to be drawn on top last."""
+    finalists = subject.finalists
+    taken = {f.id for f in finalists}
+    search = [_trial(t) for t in subject.run.trials if t.id not in taken and t.fate not in ("duplicate", "running")]
+    controls = [_control(subject, f, c) for f in finalists for c in f.controls]
+    members = sorted((_finalist(subject, f) for f in finalists), key=lambda m: m.kind == "winner")
+    return (*(m for m in search if m is not None), *_teacher(subject), *controls, *members)
+
+
+def _numbers(costs: Costs) -> str:
+    timing = costs.latency_ms
+    speed = (
+        f", {numbers.latency(timing.p50)} (p90 {numbers.latency(timing.p90)})" if timing else ", latency not measured"
+    )
+    return f"{numbers.size(costs.size_bytes)}{speed}"
+
+
+def _how(of: FinalistRecord | TrialRecord) -> tuple[str, str, str]:
+    return of.words, chain_words(of), method_words(of.candidate)
+
+
+def _trial(trial: TrialRecord) -> Mark | None:
+    if trial.costs is None:
+        return None
+    kind: Kind = next(k for k in SEARCH if k == trial.fate)
+    lines = [*_how(trial), _numbers(trial.costs)]
+    if trial.val_accuracy is not None:
+        epochs = f" after {numbers.count(trial.rungs[-1].epochs, 'epoch')}" if trial.rungs else ""
+        lines.append(f"validation {numbers.percent(trial.val_accuracy)}{epochs}")
+    if trial.reason:
+        lines.append(f"{trial.fate}: {trial.reason}")
+    return Mark(trial.id, kind, f"Trial {trial.number}, {trial.fate}", tuple(lines), trial.costs, trial.val_accuracy)
+
+
+def _finalist(subject: Subject, finalist: FinalistRecord) -> Mark:
+    winner = subject.winner is not None and finalist.id == subject.winner.id
+    letter = subject.letters[finalist.id]
+    lines = (
+        *_how(finalist),
+        _numbers(finalist.costs),
+        f"test {numbers.accuracy(finalist.test, subject.places)}",
+        f"validation {numbers.accuracy(finalist.val, subject.places)}",
+        "within the budget" if finalist.within_budget else "over the budget",
+    )
+    axes: tuple[Axis, ...] = ("size", "latency")
+    return Mark(
+        id=finalist.id,
+        kind="winner" if winner else "finalist",
+        title=f"{letter}, {'the winner' if winner else 'finalist'}",
+        lines=lines,
+        costs=finalist.costs,
+        accuracy=finalist.test.mean,
+        interval=_ends(finalist.test),
+        letter=letter,
+        fronts=tuple(axis for axis in axes if subject.on_front(finalist, axis)),
+    )
+
+
+def _control(subject: Subject, finalist: FinalistRecord, control: ControlRecord) -> Mark:
+    how = "no distillation" if control.kind == "no_distillation" else "no assistants"
+    lines = (
+        finalist.words,
+        f"test {numbers.accuracy(control.accuracy, subject.places)}",
+        f"{subject.letters[finalist.id]} gains {numbers.gain(control.gain, subject.places)} points over it",
+    )
+    return Mark(
+        id=finalist.id,
+        kind=control.kind,
+        title=f"{subject.letters[finalist.id]} with {how}",
+        lines=lines,
+        costs=finalist.costs,
+        accuracy=control.accuracy.mean,
+        interval=_ends(control.accuracy),
+    )
+
+
+def _teacher(subject: Subject) -> list[Mark]:
+    teacher = subject.run.teacher
+    if teacher is None:
+        return []
+    shown = teacher.test or teacher.val
+    split = "test" if teacher.test else "validation"
+    lines = (teacher.words, _numbers(teacher.costs), f"{split} {numbers.accuracy(shown, subject.places)}")
+    return [
+        Mark(
+            "teacher",
+            "teacher",
+            "Teacher" if teacher.test else "Teacher, on validation",
+            lines,
+            teacher.costs,
+            shown.mean,
+            _ends(shown),
+        )
+    ]
+
+
+def _ends(value: Accuracy) -> tuple[float, float]:
+    return value.low, value.high

@@ -1,0 +1,131 @@
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nas_kd.deploy import latency_worker
+from nas_kd.deploy.latency_worker import Blocks, cpu_ticks, interval, measure, summary, timed
+
+
+def spin(microseconds: float) -> None:
+    end = time.perf_counter_ns() + microseconds * 1000
+    while time.perf_counter_ns() < end:
+        pass
+
+
+def blocks_of(reference: list[float], calls: list[list[int]], switches: list[int]) -> Blocks:
+    blocks = Blocks()
+    blocks.reference, blocks.reference_switches = reference, [0] * len(reference)
+    blocks.calls, blocks.switches = [np.array(c) for c in calls], switches
+    return blocks
+
+
+def test_what_slows_both_cancels() -> None:
+    slow = [1.0] * 10 + [2.0] * 11  # the machine halves its speed
+    blocks = blocks_of([100 * s for s in slow], [[int(300 * s)] * 3 for s in slow[:10] + slow[11:]], [0] * 20)
+    ratios = blocks.ratios()
+    assert ratios[:9] == pytest.approx(3)
+    assert ratios[10:] == pytest.approx(3)
+    assert summary(blocks, 1).p50 == pytest.approx(3)
+
+
+def test_disturbed_blocks_are_left_out_of_the_median_but_not_of_p90() -> None:
+    calls = [[200] * 4] * 12 + [[900] * 4] * 14
+    timing = summary(blocks_of([100] * 27, calls, [0] * 12 + [1] * 14), 1)
+    assert timing.p50 == 2
+    assert timing.p90 == 9
+    assert timing.disturbed == pytest.approx(14 / 26)
+    assert not timing.unstable
+
+
+def test_a_disturbed_reference_spoils_the_blocks_beside_it() -> None:
+    blocks = blocks_of([100] * 5, [[200]] * 4, [0] * 4)
+    blocks.reference_switches = [0, 0, 1, 0, 0]
+    assert blocks.clean().tolist() == [True, False, False, True]
+
+
+def test_too_few_undisturbed_blocks_are_unstable() -> None:
+    assert summary(blocks_of([100] * 21, [[200]] * 20, [1] * 15 + [0] * 5), 1).unstable
+
+
+def test_a_wide_interval_is_unstable() -> None:
+    calls = [[int(v)] for v in np.random.default_rng(0).uniform(100, 300, 40)]
+    assert summary(blocks_of([100] * 41, calls, [0] * 40), 1).unstable
+
+
+def test_interval() -> None:
+    assert interval(np.full(50, 3.0)) == (3, 3)
+    values = np.random.default_rng(1).normal(10, 1, 400)
+    low, high = interval(values)
+    assert (low, high) == interval(values)
+    assert low < np.median(values) < high
+    assert high - low == pytest.approx(2 * 1.96 * 1.2533 / 20, rel=0.5)  # asymptotic width of a normal sample's median
+
+
+def test_interval_is_wider_when_neighbours_are_alike() -> None:
+    values = np.random.default_rng(2).normal(10, 1, 400)
+    low, high = interval(values)
+    slow_low, slow_high = interval(np.sort(values))
+    assert slow_high - slow_low > 2 * (high - low)
+
+
+def test_intervals_hold_the_true_median_as_often_as_they_say() -> None:
+    rng = np.random.default_rng(3)
+    draws = [interval(rng.normal(10, 1, 100)) for _ in range(200)]
+    assert 0.88 <= np.mean([low <= 10 <= high for low, high in draws]) <= 1
+
+
+def test_twice_the_work_is_measured_as_twice() -> None:
+    timing = measure(lambda: spin(200), lambda: spin(100), 1.0)
+    assert timing.p50 == pytest.approx(2, rel=0.03)
+    assert timing.reference_ms == pytest.approx(0.1, rel=0.05)
+    assert timing.seconds < 2
+
+
+def test_a_slow_call_ends_at_the_cap() -> None:
+    timing = measure(lambda: spin(30_000), lambda: spin(50), 0.2)
+    assert timing.blocks == 11
+    assert timing.p50 == pytest.approx(600, rel=0.2)
+
+
+def test_timed() -> None:
+    times = timed(lambda: spin(500), 4)
+    assert times.shape == (4,)
+    assert (times >= 500_000).all()
+
+
+@pytest.mark.skipif(not Path("/proc/stat").exists(), reason="only Linux tells")
+def test_ticks_count_up() -> None:
+    before = cpu_ticks()
+    spin(60_000)
+    after = cpu_ticks()
+    assert before.keys() == after.keys()
+    assert sum(t[0] for t in after.values()) > sum(t[0] for t in before.values())
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system pins no processes")
+def test_pinning_takes_the_idle_core() -> None:
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        pytest.skip("one core only")
+    code = (
+        "import os, sys; sys.path.insert(0, sys.argv[1]); import latency_worker\n"
+        "print(latency_worker.pin(1), os.sched_getaffinity(0))"
+    )
+    folder = str(Path(latency_worker.__file__).parent)
+    done = subprocess.run([sys.executable, "-c", code, folder], capture_output=True, text=True, check=True)
+    chosen, allowed = done.stdout.split(" ", 1)
+    assert chosen.strip("[]") == allowed.strip().strip("{}")
+
+
+def test_the_worker_needs_numpy_and_onnxruntime_only() -> None:
+    code = (
+        "import runpy, sys; runpy.run_path(sys.argv[1])\n"
+        "print([m for m in ('torch', 'nas_kd', 'onnx') if m in sys.modules])"
+    )
+    command = [sys.executable, "-P", "-c", code, latency_worker.__file__]
+    assert subprocess.run(command, capture_output=True, text=True, check=True, cwd="/").stdout == "[]\n"

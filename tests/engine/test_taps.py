@@ -1,0 +1,90 @@
+"""Features are found at changes of resolution, in networks of any make."""
+
+import pytest
+import torch
+from torch import nn
+
+from nas_kd.engine.taps import Tapped, find_taps
+from nas_kd.errors import InputError
+
+from .conftest import net
+
+X = torch.randn(2, 1, 8, 8)
+
+
+class Inverted(nn.Module):
+    """Expands at the input's resolution: its inner maps are not a stage's end."""
+
+    def __init__(self, c_in: int, c_out: int, stride: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(c_in, 4 * c_in, 1), nn.Conv2d(4 * c_in, c_out, 3, stride, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.body(x)
+        return out
+
+
+def sequential() -> nn.Sequential:
+    features = nn.Sequential(
+        nn.Conv2d(1, 4, 3, 1, 1), Inverted(4, 4, 1), Inverted(4, 6, 2), Inverted(6, 6, 1), Inverted(6, 8, 2)
+    )
+    return nn.Sequential(features, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5))
+
+
+def test_the_last_block_of_each_resolution_is_tapped() -> None:
+    points = find_taps(sequential(), X)
+    assert points.features == ("0.1", "0.3", "0.4")
+    assert points.classifier == "3"
+
+
+def test_a_list_of_stages() -> None:
+    points = find_taps(net(4), X)
+    assert points.features == ("stages.0", "stages.1")
+    assert points.classifier == "head"
+
+
+def test_tokens_are_tapped_too() -> None:
+    class Tokens(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed, self.mix, self.head = nn.Linear(8, 6), nn.Linear(6, 6), nn.Linear(6, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            out: torch.Tensor = self.head(self.mix(self.embed(x.squeeze(1))).mean(dim=1))
+            return out
+
+    points = find_taps(Tokens(), X)
+    assert points.features == ("mix",)
+    assert points.classifier == "head"
+
+
+def test_outputs_are_what_the_modules_gave_and_hooks_come_off() -> None:
+    model = net(4).eval()
+    tapped = Tapped(model, find_taps(model, X), frozenset({"features", "embedding"}))
+    shown = tapped(X)
+    tapped.close()
+    assert [tuple(f.shape) for f in shown.features] == [(2, 4, 8, 8), (2, 8, 4, 4)]
+    assert torch.equal(shown.embedding, shown.features[-1].mean(dim=(2, 3)))
+    assert torch.equal(model.head(shown.embedding), shown.logits)
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+
+
+def test_nothing_is_kept_that_nobody_asked_for() -> None:
+    model = net(4).eval()
+    tapped = Tapped(model, find_taps(model, X), frozenset({"logits"}))
+    shown = tapped(X)
+    assert (shown.features, shown.embedding.numel()) == ((), 0)
+
+
+def test_paths_of_the_config_are_checked() -> None:
+    assert find_taps(net(4), X, ("stem",)).features == ("stem",)
+    with pytest.raises(InputError, match=r"teacher.features: 'stage' gives no feature map; modules that do: stages.0"):
+        find_taps(net(4), X, ("stage",))
+
+
+def test_finding_taps_leaves_the_model_as_it_was() -> None:
+    model = net(4).train()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    find_taps(model, X)
+    assert model.training
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())

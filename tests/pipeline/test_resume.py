@@ -1,0 +1,88 @@
+"""Killed at any moment, a run goes on: nothing finished is done again, and the result is the uninterrupted one's."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nas_kd.api import load_run
+from nas_kd.config_file import dump_config
+from nas_kd.record import RunRecord
+
+from .conftest import small_config
+
+pytestmark = pytest.mark.xdist_group("small run")
+MEASURED_ANEW = {"seconds", "elapsed_s", "attempts", "training_s"}
+
+
+def start(config: Path, folder: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "nas_kd", "search", str(config), "--run-dir", str(folder)]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+
+
+def without_times(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: without_times(v) for k, v in value.items() if k not in MEASURED_ANEW}
+    return [without_times(v) for v in value] if isinstance(value, list) else value
+
+
+def results(run: RunRecord) -> Any:
+    return without_times(run.model_dump(mode="json", include={"trials", "finalists"}))
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "small.toml"
+    path.write_text(dump_config(small_config()))
+    return path
+
+
+def test_kill_9_again_and_again(run_dir: Path, finished: RunRecord, config: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "killed"
+    shutil.copytree(run_dir / "store" / "latency", folder / "store" / "latency")
+    killed, told = 0, 0
+    for delay in (4.0, 6.0, 5.0, 7.0, 8.0):
+        process = start(config, folder)
+        time.sleep(delay)
+        if process.poll() is not None:
+            break
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        killed += 1
+        if (folder / "study.db").exists():
+            trials = load_run(folder).trials
+            assert len(trials) >= told
+            told = len(trials)
+    output, _ = start(config, folder).communicate(timeout=300)
+    assert killed >= 2, output
+    assert results(load_run(folder)) == results(finished)
+    mine, theirs = (json.loads((f / "front.json").read_text()) for f in (folder, run_dir))
+    assert without_times(mine) == without_times(theirs)
+    assert (folder / "winner/student.onnx").read_bytes() == (run_dir / "winner/student.onnx").read_bytes()
+
+
+def test_ctrl_c_ends_soon_with_130_and_a_second_process_is_refused(config: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "interrupted"
+    process = start(config, folder)
+    deadline = time.monotonic() + 60
+    while not (folder / "study.db").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    second, _ = start(config, folder).communicate(timeout=60)
+    assert "another process is working on this run" in second
+    time.sleep(1.0)
+    interrupted = time.monotonic()
+    os.killpg(process.pid, signal.SIGINT)
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 130, output
+    assert time.monotonic() - interrupted < 10
+    assert "interrupted; the same command goes on from here" in output
+    assert "Traceback" not in output

@@ -1,0 +1,145 @@
+"""A whole search on real data, and what it leaves."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from nas_kd.api import export_winner
+from nas_kd.config import Budget
+from nas_kd.data.prepare import load_dataset
+from nas_kd.errors import BudgetError, InputError
+from nas_kd.files import sha256
+from nas_kd.front import within_budget
+from nas_kd.pipeline.budget import excess
+from nas_kd.pipeline.run import search
+from nas_kd.record import RunRecord
+
+from .conftest import small_config
+
+pytestmark = pytest.mark.xdist_group("small run")
+
+
+def test_every_trial_says_what_became_of_it(finished: RunRecord) -> None:
+    assert finished.state == "finished"
+    distinct = [t for t in finished.trials if t.fate != "duplicate"]
+    assert len(distinct) == 7
+    assert len({t.id for t in distinct}) == 7
+    for trial in distinct:
+        assert trial.fate in {"finished", "rejected"}
+        assert trial.costs is not None
+        if trial.fate == "finished":
+            assert trial.val_accuracy is not None
+            assert trial.costs.latency_ms is not None
+            assert trial.rungs[0].epochs == 2
+        else:
+            assert trial.reason is not None
+            assert "kB >" in trial.reason or "ms >" in trial.reason
+
+
+def test_rejected_candidates_cost_no_training(finished: RunRecord) -> None:
+    rejected = [t for t in finished.trials if t.fate == "rejected"]
+    assert rejected
+    assert all("students" not in t.seconds and t.val_accuracy is None for t in rejected)
+    assert all(t.costs is not None and excess(t.costs, Budget(max_latency_ms=5, max_size_kb=60)) > 0 for t in rejected)
+
+
+def test_finalists_have_seeds_that_the_search_did_not_use_controls_and_intervals(finished: RunRecord) -> None:
+    assert 1 <= len(finished.finalists) <= 2
+    for finalist in finished.finalists:
+        assert [s.seed for s in finalist.seeds] == [1, 2]
+        assert finalist.test.low <= finalist.test.mean <= finalist.test.high
+        assert finalist.test.samples == 359
+        distilled = finalist.candidate["method"] != "none"
+        kinds = [c.kind for c in finalist.controls]
+        expected = ["no_distillation"] if distilled else []
+        assert kinds == [*expected, *(["no_assistants"] if finalist.candidate["assistants"] else [])]
+        for control in finalist.controls:
+            mine = [s.test_accuracy for s in finalist.seeds]
+            theirs = [s.test_accuracy for s in control.seeds]
+            assert control.gain.mean == pytest.approx(np.mean(mine) - np.mean(theirs))
+        assert all(s.parity <= 1e-4 and s.agreement >= 0.999 for s in finalist.seeds)
+
+
+def test_front_json_keeps_its_contract(run_dir: Path, finished: RunRecord) -> None:
+    front = json.loads((run_dir / "front.json").read_text())
+    assert front["schema"] == 1
+    assert front["budget"] == {"max_latency_ms": 5.0, "max_size_bytes": 60_000}
+    assert set(front["teacher"]) >= {"accuracy", "size_bytes", "latency_ms"}
+    ids = {c["id"] for c in front["candidates"]}
+    assert front["winner"] in ids
+    assert ids == {f.id for f in finished.finalists}
+    fields = {
+        "id",
+        "trial",
+        "student",
+        "assistants",
+        "method",
+        "params",
+        "precision",
+        "seeds",
+        "accuracy",
+        "size_bytes",
+    }
+    for candidate in front["candidates"]:
+        assert set(candidate) >= fields | {"latency_ms", "on_front", "within_budget", "controls"}
+        assert set(candidate["on_front"]) == {"size", "latency", "joint"}
+
+
+def test_the_winners_file_stands_alone_and_says_what_it_is(run_dir: Path, finished: RunRecord) -> None:
+    content = (run_dir / "winner" / "student.onnx").read_bytes()
+    card = json.loads((run_dir / "winner" / "card.json").read_text())
+    model = onnx.load_from_string(content)
+    onnx.checker.check_model(model, full_check=True)
+    assert not any(t.external_data for t in model.graph.initializer)
+    assert card["sha256"] == sha256(content)
+    assert card["size_bytes"] == len(content)
+    metadata = {p.key: p.value for p in model.metadata_props}
+    assert set(metadata) >= {"nas_kd.candidate", "nas_kd.classes", "nas_kd.preprocessing", "nas_kd.accuracy"}
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    assert [i.name for i in session.get_inputs()] == ["input"]
+    assert [o.name for o in session.get_outputs()] == ["logits"]
+    test = load_dataset(small_config().data, 0).test
+    (logits,) = session.run(None, {"input": test.x.float().numpy()})
+    stated = json.loads(metadata["nas_kd.accuracy"])["this_file"]["test"]
+    assert float(np.mean(logits.argmax(1) == test.y.numpy())) == pytest.approx(stated)
+    winner = next(f for f in finished.finalists if f.id == card["nas_kd.candidate"]["id"])
+    assert stated in [s.test_accuracy for s in winner.seeds]
+
+
+def test_export_under_another_budget_needs_no_search(run_dir: Path, finished: RunRecord, tmp_path: Path) -> None:
+    smallest = min(finished.finalists, key=lambda f: f.costs.size_bytes)
+    limit = smallest.costs.size_bytes / 1000
+    chosen = export_winner(run_dir, tmp_path / "small.onnx", {"max_size_kb": limit})
+    assert chosen.id == smallest.id
+    assert within_budget(chosen.costs, Budget(max_size_kb=limit))
+    assert json.loads((tmp_path / "small.json").read_text())["nas_kd.candidate"]["id"] == chosen.id
+    with pytest.raises(BudgetError, match="no finalist is within the budget; closest: "):
+        export_winner(run_dir, tmp_path / "none.onnx", {"max_size_kb": 0.5})
+    assert not (tmp_path / "none.onnx").exists()
+    with pytest.raises(InputError, match=r"trial 999 is not a finalist.*finalists: trial"):
+        export_winner(run_dir, tmp_path / "none.onnx", {}, trial=999)
+
+
+def test_a_finished_run_is_not_searched_again(run_dir: Path, finished: RunRecord) -> None:
+    before = (run_dir / "front.json").read_bytes()
+    again = search(small_config(), run_dir)
+    assert (again.trials, again.finalists) == (finished.trials, finished.finalists)
+    assert (run_dir / "front.json").read_bytes() == before
+
+
+def test_another_config_is_refused(run_dir: Path) -> None:
+    with pytest.raises(InputError, match=r"holds a run with another config \(differs in distill.epochs\)"):
+        search(small_config(distill={"epochs": 5}), run_dir)
+
+
+def test_a_deleted_file_of_a_finalist_is_said(run_dir: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(run_dir, copy)
+    shutil.rmtree(copy / "store" / "file")
+    with pytest.raises(InputError, match="the finalist's file is gone"):
+        export_winner(copy, tmp_path / "x.onnx", {})

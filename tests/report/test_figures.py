@@ -1,0 +1,144 @@
+"""The sums behind the sections: scales, step line, gains, importances."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nas_kd.record import Accuracy
+from nas_kd.report.axes import cost_scale, linear_scale
+from nas_kd.report.content import content
+from nas_kd.report.gains import pooled, verdict
+from nas_kd.report.importances import importances
+from nas_kd.report.numbers import NBSP
+from nas_kd.report.pictures import indistinguishable
+from nas_kd.report.subject import subject
+
+from .synthetic import synthetic_run
+
+
+def gain(mean: float, half: float) -> Accuracy:
+    return Accuracy(mean=mean, low=mean - half, high=mean + half, samples=360, seeds=3)
+
+
+@given(st.lists(st.floats(100, 1e9), max_size=20))
+def test_a_cost_axis_holds_its_values_and_has_ticks_in_order(values: list[float]) -> None:
+    scale = cost_scale(values, "size")
+    places = [tick.at for tick in scale.ticks]
+    assert all(scale.low < v < scale.high for v in values)
+    assert len(places) >= 2
+    assert places == sorted(places)
+    assert all(scale.low <= p <= scale.high for p in places)
+
+
+def test_cost_ticks_are_real_units() -> None:
+    assert [t.label for t in cost_scale([20_000, 2e6], "size").ticks if t.level == 0] == [f"100{NBSP}kB", f"1{NBSP}MB"]
+    assert f"50{NBSP}µs" in [t.label for t in cost_scale([0.03, 1.2], "latency").ticks]
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
+def test_an_accuracy_axis_holds_its_values(values: list[float]) -> None:
+    scale = linear_scale(values)
+    assert scale.low <= min(values)
+    assert scale.high >= max(values)
+    assert len({t.label for t in scale.ticks}) == len(scale.ticks)
+
+
+def test_the_step_line_is_the_running_best_of_the_members() -> None:
+    said = content(synthetic_run(60))
+    for picture in said.pictures:
+        members = sorted((m.at(picture.axis) or 0.0, m.accuracy or 0.0) for m in said.marks if picture.axis in m.fronts)
+        assert members
+        best = np.maximum.accumulate([height for _, height in members])
+        assert picture.step[0] == members[0]
+        assert picture.step[-1] == (members[-1][0], best[-1])
+        assert {height for _, height in picture.step} == set(best)
+        assert list(picture.step) == sorted(picture.step)
+
+
+def test_neighbours_with_overlapping_intervals_are_said_to_be_ties() -> None:
+    run = synthetic_run(60)
+    widths = {f.id: n for n, f in enumerate(sorted(run.finalists, key=lambda f: f.costs.size_bytes))}
+
+    def moved(half: float) -> tuple[tuple[str, ...], ...]:
+        tests = {i: gain(0.90 + 0.01 * n, half) for i, n in widths.items()}
+        changed = tuple(f.model_copy(update={"test": tests[f.id], "val": tests[f.id]}) for f in run.finalists)
+        return indistinguishable(subject(run.model_copy(update={"finalists": changed})), "size")
+
+    assert moved(0.004) == ()
+    assert moved(0.006) == (("A", "B"), ("B", "C"), ("C", "D"), ("D", "E"))
+    assert moved(0.1) == (("A", "B", "C", "D", "E"),)
+
+
+def test_pooled_gain_is_students_t_over_finalists() -> None:
+    whole = pooled([gain(0.01, 0.001), gain(0.02, 0.001), gain(0.03, 0.001)])
+    assert whole is not None
+    # mean 0.02, s = 0.01, t(2) = 4.302653: half width 4.302653 * 0.01 / sqrt(3)
+    assert (whole.mean, whole.high) == (pytest.approx(0.02), pytest.approx(0.02 + 0.0248414, abs=1e-6))
+
+
+def test_equal_gains_do_not_claim_certainty() -> None:
+    whole = pooled([gain(0.01, 0.02)] * 4)
+    assert whole is not None
+    assert whole.high - whole.mean == pytest.approx(0.01)  # 0.02 / sqrt(4)
+    assert verdict(whole) == "no measurable gain"
+    assert pooled([gain(0.01, 0.02)]) is None
+
+
+@pytest.mark.parametrize(
+    ("mean", "said"), [(0.02, "measurable gain"), (0.0, "no measurable gain"), (-0.02, "measurable loss")]
+)
+def test_verdict(mean: float, said: str) -> None:
+    assert verdict(gain(mean, 0.01)) == said
+
+
+def test_importance_is_one_for_what_decides_and_near_zero_for_noise() -> None:
+    rng = np.random.default_rng(0)
+    choices = [
+        {"width": int(w), "noise": float(n)} for w, n in zip(rng.integers(4, size=400), rng.random(400), strict=True)
+    ]
+    found = importances(choices, [c["width"] / 10 for c in choices])
+    assert list(found) == ["width", "noise"]
+    assert found["width"] == pytest.approx(1.0)
+    assert found["noise"] < 0.03
+
+
+def test_importance_takes_off_what_chance_explains() -> None:
+    # Two groups of ten, means 0 and 1, within-group sum of squares 20 * 1: eta^2 = 5 / 25, chance 20 / 18.
+    values = [n % 2 * 2 - 1 + group for group in (0, 1) for n in range(10)]
+    found = importances([{"a": group} for group in (0, 1) for _ in range(10)], values)
+    assert found["a"] == pytest.approx((5 - 20 / 18) / 25)
+
+
+def test_importances_are_silent_on_little_or_equal_data() -> None:
+    assert importances([{"a": 1}, {"a": 2}], [0.1, 0.2]) == {}
+    assert importances([{"a": n % 2} for n in range(40)], [0.5] * 40) == {}
+
+
+def test_flow_adds_up() -> None:
+    said = content(synthetic_run(300))
+    steps = said.progress.flow
+    lost = sum(s.number for s in steps if not s.stays)
+    named = {s.name: s.number for s in steps}
+    assert named["Proposed"] - lost == named["Trained to the end of the search"]
+    assert all(s.start >= 0 and s.start + s.width <= 100 + 1e-9 for s in steps)
+
+
+def test_over_the_budget_is_told_by_how_much() -> None:
+    said = content(synthetic_run(40, state="unreachable"))
+    nearest = said.answer.closest[0]
+    trial = next(t for t in said.subject.run.trials if t.id == nearest.id)
+    assert trial.costs is not None
+    assert trial.costs.latency_ms is not None
+    worst = max(trial.costs.latency_ms.p50 / 0.001, trial.costs.size_bytes / 2000)
+    others = [t.costs for t in said.subject.run.trials if t.costs is not None and t.costs.latency_ms is not None]
+    least = min(max(c.latency_ms.p50 / 0.001, c.size_bytes / 2000) for c in others if c.latency_ms)
+    assert worst == least
+    assert "the limit" in nearest.by
+
+
+def test_letters_go_by_size() -> None:
+    about = subject(synthetic_run(60))
+    assert [about.letters[f.id] for f in about.finalists] == list("ABCDE")
+    sizes = [f.costs.size_bytes for f in about.finalists]
+    assert sizes == sorted(sizes)

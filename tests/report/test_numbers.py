@@ -1,0 +1,96 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nas_kd.record import Accuracy, Latency
+from nas_kd.report import numbers
+from nas_kd.report.numbers import DASH, MINUS, NBSP
+
+
+def accuracy(mean: float, low: float, high: float) -> Accuracy:
+    return Accuracy(mean=mean, low=low, high=high, samples=100)
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "text"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.00 kB"),
+        (23_449, "23.4 kB"),
+        (999_600, "1.00 MB"),
+        (1_940_000, "1.94 MB"),
+        (3e9, "3.00 GB"),
+    ],
+)
+def test_size_has_three_digits_and_decimal_units(size_bytes: float, text: str) -> None:
+    assert numbers.size(size_bytes) == text.replace(" ", NBSP)
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "text"),
+    [
+        (0.0623, "62.3 µs"),
+        (0.9996, "1.00 ms"),
+        (0.00099, "0.990 µs"),
+        (1.05, "1.05 ms"),
+        (999.6, "1.00 s"),
+        (2100, "2.10 s"),
+    ],
+)
+def test_latency_changes_its_unit(milliseconds: float, text: str) -> None:
+    assert numbers.latency(milliseconds) == text.replace(" ", NBSP)
+
+
+def test_latency_interval_says_the_unit_once_unless_it_changes() -> None:
+    assert numbers.latency_interval(Latency(p50=0.06, p90=0.07, low=0.0598, high=0.0612)) == f"59.8{DASH}61.2{NBSP}µs"
+    across = numbers.latency_interval(Latency(p50=1.0, p90=1.1, low=0.98, high=1.02))
+    assert across == f"980{NBSP}µs{DASH}1.02{NBSP}ms"
+
+
+@pytest.mark.parametrize(
+    ("half", "text"), [(0.08, "90 % (82-98)"), (0.01, "90.0 % (89.0-91.0)"), (0.0005, "90.00 % (89.95-90.05)")]
+)
+def test_an_interval_decides_on_the_digits(half: float, text: str) -> None:
+    assert numbers.accuracy(accuracy(0.9, 0.9 - half, 0.9 + half)) == text.replace(" %", f"{NBSP}%").replace("-", DASH)
+
+
+@pytest.mark.parametrize(
+    ("difference", "text"), [(0.006, "+0.6"), (-0.012, f"{MINUS}1.2"), (0.0, "0.0"), (-0.0001, "0.0")]
+)
+def test_points_are_signed_but_for_zero(difference: float, text: str) -> None:
+    assert numbers.points(difference) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.84, "0.8 s"),
+        (42, "42 s"),
+        (59.7, "1 min 00 s"),
+        (200, "3 min 20 s"),
+        (7500, "2 h 05 min"),
+        (3599.9, "1 h 00 min"),
+    ],
+)
+def test_duration(seconds: float, text: str) -> None:
+    assert numbers.duration(seconds).replace(NBSP, " ") == text
+
+
+@given(st.floats(1e-6, 1e12))
+def test_significant_digits_are_right_and_never_an_exponent(value: float) -> None:
+    text = numbers.significant(value)
+    assert "e" not in text
+    assert float(text.replace(",", "")) == pytest.approx(value, rel=0.0051)
+
+
+@given(st.floats(1e-4, 1e6))
+def test_a_limit_is_trimmed_to_the_same_number(value: float) -> None:
+    text = numbers.latency(value)
+    assert float(numbers.trimmed(text).split(NBSP)[0].replace(",", "")) == float(text.split(NBSP)[0].replace(",", ""))
+
+
+def test_listing_and_count() -> None:
+    assert [numbers.listing(x) for x in ([], ["a"], ["a", "b"], ["a", "b", "c"])] == ["", "a", "a and b", "a, b and c"]
+    assert numbers.count(1, "trial") == "1 trial"
+    assert numbers.count(1200, "trial") == "1,200 trials"

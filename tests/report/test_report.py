@@ -1,0 +1,187 @@
+"""Whole reports of invented runs: every state, hostile names, size, speed and equality."""
+
+import csv
+import html
+import io
+import json
+import re
+import subprocess
+import sys
+import time
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nas_kd.record import State
+from nas_kd.report import write_report
+from nas_kd.report.content import content
+from nas_kd.report.markdown import code, escape, markdown
+from nas_kd.report.page import embedded_json, page
+
+from .synthetic import HOSTILE, synthetic_run
+
+FILES = {"index.html", "report.md", "candidates.csv", "pareto_size.png", "pareto_latency.png"}
+CASES: dict[str, dict[str, Any]] = {
+    "empty": {"trials": 0, "state": "searching", "teacher": False},
+    "five": {"trials": 5, "state": "searching"},
+    "sixty": {},
+    "unreachable": {"trials": 40, "state": "unreachable"},
+    "finalists under way": {"state": "finalists", "finalists": 2},
+    "no budget": {"budget": False},
+    "no controls": {"controls": False},
+    "no teacher": {"teacher": False},
+    "none chosen": {"finalists": 0},
+    "hostile": {"hostile": True},
+}
+
+
+def written(out: Path, **how: Any) -> dict[str, str]:
+    write_report(synthetic_run(**how), out)
+    return {name: (out / name).read_text("utf-8") for name in ("index.html", "report.md", "candidates.csv")}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_state_of_a_run_has_a_report(case: str, tmp_path: Path) -> None:
+    how = CASES[case]
+    files = written(tmp_path, **how)
+    assert {p.name for p in tmp_path.iterdir()} == FILES
+    for section in ("answer", "fronts", "finalists", "distillation", "search", "trust"):
+        assert f'id="{section}"' in files["index.html"]
+    for picture in ("pareto_size.png", "pareto_latency.png"):
+        assert (tmp_path / picture).read_bytes().startswith(b"\x89PNG")
+        assert picture in files["report.md"]
+    assert len(list(csv.DictReader(io.StringIO(files["candidates.csv"])))) == how.get("trials", 60)
+    assert sum(p.stat().st_size for p in tmp_path.iterdir()) < 1_500_000
+
+
+def test_an_unfinished_run_says_so() -> None:
+    states: tuple[State, ...] = ("searching", "finalists")
+    for state in states:
+        said = content(synthetic_run(state=state))
+        assert "Unfinished run" in page(said)
+        assert "Unfinished run" in markdown(said)
+    assert "Unfinished run" not in page(content(synthetic_run()))
+
+
+def test_the_page_names_winner_file_and_command(tmp_path: Path) -> None:
+    run = synthetic_run()
+    write_report(run, tmp_path, command="nas-kd search again", file_sha256="fe" * 32)
+    shown, text = (tmp_path / "index.html").read_text("utf-8"), (tmp_path / "report.md").read_text("utf-8")
+    for said in ("runs/digits/winner/student.onnx", "fe" * 32, "nas-kd search again", "--max-latency-ms 0.12"):
+        assert said in shown
+        assert said in text
+    assert "distinguishable from the winner" in shown
+
+
+def test_without_the_files_sum_the_networks_own_is_named_as_such(tmp_path: Path) -> None:
+    shown = written(tmp_path)["index.html"]
+    assert "sha256 without metadata" in shown
+    assert synthetic_run().finalists[0].seeds[1].sha256 in shown
+
+
+def test_hostile_text_stays_text(tmp_path: Path) -> None:
+    files = written(tmp_path, hostile=True)
+    shown = files["index.html"]
+    assert shown.count("</script>") == 2
+    assert "<img" not in shown
+    assert html.escape(HOSTILE.split("\n", maxsplit=1)[0], quote=False) in shown.replace("&#34;", '"')
+    data = re.search(r'<script type="application/json" id="data">(.*?)</script>', shown, re.DOTALL)
+    assert data is not None
+    assert any(HOSTILE in mark["lines"] for mark in json.loads(data.group(1))["marks"])
+    outside = re.sub(r"```toml.*?```", "", files["report.md"], flags=re.DOTALL)
+    assert not re.search(r"(?<!\\)<", outside)
+    rows = list(csv.DictReader(io.StringIO(files["candidates.csv"])))
+    assert {row["words"] for row in rows} == {HOSTILE}
+
+
+def test_the_page_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
+    shown = written(tmp_path)["index.html"]
+    assert "default-src 'none'" in shown
+    addresses = re.findall(r"""(?:src|href)=["']([^"'#]+)""", shown)
+    assert addresses == ["data:,"]
+    assert set(re.findall(r"https?://[^\s\"'<)]+", shown)) <= {"http://www.w3.org/2000/svg"}
+
+
+def test_equal_runs_give_equal_files(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        write_report(synthetic_run(30), tmp_path / folder)
+    for name in FILES:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_five_thousand_trials_take_seconds(tmp_path: Path) -> None:
+    run = synthetic_run(5000)
+    started = time.perf_counter()
+    write_report(run, tmp_path)
+    assert time.perf_counter() - started < 15
+    assert "The best 200 of" in (tmp_path / "index.html").read_text("utf-8")
+
+
+def test_every_tag_that_opens_closes() -> None:
+    empty = {"meta", "link", "br", "img"}
+    stack: list[str] = []
+
+    class Checker(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: object) -> None:
+            if tag not in empty:
+                stack.append(tag)
+
+        def handle_endtag(self, tag: str) -> None:
+            assert stack.pop() == tag
+
+    for how in CASES.values():
+        Checker().feed(page(content(synthetic_run(**how))))
+        assert stack == []
+
+
+def test_csv_has_everything_of_a_finalist_and_no_formula(tmp_path: Path) -> None:
+    run = synthetic_run()
+    trial = run.trials[0].model_copy(update={"words": "=1+1"})
+    write_report(run.model_copy(update={"trials": (trial, *run.trials[1:])}), tmp_path)
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "candidates.csv").read_text("utf-8"))))
+    assert rows[0]["words"] == "'=1+1"
+    finalist = run.finalists[0]
+    row = next(r for r in rows if r["trial"] == str(finalist.trial))
+    assert float(row["final.test.mean"]) == finalist.test.mean
+    assert float(row["final.no_distillation.gain.low"]) == finalist.controls[0].gain.low
+    assert float(row["latency_p50_ms"]) == (finalist.costs.latency_ms.p50 if finalist.costs.latency_ms else None)
+    assert json.loads(row["final.seeds"])[0]["seed"] == 0
+
+
+def test_markdown_tables_keep_their_columns(tmp_path: Path) -> None:
+    text = written(tmp_path, hostile=True)["report.md"]
+    lines = text.splitlines()
+    for line, after in pairwise(lines):
+        if line.startswith("|") and after.startswith("|"):
+            assert len(re.findall(r"(?<!\\)\|", line)) == len(re.findall(r"(?<!\\)\|", after)), (line, after)
+
+
+def test_markdown_escapes() -> None:
+    assert escape("a|b\n<c> *d*") == r"a\|b \<c\> \*d\*"
+    assert code("a `b` c") == "``a `b` c``"
+
+
+def test_json_cannot_end_its_element() -> None:
+    value = {"a": "</script><!--\u2028&"}
+    text = embedded_json(value)
+    assert not set("<>&\u2028") & set(text)
+    assert json.loads(text) == value
+
+
+def test_a_failed_write_leaves_the_old_report(tmp_path: Path) -> None:
+    files = written(tmp_path)
+    (tmp_path / "candidates.csv").unlink()
+    (tmp_path / "candidates.csv").mkdir()
+    with pytest.raises(OSError, match="candidates"):
+        write_report(synthetic_run(5), tmp_path)
+    assert (tmp_path / "index.html").read_text("utf-8") == files["index.html"]
+    assert {p.name for p in tmp_path.iterdir()} == FILES
+
+
+def test_the_report_imports_neither_torch_nor_optuna() -> None:
+    asked = "import sys, nas_kd.report; print(sorted({'torch', 'optuna', 'scipy'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,273 @@
+"""config.toml: what is read is what was meant, and every mistake is one clear line."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nas_kd.config import SearchConfig
+from nas_kd.config_file import commented_config, differing_keys, dump_config, load_config, setting
+from nas_kd.config_shape import submodel
+from nas_kd.errors import InputError
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Any:
+    def written(text: str | bytes, name: str = "config.toml") -> Path:
+        path = tmp_path / name
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return path
+
+    return written
+
+
+def refused(path: Path | None, overrides: dict[str, Any] | None = None) -> str:
+    with pytest.raises(InputError) as caught:
+        load_config(path, overrides)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert "pydantic" not in message
+    return message
+
+
+def test_the_contract_s_example(write: Any, tmp_path: Path) -> None:
+    config = load_config(
+        write("""
+        [data]
+        source = "parquet"
+        train = "cifar10-train.parquet"
+        test = "/data/cifar10-test.parquet"
+        train_rows = 10000
+        [teacher]
+        space = "resnet"
+        [chain]
+        max_assistants = 2
+        [distill]
+        methods = ["soft_targets", "soft_targets+similarity"]
+        epochs = 30
+        [budget]
+        max_latency_ms = 0.5
+        max_size_kb = 100
+        [search]
+        trials = 60
+        precisions = ["fp32"]
+        """)
+    )
+    assert config.data.train == tmp_path.resolve() / "cifar10-train.parquet"
+    assert config.data.test == Path("/data/cifar10-test.parquet")
+    assert config.budget.max_size_bytes == 100_000
+    assert config.distill.methods == ("soft_targets", "soft_targets+similarity")
+    assert config.teacher[0].space == "resnet"
+
+
+def test_nothing_given_is_the_defaults(write: Any) -> None:
+    assert load_config(None) == load_config(write("")) == SearchConfig()
+
+
+def test_several_teachers_and_their_paths(write: Any, tmp_path: Path) -> None:
+    path = write('[[teacher]]\nonnx = "a.onnx"\n[[teacher]]\nfactory = "m:f"\nweights = "../w.safetensors"\n')
+    teachers = load_config(path, {"teacher.1.features": ["layer1"]}).teacher
+    assert teachers[0].onnx == tmp_path.resolve() / "a.onnx"
+    assert teachers[1].weights == tmp_path.resolve() / "../w.safetensors"
+    assert teachers[1].features == ("layer1",)
+    assert "teacher: there are 2; name one by its place: teacher.0 ... 1" in refused(path, {"teacher.epochs": 3})
+    assert "name one by its place" in refused(path, {"teacher.2.epochs": 3})
+
+
+def test_overrides_win_and_their_paths_are_the_working_folder_s(write: Any, tmp_path: Path) -> None:
+    path = write('[data]\nsource = "npz"\npath = "a.npz"\n[search]\ntrials = 5\n[[teacher]]\nspace = "resnet"\n')
+    elsewhere = tmp_path / "elsewhere"
+    given_options = {"search.trials": 7, "data.path": "b.npz", "budget.max_size_kb": 3.5, "budget.max_latency_ms": None}
+    config = load_config(path, {**given_options, "teacher.epochs": 4, "student.width": 16}, elsewhere)
+    assert config.search.trials == 7
+    assert config.data.path == elsewhere.resolve() / "b.npz"
+    assert (config.budget.max_size_kb, config.budget.max_latency_ms) == (3.5, None)
+    assert (config.teacher[0].space, config.teacher[0].epochs) == ("resnet", 4)
+    assert config.student == {"width": 16}
+    assert load_config(None, {"data.path": Path("/x.npz"), "data.augment.cutout": 2}).data.augment.cutout == 2
+
+
+def test_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/someone")
+    assert load_config(None, {"data.path": "~/x.npz"}).data.path == Path("/home/someone/x.npz")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[distill]\nepoch = 3", "distill.epoch: unknown key; did you mean 'epochs'?"),
+        ("[serch]\ntrials = 3", "serch: unknown section; did you mean 'search'?"),
+        ("trials = 3", "trials: unknown key; did you mean 'search.trials'?"),
+        ("epochs = 3", "epochs: unknown key; did you mean 'teacher.epochs' or 'distill.epochs' or 'search.epochs'?"),
+        ("[search]\nzzz = 3", "search.zzz: unknown key; allowed: epochs, max_minutes, precisions, sampler, seed"),
+        ("[data.augment]\nflips = true", "data.augment.flips: unknown key; did you mean 'flip'?"),
+        ("[[teacher]]\nspce = 1", "teacher.spce: unknown key; did you mean 'space'?"),
+        ("[[teacher]]\n[[teacher]]\nspce = 1", "teacher.1.spce: unknown key; did you mean 'space'?"),
+        ("[budget]\nmax_latency_ms = -1", "budget.max_latency_ms must be > 0, got -1"),
+        ("[budget]\nmax_latency_ms = nan", "budget.max_latency_ms must be a finite number, got nan"),
+        ("[budget]\nmax_size_kb = inf", "budget.max_size_kb must be a finite number, got inf"),
+        ("[search]\ntrials = 0", "search.trials must be >= 1, got 0"),
+        ("[search]\ntrials = 2.5", "search.trials must be a whole number, got 2.5"),
+        ('[search]\ntrials = "20"', "search.trials must be a whole number, got '20'"),
+        ("[search]\ntrials = true", "search.trials must be a whole number, got True"),
+        ("[finalists]\ncontrols = 1", "finalists.controls must be true or false, got 1"),
+        ("[finalists]\ncontrols = 'maybe'", "finalists.controls must be true or false, got 'maybe'"),
+        ("[distill]\ntemperature = ['1', 2]", "distill.temperature.0 must be a number, got '1'"),
+        ("[distill]\nmethods = 'dkd'", "distill.methods must be a list, got 'dkd'"),
+        ("[distill]\nmethods = []", "distill.methods must have at least 1 items, got"),
+        ("[distill]\nmethods = [1]", "distill.methods.0 must be a text, got 1"),
+        ("[data]\npath = 3", "data.path must be a path (a text), got 3"),
+        ("search = 3", "search must be a section (a table), got 3"),
+        ("student = 3", "student must be a table, got 3"),
+        ("[search]\nsampler = 'tpee'", "or 'random', got 'tpee'; did you mean 'tpe'?"),
+        ("name = '../x'", "name must match ^[A-Za-z0-9]"),
+        ("[teacher]\nspace = 'a'\nonnx = 'b'", "teacher: give one of space, factory, onnx; got space and onnx"),
+        ("[teacher]\nfactory = 'm:f'", "teacher: factory and weights go together"),
+        ("[search]\ntrials = 0\nseed = -1", "search.trials must be >= 1, got 0 (and 1 more)"),
+    ],
+)
+def test_mistakes_in_the_file(write: Any, text: str, message: str) -> None:
+    assert message in refused(write(text))
+
+
+def test_files_that_are_none(write: Any, tmp_path: Path) -> None:
+    assert "no such file; `nas-kd init" in refused(tmp_path / "missing.toml")
+    assert "is a folder" in refused(tmp_path)
+    assert "not a text file in UTF-8 (byte 8)" in refused(write(b"name = '\xff'"))
+    assert "not valid TOML" in refused(write("[data]\n\nsource = \n"))
+    assert "line 3" in refused(write("[data]\n\nsource = \n"))
+    assert "not valid TOML" in refused(write("x = " + "[" * 10_000))
+    assert "not valid TOML" in refused(write("x = " + "9" * 5_000))
+    assert "not valid TOML" in refused(write(b"\x00\x01\x02"))
+    assert "cannot be read" in refused(write("") / "below")
+    assert "cannot be read" in refused(Path("x" * 300))
+
+
+def test_a_byte_order_mark_is_no_mistake(write: Any) -> None:
+    assert load_config(write("\ufeff[search]\ntrials = 3\r\n")).search.trials == 3
+
+
+def test_mistakes_in_overrides(write: Any) -> None:
+    assert "search.trails: unknown key; did you mean 'trials'?" in refused(None, {"search.trails": 3})
+    assert "search.trials: is a value, not a section" in refused(write("[search]\ntrials = 3"), {"search.trials.x": 3})
+    assert "budget.max_size_kb must be > 0, got -3" in refused(None, {"budget.max_size_kb": -3})
+    assert "'search.' is no option" in refused(None, {"search.": 3})
+    assert "'' is no option" in refused(None, {"": 3})
+    assert "0: unknown key" in refused(None, {"0": 3})
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("search.trials=20", ("search.trials", 20)),
+        ("search.trials = 20", ("search.trials", 20)),
+        ("device.name=cpu-1t", ("device.name", "cpu-1t")),
+        ('device.name="3"', ("device.name", "3")),
+        ('distill.methods=["dkd", "none"]', ("distill.methods", ["dkd", "none"])),
+        ("finalists.controls=false", ("finalists.controls", False)),
+        ("data.path=a=b.npz", ("data.path", "a=b.npz")),
+        ("a=1\nb=2", ("a", "1\nb=2")),
+        ("data.path=", ("data.path", "")),
+    ],
+)
+def test_settings(text: str, expected: tuple[str, Any]) -> None:
+    assert setting(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "search.trials", "=3", " = 3"])
+def test_settings_that_are_none(text: str) -> None:
+    with pytest.raises(InputError, match=r"must be section\.key=value"):
+        setting(text)
+
+
+VALUES = {
+    "name": st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,9}", fullmatch=True),
+    "data.source": st.text(max_size=8),
+    "data.path": st.text(st.characters(codec="utf-8", exclude_characters="\x00~"), min_size=1, max_size=8).map(
+        lambda s: "/" + s
+    ),
+    "data.train_rows": st.integers(1, 10**12),
+    "data.augment.flip": st.booleans(),
+    "distill.methods": st.lists(st.text(max_size=5), min_size=1, max_size=3),
+    "distill.learning_rate": st.floats(1e-300, 1e300),
+    "distill.temperature": st.tuples(st.floats(0.1, 10), st.integers(1, 9)).map(list),
+    "budget.max_latency_ms": st.floats(0, 10, exclude_min=True),
+    "budget.max_size_kb": st.integers(1, 10**9),
+    "search.seed": st.integers(0, 2**31 - 1),
+    "teacher": st.lists(st.fixed_dictionaries({"epochs": st.integers(1, 9)}), min_size=1, max_size=3),
+    "student": st.dictionaries(st.text(max_size=4), st.integers() | st.text(max_size=4), max_size=3),
+}
+
+
+@given(st.fixed_dictionaries({}, optional=VALUES))
+@settings(max_examples=200, deadline=None)
+def test_what_is_written_loads_back_equal(tmp_path_factory: pytest.TempPathFactory, options: dict[str, Any]) -> None:
+    config = load_config(None, options)
+    path = tmp_path_factory.getbasetemp() / "round-trip.toml"
+    path.write_text(dump_config(config), encoding="utf-8")
+    assert load_config(path) == config
+    assert differing_keys(config, load_config(path)) == []
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=3), st.lists, max_leaves=4), st.data())
+@settings(max_examples=200, deadline=None)
+def test_any_value_is_taken_or_refused_in_one_line(value: Any, data: st.DataObject) -> None:
+    sections = {k: submodel(f) for k, f in SearchConfig.model_fields.items()}
+    options = [f"{s}.{k}" for s, model in sections.items() if model for k in model.model_fields] + list(sections)
+    key = data.draw(st.sampled_from(options))
+    message = ""
+    try:
+        load_config(None, {key: value})
+    except InputError as error:
+        message = str(error)
+    assert "\n" not in message
+    assert "Error" not in message
+
+
+def test_differing_keys_are_named() -> None:
+    first = load_config(None, {"search.trials": 3, "budget.max_size_kb": 3})
+    second = load_config(None, {"search.trials": 4, "teacher": [{"epochs": 3}], "student": {"width": 3}})
+    assert differing_keys(first, second) == [
+        "budget.max_size_kb",
+        "search.trials",
+        "student.width",
+        "teacher.epochs",
+    ]
+
+
+def test_paths_are_written_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = SearchConfig.model_validate({"data": {"path": "x.npz"}})
+    assert tomllib.loads(dump_config(config))["data"]["path"] == str(tmp_path / "x.npz")
+
+
+def test_the_template_loads_to_the_defaults(write: Any) -> None:
+    assert load_config(write(commented_config())) == SearchConfig()
+
+
+def test_the_template_names_every_option() -> None:
+    lines = [line.removeprefix("# ") for line in commented_config().splitlines()]
+
+    def check(model: Any, header: str) -> None:
+        for name, field in model.model_fields.items():
+            if inner := submodel(field):
+                full = f"{header}.{name}".strip(".")
+                assert any(line.startswith(f"[{full}]  # ") for line in lines)
+                check(inner, full)
+            else:
+                place = [
+                    n
+                    for n, line in enumerate(lines)
+                    if line.startswith((f"{name} = ", f"[{header}.{name}]", f"[{name}]"))
+                ]
+                assert place, name
+                assert (field.description or "") in "\n".join(lines[n] for n in place)
+
+    check(SearchConfig, "")
+
+
+def test_the_template_s_comments_stand_apart() -> None:
+    assert all("  # " in line for line in commented_config().splitlines() if "=" in line and " # " in line[2:])

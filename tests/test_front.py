@@ -1,0 +1,187 @@
+"""Fronts and winner: chosen on validation, the test split only reported."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nas_kd.config import Budget
+from nas_kd.front import closest, closest_finalists, front_document, fronts, ties, winner, within_budget
+from nas_kd.record import FinalistRecord
+from tests.records import accuracy, control, costs, finalist, run, teacher, trial
+
+SMALL = finalist("small", 0.80, 10_000, 0.4)
+FAST = finalist("fast", 0.85, 50_000, 0.1)
+GOOD = finalist("good", 0.90, 90_000, 0.4)
+HUGE = finalist("huge", 0.95, 500_000, 2.0)
+POOR = finalist("poor", 0.79, 60_000, 0.5)
+ALL = [SMALL, FAST, GOOD, HUGE, POOR]
+BUDGET = Budget(max_latency_ms=0.5, max_size_kb=100)
+
+
+def test_fronts_by_hand() -> None:
+    assert fronts(ALL) == {
+        "size": {"small", "fast", "good", "huge"},
+        "latency": {"fast", "good", "huge"},
+        "joint": {"small", "fast", "good", "huge"},
+    }
+
+
+def test_the_test_split_decides_nothing() -> None:
+    flattered = POOR.model_copy(update={"test": accuracy(0.999)})
+    finalists = [*ALL[:-1], flattered]
+    assert fronts(finalists) == fronts(ALL)
+    assert winner(finalists, Budget()) == HUGE
+
+
+def test_the_winner_is_the_most_accurate_within_the_budget() -> None:
+    assert winner(ALL, BUDGET) == GOOD
+    assert winner(ALL, Budget(max_latency_ms=0.2)) == FAST
+    assert winner(ALL, Budget(max_size_kb=10)) == SMALL
+    assert winner(ALL, Budget()) == HUGE
+    assert winner(ALL, Budget(max_size_kb=9.999)) is None
+    assert winner([], BUDGET) is None
+
+
+def test_equal_winners_are_told_apart_by_size_then_latency_then_id() -> None:
+    one = finalist("b", 0.9, 100, 0.2)
+    assert winner([one, finalist("a", 0.9, 200, 0.1)], Budget()) == one
+    faster = finalist("c", 0.9, 100, 0.1)
+    assert winner([one, faster], Budget()) == faster
+    same = finalist("a", 0.9, 100, 0.2)
+    assert winner([one, same], Budget()) == winner([same, one], Budget()) == same
+    assert winner([finalist("a", 0.9, 100, None), one], Budget()) == one
+
+
+def test_limits_are_inclusive_and_need_a_measurement() -> None:
+    assert within_budget(costs(100_000, 0.5), BUDGET)
+    assert not within_budget(costs(100_001, 0.5), BUDGET)
+    assert not within_budget(costs(100_000, 0.5000001), BUDGET)
+    assert not within_budget(costs(1, None), BUDGET)
+    assert within_budget(costs(1, None), Budget(max_size_kb=1))
+    assert within_budget(costs(10**12, None), Budget())
+
+
+def test_a_finalist_without_latency_is_on_the_size_front_only() -> None:
+    unknown = finalist("unknown", 0.99, 1000, None)
+    members = fronts([unknown, FAST])
+    assert members["size"] == {"unknown"}
+    assert members["latency"] == members["joint"] == {"fast"}
+
+
+def test_equal_finalists_are_all_members() -> None:
+    twins = [finalist("a", 0.9, 100, 0.1), finalist("b", 0.9, 100, 0.1)]
+    assert all(front == {"a", "b"} for front in fronts(twins).values())
+
+
+def test_ties_are_members_whose_validation_intervals_overlap() -> None:
+    near = finalist("near", 0.915, 95_000, 0.5)
+    found = ties([SMALL, GOOD, near, POOR])
+    assert found["good"] == ("near",)
+    assert found["near"] == ("good",)
+    assert found["small"] == ()
+    assert found["poor"] == ()  # overlaps with small, but is on no front
+
+
+FINALISTS = st.lists(
+    st.builds(
+        lambda n, val, size, latency: finalist(f"{n:03d}", val / 20, size * 1000, latency and latency / 10),
+        st.integers(0, 999),
+        st.integers(1, 20),
+        st.integers(1, 5),
+        st.none() | st.integers(1, 5),
+    ),
+    max_size=8,
+    unique_by=lambda f: f.id,
+)
+
+
+@given(FINALISTS, st.none() | st.integers(1, 5), st.none() | st.integers(1, 5))
+def test_no_allowed_finalist_beats_the_winner(
+    finalists: list[FinalistRecord], latency: int | None, size: int | None
+) -> None:
+    budget = Budget(max_latency_ms=latency and latency / 10, max_size_kb=size)
+    best = winner(finalists, budget)
+    allowed = [f for f in finalists if within_budget(f.costs, budget)]
+    assert (best is None) == (not allowed)
+    if best is not None:
+        assert best in allowed
+        assert best.val.mean == max(f.val.mean for f in allowed)
+        # What nothing beats in accuracy within a box, at the least size, is on the size front of that box.
+        assert best.id in fronts(allowed)["size"]
+
+
+def test_the_document_keeps_the_contract() -> None:
+    best = GOOD.model_copy(update={"controls": (control(0.87, 0.02),)})
+    document = front_document(run(finalists=(SMALL, best, HUGE)))
+    assert document["schema"] == 1
+    assert document["budget"] == {"max_latency_ms": 0.5, "max_size_bytes": 100_000}
+    assert document["teacher"]["accuracy"]["val"] == 0.9
+    assert document["teacher"]["accuracy"]["test"] is None
+    assert document["teacher"]["latency_ms"]["p50"] == 1.0
+    assert document["winner"] == "good"
+    assert [c["id"] for c in document["candidates"]] == ["huge", "good", "small"]
+    one = document["candidates"][1]
+    assert one["student"] == {"space": "resnet", "width": 8}
+    assert one["assistants"] == []
+    assert (one["method"], one["params"], one["precision"]) == ("soft_targets", {"temperature": 4.0}, "fp32")
+    assert (one["trial"], one["seeds"], one["size_bytes"]) == (7, [0], 90_000)
+    assert {k: one["accuracy"][k] for k in ("val", "test", "test_low", "test_high")} == {
+        "val": 0.9,
+        "test": 0.89,
+        "test_low": 0.88,
+        "test_high": 0.9,
+    }
+    assert one["latency_ms"] == {"p50": 0.4, "p90": 0.44, "low": 0.396, "high": 0.404, "unstable": False}
+    assert one["on_front"] == {"size": True, "latency": True, "joint": True}
+    assert one["within_budget"] is True
+    assert one["controls"]["no_distillation"]["accuracy"] == 0.87
+    assert one["controls"]["no_distillation"]["gain"] == {"mean": 0.02, "low": 0.01, "high": 0.03}
+    assert document["candidates"][0]["within_budget"] is False
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"teacher": None},
+        {"dataset": None, "teacher": None, "state": "searching", "config": {}},
+        {"teacher": teacher(latency_ms=None), "finalists": (SMALL,)},
+        {"teacher": teacher(val=0.05), "finalists": (SMALL,)},
+        {"finalists": (finalist("nan", float("nan"), 10, float("inf")), SMALL)},
+        {"state": "unreachable", "config": {"budget": None}},
+    ],
+)
+def test_the_document_is_json_at_every_stage(fields: dict[str, Any]) -> None:
+    record = run(**fields)
+    document = front_document(record)
+    assert json.loads(json.dumps(document, allow_nan=False)) == document
+    assert len(document["candidates"]) == len(record.finalists)
+
+
+def test_the_document_s_hypervolume_is_the_finalists_() -> None:
+    # Retention 1, ten times smaller, ten times faster.
+    assert front_document(run(finalists=(finalist("a", 0.9, 100_000, 0.1),)))["hypervolume"] == 1.0
+    assert front_document(run())["hypervolume"] == 0.0
+    assert front_document(run(teacher=None))["hypervolume"] is None
+
+
+def test_the_closest_are_named_with_their_factors() -> None:
+    trials = [
+        trial(1, None, 300_000, 0.4, fate="rejected"),
+        trial(2, None, 120_000, 0.6, fate="rejected"),
+        trial(3, None, 110_000, 2.0, fate="rejected"),
+        trial(4, None, 900_000, None, fate="rejected"),
+        trial(5, None, 1, 0.1, fate="failed", costs=None),
+    ]
+    words = closest(trials, BUDGET)
+    assert words == (
+        "trial 2 (student 2): 120.0 kB (1.2 times the limit), 0.6 ms (1.2 times the limit); "
+        "trial 1 (student 1): 300.0 kB (3 times the limit), 0.4 ms; "
+        "trial 3 (student 3): 110.0 kB (1.1 times the limit), 2 ms (4 times the limit)"
+    )
+    assert closest(trials[3:4], BUDGET) == "trial 4 (student 4): 900.0 kB (9 times the limit), latency not measured"
+    assert closest([], BUDGET) == "none, as no candidate was measured"
+    assert closest_finalists([HUGE], BUDGET).startswith("trial 7 (the student huge): 500.0 kB (5 times")

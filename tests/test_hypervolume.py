@@ -1,0 +1,82 @@
+"""The normalised hypervolume by hand, and its history against computing it anew."""
+
+import time
+from math import log10
+
+import numpy as np
+import pytest
+
+from nas_kd.hypervolume import hypervolume_2d, hypervolume_history, normalised_hypervolume, progress_points
+from tests.records import run, teacher, trial
+
+
+def test_by_hand() -> None:
+    # The teacher's accuracy, a tenth of the size and of the time.
+    assert normalised_hypervolume([(0.9, 100_000, 0.1)], teacher(), 10) == pytest.approx(1)
+    # Half way from chance to the teacher; a hundredth of the size, half the time.
+    assert normalised_hypervolume([(0.5, 10_000, 0.5)], teacher(), 10) == pytest.approx(0.5 * 2 * log10(2))
+    # Better than the teacher counts as that.
+    assert normalised_hypervolume([(0.98, 100_000, 0.1)], teacher(), 10) == pytest.approx(1.1)
+
+
+@pytest.mark.parametrize(
+    "point", [(0.1, 1, 0.001), (0.0, 1, 0.001), (0.9, 1_000_000, 0.1), (0.9, 1, 1.0), (1.0, 1, 9.0)]
+)
+def test_no_better_than_chance_or_no_cheaper_than_the_teacher_gives_nothing(point: tuple[float, float, float]) -> None:
+    assert normalised_hypervolume([point], teacher(), 10) == 0
+    assert normalised_hypervolume([], teacher(), 10) == 0
+
+
+def test_areas_by_hand() -> None:
+    points = [(0.9, 100_000, 1.0), (0.5, 10_000, 0.1)]
+    assert hypervolume_2d(points, teacher(), 10, "size") == pytest.approx(1 + 0.5)
+    assert hypervolume_2d(points, teacher(), 10, "latency") == pytest.approx(0.5)
+
+
+def test_teachers_that_are_no_reference_are_refused() -> None:
+    with pytest.raises(ValueError, match="no better than chance"):
+        normalised_hypervolume([], teacher(val=0.1), 10)
+    with pytest.raises(ValueError, match="latency was not measured"):
+        normalised_hypervolume([], teacher(latency_ms=None), 10)
+
+
+def test_history_by_hand() -> None:
+    trials = (
+        trial(3, 0.5, 10_000, 0.5),
+        trial(1, None, 10, 0.1, fate="rejected", seconds={"gate": 9.0}),
+        trial(2, 0.9, 100_000, 0.1),
+        trial(4, 0.3, 100, 0.1, fate="stopped"),
+        trial(5, 0.4, 20_000, 0.6),
+        trial(6, None, 1, 0.1, fate="running"),
+    )
+    volume = normalised_hypervolume([(0.9, 100_000, 0.1), (0.5, 10_000, 0.5)], teacher(), 10)
+    history = hypervolume_history(run(trials=trials, state="searching"))
+    assert [row[:2] for row in history] == [(2, 2), (3, 4), (5, 8)]
+    assert [row[2] for row in history] == [pytest.approx(1), pytest.approx(volume), pytest.approx(volume)]
+
+
+def test_history_of_runs_with_nothing_to_say() -> None:
+    assert hypervolume_history(run()) == []
+    assert hypervolume_history(run(teacher=None, trials=(trial(1, 0.5, 10, 0.1),))) == []
+    assert hypervolume_history(run(dataset=None, trials=(trial(1, 0.5, 10, 0.1),))) == []
+    assert hypervolume_history(run(teacher=teacher(val=0.05), trials=(trial(1, 0.5, 10, 0.1),))) == []
+    unknown = (trial(1, 0.5, 10, None), trial(2, float("nan"), 10, 0.1))
+    assert hypervolume_history(run(trials=unknown)) == [(1, 2, 0), (2, 4, 0)]
+
+
+def test_history_of_five_thousand_trials_is_quick_and_right() -> None:
+    rng = np.random.default_rng(0)
+    sizes = 10 ** rng.uniform(3, 6, 5000)
+    latencies = (sizes / 1e6) ** 0.7 * 10 ** rng.normal(0, 0.15, 5000)
+    accuracies = np.clip(0.3 + 0.2 * (np.log10(sizes) - 3) + rng.normal(0, 0.004, 5000), 0, 1)
+    rows = zip(accuracies.tolist(), sizes.astype(int).tolist(), latencies.tolist(), strict=True)
+    trials = tuple(trial(n, a, s, ms) for n, (a, s, ms) in enumerate(rows))
+    record = run(trials=trials)
+    start = time.process_time()
+    history = hypervolume_history(record)
+    assert time.process_time() - start < 3  # 0.3 s on a quiet machine
+    volumes = [row[2] for row in history]
+    assert volumes == sorted(volumes)
+    for n in (0, 10, 500, 4999):
+        points = progress_points((t.val_accuracy, t.costs) for t in trials[: n + 1])
+        assert volumes[n] == pytest.approx(normalised_hypervolume(points, teacher(), 10))
