@@ -2,9 +2,8 @@
 # Both make the environment they need in .venv if it is missing or older than pyproject.toml or constraints.txt.
 #
 #   make demo PYTHON=python3.12          with another Python (3.11 or later)
-#   make demo PIP_ARGS='--extra-index-url https://download.pytorch.org/whl/cpu'
-#                                        where pip would else fetch torch for GPUs and there is none; whoever has a GPU
-#                                        and wants another build of torch installs it into .venv first
+#   make demo PIP_ARGS=...               with further arguments of pip, say another index for a CPU build of torch;
+#                                        whoever has a GPU and wants another build installs it into .venv first
 PYTHON ?= python3
 VENV ?= .venv
 PIP_ARGS ?=

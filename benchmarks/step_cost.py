@@ -21,7 +21,7 @@ from torch import nn
 
 from nas_kd.config import Augmentation, EngineOptions
 from nas_kd.data.augment import Augmenter
-from nas_kd.engine.numerics import Numerics, seeded, use_threads
+from nas_kd.engine.numerics import Numerics, processor, seeded, threads_for
 from nas_kd.engine.schedule import Schedule
 from nas_kd.engine.teachers import Teacher, TeacherOutputs
 from nas_kd.engine.training import Setup, Training
@@ -130,13 +130,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--out", type=Path, default=Path("reports/step_cost/result.json"))
     out = parser.parse_args().out
-    threads = use_threads(EngineOptions())
-    result: dict[str, object] = {"torch": torch.__version__, "threads": threads, "machine": platform.processor()}
+    result: dict[str, object] = {"torch": torch.__version__, "machine": platform.processor()}
     for name, shape in SHAPES.items():
         for precision in ("fp32", "bf16"):
             numerics = Numerics(bf16=precision == "bf16", channels_last=True)
-            figures = measure(shape, numerics)
-            result[f"{name}, {precision}"] = figures
+            threads = threads_for(EngineOptions(), shape)
+            with processor(threads):
+                figures = measure(shape, numerics)
+            result[f"{name}, {precision}"] = {"threads": threads, **figures}
             for who, f in figures.items():
                 spread = f"x{f['ratio']:.3f} [{f['ratio_q25']:.3f}, {f['ratio_q75']:.3f}]"
                 print(f"{name:14} {precision}  {who:40} {f['ms']:8.2f} ms  {spread}")

@@ -6,7 +6,7 @@ from nas_kd.config import Budget, SearchConfig
 from nas_kd.config_file import load_config
 from nas_kd.errors import BudgetError
 from nas_kd.pipeline.distill import Distilled, distill_one
-from nas_kd.pipeline.folder import RunFolder
+from nas_kd.pipeline.folder import RunFolder, read_json
 from nas_kd.pipeline.progress import Progress
 from nas_kd.pipeline.results import export_winner
 from nas_kd.pipeline.run import search as run_search
@@ -73,10 +73,11 @@ def load_run(run_dir: Path | str) -> RunRecord:
     return read_run(RunFolder(Path(run_dir)))
 
 
-def report(run_dir: Path, out: Path | None = None) -> RunRecord:
+def report(run_dir: Path | str, out: Path | None = None) -> RunRecord:
     """Write the report of a run, finished or not, to `out` (default: its folder's `report/`)."""
-    run = load_run(run_dir)
-    write_report(run, out or RunFolder(run_dir).report)
+    run, folder = load_run(run_dir), RunFolder(Path(run_dir))
+    card = read_json(folder.winner / "card.json")
+    write_report(run, out or folder.report, file_sha256=str(card.get("sha256", "")))
     return run
 
 

@@ -143,9 +143,7 @@ class FinalistOptions(Options):
 class EngineOptions(Options):
     """How training uses this machine."""
 
-    precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="auto: bf16 where it pays on this CPU"
-    )
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where it pays on this CPU")
     threads: int | None = Field(None, ge=1, description="training threads (default: the cores there are)")
 
 

@@ -1,5 +1,6 @@
 """config.toml: read with overrides and checked, so that every mistake is one clear line; and written."""
 
+import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,7 +23,7 @@ def load_config(
 ) -> SearchConfig:
     """The config at `path` (None: all defaults), with `overrides` by dotted key ("search.trials": 20; None: not given).
 
-    Relative paths are taken from the file's folder in the file, from the working folder in overrides; `~` is the home.
+    Relative paths are taken from the file's folder in the file, from the working folder in overrides; `~` is the home, `$NAME` a variable of the environment.
     Of several teachers, one is named by its place: `teacher.0.epochs`.
 
     Raises:
@@ -96,12 +97,19 @@ def _anchored(raw: Any, model: type[Options], folder: Path) -> Any:
     for name, field in model.model_fields.items():
         value = raw.get(name)
         if is_path(field) and isinstance(value, str):
-            anchored[name] = str(folder / Path(value).expanduser())
+            anchored[name] = str(folder / _at_home(value))
         elif (inner := submodel(field)) and value is not None:
             items = value if isinstance(value, list) else [value]
             done = [_anchored(item, inner, folder) for item in items]
             anchored[name] = done if isinstance(value, list) else done[0]
     return anchored
+
+
+def _at_home(path: str) -> Path:
+    try:
+        return Path(os.path.expandvars(path)).expanduser()
+    except RuntimeError as error:
+        raise InputError(f"{path}: there is no such user's home folder") from error
 
 
 def _overridden(raw: dict[str, Any], key: str, value: Any, folder: Path) -> dict[str, Any]:
@@ -141,7 +149,7 @@ def _with(place: Any, parts: list[str], value: Any, so_far: str) -> Any:
 def _plain(value: Any) -> Any:
     """Only what TOML knows."""
     if isinstance(value, Path):
-        return str(value.expanduser().absolute())
+        return str(value.absolute())
     if isinstance(value, Mapping):
         return {k: _plain(v) for k, v in value.items()}
     return [_plain(v) for v in value] if several(value) else value

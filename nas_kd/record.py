@@ -165,6 +165,8 @@ class RunRecord(Record):
     trials: tuple[TrialRecord, ...] = ()
     finalists: tuple[FinalistRecord, ...] = ()
     environment: Mapping[str, Any] = {}
-    seconds: Mapping[str, float] = {}  # where the time went: data, teacher, gate, assistants, distil, finalists, ...
+    seconds: Mapping[
+        str, float
+    ] = {}  # where the time went: teacher, propose, gate, assistants, distil, finalists, test
     warnings: tuple[str, ...] = ()
     command: str = ""  # how to run it again

@@ -35,7 +35,7 @@ class MobileNetSpace(GridSpace):
     """Per stage: width, number of blocks, expansion, depthwise kernel, squeeze-excite or not."""
 
     name = "mobilenet"
-    summary = "inverted residuals: stages' widths, depths, expansions, kernels, squeeze-excite; 3 kB to 1.2 MB"
+    summary = "inverted residuals: stages' widths, depths, expansions, kernels, squeeze-excite; 3 kB to 1.1 MB"
 
     def __init__(self, dimensions: Sequence[Dimension] = DIMENSIONS) -> None:
         super().__init__(dimensions)

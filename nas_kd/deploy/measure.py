@@ -61,8 +61,8 @@ def measure_latency(
     """Latency of one call with `batch_size` samples; stops when its interval is within +-2 %, or after `seconds`.
 
     The interval is that of this measurement's own noise. p90 is over single calls, disturbances included. One
-    measurement at a time runs on a machine; another waits. A disturbed one is repeated, at most twice, and the least
-    disturbed counts; if that is not steady either, it is `unstable`.
+    measurement at a time runs on a machine; another waits. While the machine's speed is unlike its usual one, it is
+    repeated, at most twice, and the one nearest to usual counts, marked `unstable` where that is still far off.
 
     Raises:
         InputError: this machine lacks what the device profile asks for.
@@ -79,16 +79,17 @@ def measure_latency(
         for _ in range(ATTEMPTS):
             attempts.append(run(content, batch_size=batch_size))
             reference_speed.remember(history, attempts[-1][0].reference_ms)
-            if not _disturbed(attempts[-1][0], usual_ms):
+            if attempts[-1][0].unstable or _as_usual(attempts[-1][0], usual_ms):
                 break
-    timing, facts = min(attempts, key=lambda a: (_disturbed(a[0], usual_ms), abs(usual_ms - a[0].reference_ms)))
+    steady = [a for a in attempts if not a[0].unstable] or attempts
+    timing, facts = min(steady, key=lambda a: abs(usual_ms - a[0].reference_ms))
     return Measurement(
         latency=Latency(
             p50=timing.p50 * usual_ms,
             p90=timing.p90 * usual_ms,
             low=timing.low * usual_ms,
             high=timing.high * usual_ms,
-            unstable=_disturbed(timing, usual_ms),
+            unstable=timing.unstable or not _as_usual(timing, usual_ms),
         ),
         raw_p50_ms=timing.raw_p50_ms,
         speed=usual_ms / timing.reference_ms,
@@ -111,8 +112,8 @@ def describe_device(device: DeviceProfile, batch_size: int) -> DeviceRecord:
     return DeviceRecord(name=device.name, words=device.summary, batch_size=batch_size, environment=environment)
 
 
-def _disturbed(timing: Timing, usual_ms: float) -> bool:
-    return timing.unstable or not USUAL_SPEED[0] <= usual_ms / timing.reference_ms <= USUAL_SPEED[1]
+def _as_usual(timing: Timing, usual_ms: float) -> bool:
+    return USUAL_SPEED[0] <= usual_ms / timing.reference_ms <= USUAL_SPEED[1]
 
 
 @contextmanager

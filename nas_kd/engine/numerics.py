@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from nas_kd.config import EngineOptions
 
-# Below this many input values a network is bound by the overhead of its operators, and casts only add to it.
-SMALLEST_FOR_BF16 = 500
+# Below this many input values a network is bound by the overhead of its operators: casts and threads only add to it.
+SMALL_INPUT = 500
 IMAGE_DIMS = 3
 
 
@@ -27,7 +27,7 @@ class Numerics:
     @staticmethod
     def choose(options: EngineOptions, input_shape: tuple[int, ...]) -> "Numerics":
         """By what this CPU can do and the size of a sample; the same on every start."""
-        pays = _has_bf16() and prod(input_shape) >= SMALLEST_FOR_BF16
+        pays = _has_bf16() and prod(input_shape) >= SMALL_INPUT
         bf16 = options.precision == "bf16" or (options.precision == "auto" and pays)
         return Numerics(bf16=bf16, channels_last=len(input_shape) == IMAGE_DIMS)
 
@@ -48,12 +48,23 @@ def _has_bf16() -> bool:
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-def use_threads(options: EngineOptions) -> int:
-    """Set torch's threads for this process and flush denormals to zero; returns the number of threads."""
-    threads = options.threads or len(os.sched_getaffinity(0))
+def threads_for(options: EngineOptions, input_shape: tuple[int, ...]) -> int:
+    """Training threads: as asked; else one where operators are too small to share, every usable core elsewhere."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return options.threads or (usable if prod(input_shape) >= SMALL_INPUT else 1)
+
+
+@contextmanager
+def processor(threads: int) -> Iterator[None]:
+    """So many threads, and denormals flushed to zero, inside; afterwards as torch has them by default."""
+    before = torch.get_num_threads()
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
-    return threads
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+        torch.set_flush_denormal(False)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ def excess(costs: Costs, budget: Budget) -> float:
     """By how much the budget is missed: log of the worst ratio of cost to limit, feasible at <= 0."""
     ratios = [-1.0]
     if budget.max_size_bytes is not None:
-        ratios.append(log(costs.size_bytes / budget.max_size_bytes))
+        ratios.append(log(costs.size_bytes / max(1, budget.max_size_bytes)))
     if budget.max_latency_ms is not None and costs.latency_ms is not None:
         ratios.append(log(costs.latency_ms.p50 / budget.max_latency_ms))
     return max(ratios)

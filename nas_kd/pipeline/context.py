@@ -7,7 +7,7 @@ from nas_kd.data.augment import Augmenter
 from nas_kd.data.dataset import Dataset
 from nas_kd.data.prepare import load_dataset
 from nas_kd.deploy.device import DeviceProfile, load_device
-from nas_kd.engine.numerics import Numerics, use_threads
+from nas_kd.engine.numerics import Numerics, threads_for
 from nas_kd.models.search_space import SearchSpace
 from nas_kd.pipeline.folder import RunFolder
 from nas_kd.pipeline.networks import load_space
@@ -38,6 +38,7 @@ class Context:
         Raises:
             InputError: one of them is unknown, missing or broken.
         """
+        progress.stage("loading data")
         space = load_space(config.space.name)
         device = load_device(config.device.name)
         data = load_dataset(config.data, config.search.seed)
@@ -53,7 +54,7 @@ class Context:
             space=space,
             device=device,
             numerics=Numerics.choose(config.engine, data.input_shape),
-            threads=use_threads(config.engine),
+            threads=threads_for(config.engine, data.input_shape),
         )
 
     @property

@@ -8,6 +8,7 @@ from nas_kd.candidate import Architecture, Candidate, Recipe
 from nas_kd.config import SearchConfig
 from nas_kd.deploy.export import export_onnx
 from nas_kd.deploy.verify import OnnxClassifier, accuracy, verify
+from nas_kd.engine.numerics import processor
 from nas_kd.errors import InputError
 from nas_kd.files import sha256, write_atomic
 from nas_kd.pipeline.chain import Chain
@@ -45,44 +46,49 @@ def distill_one(config: SearchConfig, run_dir: Path, progress: Progress) -> Dist
     folder = RunFolder(run_dir)
     with locked(folder, config) as resumed:
         progress.started(str(run_dir), resumed)
-        progress.stage("loading data")
         context = Context.prepare(config, folder, progress)
-        builder = Builder(context.data, context.space)
-        gate = Gate(context, builder)
-        candidate = _candidate(config, context)
-        builder.parameters(candidate.student)
-        progress.stage("preparing the teacher")
-        teacher = prepare_teacher(context, builder, gate)
-        progress.teacher(teacher.record)
-        progress.stage("distilling the student")
-        link = Chain(context, builder, teacher.teacher).distil(candidate, context.seed, config.distill.epochs)
-        onnx = export_onnx(link.model, context.data.input_shape)
-        parity = verify(onnx, link.model, context.data.val.x)
-        file, test = OnnxClassifier(onnx), context.data.test
-        mean = accuracy(file, test)
-        low, high = wilson_interval(mean, len(test))
-        write_atomic(folder.path / "student.onnx", onnx)
-        result = Distilled(
-            path=folder.path / "student.onnx",
-            words=builder.words(candidate.student),
-            method=candidate.recipe.method,
-            val_accuracy=accuracy(file, context.data.val),
-            test=Accuracy(mean=mean, low=low, high=high, samples=len(test)),
-            size_bytes=len(onnx),
-            latency=gate.latency(onnx),
-            teacher=teacher.record,
-        )
-        card = {
-            "schema": 1,
-            "candidate": candidate.to_json(),
-            "classes": list(context.data.classes),
-            "sha256": sha256(onnx),
-            "accuracy": {"val": result.val_accuracy, "test": result.test.model_dump()},
-            "latency_ms": result.latency.model_dump(),
-            "parity": {"max_abs_difference": parity.max_abs_difference, "top1_agreement": parity.agreement},
-        }
-        write_atomic(folder.path / "card.json", json.dumps(card, indent=1, allow_nan=False))
-        return result
+        with processor(context.threads):
+            return _distil(context)
+
+
+def _distil(context: Context) -> Distilled:
+    config, folder, progress = context.config, context.folder, context.progress
+    builder = Builder(context.data, context.space)
+    gate = Gate(context, builder)
+    candidate = _candidate(config, context)
+    builder.parameters(candidate.student)
+    progress.stage("preparing the teacher")
+    teacher = prepare_teacher(context, builder, gate)
+    progress.teacher(teacher.record)
+    progress.stage("distilling the student")
+    link = Chain(context, builder, teacher.teacher).distil(candidate, context.seed, config.distill.epochs)
+    onnx = export_onnx(link.model, context.data.input_shape)
+    parity = verify(onnx, link.model, context.data.val.x)
+    file, test = OnnxClassifier(onnx), context.data.test
+    mean = accuracy(file, test)
+    low, high = wilson_interval(mean, len(test))
+    write_atomic(folder.path / "student.onnx", onnx)
+    result = Distilled(
+        path=folder.path / "student.onnx",
+        words=builder.words(candidate.student),
+        method=candidate.recipe.method,
+        val_accuracy=accuracy(file, context.data.val),
+        test=Accuracy(mean=mean, low=low, high=high, samples=len(test)),
+        size_bytes=len(onnx),
+        latency=gate.latency(onnx),
+        teacher=teacher.record,
+    )
+    card = {
+        "schema": 1,
+        "candidate": candidate.to_json(),
+        "classes": list(context.data.classes),
+        "sha256": sha256(onnx),
+        "accuracy": {"val": result.val_accuracy, "test": result.test.model_dump()},
+        "latency_ms": result.latency.model_dump(),
+        "parity": {"max_abs_difference": parity.max_abs_difference, "top1_agreement": parity.agreement},
+    }
+    write_atomic(folder.path / "card.json", json.dumps(card, indent=1, allow_nan=False))
+    return result
 
 
 def _candidate(config: SearchConfig, context: Context) -> Candidate:

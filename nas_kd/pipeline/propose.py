@@ -1,5 +1,6 @@
 """Asks Optuna for candidates: a static set of parameters, made canonical, never the same candidate twice."""
 
+import time
 from dataclasses import dataclass
 from typing import cast
 
@@ -18,10 +19,11 @@ DUPLICATES_IN_A_ROW = 200  # then the space is taken to be exhausted
 
 @dataclass(frozen=True)
 class Proposal:
-    """A candidate and its trial. `attempts`: how often its evaluation was begun."""
+    """A candidate and its trial. `seconds`: spent on asking; `attempts`: how often its evaluation was begun."""
 
     trial: Trial
     candidate: Candidate
+    seconds: float = 0.0
     attempts: int = 1
 
 
@@ -77,12 +79,13 @@ def propose(study: RunStudy, proposer: Proposer, config: SearchConfig) -> Propos
     if study.interrupted:
         trial = study.interrupted.pop(0)
         return Proposal(trial, Candidate.from_json(trial.user_attrs["candidate"]), attempts=2)
+    started = time.perf_counter()
     for _ in range(DUPLICATES_IN_A_ROW):
         trial = study.ask(config.search.sampler, config.search.seed)
         candidate = proposer.candidate(trial)
         twin = study.find(candidate.id)
         if twin is None:
             trial.set_user_attr("candidate", candidate.to_json())
-            return Proposal(trial, candidate)
+            return Proposal(trial, candidate, seconds=round(time.perf_counter() - started, 4))
         study.tell_duplicate(trial, twin)
     return None

@@ -168,6 +168,18 @@ class RunStudy:
         self._study.set_user_attr(name, stored)
         self._attributes[name] = stored
 
+    @contextmanager
+    def spending(self, what: str) -> Iterator[None]:
+        """Add the time spent inside to the run's account of where time went."""
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            account = dict(self._attributes.get("seconds", {}))
+            account[what] = round(account.get(what, 0.0) + time.monotonic() - started, 3)
+            self._study.set_user_attr("seconds", account)
+            self._attributes["seconds"] = account
+
     def load(self, name: str, kind: type[R]) -> R | None:
         """A result stored earlier, or None."""
         return kind.model_validate(self._attributes[name]) if name in self._attributes else None
@@ -234,7 +246,7 @@ def read_run(folder: RunFolder) -> RunRecord:
         run_dir=str(folder.path),
         state=attributes.get("state", "searching"),
         message=attributes.get("message"),
-        config=config.model_dump(mode="json", exclude_none=True),
+        config=_public(config.model_dump(exclude_none=True)),
         dataset=_maybe(attributes, "dataset", DatasetRecord),
         device=_maybe(attributes, "device", DeviceRecord),
         teacher=_maybe(attributes, "teacher", TeacherRecord),
@@ -247,6 +259,15 @@ def read_run(folder: RunFolder) -> RunRecord:
         warnings=tuple(attributes.get("warnings", ())),
         command=environment.get("command", ""),
     )
+
+
+def _public(value: Any) -> Any:
+    """The config as a report may show it: of paths only the last part, which says what it is and not where it lies."""
+    if isinstance(value, Mapping):
+        return {k: _public(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_public(v) for v in value]
+    return value.name if isinstance(value, Path) else value
 
 
 def _maybe(attributes: Mapping[str, Any], name: str, kind: type[R]) -> R | None:

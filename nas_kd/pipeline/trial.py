@@ -16,7 +16,7 @@ from nas_kd.record import RungRecord, TrialRecord
 def evaluate(proposal: Proposal, gate: Gate, chain: Chain) -> TrialRecord:
     """What becomes of a candidate: rejected at the gate, failed, or finished with its validation accuracy."""
     candidate, builder = proposal.candidate, chain.builder
-    seconds: dict[str, float] = {}
+    seconds = {"propose": proposal.seconds}
     record = TrialRecord(
         number=proposal.trial.number,
         id=candidate.id,
@@ -45,7 +45,7 @@ def distil_to_rung(candidate: Candidate, chain: Chain, seconds: dict[str, float]
     config = chain.context.config
     with _timed(seconds, "assistants"):
         chain.last_teacher(candidate.assistants)
-    with _timed(seconds, "students"):
+    with _timed(seconds, "distil"):
         link = chain.distil(candidate, config.search.seed, config.distill.epochs, until=config.search_epochs)
     return RungRecord(epochs=config.search_epochs, val_accuracy=link.val_accuracy, seconds=round(link.seconds, 4))
 

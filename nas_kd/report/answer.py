@@ -19,6 +19,12 @@ class Card:
     beside: str
     used: float | None = None
 
+    @property
+    def used_words(self) -> str:
+        """`78 % of the budget`."""
+        share = (self.used or 0.0) * 100
+        return f"{'under 1' if share < 1 else f'{share:.0f}'}{numbers.NBSP}% of the budget"
+
 
 @dataclass(frozen=True)
 class Miss:

@@ -124,7 +124,7 @@ def _below(about: Subject, picture: Picture) -> str:
         names = "; ".join(numbers.listing(letters) for letters in groups)
         said.append(f"Not distinguishable in accuracy, as their intervals overlap: {names}.")
     if picture.hidden:
-        said.append(f"{numbers.count(picture.hidden, 'mark')} below the picture unless it shows all candidates.")
+        said.append(f"{numbers.count(picture.hidden, 'mark')} of lower accuracy left out of this view.")
     if picture.unplaced:
         said.append(f"{numbers.count(picture.unplaced, 'candidate')} without a measured {picture.axis} not shown.")
     return " ".join(said)

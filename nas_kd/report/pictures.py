@@ -56,7 +56,7 @@ def _picture(subject: Subject, marks: Sequence[Mark], axis: Axis) -> Picture:
     return Picture(
         axis=axis,
         title="Accuracy against size" if axis == "size" else "Accuracy against latency",
-        x=cost_scale([*costs, *spread, *([limit] if limit else [])], axis),
+        x=cost_scale([*costs, *spread, *_if_near(limit, costs)], axis),
         near=near_scale,
         whole=linear_scale(whole),
         close=_close(placed, axis, limit),
@@ -68,6 +68,11 @@ def _picture(subject: Subject, marks: Sequence[Mark], axis: Axis) -> Picture:
         unplaced=len(marks) - len(placed),
         alternative=_alternative(subject, members, axis, limit),
     )
+
+
+def _if_near(limit: float | None, costs: Sequence[float], factor: float = 4) -> list[float]:
+    """A limit far to the right would squeeze all that is to be seen; its label then says that it lies there."""
+    return [limit] if limit and (not costs or limit < factor * max(costs)) else []
 
 
 def _latency_ends(mark: Mark, axis: Axis) -> tuple[float, ...]:
@@ -94,9 +99,8 @@ def _close(placed: Sequence[Mark], axis: Axis, limit: float | None) -> tuple[Sca
     if not solid:
         return None
     ends = [e for m in solid for e in ((m.at(axis) or 0.0), *_latency_ends(m, axis))]
-    near_limit = [limit] if limit and limit < 2 * max(ends) else []
     heights = [v for m in placed if m.kind not in SEARCH for v in _heights(m)]
-    return cost_scale([*ends, *near_limit], axis), linear_scale(heights)
+    return cost_scale([*ends, *_if_near(limit, ends, 2)], axis), linear_scale(heights)
 
 
 def _provisional(placed: Sequence[Mark], axis: Axis) -> list[Mark]:

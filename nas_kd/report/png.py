@@ -3,6 +3,7 @@
 import io
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -46,9 +47,7 @@ def png(content: Content, picture: Picture) -> bytes:
         placed = [m for m in content.marks if m.at(picture.axis) is not None]
         _search(axes, picture, placed)
         _solid(axes, picture, placed)
-        axes.legend(
-            loc="upper center", bbox_to_anchor=(0.5, -0.13), ncol=3, frameon=False, fontsize=8.5, labelcolor=SOFT
-        )
+        _legend(axes)
         figure.draw_without_rendering()  # settles the layout, which pixels depend on
         _letters(axes, picture, placed)
         file = io.BytesIO()
@@ -79,14 +78,33 @@ def _frame(axes: Axes, picture: Picture) -> None:
     axes.set_title(picture.title, loc="left", color=INK, fontsize=12, fontweight="bold", pad=16)
 
 
+def _legend(axes: Axes) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    if handles:
+        axes.legend(
+            handles, labels, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncol=3, frameon=False, fontsize=8.5,
+            labelcolor=SOFT,
+        )  # fmt: skip
+
+
 def _budget(axes: Axes, picture: Picture) -> None:
     if picture.limit is None:
         return
-    axes.axvspan(picture.x.low, picture.limit, color=GREEN, alpha=0.09, linewidth=0, label="within the budget")
-    axes.axvline(picture.limit, color=GREEN, linewidth=1.5)
+    axes.axvspan(
+        picture.x.low,
+        min(picture.limit, picture.x.high),
+        color=GREEN,
+        alpha=0.09,
+        linewidth=0,
+        label="within the budget",
+    )
+    further = picture.limit > picture.x.high
+    if not further:
+        axes.axvline(picture.limit, color=GREEN, linewidth=1.5)
     axes.annotate(
-        picture.limit_label, (picture.limit, 1), (0, 4), xycoords=("data", "axes fraction"), textcoords="offset points",
-        ha="center", color=GREEN, fontweight="bold", fontsize=9,
+        f"{picture.limit_label} \u2192" if further else picture.limit_label,
+        (min(picture.limit, picture.x.high), 1), (0, 4), xycoords=("data", "axes fraction"), textcoords="offset points",
+        ha="right" if further else "center", color=GREEN, fontweight="bold", fontsize=9,
     )  # fmt: skip
 
 
@@ -118,18 +136,19 @@ def _solid(axes: Axes, picture: Picture, placed: Sequence[Mark]) -> None:
     if picture.step:
         style = ":" if picture.provisional else "-"
         axes.plot(*zip(*picture.step, strict=True), style, color=BLUE, linewidth=1.8, zorder=2.1, label="front")
-    named: set[str] = set()
     for mark in (m for m in placed if m.interval):
         _bars(axes, picture, mark)
-        marker, size, colour, filled = STYLES[mark.kind]
-        hollow = not filled or (mark.kind == "finalist" and picture.axis not in mark.fronts)
-        axes.plot(
-            mark.at(picture.axis) or 0.0, mark.accuracy or 0.0, marker, markersize=size, color=colour, zorder=4,
-            markerfacecolor="white" if hollow else colour, markeredgecolor=colour if hollow else "white",
-            markeredgewidth=1.5 if hollow else 0.8, label=None if mark.kind in named else LEGEND[mark.kind],
-            transform=_place(axes, mark),
-        )  # fmt: skip
-        named.add(mark.kind)
+        filled = STYLES[mark.kind][3] and (mark.kind != "finalist" or picture.axis in mark.fronts)
+        at, height = mark.at(picture.axis) or 0.0, mark.accuracy or 0.0
+        axes.plot(at, height, zorder=4, transform=_place(axes, mark), **_look(mark.kind, filled))
+    for kind in dict.fromkeys(m.kind for m in placed if m.interval):
+        axes.plot([], [], label=LEGEND[kind], **_look(kind, STYLES[kind][3]))
+
+
+def _look(kind: Kind, filled: bool) -> dict[str, Any]:
+    marker, size, colour, _ = STYLES[kind]
+    look = {"linestyle": "none", "marker": marker, "markersize": size, "markerfacecolor": colour if filled else "white"}
+    return look | {"markeredgecolor": "white" if filled else colour, "markeredgewidth": 0.8 if filled else 1.5}
 
 
 def _bars(axes: Axes, picture: Picture, mark: Mark) -> None:

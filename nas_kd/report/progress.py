@@ -20,6 +20,7 @@ PARTS = {
     "propose": "proposing",
     "gate": "gate: export, size, latency",
     "assistants": "training assistants",
+    "students": "distilling candidates",
     "distil": "distilling candidates",
     "finalists": "finalists and controls",
 }

@@ -44,7 +44,7 @@ def test_every_trial_says_what_became_of_it(finished: RunRecord) -> None:
 def test_rejected_candidates_cost_no_training(finished: RunRecord) -> None:
     rejected = [t for t in finished.trials if t.fate == "rejected"]
     assert rejected
-    assert all("students" not in t.seconds and t.val_accuracy is None for t in rejected)
+    assert all("distil" not in t.seconds and t.val_accuracy is None for t in rejected)
     assert all(t.costs is not None and excess(t.costs, Budget(max_latency_ms=5, max_size_kb=60)) > 0 for t in rejected)
 
 

@@ -1,6 +1,7 @@
 """Invented runs to test the report with: shaped like real ones, but no network behind any of the numbers."""
 
 import math
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ HOSTILE = "</script><img src=x onerror=alert(1)> `|` _x_ \n# no"
 LIMIT_MS, LIMIT_KB = 0.12, 40.0
 
 
+@cache
 def synthetic_run(
     trials: int = 60,
     *,
@@ -108,7 +110,7 @@ def _trial(
     within = limits is None or (timing.p50 <= limits[0] and costs.size_bytes <= limits[1] * 1000)
     fate, value = _fate(rng, within), _accuracy_of(parameters, rng)
     early = value - abs(float(rng.normal(0.03, 0.01)))
-    rungs = (
+    rungs: tuple[RungRecord, ...] = (
         RungRecord(epochs=4, val_accuracy=early, seconds=0.6),
         RungRecord(epochs=12, val_accuracy=value, seconds=1),
     )

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.browser
 
 
 def opened(page: Page, out: Path, width: int = 1280, dark: bool = False, **how: object) -> None:
-    page.open(write_report(synthetic_run(**how), out), width, dark=dark)  # type: ignore[arg-type]
+    page.open(write_report(synthetic_run(**how), out), width, dark=dark)
 
 
 def spot(page: Page, selector: str) -> tuple[float, float]:

@@ -60,11 +60,12 @@ function shadeBudget(plot, picture) {
 
 function budgetEdge(plot, picture) {
   const edge = plot.x(picture.limit);
-  if (edge > plot.area.right) return;
-  node("line", { x1: edge, x2: edge, y1: plot.area.top, y2: plot.area.bottom, class: "edge" }, plot.svg);
-  const half = picture.limit_label.length * 3.4;
+  const further = edge > plot.area.right;
+  const label = picture.limit_label + (further ? " \u2192" : "");
+  if (!further) node("line", { x1: edge, x2: edge, y1: plot.area.top, y2: plot.area.bottom, class: "edge" }, plot.svg);
+  const half = label.length * 3.4;
   const at = Math.min(Math.max(edge, plot.area.left + half), plot.area.right - half);
-  node("text", { x: at, y: plot.area.top - 7, class: "edge-label middle" }, plot.svg, picture.limit_label);
+  node("text", { x: at, y: plot.area.top - 7, class: "edge-label middle" }, plot.svg, label);
 }
 
 function drawTeacherLine(plot, parent, placed) {

@@ -1,0 +1,60 @@
+"""A candidate is what its JSON says: equal candidates have equal fingerprints, whatever the order of their choices."""
+
+import json
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nas_kd.candidate import Architecture, Candidate, Recipe
+
+NAMES = st.text("abcdefgh_", min_size=1, max_size=6).filter(lambda name: name != "space")
+ARCHITECTURES = st.builds(
+    Architecture,
+    st.sampled_from(["resnet", "mobilenet"]),
+    st.dictionaries(NAMES, st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=4)),
+)
+RECIPES = st.builds(Recipe, st.sampled_from(["dkd", "a+b"]), st.dictionaries(NAMES, st.floats(0.1, 10)))
+CANDIDATES = st.builds(Candidate, ARCHITECTURES, st.lists(ARCHITECTURES, max_size=2).map(tuple), RECIPES)
+
+
+@given(CANDIDATES)
+def test_json_round_trip(candidate: Candidate) -> None:
+    again = Candidate.from_json(json.loads(json.dumps(candidate.to_json())))
+    assert again.fingerprint() == candidate.fingerprint()
+    assert again.student == candidate.student
+    assert again.assistants == candidate.assistants
+    assert hash(again.student) == hash(candidate.student)
+
+
+@given(CANDIDATES, CANDIDATES)
+def test_equal_fingerprints_are_equal_candidates(a: Candidate, b: Candidate) -> None:
+    assert (a.fingerprint() == b.fingerprint()) == (a.to_json() == b.to_json())
+
+
+def test_the_order_of_choices_does_not_matter_and_that_of_assistants_does() -> None:
+    wide, deep = Architecture("resnet", {"width": 8, "depth": 2}), Architecture("resnet", {"depth": 2, "width": 8})
+    assert wide == deep
+    assert len({wide, deep}) == 1
+    small = Architecture("resnet", {"width": 4, "depth": 2})
+    one = Candidate(small, (wide, small), Recipe("dkd"))
+    assert one.fingerprint() != Candidate(small, (small, wide), Recipe("dkd")).fingerprint()
+    assert one.fingerprint() != Candidate(small, (wide, small), Recipe("dkd", {"strength": 1.0})).fingerprint()
+
+
+def test_the_fingerprint_never_changes() -> None:
+    """Studies and stores of earlier runs are read by it."""
+    candidate = Candidate(Architecture("resnet", {"width": 8}), (), Recipe("soft_targets", {"temperature": 4.0}))
+    assert candidate.to_json() == {
+        "student": {"space": "resnet", "width": 8},
+        "assistants": [],
+        "method": "soft_targets",
+        "params": {"temperature": 4.0},
+        "precision": "fp32",
+    }
+    assert candidate.fingerprint() == "e0ac3549e800ac46a998f5520fffd19e74ec7f15d8dab66b55632a9c0c3fc933"
+    assert candidate.id == candidate.fingerprint()[:12]
+
+
+def test_an_architecture_equals_nothing_else() -> None:
+    assert Architecture("resnet") != {"space": "resnet"}
+    assert Architecture("resnet") != Architecture("mobilenet")
