@@ -115,7 +115,7 @@ def _dotted(loc: tuple[int | str, ...], raw: Any) -> str:
             parts.append(part)
             raw = known.get(part) if isinstance(known, Mapping) else None
         elif isinstance(known, list):
-            if len(known) > 1 or not isinstance(known[0], Mapping):
+            if len(known) != 1 or not isinstance(known[0], Mapping):
                 parts.append(str(part))
             raw = known[part] if part < len(known) else None
     return ".".join(parts)

@@ -23,8 +23,8 @@ def load_config(
 ) -> SearchConfig:
     """The config at `path` (None: all defaults), with `overrides` by dotted key ("search.trials": 20; None: not given).
 
-    Relative paths are taken from the file's folder in the file, from the working folder in overrides; `~` is the home, `$NAME` a variable of the environment.
-    Of several teachers, one is named by its place: `teacher.0.epochs`.
+    Relative paths are taken from the file's folder in the file, from the working folder in overrides; `~` is the home,
+    `$NAME` a variable of the environment. Of several teachers, one is named by its place: `teacher.0.epochs`.
 
     Raises:
         InputError: no such file, not TOML, an unknown key or section, a value of the wrong type or out of its range.

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
@@ -18,7 +19,7 @@ from nas_kd.front import front_document
 from nas_kd.pipeline.distill import Distilled
 from nas_kd.pipeline.profile import SpaceProfile
 from nas_kd.pipeline.progress import Progress
-from nas_kd.record import Accuracy, FinalistRecord, Latency, RunRecord, TeacherRecord, TrialRecord
+from nas_kd.record import Accuracy, Costs, FinalistRecord, Latency, RunRecord, TeacherRecord, TrialRecord
 
 LINES_EVERY = 10  # trials, where nobody watches
 
@@ -126,11 +127,14 @@ def _duration(seconds: float) -> str:
 
 
 def _ms(latency: Latency | None) -> str:
-    return "-" if latency is None else f"{latency.p50:.4g} ms{' (unstable)' if latency.unstable else ''}"
+    if latency is None:
+        return "-"
+    figure = f"{latency.p50 * 1000:.3g} us" if latency.p50 < 1 else f"{latency.p50:.3g} ms"
+    return f"{figure}{' (unstable)' if latency.unstable else ''}"
 
 
 def _percent(accuracy: Accuracy) -> str:
-    return f"{accuracy.mean:.2%} [{accuracy.low:.2%}, {accuracy.high:.2%}]"
+    return f"{accuracy.mean:.1%} [{accuracy.low * 100:.1f}, {accuracy.high * 100:.1f}]"
 
 
 def print_result(run: RunRecord, folder: Path) -> None:
@@ -138,47 +142,35 @@ def print_result(run: RunRecord, folder: Path) -> None:
     console = Console()
     document = front_document(run)
     budget = ", ".join(f"{k} {v:g}" for k, v in run.config.get("budget", {}).items()) or "no limits"
-    table = Table(title=f"Finalists of {escape(run.name)} (budget: {budget})", title_justify="left")
-    for column in ("", "test accuracy", "size", "latency", "student", "chain", "method", "fronts"):
-        table.add_column(column, justify="right" if column in ("size", "latency") else "left")
+    table = Table(title=f"Finalists of {escape(run.name)}, budget: {budget}", title_justify="left", box=box.SIMPLE)
+    for column in ("", "test accuracy", "size", "latency", "method", "assistants"):
+        table.add_column(column, justify="right" if column in ("size", "latency", "assistants") else "left")
     by_id = {f.id: f for f in run.finalists}
     for entry in document["candidates"]:
         finalist = by_id[entry["id"]]
         mark = "winner" if entry["id"] == document["winner"] else "" if entry["within_budget"] else "over budget"
-        fronts = " ".join(name for name, member in entry["on_front"].items() if member)
-        table.add_row(mark, *_finalist_cells(finalist), fronts)
+        chain = str(len(finalist.chain_words) or "none")
+        table.add_row(mark, *_figures(finalist.test, finalist.costs), escape(finalist.candidate["method"]), chain)
     if run.teacher is not None and run.teacher.test is not None:
-        costs = run.teacher.costs
-        table.add_row(
-            "teacher", _percent(run.teacher.test), f"{costs.size_bytes / 1000:.1f} kB", _ms(costs.latency_ms),
-            escape(run.teacher.words), "", "", "",
-        )  # fmt: skip
+        table.add_row("teacher", *_figures(run.teacher.test, run.teacher.costs), "", "")
     console.print(table)
-    if document["winner"] is None:
+    best = by_id.get(document["winner"] or "")
+    if best is None:
         console.print("no finalist is within the budget; the report says how close they come")
     else:
-        console.print(f"winner: {folder / 'winner' / 'student.onnx'}", soft_wrap=True, highlight=False)
+        console.print(f"winner: {folder / 'winner' / 'student.onnx'}: {best.words}", soft_wrap=True, highlight=False)
     console.print(f"report: {folder / 'report' / 'index.html'}", soft_wrap=True, highlight=False)
 
 
-def _finalist_cells(finalist: FinalistRecord) -> list[str]:
-    candidate = finalist.candidate
-    params = " ".join(f"{k[0].upper()}={v:g}" for k, v in candidate["params"].items())
-    return [
-        _percent(finalist.test),
-        f"{finalist.costs.size_bytes / 1000:.1f} kB",
-        _ms(finalist.costs.latency_ms),
-        escape(finalist.words),
-        f"{len(finalist.chain_words)} assistants" if finalist.chain_words else "direct",
-        escape(f"{candidate['method']} {params}".strip()),
-    ]
+def _figures(accuracy: Accuracy, costs: Costs) -> tuple[str, str, str]:
+    return _percent(accuracy), f"{costs.size_bytes / 1000:.1f} kB", _ms(costs.latency_ms)
 
 
 def print_finalist(finalist: FinalistRecord, out: Path) -> None:
     """What was exported."""
-    console = Console()
-    cells = _finalist_cells(finalist)
-    console.print(f"{out}: trial {finalist.trial}, {'; '.join(cells)}", soft_wrap=True, highlight=False)
+    said = (f"trial {finalist.trial}", finalist.words, str(finalist.candidate["method"]))
+    figures = _figures(finalist.test, finalist.costs)
+    Console().print(escape(f"{out}: {'; '.join((*said, *figures))}"), soft_wrap=True, highlight=False)
 
 
 def print_distilled(distilled: Distilled) -> None:

@@ -31,7 +31,6 @@ class Teacher:
     parameters: int
     macs: int
     features: tuple[str, ...] | None = None  # module paths to tap; None: found by resolution
-    logits_only: bool = False
 
 
 class TeacherOutputs:

@@ -8,6 +8,9 @@ from nas_kd.data.dataset import Dataset
 from nas_kd.data.prepare import load_dataset
 from nas_kd.deploy.device import DeviceProfile, load_device
 from nas_kd.engine.numerics import Numerics, threads_for
+from nas_kd.engine.teachers import can_use_cache
+from nas_kd.errors import InputError
+from nas_kd.methods.combine import make_method
 from nas_kd.models.search_space import SearchSpace
 from nas_kd.pipeline.folder import RunFolder
 from nas_kd.pipeline.networks import load_space
@@ -38,6 +41,7 @@ class Context:
         Raises:
             InputError: one of them is unknown, missing or broken.
         """
+        check_methods(config)
         progress.stage("loading data")
         space = load_space(config.space.name)
         device = load_device(config.device.name)
@@ -61,6 +65,19 @@ class Context:
     def seed(self) -> int:
         """The root seed."""
         return self.config.search.seed
+
+
+def check_methods(config: SearchConfig) -> None:
+    """Refuse methods that do not exist, or that need more than the teacher shows.
+
+    Raises:
+        InputError: says which.
+    """
+    logits_only = config.teacher[0].onnx is not None
+    for name in (*config.distill.methods, config.chain.method):
+        needs = make_method(name).needs
+        if logits_only and not can_use_cache(tuple(needs)):
+            raise InputError(f"method {name!r} needs {' and '.join(sorted(needs))}; an ONNX teacher shows logits only")
 
 
 def dataset_record(data: Dataset) -> DatasetRecord:

@@ -67,8 +67,10 @@ class RunFolder:
         """Raise InputError unless this is a run's folder."""
         if not self.path.is_dir():
             raise InputError(f"{self.path}: no such run folder")
-        if not (self.config.is_file() and self.study.is_file()):
-            raise InputError(f"{self.path}: not a nas-kd run (no config.toml and study.db in it)")
+        if not self.config.is_file():
+            raise InputError(f"{self.path}: not a nas-kd run (no config.toml in it)")
+        if not self.study.is_file():
+            raise InputError(f"{self.path}: nothing to show yet, the teacher is not ready; go on with `nas-kd search`")
 
 
 @contextmanager
@@ -98,15 +100,15 @@ def _claim(folder: RunFolder, config: SearchConfig) -> bool:
             )
         _write_config(folder, config)
         return False
-    earlier = load_config(folder.config)
-    differing = [k for k in differing_keys(earlier, config) if k not in MAY_CHANGE]
-    if differing:
+    resumed = folder.study.exists()
+    differing = [k for k in differing_keys(load_config(folder.config), config) if k not in MAY_CHANGE]
+    if resumed and differing:
         raise InputError(
             f"{folder.path}: holds a run with another config (differs in {', '.join(differing)}); "
             "use the same config to resume it, or another --run-dir"
         )
     _write_config(folder, config)
-    return folder.study.exists()
+    return resumed
 
 
 def _write_config(folder: RunFolder, config: SearchConfig) -> None:

@@ -1,5 +1,6 @@
 """The search, from a config to a verified winner: read `search` first."""
 
+import time
 from contextlib import closing
 from math import log
 from pathlib import Path
@@ -58,21 +59,22 @@ def search(config: SearchConfig, run_dir: Path, progress: Progress | None = None
 
 
 def _open(context: Context) -> "Run":
-    """Open the study and prepare the teacher."""
+    """Prepare the teacher, then open the study: until it is there, nothing ties the folder to its config."""
     config, folder, progress = context.config, context.folder, context.progress
-    study = RunStudy(folder, config.name or folder.path.resolve().name, config.budget)
-    study.save("dataset", dataset_record(context.data))
-    device = describe_device(context.device, config.device.batch_size)
-    study.save("device", device)
-    write_environment(folder, dict(device.environment), context.threads)
     builder = Builder(context.data, context.space)
     gate = Gate(context, builder)
     progress.stage("preparing the teacher")
-    with study.spending("teacher"):
-        teacher = prepare_teacher(context, builder, gate)
+    started = time.monotonic()
+    teacher = prepare_teacher(context, builder, gate)
+    progress.teacher(teacher.record)
+    study = RunStudy(folder, config.name or folder.path.resolve().name, config.budget)
     if study.teacher is None:
         study.save("teacher", teacher.record)
-    progress.teacher(teacher.record)
+        study.spent("teacher", time.monotonic() - started)
+    device = describe_device(context.device, config.device.batch_size)
+    study.save("dataset", dataset_record(context.data))
+    study.save("device", device)
+    write_environment(folder, dict(device.environment), context.threads)
     return Run(context, study, builder, gate, teacher)
 
 

@@ -175,10 +175,14 @@ class RunStudy:
         try:
             yield
         finally:
-            account = dict(self._attributes.get("seconds", {}))
-            account[what] = round(account.get(what, 0.0) + time.monotonic() - started, 3)
-            self._study.set_user_attr("seconds", account)
-            self._attributes["seconds"] = account
+            self.spent(what, time.monotonic() - started)
+
+    def spent(self, what: str, seconds: float) -> None:
+        """Add to the run's account of where time went."""
+        account = dict(self._attributes.get("seconds", {}))
+        account[what] = round(account.get(what, 0.0) + seconds, 3)
+        self._study.set_user_attr("seconds", account)
+        self._attributes["seconds"] = account
 
     def load(self, name: str, kind: type[R]) -> R | None:
         """A result stored earlier, or None."""

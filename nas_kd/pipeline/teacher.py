@@ -17,11 +17,11 @@ from nas_kd.deploy.costs import count_macs, count_parameters
 from nas_kd.deploy.export import export_onnx
 from nas_kd.deploy.verify import OnnxModule
 from nas_kd.engine.schedule import Schedule
+from nas_kd.engine.taps import find_taps
 from nas_kd.engine.teachers import Teacher
 from nas_kd.engine.training import accuracy_of
 from nas_kd.errors import InputError, TrialError
 from nas_kd.files import fingerprint, sha256
-from nas_kd.methods.combine import make_method
 from nas_kd.models.normalised import Normalised
 from nas_kd.pipeline.chain import Chain, Lesson
 from nas_kd.pipeline.context import Context
@@ -57,7 +57,6 @@ def prepare_teacher(context: Context, builder: Builder, gate: Gate) -> ReadyTeac
     else:
         teacher, onnx, seconds = _trained(options, context, builder)
         origin = "space"
-    _check_methods(context, teacher)
     val = _accuracy(teacher.model, context)
     record = TeacherRecord.model_validate(
         {
@@ -112,7 +111,9 @@ def _from_factory(options: TeacherOptions, data: Dataset) -> tuple[Teacher, byte
         raise InputError(
             f"teacher: cannot be exported to ONNX, so that its size and latency are unknown: {error}"
         ) from error
-    features = None if options.features is None else tuple(_inside(f, model) for f in options.features)
+    features = None
+    if options.features is not None:
+        features = find_taps(model, as_input(data.val.x[:2]), [_inside(f, model) for f in options.features]).features
     key = fingerprint([factory, sha256(weights.read_bytes()), options.preprocessing, data.input_shape])
     return _described(model, key, f"{factory}", data, features=features), onnx
 
@@ -163,7 +164,7 @@ def _from_onnx(options: TeacherOptions, data: Dataset) -> tuple[Teacher, bytes]:
     key = fingerprint([sha256(onnx), options.preprocessing])
     parameters = count_parameters(module)
     words = f"{path.name}, {in_thousands(parameters)} weights"
-    return Teacher(model, key, words, parameters, count_macs(module, data.input_shape), logits_only=True), onnx
+    return Teacher(model, key, words, parameters, count_macs(module, data.input_shape)), onnx
 
 
 def _described(model: nn.Module, key: str, words: str, data: Dataset, features: tuple[str, ...] | None) -> Teacher:
@@ -184,15 +185,6 @@ def _check_shape(model: nn.Module, data: Dataset) -> None:
     if not isinstance(logits, Tensor) or tuple(logits.shape) != wanted:
         got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise InputError(f"teacher: must give logits of shape {wanted} for {len(example)} samples, got {got}")
-
-
-def _check_methods(context: Context, teacher: Teacher) -> None:
-    for name in (*context.config.distill.methods, context.config.chain.method):
-        needs = make_method(name).needs
-        if teacher.logits_only and not needs <= {"logits", "indices"}:
-            raise InputError(
-                f"distill.methods: {name!r} needs {' and '.join(sorted(needs))}, but an ONNX teacher shows logits only"
-            )
 
 
 def _accuracy(model: nn.Module, context: Context) -> Accuracy:

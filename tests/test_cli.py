@@ -1,0 +1,155 @@
+"""What a user types, and what is said when it is wrong: one line, exit code 2, nothing written."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+from nas_kd.cli import app
+
+SEARCH = ["search", "--run-dir", "run"]
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def call(*arguments: str) -> Result:
+    return CliRunner().invoke(app, list(arguments))
+
+
+def refused(result: Result) -> str:
+    """The one line that was said."""
+    assert result.exit_code == 2, result.output
+    lines = [line for line in result.output.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, result.output
+    assert "Traceback" not in result.output
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("toml", "message"),
+    [
+        ("[distill]\nepoch = 3", "did you mean 'epochs'?"),
+        ("[distil]\nepochs = 3", "did you mean 'distill'?"),
+        ("[distill]\nepochs = 'many'", "distill.epochs must be a whole number, got 'many'"),
+        ("[budget]\nmax_latency_ms = -1", "budget.max_latency_ms must be > 0, got -1"),
+        ("[distill]\nmethods = ['fitnets']", "unknown method 'fitnets'; did you mean 'fitnet'?"),
+        ("[space]\nname = 'resnets'", "unknown space 'resnets'; did you mean 'resnet'?"),
+        ("[device]\nname = 'cpu-1'", "unknown device 'cpu-1'; did you mean 'cpu-1t'?"),
+        ("[data]\nsource = 'digit'", "did you mean 'digits'?"),
+        ("[search]\nsampler = 'tpee'", "did you mean 'tpe'?"),
+        ("[search]\nworkers = 2", "search.workers"),
+        ("[teacher]\nspace = 'resnet'\nonnx = 't.onnx'", "give one of space, factory, onnx"),
+        ("[teacher]\nfactory = 'a.b:c'", "factory and weights go together"),
+        ("[teacher]\nonnx = 't.onnx'", "an ONNX teacher shows logits only"),
+        ("[teacher]\nonnx = 't.onnx'\n[distill]\nmethods = ['dkd']", "t.onnx"),
+        ("[data]\nsource = 'npz'\npath = 'no.npz'", "no.npz"),
+        ("[teacher]\nspace = 'resnet'\narchitecture = {width_1 = 5}", "space 'resnet'"),
+        ("epochs = ", "not valid TOML"),
+    ],
+)
+def test_a_wrong_config_is_one_clear_line(toml: str, message: str) -> None:
+    Path("config.toml").write_text(toml)
+    line = refused(call("search", "config.toml", "--run-dir", "run"))
+    assert message in line
+
+
+def test_a_config_that_failed_does_not_claim_the_folder() -> None:
+    Path("config.toml").write_text("[data]\nsource = 'npz'\npath = 'no.npz'\n")
+    assert "no.npz" in refused(call("search", "config.toml", "--run-dir", "run"))
+    Path("config.toml").write_text("[data]\nsource = 'npz'\npath = 'other.npz'\n")
+    assert "other.npz" in refused(call("search", "config.toml", "--run-dir", "run"))
+    assert "the teacher is not ready" in refused(call("report", "run"))
+
+
+def test_a_missing_config() -> None:
+    assert "nowhere.toml" in refused(call("search", "nowhere.toml"))
+
+
+def test_wrong_overrides() -> None:
+    assert "section.key=value" in refused(call(*SEARCH, "--set", "trials"))
+    assert "did you mean 'trials'?" in refused(call(*SEARCH, "--set", "search.trial=3"))
+    assert "must be > 0" in refused(call(*SEARCH, "--max-size-kb", "0"))
+
+
+@pytest.mark.parametrize("command", [["report"], ["export", "--out", "x.onnx"]])
+def test_a_folder_that_is_no_run(command: list[str]) -> None:
+    Path("stranger").mkdir()
+    Path("stranger/file.txt").write_text("mine")
+    name, *rest = command
+    assert "no such run folder" in refused(call(name, "missing", *rest))
+    assert "not a nas-kd run" in refused(call(name, "stranger", *rest))
+    assert "not a nas-kd run and not empty" in refused(call("search", "--run-dir", "stranger"))
+    assert sorted(p.name for p in Path("stranger").iterdir() if p.name != ".lock") == ["file.txt"]
+
+
+def test_export_refuses_a_negative_limit() -> None:
+    assert "max_latency_ms must be > 0, got -2" in refused(
+        call("export", "run", "--out", "x.onnx", "--max-latency-ms", "-2")
+    )
+
+
+def test_a_run_folder_below_a_file() -> None:
+    Path("file").write_text("")
+    assert "cannot be written" in refused(call("search", "--run-dir", "file/run"))
+
+
+def test_init_writes_a_config_that_is_the_default_and_never_overwrites() -> None:
+    assert call("init", "my.toml").exit_code == 0
+    text = Path("my.toml").read_text()
+    assert "max_latency_ms" in text
+    assert "exists already" in refused(call("init", "my.toml"))
+    assert Path("my.toml").read_text() == text
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        ("methods", ["none", "soft_targets", "dkd", "fitnet", "attention_transfer", "similarity"]),
+        ("spaces", ["resnet", "mobilenet"]),
+        ("datasets", ["digits", "parquet", "image_folder", "npz"]),
+        ("devices", ["cpu-1t"]),
+    ],
+)
+def test_list(kind: str, names: list[str]) -> None:
+    result = call("list", kind)
+    assert result.exit_code == 0
+    assert all(name in result.output for name in names)
+    assert "did you mean" in refused(call("list", kind[:-1]))
+
+
+def test_measure_refuses_what_is_no_onnx_file() -> None:
+    Path("model.onnx").write_bytes(b"not a model")
+    assert "model.onnx" in refused(call("measure", "model.onnx"))
+    assert "missing.onnx" in refused(call("measure", "missing.onnx"))
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"x_train": np.full((40, 8, 8), np.nan, np.float32), "y_train": np.arange(40) % 2}, "NaN"),
+        ({"x_train": np.zeros((40, 8, 8), np.uint8), "y_train": np.zeros(40, int)}, "class"),
+        ({"x_train": np.zeros((40, 8, 8), np.uint8), "y_train": -np.arange(40)}, "label"),
+        ({"x_train": np.zeros((40, 8, 8), np.uint8)}, "y_train"),
+        ({"x_train": np.zeros((40, 64), np.float32) + np.arange(40)[:, None], "y_train": np.arange(40) % 2}, "images"),
+    ],
+)
+def test_wrong_data(arrays: dict[str, np.ndarray], message: str) -> None:
+    np.savez("data.npz", **arrays)
+    Path("config.toml").write_text("[data]\nsource = 'npz'\npath = 'data.npz'\n")
+    assert message in refused(call("search", "config.toml", "--run-dir", "run"))
+
+
+def test_a_budget_out_of_reach_ends_early_with_the_closest_and_exit_code_3() -> None:
+    Path("config.toml").write_text("[teacher]\nepochs = 12\n[distill]\nbatch_size = 64\n[budget]\nmax_size_kb = 1\n")
+    result = call("search", "config.toml", "--run-dir", "run")
+    assert result.exit_code == 3, result.output
+    assert "no candidate can meet the budget; closest: the smallest network of space 'resnet' has 4." in result.output
+    assert "BUDGET" not in result.output
+    assert '"winner": null' in Path("run/front.json").read_text()
+    assert Path("run/report/index.html").is_file()
+    assert "no finalist yet" in refused(call("export", "run", "--out", "x.onnx"))
+    assert call("report", "run").exit_code == 0
