@@ -194,7 +194,7 @@ def _errors() -> Iterator[None]:
         _leave("interrupted; the same command goes on from here", 130)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        _leave(f"{where}{error.strerror or error}", 2)
+        _leave(f"{where}{error.strerror or error}; nothing finished is lost, the same command goes on", 2)
 
 
 def _leave(message: str, code: int) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import filelock
+from optuna.exceptions import StorageInternalError
 
 from nas_kd.config import SearchConfig
 from nas_kd.config_file import differing_keys, dump_config, load_config
@@ -90,6 +91,11 @@ def locked(folder: RunFolder, config: SearchConfig) -> Iterator[bool]:
         raise InputError(f"{folder.path}: another process is working on this run; wait for it or stop it") from error
     except (PermissionError, FileExistsError, NotADirectoryError) as error:
         raise InputError(f"{folder.path}: cannot be written: {error.strerror}") from error
+    except StorageInternalError as error:
+        reason = str(error.__cause__ or error).splitlines()[0]
+        raise InputError(
+            f"{folder.study}: cannot be written ({reason}); the same command goes on once it can"
+        ) from error
 
 
 def _claim(folder: RunFolder, config: SearchConfig) -> bool:

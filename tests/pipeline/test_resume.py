@@ -22,11 +22,15 @@ pytestmark = pytest.mark.xdist_group("small run")
 MEASURED_ANEW = {"seconds", "elapsed_s", "attempts", "training_s"}
 
 
-def start(config: Path, folder: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "nas_kd", "search", str(config), "--run-dir", str(folder)]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-    )
+def start(config: Path, folder: Path, largest_file: int | None = None) -> subprocess.Popen[str]:
+    """A search in a process of its own; `largest_file`: bytes at which the system refuses to write on."""
+    code = "import resource, signal; from nas_kd.cli import app; "
+    if largest_file is not None:
+        code += "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+        code += f"resource.setrlimit(resource.RLIMIT_FSIZE, ({largest_file}, resource.RLIM_INFINITY)); "
+    command = [sys.executable, "-c", code + "app()", "search", str(config), "--run-dir", str(folder)]
+    pipe, merged = subprocess.PIPE, subprocess.STDOUT
+    return subprocess.Popen(command, stdout=pipe, stderr=merged, text=True, start_new_session=True)
 
 
 def without_times(value: Any) -> Any:
@@ -86,3 +90,19 @@ def test_ctrl_c_ends_soon_with_130_and_a_second_process_is_refused(config: Path,
     assert time.monotonic() - interrupted < 10
     assert "interrupted; the same command goes on from here" in output
     assert "Traceback" not in output
+
+
+@pytest.mark.parametrize("largest_file", [60_000, 170_000])  # stops the teacher's weights, or the study
+def test_a_disk_that_takes_no_more(
+    largest_file: int, run_dir: Path, finished: RunRecord, config: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "full"
+    shutil.copytree(run_dir / "store" / "latency", folder / "store" / "latency")
+    process = start(config, folder, largest_file)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 2, output
+    assert "Traceback" not in output
+    assert sum(line.startswith("error: ") for line in output.splitlines()) == 1
+    assert not [p for p in folder.rglob(".*.*") if p.suffix not in {".lock", ".new"}], "half-written files are left"
+    output, _ = start(config, folder).communicate(timeout=300)
+    assert results(load_run(folder)) == results(finished), output
