@@ -21,7 +21,7 @@ from nas_kd.pipeline.profile import SpaceProfile
 from nas_kd.pipeline.progress import Progress
 from nas_kd.record import Accuracy, Costs, FinalistRecord, Latency, RunRecord, TeacherRecord, TrialRecord
 
-LINES_EVERY = 10  # trials, where nobody watches
+LINES_EVERY = 10  # trials or trainings, where nobody watches
 
 
 class ConsoleProgress(Progress):
@@ -119,7 +119,10 @@ class ConsoleProgress(Progress):
         """Count and redraw."""
         self._status = f"training finalists: {done} of {total}{self._time_left(done, total)}"
         self._detail = words
-        self._draw()
+        if self._console.is_terminal:
+            self._draw()
+        elif done % LINES_EVERY == 0 or done == total:
+            self._say(self._status)
 
 
 def _duration(seconds: float) -> str:

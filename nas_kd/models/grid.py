@@ -124,14 +124,15 @@ class GridSpace(ABC):
         return choices
 
     def ladder(self, n: int) -> list[Architecture]:
-        """`n` architectures from the smallest to the largest: log-spaced in weights, strictly increasing.
+        """`n` architectures, or as many as there are: smallest to largest, log-spaced in weights, strictly increasing.
 
         Raises:
-            ValueError: `n` is below 2 or above the number of steps there are.
+            ValueError: `n` is below 2.
         """
+        if n < 2:
+            raise ValueError(f"a ladder of space {self.name!r} has at least 2 rungs, got {n}")
         path = self._path
-        if not 2 <= n <= len(path):
-            raise ValueError(f"a ladder of space {self.name!r} has 2 to {len(path)} rungs, got {n}")
+        n = min(n, len(path))
         logs = [math.log(size) for size, _ in path]
         rungs = [0]
         for i in range(1, n):

@@ -29,7 +29,7 @@ class SearchSpace(Protocol):
         """
 
     def ladder(self, n: int) -> list[Architecture]:
-        """`n` architectures, log-spaced in size from the smallest and fastest of the space to the largest."""
+        """`n` architectures (or as many as there are), log-spaced in size from the space's smallest to its largest."""
 
     def cardinality(self) -> int:
         """How many different students the space has."""

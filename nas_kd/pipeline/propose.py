@@ -1,6 +1,7 @@
 """Asks Optuna for candidates: a static set of parameters, made canonical, never the same candidate twice."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
@@ -15,6 +16,8 @@ from nas_kd.pipeline.study import RunStudy
 
 NO_ASSISTANT = "none"
 DUPLICATES_IN_A_ROW = 200  # then the space is taken to be exhausted
+FINE_LADDER = 16  # sizes among which the largest that fits is looked for
+FIRST = 6
 
 
 @dataclass(frozen=True)
@@ -37,9 +40,12 @@ class Proposer:
         self._builder = builder
         self._rungs = [a for a in space.ladder(config.chain.ladder + 2)[1:-1] if builder.parameters(a) < largest]
 
-    def first(self, study: RunStudy) -> None:
-        """Let the first proposals be spread over the sizes of the space, the smallest first."""
-        for architecture in self._space.ladder(self._config.chain.ladder + 2):
+    def first(self, study: RunStudy, fits: Callable[[Architecture], bool]) -> None:
+        """Let the first proposals be spread over the sizes that are within the budget, up to its very edge."""
+        path = self._space.ladder(FINE_LADDER)
+        largest = next((i for i in reversed(range(len(path))) if fits(path[i])), 0)
+        for step in range(FIRST):
+            architecture = path[round(largest * step / (FIRST - 1))]
             study.enqueue({f"student.{name}": value for name, value in architecture.choices.items()})
 
     def candidate(self, trial: BaseTrial) -> Candidate:

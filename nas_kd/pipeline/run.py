@@ -105,8 +105,11 @@ class Run:
             smallest_costs = f"{costs.size_bytes / 1000:.1f} kB and {latency:.4g} ms"
             self._give_up(f"the smallest network of space {self.context.space.name!r} has {smallest_costs}")
         if self.study.is_new:
-            self.proposer.first(self.study)
+            self.proposer.first(self.study, self._fits)
         self.progress.stage("searching")
+
+    def _fits(self, architecture: Architecture) -> bool:
+        return excess(self.gate.costs(architecture), self.config.budget) <= 0
 
     def propose(self) -> Proposal | None:
         """The next candidate, until there are enough, the time is over, or the space is exhausted."""

@@ -220,9 +220,9 @@ def _storage(path: Path) -> optuna.storages.RDBStorage:
 
 
 def trial_record(trial: FrozenTrial) -> TrialRecord | None:
-    """What a trial's attributes say; None for one that is not finished."""
+    """What a finished trial's attributes say; one that was killed on the way to being told is evaluated again."""
     stored = trial.user_attrs.get("record")
-    return None if stored is None else TrialRecord.model_validate(stored)
+    return TrialRecord.model_validate(stored) if stored is not None and trial.state.is_finished() else None
 
 
 def read_run(folder: RunFolder) -> RunRecord:

@@ -28,13 +28,14 @@ def test_growth_is_halfway_between_values() -> None:
     assert times == pytest.approx([0.25, 0.646, 0.896], abs=1e-3)
 
 
-@pytest.mark.parametrize("n", [-1, 0, 1, 10_000])
-def test_a_ladder_has_at_least_two_rungs_and_no_more_than_steps(n: int) -> None:
-    with pytest.raises(ValueError, match=r"a ladder of space 'resnet' has 2 to \d+ rungs, got"):
+@pytest.mark.parametrize("n", [-1, 0, 1])
+def test_a_ladder_has_at_least_two_rungs(n: int) -> None:
+    with pytest.raises(ValueError, match=r"a ladder of space 'resnet' has at least 2 rungs, got"):
         ResNetSpace().ladder(n)
 
 
 def test_the_longest_ladder_still_climbs() -> None:
     space = ResNetSpace()
     longest = space.ladder(len(space._path))
+    assert space.ladder(10_000) == longest
     assert len(set(longest)) == len(longest)
