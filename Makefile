@@ -24,14 +24,14 @@ demo: $(VENV)/.installed
 	@$(BIN)/nas-kd search --run-dir $(RUN_DIR)
 
 test: $(VENV)/.installed-check
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup
 
 check: $(VENV)/.installed-check
 	@$(BIN)/ruff format --check --quiet $(SOURCES) || { echo 'to format: $(BIN)/ruff format $(SOURCES)'; exit 1; }
 	@$(BIN)/ruff check --quiet $(SOURCES)
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/lint-imports --no-logo
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup
 
 install: $(VENV)/.installed
 

@@ -1,0 +1,37 @@
+"""How long the report of a large run takes, and how large it is.
+
+    PYTHONPATH=. python benchmarks/report_time.py [--trials 5000] [--out reports/report_time/result.json]
+
+The run is made up (the candidates' figures are random), the report is the real one. Claim: <= 15 s for 5,000 trials.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from nas_kd.files import write_atomic
+from nas_kd.report import write_report
+from tests.report.synthetic import synthetic_run
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--trials", type=int, default=5000)
+    parser.add_argument("--out", type=Path, default=Path("reports/report_time/result.json"))
+    arguments = parser.parse_args()
+    run, seconds, size = synthetic_run(arguments.trials), [], 0
+    with TemporaryDirectory() as folder:
+        for _ in range(5):
+            started = time.perf_counter()
+            write_report(run, Path(folder))
+            seconds.append(round(time.perf_counter() - started, 3))
+        size = sum(p.stat().st_size for p in Path(folder).iterdir())
+    print(f"{arguments.trials} trials: {sorted(seconds)} s, {size / 1e6:.2f} MB")
+    write_atomic(arguments.out, json.dumps({"trials": arguments.trials, "seconds": seconds, "bytes": size}, indent=1))
+
+
+if __name__ == "__main__":
+    main()

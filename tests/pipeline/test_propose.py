@@ -1,0 +1,138 @@
+"""Proposals: the same after every restart, never the same candidate twice, chains in canonical form."""
+
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+
+from nas_kd.candidate import Candidate
+from nas_kd.config import Budget, SearchConfig
+from nas_kd.config_file import dump_config
+from nas_kd.data.prepare import load_dataset
+from nas_kd.pipeline.budget import excess, reason
+from nas_kd.pipeline.folder import RunFolder
+from nas_kd.pipeline.networks import Builder, load_space
+from nas_kd.pipeline.propose import Proposer, propose
+from nas_kd.pipeline.study import RunStudy, read_run
+from nas_kd.record import Costs, Latency, TrialRecord
+
+from .conftest import small_config
+
+BUDGET = Budget(max_latency_ms=0.05, max_size_kb=60)
+
+
+@pytest.fixture(scope="module")
+def builder() -> Builder:
+    return Builder(load_dataset(small_config().data, 0), load_space("resnet"))
+
+
+def costs(size_bytes: int, p50: float) -> Costs:
+    latency = Latency(p50=p50, p90=p50, low=p50, high=p50)
+    return Costs(size_bytes=size_bytes, latency_ms=latency, parameters=size_bytes // 4, macs=1000)
+
+
+def told(number: int, candidate: Candidate, builder: Builder) -> TrialRecord:
+    """Made-up figures that follow from the candidate alone."""
+    weights = builder.parameters(candidate.student)
+    spent = costs(4 * weights, 0.005 + weights * 1e-6)
+    over = excess(spent, BUDGET) > 0
+    accuracy = None if over else 0.5 + 0.04 * float(np.log(weights / 500))
+    return TrialRecord(
+        number=number,
+        id=candidate.id,
+        candidate=candidate.to_json(),
+        words="",
+        fate="rejected" if over else "finished",
+        within_budget=not over,
+        costs=spent.model_copy(update={"latency_ms": None}) if over else spent,
+        val_accuracy=accuracy,
+    )
+
+
+def run(folder: Path, config: SearchConfig, builder: Builder, reopen: bool) -> list[str]:
+    """Ids of the candidates proposed; `reopen`: a new process, as it were, before each."""
+    place = RunFolder(folder)
+    folder.mkdir()
+    place.config.write_text(dump_config(config))
+    proposer = Proposer(config, load_space("resnet"), builder, 400_000)
+    study, ids = RunStudy(place, "test", BUDGET), []
+    proposer.first(study, lambda a: builder.parameters(a) < 15_000)
+    while study.distinct < config.search.trials:
+        proposal = propose(study, proposer, config)
+        assert proposal is not None
+        ids.append(proposal.candidate.id)
+        if reopen and study.distinct % 3 == 1:  # died before the candidate was judged
+            study.close()
+            study = RunStudy(place, "test", BUDGET)
+            adopted = propose(study, proposer, config)
+            assert adopted is not None
+            assert adopted.attempts == 2
+            assert adopted.candidate == proposal.candidate
+            proposal = adopted
+        study.tell(proposal.trial, told(proposal.trial.number, proposal.candidate, builder))
+    study.close()
+    assert len(read_run(place).trials) >= len(ids)
+    return ids
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "nsga2", "nsga3", "random", "gp"])
+def test_restarts_change_nothing_and_nothing_is_tried_twice(sampler: str, builder: Builder, tmp_path: Path) -> None:
+    config = small_config(search={"sampler": sampler, "trials": 18})
+    whole = run(tmp_path / "whole", config, builder, reopen=False)
+    pieces = run(tmp_path / "pieces", config, builder, reopen=True)
+    assert whole == pieces
+    assert len(set(whole)) == 18
+
+
+def test_other_seeds_propose_others(builder: Builder, tmp_path: Path) -> None:
+    first, second = (
+        run(tmp_path / str(seed), small_config(search={"seed": seed, "trials": 9}), builder, reopen=False)
+        for seed in (0, 1)
+    )
+    assert first != second
+
+
+def test_a_space_of_few_is_exhausted_and_duplicates_get_their_twins_results(builder: Builder, tmp_path: Path) -> None:
+    config = small_config(chain={"max_assistants": 0}, distill={"methods": ["none"]}, search={"sampler": "random"})
+    place = RunFolder(tmp_path)
+    place.config.write_text(dump_config(config))
+    study = RunStudy(place, "test", BUDGET)
+    space = load_space("resnet")
+    proposer = Proposer(config, space, builder, 400_000)
+    same = {f"student.{k}": v for k, v in space.ladder(2)[0].choices.items()}
+    for strength in (1.0, 2.0):  # does not matter to method "none"
+        study.enqueue({**same, "strength": strength})
+    first = propose(study, proposer, config)
+    assert first is not None
+    study.tell(first.trial, told(first.trial.number, first.candidate, builder))
+    second = propose(study, proposer, config)
+    assert second is not None
+    assert second.candidate.id != first.candidate.id
+    twin = study.records[1]
+    assert (twin.fate, twin.duplicate_of) == ("duplicate", first.trial.number)
+    assert twin.val_accuracy == study.records[0].val_accuracy
+    study.close()
+
+
+def test_chains_are_largest_first_without_repeats_and_larger_than_the_student(builder: Builder) -> None:
+    config = small_config(chain={"ladder": 4})
+    proposer = Proposer(config, load_space("resnet"), builder, 400_000)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    seen = set()
+    for _ in range(150):
+        candidate = proposer.candidate(study.ask())
+        sizes = [builder.parameters(a) for a in candidate.assistants]
+        assert sizes == sorted(set(sizes), reverse=True)
+        assert all(s > builder.parameters(candidate.student) for s in sizes)
+        assert candidate.recipe.method != "none" or not (candidate.assistants or candidate.recipe.params)
+        seen.add(len(sizes))
+    assert seen == {0, 1, 2}
+
+
+def test_excess_and_reason() -> None:
+    assert excess(costs(60_000, 0.05), BUDGET) == pytest.approx(0)
+    assert excess(costs(120_000, 0.01), BUDGET) == pytest.approx(np.log(2))
+    assert excess(costs(1_000, 0.2), BUDGET) == pytest.approx(np.log(4))
+    assert excess(costs(1, 1e-9), Budget()) < 0
+    assert reason(costs(120_000, 0.2), BUDGET) == "120.0 kB > 60 kB and 0.2 ms > 0.05 ms"
