@@ -10,7 +10,7 @@ from nas_kd.config import SearchConfig
 from nas_kd.deploy.measure import describe_device
 from nas_kd.deploy.verify import accuracy
 from nas_kd.engine.numerics import processor
-from nas_kd.errors import BudgetError
+from nas_kd.errors import BudgetError, TrialError
 from nas_kd.front import closest, normalised_hypervolume
 from nas_kd.pipeline.budget import excess
 from nas_kd.pipeline.chain import Chain
@@ -112,10 +112,10 @@ class Run:
         return excess(self.gate.costs(architecture), self.config.budget) <= 0
 
     def propose(self) -> Proposal | None:
-        """The next candidate, until there are enough, the time is over, or the space is exhausted."""
-        limit = self.config.search.max_minutes
-        out_of_time = limit is not None and self.study.elapsed_s >= limit * 60
-        if self.study.state == "finalists" or self.study.distinct >= self.config.search.trials or out_of_time:
+        """The next candidate, until there are enough, time is over and one is finished, or the space is exhausted."""
+        limit, records = self.config.search.max_minutes, self.study.records
+        late = limit is not None and self.study.elapsed_s >= limit * 60 and any(t.within_budget for t in records)
+        if late or self.study.state == "finalists" or self.study.distinct >= self.config.search.trials:
             return None
         proposal = propose(self.study, self.proposer, self.config)
         if proposal is None:
@@ -141,6 +141,7 @@ class Run:
         """The front's members over several seeds, with their controls."""
         chosen = choose(self.study.records, self.config.finalists.max)
         if not chosen:
+            self._explain_failures()
             self._give_up(closest(self.study.records, self.config.budget))
         self.study.save("state", "finalists")
         self.progress.stage("training finalists")
@@ -161,6 +162,12 @@ class Run:
         self.study.save("teacher", saved.model_copy(update={"test": tested}))
         self.study.save("elapsed_s", f"{self.study.elapsed_s:.3f}")
         self.study.save("state", "finished")
+
+    def _explain_failures(self) -> None:
+        """If candidates passed the gate but none could be trained, it is not the budget that is to blame."""
+        failed = [t for t in self.study.records if t.fate == "failed"]
+        if failed:
+            raise TrialError(f"none of {len(failed)} candidates could be trained; the last one: {failed[-1].reason}")
 
     def _give_up(self, closest_candidates: str) -> None:
         message = f"no candidate can meet the budget; closest: {closest_candidates}"
