@@ -35,7 +35,8 @@ class Builder:
     def __init__(self, data: Dataset, space: SearchSpace) -> None:
         self._data = data
         self._spaces = {space.name: space}
-        self.costs = lru_cache(maxsize=None)(self._costs)
+        self.parameters = lru_cache(maxsize=None)(self._parameters)  # number of trained weights
+        self.macs = lru_cache(maxsize=None)(self._macs)  # multiply-adds of one sample
 
     def space(self, architecture: Architecture) -> SearchSpace:
         """The architecture's space."""
@@ -51,17 +52,11 @@ class Builder:
             body = self.space(architecture).build(architecture, data.input_shape, data.n_classes)
         return Normalised(body, data.mean, data.std)
 
-    def _costs(self, architecture: Architecture) -> tuple[int, int]:
-        model = self.build(architecture, 0)
-        return count_parameters(model), count_macs(model, self._data.input_shape)
+    def _parameters(self, architecture: Architecture) -> int:
+        return count_parameters(self.build(architecture, 0))
 
-    def parameters(self, architecture: Architecture) -> int:
-        """Number of trained weights."""
-        return self.costs(architecture)[0]
-
-    def macs(self, architecture: Architecture) -> int:
-        """Multiply-adds of one sample."""
-        return self.costs(architecture)[1]
+    def _macs(self, architecture: Architecture) -> int:
+        return count_macs(self.build(architecture, 0), self._data.input_shape)
 
     def words(self, architecture: Architecture) -> str:
         """`3 stages, 16-24-48 wide, 5 blocks, 21 k weights`."""

@@ -7,7 +7,7 @@ from typing import cast
 
 from optuna.trial import BaseTrial, Trial
 
-from nas_kd.candidate import Architecture, Candidate, Precision, Recipe
+from nas_kd.candidate import Architecture, Candidate, Choice, Precision, Recipe
 from nas_kd.config import SearchConfig
 from nas_kd.methods.combine import make_method
 from nas_kd.models.search_space import SearchSpace
@@ -40,13 +40,12 @@ class Proposer:
         self._builder = builder
         self._rungs = [a for a in space.ladder(config.chain.ladder + 2)[1:-1] if builder.parameters(a) < largest]
 
-    def first(self, study: RunStudy, fits: Callable[[Architecture], bool]) -> None:
-        """Let the first proposals be spread over the sizes that are within the budget, up to its very edge."""
+    def first(self, fits: Callable[[Architecture], bool]) -> list[dict[str, Choice]]:
+        """Parameters of the first proposals: spread over the sizes that are within the budget, up to its very edge."""
         path = self._space.ladder(FINE_LADDER)
         largest = next((i for i in reversed(range(len(path))) if fits(path[i])), 0)
-        for step in range(FIRST):
-            architecture = path[round(largest * step / (FIRST - 1))]
-            study.enqueue({f"student.{name}": value for name, value in architecture.choices.items()})
+        spread = [path[round(largest * step / (FIRST - 1))] for step in range(FIRST)]
+        return [{f"student.{name}": value for name, value in a.choices.items()} for a in spread]
 
     def candidate(self, trial: BaseTrial) -> Candidate:
         """Draw a candidate; the parameters drawn are the same for every trial."""
@@ -91,7 +90,7 @@ def propose(study: RunStudy, proposer: Proposer, config: SearchConfig) -> Propos
         candidate = proposer.candidate(trial)
         twin = study.find(candidate.id)
         if twin is None:
-            trial.set_user_attr("candidate", candidate.to_json())
+            study.begin(trial, candidate)
             return Proposal(trial, candidate, seconds=round(time.perf_counter() - started, 4))
-        study.tell_duplicate(trial, twin)
+        study.tell_duplicate(trial, candidate, twin)
     return None

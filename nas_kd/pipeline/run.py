@@ -105,7 +105,7 @@ class Run:
             smallest_costs = f"{costs.size_bytes / 1000:.1f} kB and {latency:.4g} ms"
             self._give_up(f"the smallest network of space {self.context.space.name!r} has {smallest_costs}")
         if self.study.is_new:
-            self.proposer.first(self.study, self._fits)
+            self.study.save("first", self.proposer.first(self._fits))
         self.progress.stage("searching")
 
     def _fits(self, architecture: Architecture) -> bool:

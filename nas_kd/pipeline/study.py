@@ -2,23 +2,23 @@
 
 import math
 import time
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-import numpy as np
 import optuna
 import sqlalchemy
-from optuna.samplers import BaseSampler, GPSampler, NSGAIIISampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from nas_kd.candidate import Candidate
 from nas_kd.config import Budget, Sampler
 from nas_kd.config_file import load_config
 from nas_kd.errors import InputError
 from nas_kd.pipeline.budget import excess
 from nas_kd.pipeline.folder import RunFolder, read_json
+from nas_kd.pipeline.sampling import make_sampler, quiet_optuna
 from nas_kd.record import (
     DatasetRecord,
     DeviceRecord,
@@ -32,41 +32,15 @@ from nas_kd.record import (
 R = TypeVar("R", bound=Record)
 Direction = Literal["maximize", "minimize"]
 DIRECTIONS: tuple[Direction, ...] = ("maximize", "minimize", "minimize")  # validation accuracy, bytes, ms
-STARTUP_TRIALS = 12
-VOID = "void"  # a trial that was killed before its candidate was complete
-
-
-def make_sampler(name: Sampler, root_seed: int, number: int) -> BaseSampler:
-    """A fresh sampler for proposal `number`: a resumed run proposes what the uninterrupted one would have."""
-    seed = int(np.random.SeedSequence([root_seed, number]).generate_state(1)[0])
-    match name:
-        case "tpe":
-            return TPESampler(n_startup_trials=STARTUP_TRIALS, multivariate=True, seed=seed)
-        case "nsga2":
-            return NSGAIISampler(population_size=STARTUP_TRIALS, seed=seed)
-        case "nsga3":
-            return NSGAIIISampler(population_size=STARTUP_TRIALS, seed=seed)
-        case "gp":
-            return GPSampler(n_startup_trials=STARTUP_TRIALS, seed=seed)
-        case "random":
-            return RandomSampler(seed=seed)
-
-
-@contextmanager
-def quiet_optuna() -> Iterator[None]:
-    """Optuna's log lines and its notices about experimental parts, which a user can do nothing about, left out."""
-    level = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            yield
-    finally:
-        optuna.logging.set_verbosity(level)
+CONSTRAINT = "budget"
 
 
 class RunStudy:
-    """One run's Optuna study, written by one process."""
+    """One run's Optuna study, written by one process.
+
+    Candidates are drawn from a copy in memory, and a trial goes to the database in one piece once its candidate is
+    known: drawing parameter by parameter there costs ten times as much.
+    """
 
     def __init__(self, folder: RunFolder, name: str, budget: Budget) -> None:
         self._budget = budget
@@ -75,30 +49,38 @@ class RunStudy:
         with quiet_optuna():
             self._storage = _storage(folder.study)
             self._study = optuna.load_study(study_name=None, storage=self._storage)
-        frozen = self._study.get_trials(deepcopy=False)
-        self.records: list[TrialRecord] = [r for t in frozen if (r := trial_record(t)) is not None]
+            self._study.sampler = RandomSampler(seed=0)  # never asked
+            self._memory = optuna.create_study(directions=DIRECTIONS, sampler=RandomSampler(seed=0))
+        stored = self._study.get_trials(deepcopy=False)
+        self._memory.add_trials(stored)
+        self.records: list[TrialRecord] = [r for t in stored if (r := trial_record(t)) is not None]
         self._by_id = {r.id: r for r in self.records if r.fate != "duplicate"}
-        self._asked = sum(VOID not in t.user_attrs and t.state != TrialState.WAITING for t in frozen)
         self._attributes: dict[str, Any] = dict(self._study.user_attrs)
-        self.interrupted = self._adopt()
+        running = self._memory.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        self.interrupted = [Trial(self._memory, t._trial_id) for t in running]
         earlier = max((r.elapsed_s for r in self.records), default=0.0)
         self._started = time.monotonic() - max(earlier, float(self._attributes.get("elapsed_s", 0.0)))
 
     def ask(self, sampler: Sampler, root_seed: int) -> Trial:
-        """A new trial, whose sampler depends on the seed and on how many were asked before."""
+        """A new trial, whose sampler depends on the seed and on how many there are; `begin` stores it."""
+        trials = self._memory.get_trials(deepcopy=False)
+        space = trials[0].distributions if trials else {}
+        first: list[dict[str, Any]] = self._attributes.get("first", [])
         with quiet_optuna():
-            self._study.sampler = make_sampler(sampler, root_seed, self._asked)
-            self._asked += 1
-            return self._study.ask()
+            self._memory.sampler = make_sampler(sampler, root_seed, len(trials), space)
+            if len(trials) < len(first):
+                self._memory.enqueue_trial(first[len(trials)])
+            return self._memory.ask()
 
-    def enqueue(self, params: Mapping[str, Any]) -> None:
-        """Propose these parameters next."""
-        self._study.enqueue_trial(dict(params), skip_if_exists=True)
+    def begin(self, trial: Trial, candidate: Candidate) -> None:
+        """Store a trial and its candidate, before any work on it."""
+        trial.set_user_attr("candidate", candidate.to_json())
+        self._study.add_trial(self._memory.get_trials(deepcopy=False)[trial.number])
 
     @property
     def is_new(self) -> bool:
-        """Whether nothing was asked yet."""
-        return self._asked == 0
+        """Whether nothing was proposed yet."""
+        return not self._memory.get_trials(deepcopy=False)
 
     @property
     def distinct(self) -> int:
@@ -109,21 +91,6 @@ class RunStudy:
         """The finished trial of this candidate."""
         return self._by_id.get(candidate_id)
 
-    def _adopt(self) -> list[Trial]:
-        """Trials that were under way when an earlier process died and whose candidate is known; others are voided."""
-        running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        adopted = []
-        for frozen in running:
-            self._study.sampler = RandomSampler(seed=0)
-            trial = Trial(self._study, frozen._trial_id)
-            if "candidate" in frozen.user_attrs:
-                adopted.append(trial)
-            else:
-                trial.set_user_attr(VOID, True)
-                self._study.tell(trial, state=TrialState.FAIL)
-                self._asked -= 1
-        return adopted
-
     @property
     def elapsed_s(self) -> float:
         """Wall clock of the run, pauses between processes left out."""
@@ -131,26 +98,34 @@ class RunStudy:
 
     def tell(self, trial: Trial, record: TrialRecord) -> TrialRecord:
         """Store what became of a trial; returns the record with the time filled in."""
-        record = record.model_copy(update={"elapsed_s": round(self.elapsed_s, 3)})
-        trial.set_user_attr("record", record.model_dump(mode="json"))
-        costs, latency = record.costs, record.costs.latency_ms if record.costs else None
+        record = self._told(trial, record)
+        costs = record.costs
+        stored_id = self._storage.get_trial_id_from_study_id_trial_number(self._study._study_id, trial.number)
         with quiet_optuna():
-            trial.set_constraint("budget", -1.0 if costs is None else excess(costs, self._budget))
-            if record.val_accuracy is not None and costs is not None and latency is not None:
-                values = (record.val_accuracy, float(costs.size_bytes), latency.p50)
-                if not all(map(math.isfinite, values)):
-                    raise ValueError(f"objectives must be finite, got {values}")
-                self._study.tell(trial, values)
-            else:
-                self._study.tell(trial, state=TrialState.FAIL if record.fate == "failed" else TrialState.PRUNED)
+            stored = Trial(self._study, stored_id)
+            stored.set_user_attr("record", record.model_dump(mode="json"))
+            stored.set_constraint(CONSTRAINT, -1.0 if costs is None else excess(costs, self._budget))
+            self._study.tell(trial.number, **_outcome(record))
+        return record
+
+    def tell_duplicate(self, trial: Trial, candidate: Candidate, twin: TrialRecord) -> None:
+        """Store that a trial proposed what an earlier one had, with that one's results."""
+        changed = {"number": trial.number, "fate": "duplicate", "duplicate_of": twin.number, "seconds": {}}
+        trial.set_user_attr("candidate", candidate.to_json())
+        self._told(trial, twin.model_copy(update=changed))
+        self._study.add_trial(self._memory.get_trials(deepcopy=False)[trial.number])
+
+    def _told(self, trial: Trial, record: TrialRecord) -> TrialRecord:
+        """Tell the copy in memory."""
+        record = record.model_copy(update={"elapsed_s": round(self.elapsed_s, 3)})
+        costs = record.costs
+        trial.set_user_attr("record", record.model_dump(mode="json"))
+        with quiet_optuna():
+            trial.set_constraint(CONSTRAINT, -1.0 if costs is None else excess(costs, self._budget))
+            self._memory.tell(trial.number, **_outcome(record))
         self.records.append(record)
         self._by_id.setdefault(record.id, record)
         return record
-
-    def tell_duplicate(self, trial: Trial, twin: TrialRecord) -> None:
-        """Store that a trial proposed what an earlier one had, with that one's results."""
-        changed = {"number": trial.number, "fate": "duplicate", "duplicate_of": twin.number, "seconds": {}}
-        self.tell(trial, twin.model_copy(update=changed))
 
     @property
     def state(self) -> str:
@@ -162,7 +137,7 @@ class RunStudy:
         """The teacher, as first recorded."""
         return self.load("teacher", TeacherRecord)
 
-    def save(self, name: str, value: Record | str | list[str]) -> None:
+    def save(self, name: str, value: Record | str | Sequence[Any]) -> None:
         """Store one result of the run under `name`."""
         stored = value.model_dump(mode="json") if isinstance(value, Record) else value
         self._study.set_user_attr(name, stored)
@@ -192,6 +167,17 @@ class RunStudy:
         """Let go of the database."""
         self._storage.remove_session()
         self._storage.engine.dispose()
+
+
+def _outcome(record: TrialRecord) -> dict[str, Any]:
+    """What Optuna is told: the three objectives, or a state without them."""
+    latency = record.costs.latency_ms if record.costs else None
+    if record.val_accuracy is None or record.costs is None or latency is None:
+        return {"state": TrialState.FAIL if record.fate == "failed" else TrialState.PRUNED}
+    values = (record.val_accuracy, float(record.costs.size_bytes), latency.p50)
+    if not all(map(math.isfinite, values)):
+        raise ValueError(f"objectives must be finite, got {values}")
+    return {"values": values}
 
 
 def _create(folder: RunFolder, name: str) -> None:

@@ -57,7 +57,7 @@ def run(folder: Path, config: SearchConfig, builder: Builder, reopen: bool) -> l
     place.config.write_text(dump_config(config))
     proposer = Proposer(config, load_space("resnet"), builder, 400_000)
     study, ids = RunStudy(place, "test", BUDGET), []
-    proposer.first(study, lambda a: builder.parameters(a) < 15_000)
+    study.save("first", proposer.first(lambda a: builder.parameters(a) < 15_000))
     while study.distinct < config.search.trials:
         proposal = propose(study, proposer, config)
         assert proposal is not None
@@ -101,8 +101,7 @@ def test_a_space_of_few_is_exhausted_and_duplicates_get_their_twins_results(buil
     space = load_space("resnet")
     proposer = Proposer(config, space, builder, 400_000)
     same = {f"student.{k}": v for k, v in space.ladder(2)[0].choices.items()}
-    for strength in (1.0, 2.0):  # does not matter to method "none"
-        study.enqueue({**same, "strength": strength})
+    study.save("first", [{**same, "strength": s} for s in (1.0, 2.0)])  # does not matter to method "none"
     first = propose(study, proposer, config)
     assert first is not None
     study.tell(first.trial, told(first.trial.number, first.candidate, builder))

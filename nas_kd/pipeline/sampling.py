@@ -1,0 +1,83 @@
+"""Optuna's samplers as this search uses them: seeded anew for each proposal, on a space that is known."""
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler, GPSampler, NSGAIIISampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from nas_kd.config import Sampler
+
+STARTUP_TRIALS = 12
+Space = Mapping[str, BaseDistribution]
+
+
+def make_sampler(name: Sampler, root_seed: int, number: int, space: Space) -> BaseSampler:
+    """A fresh sampler for proposal `number`: a resumed run proposes what the uninterrupted one would have."""
+    seed = int(np.random.SeedSequence([root_seed, number]).generate_state(1)[0])
+    match name:
+        case "tpe":
+            return KnownSpace(TPESampler(n_startup_trials=STARTUP_TRIALS, multivariate=True, seed=seed), space)
+        case "nsga2":
+            return KnownSpace(NSGAIISampler(population_size=STARTUP_TRIALS, seed=seed), space)
+        case "nsga3":
+            return KnownSpace(NSGAIIISampler(population_size=STARTUP_TRIALS, seed=seed), space)
+        case "gp":
+            return KnownSpace(GPSampler(n_startup_trials=STARTUP_TRIALS, seed=seed), space)
+        case "random":
+            return RandomSampler(seed=seed)
+
+
+class KnownSpace(BaseSampler):
+    """A sampler that is told the space; a fresh one would else work it out from all trials, at every proposal."""
+
+    def __init__(self, inner: BaseSampler, space: Space) -> None:
+        self._inner = inner
+        self._space = {name: d for name, d in sorted(space.items()) if not d.single()}
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """The space that was told."""
+        return self._space
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """The inner sampler's draw of all parameters together."""
+        return self._inner.sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """The inner sampler's draw of one parameter."""
+        return self._inner.sample_independent(study, trial, param_name, param_distribution)
+
+    def reseed_rng(self) -> None:
+        """Pass on."""
+        self._inner.reseed_rng()
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        """Pass on."""
+        self._inner.before_trial(study, trial)
+
+    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
+        """Pass on."""
+        self._inner.after_trial(study, trial, state, values)
+
+
+@contextmanager
+def quiet_optuna() -> Iterator[None]:
+    """Optuna's log lines and its notices about experimental parts, which a user can do nothing about, left out."""
+    level = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            yield
+    finally:
+        optuna.logging.set_verbosity(level)
