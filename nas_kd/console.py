@@ -147,7 +147,8 @@ def print_result(run: RunRecord, folder: Path) -> None:
     budget = ", ".join(f"{k} {v:g}" for k, v in run.config.get("budget", {}).items()) or "no limits"
     table = Table(title=f"Finalists of {escape(run.name)}, budget: {budget}", title_justify="left", box=box.SIMPLE)
     for column in ("", "test accuracy", "size", "latency", "method", "assistants"):
-        table.add_column(column, justify="right" if column in ("size", "latency", "assistants") else "left")
+        figures = column in ("size", "latency", "assistants")
+        table.add_column(column, justify="right" if figures else "left", no_wrap=column != "method")
     by_id = {f.id: f for f in run.finalists}
     for entry in document["candidates"]:
         finalist = by_id[entry["id"]]
