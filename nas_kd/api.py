@@ -1,6 +1,9 @@
 """What a Python program calls; the command line calls the same."""
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from nas_kd.config import Budget, SearchConfig
 from nas_kd.config_file import load_config
@@ -14,7 +17,7 @@ from nas_kd.pipeline.study import read_run
 from nas_kd.record import RunRecord
 from nas_kd.report import write_report
 
-__all__ = ["distill", "export_winner", "load_run", "report", "search"]
+__all__ = ["distill", "export_winner", "load_run", "read_config", "report", "search"]
 DEMO = Path(__file__).parent / "demo.toml"
 
 
@@ -81,11 +84,24 @@ def report(run_dir: Path | str, out: Path | None = None) -> RunRecord:
     return run
 
 
+def read_config(path: Path | None, overrides: Mapping[str, Any] | None = None) -> SearchConfig:
+    """The config at `path` (None: the digits demo) with overrides by dotted key; its name is the file's by default.
+
+    Raises:
+        InputError: it cannot be read or is not valid.
+    """
+    config = load_config(path or DEMO, overrides)
+    if config.name is not None:
+        return config
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", (path or DEMO).stem).lstrip("._-")
+    return config.model_copy(update={"name": stem or "run"})
+
+
 def default_run_dir(options: SearchConfig, suffix: str = "") -> Path:
     """runs/NAME."""
-    return Path("runs") / f"{options.name or 'demo'}{suffix}"
+    return Path("runs") / f"{options.name or 'run'}{suffix}"
 
 
 def _options(config: SearchConfig | Path | str | None, budget: Budget | None) -> SearchConfig:
-    options = config if isinstance(config, SearchConfig) else load_config(Path(config) if config else DEMO, {})
+    options = config if isinstance(config, SearchConfig) else read_config(Path(config) if config else None)
     return options if budget is None else options.model_copy(update={"budget": budget})

@@ -175,10 +175,10 @@ def list_plugins(kind: Annotated[str, typer.Argument(help="methods | spaces | da
 
 
 def _load(config: Path | None, flags: dict[str, Any], settings: list[str] | None) -> Any:
-    from nas_kd.api import DEMO
-    from nas_kd.config_file import load_config, setting
+    from nas_kd.api import read_config
+    from nas_kd.config_file import setting
 
-    return load_config(config or DEMO, flags | dict(setting(s) for s in settings or []))
+    return read_config(config, flags | dict(setting(s) for s in settings or []))
 
 
 @contextmanager

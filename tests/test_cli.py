@@ -65,6 +65,16 @@ def test_a_config_that_failed_does_not_claim_the_folder() -> None:
     assert "the teacher is not ready" in refused(call("report", "run"))
 
 
+@pytest.mark.parametrize(
+    ("file", "toml", "folder"),
+    [("my net.toml", "", "runs/my-net"), ("a.toml", "name = 'named'\n", "runs/named"), ("..x.toml", "", "runs/x")],
+)
+def test_the_run_folder_is_named_after_the_config(file: str, toml: str, folder: str) -> None:
+    Path(file).write_text(toml + "[data]\nsource = 'npz'\npath = 'no.npz'\n")
+    assert "no.npz" in refused(call("search", file))
+    assert [p.as_posix() for p in Path("runs").iterdir()] == [folder]
+
+
 def test_a_missing_config() -> None:
     assert "nowhere.toml" in refused(call("search", "nowhere.toml"))
 
