@@ -1,7 +1,7 @@
 """The training schedule: warm-up, then cosine; every step's value follows from its number alone."""
 
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from nas_kd.config import DistillOptions
@@ -33,10 +33,6 @@ class Schedule:
             ema=options.ema,
             clip_norm=options.clip_norm,
         )
-
-    def lasting(self, epochs: int) -> "Schedule":
-        """The same over another number of epochs."""
-        return replace(self, epochs=epochs)
 
     def learning_rate_at(self, progress: float) -> float:
         """Linear warm-up, then half a cosine down to 0. `progress`: share of the schedule done, 0..1."""

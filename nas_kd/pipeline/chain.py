@@ -51,7 +51,6 @@ class Chain:
         self._root = teacher
         self._outputs: dict[str, TeacherOutputs] = {}
         self._assistants: dict[tuple[Architecture, ...], Teacher] = {}
-        self.assistant_seconds = 0.0  # spent on training assistants by this process
 
     def distil(self, candidate: Candidate, seed: int, epochs: int, until: int | None = None) -> Link:
         """Train the candidate's student up to epoch `until` of a schedule of `epochs`.
@@ -74,7 +73,6 @@ class Chain:
     def _train_assistant(self, assistants: tuple[Architecture, ...]) -> Teacher:
         config, architecture = self.context.config, assistants[-1]
         teacher = self.last_teacher(assistants[:-1])
-        started = time.perf_counter()
         lesson = Lesson(
             student=architecture,
             recipe=Recipe(config.chain.method),
@@ -83,7 +81,6 @@ class Chain:
             until=config.distill.epochs,
         )
         link = self.train(lesson, teacher)
-        self.assistant_seconds += time.perf_counter() - started
         return self.as_teacher(link, architecture)
 
     def as_teacher(self, link: Link, architecture: Architecture) -> Teacher:

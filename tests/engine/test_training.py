@@ -37,7 +37,7 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 
 
 def test_it_learns(setup: Setup, teacher: TeacherOutputs) -> None:
-    long = replace(setup, schedule=setup.schedule.lasting(20))
+    long = replace(setup, schedule=replace(setup.schedule, epochs=20))
     x, y = stripes()
     student = trained(long, teacher, "none").averaged_student()
     assert accuracy_of(student, Split(x, y), FP32) > 0.9
