@@ -98,6 +98,7 @@ class DistillOptions(Options):
     clip_norm: float = Field(5.0, gt=0, description="largest gradient norm")
     temperature: tuple[float, float] = Field((1.0, 8.0), description="range searched (log)")
     strength: tuple[float, float] = Field((0.1, 10.0), description="range searched (log), times the method's weight")
+    calibrate: bool = Field(True, description="weigh a method's gradient against the labels'; false: published weights")
 
 
 class Budget(Options):

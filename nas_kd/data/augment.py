@@ -62,6 +62,12 @@ class Augmenter:
             digest.update(repr(chance).encode())
         return digest.hexdigest()
 
+    def example(self) -> Tensor:
+        """Two made-up samples, (2, ...) float32 in stored units, to see what networks do with the like of them."""
+        noise = torch.rand((2, *self.x.shape[1:]), generator=torch.Generator().manual_seed(0)).to(self.x.device)
+        fill = as_input(self.fill)
+        return noise * 2 * (fill.view(-1, 1, 1) if self.x.ndim == 4 else fill)
+
     def batch(self, epoch: int, indices: Tensor) -> Tensor:
         """Samples `indices` (B,) of the split as epoch `epoch` shows them: (B, ...) float32, in stored units."""
         samples = self.x.index_select(0, indices)

@@ -134,6 +134,12 @@ class Tapped:
         embedding = self._seen.get("", logits).flatten(1).float() if self._wants_embedding else logits[:, :0]
         return Outputs(logits, features, embedding)
 
+    def __enter__(self) -> "Tapped":
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
     def close(self) -> None:
         """Take the hooks off again."""
         for handle in self._handles:

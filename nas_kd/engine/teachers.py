@@ -5,7 +5,6 @@ an epoch are computed once, kept in the store, and read by every student that le
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -40,7 +39,7 @@ class TeacherOutputs:
         self, teacher: Teacher, augmenter: Augmenter, batch_size: int, numerics: Numerics, store: Store | None
     ) -> None:
         self.teacher = teacher
-        self._augmenter = augmenter
+        self.augmenter = augmenter
         self._batch_size = batch_size
         self._numerics = numerics
         self._store = store
@@ -51,14 +50,21 @@ class TeacherOutputs:
     def tapped(self, needs: frozenset[Need]) -> Tapped:
         """The live teacher, with hooks on; the caller closes them."""
         if self._points is None:
-            example = self._augmenter.batch(0, torch.arange(2))
-            self._points = find_taps(self.teacher.model, example, self.teacher.features)
+            self._points = find_taps(self.teacher.model, self.example(), self.teacher.features)
         return Tapped(self.teacher.model, self._points, needs)
+
+    def example(self) -> Tensor:
+        """Two made-up samples of what the teacher takes."""
+        return self._numerics.lay_out(self.augmenter.example())
 
     def live(self, tapped: Tapped, x: Tensor) -> Outputs:
         """Outputs for a batch, no gradient."""
         with torch.no_grad(), self._numerics.autocast():
             return tapped(x)
+
+    def view(self, epoch: int, indices: Tensor) -> Tensor:
+        """What the teacher is shown of these samples in this epoch: (B, ...) in stored units."""
+        return self._numerics.lay_out(self.augmenter.batch(epoch, indices))
 
     def cached(self, epoch: int, indices: Tensor) -> Outputs:
         """Logits for these samples as augmented in this epoch; features and embedding are empty."""
@@ -66,7 +72,7 @@ class TeacherOutputs:
         return Outputs(logits, (), logits[:, :0])
 
     def _epoch(self, epoch: int) -> Tensor:
-        epoch = 0 if self._augmenter.identity else epoch
+        epoch = 0 if self.augmenter.identity else epoch
         if epoch in self._memory:
             self._memory.move_to_end(epoch)
             return self._memory[epoch]
@@ -80,7 +86,7 @@ class TeacherOutputs:
         if self._store is None:
             return self._compute(epoch)
         key = fingerprint(
-            [self.teacher.key, self._augmenter.key, epoch, self._batch_size, self._numerics.bf16, torch.__version__]
+            [self.teacher.key, self.augmenter.key, epoch, self._batch_size, self._numerics.bf16, torch.__version__]
         )
         entry = self._store.load("logits", key)
         if entry is not None:
@@ -91,16 +97,15 @@ class TeacherOutputs:
 
     def _compute(self, epoch: int) -> Tensor:
         """(N, C). Every chunk has exactly the training batch's size: kernels are chosen by shape, and so are bits."""
-        n, size = len(self._augmenter), self._batch_size
+        n, size = len(self.augmenter), self._batch_size
         tapped = Tapped(self.teacher.model, TapPoints((), None), frozenset())
         parts = []
         for start in range(0, n, size):
             indices = torch.arange(start, start + size) % n
-            x = self._numerics.lay_out(self._augmenter.batch(epoch, indices))
-            parts.append(self.live(tapped, x).logits)
+            parts.append(self.live(tapped, self.view(epoch, indices)).logits)
         return torch.cat(parts)[:n].contiguous()
 
 
-def can_use_cache(needs: Sequence[Need]) -> bool:
+def can_use_cache(needs: frozenset[Need]) -> bool:
     """Whether cached logits are all that a method asks of its teachers."""
-    return set(needs) <= {"logits", "indices"}
+    return needs <= {"logits", "indices", "pairs"}

@@ -1,12 +1,17 @@
 """`a+b`: the terms of two or more methods summed (the surveys' best results join response with feature or relation)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import chain
 
-from torch import Tensor, nn
+import torch
+from torch import Generator, Tensor, nn
 
 from nas_kd.errors import InputError
-from nas_kd.methods.base import Batch, Method, Outputs
+from nas_kd.methods.base import Batch, Method, Outputs, Setting
 from nas_kd.plugins import load
+
+TEACHERS = ("none", "one", "several")
 
 
 class Combined(Method):
@@ -16,26 +21,47 @@ class Combined(Method):
 
     def __init__(self, parts: Sequence[Method]) -> None:
         super().__init__(parts[0].temperature, parts[0].strength)
-        self.parts = nn.ModuleList(parts)
+        self._parts = nn.ModuleList(parts)
         self.methods = tuple(parts)
         self.ce_weight = min(p.ce_weight for p in parts)
         self.needs = frozenset(need for part in parts for need in part.needs)
+        self.teachers = max((p.teachers for p in parts), key=TEACHERS.index)
         self.tunable = tuple(sorted({t for part in parts for t in part.tunable}))
+        self.own_terms = frozenset(term for part in parts for term in part.own_terms)
+        self.networks = 1 + sum(p.networks - 1 for p in parts)
+        self.generations = max(p.generations for p in parts)
 
-    def attach(self, student: Outputs, teachers: Sequence[Outputs]) -> None:
+    def attach(self, setting: Setting) -> None:
         """Attach every part."""
         for part in self.methods:
-            part.attach(student, teachers)
+            part.attach(setting)
 
     def forward(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> dict[str, Tensor]:
         """All parts' terms."""
         return {name: term for part in self.methods for name, term in part(student, teachers, batch).items()}
 
-    def detach(self, student: nn.Module) -> nn.Module:
-        """Let every part in turn choose what is deployed."""
+    def order(self, labels: Tensor, generator: Generator) -> Tensor:
+        """That of the first part that asks for one of its own."""
+        asking = (p for p in self.methods if type(p).order is not Method.order)
+        return next(asking, super()).order(labels, generator)
+
+    def draw(self, real: Callable[[], Batch]) -> Batch:
+        """Let every part in turn put its own in the place of the batch before."""
         for part in self.methods:
-            student = part.detach(student)
-        return student
+            real = partial(part.draw, real)
+        return real()
+
+    def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
+        """Those of all parts."""
+        return {f"{part.name}.{name}": o for part in self.methods for name, o in part.optimizers().items()}
+
+    def peers(self) -> Sequence[nn.Module]:
+        """Those of all parts."""
+        return tuple(chain.from_iterable(p.peers() for p in self.methods))
+
+    def parts(self) -> Sequence[Method]:
+        """The methods that were summed."""
+        return self.methods
 
 
 def method_class(name: str) -> type[Method]:
@@ -54,10 +80,12 @@ def make_method(name: str, temperature: float | None = None, strength: float = 1
     """The method called `name`, or the sum of several (`a+b`).
 
     Raises:
-        InputError: a name is unknown or given twice.
+        InputError: a name is unknown or given twice, or two parts make up their own samples.
     """
     names = name.split("+")
     if len(set(names)) < len(names):
         raise InputError(f"method {name!r} names a part twice")
     parts = [method_class(n)(temperature, strength) for n in names]
+    if sum(type(p).draw is not Method.draw for p in parts) > 1:
+        raise InputError(f"method {name!r}: two parts make up their own samples; take one of them")
     return parts[0] if len(parts) == 1 else Combined(parts)

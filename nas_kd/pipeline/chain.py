@@ -5,14 +5,16 @@ What a link becomes depends on its key alone: data, architecture, teachers' keys
 
 import time
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import nn
 
 from nas_kd.candidate import Architecture, Candidate, Recipe
+from nas_kd.engine.attachment import Facts
 from nas_kd.engine.schedule import Schedule
 from nas_kd.engine.teachers import Teacher, TeacherOutputs
-from nas_kd.engine.training import Setup, Training, accuracy_of
+from nas_kd.engine.training import Setup, Training
 from nas_kd.files import fingerprint
 from nas_kd.methods.combine import make_method
 from nas_kd.pipeline.context import Context
@@ -100,9 +102,14 @@ class Chain:
             return Link(student, key, float(entry.meta["val_accuracy"]), float(entry.meta["seconds"]))
         training = self._training(lesson, student, teacher)
         self._run(training, lesson, key)
-        model = training.averaged_student()
-        accuracy = accuracy_of(model, context.data.val, context.numerics)
-        meta = {"val_accuracy": accuracy, "seconds": training.seconds, "student": lesson.student.to_json()}
+        model, accuracy = training.deployed(context.data.val)
+        meta = {
+            "val_accuracy": accuracy,
+            "seconds": training.seconds,
+            "student": lesson.student.to_json(),
+            "losses": training.losses,
+            "calibration": training.calibration(),
+        }
         weights = {k: v.contiguous() for k, v in model.state_dict().items()}
         store.save("weights", key, weights, meta)
         store.remove("checkpoint", key)
@@ -111,9 +118,18 @@ class Chain:
     def _training(self, lesson: Lesson, student: nn.Module, teacher: Teacher | None) -> Training:
         context, recipe = self.context, lesson.recipe
         method = make_method(recipe.method, recipe.params.get("temperature"), recipe.params.get("strength", 1.0))
-        teachers = [self.outputs(teacher)] if teacher is not None and method.needs else []
-        setup = Setup(context.augmenter, context.data.train.y, lesson.schedule, context.numerics, lesson.seed)
-        return Training(student, teachers, method, setup)
+        teachers = [self.outputs(teacher)] if teacher is not None and method.teachers != "none" else []
+        data = context.data
+        setup = Setup(
+            augmenter=context.augmenter,
+            labels=data.train.y,
+            facts=Facts(len(data.train), data.n_classes, data.mean, data.std),
+            schedule=lesson.schedule,
+            numerics=context.numerics,
+            seed=lesson.seed,
+            calibrated=context.config.distill.calibrate,
+        )
+        return Training(student, teachers, method, setup, partial(self.builder.build, lesson.student))
 
     def _run(self, training: Training, lesson: Lesson, key: str) -> None:
         store, what = self.context.store, self.builder.words(lesson.student)

@@ -76,7 +76,7 @@ def check_methods(config: SearchConfig) -> None:
     logits_only = config.teacher[0].onnx is not None
     for name in (*config.distill.methods, config.chain.method):
         needs = make_method(name).needs
-        if logits_only and not can_use_cache(tuple(needs)):
+        if logits_only and not can_use_cache(needs):
             raise InputError(f"method {name!r} needs {' and '.join(sorted(needs))}; an ONNX teacher shows logits only")
 
 

@@ -6,6 +6,7 @@ from torch import nn
 
 from nas_kd.config import Augmentation
 from nas_kd.data.augment import Augmenter
+from nas_kd.engine.attachment import Facts
 from nas_kd.engine.numerics import Numerics, seeded
 from nas_kd.engine.schedule import Schedule
 from nas_kd.engine.teachers import Teacher, TeacherOutputs
@@ -63,7 +64,8 @@ def setup() -> Setup:
     x, y = stripes()
     augmenter = Augmenter(x, x.float().mean().view(1), Augmentation(crop=1, flip=False, cutout=0), seed=0)
     schedule = Schedule(6, 32, 0.1, 0.9, 5e-4, 0.1, 0.2, 5.0)
-    return Setup(augmenter, y, schedule, FP32, seed=3)
+    facts = Facts(N, CLASSES, torch.tensor([60.0]), torch.tensor([60.0]))
+    return Setup(augmenter, y, facts, schedule, FP32, seed=3)
 
 
 def net(width: int, seed: int = 0, dropout: float = 0.0) -> Net:

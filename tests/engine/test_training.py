@@ -23,9 +23,13 @@ METHODS = [*found("method"), "soft_targets+similarity"]
 
 
 def trained(setup: Setup, teacher: TeacherOutputs, method: str, until: int | None = None) -> Training:
-    training = Training(net(4, seed=1, dropout=0.2), [teacher], make_method(method), setup)
+    training = Training(net(4, seed=1, dropout=0.2), [teacher], make_method(method), setup, rebuild)
     training.run(until)
     return training
+
+
+def rebuild(seed: int) -> nn.Module:
+    return net(4, seed=seed, dropout=0.2)
 
 
 def weights(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -39,7 +43,7 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 def test_it_learns(setup: Setup, teacher: TeacherOutputs) -> None:
     long = replace(setup, schedule=replace(setup.schedule, epochs=20))
     x, y = stripes()
-    student = trained(long, teacher, "none").averaged_student()
+    student = trained(long, teacher, "none").averaged_students()[0]
     assert accuracy_of(student, Split(x, y), FP32) > 0.9
 
 
@@ -50,19 +54,19 @@ def test_equal_seeds_give_equal_weights_and_a_checkpoint_changes_nothing(
     whole = trained(setup, teacher, method)
     first = trained(setup, teacher, method, until=2)
     torch.manual_seed(12345)  # whatever happened in between
-    second = Training(net(4, seed=1, dropout=0.2), [teacher], make_method(method), setup)
+    second = Training(net(4, seed=1, dropout=0.2), [teacher], make_method(method), setup, rebuild)
     second.restore({k: v.clone() for k, v in first.state().items()})
     assert second.epoch == 2
     second.run()
-    assert same(weights(whole.averaged_student()), weights(second.averaged_student()))
-    other = Training(net(4, seed=1, dropout=0.2), [teacher], make_method(method), replace(setup, seed=4))
+    assert same(weights(whole.averaged_students()[0]), weights(second.averaged_students()[0]))
+    other = Training(net(4, seed=1, dropout=0.2), [teacher], make_method(method), replace(setup, seed=4), rebuild)
     other.run()
-    assert not same(weights(whole.averaged_student()), weights(other.averaged_student()))
+    assert not same(weights(whole.averaged_students()[0]), weights(other.averaged_students()[0]))
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_methods_leave_the_students_structure_alone(method: str, setup: Setup, teacher: TeacherOutputs) -> None:
-    student = trained(setup, teacher, method, until=1).averaged_student()
+    student = trained(setup, teacher, method, until=1).averaged_students()[0]
     assert weights(student).keys() == weights(net(4)).keys()
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in student.modules())
 
@@ -106,7 +110,7 @@ def test_the_cache_survives_in_the_store(setup: Setup, teacher: TeacherOutputs, 
 def test_a_loss_that_is_not_finite_fails_with_its_epoch(setup: Setup) -> None:
     wild = replace(setup, schedule=replace(setup.schedule, learning_rate=1e30, clip_norm=1e30))
     with pytest.raises(TrialError, match=r"the loss became (nan|inf) in epoch \d+ of 6"):
-        Training(net(4), [], make_method("none"), wild).run()
+        Training(net(4), [], make_method("none"), wild, rebuild).run()
 
 
 def test_out_of_memory_is_said(setup: Setup) -> None:
@@ -122,7 +126,7 @@ def test_out_of_memory_is_said(setup: Setup) -> None:
             return out
 
     with pytest.raises(TrialError, match="out of memory in epoch 1"):
-        Training(Greedy(), [], make_method("none"), setup).run()
+        Training(Greedy(), [], make_method("none"), setup, rebuild).run()
 
 
 def test_learning_rate_warms_up_and_ends_at_zero(setup: Setup) -> None:

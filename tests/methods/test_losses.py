@@ -3,34 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from nas_kd.methods.base import Batch, Method, Outputs
+from nas_kd.methods.base import Method, Outputs
 from nas_kd.methods.combine import make_method
 from nas_kd.methods.divergence import kl_divergence
 
-Array = NDArray[np.float64]
-
-
-def softmax(z: Array, temperature: float) -> Array:
-    e = np.exp(z / temperature - (z / temperature).max(axis=1, keepdims=True))
-    return e / e.sum(axis=1, keepdims=True)
-
-
-def kl(p: Array, q: Array) -> float:
-    return float((p * np.log(p / q)).sum(axis=1).mean())
-
-
-def outputs(seed: int, b: int, c: int, maps: list[tuple[int, ...]]) -> Outputs:
-    rng = np.random.default_rng(seed)
-    features = tuple(torch.from_numpy(rng.normal(size=(b, *m))) for m in maps)
-    return Outputs(torch.from_numpy(rng.normal(size=(b, c)) * 3), features, torch.zeros(b, 0, dtype=torch.float64))
-
-
-def batch_of(b: int, c: int, progress: float = 0.5) -> Batch:
-    y = torch.arange(b) % c
-    return Batch(torch.zeros(b, 1), y, torch.arange(b), progress)
+from .toys import Array, batch_of, kl, outputs, setting_of, softmax
 
 
 @pytest.mark.parametrize(("b", "c", "temperature"), [(2, 3, 1.0), (5, 10, 4.0), (7, 2, 0.5)])
@@ -132,7 +111,7 @@ def test_fitnet_is_the_mean_square_at_the_middle_stage_behind_its_adapter() -> N
     s = outputs(0, 4, 3, [(2, 8, 8), (3, 4, 4), (5, 2, 2)])
     t = outputs(1, 4, 3, [(6, 8, 8), (7, 4, 4), (8, 2, 2)])
     method = make_method("fitnet").double()
-    method.attach(s, [t])
+    method.attach(setting_of(s, [t]))
     method.double().eval()  # running statistics 0 and 1: batch-norm only divides by sqrt(1 + eps)
     weight = next(method.parameters()).detach().numpy()[:, :, 0, 0]
     adapted = np.einsum("oc,bchw->bohw", weight, s.features[1].numpy()) / np.sqrt(1 + 1e-5)
@@ -168,5 +147,5 @@ def test_gradients(name: str) -> None:
 def test_a_method_is_a_module_whose_parameters_can_be_trained() -> None:
     method = make_method("fitnet")
     assert isinstance(method, Method)
-    method.attach(outputs(0, 2, 3, [(2, 4, 4)]), [outputs(1, 2, 3, [(4, 4, 4)])])
+    method.attach(setting_of(outputs(0, 2, 3, [(2, 4, 4)]), [outputs(1, 2, 3, [(4, 4, 4)])]))
     assert sum(p.numel() for p in method.parameters()) == 2 * 4 + 4 + 4

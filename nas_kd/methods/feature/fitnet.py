@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nas_kd.methods.base import Batch, Method, Outputs
-from nas_kd.methods.feature.maps import pool_to_smaller, same_depth
+from nas_kd.methods.base import Batch, Method, Outputs, Setting
+from nas_kd.methods.feature.maps import as_map, pool_to_smaller, same_depth
 
 
 class FitNet(Method):
@@ -22,9 +22,9 @@ class FitNet(Method):
     weight = 100.0
     adapter: nn.Module
 
-    def attach(self, student: Outputs, teachers: Sequence[Outputs]) -> None:
+    def attach(self, setting: Setting) -> None:
         """Create the adapter: student's channels -> teacher's."""
-        f_s, f_t = _middle(student, teachers[0])
+        f_s, f_t = (as_map(f) for f in _middle(setting.student_outputs, setting.teacher_outputs[0]))
         self.adapter = nn.Sequential(nn.Conv2d(f_s.shape[1], f_t.shape[1], 1, bias=False), nn.BatchNorm2d(f_t.shape[1]))
 
     def forward(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> dict[str, Tensor]:

@@ -14,6 +14,7 @@ class NoDistillation(Method):
     source = "control"
     summary = "cross-entropy on the labels alone"
     needs = frozenset()
+    teachers = "none"
     tunable = ()
 
     def forward(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> dict[str, Tensor]:

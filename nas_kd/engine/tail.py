@@ -1,0 +1,46 @@
+"""Cuts a network in two at a module: what comes behind it, as a network of its own."""
+
+import torch.fx
+from torch import nn
+
+from nas_kd.errors import InputError
+
+
+class _Tracer(torch.fx.Tracer):
+    """Looks inside of the modules around the cut only; all others stay as they are, whatever they do."""
+
+    def __init__(self, cut: str) -> None:
+        super().__init__()
+        self._cut = cut
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return not self._cut.startswith(f"{module_qualified_name}.")
+
+
+def tail_of(model: nn.Module, cut: str) -> nn.Module:
+    """The layers of `model` behind its module `cut`: what that module returns -> what the model returns.
+
+    The layers are the model's own, under their own names.
+
+    Raises:
+        InputError: the model cannot be traced there, or something goes around `cut` (a shortcut).
+    """
+    try:
+        graph = _Tracer(cut).trace(model)
+    except Exception as error:  # whatever a user's network does in its forward
+        raise InputError(
+            f"cannot cut {type(model).__name__} at {cut!r}: {' '.join(str(error).split())[:200]}"
+        ) from error
+    at = next((n for n in graph.nodes if n.op == "call_module" and n.target == cut), None)
+    if at is None:
+        raise InputError(f"cannot cut {type(model).__name__} at {cut!r}: it is not called there by itself")
+    with graph.inserting_before(at):
+        entry = graph.placeholder("features")
+    at.replace_all_uses_with(entry)
+    for node in reversed(list(graph.nodes)):
+        if node is not entry and node.op != "output" and not node.users:
+            graph.erase_node(node)
+    if [n for n in graph.nodes if n.op == "placeholder"] != [entry]:
+        raise InputError(f"cannot cut {type(model).__name__} at {cut!r}: something goes around it")
+    graph.lint()
+    return torch.fx.GraphModule(model, graph)
