@@ -4,7 +4,7 @@
 
 Steps of the contestants alternate in blocks within one process, on the same networks, data and settings; the ratio is
 taken block by block, so that the machine's drift cancels. Claims: ours / hand-written <= 1.05; soft targets from the
-cache / no teacher = 1.
+cache / no teacher = 1. What a step of every method costs: `benchmarks/method_cost.py`.
 """
 
 import argparse
@@ -21,6 +21,7 @@ from torch import nn
 
 from nas_kd.config import Augmentation, EngineOptions
 from nas_kd.data.augment import Augmenter
+from nas_kd.engine.attachment import Facts
 from nas_kd.engine.numerics import Numerics, processor, seeded, threads_for
 from nas_kd.engine.schedule import Schedule
 from nas_kd.engine.teachers import Teacher, TeacherOutputs
@@ -51,12 +52,13 @@ def contestants(shape: tuple[int, ...], numerics: Numerics) -> dict[str, Callabl
 
     schedule = Schedule(10_000, BATCH, 0.01, 0.9, 5e-4, 0.1, 0.1, 5.0)
     teacher = TeacherOutputs(Teacher(build(4), "0" * 64, "", 0, 0), augmenter, BATCH, numerics, None)
-    setup = Setup(augmenter, y, schedule, numerics, seed=0)
+    facts = Facts(len(x), 10, mean, std)
+    setup = Setup(augmenter, y, facts, schedule, numerics, seed=0)
     for epoch in range(BLOCKS + 1):
         teacher.cached(epoch, torch.arange(1))
 
     def ours(method: str) -> Callable[[], None]:
-        training = Training(build(2), [teacher], make_method(method), setup)
+        training = Training(build(2), [teacher], make_method(method), setup, lambda _: build(2))
         return lambda: training.run(training.epoch + 1)
 
     return {

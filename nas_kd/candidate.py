@@ -9,6 +9,8 @@ from nas_kd.files import canonical_json, fingerprint
 
 Choice = int | float | str
 Precision = Literal["fp32"]
+# How a chain is taught: each link by the one before, by all before, or each adding what the sum so far gets wrong.
+Policy = Literal["sequential", "dense", "residual"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,13 +60,19 @@ class Recipe:
 class Candidate:
     """One proposal of the search.
 
-    `assistants` are ordered largest first; empty means straight from the teacher.
+    `assistants` are ordered largest first; empty means straight from the teacher (and the policy is "sequential").
     """
 
     student: Architecture
     assistants: tuple[Architecture, ...]
     recipe: Recipe
     precision: Precision = "fp32"
+    policy: Policy = "sequential"
+
+    @property
+    def deployed(self) -> tuple[Architecture, ...]:
+        """The networks whose logits are summed on the device: the student; under "residual" its assistants too."""
+        return (self.student, *self.assistants) if self.policy == "residual" else (self.student,)
 
     def to_json(self) -> dict[str, Any]:
         """The candidate as the study, `front.json` and the exported file carry it."""
@@ -74,6 +82,7 @@ class Candidate:
             "method": self.recipe.method,
             "params": dict(self.recipe.params),
             "precision": self.precision,
+            "policy": self.policy,
         }
 
     @staticmethod
@@ -84,6 +93,7 @@ class Candidate:
             assistants=tuple(Architecture.from_json(a) for a in value["assistants"]),
             recipe=Recipe(value["method"], dict(value["params"])),
             precision=value["precision"],
+            policy=value.get("policy", "sequential"),
         )
 
     def fingerprint(self) -> str:

@@ -5,9 +5,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from nas_kd.candidate import Precision
+from nas_kd.candidate import Policy, Precision
 
 Sampler = Literal["tpe", "nsga2", "nsga3", "gp", "random"]
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value if isinstance(value, tuple) else (value,)
 
 
 class Options(BaseModel):
@@ -51,6 +55,7 @@ class TeacherOptions(Options):
     weights: Path | None = Field(None, description="its weights, .safetensors")
     onnx: Path | None = Field(None, description="or an ONNX file: logits only, so no feature methods")
     features: tuple[str, ...] | None = Field(None, description="module paths to tap (default: found by resolution)")
+    seed: int | None = Field(None, ge=0, lt=2**31, description="of its training (default: search.seed + its place)")
     preprocessing: Literal["raw", "unit", "normalized"] = Field(
         "raw", description="what your teacher expects: values as stored, pixels / 255, or (x - mean) / std of train"
     )
@@ -75,7 +80,12 @@ class ChainOptions(Options):
     """Teacher assistants between the teacher and the student."""
 
     max_assistants: int = Field(2, ge=0, le=2, description="longest chain; 0: straight from the teacher")
-    policy: Literal["sequential"] = Field("sequential", description="each link learns from the one before")
+    policy: Annotated[tuple[Policy, ...], BeforeValidator(_as_tuple)] = Field(
+        ("sequential",),
+        min_length=1,
+        description="sequential: each link learns from the one before; dense: from all before; residual: adds to the "
+        "sum, and is deployed with it; of several the search chooses",
+    )
     ladder: int = Field(4, ge=2, le=12, description="number of assistant sizes to choose from")
     method: str = Field("soft_targets", description="how assistants are distilled (one method, so trials share them)")
 
@@ -146,10 +156,6 @@ class EngineOptions(Options):
 
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where it pays on this CPU")
     threads: int | None = Field(None, ge=1, description="training threads (default: the cores there are)")
-
-
-def _as_tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value if isinstance(value, tuple) else (value,)
 
 
 class SearchConfig(Options):

@@ -228,12 +228,36 @@ def print_measured(path: Path, file: MeasuredFile) -> None:
 
 
 def print_plugins(kind: str, plugins: Mapping[str, Any]) -> None:
-    """Name and summary of each."""
-    table = Table("name", "what it is", "source" if kind == "method" else "")
-    for name, plugin in plugins.items():
-        table.add_row(
-            name,
-            escape(getattr(plugin, "summary", "")),
-            escape(getattr(plugin, "source", "") if kind == "method" else ""),
-        )
+    """Name and summary of each; of methods also where they come from, what they need and their default weights."""
+    further = _method_columns if kind == "method" else (lambda _: {})
+    rows = {name: {"what it is": getattr(p, "summary", ""), **further(p)} for name, p in plugins.items()}
+    table = Table("name", *next(iter(rows.values()), {}))
+    for name, row in rows.items():
+        table.add_row(name, *map(escape, row.values()))
     Console().print(table)
+
+
+def _method_columns(method: Any) -> dict[str, str]:
+    made = method()
+    taught = {"none": [], "one": [], "several": ["several teachers"]}[made.teachers]
+    needs = [*taught, *sorted(made.needs - {"logits", "network"})]
+    if made.teachers == "none" or made.generations:
+        needs.append("no teacher")
+    if "network" in made.needs:
+        needs.append("the teacher's gradients, no training images")
+    default = [f"CE x {made.ce_weight:g}"]
+    if made.balance is not None and made.teachers != "none":
+        default.append(f"gradient x {made.balance:g}")
+    if "temperature" in made.tunable:
+        default.append(f"T {made.temperature:g}")
+    if made.networks > 1:
+        default.append(f"{made.networks:g} networks")
+    if made.generations:
+        default.append(f"{made.generations} generations before")
+    return {"family": _family(method), "needs": ", ".join(needs), "default": ", ".join(default), "source": made.source}
+
+
+def _family(method: type) -> str:
+    """The folder that the method lies in."""
+    parts = method.__module__.split(".")
+    return parts[-2].replace("_", " ") if len(parts) > 1 else ""

@@ -161,7 +161,8 @@ class RunRecord(Record):
     config: Mapping[str, Any]  # resolved config.toml
     dataset: DatasetRecord | None = None
     device: DeviceRecord | None = None
-    teacher: TeacherRecord | None = None
+    teacher: TeacherRecord | None = None  # the one that students are judged by
+    other_teachers: tuple[TeacherRecord, ...] = ()
     trials: tuple[TrialRecord, ...] = ()
     finalists: tuple[FinalistRecord, ...] = ()
     environment: Mapping[str, Any] = {}

@@ -52,7 +52,6 @@ def test_a_method(add: Any) -> None:
     method = load("method", "logit_matching")()
     student, teacher = (Outputs(torch.tensor([row]), (), torch.zeros(1, 2)) for row in ([1.0, 2.0], [3.0, 2.0]))
     batch = Batch(torch.zeros(1, 1), torch.zeros(1, dtype=torch.int64), torch.zeros(1, dtype=torch.int64), 0.0)
-    method.attach(student, [teacher])
     assert method(student, [teacher], batch)["logit_matching"].item() == 2.0
 
 

@@ -25,7 +25,9 @@ class Dataset:
 
     `mean`, `std`: (C,) of train, in the units of `x`, per channel for images (C, H, W), else one number each.
     `scale`: what divides stored values into 0..1 (255 for uint8, else 1).
-    `key`: sha256 over the three splits. `notes`: what was carved, dropped or converted, in words.
+    `key`: sha256 over the three splits, of both views. `notes`: what was carved, dropped or converted, in words.
+    `teacher_view`: what the teacher is shown of the same samples, in the same order, with the same labels; None where
+    it is shown what the student is shown. Both are shifted and mirrored by the same random numbers.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Dataset:
     augment: Augmentation
     key: str
     notes: tuple[str, ...] = ()
+    teacher_view: "Dataset | None" = None
 
     @property
     def input_shape(self) -> tuple[int, ...]:

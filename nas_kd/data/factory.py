@@ -1,4 +1,7 @@
-"""A user's own data: `package.module:function`, called without arguments, or a `Source` of their own."""
+"""A user's own data: `package.module:function`, called without arguments, or a `Source` of their own.
+
+The arrays may have a teacher's view beside them, `x_teacher_*` and `pairs_*`, as those of an .npz (`nas_kd.data.npz`).
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -1,4 +1,9 @@
-"""A NumPy archive with `x_train, y_train[, x_val, y_val][, x_test, y_test][, classes]`, samples of any rank."""
+"""A NumPy archive with `x_train, y_train[, x_val, y_val][, x_test, y_test][, classes]`, samples of any rank.
+
+For cross-modal distillation `x_teacher_train` (beside it `x_teacher_val`, `x_teacher_test` if there is `x_val`,
+`x_test`) holds what the teacher is shown of the same samples, row by row: another sensor, another resolution, other
+channels. With `pairs_train` (N,) the teacher is shown row `pairs_train[i]` of `x_teacher_train` for sample i.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,20 +14,20 @@ from numpy.typing import NDArray
 from torch import Tensor, bfloat16
 
 from nas_kd.config import DataOptions
-from nas_kd.data.source import Arrays, RawData, mirror_safe, reason
+from nas_kd.data.source import Arrays, RawData, TeacherView, mirror_safe, reason
 from nas_kd.errors import InputError
 
 Layout = Literal["auto", "chw", "hwc"]
 SPLITS = ("train", "val", "test")
 MAX_CHANNELS = 4  # an axis no longer than this may be the colour channels
-KNOWN = frozenset({"classes", *(f"{axis}_{split}" for axis in "xy" for split in SPLITS)})
+KNOWN = frozenset({"classes", *(f"{kind}_{split}" for kind in ("x", "y", "x_teacher", "pairs") for split in SPLITS)})
 
 
 class Npz:
     """Never unpickles; integers and strings are fine as labels, floats stay float32."""
 
     name = "npz"
-    summary = "a NumPy .npz with x_train, y_train and optionally x_val, y_val, x_test, y_test, classes"
+    summary = "a NumPy .npz with x_train, y_train, and optionally val, test, classes, and x_teacher_* (paired samples)"
     uses = frozenset({"path", "layout"})
 
     def load(self, options: DataOptions) -> RawData:
@@ -88,7 +93,19 @@ def from_mapping(arrays: Mapping[str, Any], layout: Layout, where: str, name: st
         classes=classes,
         natural=mirror_safe(classes),
         notes=(f"arrays that were not read: {', '.join(ignored)}",) if ignored else (),
+        teacher_view=_teacher_view(arrays, layout, where),
     )
+
+
+def _teacher_view(arrays: Mapping[str, Any], layout: Layout, where: str) -> TeacherView | None:
+    x, pairs = (
+        {split: as_numpy(arrays[f"{kind}_{split}"]) for split in SPLITS if f"{kind}_{split}" in arrays}
+        for kind in ("x_teacher", "pairs")
+    )
+    if not x and not pairs:
+        return None
+    order = axis_order(x["train"].shape, layout, f"{where}, x_teacher_train") if "train" in x else "chw"
+    return TeacherView({split: to_chw(samples, order) for split, samples in x.items()}, pairs)
 
 
 def as_numpy(values: Any) -> NDArray[Any]:

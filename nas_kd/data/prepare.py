@@ -1,6 +1,9 @@
 """From the options to a checked data set: load, check, carve missing splits, take statistics, settle augmentation."""
 
 import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +18,8 @@ from nas_kd.data.dataset import Dataset, Split
 from nas_kd.data.factory import user_source
 from nas_kd.data.npz import as_numpy
 from nas_kd.data.source import Arrays, RawData, Source
-from nas_kd.data.splits import carve, check_class_sizes
+from nas_kd.data.splits import Indices, carve, check_class_sizes
+from nas_kd.data.teacher_view import in_step, paired_samples, with_view
 from nas_kd.errors import InputError
 
 SPLITS = ("train", "val", "test")
@@ -30,23 +34,49 @@ def load_dataset(options: DataOptions, seed: int) -> Dataset:
     Raises:
         InputError: the source is unknown, or the data missing, broken or unfit for training.
     """
-    source = find_source(options)
-    raw = source.load(options)
-    xs, ys, classes = _checked(raw, options)
-    xs, ys, carved_notes = _with_all_splits(xs, ys, classes, options, seed)
+    raw = find_source(options).load(options)
+    limits = {"train": options.train_rows, "test": options.test_rows}
+    xs, ys, classes = _checked(raw, limits)
+    shown = paired_samples(raw, limits)
+    parts, notes = _carved(ys, classes, options, seed)
+    ys = _with_parts(ys, parts)
+    augment = resolve_augmentation(options.augment, tuple(xs["train"].shape[1:]), raw.natural)
+    assemble = partial(_dataset, ys=ys, source=options.source, classes=classes)
+    dataset = assemble(raw.name, _with_parts(xs, parts), augment=augment)
+    dataset = replace(dataset, notes=(*raw.notes, *notes))
+    if not shown:
+        return dataset
+    augment = in_step(augment, dataset.input_shape, tuple(shown["train"].shape[1:]))
+    try:
+        view = assemble(f"{raw.name}, teacher's view", _with_parts(shown, parts), augment=augment)
+    except InputError as error:
+        raise InputError(f"the teacher's view: {error}") from error
+    return with_view(dataset, view)
+
+
+def _dataset(
+    name: str,
+    xs: Mapping[str, NDArray[Any]],
+    ys: Mapping[str, NDArray[np.int64]],
+    *,
+    source: str,
+    classes: tuple[str, ...],
+    augment: Augmentation,
+) -> Dataset:
     mean, std = statistics(xs["train"])
-    splits = {name: Split(_tensor(xs[name]), _tensor(ys[name])) for name in SPLITS}
+    splits = {split: Split(_tensor(xs[split]), _tensor(ys[split])) for split in SPLITS}
     return Dataset(
-        name=raw.name,
-        source=options.source,
-        **splits,
+        name=name,
+        source=source,
+        train=splits["train"],
+        val=splits["val"],
+        test=splits["test"],
         classes=classes,
         mean=mean,
         std=std,
         scale=255.0 if xs["train"].dtype == np.uint8 else 1.0,
-        augment=resolve_augmentation(options.augment, tuple(xs["train"].shape[1:]), raw.natural),
+        augment=augment,
         key=content_key(splits, classes),
-        notes=(*raw.notes, *carved_notes),
     )
 
 
@@ -66,9 +96,8 @@ def find_source(options: DataOptions) -> Source:
 
 
 def _checked(
-    raw: RawData, options: DataOptions
+    raw: RawData, limits: Mapping[str, int | None]
 ) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[np.int64]], tuple[str, ...]]:
-    limits = {"train": options.train_rows, "test": options.test_rows}
     given = {name: Arrays(*split) for name in SPLITS if (split := getattr(raw, name)) is not None}
     xs, labels = {}, {}
     for name, split in given.items():
@@ -82,29 +111,28 @@ def _checked(
     return xs, ys, classes
 
 
-def _with_all_splits(
-    xs: dict[str, NDArray[Any]],
-    ys: dict[str, NDArray[np.int64]],
-    classes: tuple[str, ...],
-    options: DataOptions,
-    seed: int,
-) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[np.int64]], list[str]]:
+def _carved(
+    ys: dict[str, NDArray[np.int64]], classes: tuple[str, ...], options: DataOptions, seed: int
+) -> tuple[dict[str, Indices], list[str]]:
+    """Rows of the given training set for each split to carve from it, and for what is left; and notes on them."""
     wanted = {"test": options.test_fraction, "val": options.val_fraction}
-    fractions = {name: fraction for name, fraction in wanted.items() if name not in xs}
+    fractions = {name: fraction for name, fraction in wanted.items() if name not in ys}
     if "test" in fractions and options.test_rows is not None:
         raise InputError("data.test_rows needs test data of its own; what is carved is set by data.test_fraction")
     check_class_sizes(ys["train"], classes, tuple(fractions))
     if not fractions:
-        return xs, ys, []
+        return {}, []
     parts = carve(ys["train"], fractions, seed)
     notes = [
         f"{name}: {len(parts[name]):,} of the {len(ys['train']):,} training samples, the same share of each class, "
         f"drawn by seed {seed}"
         for name in fractions
     ]
-    carved_xs = {name: xs["train"][rows] for name, rows in parts.items()}
-    carved_ys = {name: ys["train"][rows] for name, rows in parts.items()}
-    return xs | carved_xs, ys | carved_ys, notes
+    return parts, notes
+
+
+def _with_parts(arrays: dict[str, NDArray[Any]], parts: Mapping[str, Indices]) -> dict[str, NDArray[Any]]:
+    return arrays | {name: arrays["train"][rows] for name, rows in parts.items()}
 
 
 def statistics(x: NDArray[Any]) -> tuple[Tensor, Tensor]:

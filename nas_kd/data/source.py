@@ -1,7 +1,8 @@
 """What a data source is, and what it hands over: arrays as the user stored them, not yet checked."""
 
 import importlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
@@ -21,11 +22,24 @@ class Arrays(NamedTuple):
 
 
 @dataclass(frozen=True)
+class TeacherView:
+    """What the teacher is shown of the same samples, by split: "train", and "val" and "test" where the data has them.
+
+    `x`: (M, ...) numbers, images as (M, C, H, W); shape and type may be others than the student's. `pairs`: (N,) whole
+    numbers, the row of `x` that belongs to each of the N samples; a split without them is paired row by row (M = N).
+    """
+
+    x: Mapping[str, NDArray[Any] | Tensor]
+    pairs: Mapping[str, NDArray[Any] | Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class RawData:
     """What a source found.
 
     `classes`: names in the order of the class numbers; None: taken from the labels. `natural`: a mirror image
     (left-right) is as good a sample as the original. `notes`: what was converted or skipped, in words.
+    `teacher_view`: None where the teacher is shown what the student is shown.
     """
 
     name: str
@@ -35,6 +49,7 @@ class RawData:
     classes: tuple[str, ...] | None = None
     natural: bool = False
     notes: tuple[str, ...] = ()
+    teacher_view: TeacherView | None = None
 
 
 @runtime_checkable

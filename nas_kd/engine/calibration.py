@@ -5,7 +5,9 @@ do nothing. Here the sum of a method's terms is scaled so that, on the first bat
 the student's weights is `balance` times as long as that of cross-entropy.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
 
 import torch
 import torch.nn.functional as F
@@ -20,32 +22,46 @@ LARGEST = 1e4  # of the factor, either way: a term without any gradient is not b
 def calibrate(
     student: nn.Module, method: Method, show: Callable[[int], tuple[Outputs, Sequence[Outputs], Batch]]
 ) -> None:
-    """Set `scale` of all parts of `method`; weights and statistics of the student are left as they were.
+    """Set `scale` of all parts of `method`; all else, torch's generator included, is left as it was.
 
-    `show(i)`: the i-th batch, as student and teachers see it.
+    So a training goes on as one that had been given these factors. `show(i)`: the i-th batch, as student and teachers
+    see it. Nothing is done where there is no cross-entropy to be weighed against.
     """
     parts = [p for p in method.parts() if p.balance is not None]
     if not parts or method.ce_weight == 0:
         return
-    before = {id(m): {k: v.clone() for k, v in m.state_dict().items()} for m in (student, method)}
     weights = [p for p in student.parameters() if p.requires_grad]
     lengths = torch.zeros(len(parts) + 1)
-    for i in range(BATCHES):
-        outputs, taught, batch = show(i)
-        losses = [F.cross_entropy(outputs.logits, batch.y)]
-        for part in parts:
-            terms = part(outputs, taught, batch._replace(progress=1.0))  # past all warm-ups
-            losses.append(sum((t for name, t in terms.items() if name not in part.own_terms), torch.zeros(())))
-        lengths += torch.stack([_length(loss, weights) for loss in losses])
-    for module in (student, method):
-        module.load_state_dict(before[id(module)])
+    with _undone(student, method):
+        for i in range(BATCHES):
+            outputs, taught, batch = show(i)
+            losses = [F.cross_entropy(outputs.logits, batch.y)]
+            for part in parts:
+                terms = part(outputs, taught, batch._replace(progress=1.0))  # past all warm-ups
+                losses.append(sum((t for name, t in terms.items() if name not in part.own_terms), torch.zeros(())))
+            lengths += torch.stack([_length(loss, weights) for loss in losses])
     for part, length in zip(parts, lengths[1:], strict=True):
         if length > 0 and torch.isfinite(length) and part.balance is not None:
             part.scale.fill_(float((part.balance * lengths[0] / length).clamp(1 / LARGEST, LARGEST)))
+
+
+@contextmanager
+def _undone(student: nn.Module, method: Method) -> Iterator[None]:
+    """Weights, statistics, banks, the method's optimisers and torch's generator are put back at the end."""
+    modules, optimizers = (student, method), list(method.optimizers().values())
+    states = [{k: v.clone() for k, v in m.state_dict().items()} for m in modules]
+    optimizer_states = [deepcopy(o.state_dict()) for o in optimizers]
+    with torch.random.fork_rng(devices=[]):
+        yield
+    for module, state in zip(modules, states, strict=True):
+        module.load_state_dict(state)
+    for optimizer, own in zip(optimizers, optimizer_states, strict=True):
+        optimizer.load_state_dict(own)
 
 
 def _length(loss: Tensor, weights: list[nn.Parameter]) -> Tensor:
     if not loss.requires_grad:
         return torch.zeros(())
     gradients = torch.autograd.grad(loss, weights, retain_graph=True, allow_unused=True)
-    return torch.linalg.vector_norm(torch.stack([g.float().norm() for g in gradients if g is not None]))
+    squares = [g.float().square().sum() for g in gradients if g is not None]
+    return torch.stack(squares).sum().sqrt() if squares else torch.zeros(())

@@ -18,7 +18,7 @@ class _Tracer(torch.fx.Tracer):
 
 
 def tail_of(model: nn.Module, cut: str) -> nn.Module:
-    """The layers of `model` behind its module `cut`: what that module returns -> what the model returns.
+    """The layers of `model` behind the last call of its module `cut`: what that returns -> what the model returns.
 
     The layers are the model's own, under their own names.
 
@@ -31,16 +31,26 @@ def tail_of(model: nn.Module, cut: str) -> nn.Module:
         raise InputError(
             f"cannot cut {type(model).__name__} at {cut!r}: {' '.join(str(error).split())[:200]}"
         ) from error
-    at = next((n for n in graph.nodes if n.op == "call_module" and n.target == cut), None)
+    at = next((n for n in reversed(graph.nodes) if n.op == "call_module" and n.target == cut), None)
     if at is None:
         raise InputError(f"cannot cut {type(model).__name__} at {cut!r}: it is not called there by itself")
     with graph.inserting_before(at):
         entry = graph.placeholder("features")
+    nodes = list(graph.nodes)
+    kept = {entry, *(n for n in nodes[nodes.index(at) + 1 :] if n.op == "output" or _works_in_place(n, model))}
     at.replace_all_uses_with(entry)
-    for node in reversed(list(graph.nodes)):
-        if node is not entry and node.op != "output" and not node.users:
+    for node in reversed(nodes):
+        if node not in kept and not node.users:
             graph.erase_node(node)
     if [n for n in graph.nodes if n.op == "placeholder"] != [entry]:
         raise InputError(f"cannot cut {type(model).__name__} at {cut!r}: something goes around it")
     graph.lint()
     return torch.fx.GraphModule(model, graph)
+
+
+def _works_in_place(node: torch.fx.Node, model: nn.Module) -> bool:
+    """Whether a step may change what it is given, so that it counts even if nobody takes its result."""
+    if node.op == "call_module":
+        return bool(getattr(model.get_submodule(str(node.target)), "inplace", False))
+    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    return node.op != "get_attr" and (name.endswith("_") or bool(node.kwargs.get("inplace")))

@@ -96,9 +96,14 @@ def _last_of_each_resolution(model: nn.Module, calls: list[_Call]) -> tuple[str,
 
 
 def _is_block(model: nn.Module, call: _Call, calls: list[_Call]) -> bool:
-    """Whether a module is one step from its input's resolution to its output's, with no other in between."""
+    """Whether a module is one step from its input's resolution to its output's, with no other in between.
+
+    A module that keeps the resolution is one step, whatever it does inside: attention has maps (B, heads, t, t) there.
+    """
     if type(model.get_submodule(call.path)) is nn.Sequential:
         return False
+    if call.shape_in == call.shape_out:
+        return True
     inside = {c.shape_out for c in calls if c.path.startswith(f"{call.path}.") and c.shape_out}
     return inside <= {call.shape_in, call.shape_out}
 
@@ -115,7 +120,7 @@ class Tapped:
             model.get_submodule(path).register_forward_hook(self._keep_output(path)) for path in self._features
         ]
         if self._wants_embedding and points.classifier is not None:
-            self._handles.append(model.get_submodule(points.classifier).register_forward_pre_hook(self._keep_input))
+            self._handles.append(model.get_submodule(points.classifier).register_forward_pre_hook(self._keep_input()))
 
     def _keep_output(self, path: str) -> Any:
         def keep(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
@@ -123,8 +128,11 @@ class Tapped:
 
         return keep
 
-    def _keep_input(self, _module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        self._seen[""] = inputs[0]
+    def _keep_input(self) -> Any:
+        def keep(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            self._seen[""] = inputs[0]
+
+        return keep  # a function, not a method: copies of the model then carry no outputs along
 
     def __call__(self, x: Tensor) -> Outputs:
         """(B, ...) -> outputs."""

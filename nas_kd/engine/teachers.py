@@ -22,7 +22,10 @@ CACHED_EPOCHS_BYTES = 256 * 2**20  # kept in memory, per teacher
 
 @dataclass(frozen=True)
 class Teacher:
-    """A trained network, in eval mode: (B, ...) in stored units -> (B, C) logits. `key`: what its weights depend on."""
+    """A trained network, in eval mode: (B, ...) in stored units -> (B, C) logits. `key`: what its weights depend on.
+
+    `paired`: it is shown the data's other view of each sample, where there is one.
+    """
 
     model: nn.Module
     key: str
@@ -30,6 +33,7 @@ class Teacher:
     parameters: int
     macs: int
     features: tuple[str, ...] | None = None  # module paths to tap; None: found by resolution
+    paired: bool = False
 
 
 class TeacherOutputs:

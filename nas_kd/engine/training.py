@@ -187,7 +187,7 @@ class Training:
         return terms
 
     def loss(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """`ce_weight` * CE + `strength` * `scale` * the method's terms, outside of autocast; and the terms, unscaled."""
+        """`ce_weight` * CE + `strength` * `scale` * the method's terms, not under autocast; and all terms, unscaled."""
         terms = {"ce": F.cross_entropy(student.logits, batch.y)} if self.method.ce_weight else {}
         total = torch.zeros(())
         for term in terms.values():
@@ -209,8 +209,12 @@ class Training:
 
     def deployed(self, split: Split) -> tuple[nn.Module, float]:
         """Of the averaged networks the most accurate on `split` (the student, if none is better), and its accuracy."""
-        judged = [(network, accuracy_of(network, split, self.setup.numerics)) for network in self.averaged_students()]
+        judged = [(network, self.accuracy(network, split)) for network in self.averaged_students()]
         return max(judged, key=lambda pair: pair[1])
+
+    def accuracy(self, network: nn.Module, split: Split) -> float:
+        """Of a network run as this training runs its own."""
+        return accuracy_of(network, split, self.setup.numerics)
 
     def calibration(self) -> dict[str, float]:
         """The factor that calibration gave each part of the method, by name."""

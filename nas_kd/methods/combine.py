@@ -42,8 +42,8 @@ class Combined(Method):
 
     def order(self, labels: Tensor, generator: Generator) -> Tensor:
         """That of the first part that asks for one of its own."""
-        asking = (p for p in self.methods if type(p).order is not Method.order)
-        return next(asking, super()).order(labels, generator)
+        asking = [p for p in self.methods if type(p).order is not Method.order]
+        return (asking or self.methods)[0].order(labels, generator)
 
     def draw(self, real: Callable[[], Batch]) -> Batch:
         """Let every part in turn put its own in the place of the batch before."""
@@ -86,6 +86,9 @@ def make_method(name: str, temperature: float | None = None, strength: float = 1
     if len(set(names)) < len(names):
         raise InputError(f"method {name!r} names a part twice")
     parts = [method_class(n)(temperature, strength) for n in names]
-    if sum(type(p).draw is not Method.draw for p in parts) > 1:
+    made_up = [p for p in parts if type(p).draw is not Method.draw]
+    if len(made_up) > 1:
         raise InputError(f"method {name!r}: two parts make up their own samples; take one of them")
+    if made_up and any("indices" in p.needs for p in parts):
+        raise InputError(f"method {name!r}: one part remembers training samples, another makes up its own")
     return parts[0] if len(parts) == 1 else Combined(parts)

@@ -4,33 +4,43 @@ What a link becomes depends on its key alone: data, architecture, teachers' keys
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
 
-from nas_kd.candidate import Architecture, Candidate, Recipe
+from nas_kd.candidate import Architecture, Candidate, Policy, Recipe
 from nas_kd.engine.attachment import Facts
 from nas_kd.engine.schedule import Schedule
 from nas_kd.engine.teachers import Teacher, TeacherOutputs
 from nas_kd.engine.training import Setup, Training
+from nas_kd.errors import InputError
 from nas_kd.files import fingerprint
+from nas_kd.methods.base import Method
+from nas_kd.methods.chains.dense import make_dense
+from nas_kd.methods.chains.residual import Residual
 from nas_kd.methods.combine import make_method
+from nas_kd.models.summed import summed
 from nas_kd.pipeline.context import Context
 from nas_kd.pipeline.networks import Builder
 
 CHECKPOINT_EVERY_S = 20.0
+RESIDUAL = "residual"
 
 
 @dataclass(frozen=True)
 class Link:
-    """A trained network. `seconds`: what its training took, when it took place."""
+    """A trained network. `seconds`: what its training took, when it took place; `losses`: means over the last epoch."""
 
     model: nn.Module
     key: str
     val_accuracy: float
     seconds: float
+    losses: dict[str, float]
+    calibration: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -47,43 +57,100 @@ class Lesson:
 class Chain:
     """Trains links and remembers them."""
 
-    def __init__(self, context: Context, builder: Builder, teacher: Teacher | None = None) -> None:
+    def __init__(self, context: Context, builder: Builder, teachers: Sequence[Teacher] = ()) -> None:
+        """`teachers`: the config's; methods that learn from one learn from the first."""
         self.context = context
         self.builder = builder
-        self._root = teacher
+        self._roots = tuple(teachers)
         self._outputs: dict[str, TeacherOutputs] = {}
-        self._assistants: dict[tuple[Architecture, ...], Teacher] = {}
+        self._assistants: dict[tuple[Policy, tuple[Architecture, ...]], Teacher] = {}
 
     def distil(self, candidate: Candidate, seed: int, epochs: int, until: int | None = None) -> Link:
-        """Train the candidate's student up to epoch `until` of a schedule of `epochs`.
+        """Train the candidate's student up to epoch `until` of a schedule of `epochs`; under "residual" its sum.
 
         Raises:
             TrialError: it cannot be trained.
         """
         schedule = Schedule.of(self.context.config.distill, epochs)
         lesson = Lesson(candidate.student, candidate.recipe, schedule, seed, until or epochs)
-        return self.train(lesson, self.last_teacher(candidate.assistants))
+        method = make_method(candidate.recipe.method)
+        if method.generations:
+            return self.train(lesson, [self._generation(lesson, method.generations)])
+        if candidate.policy == "residual":
+            return self._sum(lesson, candidate.assistants, taught=method.teachers != "none")
+        return self.train(lesson, self._teachers_of(method, candidate.policy, candidate.assistants))
 
-    def last_teacher(self, assistants: tuple[Architecture, ...]) -> Teacher | None:
-        """Whom the student of such a chain learns from; missing assistants are trained."""
+    def check(self, methods: Sequence[str]) -> None:
+        """Let every method see the smallest student and the teachers before anything is trained.
+
+        Raises:
+            InputError: one of them cannot work with these networks.
+        """
+        schedule = Schedule.of(self.context.config.distill)
+        student = self.context.space.ladder(2)[0]
+        for name in methods:
+            method = make_method(name)
+            lesson = Lesson(student, Recipe(name), schedule, self.context.seed, schedule.epochs)
+            teachers = list(self._roots[:1]) if method.generations else self._teachers_of(method, "sequential", ())
+            self.training(lesson, self.builder.build(student, 0), teachers)
+
+    def prepare(self, candidate: Candidate) -> None:
+        """Train what is missing of the assistants that the candidate's student learns from."""
+        if candidate.policy != "residual":
+            self._teachers_of(make_method(candidate.recipe.method), candidate.policy, candidate.assistants)
+
+    def _teachers_of(self, method: Method, policy: Policy, assistants: tuple[Architecture, ...]) -> list[Teacher]:
+        """Whom a link with these assistants before it learns from."""
+        if method.teachers == "none":
+            return []
+        roots = list(self._roots if method.teachers == "several" else self._roots[:1])
         if not assistants:
-            return self._root
-        if assistants not in self._assistants:
-            self._assistants[assistants] = self._train_assistant(assistants)
-        return self._assistants[assistants]
+            return roots
+        if policy == "dense":
+            return roots + [self._assistant(policy, assistants[: n + 1]) for n in range(len(assistants))]
+        return [self._assistant(policy, assistants)]
 
-    def _train_assistant(self, assistants: tuple[Architecture, ...]) -> Teacher:
-        config, architecture = self.context.config, assistants[-1]
-        teacher = self.last_teacher(assistants[:-1])
-        lesson = Lesson(
-            student=architecture,
-            recipe=Recipe(config.chain.method),
-            schedule=Schedule.of(config.distill),
-            seed=self.context.seed,
-            until=config.distill.epochs,
+    def _assistant(self, policy: Policy, assistants: tuple[Architecture, ...]) -> Teacher:
+        """The last of these assistants, trained if it is missing."""
+        if (policy, assistants) not in self._assistants:
+            config, architecture = self.context.config, assistants[-1]
+            recipe = Recipe(config.chain.method)
+            teachers = self._teachers_of(make_method(recipe.method), policy, assistants[:-1])
+            schedule = Schedule.of(config.distill)
+            link = self.train(Lesson(architecture, recipe, schedule, self.context.seed, schedule.epochs), teachers)
+            self._assistants[policy, assistants] = self.as_teacher(link, architecture)
+        return self._assistants[policy, assistants]
+
+    def _generation(self, lesson: Lesson, number: int) -> Teacher:
+        """The student's own architecture, trained `number` times in full, each from the one before."""
+        first = number == 1
+        recipe = Recipe("none") if first else lesson.recipe
+        teachers = [] if first else [self._generation(lesson, number - 1)]
+        epochs = self.context.config.distill.epochs
+        schedule = Schedule.of(self.context.config.distill)
+        seed = lesson.seed + number * 1_000_003  # every generation starts from weights of its own
+        link = self.train(Lesson(lesson.student, recipe, schedule, seed, epochs), teachers)
+        return self.as_teacher(link, lesson.student)
+
+    def _sum(self, lesson: Lesson, assistants: tuple[Architecture, ...], taught: bool) -> Link:
+        """The student first, then each assistant on what the sum of those before still gets wrong."""
+        roots = list(self._roots[:1]) if taught else []
+        method = make_method(lesson.recipe.method)
+        links = [self.train(lesson, self._teachers_of(method, "sequential", ()))]
+        frozen = [self.as_teacher(links[0], lesson.student)]
+        for architecture in assistants:
+            recipe = Recipe(RESIDUAL, {"taught": float(taught)})
+            more = Lesson(architecture, recipe, lesson.schedule, lesson.seed, lesson.until)
+            links.append(self.train(more, [*frozen, *roots]))
+            frozen.append(self.as_teacher(links[-1], architecture))
+        return Link(
+            model=summed([link.model for link in links]),
+            key=fingerprint([link.key for link in links]),
+            val_accuracy=links[-1].val_accuracy,
+            seconds=sum(link.seconds for link in links),
+            losses=links[-1].losses,
+            calibration=links[0].calibration,
         )
-        link = self.train(lesson, teacher)
-        return self.as_teacher(link, architecture)
 
     def as_teacher(self, link: Link, architecture: Architecture) -> Teacher:
         """A trained link in the teacher's place."""
@@ -91,35 +158,47 @@ class Chain:
         words, parameters = builder.words(architecture), builder.parameters(architecture)
         return Teacher(link.model, link.key, words, parameters, builder.macs(architecture))
 
-    def train(self, lesson: Lesson, teacher: Teacher | None) -> Link:
+    def train(self, lesson: Lesson, teachers: Sequence[Teacher]) -> Link:
         """The link from the store, or trained now and stored."""
         context, store = self.context, self.context.store
-        key = self._key(lesson, teacher)
+        key = self._key(lesson, teachers)
         student = self.builder.build(lesson.student, lesson.seed)
         if (entry := store.load("weights", key)) is not None:
             student.load_state_dict(entry.tensors)
-            student = context.numerics.place(student).eval()
-            return Link(student, key, float(entry.meta["val_accuracy"]), float(entry.meta["seconds"]))
-        training = self._training(lesson, student, teacher)
+            return Link(context.numerics.place(student).eval(), key, **entry.meta["facts"])
+        training = self.training(lesson, student, teachers)
         self._run(training, lesson, key)
-        model, accuracy = training.deployed(context.data.val)
-        meta = {
+        model, accuracy = self._judged(training, lesson, teachers)
+        facts: dict[str, Any] = {
             "val_accuracy": accuracy,
             "seconds": training.seconds,
-            "student": lesson.student.to_json(),
             "losses": training.losses,
             "calibration": training.calibration(),
         }
         weights = {k: v.contiguous() for k, v in model.state_dict().items()}
-        store.save("weights", key, weights, meta)
+        store.save("weights", key, weights, {"facts": facts, "student": lesson.student.to_json()})
         store.remove("checkpoint", key)
-        return Link(model, key, accuracy, training.seconds)
+        return Link(model, key, **facts)
 
-    def _training(self, lesson: Lesson, student: nn.Module, teacher: Teacher | None) -> Training:
-        context, recipe = self.context, lesson.recipe
-        method = make_method(recipe.method, recipe.params.get("temperature"), recipe.params.get("strength", 1.0))
-        teachers = [self.outputs(teacher)] if teacher is not None and method.teachers != "none" else []
-        data = context.data
+    def _judged(self, training: Training, lesson: Lesson, teachers: Sequence[Teacher]) -> tuple[nn.Module, float]:
+        """The network to deploy and its accuracy on validation; where it is part of a sum, the sum's."""
+        val = self.context.data.val
+        if lesson.recipe.method != RESIDUAL:
+            return training.deployed(val)
+        frozen = [t.model for t in (teachers[:-1] if lesson.recipe.params["taught"] else teachers)]
+        (model,) = training.averaged_students()
+        return model, training.accuracy(summed([*frozen, model]), val)
+
+    def training(self, lesson: Lesson, student: nn.Module, teachers: Sequence[Teacher]) -> Training:
+        """A training that has not begun.
+
+        Raises:
+            InputError: the method cannot work with these networks.
+        """
+        context, data = self.context, self.context.data
+        method = self._method(lesson.recipe, len(teachers))
+        if context.config.distill.batch_size < 2 or len(data.train) < 2:
+            raise InputError(f"training needs two samples a batch at least, the training split has {len(data.train)}")
         setup = Setup(
             augmenter=context.augmenter,
             labels=data.train.y,
@@ -129,7 +208,17 @@ class Chain:
             seed=lesson.seed,
             calibrated=context.config.distill.calibrate,
         )
-        return Training(student, teachers, method, setup, partial(self.builder.build, lesson.student))
+        shown = [self.outputs(t) for t in teachers]
+        return Training(student, shown, method, setup, partial(self.builder.build, lesson.student))
+
+    def _method(self, recipe: Recipe, teachers: int) -> Method:
+        temperature, strength = recipe.params.get("temperature"), recipe.params.get("strength", 1.0)
+        if recipe.method == RESIDUAL:
+            return Residual(taught=bool(recipe.params["taught"]))
+        method = make_method(recipe.method, temperature, strength)
+        if method.teachers == "one" and teachers > 1:
+            return make_dense(recipe.method, temperature, strength, teachers)
+        return method
 
     def _run(self, training: Training, lesson: Lesson, key: str) -> None:
         store, what = self.context.store, self.builder.words(lesson.student)
@@ -151,12 +240,11 @@ class Chain:
         context = self.context
         if teacher.key not in self._outputs:
             batch_size = min(context.config.distill.batch_size, len(context.data.train))
-            self._outputs[teacher.key] = TeacherOutputs(
-                teacher, context.augmenter, batch_size, context.numerics, context.store
-            )
+            augmenter = context.teacher_augmenter if teacher.paired else context.augmenter
+            self._outputs[teacher.key] = TeacherOutputs(teacher, augmenter, batch_size, context.numerics, context.store)
         return self._outputs[teacher.key]
 
-    def _key(self, lesson: Lesson, teacher: Teacher | None) -> str:
+    def _key(self, lesson: Lesson, teachers: Sequence[Teacher]) -> str:
         context = self.context
         return fingerprint(
             {
@@ -164,8 +252,8 @@ class Chain:
                 "augmentation": context.augmenter.key,
                 "student": lesson.student.to_json(),
                 "recipe": lesson.recipe.to_json(),
-                "teacher": teacher.key if teacher is not None and lesson.recipe.method != "none" else None,
-                "taps": teacher.features if teacher is not None else None,
+                "calibrated": context.config.distill.calibrate,
+                "teachers": [[t.key, t.features] for t in teachers],
                 "schedule": lesson.schedule.to_json(),
                 "until": lesson.until,
                 "seed": lesson.seed,

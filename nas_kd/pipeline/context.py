@@ -1,6 +1,6 @@
 """What every step of a run works with."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nas_kd.config import SearchConfig
 from nas_kd.data.augment import Augmenter
@@ -18,6 +18,8 @@ from nas_kd.pipeline.progress import Progress
 from nas_kd.record import DatasetRecord
 from nas_kd.store import Store
 
+ONNX_LACKS = {"features": "features", "embedding": "embedding", "network": "gradients"}
+
 
 @dataclass(frozen=True)
 class Context:
@@ -29,6 +31,7 @@ class Context:
     store: Store
     data: Dataset
     augmenter: Augmenter
+    teacher_augmenter: Augmenter  # of what the teacher is shown; the same one where that is what the student is shown
     space: SearchSpace
     device: DeviceProfile
     numerics: Numerics
@@ -46,20 +49,27 @@ class Context:
         space = load_space(config.space.name)
         device = load_device(config.device.name)
         data = load_dataset(config.data, config.search.seed)
+        check_pairs(config, data)
         for note in data.notes:
             progress.note(note)
+        augmenter = Augmenter.of(data, config.search.seed)
         return Context(
             config=config,
             folder=folder,
             progress=progress,
             store=Store(folder.store),
             data=data,
-            augmenter=Augmenter.of(data, config.search.seed),
+            augmenter=augmenter,
+            teacher_augmenter=Augmenter.of(data.teacher_view, config.search.seed) if data.teacher_view else augmenter,
             space=space,
             device=device,
             numerics=Numerics.choose(config.engine, data.input_shape),
             threads=threads_for(config.engine, data.input_shape),
         )
+
+    def for_teacher(self) -> "Context":
+        """The same with what the teacher is shown as the data."""
+        return replace(self, data=self.data.teacher_view or self.data, augmenter=self.teacher_augmenter)
 
     @property
     def seed(self) -> int:
@@ -68,16 +78,36 @@ class Context:
 
 
 def check_methods(config: SearchConfig) -> None:
-    """Refuse methods that do not exist, or that need more than the teacher shows.
+    """Refuse methods that do not exist, or that need more than the teachers show.
 
     Raises:
         InputError: says which.
     """
-    logits_only = config.teacher[0].onnx is not None
+    onnx = [t for t in config.teacher if t.onnx is not None]
+    for name in (*config.distill.methods, config.chain.method):
+        method = make_method(name)
+        taught = method.teachers != "none" and not method.generations
+        if taught and onnx and not can_use_cache(method.needs):
+            wanted = " and ".join(sorted(ONNX_LACKS[n] for n in method.needs & ONNX_LACKS.keys()))
+            raise InputError(f"method {name!r} needs the teacher's {wanted}; an ONNX teacher shows its logits only")
+        if method.teachers == "several" and len(config.teacher) < 2:
+            raise InputError(f"method {name!r} needs several teachers, the config has one: write [[teacher]] twice")
+
+
+def check_pairs(config: SearchConfig, data: Dataset) -> None:
+    """Refuse methods that the data do not suit.
+
+    Raises:
+        InputError: says which.
+    """
     for name in (*config.distill.methods, config.chain.method):
         needs = make_method(name).needs
-        if logits_only and not can_use_cache(needs):
-            raise InputError(f"method {name!r} needs {' and '.join(sorted(needs))}; an ONNX teacher shows logits only")
+        if "pairs" in needs and data.teacher_view is None:
+            raise InputError(
+                f"method {name!r} needs paired data: x_teacher_train beside x_train (source npz, or your own function)"
+            )
+        if "network" in needs and data.teacher_view is not None:
+            raise InputError(f"method {name!r} makes up samples, but teacher and student are shown different ones")
 
 
 def dataset_record(data: Dataset) -> DatasetRecord:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from nas_kd.candidate import Candidate, Recipe
+from nas_kd.methods.combine import make_method
 from nas_kd.pipeline.chain import Chain
 
 
@@ -27,10 +28,12 @@ def controls_of(candidate: Candidate, chain: Chain) -> list[Control]:
     cost = training_cost(candidate, chain, epochs)
     if candidate.recipe.method == "none":
         return []
-    plain = replace(candidate, assistants=(), recipe=Recipe("none"))
+    alone = replace(candidate, assistants=(), policy="sequential")
+    # What is deployed as a sum is compared with the same sum, taught by the labels alone.
+    plain = replace(candidate if candidate.policy == "residual" else alone, recipe=Recipe("none"))
     controls = [_control("no_distillation", plain, chain, cost)]
     if candidate.assistants:
-        controls.append(_control("no_assistants", replace(candidate, assistants=()), chain, cost))
+        controls.append(_control("no_assistants", alone, chain, cost))
     return controls
 
 
@@ -45,10 +48,13 @@ def _control(
 
 
 def training_cost(candidate: Candidate, chain: Chain, epochs: int) -> float:
-    """Multiply-adds of forward passes per training sample: `epochs` of the student, full schedules of the assistants.
+    """Multiply-adds of forward passes per training sample: `epochs` of the student and of what is trained beside it.
 
+    Assistants and earlier generations are trained for a full schedule; those that are deployed, for the student's.
     Backward passes cost every network the same two forwards more, and cancel in ratios.
     """
-    builder = chain.builder
-    assistants = sum(builder.macs(a) for a in candidate.assistants) * chain.context.config.distill.epochs
-    return float(builder.macs(candidate.student) * epochs + assistants)
+    builder, full = chain.builder, chain.context.config.distill.epochs
+    method = make_method(candidate.recipe.method)
+    student = builder.macs(candidate.student) * (method.networks * epochs + method.generations * full)
+    assistants = sum(map(builder.macs, candidate.assistants)) * (epochs if candidate.policy == "residual" else full)
+    return float(student + assistants)

@@ -17,7 +17,7 @@ from nas_kd.pipeline.folder import RunFolder, locked
 from nas_kd.pipeline.gate import Gate
 from nas_kd.pipeline.networks import Builder
 from nas_kd.pipeline.progress import Progress
-from nas_kd.pipeline.teacher import prepare_teacher
+from nas_kd.pipeline.teacher import prepare_teachers
 from nas_kd.record import Accuracy, Latency, TeacherRecord
 from nas_kd.statistics import wilson_interval
 
@@ -57,11 +57,12 @@ def _distil(context: Context) -> Distilled:
     gate = Gate(context, builder)
     candidate = _candidate(config, context)
     builder.parameters(candidate.student)
-    progress.stage("preparing the teacher")
-    teacher = prepare_teacher(context, builder, gate)
-    progress.teacher(teacher.record)
+    progress.stage("preparing the teacher" if len(config.teacher) == 1 else "preparing the teachers")
+    teachers = prepare_teachers(context, gate)
     progress.stage("distilling the student")
-    link = Chain(context, builder, teacher.teacher).distil(candidate, context.seed, config.distill.epochs)
+    chain = Chain(context, builder, [t.teacher for t in teachers])
+    chain.check([candidate.recipe.method])
+    link = chain.distil(candidate, context.seed, config.distill.epochs)
     onnx = export_onnx(link.model, context.data.input_shape)
     parity = verify(onnx, link.model, context.data.val.x)
     file, test = OnnxClassifier(onnx), context.data.test
@@ -76,12 +77,14 @@ def _distil(context: Context) -> Distilled:
         test=Accuracy(mean=mean, low=low, high=high, samples=len(test)),
         size_bytes=len(onnx),
         latency=gate.latency(onnx),
-        teacher=teacher.record,
+        teacher=teachers[0].record,
     )
     card = {
         "schema": 1,
         "candidate": candidate.to_json(),
         "classes": list(context.data.classes),
+        "losses": link.losses,
+        "calibration": link.calibration,
         "sha256": sha256(onnx),
         "accuracy": {"val": result.val_accuracy, "test": result.test.model_dump()},
         "latency_ms": result.latency.model_dump(),

@@ -137,12 +137,12 @@ class Finals:
         context, builder = self._context, self._chain.builder
         seeds = tuple(self._tested(f) for f in files)
         best = max(files, key=lambda f: (f.val_accuracy, -f.seed))
-        student = Candidate.from_json(trial.candidate).student
+        deployed = Candidate.from_json(trial.candidate).deployed
         costs = Costs(
             size_bytes=len(best.onnx),
             latency_ms=self._gate.latency(best.onnx),
-            parameters=builder.parameters(student),
-            macs=builder.macs(student),
+            parameters=sum(map(builder.parameters, deployed)),
+            macs=sum(map(builder.macs, deployed)),
         )
         return FinalistRecord(
             id=trial.id,

@@ -7,6 +7,7 @@ from nas_kd.candidate import Architecture
 from nas_kd.deploy.export import export_onnx
 from nas_kd.deploy.measure import measure_latency
 from nas_kd.files import fingerprint, sha256
+from nas_kd.models.summed import summed
 from nas_kd.pipeline.context import Context
 from nas_kd.pipeline.networks import Builder
 from nas_kd.record import Costs, Latency
@@ -19,28 +20,30 @@ class Gate:
         self._context = context
         self._builder = builder
 
-    def costs(self, architecture: Architecture, *, latency_even_if_too_large: bool = False) -> Costs:
-        """Size, and latency unless the size is out of the budget already.
+    def costs(self, *deployed: Architecture, latency_even_if_too_large: bool = False) -> Costs:
+        """Size, and latency unless the size is out of the budget already; of several networks, of their sum.
 
         Raises:
             TrialError: it cannot be exported or run.
         """
-        onnx = self._export(architecture)
+        onnx = self._export(deployed)
         size_bytes, limit = len(onnx), self._context.config.budget.max_size_bytes
         too_large = limit is not None and size_bytes > limit and not latency_even_if_too_large
         return Costs(
             size_bytes=size_bytes,
             latency_ms=None if too_large else self.latency(onnx),
-            parameters=self._builder.parameters(architecture),
-            macs=self._builder.macs(architecture),
+            parameters=sum(map(self._builder.parameters, deployed)),
+            macs=sum(map(self._builder.macs, deployed)),
         )
 
-    def _export(self, architecture: Architecture) -> bytes:
+    def _export(self, deployed: tuple[Architecture, ...]) -> bytes:
         context = self._context
-        key = fingerprint([architecture.to_json(), context.data.input_shape, context.data.classes, "fp32"])
+        networks = [architecture.to_json() for architecture in deployed]
+        key = fingerprint([networks, context.data.input_shape, context.data.classes, "fp32"])
         onnx = context.store.load_bytes("export", key)
         if onnx is None:
-            onnx = export_onnx(self._builder.build(architecture, 0), context.data.input_shape)
+            network = summed([self._builder.build(architecture, 0) for architecture in deployed])
+            onnx = export_onnx(network, context.data.input_shape)
             context.store.save_bytes("export", key, onnx)
         return onnx
 

@@ -7,8 +7,9 @@ from typing import cast
 
 from optuna.trial import BaseTrial, Trial
 
-from nas_kd.candidate import Architecture, Candidate, Choice, Precision, Recipe
+from nas_kd.candidate import Architecture, Candidate, Choice, Policy, Precision, Recipe
 from nas_kd.config import SearchConfig
+from nas_kd.methods.base import Method
 from nas_kd.methods.combine import make_method
 from nas_kd.models.search_space import SearchSpace
 from nas_kd.pipeline.networks import Builder
@@ -57,23 +58,34 @@ class Proposer:
             for slot in range(config.chain.max_assistants if self._rungs else 0)
         ]
         method = trial.suggest_categorical("method", config.distill.methods)
+        policy = trial.suggest_categorical("policy", config.chain.policy) if chosen else "sequential"
         drawn = {
             "temperature": trial.suggest_float("temperature", *config.distill.temperature, log=True),
             "strength": trial.suggest_float("strength", *config.distill.strength, log=True),
         }
-        tunable = make_method(method).tunable
+        made = make_method(method)
+        tunable = made.tunable
+        assistants = self._canonical_chain(chosen, student, cast(Policy, policy), made)
         return Candidate(
             student=student,
-            assistants=self._canonical_chain(chosen, student) if tunable else (),
+            assistants=assistants,
             recipe=Recipe(method, {k: float(f"{v:.2g}") for k, v in drawn.items() if k in tunable}),
             precision=cast(Precision, trial.suggest_categorical("precision", config.search.precisions)),
+            policy=cast(Policy, policy) if assistants else "sequential",
         )
 
-    def _canonical_chain(self, chosen: list[str], student: Architecture) -> tuple[Architecture, ...]:
-        """Largest first, each once, only those larger than the student."""
-        rungs = sorted({int(c) - 1 for c in chosen if c != NO_ASSISTANT}, reverse=True)
+    def _canonical_chain(
+        self, chosen: list[str], student: Architecture, policy: Policy, method: Method
+    ) -> tuple[Architecture, ...]:
+        """Largest first, each once; who is learned from is larger than the student, who is added to it need not be."""
+        rungs = [self._rungs[i] for i in sorted({int(c) - 1 for c in chosen if c != NO_ASSISTANT}, reverse=True)]
+        if policy == "residual":
+            return tuple(rungs)
+        several = policy == "dense" and method.teachers == "several"
+        if not (method.chainable or several):
+            return ()
         smallest = self._builder.parameters(student)
-        return tuple(self._rungs[i] for i in rungs if self._builder.parameters(self._rungs[i]) > smallest)
+        return tuple(a for a in rungs if self._builder.parameters(a) > smallest)
 
 
 def propose(study: RunStudy, proposer: Proposer, config: SearchConfig) -> Proposal | None:

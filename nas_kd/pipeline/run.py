@@ -23,9 +23,9 @@ from nas_kd.pipeline.progress import Progress
 from nas_kd.pipeline.propose import Proposal, Proposer, propose
 from nas_kd.pipeline.results import write_results
 from nas_kd.pipeline.study import RunStudy, read_run
-from nas_kd.pipeline.teacher import ReadyTeacher, prepare_teacher
+from nas_kd.pipeline.teacher import ReadyTeacher, prepare_teachers
 from nas_kd.pipeline.trial import evaluate
-from nas_kd.record import Accuracy, RunRecord, TrialRecord
+from nas_kd.record import Accuracy, RunRecord, TeacherRecord, TrialRecord
 from nas_kd.statistics import wilson_interval
 
 # The smallest network is not always quite the fastest: budgets that it misses by less than a quarter are tried.
@@ -63,29 +63,33 @@ def _open(context: Context) -> "Run":
     config, folder, progress = context.config, context.folder, context.progress
     builder = Builder(context.data, context.space)
     gate = Gate(context, builder)
-    progress.stage("preparing the teacher")
+    progress.stage("preparing the teacher" if len(config.teacher) == 1 else "preparing the teachers")
     started = time.monotonic()
-    teacher = prepare_teacher(context, builder, gate)
-    progress.teacher(teacher.record)
+    teachers = prepare_teachers(context, gate)
+    chain = Chain(context, builder, [t.teacher for t in teachers])
+    chain.check((*config.distill.methods, config.chain.method))
     study = RunStudy(folder, config.name or folder.path.resolve().name, config.budget)
     if study.teacher is None:
-        study.save("teacher", teacher.record)
+        study.save("teacher", teachers[0].record)
+        for place, other in enumerate(teachers[1:], start=1):
+            study.save(f"teacher/{place:03d}", other.record)
         study.spent("teacher", time.monotonic() - started)
     device = describe_device(context.device, config.device.batch_size)
     study.save("dataset", dataset_record(context.data))
     study.save("device", device)
     write_environment(folder, dict(device.environment), context.threads)
-    return Run(context, study, builder, gate, teacher)
+    return Run(study, chain, gate, teachers)
 
 
 class Run:
-    """A search under way: everything loaded, the teacher ready."""
+    """A search under way: everything loaded, the teachers ready; the first is the one that students are judged by."""
 
-    def __init__(self, context: Context, study: RunStudy, builder: Builder, gate: Gate, teacher: ReadyTeacher) -> None:
-        self.context, self.study, self.gate, self.teacher = context, study, gate, teacher
-        self.config, self.progress = context.config, context.progress
-        self.chain = Chain(context, builder, teacher.teacher)
-        self.proposer = Proposer(self.config, context.space, builder, teacher.teacher.parameters)
+    def __init__(self, study: RunStudy, chain: Chain, gate: Gate, teachers: list[ReadyTeacher]) -> None:
+        self.study, self.chain, self.gate = study, chain, gate
+        self.teacher, self.others = teachers[0], teachers[1:]
+        self.context, self.config, self.progress = chain.context, chain.context.config, chain.context.progress
+        largest = self.teacher.teacher.parameters
+        self.proposer = Proposer(self.config, self.context.space, chain.builder, largest)
 
     def close(self) -> None:
         """Let go of the study."""
@@ -151,17 +155,22 @@ class Run:
     def read_test_once(self, finalists: list[TrainedFinalist]) -> None:
         """Judge finalists, controls and teacher on the test split; this ends the run."""
         self.progress.stage("reading the test split")
-        finals, test = Finals(self.chain, self.gate), self.context.data.test
+        finals = Finals(self.chain, self.gate)
         with self.study.spending("test"):
             for rank, finalist in enumerate(finalists):
                 self.study.save(f"finalist/{rank:03d}", finals.judge(finalist))
-            mean = accuracy(self.teacher.onnx, test)
-        low, high = wilson_interval(mean, len(test))
-        tested = Accuracy(mean=mean, low=low, high=high, samples=len(test))
-        saved = self.study.teacher or self.teacher.record
-        self.study.save("teacher", saved.model_copy(update={"test": tested}))
+            for place, teacher in enumerate([self.teacher, *self.others]):
+                self._read_test(teacher, f"teacher/{place:03d}" if place else "teacher")
         self.study.save("elapsed_s", f"{self.study.elapsed_s:.3f}")
         self.study.save("state", "finished")
+
+    def _read_test(self, teacher: ReadyTeacher, name: str) -> None:
+        test = self.context.for_teacher().data.test
+        mean = accuracy(teacher.onnx, test)
+        low, high = wilson_interval(mean, len(test))
+        tested = Accuracy(mean=mean, low=low, high=high, samples=len(test))
+        saved = self.study.load(name, TeacherRecord) or teacher.record
+        self.study.save(name, saved.model_copy(update={"test": tested}))
 
     def _explain_failures(self) -> None:
         """If candidates passed the gate but none could be trained, it is not the budget that is to blame."""

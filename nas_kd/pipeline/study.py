@@ -240,6 +240,9 @@ def read_run(folder: RunFolder) -> RunRecord:
         dataset=_maybe(attributes, "dataset", DatasetRecord),
         device=_maybe(attributes, "device", DeviceRecord),
         teacher=_maybe(attributes, "teacher", TeacherRecord),
+        other_teachers=tuple(
+            TeacherRecord.model_validate(v) for k, v in sorted(attributes.items()) if k.startswith("teacher/")
+        ),
         trials=records,
         finalists=tuple(
             FinalistRecord.model_validate(v) for k, v in sorted(attributes.items()) if k.startswith("finalist/")

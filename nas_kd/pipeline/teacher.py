@@ -1,7 +1,7 @@
 """The teacher: trained by the tool, or the user's own; checked before anything is built on it."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,13 +41,33 @@ class ReadyTeacher:
     record: TeacherRecord
 
 
-def prepare_teacher(context: Context, builder: Builder, gate: Gate) -> ReadyTeacher:
-    """Train or load the config's teacher, measure it, and refuse one that nobody can learn from.
+def prepare_teachers(context: Context, gate: Gate) -> list[ReadyTeacher]:
+    """Train or load the config's teachers, measure them, and refuse those that nobody can learn from.
 
     Raises:
-        InputError: it cannot be loaded, does not fit the data, or is no better than chance.
+        InputError: one cannot be loaded, does not fit the data, or is no better than chance.
     """
-    options = context.config.teacher[0]
+    context = context.for_teacher()
+    teachers = []
+    for place, options in enumerate(context.config.teacher):
+        try:
+            teacher = _prepare(options, context, gate, place)
+        except InputError as error:
+            several = len(context.config.teacher) > 1
+            raise InputError(f"{_ordinal(place)} {error}" if several else str(error)) from error
+        context.progress.teacher(teacher.record)
+        teachers.append(teacher)
+    keys = [t.teacher.key for t in teachers]
+    if len(set(keys)) < len(keys):
+        raise InputError("two of the teachers are the same network: give them different seeds or weights")
+    return teachers
+
+
+def _ordinal(place: int) -> str:
+    return f"{place + 1}. [[teacher]]:"
+
+
+def _prepare(options: TeacherOptions, context: Context, gate: Gate, place: int) -> ReadyTeacher:
     if options.onnx is not None:
         teacher, onnx = _from_onnx(options, context.data)
         seconds, origin = 0.0, "onnx"
@@ -55,7 +75,7 @@ def prepare_teacher(context: Context, builder: Builder, gate: Gate) -> ReadyTeac
         teacher, onnx = _from_factory(options, context.data)
         seconds, origin = 0.0, "factory"
     else:
-        teacher, onnx, seconds = _trained(options, context, builder)
+        teacher, onnx, seconds = _trained(options, context, place)
         origin = "space"
     val = _accuracy(teacher.model, context)
     record = TeacherRecord.model_validate(
@@ -72,20 +92,22 @@ def prepare_teacher(context: Context, builder: Builder, gate: Gate) -> ReadyTeac
             "training_s": round(seconds, 3),
         }
     )
-    return ReadyTeacher(teacher, onnx, record)
+    return ReadyTeacher(replace(teacher, paired=True), onnx, record)
 
 
-def _trained(options: TeacherOptions, context: Context, builder: Builder) -> tuple[Teacher, bytes, float]:
+def _trained(options: TeacherOptions, context: Context, place: int) -> tuple[Teacher, bytes, float]:
+    """`place`: in the list of teachers; each is trained from a seed of its own."""
     space = load_space(options.space or "resnet")
     architecture = space.ladder(2)[-1]
     if options.architecture is not None:
         architecture = Architecture(space.name, options.architecture)
     schedule = Schedule.of(context.config.distill, options.epochs)
-    chain = Chain(context, builder)
+    seed = context.seed + place if options.seed is None else options.seed
+    chain = Chain(context, Builder(context.data, space))
     started = time.perf_counter()
-    lesson = Lesson(architecture, Recipe("none"), schedule, context.seed, schedule.epochs)
+    lesson = Lesson(architecture, Recipe("none"), schedule, seed, schedule.epochs)
     try:
-        link = chain.train(lesson, None)
+        link = chain.train(lesson, [])
     except TrialError as error:
         raise InputError(f"teacher: its training failed: {error}") from error
     spent = max(link.seconds, time.perf_counter() - started)

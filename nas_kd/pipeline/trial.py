@@ -28,7 +28,7 @@ def evaluate(proposal: Proposal, gate: Gate, chain: Chain) -> TrialRecord:
     )
     try:
         with _timed(seconds, "gate"):
-            costs = gate.costs(candidate.student)
+            costs = gate.costs(*candidate.deployed)
         record = record.model_copy(update={"costs": costs, "seconds": seconds})
         budget = chain.context.config.budget
         if excess(costs, budget) > 0:
@@ -44,7 +44,7 @@ def distil_to_rung(candidate: Candidate, chain: Chain, seconds: dict[str, float]
     """Train the assistants in full, the student for the search's share of the schedule."""
     config = chain.context.config
     with _timed(seconds, "assistants"):
-        chain.last_teacher(candidate.assistants)
+        chain.prepare(candidate)
     with _timed(seconds, "distil"):
         link = chain.distil(candidate, config.search.seed, config.distill.epochs, until=config.search_epochs)
     return RungRecord(epochs=config.search_epochs, val_accuracy=link.val_accuracy, seconds=round(link.seconds, 4))

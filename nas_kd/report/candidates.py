@@ -87,6 +87,7 @@ def _row(subject: Subject, trial: TrialRecord, finalist: FinalistRecord | None) 
         "chain_words": " > ".join(trial.chain_words),
         **{f"student.{k}": v for k, v in candidate["student"].items()},
         "assistants": candidate["assistants"],
+        "policy": candidate.get("policy", "sequential"),
         "method": candidate["method"],
         **{f"params.{k}": v for k, v in candidate["params"].items()},
         "precision": candidate["precision"],

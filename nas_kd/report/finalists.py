@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nas_kd.record import FinalistRecord, Latency
+from nas_kd.record import FinalistRecord, Latency, TeacherRecord
 from nas_kd.report import numbers
 from nas_kd.report.gains import control_of
 from nas_kd.report.subject import Subject, chain_words, cost, method_name, method_words
@@ -54,8 +54,10 @@ COLUMNS = (
 
 
 def finalist_rows(subject: Subject) -> tuple[Row, ...]:
-    """The teacher, then the finalists by size."""
-    return (*_teacher(subject), *(_finalist(subject, letter_id) for letter_id in subject.letters))
+    """The teachers, then the finalists by size."""
+    first, others = subject.run.teacher, subject.run.other_teachers
+    teachers = [] if first is None else [_teacher(subject, t, n) for n, t in enumerate((first, *others), start=1)]
+    return (*teachers, *(_finalist(subject, letter_id) for letter_id in subject.letters))
 
 
 def _finalist(subject: Subject, candidate_id: str) -> Row:
@@ -112,10 +114,8 @@ def _gain(subject: Subject, candidate_id: str, kind: str) -> Cell:
     return Cell(numbers.points(gain.mean, places), gain.mean, between)
 
 
-def _teacher(subject: Subject) -> list[Row]:
-    teacher = subject.run.teacher
-    if teacher is None:
-        return []
+def _teacher(subject: Subject, teacher: TeacherRecord, number: int) -> Row:
+    name = f"Teacher {number}" if subject.run.other_teachers else "Teacher"
     places = subject.places
     test = Cell(numbers.NONE, -9.0, "read at the end")
     if teacher.test:
@@ -128,7 +128,7 @@ def _teacher(subject: Subject) -> list[Row]:
     )
     none = Cell(numbers.NONE, -9.0)
     cells = (
-        Cell("Teacher", "  0"),
+        Cell(name, f"  0{number:03d}"),
         Cell(teacher.words, teacher.words),
         Cell(numbers.NONE, -1),
         Cell("as given" if teacher.origin == "onnx" else "fp32", " "),
@@ -141,4 +141,4 @@ def _teacher(subject: Subject) -> list[Row]:
         none,
         Cell(numbers.duration(teacher.training_s) if teacher.training_s else numbers.NONE, teacher.training_s),
     )
-    return [Row("teacher", "teacher", "", cells)]
+    return Row("teacher" if number == 1 else f"teacher {number}", "teacher", "", cells)

@@ -73,8 +73,12 @@ def method_name(candidate: Mapping[str, Any]) -> str:
 
 
 def chain_words(of: FinalistRecord | TrialRecord) -> str:
-    """`teacher -> 3 stages, 32 wide -> student`."""
-    return " \u2192 ".join(("teacher", *of.chain_words, "student"))
+    """`teacher -> 3 stages, 32 wide -> student`; of a sum `teacher -> student + 3 stages, 32 wide`."""
+    policy = of.candidate.get("policy", "sequential")
+    if policy == "residual":
+        return f"teacher \u2192 {' + '.join(('student', *of.chain_words))}"
+    words = " \u2192 ".join(("teacher", *of.chain_words, "student"))
+    return f"{words} (dense)" if policy == "dense" else words
 
 
 def _letters(number: int) -> str:

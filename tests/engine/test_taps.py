@@ -58,6 +58,36 @@ def test_tokens_are_tapped_too() -> None:
     assert points.classifier == "head"
 
 
+class Mixer(nn.Module):
+    """Attention by hand: inside there are maps (B, heads, t, t) and tokens by channels (B, d, t)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.drop, self.across, self.along = nn.Dropout(0.1), nn.Linear(8, 8), nn.Linear(width, width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        weights = self.drop((x @ x.transpose(1, 2)).softmax(dim=2).unsqueeze(1))
+        x = x + (weights[:, 0] @ x) + self.across(x.transpose(1, 2)).transpose(1, 2)
+        return x + torch.relu(self.along(x))
+
+
+def test_what_keeps_the_resolution_is_one_block_whatever_it_does_inside() -> None:
+    class Transformer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed, self.head = nn.Linear(8, 6), nn.Linear(6, 3)
+            self.blocks = nn.ModuleList([Mixer(6), Mixer(6)])
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = self.embed(x.squeeze(1))
+            for block in self.blocks:
+                x = block(x)
+            out: torch.Tensor = self.head(x.mean(dim=1))
+            return out
+
+    assert find_taps(Transformer(), X).features == ("blocks.1",)
+
+
 def test_outputs_are_what_the_modules_gave_and_hooks_come_off() -> None:
     model = net(4).eval()
     tapped = Tapped(model, find_taps(model, X), frozenset({"features", "embedding"}))

@@ -1,5 +1,6 @@
 """The loop learns, repeats itself bit by bit, and goes on from a checkpoint as if never stopped."""
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,18 +9,16 @@ import torch
 from torch import nn
 
 from nas_kd.data.dataset import Split
-from nas_kd.engine.numerics import Numerics
 from nas_kd.engine.teachers import TeacherOutputs
 from nas_kd.engine.training import Setup, Training, accuracy_of
 from nas_kd.errors import TrialError
-from nas_kd.methods.base import Batch, Outputs
+from nas_kd.methods.base import Batch, Method, Outputs, Setting
 from nas_kd.methods.combine import make_method
-from nas_kd.plugins import found
 from nas_kd.store import Store
 
 from .conftest import FP32, net, stripes
 
-METHODS = [*found("method"), "soft_targets+similarity"]
+METHODS = ["none", "fitnet", "soft_targets+similarity"]  # all of them: tests/methods/test_contract.py
 
 
 def trained(setup: Setup, teacher: TeacherOutputs, method: str, until: int | None = None) -> Training:
@@ -64,24 +63,92 @@ def test_equal_seeds_give_equal_weights_and_a_checkpoint_changes_nothing(
     assert not same(weights(whole.averaged_students()[0]), weights(other.averaged_students()[0]))
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_methods_leave_the_students_structure_alone(method: str, setup: Setup, teacher: TeacherOutputs) -> None:
-    student = trained(setup, teacher, method, until=1).averaged_students()[0]
-    assert weights(student).keys() == weights(net(4)).keys()
-    assert not any(m._forward_hooks or m._forward_pre_hooks for m in student.modules())
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_bf16(method: str, setup: Setup, teacher: TeacherOutputs) -> None:
-    training = trained(replace(setup, numerics=Numerics(bf16=True, channels_last=True)), teacher, method, until=1)
-    assert all(torch.isfinite(t).all() for t in training.average)
-
-
 def test_the_teacher_is_left_as_it_was(setup: Setup, teacher: TeacherOutputs) -> None:
     before = weights(teacher.teacher.model)
     trained(setup, teacher, "soft_targets+similarity")
     assert same(before, weights(teacher.teacher.model))
     assert all(p.grad is None for p in teacher.teacher.model.parameters())
+
+
+class Late(Method):
+    """Two modules of its own: one is used in every step, the other from the second epoch on."""
+
+    name, source, summary = "late", "2024", "a module that starts late"
+    teachers, balance = "none", None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.early, self.late = torch.nn.Linear(3, 3), torch.nn.Linear(3, 3)
+
+    def forward(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> dict[str, torch.Tensor]:
+        terms = {"early": self.early(student.logits).square().mean()}
+        return terms | ({"late": self.late(student.logits).square().mean()} if batch.progress > 0.2 else {})
+
+
+def test_what_gets_its_first_gradient_late_is_trained_from_then_on(setup: Setup) -> None:
+    torch.manual_seed(0)
+    method = Late()
+    before = method.late.weight.detach().clone()
+    training = Training(net(4), [], method, setup, rebuild)
+    training.run(until=1)
+    assert torch.equal(before, method.late.weight)
+    training.run()
+    assert not torch.equal(before, method.late.weight)
+
+
+class Inventive(Late):
+    """Makes its samples up with a generator that it trains by an optimiser of its own."""
+
+    name, ce_weight = "inventive", 0.0
+    asked: bool
+
+    def attach(self, setting: Setting) -> None:
+        self.generator = nn.Linear(4, 64)
+        self._adam = torch.optim.Adam(self.generator.parameters(), lr=0.01)
+
+    def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
+        return {"generator": self._adam}
+
+    def draw(self, real: Callable[[], Batch]) -> Batch:
+        self._adam.zero_grad()
+        x = self.generator(torch.randn(16, 4)).view(16, 1, 8, 8)
+        torch.autograd.backward(x.square().mean())
+        self._adam.step()
+        empty = torch.zeros(0, dtype=torch.int64)
+        return Batch(x.detach(), torch.zeros(16, dtype=torch.int64), empty, 0.0)
+
+
+def test_a_methods_own_optimiser_is_saved_and_not_stepped_by_the_loop(setup: Setup) -> None:
+    def started() -> tuple[Training, Inventive]:
+        torch.manual_seed(0)
+        method = Inventive()
+        return Training(net(4), [], method, setup, rebuild), method
+
+    whole, method = started()
+    whole.run()
+    steps = whole.steps_per_epoch * setup.schedule.epochs
+    assert {float(s["step"]) for s in method.optimizers()["generator"].state.values()} == {steps}
+    assert not {id(p) for p in method.generator.parameters()} & {
+        id(p) for group in whole.optimizer.param_groups for p in group["params"]
+    }
+    first, _ = started()
+    first.run(until=2)
+    second, _ = started()
+    second.restore({k: v.clone() for k, v in first.state().items()})
+    second.run()
+    assert same(
+        {k: v for k, v in whole.state().items() if k != "progress/seconds"},
+        {k: v for k, v in second.state().items() if k != "progress/seconds"},
+    )
+
+
+def test_an_error_takes_the_hooks_off(setup: Setup, teacher: TeacherOutputs) -> None:
+    wild = replace(setup, schedule=replace(setup.schedule, learning_rate=1e30, clip_norm=1e30))
+    student = net(4)
+    with pytest.raises(TrialError, match="the loss became"):
+        Training(student, [teacher], make_method("similarity"), wild, rebuild).run()
+    networks = (student, teacher.teacher.model)
+    assert not any(m._forward_hooks or m._forward_pre_hooks for n in networks for m in n.modules())
 
 
 @pytest.mark.parametrize("epoch", [0, 3])

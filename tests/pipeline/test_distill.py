@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
 from typer.testing import CliRunner
 
@@ -10,13 +12,15 @@ from nas_kd.api import distill
 from nas_kd.cli import app
 from nas_kd.config import SearchConfig
 from nas_kd.config_file import dump_config
+from nas_kd.data.prepare import load_dataset
+from nas_kd.deploy.export import export_onnx
 from nas_kd.errors import InputError
 from nas_kd.files import sha256
 from nas_kd.models.search_space import SearchSpace
 from nas_kd.pipeline.networks import load_space
 from nas_kd.pipeline.run import search
 
-from .conftest import small_config
+from .conftest import SMALL, small_config
 
 
 @pytest.fixture(scope="module")
@@ -71,3 +75,44 @@ def test_a_teacher_whose_training_diverges_is_said(tmp_path: Path) -> None:
     config = small_config(distill={"learning_rate": 1e30, "clip_norm": 1e30})
     with pytest.raises(InputError, match="teacher: its training failed: the loss became"):
         search(config, tmp_path / "run")
+
+
+FAMILIES = ["dist", "fsp", "crd", "dml", "okddip", "byot", "born_again", "adversarial_logits", "dafl", "random_teacher"]
+
+
+@pytest.mark.parametrize("method", FAMILIES)
+def test_every_family_from_a_short_config(method: str, space: SearchSpace, tmp_path: Path) -> None:
+    teacher = dict(SMALL["teacher"])  # type: ignore[call-overload]
+    several = [teacher, teacher] if method == "random_teacher" else [teacher]
+    config = small_config(distill={"methods": [method], "epochs": 3}).model_dump() | {"teacher": several}
+    path = tmp_path / "config.toml"
+    path.write_text(dump_config(SearchConfig.model_validate(config)))
+    said = CliRunner().invoke(app, ["distill", str(path), "--run-dir", str(tmp_path / "run")])
+    assert said.exit_code == 0, said.output
+    card = json.loads((tmp_path / "run/card.json").read_text())
+    assert card["candidate"]["method"] == method
+    assert all(np.isfinite(value) for value in card["losses"].values())
+    student = space.ladder(5)[2]
+    plain = export_onnx(space.build(student, (1, 8, 8), 10), (1, 8, 8))
+    nodes = [n.op_type for n in onnx.load_from_string(plain).graph.node]
+    deployed = [n.op_type for n in onnx.load(tmp_path / "run/student.onnx").graph.node]
+    assert deployed == ["Mul", "Add", *nodes]  # normalisation, then the student and nothing else
+
+
+def test_a_student_learns_from_a_teacher_that_sees_something_else(tmp_path: Path) -> None:
+    data = load_dataset(small_config().data, 0)
+    arrays = {}
+    for name in ("train", "val", "test"):
+        split = getattr(data, name)
+        clean = split.x.float().numpy()
+        arrays |= {f"x_teacher_{name}": clean, f"y_{name}": split.y.numpy()}
+        arrays[f"x_{name}"] = clean.reshape(-1, 1, 4, 2, 4, 2).mean(axis=(3, 5))  # half the resolution
+    np.savez(tmp_path / "pairs.npz", **arrays)
+    config = small_config(
+        data={"source": "npz", "path": tmp_path / "pairs.npz"}, distill={"methods": ["cross_modal"], "epochs": 3}
+    )
+    done = distill(config, run_dir=tmp_path / "run")
+    assert done.method == "cross_modal"
+    (shape,) = (i.type.tensor_type.shape for i in onnx.load(done.path).graph.input)
+    assert [d.dim_value for d in shape.dim][1:] == [1, 4, 4]
+    assert done.teacher.val.mean > 0.8

@@ -20,7 +20,7 @@ from nas_kd.pipeline.gate import Gate
 from nas_kd.pipeline.networks import Builder
 from nas_kd.pipeline.progress import Progress
 from nas_kd.pipeline.propose import Candidate
-from nas_kd.pipeline.teacher import ReadyTeacher, prepare_teacher
+from nas_kd.pipeline.teacher import ReadyTeacher, prepare_teachers
 
 from .conftest import small_config
 
@@ -92,7 +92,7 @@ def config_with(methods: tuple[str, ...] = ("soft_targets",), **teacher: object)
 def prepare(config: SearchConfig, folder: Path) -> tuple[Context, Builder, ReadyTeacher]:
     context = Context.prepare(config, RunFolder(folder / "run"), Progress())
     builder = Builder(context.data, context.space)
-    return context, builder, prepare_teacher(context, builder, Gate(context, builder))
+    return context, builder, prepare_teachers(context, Gate(context, builder))[0]
 
 
 def test_factory_and_weights(weights: Path, tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_a_users_teacher_teaches_features(method: str, weights: Path, tmp_path: 
     )
     context, builder, ready = prepare(config, tmp_path)
     candidate = Candidate(context.space.ladder(6)[1], (), Recipe(method, {"strength": 1.0}))
-    link = Chain(context, builder, ready.teacher).distil(candidate, 0, 4, until=1)
+    link = Chain(context, builder, [ready.teacher]).distil(candidate, 0, 4, until=1)
     assert 0 <= link.val_accuracy <= 1
 
 
@@ -123,9 +123,9 @@ def test_onnx(trained: Mine, tmp_path: Path) -> None:
     assert ready.record.val.mean > 0.9
     assert ready.record.costs.macs > 0
     candidate = Candidate(context.space.ladder(6)[1], (), Recipe("soft_targets", {"strength": 1.0}))
-    link = Chain(context, builder, ready.teacher).distil(candidate, 0, 4, until=1)
+    link = Chain(context, builder, [ready.teacher]).distil(candidate, 0, 4, until=1)
     assert 0 <= link.val_accuracy <= 1
-    with pytest.raises(InputError, match="'similarity' needs features; an ONNX teacher shows logits only"):
+    with pytest.raises(InputError, match="'similarity' needs the teacher's features; an ONNX teacher shows"):
         prepare(config_with(("similarity",), onnx=path), tmp_path)
 
 

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nas_kd.methods.base import Batch, Method, Outputs
-from nas_kd.methods.feature.maps import pool_to_smaller, same_depth
+from nas_kd.methods.base import Batch, Method, Outputs, Setting
+from nas_kd.methods.feature.maps import pool_to_smaller, positions, same_depth, square_sums
 
 
 class AttentionTransfer(Method):
@@ -19,8 +19,13 @@ class AttentionTransfer(Method):
     name = "attention_transfer"
     source = "Zagoruyko 2017, arXiv:1612.03928"
     summary = "spatial attention maps of every stage"
+    balance = 8.0
     needs = frozenset({"features"})
     weight = 1000.0
+
+    def attach(self, setting: Setting) -> None:
+        """See that there are stages to compare."""
+        same_depth(setting.student_outputs.features, setting.teacher_outputs[0].features)
 
     def forward(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> dict[str, Tensor]:
         """One term, summed over the stages."""
@@ -31,7 +36,7 @@ class AttentionTransfer(Method):
 
 def attention(features: Tensor) -> Tensor:
     """(B, c, h, w) -> (B, h w) of unit length."""
-    return F.normalize(features.square().mean(dim=1).flatten(1), dim=1)
+    return F.normalize(square_sums(positions(features), dim=2) / features.shape[1], dim=1)
 
 
 PLUGIN = AttentionTransfer

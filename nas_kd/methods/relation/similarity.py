@@ -17,6 +17,7 @@ class Similarity(Method):
     name = "similarity"
     source = "Tung 2019, arXiv:1907.09682"
     summary = "similarity of the batch's samples to each other, at the last stage (SPKD)"
+    balance = 8.0
     needs = frozenset({"features"})
     weight = 3000.0
 

@@ -1,0 +1,38 @@
+"""One of several teachers drawn for every batch (Fukuda et al. 2017, Interspeech; in surveys beside You et al. 2017).
+
+L = 0.1 CE + 0.9 T^2 KL(p_t || q), t uniform among the teachers, p_t and q softmax of logits / T; T = 4.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from nas_kd.methods.base import Batch, Method, Outputs, Setting
+from nas_kd.methods.divergence import kl_divergence
+from nas_kd.methods.multi_teacher.several import require_several
+
+
+class RandomTeacher(Method):
+    """Soft targets of a teacher drawn a step; ce_weight 0.1, kd_weight 0.9."""
+
+    name = "random_teacher"
+    source = "Fukuda 2017, Interspeech"
+    summary = "soft targets of one of several teachers, drawn for every batch"
+    balance = 2.0
+    teachers = "several"
+    tunable = ("temperature", "strength")
+    ce_weight = 0.1
+    kd_weight = 0.9
+
+    def attach(self, setting: Setting) -> None:
+        """Nothing to create."""
+        require_several(self.name, setting)
+
+    def forward(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> dict[str, Tensor]:
+        """One term."""
+        drawn = teachers[int(torch.randint(len(teachers), ()))]
+        return {"random_teacher": self.kd_weight * kl_divergence(student.logits, drawn.logits, self.temperature)}
+
+
+PLUGIN = RandomTeacher

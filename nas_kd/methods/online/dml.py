@@ -1,0 +1,60 @@
+"""Deep mutual learning (Zhang et al. 2018, arXiv:1706.00384); three networks, T = 1.
+
+Each network k: L_k = CE_k + mean over the others j of T^2 KL(q_j || q_k), q_j held fixed as a target.
+No calibration: networks that know nothing yet agree with each other, and what starts near 0 would be blown up.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nas_kd.methods.base import Batch, Method, Network, Outputs, Setting
+from nas_kd.methods.divergence import kl_divergence
+
+PEERS = 2  # beside the student
+
+
+class DeepMutualLearning(Method):
+    """The student and two networks like it teach each other; the best of the three is deployed."""
+
+    name = "dml"
+    source = "Zhang 2018, arXiv:1706.00384"
+    summary = "three networks of the student's architecture teach each other while they learn"
+    teachers = "none"
+    tunable = ("temperature", "strength")
+    balance = None
+    own_terms = frozenset({"dml_peers_ce"})
+    networks = 1.0 + PEERS
+    default_temperature = 1.0
+    _peers: nn.ModuleList
+    _run: tuple[Network, ...]
+
+    def attach(self, setting: Setting) -> None:
+        """Build the peers."""
+        self._peers = nn.ModuleList(setting.rebuild(1 + i) for i in range(PEERS))
+        self._run = tuple(setting.observe(peer, setting.example) for peer in self._peers)
+
+    def forward(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> dict[str, Tensor]:
+        """What the student learns from its peers, what they learn from the others, and their cross-entropies."""
+        logits = [student.logits, *(run(batch.x).logits for run in self._run)]
+        mutual = [_from_others(logits, k, self.temperature) for k in range(len(logits))]
+        return {
+            "dml": mutual[0],
+            "dml_peers": torch.stack(mutual[1:]).sum(),
+            "dml_peers_ce": torch.stack([F.cross_entropy(z, batch.y) for z in logits[1:]]).sum(),
+        }
+
+    def peers(self) -> Sequence[nn.Module]:
+        """Both."""
+        return tuple(self._peers)
+
+
+def _from_others(logits: Sequence[Tensor], k: int, temperature: float) -> Tensor:
+    """Mean over the others of T^2 KL(other || k); logits: (B, C) each."""
+    others = [z.detach() for j, z in enumerate(logits) if j != k]
+    return torch.stack([kl_divergence(logits[k], z, temperature) for z in others]).mean()
+
+
+PLUGIN = DeepMutualLearning

@@ -1,0 +1,69 @@
+"""Online distillation with diverse peers (OKDDip; Chen et al. 2020, arXiv:1912.00350) on branches; T = 3.
+
+L = sum_a CE_a + T^2 sum over auxiliary peers a of KL(t_a || q_a) + T^2 KL(mean_b q_b || q_leader): three auxiliary
+branches beside the leader, the student's own last layers. t_a = sum_b w_ab q_b with w_ab = softmax over b of
+(W_L h_a) . (W_E h_b), h a branch's embedding. In t_a only the q_b are held fixed: with the weights w fixed too, the
+projections W_L and W_E would never learn.
+
+The labels' terms keep their weight at any strength, and train the trunk too. No calibration: see `one`.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nas_kd.methods.base import Batch, Method, Outputs, Setting
+from nas_kd.methods.divergence import kl_divergence
+from nas_kd.methods.online.branches import Branches
+
+AUXILIARY = 3  # beside the leader
+LARGEST_PROJECTION = 128
+
+
+class DiversePeers(Method):
+    """Each auxiliary branch learns from its own mixture of them, the leader from their mean; the leader is deployed."""
+
+    name = "okddip"
+    source = "Chen 2020, arXiv:1912.00350"
+    summary = "branches learn from mixtures of each other chosen by attention, the student from their mean"
+    needs = frozenset({"features", "embedding"})
+    teachers = "none"
+    tunable = ("temperature", "strength")
+    balance = None
+    own_terms = frozenset({"okddip_ce"})
+    networks = 1 + AUXILIARY / 3  # see `one`
+    default_temperature = 3.0
+    branches: Branches
+    left: nn.Linear
+    right: nn.Linear
+
+    def attach(self, setting: Setting) -> None:
+        """Build the auxiliary branches and the attention's two projections."""
+        self.branches = Branches(setting, AUXILIARY)
+        width = setting.student_outputs.embedding.shape[1]
+        projection = min(width, LARGEST_PROJECTION)
+        self.left = nn.Linear(width, projection, bias=False)
+        self.right = nn.Linear(width, projection, bias=False)
+
+    def forward(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> dict[str, Tensor]:
+        """What the leader and what the others learn, and the others' cross-entropies."""
+        peers = self.branches(student)
+        embeddings = torch.stack([peer.embedding for peer in peers], dim=1)
+        fixed = torch.stack([(peer.logits.detach() / self.temperature).softmax(dim=1) for peer in peers], dim=1)
+        targets = (self.left(embeddings) @ self.right(embeddings).mT).softmax(dim=2) @ fixed  # (B, peers, C)
+        learnt = [self._learn(peer.logits, targets[:, a]) for a, peer in enumerate(peers)]
+        return {
+            "okddip": self._learn(student.logits, fixed.mean(dim=1)),
+            "okddip_peers": torch.stack(learnt).sum(),
+            "okddip_ce": torch.stack([F.cross_entropy(peer.logits, batch.y) for peer in peers]).sum(),
+        }
+
+    def _learn(self, logits: Tensor, target: Tensor) -> Tensor:
+        """T^2 KL(target || softmax(logits / T)); target: (B, C) probabilities."""
+        as_logits = self.temperature * target.clamp_min(torch.finfo(target.dtype).tiny).log()
+        return kl_divergence(logits, as_logits, self.temperature)
+
+
+PLUGIN = DiversePeers

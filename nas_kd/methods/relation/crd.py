@@ -1,0 +1,115 @@
+"""Contrastive representation distillation (Tian et al. 2020, arXiv:1910.10699), eq. 17-19 in the memory-bank form.
+
+L = CE + 0.8 (NCE(v_s against the teacher's bank) + NCE(v_t against the student's bank)), v = W e / |W e| in 128
+dimensions, W trained for each of the two, banks of the v of all N training samples (momentum 0.5), and
+
+  NCE = -log h(own) - sum over K negatives of log(1 - h(negative)),  h = x / (x + K/N),  x = exp(v . bank / 0.07) / Z,
+
+mean over the batch; Z is N times the mean of the exponentials in the first batch, fixed from then on. The second NCE
+trains the teacher's projection alone, whatever the strength.
+
+Negatives are drawn, with replacement, from the samples of other classes; a sample is of no class until training has
+shown it once, so in the first epoch a few of the own class slip in. Published K: 16384 of 50,000; here min(4096, N),
+which a CPU can do. A batch is multiplied with a whole bank and the negatives are picked from the products: 4 B N bytes
+a bank instead of the 512 B K of gathered vectors.
+"""
+
+from collections.abc import Sequence
+from math import log
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nas_kd.errors import InputError
+from nas_kd.methods.base import Batch, Method, Outputs, Setting
+
+UNKNOWN = -1  # label of a sample that training has not shown yet
+UNSET = torch.inf  # logarithm of Z before the first batch
+
+
+class ContrastiveKD(Method):
+    """A sample's embedding is nearest to the teacher's of the same sample, far from those of other classes."""
+
+    name = "crd"
+    source = "Tian 2020, arXiv:1910.10699"
+    summary = "contrast with the teacher's embeddings of other classes' samples, from a memory bank"
+    balance = 4.0
+    needs = frozenset({"embedding", "indices"})
+    own_terms = frozenset({"crd_teacher"})
+    weight = 0.8
+    dimensions = 128
+    negatives = 4096
+    tau = 0.07
+    momentum = 0.5
+    student_projection: nn.Linear
+    teacher_projection: nn.Linear
+    student_bank: Tensor  # (N, 128), rows of unit length
+    teacher_bank: Tensor
+    labels: Tensor  # (N,) of the training split, as far as seen
+    by_label: Tensor  # (N,) positions sorted by label
+    log_z: Tensor  # (2,) for the student's and the teacher's bank
+
+    def attach(self, setting: Setting) -> None:
+        """Create projections and banks."""
+        n = setting.n_samples
+        self.student_projection = nn.Linear(setting.student_outputs.embedding.shape[1], self.dimensions)
+        self.teacher_projection = nn.Linear(setting.teacher_outputs[0].embedding.shape[1], self.dimensions)
+        self.register_buffer("student_bank", F.normalize(torch.randn(n, self.dimensions), dim=1))
+        self.register_buffer("teacher_bank", F.normalize(torch.randn(n, self.dimensions), dim=1))
+        self.register_buffer("labels", torch.full((n,), UNKNOWN))
+        self.register_buffer("by_label", torch.arange(n))
+        self.register_buffer("log_z", torch.full((2,), UNSET))
+
+    def forward(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> dict[str, Tensor]:
+        """Two terms: `crd`, `crd_teacher`; banks and labels move on in training mode only."""
+        if len(batch.indices) == 0:
+            raise InputError("crd remembers training samples: it cannot be combined with made-up ones")
+        v_s = F.normalize(self.student_projection(student.embedding), dim=1)
+        v_t = F.normalize(self.teacher_projection(teachers[0].embedding), dim=1)
+        if self.training:
+            self._learn_labels(batch)
+        candidates = torch.cat([batch.indices[:, None], self._draw(batch)], dim=1)
+        against_student, z_s = self._contrast(v_t, self.student_bank, candidates, self.log_z[0])
+        against_teacher, z_t = self._contrast(v_s, self.teacher_bank, candidates, self.log_z[1])
+        if self.training:
+            self.log_z = torch.stack([z_s, z_t])
+            self.student_bank = self._moved(self.student_bank, batch.indices, v_s)
+            self.teacher_bank = self._moved(self.teacher_bank, batch.indices, v_t)
+        return {"crd": self.weight * against_teacher, "crd_teacher": self.weight * against_student}
+
+    def _learn_labels(self, batch: Batch) -> None:
+        if not torch.equal(self.labels[batch.indices], batch.y):
+            self.labels[batch.indices] = batch.y
+            self.by_label = self.labels.argsort(stable=True)
+
+    def _draw(self, batch: Batch) -> Tensor:
+        """(B, K) positions of samples that are not known to be of the same class, uniform.
+
+        Sorted by label, the others are all but one run: a draw at or behind its start jumps over it.
+        """
+        n = len(self.labels)
+        sizes = torch.bincount(self.labels - UNKNOWN, minlength=int(batch.y.max()) + 1 - UNKNOWN)
+        mine = batch.y - UNKNOWN
+        start, size = (sizes.cumsum(0) - sizes)[mine, None], sizes[mine, None]
+        drawn = (torch.rand(len(mine), min(self.negatives, n)) * (n - size)).long()
+        place = torch.where(drawn < start, drawn, drawn + size)
+        return self.by_label[place.clamp_max(n - 1)]  # beyond the end only where all samples are of one class
+
+    def _contrast(self, v: Tensor, bank: Tensor, candidates: Tensor, log_z: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 128), (N, 128), (B, 1 + K), the own sample first -> NCE, mean over the batch; logarithm of Z."""
+        n, k = len(bank), candidates.shape[1] - 1
+        exponent = (v @ bank.T).gather(1, candidates) / self.tau
+        if torch.isinf(log_z):
+            log_z = exponent.detach().logsumexp(dim=(0, 1)) - log(exponent.numel()) + log(n)
+        odds = exponent - log_z - log(k / n)  # of h: h = sigmoid(odds)
+        return (F.softplus(-odds[:, 0]) + F.softplus(odds[:, 1:]).sum(dim=1)).mean(), log_z
+
+    @torch.no_grad()
+    def _moved(self, bank: Tensor, indices: Tensor, v: Tensor) -> Tensor:
+        """A new bank: backward still needs the one that the losses were computed with."""
+        rows = self.momentum * bank[indices] + (1 - self.momentum) * v
+        return bank.index_copy(0, indices, F.normalize(rows, dim=1))
+
+
+PLUGIN = ContrastiveKD

@@ -1,0 +1,104 @@
+"""Instance relationship graphs (Liu et al. 2019, "Knowledge Distillation via Instance Relationship Graph", CVPR).
+
+L = CE + 0.1 mse(vertices) + 5 sum mse(edges) + 5 mse(transformations), each between student's and teacher's:
+vertices are the logits; edges the squared distances between the samples of a batch, over their maximum, at the last
+two stages and the classifier's input; transformations the squared distance between a sample's maps at those two stages,
+over the batch's maximum. For these the two maps are averaged down to one size: pixels, and neighbouring channels.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nas_kd.methods.base import Batch, Method, Outputs
+from nas_kd.methods.feature.maps import pool_to_smaller, same_depth
+
+STAGES = 2
+MAP_DIMS = 4
+NOTHING = 1e-8  # of the samples' squared length: distances below are rounding, and no unit to measure by
+
+
+class InstanceRelationshipGraph(Method):
+    """The batch as a graph: its vertices, its edges, and how samples move between stages; weights 0.1, 5, 5."""
+
+    name = "irg"
+    source = "Liu 2019, CVPR"
+    summary = "graph of a batch: logits, distances between samples, changes between stages"
+    balance = 8.0
+    needs = frozenset({"logits", "features", "embedding"})
+    vertex_weight = 0.1
+    edge_weight = 5.0
+    transformation_weight = 5.0
+
+    def forward(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> dict[str, Tensor]:
+        """Three terms: `irg_vertices`, `irg_edges`, `irg_transformations` (not if a network has one stage only)."""
+        teacher = teachers[0]
+        both = student.features and teacher.features
+        stages = same_depth(student.features, teacher.features)[-STAGES:] if both else []
+        graphs = [*stages, (student.embedding, teacher.embedding)]
+        terms = {
+            "irg_vertices": self.vertex_weight * F.mse_loss(student.logits, teacher.logits),
+            "irg_edges": self.edge_weight * torch.stack([F.mse_loss(edges(s), edges(t)) for s, t in graphs]).sum(),
+        }
+        if len(stages) == STAGES:
+            of_student, of_teacher = (transformations(*maps) for maps in zip(*stages, strict=True))
+            terms["irg_transformations"] = self.transformation_weight * F.mse_loss(of_student, of_teacher)
+        return terms
+
+
+def edges(features: Tensor) -> Tensor:
+    """(B, ...) -> (B, B): squared distances between samples, over the largest."""
+    flat = _flat(features)
+    centred = flat - flat.detach().mean(dim=0)  # moves no distance, but what all samples share would cost digits
+    products: Tensor = _Gram.apply(centred)  # type: ignore[no-untyped-call]
+    squares = products.diagonal()
+    distances = (squares[:, None] + squares - 2 * products).clamp_min(0)
+    return _over_maximum(distances, flat)
+
+
+class _Gram(torch.autograd.Function):
+    """F F^T; its gradient (G + G^T) F is one product, not two."""
+
+    @staticmethod
+    def forward(ctx: Any, flat: Tensor) -> Tensor:
+        ctx.save_for_backward(flat)
+        return flat @ flat.T
+
+    @staticmethod
+    def backward(ctx: Any, by_products: Tensor) -> Tensor:
+        (flat,) = ctx.saved_tensors
+        gradient: Tensor = (by_products + by_products.T) @ flat
+        return gradient
+
+
+def _flat(features: Tensor) -> Tensor:
+    """(B, ...) -> (B, values) in the order in which they lie in memory: distances do not depend on it."""
+    lies_by_channels = features.dim() == MAP_DIMS and features.is_contiguous(memory_format=torch.channels_last)
+    return (features.permute(0, 2, 3, 1) if lies_by_channels else features).flatten(1)
+
+
+def transformations(earlier: Tensor, later: Tensor) -> Tensor:
+    """(B, c, h, w), (B, d, k, l) -> (B,): squared distance between a sample's two maps, over the largest."""
+    a, b = pool_to_smaller(earlier, later)
+    channels = min(a.shape[1], b.shape[1])
+    a, b = (_average_channels(x, channels) for x in (a, b))
+    return _over_maximum((a - b).square().flatten(1).sum(dim=1), _flat(earlier))
+
+
+def _average_channels(x: Tensor, channels: int) -> Tensor:
+    """(B, c, h, w) -> (B, channels, h, w): means over neighbours, as a 1x1 convolution."""
+    if x.shape[1] == channels:
+        return x
+    weights = F.adaptive_avg_pool1d(torch.eye(x.shape[1], dtype=x.dtype), channels)
+    return F.conv2d(x, weights.T[:, :, None, None])
+
+
+def _over_maximum(distances: Tensor, flat: Tensor) -> Tensor:
+    smallest = NOTHING * flat.detach().square().sum() / len(flat)
+    return distances / torch.maximum(distances.max(), smallest.clamp_min(1e-20))
+
+
+PLUGIN = InstanceRelationshipGraph

@@ -1,0 +1,28 @@
+"""Matching logits (Ba & Caruana 2014, arXiv:1312.6184).
+
+L = CE + 0.1 mean over batch and classes of (z_s - z_t)^2. The paper trains on the second term alone, without labels.
+The term's size follows that of the teacher's logits: the published weight means little without calibration.
+"""
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from nas_kd.methods.base import Batch, Method, Outputs
+
+
+class Logits(Method):
+    """The student's logits imitate the teacher's, without a softmax in between."""
+
+    name = "logits"
+    source = "Ba & Caruana 2014, arXiv:1312.6184"
+    summary = "mean squared difference of the logits"
+    weight = 0.1
+
+    def forward(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> dict[str, Tensor]:
+        """One term."""
+        return {"logits": self.weight * F.mse_loss(student.logits, teachers[0].logits)}
+
+
+PLUGIN = Logits

@@ -1,0 +1,194 @@
+"""Chains: who learns from whom under each policy, what is deployed, what is shared, and several teachers at once."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from nas_kd.candidate import Candidate, Recipe
+from nas_kd.data.dataset import as_input
+from nas_kd.deploy.export import export_onnx
+from nas_kd.engine.teachers import Teacher
+from nas_kd.errors import InputError
+from nas_kd.files import fingerprint
+from nas_kd.pipeline.chain import Chain, Lesson
+from nas_kd.pipeline.context import Context
+from nas_kd.pipeline.controls import controls_of, training_cost
+from nas_kd.pipeline.folder import RunFolder
+from nas_kd.pipeline.gate import Gate
+from nas_kd.pipeline.networks import Builder
+from nas_kd.pipeline.progress import Progress
+from nas_kd.pipeline.run import search
+from nas_kd.pipeline.teacher import prepare_teachers
+from nas_kd.store import Store
+
+from .conftest import SMALL, small_config
+
+pytestmark = pytest.mark.xdist_group("chains")
+SMALL_TEACHER: dict[str, Any] = dict(SMALL["teacher"])  # type: ignore[call-overload]
+
+
+class Recorded(Chain):
+    """Writes down every lesson that is really given."""
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.given: list[tuple[str, list[str]]] = []
+
+    def training(self, lesson: Lesson, student: Any, teachers: Any) -> Any:
+        self.given.append((lesson.recipe.method, [t.key for t in teachers]))
+        return super().training(lesson, student, teachers)
+
+
+@pytest.fixture(scope="module")
+def context(tmp_path_factory: pytest.TempPathFactory) -> Context:
+    config = small_config(distill={"methods": ["soft_targets"], "epochs": 2})
+    return Context.prepare(config, RunFolder(tmp_path_factory.mktemp("chain")), Progress())
+
+
+@pytest.fixture(scope="module")
+def teachers(context: Context) -> list[Teacher]:
+    """Two, from nothing but their initial weights: what they say matters less than who hears it."""
+    builder = Builder(context.data, context.space)
+    architecture = context.space.ladder(6)[4]
+    return [Teacher(builder.build(architecture, seed).eval(), fingerprint(seed), "", 10**6, 1) for seed in (0, 1)]
+
+
+@pytest.fixture
+def chain(context: Context, teachers: list[Teacher], tmp_path: Path) -> Recorded:
+    """With an empty store."""
+    return Recorded(replace(context, store=Store(tmp_path)), Builder(context.data, context.space), teachers)
+
+
+def candidate_of(context: Context, method: str, assistants: int, **further: Any) -> Candidate:
+    small, *larger = context.space.ladder(6)[:4]
+    return Candidate(small, tuple(reversed(larger[:assistants])), Recipe(method), **further)
+
+
+def test_sequential_links_learn_from_the_one_before_and_are_trained_once(context: Context, chain: Recorded) -> None:
+    two, one = candidate_of(context, "soft_targets", 2), candidate_of(context, "soft_targets", 1)
+    link = chain.distil(two, seed=0, epochs=2)
+    keys = [keys for _, keys in chain.given]
+    assert [len(k) for k in keys] == [1, 1, 1]
+    assert keys[0] == [fingerprint(0)]
+    assert len({k[0] for k in keys}) == 3
+    chain.distil(two, seed=5, epochs=2)
+    assert len(chain.given) == 4  # another seed of the student, the same assistants
+    shared = Candidate(one.student, two.assistants[:1], one.recipe)
+    chain.distil(shared, seed=0, epochs=2)
+    assert len(chain.given) == 5  # a shorter path through the same assistant
+    again = Recorded(chain.context, chain.builder, chain._roots)
+    assert again.distil(two, seed=0, epochs=2).key == link.key
+    assert again.given == []
+
+
+def test_dense_links_learn_from_all_before(context: Context, chain: Recorded) -> None:
+    chain.distil(candidate_of(context, "soft_targets", 2, policy="dense"), seed=0, epochs=2)
+    keys = [keys for _, keys in chain.given]
+    assert [len(k) for k in keys] == [1, 2, 3]
+    assert keys[2][: len(keys[1])] == keys[1]
+
+
+def test_a_sum_is_deployed_and_its_costs_count_all_members(context: Context, chain: Recorded) -> None:
+    candidate = candidate_of(context, "soft_targets", 1, policy="residual")
+    link = chain.distil(candidate, seed=0, epochs=2)
+    assert [method for method, _ in chain.given] == ["soft_targets", "residual"]
+    x = as_input(context.data.val.x[:16])
+    alone = chain.distil(candidate_of(context, "soft_targets", 0), seed=0, epochs=2).model
+    with torch.no_grad():
+        added = link.model(x) - alone(x)
+    assert added.abs().max() > 1e-3
+    builder, gate = chain.builder, Gate(context, chain.builder)
+    costs = gate.costs(*candidate.deployed)
+    parameters = [builder.parameters(a) for a in candidate.deployed]
+    assert costs.parameters == sum(parameters)
+    assert len(parameters) == 2
+    assert costs.size_bytes == len(export_onnx(link.model, context.data.input_shape))
+    assert costs.size_bytes > gate.costs(candidate.student).size_bytes + 4 * parameters[1]
+
+
+def test_the_sums_accuracy_is_judged_not_the_members(context: Context, chain: Recorded) -> None:
+    link = chain.distil(candidate_of(context, "none", 1, policy="residual"), seed=0, epochs=2)
+    val = context.data.val
+    with torch.no_grad():
+        right = link.model(as_input(val.x)).argmax(dim=1) == val.y
+    assert link.val_accuracy == pytest.approx(right.double().mean().item())
+    assert chain.given[-1][0] == "residual"
+    assert len(chain.given[-1][1]) == 1  # the frozen student alone: nobody teaches
+
+
+def test_born_again_is_a_chain_of_the_students_own_architecture(context: Context, chain: Recorded) -> None:
+    chain.distil(candidate_of(context, "born_again", 0), seed=0, epochs=2)
+    methods = [method for method, _ in chain.given]
+    assert methods[0] == "none"
+    assert set(methods[1:]) == {"born_again"}
+    assert len({keys[0] for _, keys in chain.given[1:]}) == len(methods) - 1
+    assert fingerprint(0) not in [key for _, keys in chain.given for key in keys]
+
+
+def test_methods_hear_as_many_teachers_as_they_can_use(context: Context, chain: Recorded) -> None:
+    for method in ("soft_targets", "average_teachers", "none"):
+        chain.distil(candidate_of(context, method, 0), seed=0, epochs=1)
+    assert [len(keys) for _, keys in chain.given] == [1, 2, 0]
+
+
+def test_costs_of_training_count_peers_generations_and_assistants(context: Context, chain: Recorded) -> None:
+    macs = chain.builder.macs(candidate_of(context, "none", 0).student)
+    assert training_cost(candidate_of(context, "none", 0), chain, 4) == 4 * macs
+    assert training_cost(candidate_of(context, "dml", 0), chain, 4) == 3 * 4 * macs
+    chained = candidate_of(context, "soft_targets", 1)
+    assistant = chain.builder.macs(chained.assistants[0])
+    assert training_cost(chained, chain, 4) == 4 * macs + 2 * assistant  # the config's schedule has 2 epochs
+    kinds = [
+        (c.kind, c.candidate.policy) for c in controls_of(candidate_of(context, "dkd", 1, policy="residual"), chain)
+    ]
+    assert kinds == [("no_distillation", "residual"), ("no_assistants", "sequential")]
+
+
+def test_several_teachers_are_trained_apart_and_all_recorded(tmp_path: Path) -> None:
+    teacher = SMALL_TEACHER | {"epochs": 8}
+    config = small_config(
+        chain={"max_assistants": 1, "ladder": 2, "policy": ["sequential", "dense", "residual"]},
+        distill={"methods": ["average_teachers", "dml", "soft_targets"], "epochs": 2},
+        search={"trials": 5},
+        finalists={"max": 1, "seeds": 1},
+    ).model_dump()
+    run = search(type(small_config()).model_validate(config | {"teacher": [teacher, teacher]}), tmp_path / "run")
+    assert run.state == "finished"
+    assert run.teacher is not None
+    assert len(run.other_teachers) == 1
+    assert run.other_teachers[0].val != run.teacher.val or run.other_teachers[0].test != run.teacher.test
+    assert all(t.test is not None for t in (run.teacher, *run.other_teachers))
+    policies = {t.candidate["policy"] for t in run.trials}
+    assert policies <= {"sequential", "dense", "residual"}
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        (
+            {"distill": {"methods": ["average_teachers"]}},
+            "'average_teachers' needs several teachers, the config has one",
+        ),
+        ({"distill": {"methods": ["cross_modal"]}}, "'cross_modal' needs paired data"),
+        ({"chain": {"method": "fitnets"}}, "unknown method 'fitnets'; did you mean 'fitnet'?"),
+        ({"distill": {"methods": ["dafl+deep_inversion"]}}, "two parts make up their own samples"),
+    ],
+)
+def test_what_a_method_lacks_is_said_before_anything_is_trained(
+    sections: dict[str, dict[str, object]], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError) as caught:
+        Context.prepare(small_config(**sections), RunFolder(tmp_path), Progress())
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_same_teacher_twice_is_refused(tmp_path: Path) -> None:
+    teacher = SMALL_TEACHER | {"epochs": 8, "seed": 3}
+    config = type(small_config()).model_validate(small_config().model_dump() | {"teacher": [teacher, teacher]})
+    context = Context.prepare(config, RunFolder(tmp_path), Progress())
+    with pytest.raises(InputError, match="two of the teachers are the same network"):
+        prepare_teachers(context, Gate(context, Builder(context.data, context.space)))
