@@ -253,13 +253,19 @@ class Training:
 def _optimizer(parameters: list[nn.Parameter], schedule: Schedule) -> torch.optim.Optimizer:
     """Weights of layers decay; biases and normalisation do not."""
     decayed, plain = [p for p in parameters if p.dim() > 1], [p for p in parameters if p.dim() <= 1]
-    return torch.optim.SGD(
+    optimizer = torch.optim.SGD(
         [{"params": decayed, "weight_decay": schedule.weight_decay}, {"params": plain, "weight_decay": 0.0}],
         lr=schedule.learning_rate,
         momentum=schedule.momentum,
         nesterov=schedule.momentum > 0,
         fused=True,
     )
+    if schedule.momentum:
+        for (
+            parameter
+        ) in parameters:  # those that a first step leaves out would have none, which fused steps cannot take
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return optimizer
 
 
 @torch.no_grad()

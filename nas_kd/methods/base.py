@@ -65,9 +65,8 @@ class Method(nn.Module):
 
     total loss = `ce_weight` * CE + `strength` * `scale` * sum of `forward`'s terms (each at its published weight).
     `scale` is 1, or what calibration makes of it: then the terms' gradient on the student, at strength 1, is `balance`
-    times that of CE on the first batches. An untrained network answers to terms on features far more than to its
-    labels, and a trained one does not: of a balance of 8 on the first batches 0.5 to 1 is left after three epochs
-    (ResNet-20 -> ResNet-8, CIFAR-10), of one of 2 on the logits 2.
+    times that of CE on the first batches. Of terms on features a fifth to a twentieth of that ratio is left after three
+    epochs, of those on logits all (ResNet-20 -> ResNet-8, CIFAR-10): an untrained network's features answer to anything.
     """
 
     name: ClassVar[str]
@@ -78,7 +77,7 @@ class Method(nn.Module):
     tunable: tuple[str, ...] = ("strength",)  # which of "temperature", "strength" change this method
     ce_weight: float = 1.0
     balance: float | None = 1.0  # None: the published weights mean the same everywhere
-    own_terms: frozenset[str] = frozenset()  # terms that train the method's modules alone, whatever the strength
+    own_terms: frozenset[str] = frozenset()  # terms that `strength` does not scale: peers' labels, discriminators
     networks: float = 1.0  # how many networks like the student are trained, the student included
     generations: int = 0  # how often the student's architecture is trained before, each from the one before
     default_temperature: ClassVar[float] = 4.0

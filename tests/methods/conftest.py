@@ -161,6 +161,37 @@ def training_of(method: Method, student: str, teacher: str, setup: Setup) -> Tra
     return Training(rebuild(1), teachers_of(method, teacher, setup), method, setup, rebuild)
 
 
+CASES = methods()
+PAIRS = (("mobilenet", "resnet"), ("resnet", "mobilenet"))  # student, teacher
+each_method = pytest.mark.parametrize("name", CASES)
+each_pair = pytest.mark.parametrize("pair", PAIRS, ids="<-".join)
+Pair = tuple[str, str]
+
+
+def state_of(module: nn.Module) -> dict[str, Tensor]:
+    return {k: v.detach().clone() for k, v in module.state_dict().items()}
+
+
+def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def started(name: str, pair: Pair, setup: Setup, make: Callable[[], Method] | None = None) -> Training:
+    return training_of((make or CASES[name])(), *pair, setup)
+
+
+def finished(name: str, pair: Pair, setup: Setup, make: Callable[[], Method] | None = None) -> Training:
+    training = started(name, pair, setup, make)
+    training.run()
+    return training
+
+
+@cache
+def uninterrupted(name: str, pair: Pair) -> Training:
+    """Two epochs, for those tests that only look at the result."""
+    return finished(name, pair, setup_of())
+
+
 @pytest.fixture(scope="session")
 def one_thread() -> Iterator[None]:
     """Sums on several threads are slower on networks this small."""

@@ -1,64 +1,47 @@
 """What every method must hold, whichever they are: run over all that the plug-in folder shows, on real networks."""
 
 import re
-from collections.abc import Callable
 from dataclasses import replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-import onnx
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from nas_kd.data.augment import Augmenter
-from nas_kd.data.dataset import Split
-from nas_kd.deploy.export import export_onnx
-from nas_kd.engine.training import Setup, Training, accuracy_of
 from nas_kd.errors import InputError
 from nas_kd.methods.base import Batch, Method
 from nas_kd.methods.combine import make_method
 from nas_kd.plugins import found
 from nas_kd.store import Store
 
-from .conftest import BF16, FP32, SMALL, STILL, build, digits, hasty, methods, other_view, setup_of, training_of
+from .conftest import (
+    BF16,
+    CASES,
+    PAIRS,
+    SMALL,
+    STILL,
+    Pair,
+    build,
+    digits,
+    each_method,
+    each_pair,
+    finished,
+    hasty,
+    other_view,
+    same,
+    setup_of,
+    started,
+    state_of,
+    uninterrupted,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-CASES = methods()
-PAIRS = (("mobilenet", "resnet"), ("resnet", "mobilenet"))  # student, teacher
 # Without batch normalisation there are no statistics to invert; blocks of one resolution are one stage, not two.
 NO_TOKENS = {"deep_inversion", "byot", "fsp"}
-
-each_method = pytest.mark.parametrize("name", CASES)
 each_class = pytest.mark.parametrize(("name", "method"), found("method").items())
-each_pair = pytest.mark.parametrize("pair", PAIRS, ids="<-".join)
-Pair = tuple[str, str]
-
-
-def state_of(module: nn.Module) -> dict[str, Tensor]:
-    return {k: v.detach().clone() for k, v in module.state_dict().items()}
-
-
-def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
-
-
-def started(name: str, pair: Pair, setup: Setup, make: Callable[[], Method] | None = None) -> Training:
-    return training_of((make or CASES[name])(), *pair, setup)
-
-
-def finished(name: str, pair: Pair, setup: Setup, make: Callable[[], Method] | None = None) -> Training:
-    training = started(name, pair, setup, make)
-    training.run()
-    return training
-
-
-@cache
-def uninterrupted(name: str, pair: Pair) -> Training:
-    """Two epochs, for those tests that only look at the result."""
-    return finished(name, pair, setup_of())
 
 
 @each_class
@@ -95,16 +78,6 @@ def test_attaching_leaves_student_teachers_and_chance_alone(name: str, pair: Pai
     own = {id(p) for p in training.method.parameters()}
     others = [training.student, *(t.teacher.model for t in training._teachers)]
     assert not own & {id(p) for network in others for p in network.parameters()}
-
-
-@each_method
-def test_the_student_comes_first_and_no_peer_starts_like_it(name: str) -> None:
-    training = started(name, PAIRS[0], setup_of())
-    first, *peers = [state_of(network) for network in training.averaged_students()]
-    assert same(first, state_of(training.student))
-    assert training.method.networks >= 1 + len(peers)
-    assert all(peer.keys() == first.keys() for peer in peers)
-    assert not any(same(a, b) for i, a in enumerate(peers) for b in (first, *peers[:i]))
 
 
 @pytest.mark.parametrize("equal", [True, False], ids=["equal samples", "samples"])
@@ -148,34 +121,6 @@ def test_state_keeps_its_names_and_shapes(name: str) -> None:
     before = started(name, PAIRS[0], setup_of()).method.state_dict()
     after = uninterrupted(name, PAIRS[0]).method.state_dict()
     assert {k: (v.shape, v.dtype) for k, v in before.items()} == {k: (v.shape, v.dtype) for k, v in after.items()}
-
-
-def graph_of(network: nn.Module) -> list[Any]:
-    """Operations in their order, initialisers with names and shapes, inputs and outputs."""
-    graph = onnx.load_from_string(export_onnx(network, (1, 8, 8))).graph
-    nodes = [(n.op_type, list(n.input), list(n.output)) for n in graph.node]
-    weights = [(i.name, i.data_type, list(i.dims)) for i in graph.initializer]
-    return [nodes, weights, [str(v) for v in (*graph.input, *graph.output)]]
-
-
-@cache
-def untouched_graph(kind: str) -> list[Any]:
-    network = build(kind, SMALL, 1)
-    with torch.no_grad():  # equal tensors would be shared in the file; trained ones never are
-        for i, (name, tensor) in enumerate(network.named_parameters()):
-            tensor.copy_(torch.rand(tensor.shape, generator=torch.Generator().manual_seed(i)) + 0.1 * len(name))
-    return graph_of(network)
-
-
-@each_pair
-@each_method
-def test_what_is_deployed_has_the_untouched_students_graph_and_no_hooks(name: str, pair: Pair) -> None:
-    training = uninterrupted(name, pair)
-    for network in training.averaged_students():
-        assert graph_of(network) == untouched_graph(pair[0])
-    networks = [*training.networks, *training.averaged_students(), *(t.teacher.model for t in training._teachers)]
-    assert [p for n in networks for p, m in n.named_modules() if m._forward_hooks or m._forward_pre_hooks] == []
-    assert not any(p._backward_hooks for n in networks for p in n.parameters())
 
 
 @each_pair
@@ -250,37 +195,6 @@ def test_an_epoch_shows_every_sample_once(name: str) -> None:
         assert orders[0].sort().values.tolist() == list(range(len(labels)))
         assert torch.equal(orders[0], orders[1])
         assert len(labels) < 10 or not torch.equal(orders[0], orders[2])
-
-
-@each_method
-def test_the_best_on_validation_is_deployed(name: str) -> None:
-    training = finished(name, PAIRS[0], setup_of(epochs=1))
-    split = Split(digits().train.x[:64], digits().train.y[:64])
-    averaged = training.averaged_students()
-    accuracies = [accuracy_of(network, split, FP32) for network in averaged]
-    network, accuracy = training.deployed(split)
-    assert accuracy == max(accuracies)
-    assert same(state_of(network), state_of(averaged[accuracies.index(accuracy)]))
-
-
-@each_method
-def test_a_peer_is_deployed_where_the_student_fails(name: str) -> None:
-    training = finished(name, PAIRS[0], setup_of(epochs=1))
-    split = Split(digits().train.x[:64], digits().train.y[:64])
-    count = sum(v.is_floating_point() for v in training.student.state_dict().values())
-    names = [k for k, v in training.student.state_dict().items() if v.is_floating_point()]
-    for i, tensor in enumerate(training.average[:count]):
-        if names[i].endswith(("classifier.weight", "classifier.bias")):
-            tensor.zero_()
-    rare = int(torch.bincount(split.y, minlength=10).argmin())
-    bias = names.index(next(n for n in names if n.endswith("classifier.bias")))
-    training.average[bias][rare] = 1.0  # the student now names the rarest class, always
-    split = Split(split.x[split.y != rare], split.y[split.y != rare])
-    accuracies = [accuracy_of(network, split, FP32) for network in training.averaged_students()]
-    assert accuracies[0] == 0
-    _, accuracy = training.deployed(split)
-    assert (accuracy > 0) == (len(accuracies) > 1)
-    assert accuracy == max(accuracies)
 
 
 @pytest.mark.parametrize("name", [n for n, make in CASES.items() if "network" in make().needs])

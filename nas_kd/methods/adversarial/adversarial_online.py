@@ -1,6 +1,6 @@
 """Feature-map-level online adversarial distillation (Chung et al. 2020, arXiv:2002.01775); T = 3.
 
-Two networks k: L_k = CE_k + T^2 KL(q_other || q_k) + .1 mean (1 - D_k(f_k))^2, the other's q held fixed, f the last map.
+Two networks k: L_k = CE_k + T^2 KL(q_other || q_k) + .1 mean (1 - D_k(f_k))^2, the other's q fixed, f the last map.
 Discriminators: mean (1 - D_k(f_other))^2 + D_k(f_k)^2: D_k tells the other's maps (1) from those of its own network
 (0), which learns to fool it (least squares). They are trained in the same step, by the student's optimiser, on maps
 held fixed, whatever the strength. No calibration: there is no fixed teacher.

@@ -5,9 +5,10 @@ L = CE + 500 mean over stages, mean over the batch of sum_c rho_c mean over h, w
 |f| is the length of one channel's map; rho = a / sum_c a, a = sigmoid(W_2 relu(W_1 g + b_1) + b_2), g the teacher's
 channels averaged over the map: how much a channel matters is read from the teacher's features of that sample, by two
 layers trained along with the student. The sum of rho is fixed, so the term cannot be made small by ignoring all
-channels. (The paper's attention is squeeze-and-excitation; a sigmoid rather than a softmax keeps one easy channel from
-taking all of it.) The paper's networks are equal; here a trained 1x1 convolution takes the student's channels to the
-teacher's number where they differ, the larger map is pooled to the smaller, and both to 256 positions at most.
+channels. (The attention is a squeeze-and-excitation block, as in later reimplementations, which report that the
+paper's own is unstable; a sigmoid rather than a softmax keeps one easy channel from taking all of it.)
+The paper's networks are equal; here a trained 1x1 convolution takes the student's channels to the teacher's number
+where they differ, the larger map is pooled to the smaller, and both to 64 positions at most.
 """
 
 from collections.abc import Sequence
@@ -28,7 +29,7 @@ from nas_kd.methods.feature.maps import (
 )
 
 SHORTEST = 1e-4  # of a channel's map: the gradient of f / |f| has no bound where f vanishes
-POSITIONS = 256  # of a map: with more, the first stage would cost more than all others
+POSITIONS = 64  # of a map, 8 x 8: with more, the early stages would cost more than a training step may
 
 
 class AttentionFeatureDistillation(Method):
@@ -37,7 +38,7 @@ class AttentionFeatureDistillation(Method):
     name = "afd"
     source = "Wang 2020, ICLR (Pay attention to features)"
     summary = "normalised feature maps of every stage, channels weighted by attention on the teacher's"
-    balance = 4.0
+    balance = 1.0
     needs = frozenset({"features"})
     weight = 500.0
     adapters: nn.ModuleList

@@ -18,7 +18,7 @@ class FitNet(Method):
     name = "fitnet"
     source = "Romero 2015, arXiv:1412.6550"
     summary = "a trained 1x1 adapter maps the student's middle feature map onto the teacher's"
-    balance = 4.0
+    balance = 1.0
     needs = frozenset({"features"})
     weight = 100.0
     adapter: nn.Module

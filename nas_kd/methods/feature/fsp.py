@@ -24,7 +24,7 @@ class FSP(Method):
     name = "fsp"
     source = "Yim 2017, CVPR (A gift from knowledge distillation)"
     summary = "inner products between the channels of consecutive stages"
-    balance = 16.0
+    balance = 0.25
     needs = frozenset({"features"})
     weight = 50.0
     adapters: nn.ModuleList

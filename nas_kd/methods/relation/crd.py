@@ -34,7 +34,7 @@ class ContrastiveKD(Method):
     name = "crd"
     source = "Tian 2020, arXiv:1910.10699"
     summary = "contrast with the teacher's embeddings of other classes' samples, from a memory bank"
-    balance = 4.0
+    balance = 1.0
     needs = frozenset({"embedding", "indices"})
     own_terms = frozenset({"crd_teacher"})
     weight = 0.8
