@@ -66,7 +66,7 @@ class Method(nn.Module):
     total loss = `ce_weight` * CE + `strength` * `scale` * sum of `forward`'s terms (each at its published weight).
     `scale` is 1, or what calibration makes of it: then the terms' gradient on the student, at strength 1, is `balance`
     times that of CE on the first batches. Of terms on features a fifth to a twentieth of that ratio is left after three
-    epochs, of those on logits all (ResNet-20 -> ResNet-8, CIFAR-10): an untrained network's features answer to anything.
+    epochs, of those on logits all (ResNet-20 -> ResNet-8, CIFAR-10): features of untrained networks answer to anything.
     """
 
     name: ClassVar[str]
