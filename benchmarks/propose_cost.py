@@ -60,7 +60,7 @@ def measure(sampler: str, trials: int) -> list[float]:
     with TemporaryDirectory() as temporary:
         folder = RunFolder(Path(temporary))
         write_atomic(folder.config, dump_config(config))
-        study = RunStudy(folder, "benchmark", Budget())
+        study = RunStudy(folder, "benchmark", Budget(), full=1)
         proposer = Proposer(config, space, builder, 10**9)
         spent: list[float] = []
         for _ in range(trials):
@@ -71,7 +71,7 @@ def measure(sampler: str, trials: int) -> list[float]:
             asked = time.perf_counter()
             record = judged(proposal, builder, rng)
             judged_at = time.perf_counter()
-            study.tell(proposal.trial, record)
+            study.tell(record)
             spent.append((asked - started + time.perf_counter() - judged_at) * 1000)
         study.close()
     return [round(float(np.mean(spent[i : i + WINDOW])), 2) for i in range(0, trials, WINDOW)]

@@ -138,7 +138,8 @@ class SearchSection(Options):
     seed: int = Field(0, ge=0, le=2**31 - 1)
     workers: int = Field(1, ge=1, le=1, description="candidates trained at the same time (only 1 so far)")
     precisions: tuple[Precision, ...] = Field(("fp32",), min_length=1)
-    epochs: int | None = Field(None, ge=1, description="epochs of the schedule a trial gets (default: a third)")
+    rungs: int = Field(3, ge=1, le=8, description="levels of training at which candidates are compared; 1: all in full")
+    reduction: int = Field(3, ge=2, le=10, description="of so many at a rung one is trained on, so many times longer")
     max_minutes: float | None = Field(None, gt=0, description="stop proposing after this long; finalists follow")
 
 
@@ -175,7 +176,7 @@ class SearchConfig(Options):
     student: dict[str, Any] | None = Field(None, description="`nas-kd distill` only: the architecture")
 
     @property
-    def search_epochs(self) -> int:
-        """Epochs that a trial of the search is trained for."""
-        full = self.distill.epochs
-        return min(full, self.search.epochs or max(1, round(full / 3)))
+    def rung_epochs(self) -> tuple[int, ...]:
+        """Epochs of the full schedule at each rung, rising up to all of it."""
+        full, reduction = self.distill.epochs, self.search.reduction
+        return tuple(sorted({max(1, round(full / reduction**step)) for step in range(self.search.rungs)}))

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-Fate = Literal["running", "duplicate", "rejected", "stopped", "failed", "finished"]
+Fate = Literal["running", "waiting", "duplicate", "rejected", "stopped", "failed", "finished"]
 State = Literal["searching", "finalists", "finished", "unreachable"]
 
 

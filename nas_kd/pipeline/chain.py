@@ -5,7 +5,7 @@ What a link becomes depends on its key alone: data, architecture, teachers' keys
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -167,7 +167,8 @@ class Chain:
             student.load_state_dict(entry.tensors)
             return Link(context.numerics.place(student).eval(), key, **entry.meta["facts"])
         training = self.training(lesson, student, teachers)
-        self._run(training, lesson, key)
+        unfinished = self._key(replace(lesson, until=lesson.schedule.epochs), teachers)
+        self._run(training, lesson, unfinished)
         model, accuracy = self._judged(training, lesson, teachers)
         facts: dict[str, Any] = {
             "val_accuracy": accuracy,
@@ -177,7 +178,8 @@ class Chain:
         }
         weights = {k: v.contiguous() for k, v in model.state_dict().items()}
         store.save("weights", key, weights, {"facts": facts, "student": lesson.student.to_json()})
-        store.remove("checkpoint", key)
+        if lesson.until == lesson.schedule.epochs:
+            store.remove("checkpoint", unfinished)
         return Link(model, key, **facts)
 
     def _judged(self, training: Training, lesson: Lesson, teachers: Sequence[Teacher]) -> tuple[nn.Module, float]:
@@ -221,16 +223,19 @@ class Chain:
         return method
 
     def _run(self, training: Training, lesson: Lesson, key: str) -> None:
+        """Train up to `lesson.until`, from the checkpoint if there is one, and leave one where more may follow."""
         store, what = self.context.store, self.builder.words(lesson.student)
-        if (checkpoint := store.load("checkpoint", key)) is not None:
+        if (checkpoint := store.load("checkpoint", key)) is not None and checkpoint.meta["epoch"] <= lesson.until:
             training.restore(checkpoint.tensors)
         saved_at = time.monotonic()
 
         def after_epoch(running: Training) -> None:
             nonlocal saved_at
             self.context.progress.training(what, running.epoch, lesson.until)
-            if time.monotonic() - saved_at >= CHECKPOINT_EVERY_S and running.epoch < lesson.until:
-                store.save("checkpoint", key, {k: v.contiguous() for k, v in running.state().items()}, {})
+            rest = running.epoch < lesson.schedule.epochs
+            if rest and (running.epoch == lesson.until or time.monotonic() - saved_at >= CHECKPOINT_EVERY_S):
+                state = {k: v.contiguous() for k, v in running.state().items()}
+                store.save("checkpoint", key, state, {"epoch": running.epoch})
                 saved_at = time.monotonic()
 
         training.run(lesson.until, after_epoch)

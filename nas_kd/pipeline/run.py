@@ -22,9 +22,10 @@ from nas_kd.pipeline.networks import Builder
 from nas_kd.pipeline.progress import Progress
 from nas_kd.pipeline.propose import Proposal, Proposer, propose
 from nas_kd.pipeline.results import write_results
+from nas_kd.pipeline.rungs import next_to_promote
 from nas_kd.pipeline.study import RunStudy, read_run
 from nas_kd.pipeline.teacher import ReadyTeacher, prepare_teachers
-from nas_kd.pipeline.trial import evaluate
+from nas_kd.pipeline.trial import evaluate, train_on
 from nas_kd.record import Accuracy, RunRecord, TeacherRecord, TrialRecord
 from nas_kd.statistics import wilson_interval
 
@@ -48,8 +49,9 @@ def search(config: SearchConfig, run_dir: Path, progress: Progress | None = None
                 progress.note("this run is finished; to search on, choose another run folder")
             else:
                 run.require_reachable()
-                while (proposal := run.propose()) is not None:
-                    run.evaluate(proposal)
+                while (task := run.next_task()) is not None:
+                    run.evaluate(task)
+                run.stop_waiting()
                 finalists = run.train_finalists()
                 run.read_test_once(finalists)
         record = read_run(folder)
@@ -68,7 +70,7 @@ def _open(context: Context) -> "Run":
     teachers = prepare_teachers(context, gate)
     chain = Chain(context, builder, [t.teacher for t in teachers])
     chain.check((*config.distill.methods, config.chain.method))
-    study = RunStudy(folder, config.name or folder.path.resolve().name, config.budget)
+    study = RunStudy(folder, config.name or folder.path.resolve().name, config.budget, config.distill.epochs)
     if study.teacher is None:
         study.save("teacher", teachers[0].record)
         for place, other in enumerate(teachers[1:], start=1):
@@ -90,6 +92,7 @@ class Run:
         self.context, self.config, self.progress = chain.context, chain.context.config, chain.context.progress
         largest = self.teacher.teacher.parameters
         self.proposer = Proposer(self.config, self.context.space, chain.builder, largest)
+        self._exhausted = False
 
     def close(self) -> None:
         """Let go of the study."""
@@ -115,22 +118,48 @@ class Run:
     def _fits(self, architecture: Architecture) -> bool:
         return excess(self.gate.costs(architecture), self.config.budget) <= 0
 
-    def propose(self) -> Proposal | None:
-        """The next candidate, until there are enough, time is over and one is finished, or the space is exhausted."""
-        limit, records = self.config.search.max_minutes, self.study.records
-        late = limit is not None and self.study.elapsed_s >= limit * 60 and any(t.within_budget for t in records)
-        if late or self.study.state == "finalists" or self.study.distinct >= self.config.search.trials:
+    def next_task(self) -> Proposal | TrialRecord | None:
+        """A candidate that has earned more training, else a new one, until there are enough or time is over."""
+        if self.study.state == "finalists":
+            return None
+        if not self._late() and (waiting := self._to_promote()) is not None:
+            return waiting
+        if not self._late() and (proposal := self._propose()) is not None:
+            return proposal
+        return self._to_promote(last=True) if not self._late() or not self._any("finished") else None
+
+    def _late(self) -> bool:
+        limit = self.config.search.max_minutes
+        return limit is not None and self.study.elapsed_s >= limit * 60 and self._any("waiting", "finished")
+
+    def _any(self, *fates: str) -> bool:
+        return any(t.fate in fates for t in self.study.records)
+
+    def _to_promote(self, *, last: bool = False) -> TrialRecord | None:
+        options, records = self.config.search, self.study.records
+        return next_to_promote(records, len(self.config.rung_epochs), options.reduction, last=last)
+
+    def _propose(self) -> Proposal | None:
+        if self._exhausted or self.study.distinct >= self.config.search.trials:
             return None
         proposal = propose(self.study, self.proposer, self.config)
         if proposal is None:
+            self._exhausted = True
             self.progress.note("the space seems to be exhausted: only candidates that were tried already are proposed")
         return proposal
 
-    def evaluate(self, proposal: Proposal) -> TrialRecord:
-        """Gate, distil, judge, tell."""
-        record = self.study.tell(proposal.trial, evaluate(proposal, self.gate, self.chain))
+    def evaluate(self, task: Proposal | TrialRecord) -> TrialRecord:
+        """Gate a new candidate; distil up to the next rung, judge, tell."""
+        if isinstance(task, Proposal):
+            record = self.study.tell(evaluate(task, self.gate, self.chain))
+        else:
+            record = self.study.tell(train_on(task, self.chain))
         self.progress.trial(record, self.study.records, self.hypervolume())
         return record
+
+    def stop_waiting(self) -> None:
+        """No candidate is trained on any more."""
+        self.study.stop_waiting()
 
     def hypervolume(self) -> float:
         """Of the finished candidates within the budget, on validation accuracy."""

@@ -1,11 +1,10 @@
 """The study is the record of a run: every trial and every result is an Optuna attribute, read back by `read_run`."""
 
-import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import optuna
 import sqlalchemy
@@ -17,6 +16,7 @@ from nas_kd.config import Budget, Sampler
 from nas_kd.config_file import load_config
 from nas_kd.errors import InputError
 from nas_kd.pipeline.budget import excess
+from nas_kd.pipeline.fidelity import CONSTRAINT, DIRECTIONS, common_rung, copy_in_memory, outcome, tell
 from nas_kd.pipeline.folder import RunFolder, read_json
 from nas_kd.pipeline.sampling import make_sampler, quiet_optuna
 from nas_kd.record import (
@@ -30,34 +30,34 @@ from nas_kd.record import (
 )
 
 R = TypeVar("R", bound=Record)
-Direction = Literal["maximize", "minimize"]
-DIRECTIONS: tuple[Direction, ...] = ("maximize", "minimize", "minimize")  # validation accuracy, bytes, ms
-CONSTRAINT = "budget"
 
 
 class RunStudy:
     """One run's Optuna study, written by one process.
 
     Candidates are drawn from a copy in memory, and a trial goes to the database in one piece once its candidate is
-    known: drawing there would cost a transaction a parameter.
+    known: drawing there would cost a transaction a parameter. The copy shows the sampler all trials at one fidelity:
+    the highest rung that enough have reached (as in BOHB, Falkner et al. 2018, arXiv:1807.01774); the database has
+    those complete alone that were trained in full.
     """
 
-    def __init__(self, folder: RunFolder, name: str, budget: Budget) -> None:
-        self._budget = budget
+    def __init__(self, folder: RunFolder, name: str, budget: Budget, full: int) -> None:
+        """`full`: epochs of a full training."""
+        self._budget, self._full = budget, full
         if not folder.study.exists():
             _create(folder, name)
         with quiet_optuna():
             self._storage = _storage(folder.study)
             self._study = optuna.load_study(study_name=None, storage=self._storage)
             self._study.sampler = RandomSampler(seed=0)  # never asked
-            self._memory = optuna.create_study(directions=DIRECTIONS, sampler=RandomSampler(seed=0))
         stored = self._study.get_trials(deepcopy=False)
-        self._memory.add_trials(stored)
-        self.records: list[TrialRecord] = [r for t in stored if (r := trial_record(t)) is not None]
+        self._records: dict[int, TrialRecord] = {r.number: r for t in stored if (r := trial_record(t)) is not None}
         self._by_id = {r.id: r for r in self.records if r.fate != "duplicate"}
         self._attributes: dict[str, Any] = dict(self._study.user_attrs)
+        self._rung = common_rung(self._records.values())
+        self._memory = copy_in_memory(stored, self._records, self._rung, self._violation)
         running = self._memory.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        self.interrupted = [Trial(self._memory, t._trial_id) for t in running]
+        self.interrupted = [Trial(self._memory, t._trial_id) for t in running if t.number not in self._records]
         earlier = max((r.elapsed_s for r in self.records), default=0.0)
         self._started = time.monotonic() - max(earlier, float(self._attributes.get("elapsed_s", 0.0)))
 
@@ -96,36 +96,52 @@ class RunStudy:
         """Wall clock of the run, pauses between processes left out."""
         return time.monotonic() - self._started
 
-    def tell(self, trial: Trial, record: TrialRecord) -> TrialRecord:
-        """Store what became of a trial; returns the record with the time filled in."""
-        record = self._told(trial, record)
-        costs = record.costs
-        stored_id = self._storage.get_trial_id_from_study_id_trial_number(self._study._study_id, trial.number)
+    @property
+    def records(self) -> list[TrialRecord]:
+        """What is known of all trials, in the order in which they were first heard of."""
+        return list(self._records.values())
+
+    def tell(self, record: TrialRecord) -> TrialRecord:
+        """Store what became of a trial, or how far it has come; returns the record with the time filled in."""
+        record = self._told(record)
+        stored_id = self._storage.get_trial_id_from_study_id_trial_number(self._study._study_id, record.number)
         with quiet_optuna():
             stored = Trial(self._study, stored_id)
             stored.set_user_attr("record", record.model_dump(mode="json"))
-            stored.set_constraint(CONSTRAINT, -1.0 if costs is None else excess(costs, self._budget))
-            self._study.tell(trial.number, **_outcome(record))
+            if record.fate != "waiting":
+                stored.set_constraint(CONSTRAINT, self._violation(record))
+                self._study.tell(record.number, **(outcome(record, self._full) or {}))
         return record
+
+    def stop_waiting(self) -> None:
+        """Nobody is trained on any more: who still waits is told as stopped."""
+        for record in self.records:
+            if record.fate == "waiting":
+                reason = f"not among the best after {record.rungs[-1].epochs} epochs"
+                self.tell(record.model_copy(update={"fate": "stopped", "reason": reason}))
 
     def tell_duplicate(self, trial: Trial, candidate: Candidate, twin: TrialRecord) -> None:
         """Store that a trial proposed what an earlier one had, with that one's results."""
         changed = {"number": trial.number, "fate": "duplicate", "duplicate_of": twin.number, "seconds": {}}
-        trial.set_user_attr("candidate", candidate.to_json())
-        self._told(trial, twin.model_copy(update=changed))
-        self._study.add_trial(self._memory.get_trials(deepcopy=False)[trial.number])
+        self.begin(trial, candidate)
+        self.tell(twin.model_copy(update=changed))
 
-    def _told(self, trial: Trial, record: TrialRecord) -> TrialRecord:
-        """Tell the copy in memory."""
+    def _told(self, record: TrialRecord) -> TrialRecord:
+        """Remember a record, and let the copy in memory know of it."""
         record = record.model_copy(update={"elapsed_s": round(self.elapsed_s, 3)})
-        costs = record.costs
-        trial.set_user_attr("record", record.model_dump(mode="json"))
-        with quiet_optuna():
-            trial.set_constraint(CONSTRAINT, -1.0 if costs is None else excess(costs, self._budget))
-            self._memory.tell(trial.number, **_outcome(record))
-        self.records.append(record)
-        self._by_id.setdefault(record.id, record)
+        self._records[record.number] = record
+        if record.fate != "duplicate":
+            self._by_id[record.id] = record
+        if (rung := common_rung(self._records.values())) == self._rung:
+            tell(self._memory, record, rung, self._violation)
+        else:
+            self._rung = rung
+            trials = self._memory.get_trials(deepcopy=False)
+            self._memory = copy_in_memory(trials, self._records, rung, self._violation)
         return record
+
+    def _violation(self, record: TrialRecord) -> float:
+        return -1.0 if record.costs is None else excess(record.costs, self._budget)
 
     @property
     def state(self) -> str:
@@ -169,17 +185,6 @@ class RunStudy:
         self._storage.engine.dispose()
 
 
-def _outcome(record: TrialRecord) -> dict[str, Any]:
-    """What Optuna is told: the three objectives, or a state without them."""
-    latency = record.costs.latency_ms if record.costs else None
-    if record.val_accuracy is None or record.costs is None or latency is None:
-        return {"state": TrialState.FAIL if record.fate == "failed" else TrialState.PRUNED}
-    values = (record.val_accuracy, float(record.costs.size_bytes), latency.p50)
-    if not all(map(math.isfinite, values)):
-        raise ValueError(f"objectives must be finite, got {values}")
-    return {"values": values}
-
-
 def _create(folder: RunFolder, name: str) -> None:
     """Make the database beside its place and move it there, so that it is either whole or absent."""
     unfinished = folder.path / ".study.new"
@@ -206,9 +211,10 @@ def _storage(path: Path) -> optuna.storages.RDBStorage:
 
 
 def trial_record(trial: FrozenTrial) -> TrialRecord | None:
-    """What a finished trial's attributes say; one that was killed on the way to being told is evaluated again."""
+    """What a trial's attributes say if it is finished or waits; one that was killed before that is evaluated again."""
     stored = trial.user_attrs.get("record")
-    return TrialRecord.model_validate(stored) if stored is not None and trial.state.is_finished() else None
+    known = stored is not None and (trial.state.is_finished() or stored["fate"] == "waiting")
+    return TrialRecord.model_validate(stored) if known else None
 
 
 def read_run(folder: RunFolder) -> RunRecord:

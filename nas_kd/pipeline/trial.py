@@ -1,4 +1,4 @@
-"""One trial: gate, distil, judge. Everything that can go wrong with one candidate ends in its record."""
+"""One trial: gate, distil up to a rung, judge. Everything that can go wrong with one candidate ends in its record."""
 
 import time
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from nas_kd.record import RungRecord, TrialRecord
 
 
 def evaluate(proposal: Proposal, gate: Gate, chain: Chain) -> TrialRecord:
-    """What becomes of a candidate: rejected at the gate, failed, or finished with its validation accuracy."""
+    """What becomes of a new candidate: rejected at the gate, failed, or judged at the first rung."""
     candidate, builder = proposal.candidate, chain.builder
     seconds = {"propose": proposal.seconds}
     record = TrialRecord(
@@ -33,21 +33,27 @@ def evaluate(proposal: Proposal, gate: Gate, chain: Chain) -> TrialRecord:
         budget = chain.context.config.budget
         if excess(costs, budget) > 0:
             return record.model_copy(update={"fate": "rejected", "reason": reason(costs, budget)})
-        rung = distil_to_rung(candidate, chain, seconds)
     except TrialError as error:
         return record.model_copy(update={"fate": "failed", "reason": str(error), "seconds": seconds})
-    judged = {"fate": "finished", "within_budget": True, "rungs": (rung,), "val_accuracy": rung.val_accuracy}
-    return record.model_copy(update=judged)
+    return train_on(record.model_copy(update={"within_budget": True}), chain)
 
 
-def distil_to_rung(candidate: Candidate, chain: Chain, seconds: dict[str, float]) -> RungRecord:
-    """Train the assistants in full, the student for the search's share of the schedule."""
-    config = chain.context.config
-    with _timed(seconds, "assistants"):
-        chain.prepare(candidate)
-    with _timed(seconds, "distil"):
-        link = chain.distil(candidate, config.search.seed, config.distill.epochs, until=config.search_epochs)
-    return RungRecord(epochs=config.search_epochs, val_accuracy=link.val_accuracy, seconds=round(link.seconds, 4))
+def train_on(record: TrialRecord, chain: Chain) -> TrialRecord:
+    """Train a candidate up to its next rung: its assistants in full, then the student from where it stopped."""
+    config, seconds = chain.context.config, dict(record.seconds)
+    candidate, epochs = Candidate.from_json(record.candidate), config.rung_epochs[len(record.rungs)]
+    try:
+        with _timed(seconds, "assistants"):
+            chain.prepare(candidate)
+        with _timed(seconds, "distil"):
+            link = chain.distil(candidate, config.search.seed, config.distill.epochs, until=epochs)
+    except TrialError as error:
+        return record.model_copy(update={"fate": "failed", "reason": str(error), "seconds": seconds})
+    earlier = sum(r.seconds for r in record.rungs)
+    rung = RungRecord(epochs=epochs, val_accuracy=link.val_accuracy, seconds=round(max(0.0, link.seconds - earlier), 4))
+    done = epochs == config.distill.epochs
+    judged = {"rungs": (*record.rungs, rung), "val_accuracy": rung.val_accuracy, "seconds": seconds}
+    return record.model_copy(update={"fate": "finished" if done else "waiting", **judged})
 
 
 @contextmanager
@@ -56,4 +62,4 @@ def _timed(seconds: dict[str, float], what: str) -> Iterator[None]:
     try:
         yield
     finally:
-        seconds[what] = round(time.perf_counter() - started, 4)
+        seconds[what] = round(seconds.get(what, 0.0) + time.perf_counter() - started, 4)

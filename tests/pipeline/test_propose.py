@@ -15,11 +15,12 @@ from nas_kd.pipeline.folder import RunFolder
 from nas_kd.pipeline.networks import Builder, load_space
 from nas_kd.pipeline.propose import Proposer, propose
 from nas_kd.pipeline.study import RunStudy, read_run
-from nas_kd.record import Costs, Latency, TrialRecord
+from nas_kd.record import Costs, Latency, RungRecord, TrialRecord
 
 from .conftest import small_config
 
 BUDGET = Budget(max_latency_ms=0.05, max_size_kb=60)
+FULL = 4
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +48,7 @@ def told(number: int, candidate: Candidate, builder: Builder) -> TrialRecord:
         within_budget=not over,
         costs=spent.model_copy(update={"latency_ms": None}) if over else spent,
         val_accuracy=accuracy,
+        rungs=() if accuracy is None else (RungRecord(epochs=FULL, val_accuracy=accuracy, seconds=1.0),),
     )
 
 
@@ -56,7 +58,7 @@ def run(folder: Path, config: SearchConfig, builder: Builder, reopen: bool) -> l
     folder.mkdir()
     place.config.write_text(dump_config(config))
     proposer = Proposer(config, load_space("resnet"), builder, 400_000)
-    study, ids = RunStudy(place, "test", BUDGET), []
+    study, ids = RunStudy(place, "test", BUDGET, FULL), []
     study.save("first", proposer.first(lambda a: builder.parameters(a) < 15_000))
     while study.distinct < config.search.trials:
         proposal = propose(study, proposer, config)
@@ -64,13 +66,13 @@ def run(folder: Path, config: SearchConfig, builder: Builder, reopen: bool) -> l
         ids.append(proposal.candidate.id)
         if reopen and study.distinct % 3 == 1:  # died before the candidate was judged
             study.close()
-            study = RunStudy(place, "test", BUDGET)
+            study = RunStudy(place, "test", BUDGET, FULL)
             adopted = propose(study, proposer, config)
             assert adopted is not None
             assert adopted.attempts == 2
             assert adopted.candidate == proposal.candidate
             proposal = adopted
-        study.tell(proposal.trial, told(proposal.trial.number, proposal.candidate, builder))
+        study.tell(told(proposal.trial.number, proposal.candidate, builder))
     study.close()
     assert len(read_run(place).trials) >= len(ids)
     return ids
@@ -97,14 +99,14 @@ def test_a_space_of_few_is_exhausted_and_duplicates_get_their_twins_results(buil
     config = small_config(chain={"max_assistants": 0}, distill={"methods": ["none"]}, search={"sampler": "random"})
     place = RunFolder(tmp_path)
     place.config.write_text(dump_config(config))
-    study = RunStudy(place, "test", BUDGET)
+    study = RunStudy(place, "test", BUDGET, FULL)
     space = load_space("resnet")
     proposer = Proposer(config, space, builder, 400_000)
     same = {f"student.{k}": v for k, v in space.ladder(2)[0].choices.items()}
     study.save("first", [{**same, "strength": s} for s in (1.0, 2.0)])  # does not matter to method "none"
     first = propose(study, proposer, config)
     assert first is not None
-    study.tell(first.trial, told(first.trial.number, first.candidate, builder))
+    study.tell(told(first.trial.number, first.candidate, builder))
     second = propose(study, proposer, config)
     assert second is not None
     assert second.candidate.id != first.candidate.id

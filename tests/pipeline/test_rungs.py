@@ -1,0 +1,172 @@
+"""Rungs: who is trained on, from where, and what the sampler and the record are told of it."""
+
+import math
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from optuna.trial import TrialState
+
+from nas_kd.candidate import Candidate, Recipe
+from nas_kd.config import SearchConfig
+from nas_kd.engine.teachers import Teacher
+from nas_kd.files import fingerprint
+from nas_kd.pareto import non_dominated
+from nas_kd.pipeline.chain import Chain, Lesson
+from nas_kd.pipeline.context import Context
+from nas_kd.pipeline.fidelity import common_rung, outcome
+from nas_kd.pipeline.folder import RunFolder
+from nas_kd.pipeline.networks import Builder
+from nas_kd.pipeline.progress import Progress
+from nas_kd.pipeline.run import search
+from nas_kd.pipeline.rungs import best_first, crowding, next_to_promote
+from nas_kd.pipeline.sampling import STARTUP_TRIALS
+from nas_kd.record import Costs, Latency, RungRecord, TrialRecord
+
+from .conftest import small_config
+
+
+def record(
+    number: int, accuracies: list[float], fate: str = "waiting", size: int = 1000, ms: float = 1.0
+) -> TrialRecord:
+    costs = Costs(size_bytes=size, latency_ms=Latency(p50=ms, p90=ms, low=ms, high=ms), parameters=1, macs=1)
+    rungs = tuple(RungRecord(epochs=3**i, val_accuracy=a, seconds=0.0) for i, a in enumerate(accuracies))
+    return TrialRecord.model_validate(
+        {
+            "number": number,
+            "id": str(number),
+            "candidate": {},
+            "words": "",
+            "fate": fate,
+            "costs": costs,
+            "rungs": rungs,
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("epochs", "rungs", "reduction", "expected"),
+    [(30, 3, 3, (3, 10, 30)), (30, 1, 3, (30,)), (4, 3, 3, (1, 4)), (1, 8, 2, (1,)), (16, 4, 2, (2, 4, 8, 16))],
+)
+def test_epochs_of_the_rungs(epochs: int, rungs: int, reduction: int, expected: tuple[int, ...]) -> None:
+    config = SearchConfig.model_validate(
+        {"distill": {"epochs": epochs}, "search": {"rungs": rungs, "reduction": reduction}}
+    )
+    assert config.rung_epochs == expected
+
+
+def test_fronts_come_first_and_on_a_front_those_with_room() -> None:
+    points = [[1.0, 1.0], [5.0, 5.0], [0.0, 3.0], [3.0, 0.0], [0.9, 1.2], [1.2, 0.9]]
+    order = best_first(points, 6)
+    assert set(order[:2]) == {2, 3}  # the ends
+    assert order[-1] == 1  # the only one that is dominated
+    assert crowding(np.array([[0.0, 4.0], [1.0, 2.0], [4.0, 0.0]])).tolist() == [math.inf, 1.0 + 1.0, math.inf]
+
+
+@given(st.lists(st.tuples(*[st.integers(0, 4)] * 3), min_size=1, max_size=25), st.integers(1, 25))
+def test_whoever_is_dominated_comes_after_a_dominator(points: list[tuple[int, ...]], most: int) -> None:
+    order = best_first(points, most)
+    table = np.array(points)
+    assert len(order) == len(set(order)) == min(most, len(points))
+    for place, i in enumerate(order):
+        dominators = [j for j, p in enumerate(table) if (p <= table[i]).all() and (p < table[i]).any()]
+        assert set(dominators) <= set(order[:place])
+    front = set(np.flatnonzero(non_dominated(table)).tolist())
+    assert set(order[: len(front)]) <= front or set(order) >= front
+
+
+def test_one_in_three_goes_on_and_higher_rungs_first() -> None:
+    two = [record(i, [a]) for i, a in enumerate([0.5, 0.7])]
+    assert next_to_promote(two, 3, 3) is None
+    three = [*two, record(2, [0.6])]
+    chosen = next_to_promote(three, 3, 3)
+    assert chosen is not None
+    assert chosen.number == 1
+    promoted = [three[0], record(1, [0.7, 0.8]), three[2]]
+    assert next_to_promote(promoted, 3, 3) is None  # one of three has gone on
+    six = [*promoted, record(3, [0.9]), record(4, [0.1]), record(5, [0.2])]
+    chosen = next_to_promote(six, 3, 3)
+    assert chosen is not None
+    assert chosen.number == 3
+    ninth = [record(i, [0.9, 0.1 * i]) for i in range(3)] + [record(i, [0.5]) for i in range(3, 12)]
+    chosen = next_to_promote(ninth, 3, 3)
+    assert chosen is not None
+    assert chosen.number == 2  # at the second rung, before a third one is let up from the first
+
+
+def test_at_the_end_one_goes_on_from_every_rung_and_costs_count() -> None:
+    few = [record(0, [0.5], size=10_000), record(1, [0.5])]
+    chosen = next_to_promote(few, 2, 3, last=True)
+    assert chosen is not None
+    assert chosen.number == 1
+    assert next_to_promote([record(0, [0.5], "failed"), record(1, [0.4, 0.6], "finished")], 2, 3, last=True) is None
+
+
+def test_the_sampler_is_shown_one_fidelity() -> None:
+    low = [record(i, [0.5]) for i in range(STARTUP_TRIALS - 1)]
+    assert common_rung([]) == 0
+    assert common_rung(low) == 1
+    both = [record(i, [0.5, 0.6]) for i in range(STARTUP_TRIALS)]
+    assert common_rung([*low, *both]) == 3
+    assert outcome(both[0], 1) == {"values": (0.5, 1000.0, 1.0)}
+    assert outcome(both[0], 3) == {"values": (0.6, 1000.0, 1.0)}
+    assert outcome(low[0], 3) is None  # it may still get there
+    assert outcome(record(0, [0.5], "stopped"), 3) == {"state": TrialState.PRUNED}
+    assert outcome(record(0, [], "failed"), 3) == {"state": TrialState.FAIL}
+
+
+def test_training_on_equals_training_through(tmp_path: Path) -> None:
+    config = small_config(distill={"methods": ["soft_targets"], "epochs": 4})
+    links: list[dict[str, torch.Tensor]] = []
+    epochs: list[int] = []
+
+    class Counted(Chain):
+        def training(self, lesson: Lesson, student: Any, teachers: Any) -> Any:
+            training = super().training(lesson, student, teachers)
+            run = training.run
+
+            def counted(until: int, after_epoch: Any) -> None:
+                before = training.epoch
+                run(until, after_epoch)
+                epochs.append(training.epoch - before)
+
+            training.run = counted
+            return training
+
+    for name, stops in (("on", [1, 2, 4]), ("through", [4])):
+        context = Context.prepare(config, RunFolder(tmp_path / name), Progress())
+        builder = Builder(context.data, context.space)
+        architecture = context.space.ladder(6)[4]
+        teacher = Teacher(builder.build(architecture, 7).eval(), fingerprint(7), "", 10**6, 1)
+        candidate = Candidate(context.space.ladder(6)[1], (), Recipe("soft_targets"))
+        for until in stops:
+            link = Counted(context, builder, [teacher]).distil(candidate, 0, 4, until=until)
+        links.append(link.model.state_dict())
+    assert epochs == [1, 1, 2, 4]
+    assert all(torch.equal(links[0][k], links[1][k]) for k in links[0])
+
+
+def test_only_full_trainings_are_complete_in_the_study(tmp_path: Path) -> None:
+    config = small_config(search={"trials": 10, "rungs": 3, "reduction": 2}, finalists={"max": 1, "seeds": 1})
+    run = search(config, tmp_path / "run")
+    reached = Counter(t.rungs[-1].epochs for t in run.trials if t.rungs and t.fate != "duplicate")
+    assert set(reached) == {1, 2, 4}
+    assert all(
+        (t.fate == "finished") == (t.rungs[-1].epochs == 4) for t in run.trials if t.fate in {"finished", "stopped"}
+    )
+    assert {t.fate for t in run.trials} <= {"finished", "stopped", "rejected", "duplicate"}
+    study = optuna.load_study(study_name=None, storage=f"sqlite:///{tmp_path / 'run/study.db'}")
+    records = {t.number: t for t in run.trials}
+    for trial in study.trials:
+        complete = trial.state == TrialState.COMPLETE
+        last = records[trial.number].rungs[-1:] if trial.number in records else ()
+        assert complete == bool(last and last[0].epochs == 4)
+        if complete:
+            assert trial.values[0] == last[0].val_accuracy
+    assert not any(s == TrialState.RUNNING for s in (t.state for t in study.trials))
