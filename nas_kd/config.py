@@ -136,7 +136,7 @@ class SearchSection(Options):
     trials: int = Field(60, ge=1, description="distinct candidates to propose, those rejected at the gate included")
     sampler: Sampler = Field("tpe", description="tpe | nsga2 | nsga3 | gp | random")
     seed: int = Field(0, ge=0, le=2**31 - 1)
-    workers: int = Field(1, ge=1, le=1, description="candidates trained at the same time (only 1 so far)")
+    workers: int = Field(1, ge=1, le=64, description="candidates trained at the same time, one process and thread each")
     precisions: tuple[Precision, ...] = Field(("fp32",), min_length=1)
     rungs: int = Field(3, ge=1, le=8, description="levels of training at which candidates are compared; 1: all in full")
     reduction: int = Field(3, ge=2, le=10, description="of so many at a rung one is trained on, so many times longer")

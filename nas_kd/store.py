@@ -15,6 +15,7 @@ from uuid import uuid4
 
 import numpy as np
 import torch
+from filelock import FileLock
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -82,6 +83,14 @@ class Store:
     def load_bytes(self, kind: str, key: str) -> bytes | None:
         """What was saved, or None."""
         return self._counted(kind, self._read(self._path(kind, key, "bin"), _read_bytes))
+
+    @contextmanager
+    def alone(self, kind: str, key: str) -> Iterator[None]:
+        """No two processes are inside for the same entry: the second one finds what the first has made."""
+        path = self._path(kind, key, "lock")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path):
+            yield
 
     def find_bytes(self, kind: str, content_sha256: str) -> bytes | None:
         """The entry whose content, not key, has this sha256, or None; reads the first line of each of the kind."""

@@ -92,12 +92,13 @@ class TeacherOutputs:
         key = fingerprint(
             [self.teacher.key, self.augmenter.key, epoch, self._batch_size, self._numerics.bf16, torch.__version__]
         )
-        entry = self._store.load("logits", key)
-        if entry is not None:
-            return entry.tensors["logits"]
-        logits = self._compute(epoch)
-        self._store.save("logits", key, {"logits": logits}, {"epoch": epoch, "teacher": self.teacher.key})
-        return logits
+        with self._store.alone("logits", key):
+            entry = self._store.load("logits", key)
+            if entry is not None:
+                return entry.tensors["logits"]
+            logits = self._compute(epoch)
+            self._store.save("logits", key, {"logits": logits}, {"epoch": epoch, "teacher": self.teacher.key})
+            return logits
 
     def _compute(self, epoch: int) -> Tensor:
         """(N, C). Every chunk has exactly the training batch's size: kernels are chosen by shape, and so are bits."""

@@ -160,13 +160,21 @@ class Chain:
 
     def train(self, lesson: Lesson, teachers: Sequence[Teacher]) -> Link:
         """The link from the store, or trained now and stored."""
-        context, store = self.context, self.context.store
         key = self._key(lesson, teachers)
+        with self.context.store.alone("weights", key):
+            return self._stored(lesson, key) or self._trained(lesson, teachers, key)
+
+    def _stored(self, lesson: Lesson, key: str) -> Link | None:
+        entry = self.context.store.load("weights", key)
+        if entry is None:
+            return None
         student = self.builder.build(lesson.student, lesson.seed)
-        if (entry := store.load("weights", key)) is not None:
-            student.load_state_dict(entry.tensors)
-            return Link(context.numerics.place(student).eval(), key, **entry.meta["facts"])
-        training = self.training(lesson, student, teachers)
+        student.load_state_dict(entry.tensors)
+        return Link(self.context.numerics.place(student).eval(), key, **entry.meta["facts"])
+
+    def _trained(self, lesson: Lesson, teachers: Sequence[Teacher], key: str) -> Link:
+        store = self.context.store
+        training = self.training(lesson, self.builder.build(lesson.student, lesson.seed), teachers)
         unfinished = self._key(replace(lesson, until=lesson.schedule.epochs), teachers)
         self._run(training, lesson, unfinished)
         model, accuracy = self._judged(training, lesson, teachers)

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -82,9 +83,7 @@ class Finals:
     def train(self, chosen: Sequence[TrialRecord]) -> list[TrainedFinalist]:
         """Train every finalist and control over the config's seeds; one that fails is left out and said."""
         options, trained = self._context.config.finalists, []
-        plans = [
-            (t, controls_of(Candidate.from_json(t.candidate), self._chain) if options.controls else []) for t in chosen
-        ]
+        plans = self._plans(chosen)
         total = sum(1 + len(controls) for _, controls in plans) * options.seeds
         for trial, controls in plans:
             candidate = Candidate.from_json(trial.candidate)
@@ -100,19 +99,51 @@ class Finals:
             trained.append(TrainedFinalist(trial, files, others))
         return trained
 
+    def _plans(self, chosen: Sequence[TrialRecord]) -> list[tuple[TrialRecord, list[Control]]]:
+        with_controls = self._context.config.finalists.controls
+        return [
+            (t, controls_of(Candidate.from_json(t.candidate), self._chain) if with_controls else []) for t in chosen
+        ]
+
+    def jobs(self, chosen: Sequence[TrialRecord]) -> list[dict[str, Any]]:
+        """The trainings that `train` needs, one by one; who has done them all finds them in the store."""
+        full = self._context.config.distill.epochs
+        trainings = [
+            (candidate, epochs)
+            for trial, controls in self._plans(chosen)
+            for candidate, epochs in [
+                (Candidate.from_json(trial.candidate), full),
+                *((c.candidate, c.epochs) for c in controls),
+            ]
+        ]
+        return [
+            {"candidate": candidate.to_json(), "seed": seed, "epochs": epochs}
+            for candidate, epochs in trainings
+            for seed in self._seeds
+        ]
+
+    @property
+    def _seeds(self) -> list[int]:
+        """Those that the search did not use, so that the choice of finalists does not flatter them."""
+        return [self._context.seed + n for n in range(1, self._context.config.finalists.seeds + 1)]
+
     def _step(self, total: int, words: str) -> None:
         self._done += 1
         self._context.progress.finalist(self._done, total, words)
 
     def _train_seeds(self, candidate: Candidate, epochs: int, done: Callable[[], None]) -> tuple[TrainedFile, ...]:
-        """Seeds that the search did not use, so that the choice of finalists does not flatter them."""
         files = []
-        for seed in range(1, self._context.config.finalists.seeds + 1):
-            files.append(self._train_file(candidate, self._context.seed + seed, epochs))
+        for seed in self._seeds:
+            files.append(self.prepare_file(candidate, seed, epochs))
             done()
         return tuple(files)
 
-    def _train_file(self, candidate: Candidate, seed: int, epochs: int) -> TrainedFile:
+    def prepare_file(self, candidate: Candidate, seed: int, epochs: int) -> TrainedFile:
+        """Train, export and verify, or take it from the store.
+
+        Raises:
+            TrialError: one of these fails.
+        """
         context = self._context
         started = time.perf_counter()
         link = self._chain.distil(candidate, seed, epochs)

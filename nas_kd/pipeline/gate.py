@@ -3,6 +3,9 @@
 Neither depends on the values of the weights, so each architecture is exported and measured once.
 """
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
 from nas_kd.candidate import Architecture
 from nas_kd.deploy.export import export_onnx
 from nas_kd.deploy.measure import measure_latency
@@ -19,6 +22,7 @@ class Gate:
     def __init__(self, context: Context, builder: Builder) -> None:
         self._context = context
         self._builder = builder
+        self.pausing: Callable[[int], AbstractContextManager[None]] = lambda _: nullcontext()
 
     def costs(self, *deployed: Architecture, latency_even_if_too_large: bool = False) -> Costs:
         """Size, and latency unless the size is out of the budget already; of several networks, of their sum.
@@ -54,6 +58,7 @@ class Gate:
         known = context.store.load_json("latency", key)
         if known is not None:
             return Latency.model_validate(known)
-        latency = measure_latency(onnx, context.device, batch_size).latency
+        with self.pausing(context.device.n_threads):  # never while this run trains on the same cores
+            latency = measure_latency(onnx, context.device, batch_size).latency
         context.store.save_json("latency", key, latency.model_dump(mode="json"))
         return latency

@@ -4,6 +4,7 @@ import time
 from contextlib import closing
 from math import log
 from pathlib import Path
+from typing import Any
 
 from nas_kd.candidate import Architecture
 from nas_kd.config import SearchConfig
@@ -11,6 +12,9 @@ from nas_kd.deploy.measure import describe_device
 from nas_kd.deploy.verify import accuracy
 from nas_kd.engine.numerics import processor
 from nas_kd.errors import BudgetError, TrialError
+from nas_kd.executors.answer import Executor
+from nas_kd.executors.here import Here
+from nas_kd.executors.local import LocalWorkers
 from nas_kd.front import closest, normalised_hypervolume
 from nas_kd.pipeline.budget import excess
 from nas_kd.pipeline.chain import Chain
@@ -18,14 +22,15 @@ from nas_kd.pipeline.context import Context, dataset_record
 from nas_kd.pipeline.finalists import Finals, TrainedFinalist, choose
 from nas_kd.pipeline.folder import RunFolder, locked, write_environment
 from nas_kd.pipeline.gate import Gate
+from nas_kd.pipeline.loop import SearchLoop
 from nas_kd.pipeline.networks import Builder
 from nas_kd.pipeline.progress import Progress
-from nas_kd.pipeline.propose import Proposal, Proposer, propose
+from nas_kd.pipeline.propose import Proposer
 from nas_kd.pipeline.results import write_results
-from nas_kd.pipeline.rungs import next_to_promote
 from nas_kd.pipeline.study import RunStudy, read_run
 from nas_kd.pipeline.teacher import ReadyTeacher, prepare_teachers
-from nas_kd.pipeline.trial import evaluate, train_on
+from nas_kd.pipeline.worker import TARGET as WORKER
+from nas_kd.pipeline.worker import Trainer
 from nas_kd.record import Accuracy, RunRecord, TeacherRecord, TrialRecord
 from nas_kd.statistics import wilson_interval
 
@@ -49,9 +54,7 @@ def search(config: SearchConfig, run_dir: Path, progress: Progress | None = None
                 progress.note("this run is finished; to search on, choose another run folder")
             else:
                 run.require_reachable()
-                while (task := run.next_task()) is not None:
-                    run.evaluate(task)
-                run.stop_waiting()
+                run.search()
                 finalists = run.train_finalists()
                 run.read_test_once(finalists)
         record = read_run(folder)
@@ -83,6 +86,13 @@ def _open(context: Context) -> "Run":
     return Run(study, chain, gate, teachers)
 
 
+def _executor(chain: Chain, gate: Gate) -> Executor:
+    config, folder = chain.context.config, chain.context.folder
+    if config.search.workers == 1:
+        return Here(Trainer(chain, gate))
+    return LocalWorkers(WORKER, {"run_dir": str(folder.path.resolve())}, config.search.workers)
+
+
 class Run:
     """A search under way: everything loaded, the teachers ready; the first is the one that students are judged by."""
 
@@ -92,10 +102,12 @@ class Run:
         self.context, self.config, self.progress = chain.context, chain.context.config, chain.context.progress
         largest = self.teacher.teacher.parameters
         self.proposer = Proposer(self.config, self.context.space, chain.builder, largest)
-        self._exhausted = False
+        self.executor = _executor(chain, gate)
+        gate.pausing = self.executor.paused
 
     def close(self) -> None:
-        """Let go of the study."""
+        """End the workers and let go of the study."""
+        self.executor.close()
         self.study.close()
 
     @property
@@ -118,48 +130,14 @@ class Run:
     def _fits(self, architecture: Architecture) -> bool:
         return excess(self.gate.costs(architecture), self.config.budget) <= 0
 
-    def next_task(self) -> Proposal | TrialRecord | None:
-        """A candidate that has earned more training, else a new one, until there are enough or time is over."""
-        if self.study.state == "finalists":
-            return None
-        if not self._late() and (waiting := self._to_promote()) is not None:
-            return waiting
-        if not self._late() and (proposal := self._propose()) is not None:
-            return proposal
-        return self._to_promote(last=True) if not self._late() or not self._any("finished") else None
+    def search(self) -> None:
+        """Propose, gate, distil, judge, until there are enough candidates."""
+        if self.study.state == "searching":
+            loop = SearchLoop(self.study, self.chain, self.gate, self.proposer, executor=self.executor, told=self._told)
+            loop.run()
 
-    def _late(self) -> bool:
-        limit = self.config.search.max_minutes
-        return limit is not None and self.study.elapsed_s >= limit * 60 and self._any("waiting", "finished")
-
-    def _any(self, *fates: str) -> bool:
-        return any(t.fate in fates for t in self.study.records)
-
-    def _to_promote(self, *, last: bool = False) -> TrialRecord | None:
-        options, records = self.config.search, self.study.records
-        return next_to_promote(records, len(self.config.rung_epochs), options.reduction, last=last)
-
-    def _propose(self) -> Proposal | None:
-        if self._exhausted or self.study.distinct >= self.config.search.trials:
-            return None
-        proposal = propose(self.study, self.proposer, self.config)
-        if proposal is None:
-            self._exhausted = True
-            self.progress.note("the space seems to be exhausted: only candidates that were tried already are proposed")
-        return proposal
-
-    def evaluate(self, task: Proposal | TrialRecord) -> TrialRecord:
-        """Gate a new candidate; distil up to the next rung, judge, tell."""
-        if isinstance(task, Proposal):
-            record = self.study.tell(evaluate(task, self.gate, self.chain))
-        else:
-            record = self.study.tell(train_on(task, self.chain))
+    def _told(self, record: TrialRecord) -> None:
         self.progress.trial(record, self.study.records, self.hypervolume())
-        return record
-
-    def stop_waiting(self) -> None:
-        """No candidate is trained on any more."""
-        self.study.stop_waiting()
 
     def hypervolume(self) -> float:
         """Of the finished candidates within the budget, on validation accuracy."""
@@ -179,7 +157,20 @@ class Run:
         self.study.save("state", "finalists")
         self.progress.stage("training finalists")
         with self.study.spending("finalists"):
-            return Finals(self.chain, self.gate).train(chosen)
+            finals = Finals(self.chain, self.gate)
+            if self.config.search.workers > 1:
+                self._train_beforehand(finals.jobs(chosen))
+            return finals.train(chosen)
+
+    def _train_beforehand(self, jobs: list[dict[str, Any]]) -> None:
+        """Let all workers have a share; whatever fails here fails again, and is said, when it is looked for."""
+        done = 0
+        while jobs or self.executor.busy:
+            while jobs and self.executor.has_room:
+                self.executor.submit(jobs.pop(0))
+            self.executor.wait()
+            done += 1
+            self.progress.finalist(done, done + len(jobs) + self.executor.busy, "")
 
     def read_test_once(self, finalists: list[TrainedFinalist]) -> None:
         """Judge finalists, controls and teacher on the test split; this ends the run."""

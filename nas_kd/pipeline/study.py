@@ -77,6 +77,11 @@ class RunStudy:
         trial.set_user_attr("candidate", candidate.to_json())
         self._study.add_trial(self._memory.get_trials(deepcopy=False)[trial.number])
 
+    def running(self, record: TrialRecord) -> None:
+        """A trial is being trained: known to this process alone, so that another one starts it again."""
+        self._records[record.number] = record.model_copy(update={"fate": "running"})
+        self._by_id[record.id] = self._records[record.number]
+
     @property
     def is_new(self) -> bool:
         """Whether nothing was proposed yet."""

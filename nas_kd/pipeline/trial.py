@@ -13,8 +13,8 @@ from nas_kd.pipeline.propose import Proposal
 from nas_kd.record import RungRecord, TrialRecord
 
 
-def evaluate(proposal: Proposal, gate: Gate, chain: Chain) -> TrialRecord:
-    """What becomes of a new candidate: rejected at the gate, failed, or judged at the first rung."""
+def admit(proposal: Proposal, gate: Gate, chain: Chain) -> TrialRecord:
+    """What becomes of a new candidate at the gate: rejected, failed, or running: to be trained."""
     candidate, builder = proposal.candidate, chain.builder
     seconds = {"propose": proposal.seconds}
     record = TrialRecord(
@@ -35,7 +35,7 @@ def evaluate(proposal: Proposal, gate: Gate, chain: Chain) -> TrialRecord:
             return record.model_copy(update={"fate": "rejected", "reason": reason(costs, budget)})
     except TrialError as error:
         return record.model_copy(update={"fate": "failed", "reason": str(error), "seconds": seconds})
-    return train_on(record.model_copy(update={"within_budget": True}), chain)
+    return record.model_copy(update={"within_budget": True})
 
 
 def train_on(record: TrialRecord, chain: Chain) -> TrialRecord:

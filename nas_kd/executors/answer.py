@@ -1,0 +1,39 @@
+"""What executors share."""
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What became of a job. `error`: why there is no result, in one line."""
+
+    job: Mapping[str, Any]
+    result: Any = None
+    error: str | None = None
+
+
+class Executor(Protocol):
+    """Where jobs run: JSON goes in, JSON comes out."""
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another job can be taken."""
+
+    @property
+    def busy(self) -> int:
+        """How many jobs are under way."""
+
+    def submit(self, job: Mapping[str, Any]) -> None:
+        """Take a job."""
+
+    def wait(self) -> Answer:
+        """The next answer."""
+
+    def paused(self, count: int) -> AbstractContextManager[None]:
+        """So many cores are left alone inside."""
+
+    def close(self) -> None:
+        """End; what is under way is lost."""

@@ -1,0 +1,160 @@
+"""Worker processes on this machine: one job each at a time, each on a core of its own while there are enough.
+
+Jobs and answers are JSON, so that another engine can carry them to other machines. Workers are fresh interpreters, not
+forks: threads and locks of the coordinator do not follow them.
+"""
+
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from nas_kd.errors import InputError
+from nas_kd.executors.answer import Answer
+
+ATTEMPTS = 2  # of a job whose worker dies
+READ_BYTES = 2**16
+
+
+@dataclass
+class _Worker:
+    process: subprocess.Popen[bytes]
+    core: int | None
+    job: Mapping[str, Any] | None = None
+    attempts: int = 0
+    heard: bytes = b""  # of a line that is not complete yet
+
+
+class LocalWorkers:
+    """`count` processes that serve `target` (`package.module:Class`), made with `setup`; a context manager."""
+
+    def __init__(self, target: str, setup: Mapping[str, Any], count: int) -> None:
+        self._target, self._setup = target, dict(setup)
+        cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+        self._selector = selectors.DefaultSelector()
+        self._workers = [self._start(cores[i] if count <= len(cores) else None) for i in range(count)]
+
+    def __enter__(self) -> "LocalWorkers":
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a worker has nothing to do."""
+        return any(w.job is None for w in self._workers)
+
+    @property
+    def busy(self) -> int:
+        """How many jobs are under way."""
+        return sum(w.job is not None for w in self._workers)
+
+    def submit(self, job: Mapping[str, Any]) -> None:
+        """Give a job to a worker that has none.
+
+        Raises:
+            RuntimeError: all of them have one.
+        """
+        free = next((w for w in self._workers if w.job is None), None)
+        if free is None:
+            raise RuntimeError("every worker has a job already")
+        free.job, free.attempts = job, 1
+        self._send(free, job)
+
+    def wait(self) -> Answer:
+        """The next answer, whoever gives it; a worker that dies is replaced, its job tried once more.
+
+        Raises:
+            InputError: a worker cannot be set up.
+            RuntimeError: no job is under way.
+        """
+        if not self.busy:
+            raise RuntimeError("no job is under way")
+        while True:
+            for key, _ in self._selector.select():
+                worker: _Worker = key.data
+                if (answer := self._hear(worker)) is not None:
+                    return answer
+
+    @contextmanager
+    def paused(self, count: int) -> Iterator[None]:
+        """So many workers stand still inside (all, if there are fewer): their cores are free for a measurement."""
+        stopped = [w.process for w in sorted(self._workers, key=lambda w: w.job is not None)[:count]]
+        for process in stopped:
+            process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for process in stopped:
+                process.send_signal(signal.SIGCONT)
+
+    def close(self) -> None:
+        """End all workers; what they had under way is lost."""
+        for worker in self._workers:
+            self._end(worker)
+        self._selector.close()
+
+    def _start(self, core: int | None) -> _Worker:
+        command = [sys.executable, "-m", "nas_kd.executors.serve"]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+        worker = _Worker(process, core)
+        self._selector.register(_pipe(process.stdout), selectors.EVENT_READ, worker)
+        self._send(worker, {"target": self._target, "setup": self._setup, "core": core})
+        return worker
+
+    def _end(self, worker: _Worker) -> None:
+        self._selector.unregister(_pipe(worker.process.stdout))
+        worker.process.kill()
+        worker.process.wait()
+        for pipe in (worker.process.stdin, worker.process.stdout):
+            _pipe(pipe).close()
+
+    def _send(self, worker: _Worker, message: Mapping[str, Any]) -> None:
+        try:
+            stdin = _pipe(worker.process.stdin)
+            stdin.write(json.dumps(message).encode() + b"\n")
+            stdin.flush()
+        except BrokenPipeError:
+            pass  # it died: `wait` will hear of it
+
+    def _hear(self, worker: _Worker) -> Answer | None:
+        """What a worker says; None, if it is no answer to a job (of which it has one at a time)."""
+        said = os.read(_pipe(worker.process.stdout).fileno(), READ_BYTES)
+        if not said:
+            return self._replace(worker)
+        *lines, worker.heard = (worker.heard + said).split(b"\n")
+        for message in map(json.loads, lines):
+            if "refused" in message:
+                raise InputError(message["refused"])
+            if "ready" not in message and worker.job is not None:
+                job, worker.job = worker.job, None
+                return Answer(job, message.get("result"), message.get("error"))
+        return None
+
+    def _replace(self, dead: _Worker) -> Answer | None:
+        """A new process in its place, for the same job; an answer, if that was tried often enough."""
+        status = dead.process.wait()
+        self._end(dead)
+        new = self._start(dead.core)
+        self._workers[self._workers.index(dead)] = new
+        if dead.job is None:
+            return None
+        if dead.attempts >= ATTEMPTS:
+            return Answer(dead.job, error=f"its worker died {dead.attempts} times, the last time with status {status}")
+        new.job, new.attempts = dead.job, dead.attempts + 1
+        self._send(new, dead.job)
+        return None
+
+
+def _pipe(pipe: Any) -> Any:
+    if pipe is None:
+        raise RuntimeError("a worker was started without its pipes")
+    return pipe

@@ -1,0 +1,86 @@
+"""Keeps the executor busy: trains on whoever has earned it, else gates a new candidate, until there are enough."""
+
+from collections.abc import Callable
+
+from nas_kd.executors.answer import Answer, Executor
+from nas_kd.pipeline.chain import Chain
+from nas_kd.pipeline.gate import Gate
+from nas_kd.pipeline.propose import Proposer, propose
+from nas_kd.pipeline.rungs import next_to_promote
+from nas_kd.pipeline.study import RunStudy
+from nas_kd.pipeline.trial import admit
+from nas_kd.record import TrialRecord
+
+Told = Callable[[TrialRecord], None]
+
+
+class SearchLoop:
+    """The search proper; only this process talks to the study. `told` hears of every trial that was told."""
+
+    def __init__(
+        self, study: RunStudy, chain: Chain, gate: Gate, proposer: Proposer, *, executor: Executor, told: Told
+    ) -> None:
+        self._study, self._chain, self._gate, self._proposer = study, chain, gate, proposer
+        self._executor, self._told = executor, told
+        self._config, self._progress = chain.context.config, chain.context.progress
+        self._exhausted = False
+
+    def run(self) -> None:
+        """Until there are enough candidates or time is over, and nobody has earned more training."""
+        while True:
+            while self._executor.has_room and self._start():
+                pass
+            if not self._executor.busy:
+                break
+            self._judge(self._executor.wait())
+        self._study.stop_waiting()
+
+    def _start(self) -> bool:
+        """Start a training, or turn a candidate down at the gate; False: there is nothing to start now."""
+        late = self._late()
+        if not late and (waiting := self._to_promote()) is not None:
+            self._submit(waiting)
+            return True
+        if not late and self._propose():
+            return True
+        unfinished = not late or not self._any("finished")
+        if unfinished and not self._executor.busy and (waiting := self._to_promote(last=True)) is not None:
+            self._submit(waiting)
+            return True
+        return False
+
+    def _propose(self) -> bool:
+        if self._exhausted or self._study.distinct >= self._config.search.trials:
+            return False
+        proposal = propose(self._study, self._proposer, self._config)
+        if proposal is None:
+            self._exhausted = True
+            self._progress.note("the space seems to be exhausted: only candidates that were tried already are proposed")
+            return False
+        record = admit(proposal, self._gate, self._chain)
+        if record.fate == "running":
+            self._submit(record)
+        else:
+            self._told(self._study.tell(record))
+        return True
+
+    def _submit(self, record: TrialRecord) -> None:
+        self._study.running(record)
+        self._executor.submit({"record": record.model_dump(mode="json")})
+
+    def _judge(self, answer: Answer) -> None:
+        record = TrialRecord.model_validate(answer.result or answer.job["record"])
+        if answer.error is not None:
+            record = record.model_copy(update={"fate": "failed", "reason": answer.error})
+        self._told(self._study.tell(record))
+
+    def _late(self) -> bool:
+        limit = self._config.search.max_minutes
+        return limit is not None and self._study.elapsed_s >= limit * 60 and self._any("waiting", "finished")
+
+    def _any(self, *fates: str) -> bool:
+        return any(t.fate in fates for t in self._study.records)
+
+    def _to_promote(self, *, last: bool = False) -> TrialRecord | None:
+        options = self._config.search
+        return next_to_promote(self._study.records, len(self._config.rung_epochs), options.reduction, last=last)

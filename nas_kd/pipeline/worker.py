@@ -1,0 +1,51 @@
+"""A worker's side of a run: trains what the coordinator says, everything else comes from the run's folder and store."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nas_kd.candidate import Candidate
+from nas_kd.config_file import load_config
+from nas_kd.pipeline.chain import Chain
+from nas_kd.pipeline.context import Context
+from nas_kd.pipeline.finalists import Finals
+from nas_kd.pipeline.folder import RunFolder
+from nas_kd.pipeline.gate import Gate
+from nas_kd.pipeline.networks import Builder
+from nas_kd.pipeline.progress import Progress
+from nas_kd.pipeline.teacher import prepare_teachers
+from nas_kd.pipeline.trial import train_on
+from nas_kd.record import TrialRecord
+
+TARGET = f"{__name__}:Worker"
+
+
+class Trainer:
+    """Does the jobs of a search: in the coordinator itself, or in a worker."""
+
+    def __init__(self, chain: Chain, gate: Gate) -> None:
+        self._chain = chain
+        self._finals = Finals(chain, gate)
+
+    def handle(self, job: Mapping[str, Any]) -> dict[str, Any] | None:
+        """`{"record": ...}`: train a trial up to its next rung; `{"candidate", "seed", "epochs"}`: leave its file."""
+        if "record" in job:
+            return train_on(TrialRecord.model_validate(job["record"]), self._chain).model_dump(mode="json")
+        self._finals.prepare_file(Candidate.from_json(job["candidate"]), job["seed"], job["epochs"])
+        return None
+
+
+class Worker(Trainer):
+    """Made once a process; the teachers come from the store, where the coordinator has put them."""
+
+    def __init__(self, run_dir: str) -> None:
+        torch.set_num_threads(1)
+        torch.set_flush_denormal(True)
+        folder = RunFolder(Path(run_dir))
+        context = Context.prepare(load_config(folder.config), folder, Progress())
+        builder = Builder(context.data, context.space)
+        gate = Gate(context, builder)
+        teachers = prepare_teachers(context, gate)
+        super().__init__(Chain(context, builder, [t.teacher for t in teachers]), gate)

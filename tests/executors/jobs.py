@@ -1,0 +1,39 @@
+"""What the tests' workers serve."""
+
+import os
+import signal
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nas_kd.errors import InputError
+
+
+class Jobs:
+    """Does what a job says."""
+
+    def __init__(self, greeting: str) -> None:
+        if greeting == "no":
+            raise InputError("no such greeting")
+        self.greeting = greeting
+
+    def handle(self, job: Mapping[str, Any]) -> Any:
+        match job["do"]:
+            case "greet":
+                print("not an answer")
+                return [self.greeting, os.getpid(), sorted(os.sched_getaffinity(0))]
+            case "sleep":
+                time.sleep(job["seconds"])
+                return os.getpid()
+            case "raise":
+                raise ValueError("two\nlines")
+            case "die":
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "die once":
+                mark = Path(job["mark"])
+                if not mark.exists():
+                    mark.touch()
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return "survived"
+        return None

@@ -1,0 +1,134 @@
+"""Workers answer, fail, die and stand still as they should, and end with whoever started them."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from nas_kd.errors import InputError
+from nas_kd.executors.here import Here
+from nas_kd.executors.local import LocalWorkers
+
+from .jobs import Jobs
+
+TARGET = "tests.executors.jobs:Jobs"
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def workers() -> Iterator[LocalWorkers]:
+    with LocalWorkers(TARGET, {"greeting": "hello"}, 2) as started:
+        yield started
+
+
+def test_answers_come_from_as_many_processes_each_on_its_core(workers: LocalWorkers) -> None:
+    for _ in range(2):
+        assert workers.has_room
+        workers.submit({"do": "greet"})
+    assert not workers.has_room
+    with pytest.raises(RuntimeError, match="has a job"):
+        workers.submit({"do": "greet"})
+    first, second = workers.wait().result, workers.wait().result
+    assert first[0] == second[0] == "hello"
+    assert len({first[1], second[1], os.getpid()}) == 3
+    if len(os.sched_getaffinity(0)) >= 2:
+        assert len(first[2]) == len(second[2]) == 1
+        assert first[2] != second[2]
+    with pytest.raises(RuntimeError, match="no job"):
+        workers.wait()
+
+
+def test_what_is_raised_is_one_line_and_the_worker_goes_on(workers: LocalWorkers) -> None:
+    workers.submit({"do": "raise"})
+    answer = workers.wait()
+    assert (answer.result, answer.error, answer.job) == (None, "ValueError: two lines", {"do": "raise"})
+    workers.submit({"do": "greet"})
+    assert workers.wait().error is None
+
+
+def test_a_job_whose_worker_dies_is_tried_once_more(workers: LocalWorkers, tmp_path: Path) -> None:
+    workers.submit({"do": "die once", "mark": str(tmp_path / "mark")})
+    assert workers.wait().result == "survived"
+    workers.submit({"do": "die"})
+    answer = workers.wait()
+    assert answer.result is None
+    assert answer.error is not None
+    assert answer.error.startswith("its worker died 2 times")
+    workers.submit({"do": "greet"})
+    assert workers.wait().error is None
+
+
+def test_paused_workers_stand_still(workers: LocalWorkers) -> None:
+    workers.submit({"do": "greet"})
+    workers.submit({"do": "greet"})
+    pids = [workers.wait().result[1] for _ in range(2)]
+    with workers.paused(1):
+        assert sorted(_states(pids)) == ["sleeping", "stopped"]
+    with workers.paused(5):
+        assert _states(pids) == ["stopped", "stopped"]
+    assert "stopped" not in _states(pids)
+
+
+def _states(pids: list[int]) -> list[str]:
+    time.sleep(0.1)  # signals arrive when they arrive
+    return [psutil.Process(pid).status() for pid in pids]
+
+
+def test_a_worker_that_cannot_be_set_up_says_why() -> None:
+    with LocalWorkers(TARGET, {"greeting": "no"}, 1) as workers:
+        workers.submit({"do": "greet"})
+        with pytest.raises(InputError, match="no such greeting"):
+            workers.wait()
+
+
+def test_no_worker_outlives_a_killed_coordinator_not_even_a_stopped_one() -> None:
+    script = f"""
+        from nas_kd.executors.local import LocalWorkers
+        import time
+        workers = LocalWorkers({TARGET!r}, {{"greeting": "hello"}}, 2)
+        pids = []
+        for _ in range(2):
+            workers.submit({{"do": "greet"}})
+        for _ in range(2):
+            print(workers.wait().result[1], flush=True)
+        with workers.paused(1):
+            print("paused", flush=True)
+            time.sleep(60)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    coordinator = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    assert coordinator.stdout is not None
+    pids = [int(coordinator.stdout.readline()) for _ in range(2)]
+    assert coordinator.stdout.readline() == "paused\n"
+    coordinator.send_signal(signal.SIGKILL)
+    coordinator.wait()
+    coordinator.stdout.close()
+    deadline = time.monotonic() + 10
+    while any(_lives(pid) for pid in pids):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def _lives(pid: int) -> bool:
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
+def test_one_worker_is_this_process() -> None:
+    here = Here(Jobs("hello"))
+    here.submit({"do": "greet"})
+    assert (here.has_room, here.busy) == (False, 1)
+    with pytest.raises(RuntimeError, match="already"):
+        here.submit({"do": "greet"})
+    assert here.wait().result[1] == os.getpid()
+    with pytest.raises(RuntimeError, match="no job"):
+        here.wait()
+    here.submit({"do": "raise"})
+    with pytest.raises(ValueError, match="two"):
+        here.wait()
