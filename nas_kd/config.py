@@ -7,7 +7,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from nas_kd.candidate import Policy, Precision
 
-Sampler = Literal["tpe", "nsga2", "nsga3", "gp", "random"]
+Sampler = Literal["auto", "tpe", "nsga2", "nsga3", "gp", "random"]
 
 
 def _as_tuple(value: Any) -> Any:
@@ -134,7 +134,9 @@ class SearchSection(Options):
     """How candidates are proposed."""
 
     trials: int = Field(60, ge=1, description="distinct candidates to propose, those rejected at the gate included")
-    sampler: Sampler = Field("tpe", description="tpe | nsga2 | nsga3 | gp | random")
+    sampler: Sampler = Field(
+        "auto", description="auto (tpe, nsga2 in long searches) | tpe | nsga2 | nsga3 | gp | random"
+    )
     seed: int = Field(0, ge=0, le=2**31 - 1)
     workers: int = Field(1, ge=1, le=64, description="candidates trained at the same time, one process and thread each")
     precisions: tuple[Precision, ...] = Field(("fp32",), min_length=1)
@@ -150,6 +152,12 @@ class FinalistOptions(Options):
     seeds: int = Field(3, ge=1, description="trainings of each; intervals need 2, be safe with 3")
     controls: bool = Field(True, description="also: no distillation, no assistants, at equal training cost")
     max_control_epochs: float = Field(3.0, ge=1, description="cap of a control's epochs, times distill.epochs")
+
+
+class StoreOptions(Options):
+    """The run's store of trained weights, teachers' outputs, exports and measurements."""
+
+    max_gb: float = Field(20.0, gt=0, description="beyond it, what was used least recently is removed, and made again")
 
 
 class EngineOptions(Options):
@@ -172,6 +180,7 @@ class SearchConfig(Options):
     device: DeviceOptions = DeviceOptions()
     search: SearchSection = SearchSection()
     finalists: FinalistOptions = FinalistOptions()
+    store: StoreOptions = StoreOptions()
     engine: EngineOptions = EngineOptions()
     student: dict[str, Any] | None = Field(None, description="`nas-kd distill` only: the architecture")
 

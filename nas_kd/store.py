@@ -7,7 +7,7 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from nas_kd.files import canonical_json, sha256, write_atomic
+from nas_kd.store_limit import Limit
 
 _LOG = logging.getLogger(__name__)
 _KEY = re.compile(r"[0-9a-f]{64}")
@@ -44,8 +45,10 @@ class Store:
     raises OSError where the folder cannot be written or the disk is full. `hits`, `misses`: loads of each kind.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, max_bytes: int | None = None) -> None:
+        """`max_bytes`: of the whole folder; where it would be exceeded, what can be made again is removed."""
         self.root = root
+        self._limit = Limit(root, max_bytes)
         self.hits: Counter[str] = Counter()
         self.misses: Counter[str] = Counter()
 
@@ -53,15 +56,22 @@ class Store:
         """Write tensors and JSON-able `meta` as one safetensors file."""
         portable = _portable(tensors)
         facts = {"meta": dict(meta), "check": _check(portable, meta)}
-        with _replacing(self._path(kind, key, "safetensors")) as path:
+        final = self._path(kind, key, "safetensors")
+        with _replacing(final) as path:
             try:
                 save_file(portable, path, {_HEADER: canonical_json(facts)})
             except SafetensorError as error:
                 raise OSError(f"{path.parent}: cannot write: {error}") from error
+        self._limit.wrote(final)
 
     def load(self, kind: str, key: str) -> Entry | None:
         """What was saved, or None."""
-        return self._counted(kind, self._read(self._path(kind, key, "safetensors"), _read_tensors))
+        path = self._path(kind, key, "safetensors")
+        found = self._read(path, _read_tensors)
+        if found is not None:
+            with suppress(OSError):  # used just now: the last to be removed
+                os.utime(path)
+        return self._counted(kind, found)
 
     def remove(self, kind: str, key: str) -> None:
         """Forget the tensors of an entry; it may be absent."""

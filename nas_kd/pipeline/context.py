@@ -57,7 +57,7 @@ class Context:
             config=config,
             folder=folder,
             progress=progress,
-            store=Store(folder.store),
+            store=Store(folder.store, round(config.store.max_gb * 1e9)),
             data=data,
             augmenter=augmenter,
             teacher_augmenter=Augmenter.of(data.teacher_view, config.search.seed) if data.teacher_view else augmenter,

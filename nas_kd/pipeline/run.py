@@ -33,6 +33,7 @@ from nas_kd.pipeline.worker import TARGET as WORKER
 from nas_kd.pipeline.worker import Trainer
 from nas_kd.record import Accuracy, RunRecord, TeacherRecord, TrialRecord
 from nas_kd.statistics import wilson_interval
+from nas_kd.store_limit import sweep
 
 # The smallest network is not always quite the fastest: budgets that it misses by less than a quarter are tried.
 NEAR = log(1.25)
@@ -48,6 +49,7 @@ def search(config: SearchConfig, run_dir: Path, progress: Progress | None = None
     folder, progress = RunFolder(run_dir), progress or Progress()
     with locked(folder, config) as resumed:
         progress.started(str(run_dir), resumed)
+        sweep(folder.store)
         context = Context.prepare(config, folder, progress)
         with processor(context.threads), closing(_open(context)) as run:
             if run.is_finished:
