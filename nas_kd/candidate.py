@@ -75,15 +75,15 @@ class Candidate:
         return (self.student, *self.assistants) if self.policy == "residual" else (self.student,)
 
     def to_json(self) -> dict[str, Any]:
-        """The candidate as the study, `front.json` and the exported file carry it."""
-        return {
+        """The candidate as the study, `front.json` and the exported file carry it; "policy" if it is not sequential."""
+        value = {
             "student": self.student.to_json(),
             "assistants": [a.to_json() for a in self.assistants],
             "method": self.recipe.method,
             "params": dict(self.recipe.params),
             "precision": self.precision,
-            "policy": self.policy,
         }
+        return value if self.policy == "sequential" else value | {"policy": self.policy}
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> "Candidate":

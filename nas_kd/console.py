@@ -10,7 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from nas_kd.config import SearchConfig
@@ -228,33 +228,35 @@ def print_measured(path: Path, file: MeasuredFile) -> None:
 
 
 def print_plugins(kind: str, plugins: Mapping[str, Any]) -> None:
-    """Name and summary of each; of methods also where they come from, what they need and their default weights."""
-    further = _method_columns if kind == "method" else (lambda _: {})
-    rows = {name: {"what it is": getattr(p, "summary", ""), **further(p)} for name, p in plugins.items()}
-    table = Table("name", *next(iter(rows.values()), {}))
-    for name, row in rows.items():
-        table.add_row(name, *map(escape, row.values()))
+    """Name and summary of each; of methods, family by family, also what they need, their defaults and their source."""
+    table = Table(Column("name", no_wrap=True), "what it is")
+    family = _family if kind == "method" else (lambda _: "")
+    for name, plugin in sorted(plugins.items(), key=lambda item: (family(item[1]), item[0])):
+        summary = escape(getattr(plugin, "summary", ""))
+        table.add_row(name, f"{summary}\n[dim]{escape(_facts(plugin))}[/dim]" if kind == "method" else summary)
     Console().print(table)
 
 
-def _method_columns(method: Any) -> dict[str, str]:
+def _facts(method: Any) -> str:
+    """`feature; needs features; CE x 1, gradient x 4; Romero 2015, arXiv:1412.6550`."""
     made = method()
-    taught = {"none": [], "one": [], "several": ["several teachers"]}[made.teachers]
-    needs = [*taught, *sorted(made.needs - {"logits", "network"})]
+    needs = ["several teachers"] if made.teachers == "several" else []
+    needs += sorted(made.needs - {"logits", "network"})
     if made.teachers == "none" or made.generations:
         needs.append("no teacher")
     if "network" in made.needs:
-        needs.append("the teacher's gradients, no training images")
+        needs.append("the teacher's gradients but no training images")
     default = [f"CE x {made.ce_weight:g}"]
     if made.balance is not None and made.teachers != "none":
         default.append(f"gradient x {made.balance:g}")
     if "temperature" in made.tunable:
         default.append(f"T {made.temperature:g}")
     if made.networks > 1:
-        default.append(f"{made.networks:g} networks")
+        default.append(f"{made.networks:.1f} networks")
     if made.generations:
         default.append(f"{made.generations} generations before")
-    return {"family": _family(method), "needs": ", ".join(needs), "default": ", ".join(default), "source": made.source}
+    needed = [f"needs {', '.join(needs)}"] if needs else []
+    return "; ".join([_family(method), *needed, ", ".join(default), made.source])
 
 
 def _family(method: type) -> str:

@@ -58,3 +58,15 @@ def test_the_fingerprint_never_changes() -> None:
 def test_an_architecture_equals_nothing_else() -> None:
     assert Architecture("resnet") != {"space": "resnet"}
     assert Architecture("resnet") != Architecture("mobilenet")
+
+
+def test_a_policy_other_than_the_usual_one_makes_another_candidate_and_may_deploy_a_sum() -> None:
+    student, assistant = Architecture("resnet", {"width": 8}), Architecture("resnet", {"width": 16})
+    usual, dense, residual = (
+        Candidate(student, (assistant,), Recipe("soft_targets"), policy=policy)
+        for policy in ("sequential", "dense", "residual")
+    )
+    assert "policy" not in usual.to_json()
+    assert len({c.id for c in (usual, dense, residual)}) == 3
+    assert all(Candidate.from_json(c.to_json()) == c for c in (usual, dense, residual))
+    assert (usual.deployed, dense.deployed, residual.deployed) == ((student,), (student,), (student, assistant))

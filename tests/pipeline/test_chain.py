@@ -161,7 +161,7 @@ def test_several_teachers_are_trained_apart_and_all_recorded(tmp_path: Path) -> 
     assert len(run.other_teachers) == 1
     assert run.other_teachers[0].val != run.teacher.val or run.other_teachers[0].test != run.teacher.test
     assert all(t.test is not None for t in (run.teacher, *run.other_teachers))
-    policies = {t.candidate["policy"] for t in run.trials}
+    policies = {t.candidate.get("policy", "sequential") for t in run.trials}
     assert policies <= {"sequential", "dense", "residual"}
 
 
