@@ -75,12 +75,12 @@ def peak_mib() -> float:
 def by_turns(runs: Mapping[str, Callable[[], None]], blocks: int) -> dict[str, Seconds]:
     """Seconds of each contestant in each of `blocks` blocks, all contestants in turn; one block before is not counted.
 
-    Every other block goes through them backwards, so that none always follows the same neighbour.
+    Every block goes through them in an order of its own (seeded), so that none always follows the same neighbour.
     """
     times: dict[str, list[float]] = {name: [] for name in runs}
+    generator = np.random.default_rng(0)
     for block in range(blocks + 1):
-        order = list(runs) if block % 2 else list(runs)[::-1]
-        for name in order:
+        for name in generator.permutation(list(runs)):
             started = time.perf_counter()
             runs[name]()
             if block:

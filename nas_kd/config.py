@@ -130,9 +130,24 @@ class DeviceOptions(Options):
     batch_size: int = Field(1, ge=1, description="samples a call")
 
 
+class OnceForAllOptions(Options):
+    """The elastic network of strategy "once-for-all", and the search among its sub-networks."""
+
+    epochs: int | None = Field(None, ge=1, description="of the elastic network (default: 2 x distill.epochs)")
+    evaluations: int = Field(1000, ge=8, description="sub-networks that are judged with inherited weights")
+    members: int = Field(12, ge=1, description="of their front, so many are distilled properly")
+
+
 class SearchSection(Options):
     """How candidates are proposed."""
 
+    strategy: Literal["trials", "once-for-all"] = Field(
+        "trials",
+        description="trials: every candidate is trained; once-for-all: one elastic network is, candidates are its best "
+        "sub-networks",
+    )
+    once_for_all: OnceForAllOptions = OnceForAllOptions()
+    inherit: bool = Field(False, description="students start from weights cut out of whom they learn from, if they fit")
     trials: int = Field(60, ge=1, description="distinct candidates to propose, those rejected at the gate included")
     sampler: Sampler = Field(
         "auto", description="auto (tpe, nsga2 in long searches) | tpe | nsga2 | nsga3 | gp | random"
@@ -142,6 +157,7 @@ class SearchSection(Options):
     precisions: tuple[Precision, ...] = Field(("fp32",), min_length=1)
     rungs: int = Field(3, ge=1, le=8, description="levels of training at which candidates are compared; 1: all in full")
     reduction: int = Field(3, ge=2, le=10, description="of so many at a rung one is trained on, so many times longer")
+    rung_steps: int = Field(90, ge=1, description="fewest training steps after which candidates are compared")
     max_minutes: float | None = Field(None, gt=0, description="stop proposing after this long; finalists follow")
 
 
@@ -183,9 +199,3 @@ class SearchConfig(Options):
     store: StoreOptions = StoreOptions()
     engine: EngineOptions = EngineOptions()
     student: dict[str, Any] | None = Field(None, description="`nas-kd distill` only: the architecture")
-
-    @property
-    def rung_epochs(self) -> tuple[int, ...]:
-        """Epochs of the full schedule at each rung, rising up to all of it."""
-        full, reduction = self.distill.epochs, self.search.reduction
-        return tuple(sorted({max(1, round(full / reduction**step)) for step in range(self.search.rungs)}))

@@ -67,6 +67,7 @@ class TrialRecord(Record):
     costs: Costs | None = None
     rungs: tuple[RungRecord, ...] = ()
     val_accuracy: float | None = None  # at the last rung reached
+    inherited_accuracy: float | None = None  # on validation, with weights of the once-for-all network, 0..1
     seconds: Mapping[str, float] = {}  # propose, gate, assistants, distil: this trial's own
     elapsed_s: float = 0.0  # wall clock of the run when this trial ended, pauses between resumes left out
     attempts: int = 1  # more than 1: the run was interrupted during this trial
@@ -151,6 +152,27 @@ class DeviceRecord(Record):
     environment: Mapping[str, str | int | float | bool | None] = {}
 
 
+class CacheRecord(Record):
+    """How often something was found in the store, and how often it had to be made."""
+
+    hits: int = 0
+    misses: int = 0
+
+
+class OnceForAllRecord(Record):
+    """The elastic network of a run whose strategy is "once-for-all", and the search among its sub-networks."""
+
+    key: str  # of its weights in the store
+    epochs: int
+    networks_a_step: int  # sub-networks trained in every step (sandwich rule)
+    training_s: float
+    search_s: float
+    evaluated: int  # sub-networks judged with inherited weights
+    measured: int  # of them with measured latency
+    latency_error: float  # median relative error of the latency predictor on networks that it was not fitted to
+    inherited: tuple[float, ...]  # validation accuracy (0..1) of the first trials' students with inherited weights
+
+
 class RunRecord(Record):
     """A whole run, finished or not: all that a report is made from."""
 
@@ -163,8 +185,10 @@ class RunRecord(Record):
     device: DeviceRecord | None = None
     teacher: TeacherRecord | None = None  # the one that students are judged by
     other_teachers: tuple[TeacherRecord, ...] = ()
+    once_for_all: OnceForAllRecord | None = None
     trials: tuple[TrialRecord, ...] = ()
     finalists: tuple[FinalistRecord, ...] = ()
+    cache: Mapping[str, CacheRecord] = {}  # by kind: weights, logits, export, latency
     environment: Mapping[str, Any] = {}
     seconds: Mapping[
         str, float

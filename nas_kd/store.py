@@ -113,6 +113,14 @@ class Store:
                 return data
         return None
 
+    def counts(self, since: Mapping[str, tuple[int, int]] | None = None) -> dict[str, tuple[int, int]]:
+        """Hits and misses by kind; those after `since`, an earlier answer, if it is given."""
+        earlier = since or {}
+        return {
+            kind: (self.hits[kind] - earlier.get(kind, (0, 0))[0], self.misses[kind] - earlier.get(kind, (0, 0))[1])
+            for kind in sorted({*self.hits, *self.misses})
+        }
+
     def _path(self, kind: str, key: str, suffix: str) -> Path:
         _require(_KIND, kind, "kind")
         _require(_KEY, key, "key")

@@ -1,4 +1,4 @@
-"""Weights of a smaller network cut out of a larger relative: leading channels, leading blocks, centre of the kernel."""
+"""Weights of a smaller network as part of a larger relative's: leading channels and blocks, centre of the kernel."""
 
 from collections.abc import Mapping
 
@@ -18,19 +18,35 @@ def cut_weights(larger: Mapping[str, Tensor], smaller: nn.Module) -> dict[str, T
     Raises:
         InputError: `smaller` is not a sub-network: a tensor is missing from `larger`, or is smaller there.
     """
-    return {name: _cut(name, larger, tuple(target.shape)) for name, target in smaller.state_dict().items()}
+    with torch.no_grad():
+        return {name: part_of(larger, name, target.shape).clone() for name, target in smaller.state_dict().items()}
 
 
-@torch.no_grad()
-def _cut(name: str, larger: Mapping[str, Tensor], shape: tuple[int, ...]) -> Tensor:
+def is_part(larger: Mapping[str, Tensor], smaller: nn.Module) -> bool:
+    """Whether weights for `smaller` can be cut out of `larger`."""
+    try:
+        for name, target in smaller.state_dict().items():
+            part_of(larger, name, target.shape)
+    except InputError:
+        return False
+    return True
+
+
+def part_of(larger: Mapping[str, Tensor], name: str, shape: torch.Size) -> Tensor:
+    """The part of tensor `name` that a network with so many channels and such a kernel has: a view.
+
+    Raises:
+        InputError: there is no such part.
+    """
     if name not in larger:
         raise InputError(f"not a sub-network: the larger network has no {name!r}")
     source = larger[name]
     if source.ndim != len(shape) or any(have < want for have, want in zip(source.shape, shape, strict=True)):
-        raise InputError(f"not a sub-network: {name!r} is {tuple(source.shape)} in the larger network, needed {shape}")
+        raise InputError(
+            f"not a sub-network: {name!r} is {tuple(source.shape)} in the larger network, needed {tuple(shape)}"
+        )
     starts = [
         (have - want) // 2 if axis >= _CHANNEL_AXES else 0
         for axis, (have, want) in enumerate(zip(source.shape, shape, strict=True))
     ]
-    window = tuple(slice(start, start + want) for start, want in zip(starts, shape, strict=True))
-    return source[window].clone()
+    return source[tuple(slice(start, start + want) for start, want in zip(starts, shape, strict=True))]

@@ -4,13 +4,14 @@ What a link becomes depends on its key alone: data, architecture, teachers' keys
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain as chained
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from nas_kd.candidate import Architecture, Candidate, Policy, Recipe
 from nas_kd.engine.attachment import Facts
@@ -23,6 +24,7 @@ from nas_kd.methods.base import Method
 from nas_kd.methods.chains.dense import make_dense
 from nas_kd.methods.chains.residual import Residual
 from nas_kd.methods.combine import make_method
+from nas_kd.models.subnetwork import cut_weights, is_part
 from nas_kd.models.summed import summed
 from nas_kd.pipeline.context import Context
 from nas_kd.pipeline.networks import Builder
@@ -61,17 +63,20 @@ class Chain:
         """`teachers`: the config's; methods that learn from one learn from the first."""
         self.context = context
         self.builder = builder
+        self.relatives: tuple[str, ...] = ()  # keys of weights that students may inherit from, beside the teachers'
         self._roots = tuple(teachers)
         self._outputs: dict[str, TeacherOutputs] = {}
         self._assistants: dict[tuple[Policy, tuple[Architecture, ...]], Teacher] = {}
 
-    def distil(self, candidate: Candidate, seed: int, epochs: int, until: int | None = None) -> Link:
+    def distil(
+        self, candidate: Candidate, seed: int, epochs: int, *, until: int | None = None, restarts: tuple[int, ...] = ()
+    ) -> Link:
         """Train the candidate's student up to epoch `until` of a schedule of `epochs`; under "residual" its sum.
 
         Raises:
             TrialError: it cannot be trained.
         """
-        schedule = Schedule.of(self.context.config.distill, epochs)
+        schedule = Schedule.of(self.context.config.distill, epochs, restarts)
         lesson = Lesson(candidate.student, candidate.recipe, schedule, seed, until or epochs)
         method = make_method(candidate.recipe.method)
         if method.generations:
@@ -174,9 +179,9 @@ class Chain:
 
     def _trained(self, lesson: Lesson, teachers: Sequence[Teacher], key: str) -> Link:
         store = self.context.store
-        training = self.training(lesson, self.builder.build(lesson.student, lesson.seed), teachers)
+        training = self.training(lesson, self._untrained(lesson, teachers), teachers)
         unfinished = self._key(replace(lesson, until=lesson.schedule.epochs), teachers)
-        self._run(training, lesson, unfinished)
+        self.run(training, self.builder.words(lesson.student), unfinished, lesson.until)
         model, accuracy = self._judged(training, lesson, teachers)
         facts: dict[str, Any] = {
             "val_accuracy": accuracy,
@@ -205,21 +210,29 @@ class Chain:
         Raises:
             InputError: the method cannot work with these networks.
         """
-        context, data = self.context, self.context.data
         method = self._method(lesson.recipe, len(teachers))
+        setup = self.setup(lesson.schedule, lesson.seed)
+        shown = [self.outputs(t) for t in teachers]
+        return Training(student, shown, method, setup, partial(self.builder.build, lesson.student))
+
+    def setup(self, schedule: Schedule, seed: int) -> Setup:
+        """What all trainings of this run have in common.
+
+        Raises:
+            InputError: there are too few samples to train on.
+        """
+        context, data = self.context, self.context.data
         if context.config.distill.batch_size < 2 or len(data.train) < 2:
             raise InputError(f"training needs two samples a batch at least, the training split has {len(data.train)}")
-        setup = Setup(
+        return Setup(
             augmenter=context.augmenter,
             labels=data.train.y,
             facts=Facts(len(data.train), data.n_classes, data.mean, data.std),
-            schedule=lesson.schedule,
+            schedule=schedule,
             numerics=context.numerics,
-            seed=lesson.seed,
+            seed=seed,
             calibrated=context.config.distill.calibrate,
         )
-        shown = [self.outputs(t) for t in teachers]
-        return Training(student, shown, method, setup, partial(self.builder.build, lesson.student))
 
     def _method(self, recipe: Recipe, teachers: int) -> Method:
         temperature, strength = recipe.params.get("temperature"), recipe.params.get("strength", 1.0)
@@ -230,23 +243,26 @@ class Chain:
             return make_dense(recipe.method, temperature, strength, teachers)
         return method
 
-    def _run(self, training: Training, lesson: Lesson, key: str) -> None:
-        """Train up to `lesson.until`, from the checkpoint if there is one, and leave one where more may follow."""
-        store, what = self.context.store, self.builder.words(lesson.student)
-        if (checkpoint := store.load("checkpoint", key)) is not None and checkpoint.meta["epoch"] <= lesson.until:
+    def run(self, training: Training, what: str, key: str, until: int) -> None:
+        """Train up to epoch `until`, from the checkpoint under `key` if there is one; leave one where more may follow.
+
+        `what`: the network, in words.
+        """
+        store, epochs = self.context.store, training.setup.schedule.epochs
+        if (checkpoint := store.load("checkpoint", key)) is not None and checkpoint.meta["epoch"] <= until:
             training.restore(checkpoint.tensors)
         saved_at = time.monotonic()
 
         def after_epoch(running: Training) -> None:
             nonlocal saved_at
-            self.context.progress.training(what, running.epoch, lesson.until)
-            rest = running.epoch < lesson.schedule.epochs
-            if rest and (running.epoch == lesson.until or time.monotonic() - saved_at >= CHECKPOINT_EVERY_S):
+            self.context.progress.training(what, running.epoch, until)
+            rest = running.epoch < epochs
+            if rest and (running.epoch == until or time.monotonic() - saved_at >= CHECKPOINT_EVERY_S):
                 state = {k: v.contiguous() for k, v in running.state().items()}
                 store.save("checkpoint", key, state, {"epoch": running.epoch})
                 saved_at = time.monotonic()
 
-        training.run(lesson.until, after_epoch)
+        training.run(until, after_epoch)
 
     def outputs(self, teacher: Teacher) -> TeacherOutputs:
         """The teacher's outputs, shared by all students that learn from it."""
@@ -257,20 +273,50 @@ class Chain:
             self._outputs[teacher.key] = TeacherOutputs(teacher, augmenter, batch_size, context.numerics, context.store)
         return self._outputs[teacher.key]
 
-    def _key(self, lesson: Lesson, teachers: Sequence[Teacher]) -> str:
+    def _untrained(self, lesson: Lesson, teachers: Sequence[Teacher]) -> nn.Module:
+        """The student as training finds it: with random weights, or with those of a larger relative."""
+        student = self.builder.build(lesson.student, lesson.seed)
+        if (relative := self._relative(lesson, teachers)) is not None:
+            student.load_state_dict(cut_weights(relative[1], student))
+        return student
+
+    def _relative(self, lesson: Lesson, teachers: Sequence[Teacher]) -> tuple[str, Mapping[str, Tensor]] | None:
+        """Key and weights of whom a taught student inherits from: the first that it is a part of, the nearest first."""
+        if not self.context.config.search.inherit or not teachers:
+            return None
+        with torch.device("meta"):
+            shell = self.builder.build(lesson.student, lesson.seed)
+        elders = ((t.key, t.model.state_dict()) for t in [*reversed(teachers), *self._roots])
+        return next((e for e in chained(self._elastic(), elders) if is_part(e[1], shell)), None)
+
+    def _elastic(self) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
+        for key in self.relatives:
+            if (entry := self.context.store.load("weights", key)) is not None:
+                yield key, entry.tensors
+
+    def key_of(self, facts: Mapping[str, Any], schedule: Schedule, teachers: Sequence[Teacher]) -> str:
+        """The fingerprint of a training: `facts`, and what all trainings depend on."""
         context = self.context
         return fingerprint(
             {
                 "data": context.data.key,
                 "augmentation": context.augmenter.key,
-                "student": lesson.student.to_json(),
-                "recipe": lesson.recipe.to_json(),
                 "calibrated": context.config.distill.calibrate,
                 "teachers": [[t.key, t.features] for t in teachers],
-                "schedule": lesson.schedule.to_json(),
-                "until": lesson.until,
-                "seed": lesson.seed,
+                "schedule": schedule.to_json(),
                 "numerics": [context.numerics.bf16, context.numerics.channels_last],
                 "torch": torch.__version__,
+                **facts,
             }
         )
+
+    def _key(self, lesson: Lesson, teachers: Sequence[Teacher]) -> str:
+        relative = self._relative(lesson, teachers)
+        facts = {
+            "student": lesson.student.to_json(),
+            "recipe": lesson.recipe.to_json(),
+            "until": lesson.until,
+            "seed": lesson.seed,
+            **({} if relative is None else {"inherits": relative[0]}),
+        }
+        return self.key_of(facts, lesson.schedule, teachers)

@@ -15,6 +15,7 @@ from nas_kd.models.search_space import SearchSpace
 from nas_kd.pipeline.folder import RunFolder
 from nas_kd.pipeline.networks import load_space
 from nas_kd.pipeline.progress import Progress
+from nas_kd.pipeline.rungs import rung_epochs
 from nas_kd.record import DatasetRecord
 from nas_kd.store import Store
 
@@ -70,6 +71,13 @@ class Context:
     def for_teacher(self) -> "Context":
         """The same with what the teacher is shown as the data."""
         return replace(self, data=self.data.teacher_view or self.data, augmenter=self.teacher_augmenter)
+
+    @property
+    def rungs(self) -> tuple[int, ...]:
+        """Epochs after which candidates are compared, the last after all of them."""
+        distill = self.config.distill
+        steps = max(1, len(self.data.train) // distill.batch_size)
+        return rung_epochs(distill.epochs, steps, self.config.search)
 
     @property
     def seed(self) -> int:

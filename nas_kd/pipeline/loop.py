@@ -2,14 +2,15 @@
 
 from collections.abc import Callable
 
-from nas_kd.executors.answer import Answer, Executor
+from nas_kd.executors.answer import Answer
 from nas_kd.pipeline.chain import Chain
+from nas_kd.pipeline.crew import Crew
 from nas_kd.pipeline.gate import Gate
 from nas_kd.pipeline.propose import Proposer, propose
 from nas_kd.pipeline.rungs import next_to_promote
 from nas_kd.pipeline.study import RunStudy
 from nas_kd.pipeline.trial import admit
-from nas_kd.record import TrialRecord
+from nas_kd.record import OnceForAllRecord, TrialRecord
 
 Told = Callable[[TrialRecord], None]
 
@@ -18,21 +19,24 @@ class SearchLoop:
     """The search proper; only this process talks to the study. `told` hears of every trial that was told."""
 
     def __init__(
-        self, study: RunStudy, chain: Chain, gate: Gate, proposer: Proposer, *, executor: Executor, told: Told
+        self, study: RunStudy, chain: Chain, gate: Gate, proposer: Proposer, *, crew: Crew, told: Told
     ) -> None:
         self._study, self._chain, self._gate, self._proposer = study, chain, gate, proposer
-        self._executor, self._told = executor, told
+        self._crew, self._told = crew, told
         self._config, self._progress = chain.context.config, chain.context.progress
+        elastic = study.load("once_for_all", OnceForAllRecord)
+        self._inherited = elastic.inherited if elastic else ()
+        self._trials = min(self._config.search.trials, len(self._inherited) or self._config.search.trials)
         self._exhausted = False
 
     def run(self) -> None:
         """Until there are enough candidates or time is over, and nobody has earned more training."""
         while True:
-            while self._executor.has_room and self._start():
+            while self._crew.has_room and self._start():
                 pass
-            if not self._executor.busy:
+            if not self._crew.busy:
                 break
-            self._judge(self._executor.wait())
+            self._judge(self._crew.wait())
         self._study.stop_waiting()
 
     def _start(self) -> bool:
@@ -44,13 +48,13 @@ class SearchLoop:
         if not late and self._propose():
             return True
         unfinished = not late or not self._any("finished")
-        if unfinished and not self._executor.busy and (waiting := self._to_promote(last=True)) is not None:
+        if unfinished and not self._crew.busy and (waiting := self._to_promote(last=True)) is not None:
             self._submit(waiting)
             return True
         return False
 
     def _propose(self) -> bool:
-        if self._exhausted or self._study.distinct >= self._config.search.trials:
+        if self._exhausted or self._study.distinct >= self._trials:
             return False
         proposal = propose(self._study, self._proposer, self._config)
         if proposal is None:
@@ -58,6 +62,8 @@ class SearchLoop:
             self._progress.note("the space seems to be exhausted: only candidates that were tried already are proposed")
             return False
         record = admit(proposal, self._gate, self._chain)
+        if record.number < len(self._inherited):
+            record = record.model_copy(update={"inherited_accuracy": self._inherited[record.number]})
         if record.fate == "running":
             self._submit(record)
         else:
@@ -66,10 +72,10 @@ class SearchLoop:
 
     def _submit(self, record: TrialRecord) -> None:
         self._study.running(record)
-        self._executor.submit({"record": record.model_dump(mode="json")})
+        self._crew.submit({"record": record.model_dump(mode="json")})
 
     def _judge(self, answer: Answer) -> None:
-        record = TrialRecord.model_validate(answer.result or answer.job["record"])
+        record = TrialRecord.model_validate((answer.result or answer.job)["record"])
         if answer.error is not None:
             record = record.model_copy(update={"fate": "failed", "reason": answer.error})
         self._told(self._study.tell(record))
@@ -82,5 +88,5 @@ class SearchLoop:
         return any(t.fate in fates for t in self._study.records)
 
     def _to_promote(self, *, last: bool = False) -> TrialRecord | None:
-        options = self._config.search
-        return next_to_promote(self._study.records, len(self._config.rung_epochs), options.reduction, last=last)
+        rungs = len(self._chain.context.rungs)
+        return next_to_promote(self._study.records, rungs, self._config.search.reduction, last=last)

@@ -1,7 +1,7 @@
 """Asks Optuna for candidates: a static set of parameters, made canonical, never the same candidate twice."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import cast
 
@@ -48,6 +48,18 @@ class Proposer:
         spread = [path[round(largest * step / (FIRST - 1))] for step in range(FIRST)]
         return [{f"student.{name}": value for name, value in a.choices.items()} for a in spread]
 
+    def plain(self, students: Iterable[Architecture]) -> list[dict[str, Choice]]:
+        """Parameters of proposals that have these students straight from the teacher, by the first method."""
+        distill, chain = self._config.distill, self._config.chain
+        slots = range(chain.max_assistants if self._rungs else 0)
+        recipe: dict[str, Choice] = {
+            "method": distill.methods[0],
+            "temperature": _within(Method.default_temperature, distill.temperature),
+            "strength": _within(1.0, distill.strength),
+            **{f"assistant.{slot + 1}": NO_ASSISTANT for slot in slots},
+        }
+        return [recipe | {f"student.{name}": value for name, value in a.choices.items()} for a in students]
+
     def candidate(self, trial: BaseTrial) -> Candidate:
         """Draw a candidate; the parameters drawn are the same for every trial."""
         config = self._config
@@ -88,14 +100,21 @@ class Proposer:
         return tuple(a for a in rungs if self._builder.parameters(a) > smallest)
 
 
+def _within(value: float, limits: tuple[float, float]) -> float:
+    return min(max(value, limits[0]), limits[1])
+
+
 def propose(study: RunStudy, proposer: Proposer, config: SearchConfig) -> Proposal | None:
     """The next candidate that has not been tried; None when there seem to be no more.
 
     Trials that an earlier process left under way come first. Duplicates are told what their twin was told.
     """
-    if study.interrupted:
+    while study.interrupted:
         trial = study.interrupted.pop(0)
-        return Proposal(trial, Candidate.from_json(trial.user_attrs["candidate"]), attempts=2)
+        candidate = Candidate.from_json(trial.user_attrs["candidate"])
+        if (twin := study.find(candidate.id)) is None:
+            return Proposal(trial, candidate, attempts=2)
+        study.tell_duplicate(trial, candidate, twin)
     started = time.perf_counter()
     for _ in range(DUPLICATES_IN_A_ROW):
         trial = study.ask(config.search.sampler, config.search.seed)

@@ -12,26 +12,23 @@ from nas_kd.deploy.measure import describe_device
 from nas_kd.deploy.verify import accuracy
 from nas_kd.engine.numerics import processor
 from nas_kd.errors import BudgetError, TrialError
-from nas_kd.executors.answer import Executor
-from nas_kd.executors.here import Here
-from nas_kd.executors.local import LocalWorkers
 from nas_kd.front import closest, normalised_hypervolume
 from nas_kd.pipeline.budget import excess
 from nas_kd.pipeline.chain import Chain
 from nas_kd.pipeline.context import Context, dataset_record
+from nas_kd.pipeline.crew import Crew
 from nas_kd.pipeline.finalists import Finals, TrainedFinalist, choose
 from nas_kd.pipeline.folder import RunFolder, locked, write_environment
 from nas_kd.pipeline.gate import Gate
 from nas_kd.pipeline.loop import SearchLoop
 from nas_kd.pipeline.networks import Builder
+from nas_kd.pipeline.once_for_all import OnceForAll
 from nas_kd.pipeline.progress import Progress
 from nas_kd.pipeline.propose import Proposer
 from nas_kd.pipeline.results import write_results
 from nas_kd.pipeline.study import RunStudy, read_run
 from nas_kd.pipeline.teacher import ReadyTeacher, prepare_teachers
-from nas_kd.pipeline.worker import TARGET as WORKER
-from nas_kd.pipeline.worker import Trainer
-from nas_kd.record import Accuracy, RunRecord, TeacherRecord, TrialRecord
+from nas_kd.record import Accuracy, CacheRecord, OnceForAllRecord, RunRecord, TeacherRecord, TrialRecord
 from nas_kd.statistics import wilson_interval
 from nas_kd.store_limit import sweep
 
@@ -88,13 +85,6 @@ def _open(context: Context) -> "Run":
     return Run(study, chain, gate, teachers)
 
 
-def _executor(chain: Chain, gate: Gate) -> Executor:
-    config, folder = chain.context.config, chain.context.folder
-    if config.search.workers == 1:
-        return Here(Trainer(chain, gate))
-    return LocalWorkers(WORKER, {"run_dir": str(folder.path.resolve())}, config.search.workers)
-
-
 class Run:
     """A search under way: everything loaded, the teachers ready; the first is the one that students are judged by."""
 
@@ -104,12 +94,12 @@ class Run:
         self.context, self.config, self.progress = chain.context, chain.context.config, chain.context.progress
         largest = self.teacher.teacher.parameters
         self.proposer = Proposer(self.config, self.context.space, chain.builder, largest)
-        self.executor = _executor(chain, gate)
-        gate.pausing = self.executor.paused
+        self.crew = Crew(chain, gate)
+        gate.pausing = self.crew.paused
 
     def close(self) -> None:
         """End the workers and let go of the study."""
-        self.executor.close()
+        self.crew.close()
         self.study.close()
 
     @property
@@ -125,9 +115,23 @@ class Run:
             latency = costs.latency_ms.p50 if costs.latency_ms else float("nan")
             smallest_costs = f"{costs.size_bytes / 1000:.1f} kB and {latency:.4g} ms"
             self._give_up(f"the smallest network of space {self.context.space.name!r} has {smallest_costs}")
-        if self.study.is_new:
+
+    def prepare_first(self) -> None:
+        """Find whom the search begins with: sizes spread over the budget, or an elastic network's best parts."""
+        if self.config.search.strategy == "once-for-all":
+            self._prepare_elastic()
+        elif self.study.is_new:
             self.study.save("first", self.proposer.first(self._fits))
-        self.progress.stage("searching")
+
+    def _prepare_elastic(self) -> None:
+        if (elastic := self.study.load("once_for_all", OnceForAllRecord)) is None:
+            with self.study.spending("once_for_all"):
+                members, elastic = OnceForAll(self.chain, self.gate, self.teacher.teacher).search()
+            if not members:
+                self._give_up("no sub-network that was judged is within the budget")
+            self.study.save("first", self.proposer.plain(m.architecture for m in members))
+            self.study.save("once_for_all", elastic)
+        self.chain.relatives = (elastic.key,)
 
     def _fits(self, architecture: Architecture) -> bool:
         return excess(self.gate.costs(architecture), self.config.budget) <= 0
@@ -135,8 +139,11 @@ class Run:
     def search(self) -> None:
         """Propose, gate, distil, judge, until there are enough candidates."""
         if self.study.state == "searching":
-            loop = SearchLoop(self.study, self.chain, self.gate, self.proposer, executor=self.executor, told=self._told)
-            loop.run()
+            self.prepare_first()
+            self.progress.stage("searching")
+            started = time.monotonic()
+            SearchLoop(self.study, self.chain, self.gate, self.proposer, crew=self.crew, told=self._told).run()
+            self.study.spent("idle", self.crew.idle_s(started))
 
     def _told(self, record: TrialRecord) -> None:
         self.progress.trial(record, self.study.records, self.hypervolume())
@@ -160,19 +167,19 @@ class Run:
         self.progress.stage("training finalists")
         with self.study.spending("finalists"):
             finals = Finals(self.chain, self.gate)
-            if self.config.search.workers > 1:
+            if self.crew.workers > 1:
                 self._train_beforehand(finals.jobs(chosen))
             return finals.train(chosen)
 
     def _train_beforehand(self, jobs: list[dict[str, Any]]) -> None:
         """Let all workers have a share; whatever fails here fails again, and is said, when it is looked for."""
         done = 0
-        while jobs or self.executor.busy:
-            while jobs and self.executor.has_room:
-                self.executor.submit(jobs.pop(0))
-            self.executor.wait()
+        while jobs or self.crew.busy:
+            while jobs and self.crew.has_room:
+                self.crew.submit(jobs.pop(0))
+            self.crew.wait()
             done += 1
-            self.progress.finalist(done, done + len(jobs) + self.executor.busy, "")
+            self.progress.finalist(done, done + len(jobs) + self.crew.busy, "")
 
     def read_test_once(self, finalists: list[TrainedFinalist]) -> None:
         """Judge finalists, controls and teacher on the test split; this ends the run."""
@@ -183,8 +190,15 @@ class Run:
                 self.study.save(f"finalist/{rank:03d}", finals.judge(finalist))
             for place, teacher in enumerate([self.teacher, *self.others]):
                 self._read_test(teacher, f"teacher/{place:03d}" if place else "teacher")
+        self._save_cache()
         self.study.save("elapsed_s", f"{self.study.elapsed_s:.3f}")
         self.study.save("state", "finished")
+
+    def _save_cache(self) -> None:
+        """How often the store had what was asked for, in this process and in its workers."""
+        hits, misses = self.context.store.hits + self.crew.hits, self.context.store.misses + self.crew.misses
+        for kind in sorted({*hits, *misses}):
+            self.study.save(f"cache/{kind}", CacheRecord(hits=hits[kind], misses=misses[kind]))
 
     def _read_test(self, teacher: ReadyTeacher, name: str) -> None:
         test = self.context.for_teacher().data.test

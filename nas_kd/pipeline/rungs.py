@@ -6,15 +6,27 @@ one front those with the most room around them (Deb et al. 2002, NSGA-II, sectio
 the start; only accuracy differs from rung to rung.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from math import log
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from nas_kd.config import SearchSection
 from nas_kd.pareto import non_dominated
 from nas_kd.record import TrialRecord
 
 Points = NDArray[np.float64]
+
+
+def rung_epochs(epochs: int, steps: int, options: SearchSection) -> tuple[int, ...]:
+    """Epochs of the full schedule at each rung, rising up to all of it; `steps`: of an epoch.
+
+    Rungs of fewer than `rung_steps` steps are left out, as they rank by chance: over 24 networks on the digits
+    Kendall's tau with the accuracy after 540 steps was 0.2 after 54 steps, 0.7 after 180.
+    """
+    levels = {max(1, round(epochs / options.reduction**step)) for step in range(1, options.rungs)}
+    return (*sorted(level for level in levels if level < epochs and level * steps >= options.rung_steps), epochs)
 
 
 def best_first(points: ArrayLike, most: int) -> list[int]:
@@ -24,10 +36,15 @@ def best_first(points: ArrayLike, most: int) -> list[int]:
     left = np.arange(len(table))
     while len(left) and len(order) < most:
         members = left[non_dominated(table[left])]
-        distances = crowding(table[members])
-        order += [int(members[i]) for i in np.lexsort((members, -distances))]
+        order += by_room(table, members)
         left = np.setdiff1d(left, members)
     return order[:most]
+
+
+def by_room(points: Points, members: NDArray[np.intp]) -> list[int]:
+    """`members` of `points` (n, d), those with the most room around them first."""
+    distances = crowding(points[members])
+    return [int(members[i]) for i in np.lexsort((members, -distances))]
 
 
 def crowding(front: Points) -> Points:
@@ -42,25 +59,110 @@ def crowding(front: Points) -> Points:
     return distances
 
 
+class Rung:
+    """Those who reached it: numbers of trials, rising, and on which front each is, 0 the best; and who of them waits.
+
+    Fronts are kept up to date point by point: sorting thousands of points anew for every decision takes longer than
+    some trainings do.
+    """
+
+    def __init__(self, epochs: int) -> None:
+        self.epochs = epochs
+        self.waiting: set[int] = set()
+        self._numbers = np.empty(0, dtype=np.intp)
+        self._points = np.empty((0, 3))
+        self._fronts = np.empty(0, dtype=np.intp)
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __contains__(self, number: int) -> bool:
+        return number in self._numbers[np.searchsorted(self._numbers, number) :][:1]
+
+    def add(self, number: int, point: ArrayLike) -> None:
+        """One more trial; all coordinates are minimised."""
+        row = np.asarray(point, dtype=np.float64)
+        better = _dominates(self._points, row)
+        front = int(self._fronts[better].max()) + 1 if better.any() else 0
+        level, pushing = front, row[np.newaxis]
+        while len(pushing):
+            level, pushing = level + 1, self._push_down(pushing, level)
+        place = int(np.searchsorted(self._numbers, number))
+        self._numbers = np.insert(self._numbers, place, number)
+        self._points = np.insert(self._points, place, row, axis=0)
+        self._fronts = np.insert(self._fronts, place, front)
+
+    def _push_down(self, pushing: Points, level: int) -> Points:
+        """Move whom these points dominate from front `level` to the next; whoever was moved may push others in turn."""
+        there = np.flatnonzero(self._fronts == level)
+        beaten = there[_dominates(pushing[:, np.newaxis], self._points[there]).any(axis=0)]
+        self._fronts[beaten] = level + 1
+        return self._points[beaten]
+
+    def first_waiting(self, most: int) -> int | None:
+        """The best of those who wait, if it is among the `most` best of all."""
+        waiting = np.isin(self._numbers, list(self.waiting))
+        for front in np.unique(self._fronts[waiting]):
+            better = int((self._fronts < front).sum())
+            members = by_room(self._points, np.flatnonzero(self._fronts == front))
+            found = next((i for i in members[: max(0, most - better)] if waiting[i]), None)
+            if found is not None or better >= most:
+                return None if found is None else int(self._numbers[found])
+        return None
+
+
+class Ladder:
+    """All rungs of a run; what it says follows from the records alone, whatever their order."""
+
+    def __init__(self, records: Iterable[TrialRecord] = ()) -> None:
+        self._rungs: list[Rung] = []
+        for record in records:
+            self.note(record)
+
+    @property
+    def reached(self) -> dict[int, int]:
+        """Epochs of each rung, and by how many it was reached."""
+        return {rung.epochs: len(rung) for rung in self._rungs}
+
+    def note(self, record: TrialRecord) -> None:
+        """What is known of a trial now."""
+        if record.fate == "duplicate":
+            return
+        for level, result in enumerate(record.rungs):
+            if level == len(self._rungs):
+                self._rungs.append(Rung(result.epochs))
+            if record.number not in self._rungs[level]:
+                self._rungs[level].add(record.number, _point(record, level))
+            self._rungs[level].waiting.discard(record.number)
+        if record.fate == "waiting":
+            self._rungs[len(record.rungs) - 1].waiting.add(record.number)
+
+    def next_to_promote(self, rungs: int, reduction: int, *, last: bool = False) -> int | None:
+        """Number of the waiting trial to train on, from the highest rung downwards; None: nobody has earned it yet.
+
+        Args:
+            rungs: how many there are.
+            reduction: of so many at a rung, one goes on.
+            last: nothing more will be proposed: one at least goes on from every rung.
+        """
+        for rung in reversed(self._rungs[: rungs - 1]):
+            allowed = max(len(rung) // reduction, 1 if last and len(rung) else 0)
+            if (number := rung.first_waiting(allowed)) is not None:
+                return number
+        return None
+
+
 def next_to_promote(
     records: Sequence[TrialRecord], rungs: int, reduction: int, *, last: bool = False
 ) -> TrialRecord | None:
-    """The waiting trial to train on, from the highest rung downwards; None: nobody has earned it yet.
+    """As `Ladder.next_to_promote`, from scratch."""
+    number = Ladder(records).next_to_promote(rungs, reduction, last=last)
+    return next((r for r in records if r.number == number), None)
 
-    Args:
-        records: all trials so far; a waiting one has fate "waiting".
-        rungs: how many there are.
-        reduction: of so many at a rung, one goes on.
-        last: nothing more will be proposed: one at least goes on from every rung.
-    """
-    for level in reversed(range(rungs - 1)):
-        reached = [r for r in records if len(r.rungs) > level and r.fate != "duplicate"]
-        allowed = max(len(reached) // reduction, 1 if last and reached else 0)
-        points = [_point(r, level) for r in reached]
-        for i in best_first(points, allowed):
-            if reached[i].fate == "waiting" and len(reached[i].rungs) == level + 1:
-                return reached[i]
-    return None
+
+def _dominates(points: Points, point: Points) -> NDArray[np.bool_]:
+    """Which of `points` (..., d) are nowhere worse than `point` (..., d) and somewhere better."""
+    return np.asarray((points <= point).all(axis=-1) & (points < point).any(axis=-1))
 
 
 def _point(record: TrialRecord, level: int) -> tuple[float, float, float]:
@@ -68,4 +170,4 @@ def _point(record: TrialRecord, level: int) -> tuple[float, float, float]:
     costs = record.costs
     if costs is None or costs.latency_ms is None:
         raise ValueError(f"trial {record.number} was trained without having been measured")
-    return 1 - record.rungs[level].val_accuracy, float(np.log(costs.size_bytes)), float(np.log(costs.latency_ms.p50))
+    return 1 - record.rungs[level].val_accuracy, log(costs.size_bytes), log(costs.latency_ms.p50)

@@ -16,13 +16,17 @@ from nas_kd.config import Budget, Sampler
 from nas_kd.config_file import load_config
 from nas_kd.errors import InputError
 from nas_kd.pipeline.budget import excess
-from nas_kd.pipeline.fidelity import CONSTRAINT, DIRECTIONS, common_rung, copy_in_memory, outcome, tell
+from nas_kd.pipeline.database import close_database, create_database, open_database, trial_record
+from nas_kd.pipeline.fidelity import CONSTRAINT, common_rung, copy_in_memory, outcome, tell
 from nas_kd.pipeline.folder import RunFolder, read_json
+from nas_kd.pipeline.rungs import Ladder
 from nas_kd.pipeline.sampling import make_sampler, quiet_optuna
 from nas_kd.record import (
+    CacheRecord,
     DatasetRecord,
     DeviceRecord,
     FinalistRecord,
+    OnceForAllRecord,
     Record,
     RunRecord,
     TeacherRecord,
@@ -45,16 +49,20 @@ class RunStudy:
         """`full`: epochs of a full training."""
         self._budget, self._full = budget, full
         if not folder.study.exists():
-            _create(folder, name)
+            create_database(folder, name)
         with quiet_optuna():
-            self._storage = _storage(folder.study)
+            self._storage = open_database(folder.study, writing=True)
             self._study = optuna.load_study(study_name=None, storage=self._storage)
             self._study.sampler = RandomSampler(seed=0)  # never asked
-        stored = self._study.get_trials(deepcopy=False)
+        # not through the study, which would keep a copy of every trial
+        stored = self._storage.get_all_trials(self._study._study_id, deepcopy=False)
+        self._stored_ids = [t._trial_id for t in stored]
         self._records: dict[int, TrialRecord] = {r.number: r for t in stored if (r := trial_record(t)) is not None}
         self._by_id = {r.id: r for r in self.records if r.fate != "duplicate"}
+        self._settle_rest(stored)
         self._attributes: dict[str, Any] = dict(self._study.user_attrs)
-        self._rung = common_rung(self._records.values())
+        self._ladder = Ladder(self.records)
+        self._rung = common_rung(self._ladder.reached)
         self._memory = copy_in_memory(stored, self._records, self._rung, self._violation)
         running = self._memory.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         self.interrupted = [Trial(self._memory, t._trial_id) for t in running if t.number not in self._records]
@@ -75,12 +83,14 @@ class RunStudy:
     def begin(self, trial: Trial, candidate: Candidate) -> None:
         """Store a trial and its candidate, before any work on it."""
         trial.set_user_attr("candidate", candidate.to_json())
-        self._study.add_trial(self._memory.get_trials(deepcopy=False)[trial.number])
+        drawn = self._memory.get_trials(deepcopy=False)[trial.number]
+        self._stored_ids.append(self._storage.create_new_trial(self._study._study_id, drawn))
 
     def running(self, record: TrialRecord) -> None:
         """A trial is being trained: known to this process alone, so that another one starts it again."""
-        self._records[record.number] = record.model_copy(update={"fate": "running"})
-        self._by_id[record.id] = self._records[record.number]
+        record = record.model_copy(update={"fate": "running"})
+        self._records[record.number] = self._by_id[record.id] = record
+        self._ladder.note(record)
 
     @property
     def is_new(self) -> bool:
@@ -109,14 +119,31 @@ class RunStudy:
     def tell(self, record: TrialRecord) -> TrialRecord:
         """Store what became of a trial, or how far it has come; returns the record with the time filled in."""
         record = self._told(record)
-        stored_id = self._storage.get_trial_id_from_study_id_trial_number(self._study._study_id, record.number)
-        with quiet_optuna():
-            stored = Trial(self._study, stored_id)
-            stored.set_user_attr("record", record.model_dump(mode="json"))
-            if record.fate != "waiting":
-                stored.set_constraint(CONSTRAINT, self._violation(record))
-                self._study.tell(record.number, **(outcome(record, self._full) or {}))
+        dumped = record.model_dump(mode="json")
+        self._storage.set_trial_user_attr(self._stored_ids[record.number], "record", dumped)
+        if record.fate != "waiting":
+            self._settle(record)
         return record
+
+    def _settle(self, record: TrialRecord) -> None:
+        """Tell the database what the record says, which is what counts."""
+        with quiet_optuna():
+            trial = Trial(self._study, self._stored_ids[record.number])
+            if CONSTRAINT not in trial.constraints:
+                trial.set_constraint(CONSTRAINT, self._violation(record))
+            self._study.tell(record.number, **(outcome(record, self._full) or {}))
+
+    def _settle_rest(self, stored: Sequence[FrozenTrial]) -> None:
+        """An earlier process may have been killed between a record and what follows from it."""
+        for trial in stored:
+            record = self._records.get(trial.number)
+            if record is not None and record.fate != "waiting" and not trial.state.is_finished():
+                self._settle(record)
+
+    def next_to_promote(self, rungs: int, reduction: int, *, last: bool = False) -> TrialRecord | None:
+        """The waiting trial that has earned more training, see `Ladder`."""
+        number = self._ladder.next_to_promote(rungs, reduction, last=last)
+        return None if number is None else self._records[number]
 
     def stop_waiting(self) -> None:
         """Nobody is trained on any more: who still waits is told as stopped."""
@@ -128,7 +155,8 @@ class RunStudy:
     def tell_duplicate(self, trial: Trial, candidate: Candidate, twin: TrialRecord) -> None:
         """Store that a trial proposed what an earlier one had, with that one's results."""
         changed = {"number": trial.number, "fate": "duplicate", "duplicate_of": twin.number, "seconds": {}}
-        self.begin(trial, candidate)
+        if trial.number == len(self._stored_ids):  # else an earlier process was killed before it had told
+            self.begin(trial, candidate)
         self.tell(twin.model_copy(update=changed))
 
     def _told(self, record: TrialRecord) -> TrialRecord:
@@ -137,7 +165,8 @@ class RunStudy:
         self._records[record.number] = record
         if record.fate != "duplicate":
             self._by_id[record.id] = record
-        if (rung := common_rung(self._records.values())) == self._rung:
+        self._ladder.note(record)
+        if (rung := common_rung(self._ladder.reached)) == self._rung:
             tell(self._memory, record, rung, self._violation)
         else:
             self._rung = rung
@@ -186,40 +215,7 @@ class RunStudy:
 
     def close(self) -> None:
         """Let go of the database."""
-        self._storage.remove_session()
-        self._storage.engine.dispose()
-
-
-def _create(folder: RunFolder, name: str) -> None:
-    """Make the database beside its place and move it there, so that it is either whole or absent."""
-    unfinished = folder.path / ".study.new"
-    unfinished.unlink(missing_ok=True)
-    with quiet_optuna():
-        storage = optuna.storages.RDBStorage(f"sqlite:///{unfinished.resolve()}")
-        optuna.create_study(storage=storage, study_name=name, directions=DIRECTIONS)
-    storage.remove_session()
-    storage.engine.dispose()
-    unfinished.replace(folder.study)
-
-
-def _storage(path: Path) -> optuna.storages.RDBStorage:
-    """SQLite with a write-ahead log: durable against the death of the process, and quick to commit."""
-    url = f"sqlite:///{path.resolve()}"
-    storage = optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 30}})
-
-    @sqlalchemy.event.listens_for(storage.engine, "connect")
-    def _configure(connection: Any, _record: Any) -> None:
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=NORMAL")
-
-    return storage
-
-
-def trial_record(trial: FrozenTrial) -> TrialRecord | None:
-    """What a trial's attributes say if it is finished or waits; one that was killed before that is evaluated again."""
-    stored = trial.user_attrs.get("record")
-    known = stored is not None and (trial.state.is_finished() or stored["fate"] == "waiting")
-    return TrialRecord.model_validate(stored) if known else None
+        close_database(self._storage, written=True)
 
 
 def read_run(folder: RunFolder) -> RunRecord:
@@ -232,14 +228,13 @@ def read_run(folder: RunFolder) -> RunRecord:
     config = load_config(folder.config)
     try:
         with quiet_optuna():
-            storage = _storage(folder.study)
+            storage = open_database(folder.study, writing=False)
             study = optuna.load_study(study_name=None, storage=storage)
             trials = study.get_trials(deepcopy=False)
             attributes = dict(study.user_attrs)
     except (sqlalchemy.exc.SQLAlchemyError, KeyError, ValueError) as error:
         raise InputError(f"{folder.study}: cannot be read as a study: {error}") from error
-    storage.remove_session()
-    storage.engine.dispose()
+    close_database(storage, written=False)
     records = tuple(sorted((r for t in trials if (r := trial_record(t))), key=lambda r: r.number))
     environment = read_json(folder.environment)
     return RunRecord(
@@ -254,10 +249,16 @@ def read_run(folder: RunFolder) -> RunRecord:
         other_teachers=tuple(
             TeacherRecord.model_validate(v) for k, v in sorted(attributes.items()) if k.startswith("teacher/")
         ),
+        once_for_all=_maybe(attributes, "once_for_all", OnceForAllRecord),
         trials=records,
         finalists=tuple(
             FinalistRecord.model_validate(v) for k, v in sorted(attributes.items()) if k.startswith("finalist/")
         ),
+        cache={
+            k.removeprefix("cache/"): CacheRecord.model_validate(v)
+            for k, v in attributes.items()
+            if k.startswith("cache/")
+        },
         environment=environment,
         seconds=_where_time_went(attributes, records),
         warnings=tuple(attributes.get("warnings", ())),

@@ -40,13 +40,15 @@ def admit(proposal: Proposal, gate: Gate, chain: Chain) -> TrialRecord:
 
 def train_on(record: TrialRecord, chain: Chain) -> TrialRecord:
     """Train a candidate up to its next rung: its assistants in full, then the student from where it stopped."""
-    config, seconds = chain.context.config, dict(record.seconds)
-    candidate, epochs = Candidate.from_json(record.candidate), config.rung_epochs[len(record.rungs)]
+    config, rungs, seconds = chain.context.config, chain.context.rungs, dict(record.seconds)
+    candidate, epochs = Candidate.from_json(record.candidate), rungs[len(record.rungs)]
     try:
         with _timed(seconds, "assistants"):
             chain.prepare(candidate)
         with _timed(seconds, "distil"):
-            link = chain.distil(candidate, config.search.seed, config.distill.epochs, until=epochs)
+            link = chain.distil(
+                candidate, config.search.seed, config.distill.epochs, until=epochs, restarts=rungs[:-1]
+            )
     except TrialError as error:
         return record.model_copy(update={"fate": "failed", "reason": str(error), "seconds": seconds})
     earlier = sum(r.seconds for r in record.rungs)

@@ -29,12 +29,16 @@ class Trainer:
         self._chain = chain
         self._finals = Finals(chain, gate)
 
-    def handle(self, job: Mapping[str, Any]) -> dict[str, Any] | None:
-        """`{"record": ...}`: train a trial up to its next rung; `{"candidate", "seed", "epochs"}`: leave its file."""
+    def handle(self, job: Mapping[str, Any]) -> dict[str, Any]:
+        """`{"record": ...}`: train a trial up to its next rung; `{"candidate", "seed", "epochs"}`: leave its file.
+
+        Both with `relatives`, see `Chain`. The answer is `{"record": ...}`, or empty.
+        """
+        self._chain.relatives = tuple(job["relatives"])
         if "record" in job:
-            return train_on(TrialRecord.model_validate(job["record"]), self._chain).model_dump(mode="json")
+            return {"record": train_on(TrialRecord.model_validate(job["record"]), self._chain).model_dump(mode="json")}
         self._finals.prepare_file(Candidate.from_json(job["candidate"]), job["seed"], job["epochs"])
-        return None
+        return {}
 
 
 class Worker(Trainer):
@@ -49,3 +53,10 @@ class Worker(Trainer):
         gate = Gate(context, builder)
         teachers = prepare_teachers(context, gate)
         super().__init__(Chain(context, builder, [t.teacher for t in teachers]), gate)
+        self._store = context.store
+
+    def handle(self, job: Mapping[str, Any]) -> dict[str, Any]:
+        """As a trainer's; with `cache`: what was found in the store, and what was not, since the last answer."""
+        before = self._store.counts()
+        answer = super().handle(job)
+        return {**answer, "cache": {k: v for k, v in self._store.counts(before).items() if any(v)}}

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from optuna.trial import TrialState
 
 from nas_kd.candidate import Candidate, Recipe
-from nas_kd.config import SearchConfig
+from nas_kd.config import SearchSection
 from nas_kd.engine.teachers import Teacher
 from nas_kd.files import fingerprint
 from nas_kd.pareto import non_dominated
@@ -25,7 +25,7 @@ from nas_kd.pipeline.folder import RunFolder
 from nas_kd.pipeline.networks import Builder
 from nas_kd.pipeline.progress import Progress
 from nas_kd.pipeline.run import search
-from nas_kd.pipeline.rungs import best_first, crowding, next_to_promote
+from nas_kd.pipeline.rungs import best_first, crowding, next_to_promote, rung_epochs
 from nas_kd.pipeline.sampling import STARTUP_TRIALS
 from nas_kd.record import Costs, Latency, RungRecord, TrialRecord
 
@@ -51,14 +51,19 @@ def record(
 
 
 @pytest.mark.parametrize(
-    ("epochs", "rungs", "reduction", "expected"),
-    [(30, 3, 3, (3, 10, 30)), (30, 1, 3, (30,)), (4, 3, 3, (1, 4)), (1, 8, 2, (1,)), (16, 4, 2, (2, 4, 8, 16))],
+    ("epochs", "steps", "rungs", "reduction", "expected"),
+    [
+        (30, 90, 3, 3, (3, 10, 30)),
+        (30, 18, 3, 3, (10, 30)),
+        (30, 90, 1, 3, (30,)),
+        (4, 90, 3, 3, (1, 4)),
+        (4, 10, 3, 3, (4,)),
+        (1, 90, 8, 2, (1,)),
+        (16, 45, 4, 2, (2, 4, 8, 16)),
+    ],
 )
-def test_epochs_of_the_rungs(epochs: int, rungs: int, reduction: int, expected: tuple[int, ...]) -> None:
-    config = SearchConfig.model_validate(
-        {"distill": {"epochs": epochs}, "search": {"rungs": rungs, "reduction": reduction}}
-    )
-    assert config.rung_epochs == expected
+def test_epochs_of_the_rungs(epochs: int, steps: int, rungs: int, reduction: int, expected: tuple[int, ...]) -> None:
+    assert rung_epochs(epochs, steps, SearchSection(rungs=rungs, reduction=reduction)) == expected
 
 
 def test_fronts_come_first_and_on_a_front_those_with_room() -> None:

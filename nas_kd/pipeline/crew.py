@@ -1,0 +1,74 @@
+"""The run's executor, with an account of what its workers did."""
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from nas_kd.executors.answer import Answer, Executor
+from nas_kd.executors.here import Here
+from nas_kd.executors.local import LocalWorkers
+from nas_kd.pipeline.chain import Chain
+from nas_kd.pipeline.gate import Gate
+from nas_kd.pipeline.worker import TARGET, Trainer
+
+
+class Crew:
+    """Whoever trains for this run: this process, or workers; jobs and answers as `Trainer` has them."""
+
+    def __init__(self, chain: Chain, gate: Gate) -> None:
+        self._chain, self.workers = chain, chain.context.config.search.workers
+        self._executor: Executor = Here(Trainer(chain, gate)) if self.workers == 1 else _workers(chain, self.workers)
+        self._begun: dict[str, float] = {}
+        self._worked_s = 0.0
+        self.hits: Counter[str] = Counter()  # of the workers' stores, by kind
+        self.misses: Counter[str] = Counter()
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another job can be taken."""
+        return self._executor.has_room
+
+    @property
+    def busy(self) -> int:
+        """How many jobs are under way."""
+        return self._executor.busy
+
+    def submit(self, job: Mapping[str, Any]) -> None:
+        """Take a job."""
+        job = {**job, "relatives": list(self._chain.relatives)}
+        self._begun[_name(job)] = time.monotonic()
+        self._executor.submit(job)
+
+    def wait(self) -> Answer:
+        """The next answer."""
+        answer = self._executor.wait()
+        self._worked_s += time.monotonic() - self._begun.pop(_name(answer.job))
+        for kind, (hits, misses) in (answer.result or {}).get("cache", {}).items():
+            self.hits[kind] += hits
+            self.misses[kind] += misses
+        return answer
+
+    def idle_s(self, since: float) -> float:
+        """Seconds that workers had nothing to do, since `since` (`time.monotonic`) and the last time of asking."""
+        worked, self._worked_s = self._worked_s, 0.0
+        return max(0.0, (time.monotonic() - since) * self.workers - worked) if self.workers > 1 else 0.0
+
+    @contextmanager
+    def paused(self, count: int) -> Iterator[None]:
+        """So many cores are left alone inside."""
+        with self._executor.paused(count):
+            yield
+
+    def close(self) -> None:
+        """End; what is under way is lost."""
+        self._executor.close()
+
+
+def _workers(chain: Chain, count: int) -> LocalWorkers:
+    return LocalWorkers(TARGET, {"run_dir": str(chain.context.folder.path.resolve())}, count)
+
+
+def _name(job: Mapping[str, Any]) -> str:
+    return str(job["record"]["number"]) if "record" in job else f"{job['candidate']} {job['seed']} {job['epochs']}"

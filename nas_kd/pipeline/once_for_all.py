@@ -1,0 +1,224 @@
+"""Once for all: one elastic network is trained, its sub-networks are searched with the weights that they inherit.
+
+Cai et al. 2019 (arXiv:1908.09791); trained in one stage by the sandwich rule, judged after their batch statistics were
+estimated anew (Yu et al. 2020, BigNAS, arXiv:2003.11142). The search is an evolution by non-dominated rank and crowding
+under predicted costs; what it ends with was measured.
+"""
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from nas_kd.candidate import Architecture
+from nas_kd.data.dataset import Split
+from nas_kd.engine.batch_statistics import re_estimate
+from nas_kd.engine.schedule import Schedule
+from nas_kd.engine.teachers import Teacher
+from nas_kd.engine.training import Training, accuracy_of
+from nas_kd.errors import TrialError
+from nas_kd.files import fingerprint
+from nas_kd.methods.sandwich import Sandwich
+from nas_kd.models.elastic import Elastic
+from nas_kd.pipeline.budget import excess
+from nas_kd.pipeline.chain import Chain
+from nas_kd.pipeline.cost_model import CostModel
+from nas_kd.pipeline.draws import Draws, Genes
+from nas_kd.pipeline.gate import Gate
+from nas_kd.pipeline.rungs import best_first
+from nas_kd.record import Costs, OnceForAllRecord
+
+EPOCHS = 2  # of the elastic network, times a student's
+POOL = 256  # sub-networks that take part in its training
+LADDER, DRAWN = 8, 24  # networks that the cost model starts from
+TRIES = 40  # random architectures drawn, for each that is wanted
+POPULATION = 64
+MEASURED = 4  # new ones a generation, to keep the cost model honest where the search is
+STATISTICS_BATCHES = 4
+JUDGED_ON = 1000  # validation samples
+ROUND_OFF = 0.02  # predictions may miss the budget by so much
+
+
+@dataclass(frozen=True)
+class SubNetwork:
+    """A part of the elastic network. `accuracy`: on validation, with inherited weights, 0..1."""
+
+    architecture: Architecture
+    genes: Genes
+    accuracy: float
+
+
+class OnceForAll:
+    """One run's elastic network and the search among its sub-networks; all that takes long is kept in the store."""
+
+    def __init__(self, chain: Chain, gate: Gate, teacher: Teacher) -> None:
+        self._chain, self._gate, self._teacher = chain, gate, teacher
+        self._context, self._builder = chain.context, chain.builder
+        self._config = self._context.config
+        self._options = self._config.search.once_for_all
+        self._draws = Draws(self._context.space, self._context.seed)
+        self._costs: dict[Architecture, Costs] = {}
+        self._model = CostModel(self._builder, self._config.budget)
+        self._judged: dict[Architecture, SubNetwork] = {}
+        self._broken: set[Architecture] = set()
+
+    def search(self) -> tuple[list[SubNetwork], OnceForAllRecord]:
+        """The sub-networks to distil, measured and within the budget, the best first; and what it took.
+
+        Raises:
+            TrialError: the elastic network cannot be trained.
+        """
+        progress = self._context.progress
+        progress.stage("measuring a sample of the space")
+        self._measure([*self._context.space.ladder(LADDER), *(self._random() for _ in range(DRAWN))])
+        progress.stage("training the elastic network")
+        _, seconds, key = self._elastic_and_seconds
+        started = time.perf_counter()
+        progress.stage("searching among its sub-networks")
+        self._evolve()
+        members = self._members()
+        record = OnceForAllRecord(
+            key=key,
+            epochs=self._schedule.epochs,
+            networks_a_step=4,
+            training_s=round(seconds, 3),
+            search_s=round(time.perf_counter() - started, 3),
+            evaluated=len(self._judged),
+            measured=len(self._costs),
+            latency_error=round(self._model.latency_error, 4),
+            inherited=tuple(m.accuracy for m in members),
+        )
+        return members, record
+
+    def _random(self) -> Architecture:
+        return self._draws.architecture(self._draws.random())
+
+    def _measure(self, architectures: Iterable[Architecture]) -> None:
+        """Costs of those that have none yet, and the model fitted anew."""
+        for architecture in architectures:
+            if architecture not in self._costs:
+                try:
+                    self._costs[architecture] = self._gate.costs(architecture, latency_even_if_too_large=True)
+                except TrialError as error:
+                    self._broken.add(architecture)
+                    self._context.progress.note(f"a sub-network is left out: {error}")
+        self._model.fit(self._costs)
+
+    def _fits(self, architecture: Architecture) -> bool:
+        """Whether it is within the budget, measured or, failing that, as predicted."""
+        if architecture in self._broken:
+            return False
+        if architecture in self._costs:
+            return excess(self._costs[architecture], self._config.budget) <= 0
+        return self._model.excess(architecture) <= ROUND_OFF
+
+    @property
+    def _schedule(self) -> Schedule:
+        return Schedule.of(self._config.distill, self._options.epochs or EPOCHS * self._config.distill.epochs)
+
+    @cached_property
+    def _pool(self) -> list[Architecture]:
+        """Sub-networks within the budget, different from each other, in random order."""
+        found = {a: None for a in self._costs if self._fits(a)}
+        for _ in range(TRIES * POOL):
+            if len(found) >= POOL:
+                break
+            if self._fits(architecture := self._random()):
+                found[architecture] = None
+        return list(found)
+
+    @cached_property
+    def _elastic_and_seconds(self) -> tuple[Elastic, float, str]:
+        """The trained network with averaged weights, from the store or trained now, and what that took."""
+        context, pool = self._context, self._pool
+        smallest = context.space.ladder(2)[0]
+        if not pool:
+            raise TrialError("no sub-network is within the budget as predicted")
+        shown = max(pool, key=self._builder.macs)
+        facts = {"elastic": [a.to_json() for a in (smallest, shown, *pool)], "seed": context.seed}
+        key = self._chain.key_of(facts, self._schedule, [self._teacher])
+        builder, seed = self._builder, context.seed
+        elastic = Elastic(lambda a: builder.build(a, seed), context.space.ladder(2)[-1], shown)
+        with context.store.alone("weights", key):
+            if (entry := context.store.load("weights", key)) is None:
+                training = self._training(elastic, Sandwich(smallest, pool))
+                self._chain.run(training, "the elastic network", key, self._schedule.epochs)
+                (averaged,) = training.averaged_students()
+                state = {k: v.contiguous() for k, v in averaged.get_submodule("weights").state_dict().items()}
+                context.store.save("weights", key, state, {"seconds": training.seconds})
+                context.store.remove("checkpoint", key)
+                entry = context.store.load("weights", key)
+        if entry is None:
+            raise OSError(f"{context.store.root}: the elastic network was written and cannot be read")
+        elastic.weights.load_state_dict(entry.tensors)
+        return elastic, float(entry.meta["seconds"]), key
+
+    def _training(self, elastic: Elastic, method: Sandwich) -> Training:
+        setup = self._chain.setup(self._schedule, self._context.seed)
+        return Training(elastic, [self._chain.outputs(self._teacher)], method, setup, lambda _: elastic)
+
+    @cached_property
+    def _statistics_batches(self) -> list[torch.Tensor]:
+        context = self._context
+        size = min(context.config.distill.batch_size, len(context.data.train))
+        order = torch.randperm(len(context.data.train), generator=torch.Generator().manual_seed(context.seed))
+        starts = range(0, min(STATISTICS_BATCHES * size, len(order) - size + 1), size)
+        return [context.numerics.lay_out(context.augmenter.batch(0, order[i : i + size])) for i in starts]
+
+    @cached_property
+    def _judges(self) -> Split:
+        val = self._context.data.val
+        return Split(val.x[:JUDGED_ON], val.y[:JUDGED_ON])
+
+    def _judge(self, genes: Genes) -> None:
+        architecture = self._draws.architecture(genes)
+        if architecture in self._judged:
+            return
+        elastic, _, elastic_key = self._elastic_and_seconds
+        store, key = self._context.store, fingerprint([elastic_key, architecture.to_json(), len(self._judges)])
+        accuracy: Any = store.load_json("inherited", key)
+        if accuracy is None:
+            network = re_estimate(self._context.numerics.place(elastic.cut(architecture)), self._statistics_batches)
+            accuracy = accuracy_of(network, self._judges, self._context.numerics)
+            store.save_json("inherited", key, accuracy)
+        self._judged[architecture] = SubNetwork(architecture, genes, float(accuracy))
+        self._context.progress.training("sub-networks judged", len(self._judged), self._options.evaluations)
+
+    def _evolve(self) -> None:
+        """Judge `evaluations` sub-networks: random ones, then children of the best so far."""
+        tries = TRIES * self._options.evaluations
+        while len(self._judged) < self._options.evaluations and tries > 0:
+            ranked = self._ranked(POPULATION // 2)
+            self._measure([s.architecture for s in ranked if s.architecture not in self._costs][:MEASURED])
+            wanted = min(POPULATION, self._options.evaluations - len(self._judged)) + len(self._judged)
+            while len(self._judged) < wanted and tries > 0:
+                tries -= 1
+                genes = self._born(ranked)
+                if self._fits(self._draws.architecture(genes)):
+                    self._judge(genes)
+
+    def _born(self, parents: list[SubNetwork]) -> Genes:
+        if len(parents) < 2:
+            return self._draws.random()
+        mother, father = (parents[i].genes for i in self._draws.pick(len(parents), 2))
+        return self._draws.child(mother, father)
+
+    def _ranked(self, most: int) -> list[SubNetwork]:
+        """The best judged within the budget: by front, then by the room around them."""
+        fitting = [s for s in self._judged.values() if self._fits(s.architecture)]
+        return [fitting[i] for i in best_first([self._point(s) for s in fitting], most)] if fitting else []
+
+    def _point(self, sub: SubNetwork) -> tuple[float, float, float]:
+        return 1 - sub.accuracy, *self._model.predict(sub.architecture)
+
+    def _members(self) -> list[SubNetwork]:
+        """The front's first, all of them measured: as long as one is not, it is measured and the ranking made again."""
+        while True:
+            ranked = self._ranked(self._options.members)
+            unknown = [s.architecture for s in ranked if s.architecture not in self._costs]
+            if not unknown:
+                return ranked
+            self._measure(unknown)

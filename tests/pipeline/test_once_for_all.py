@@ -1,0 +1,76 @@
+"""Once for all: a small real run, what it leaves in the record, and what is not done twice."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from nas_kd.api import load_run
+from nas_kd.config import SearchConfig
+from nas_kd.pipeline.budget import excess
+from nas_kd.pipeline.once_for_all import OnceForAll
+from nas_kd.pipeline.run import search
+from nas_kd.record import RunRecord
+
+from .conftest import small_config
+
+pytestmark = pytest.mark.xdist_group("once for all")
+MEMBERS = 3
+
+
+def elastic_config(**search_options: object) -> SearchConfig:
+    elastic = {"epochs": 4, "evaluations": 40, "members": MEMBERS}
+    options = {"strategy": "once-for-all", "once_for_all": elastic, "trials": 9, "rungs": 1, "inherit": True}
+    finalists = {"max": 1, "seeds": 1, "controls": False}
+    return small_config(search={**options, **search_options}, finalists=finalists, distill={"methods": ["none", "dkd"]})
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder: Path = tmp_path_factory.mktemp("elastic") / "run"
+    search(elastic_config(), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(folder: Path) -> RunRecord:
+    return load_run(folder)
+
+
+def test_its_best_sub_networks_are_the_candidates(run: RunRecord) -> None:
+    assert run.state == "finished"
+    assert run.once_for_all is not None
+    assert run.once_for_all.evaluated == 40
+    assert run.once_for_all.measured >= 32
+    assert 0 < run.once_for_all.latency_error < 1
+    assert 1 <= len(run.trials) <= MEMBERS
+    assert [t.inherited_accuracy for t in run.trials] == list(run.once_for_all.inherited)
+    for trial in run.trials:
+        assert trial.fate == "finished"
+        assert trial.candidate["method"] == "none"
+        assert trial.candidate["assistants"] == []
+        assert trial.costs is not None
+        assert trial.costs.latency_ms is not None
+        assert excess(trial.costs, elastic_config().budget) <= 0
+    assert run.seconds["once_for_all"] >= run.once_for_all.training_s > 0
+
+
+def test_what_was_trained_and_judged_is_found_again(
+    folder: Path, run: RunRecord, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    again = tmp_path / "again"
+    shutil.copytree(folder / "store", again / "store")
+    for kind in ("file", "checkpoint"):
+        shutil.rmtree(again / "store" / kind, ignore_errors=True)
+    stored = {p.name: p.stat().st_ino for kind in ("weights", "inherited") for p in (again / "store" / kind).rglob("*")}
+    repeated = search(elastic_config(), again)
+    after = {p.name: p.stat().st_ino for kind in ("weights", "inherited") for p in (again / "store" / kind).rglob("*")}
+    assert after == stored
+    assert [t.id for t in repeated.trials] == [t.id for t in run.trials]
+    assert [t.val_accuracy for t in repeated.trials] == [t.val_accuracy for t in run.trials]
+
+    def searched(_self: OnceForAll) -> None:
+        raise AssertionError("a finished run was searched again")
+
+    monkeypatch.setattr(OnceForAll, "search", searched)
+    assert search(elastic_config(), again).trials == repeated.trials
