@@ -32,6 +32,7 @@ class ConsoleProgress(Progress):
         self._goal = config.search.trials
         self._live = Live(console=self._console, refresh_per_second=4, transient=True)
         self._status = self._detail = ""
+        self._told = self._done = 0
         self._begun: tuple[float, int] | None = None
 
     def __enter__(self) -> "ConsoleProgress":
@@ -83,14 +84,13 @@ class ConsoleProgress(Progress):
         self._draw()
 
     def trial(self, record: TrialRecord, trials: Sequence[TrialRecord], hypervolume: float) -> None:
-        """Count, redraw, now and then a line."""
-        fates = {
-            f: sum(t.fate == f for t in trials) for f in ("rejected", "failed", "stopped", "finished", "duplicate")
-        }
+        """Count, redraw, now and then a line; a trial is told anew after every rung."""
+        self._told += 1
+        fates = {f: sum(t.fate == f for t in trials) for f in ("rejected", "failed", "waiting", "stopped", "duplicate")}
         done = len(trials) - fates["duplicate"]
         best = max((t.val_accuracy or 0.0 for t in trials if t.within_budget), default=0.0)
         parts = [f"trial {done} of {self._goal}", f"{fates['rejected']} rejected"]
-        parts += [f"{fates[f]} {f}" for f in ("stopped", "failed") if fates[f]]
+        parts += [f"{fates[f]} {f}" for f in ("waiting", "stopped", "failed") if fates[f]]
         parts += [
             f"best within budget {best:.2%}" if best else "none within budget yet",
             f"hypervolume {hypervolume:.3f}",
@@ -99,8 +99,9 @@ class ConsoleProgress(Progress):
         self._detail = ""
         if self._console.is_terminal:
             self._draw()
-        elif done % LINES_EVERY == 0 or done == self._goal:
+        elif self._told % LINES_EVERY == 0 or (done == self._goal and done > self._done):
             self._say(self._status)
+        self._done = done
         if record.fate == "failed":
             self._say(f"trial {record.number} failed: {record.reason}")
 
@@ -110,7 +111,7 @@ class ConsoleProgress(Progress):
             self._begun = (now, done)
             return ""
         started, first = self._begun
-        if done <= first:
+        if done <= first or done >= total:
             return ""
         left = (now - started) / (done - first) * (total - done)
         return f", about {_duration(left)} left"

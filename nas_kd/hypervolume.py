@@ -1,13 +1,13 @@
 """How much a search has gained over its teacher, as one number: the normalised hypervolume, and its history."""
 
 from collections.abc import Iterable, Sequence
-from math import isfinite, log10
+from math import inf, isfinite, log10
 from typing import Literal
 
 import numpy as np
 
 from nas_kd.pareto import Points, contribution, hypervolume
-from nas_kd.record import Costs, RunRecord, TeacherRecord
+from nas_kd.record import Costs, RunRecord, TeacherRecord, TrialRecord
 
 # Validation accuracy (0..1), size in bytes, median latency in milliseconds.
 ProgressPoint = tuple[float, float, float]
@@ -46,23 +46,50 @@ def hypervolume_2d(
 def hypervolume_history(run: RunRecord) -> list[tuple[float, float, float]]:
     """(wall clock s, training s spent until then, normalised hypervolume) after each finished trial, in order of time.
 
-    Training seconds are those of all trials, stopped and failed ones included. Empty without a measured teacher.
+    Only candidates trained in full count, each when it was told. Training seconds are those of all trials, waiting,
+    stopped and failed ones and assistants included, and of the once-for-all network; neither clock has the teacher's.
+    Empty without a measured teacher.
     """
     teacher, data = run.teacher, run.dataset
     if teacher is None or data is None or not is_reference(teacher, len(data.classes)):
         return []
-    front, volume, training_s = np.empty((0, 3)), 0.0, 0.0
+    ended = sorted((t for t in run.trials if t.fate != "running"), key=lambda t: (t.elapsed_s, t.number))
+    spent = _training(ended)
+    front, volume, passed = np.empty((0, 3)), 0.0, 0
+    training_s = run.once_for_all.training_s if run.once_for_all else 0.0
     history: list[tuple[float, float, float]] = []
-    ended = (t for t in run.trials if t.fate != "running")
-    for trial in sorted(ended, key=lambda t: (t.elapsed_s, t.number)):
-        training_s += sum(trial.seconds.get(part, 0.0) for part in TRAINING)
-        if trial.fate != "finished":
-            continue
+    for trial in (t for t in ended if t.fate == "finished"):
+        while passed < len(spent) and spent[passed][:2] <= (trial.elapsed_s, trial.number):
+            training_s += spent[passed][2]
+            passed += 1
         for row in _gains(progress_points([(trial.val_accuracy, trial.costs)]), teacher, len(data.classes)):
             front, gained = _joined(front, row)
             volume += gained
         history.append((trial.elapsed_s, training_s, volume))
     return history
+
+
+def _training(trials: Iterable[TrialRecord]) -> list[tuple[float, int, float]]:
+    """(wall clock s, trial, training s), in order of time.
+
+    A trial says when its last news came; one that was stopped, that is when the search ended, long after its training.
+    But it was started before later ones were proposed, so that the first news of any of these bounds the time: what was
+    spent before the last rung is counted then, rather too early than too late.
+    """
+    spent, bound = [], inf
+    for trial in sorted(trials, key=lambda t: -t.number):
+        bound = min(bound, trial.elapsed_s)
+        if trial.fate != "duplicate":
+            last = _last_rung(trial) if trial.fate == "finished" else 0.0
+            whole = sum(trial.seconds.get(part, 0.0) for part in TRAINING)
+            spent += [(bound, trial.number, whole - last), (trial.elapsed_s, trial.number, last)]
+    return sorted(spent)
+
+
+def _last_rung(trial: TrialRecord) -> float:
+    """Training seconds of the student's last rung, of what all of them took together."""
+    rungs, distil = [r.seconds for r in trial.rungs], trial.seconds.get("distil", 0.0)
+    return distil * rungs[-1] / sum(rungs) if sum(rungs) > 0 else distil
 
 
 def progress_points(judged: Iterable[tuple[float | None, Costs | None]]) -> list[ProgressPoint]:

@@ -168,7 +168,7 @@ class OnceForAllRecord(Record):
     training_s: float
     search_s: float
     evaluated: int  # sub-networks judged with inherited weights
-    measured: int  # of them with measured latency
+    measured: int  # networks whose size and latency were measured, and those of the others predicted from
     latency_error: float  # median relative error of the latency predictor on networks that it was not fitted to
     inherited: tuple[float, ...]  # validation accuracy (0..1) of the first trials' students with inherited weights
 

@@ -10,6 +10,7 @@ from nas_kd.record import (
     DatasetRecord,
     FinalistRecord,
     Latency,
+    OnceForAllRecord,
     RunRecord,
     SeedRecord,
     TeacherRecord,
@@ -77,6 +78,22 @@ def trial(number: int, val: float | None, size_bytes: int, latency_ms: float | N
         "elapsed_s": float(number),
     }
     return TrialRecord(**{**fields, **other})
+
+
+def elastic_network(**other: Any) -> OnceForAllRecord:
+    """The elastic network of a once-for-all run and the search in it."""
+    fields: dict[str, Any] = {
+        "key": "0fa0" * 16,
+        "epochs": 60,
+        "networks_a_step": 4,
+        "training_s": 280.0,
+        "search_s": 30.0,
+        "evaluated": 4000,
+        "measured": 120,
+        "latency_error": 0.031,
+        "inherited": (),
+    }
+    return OnceForAllRecord(**{**fields, **other})
 
 
 def run(**fields: Any) -> RunRecord:

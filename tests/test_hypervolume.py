@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from nas_kd.hypervolume import hypervolume_2d, hypervolume_history, normalised_hypervolume, progress_points
-from tests.records import run, teacher, trial
+from nas_kd.record import RungRecord
+from tests.records import elastic_network, run, teacher, trial
 
 
 def test_by_hand() -> None:
@@ -53,6 +54,34 @@ def test_history_by_hand() -> None:
     history = hypervolume_history(run(trials=trials, state="searching"))
     assert [row[:2] for row in history] == [(2, 2), (3, 4), (5, 8)]
     assert [row[2] for row in history] == [pytest.approx(1), pytest.approx(volume), pytest.approx(volume)]
+
+
+def test_history_with_rungs_by_hand() -> None:
+    def rungs(*seconds: float) -> tuple[RungRecord, ...]:
+        return tuple(RungRecord(epochs=n, val_accuracy=0.5, seconds=s) for n, s in enumerate(seconds, start=1))
+
+    stopped = {"fate": "stopped", "elapsed_s": 99.0, "rungs": rungs(1)}  # told when the search ended
+    trials = (
+        trial(1, 0.9, 100_000, 0.1, elapsed_s=20.0, rungs=rungs(1, 3), seconds={"distil": 8.0, "assistants": 4.0}),
+        trial(2, 0.5, 10, 0.1, seconds={"distil": 5.0}, **stopped),
+        trial(3, None, 10, 0.1, fate="rejected", elapsed_s=10.0, seconds={"gate": 1.0}),
+        trial(4, 0.9, 100_000, 0.1, elapsed_s=12.0, rungs=rungs(1, 1), seconds={"distil": 6.0}),
+        trial(5, 0.5, 10, 0.1, seconds={"distil": 7.0}, **stopped),
+        trial(6, 0.5, 10, 0.1, fate="waiting", elapsed_s=30.0, rungs=rungs(1), seconds={"distil": 9.0}),
+        trial(7, 0.9, 10, 0.1, fate="duplicate", elapsed_s=31.0, rungs=rungs(1), seconds={"distil": 100.0}),
+    )
+    history = hypervolume_history(run(trials=trials))
+    # Before 12 s: 1's assistants and first rung (4 + 2) and 2 (5) by 10 s, when 3 was known; then all of 4.
+    assert [row[:2] for row in history] == [(12, 4 + 2 + 5 + 6), (20, 4 + 2 + 5 + 6 + 6)]
+    assert [row[2] for row in history] == [pytest.approx(1), pytest.approx(1)]
+    later = trial(8, 0.4, 10, 0.1, elapsed_s=40.0, seconds={"distil": 1.0})
+    last = hypervolume_history(run(trials=(*trials, later)))[-1]
+    assert last[:2] == (40, 23 + 7 + 9 + 1)
+
+
+def test_the_once_for_all_network_costs_training_before_the_first_candidate() -> None:
+    elastic = elastic_network(training_s=50.0)
+    assert hypervolume_history(run(trials=(trial(3, 0.9, 100, 0.1),), once_for_all=elastic))[0][:2] == (3, 52)
 
 
 def test_history_of_runs_with_nothing_to_say() -> None:

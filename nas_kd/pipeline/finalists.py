@@ -80,11 +80,14 @@ class Finals:
         self._context = chain.context
         self._done = 0
 
-    def train(self, chosen: Sequence[TrialRecord]) -> list[TrainedFinalist]:
-        """Train every finalist and control over the config's seeds; one that fails is left out and said."""
+    def train(self, chosen: Sequence[TrialRecord], *, quiet: bool = False) -> list[TrainedFinalist]:
+        """Train every finalist and control over the config's seeds; one that fails is left out and said.
+
+        `quiet`: no progress is shown, as all lies in the store already.
+        """
         options, trained = self._context.config.finalists, []
         plans = self._plans(chosen)
-        total = sum(1 + len(controls) for _, controls in plans) * options.seeds
+        total = 0 if quiet else sum(1 + len(controls) for _, controls in plans) * options.seeds
         for trial, controls in plans:
             candidate = Candidate.from_json(trial.candidate)
             epochs = self._context.config.distill.epochs
@@ -129,7 +132,8 @@ class Finals:
 
     def _step(self, total: int, words: str) -> None:
         self._done += 1
-        self._context.progress.finalist(self._done, total, words)
+        if total:
+            self._context.progress.finalist(self._done, total, words)
 
     def _train_seeds(self, candidate: Candidate, epochs: int, done: Callable[[], None]) -> tuple[TrainedFile, ...]:
         files = []

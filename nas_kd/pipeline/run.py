@@ -153,7 +153,7 @@ class Run:
         points = [
             (t.val_accuracy, t.costs.size_bytes, t.costs.latency_ms.p50)
             for t in self.study.records
-            if t.val_accuracy is not None and t.costs is not None and t.costs.latency_ms is not None
+            if t.fate == "finished" and t.val_accuracy is not None and t.costs and t.costs.latency_ms
         ]
         return normalised_hypervolume(points, self.teacher.record, self.context.data.n_classes)
 
@@ -169,7 +169,7 @@ class Run:
             finals = Finals(self.chain, self.gate)
             if self.crew.workers > 1:
                 self._train_beforehand(finals.jobs(chosen))
-            return finals.train(chosen)
+            return finals.train(chosen, quiet=self.crew.workers > 1)
 
     def _train_beforehand(self, jobs: list[dict[str, Any]]) -> None:
         """Let all workers have a share; whatever fails here fails again, and is said, when it is looked for."""

@@ -93,6 +93,7 @@ def _row(subject: Subject, trial: TrialRecord, finalist: FinalistRecord | None) 
         "precision": candidate["precision"],
         **_costs(trial.costs),
         "val_accuracy": trial.val_accuracy,
+        "inherited_accuracy": trial.inherited_accuracy,
         "rungs": [r.model_dump() for r in trial.rungs],
         **{f"seconds.{k}": v for k, v in trial.seconds.items()},
         "elapsed_s": trial.elapsed_s,

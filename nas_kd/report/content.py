@@ -107,7 +107,7 @@ def _captions(about: Subject, shown: tuple[Picture, ...], went: Progress) -> dic
         "hypervolume": (
             "The volume that the candidates found so far dominate, counting retained accuracy, decades of size and "
             "decades of latency against the teacher. A curve that has long been flat suggests that more trials would "
-            "have found little."
+            f"have found little. {went.curves_note}"
         ),
         "choices": (
             f"Share of the variance in {went.choices_note} that each choice explains alone, less what it would by "

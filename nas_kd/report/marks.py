@@ -19,7 +19,7 @@ LEGEND: dict[Kind, str] = {
     "no_assistants": "control: no assistants",
     "teacher": "teacher",
     "finished": "search: trained to its end",
-    "stopped": "search: stopped early",
+    "stopped": "search: trained in part (stopped, or waiting)",
     "failed": "search: failed",
     "rejected": "search: rejected at the gate",
 }
@@ -69,7 +69,7 @@ def _how(of: FinalistRecord | TrialRecord) -> tuple[str, str, str]:
 def _trial(trial: TrialRecord) -> Mark | None:
     if trial.costs is None:
         return None
-    kind: Kind = next(k for k in SEARCH if k == trial.fate)
+    kind: Kind = next((k for k in SEARCH if k == trial.fate), "stopped")  # a waiting one may be trained on yet
     lines = [*_how(trial), _numbers(trial.costs)]
     if trial.val_accuracy is not None:
         epochs = f" after {numbers.count(trial.rungs[-1].epochs, 'epoch')}" if trial.rungs else ""

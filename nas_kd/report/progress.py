@@ -1,29 +1,22 @@
-"""Section 5: how the search went - hypervolume, what became of the candidates, and where the time went."""
+"""Section 5: how the search went - hypervolume, candidates, rungs, time, what was found in the store, choices."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nas_kd.front import hypervolume_history
 from nas_kd.record import RunRecord, TrialRecord
 from nas_kd.report import numbers
 from nas_kd.report.axes import Scale, linear_scale
+from nas_kd.report.effort import Bar, Stored, option, stored, time_note, time_spent, worker_count
+from nas_kd.report.flow import Step, flow, own_trials
+from nas_kd.report.foresight import Foresight, once_for_all_words, rungs_foresight
 from nas_kd.report.importances import importances
 from nas_kd.report.subject import Subject
 from nas_kd.statistics import kendall_tau
 
 MOST_POINTS = 400  # of a curve; a long search is thinned to those where it rises
 MOST_CHOICES = 12
-PARTS = {
-    "data": "loading the data",
-    "teacher": "training the teacher",
-    "propose": "proposing",
-    "gate": "gate: export, size, latency",
-    "assistants": "training assistants",
-    "students": "distilling candidates",
-    "distil": "distilling candidates",
-    "finalists": "finalists and controls",
-}
 
 
 @dataclass(frozen=True)
@@ -39,33 +32,19 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Step:
-    """One row of the flow: how many candidates, and the part of all proposals they are, as a bar (percent)."""
-
-    name: str
-    number: int
-    start: float
-    width: float
-    stays: bool
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Bar:
-    """A named share of a whole, in percent."""
-
-    name: str
-    share: float
-    text: str
-
-
-@dataclass(frozen=True)
 class Progress:
     """All of section 5."""
 
     curves: tuple[Curve, ...]
+    curves_note: str
     flow: tuple[Step, ...]
+    rungs: tuple[Foresight, ...]
+    rungs_note: str
+    rungs_warning: str
+    once_for_all: tuple[str, ...]
     time: tuple[Bar, ...]
+    time_note: str
+    stored: tuple[Stored, ...]
     choices: tuple[Bar, ...]
     choices_note: str
     remarks: tuple[str, ...]
@@ -74,17 +53,24 @@ class Progress:
 def progress(subject: Subject) -> Progress:
     """What the search did, as far as it got."""
     run = subject.run
-    judged = _same_epochs(run.trials)
-    shares = importances([_choices(t) for t in judged], [t.val_accuracy or 0.0 for t in judged])
-    epochs = judged[0].rungs[-1].epochs if judged and judged[0].rungs else None
+    epochs, judged = _same_epochs(run.trials)
+    shares = importances([_choices(t) for t, _ in judged], [accuracy for _, accuracy in judged])
+    rungs, warning = rungs_foresight(run.trials)
     after = f" after {numbers.count(epochs, 'epoch')}" if epochs else ""
     return Progress(
         curves=_curves(run),
-        flow=_flow(run),
-        time=_time(run.seconds),
+        curves_note=_curves_note(run),
+        flow=flow(run),
+        rungs=rungs,
+        rungs_note=_rungs_note(run),
+        rungs_warning=warning,
+        once_for_all=once_for_all_words(run),
+        time=time_spent(run.seconds),
+        time_note=time_note(run),
+        stored=stored(run.cache),
         choices=tuple(Bar(n, s * 100, f"{s * 100:.0f}{numbers.NBSP}%") for n, s in list(shares.items())[:MOST_CHOICES]),
         choices_note=f"validation accuracy{after} of {numbers.count(len(judged), 'candidate')}",
-        remarks=(*_rung_remarks(run.trials), *_final_remark(run), *_chain_remark(run.trials)),
+        remarks=(*_final_remark(run), *_chain_remark(run.trials)),
     )
 
 
@@ -113,65 +99,41 @@ def _curve(points: Sequence[tuple[float, float]], name: str) -> Curve:
     )
 
 
-def _flow(run: RunRecord) -> tuple[Step, ...]:
-    """From all proposals down to the finalists; a loss is drawn where it falls off the right end."""
-    fates: Counter[str] = Counter(t.fate for t in run.trials)
-    total = len(run.trials)
-    if not total:
-        return ()
-    steps, left = [Step("Proposed", total, 0.0, 100.0, True)], total
-    losses = [("duplicate", "Duplicates", "known already: not trained again")]
-    losses += [("rejected", "Rejected at the gate", "over the budget, before any training")]
-    for fate, name, note in losses:
-        steps += _loss(name, fates[fate], left, total, note)
-        left -= fates[fate]
-    steps += _loss("Failed", fates["failed"], left, total, _reasons(run.trials))
-    left -= fates["failed"]
-    for epochs, number in sorted(Counter(_reached(t) for t in run.trials if t.fate == "stopped").items()):
-        steps += _loss(f"Stopped after {numbers.count(epochs, 'epoch')}", number, left, total, "the rest did better")
-        left -= number
-    steps += _loss("Still running", fates["running"], left, total, "when the record was read")
-    steps.append(
-        Step("Trained to the end of the search", fates["finished"], 0.0, fates["finished"] / total * 100, True)
+def _curves_note(run: RunRecord) -> str:
+    """Which seconds and which candidates the curves count."""
+    parts = ["assistants", "candidates that were stopped"] + ["the once-for-all network"] * (
+        run.once_for_all is not None
     )
-    final = len(run.finalists)
-    if final or run.state in ("finished", "finalists"):
-        steps.append(
-            Step("Finalists", final, 0.0, final / total * 100, True, "trained again in full, over several seeds")
-        )
-    return tuple(steps)
-
-
-def _loss(name: str, number: int, left: int, total: int, note: str) -> list[Step]:
-    return [Step(name, number, (left - number) / total * 100, number / total * 100, False, note)] if number else []
-
-
-def _reached(trial: TrialRecord) -> int:
-    return trial.rungs[-1].epochs if trial.rungs else 0
-
-
-def _reasons(trials: Sequence[TrialRecord], most: int = 2) -> str:
-    common = Counter(t.reason or "no reason given" for t in trials if t.fate == "failed").most_common(most)
-    return "; ".join(f"{reason[:120]} ({number})" for reason, number in common)
-
-
-def _time(seconds: Mapping[str, float]) -> tuple[Bar, ...]:
-    whole = sum(seconds.values())
-    ordered = sorted(seconds.items(), key=lambda pair: -pair[1])
+    workers = worker_count(run)
+    added = f" (of all {workers} workers, added up)" if workers > 1 else ""
     return (
-        tuple(Bar(PARTS.get(n, n), s / whole * 100, numbers.duration(s)) for n, s in ordered if s > 0)
-        if whole > 0
-        else ()
+        "Only candidates trained to the end count, each from when it was. "
+        f"Training time{added} includes {numbers.listing(parts)}; the teacher's is in neither clock."
     )
 
 
-def _same_epochs(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """The trials judged after the commonest number of epochs (of equals, the most epochs): these can be compared."""
-    judged = [t for t in trials if t.val_accuracy is not None and t.fate != "duplicate"]
-    if not judged:
-        return []
-    common = max(Counter(_reached(t) for t in judged).items(), key=lambda pair: (pair[1], pair[0]))[0]
-    return [t for t in judged if _reached(t) == common]
+def _rungs_note(run: RunRecord) -> str:
+    reduction = option(run, "reduction")
+    kept = ""
+    if reduction:
+        kept = f"The best one in {reduction} at a rung is trained on; as the best change, more are in the end. "
+    return (
+        f"{kept}Kendall's tau with its 95{numbers.NBSP}% interval, over the candidates that reached both rungs: 1 is "
+        "the same order, 0 is chance. Those trained on are the better ones, which tends to lower it."
+    )
+
+
+def _same_epochs(trials: Sequence[TrialRecord]) -> tuple[int, list[tuple[TrialRecord, float]]]:
+    """The rung that most trials reached (of equals, the highest), in epochs, and their accuracies there.
+
+    That is the first: those further up are a selection, of which shares of variance would say little.
+    """
+    own = own_trials(trials)
+    reached = Counter(r.epochs for t in own for r in t.rungs)
+    if not reached:
+        return 0, []
+    common = max(reached.items(), key=lambda pair: (pair[1], pair[0]))[0]
+    return common, [(t, r.val_accuracy) for t in own for r in t.rungs if r.epochs == common]
 
 
 def _choices(trial: TrialRecord) -> dict[str, str | float]:
@@ -181,22 +143,6 @@ def _choices(trial: TrialRecord) -> dict[str, str | float]:
     params = {f"method: {k}": v for k, v in candidate["params"].items()}
     chain = {"chain: assistants": len(candidate["assistants"])}
     return {**student, **params, **chain, "method": candidate["method"], "precision": candidate["precision"]}
-
-
-def _rung_remarks(trials: Sequence[TrialRecord]) -> list[str]:
-    """Does an early judgement predict a later one?"""
-    found: dict[tuple[int, int], list[tuple[float, float]]] = {}
-    for trial in trials:
-        if trial.fate != "duplicate":
-            for before, after in zip(trial.rungs, trial.rungs[1:], strict=False):
-                pair = (before.val_accuracy, after.val_accuracy)
-                found.setdefault((before.epochs, after.epochs), []).append(pair)
-    return [
-        f"Rank correlation (Kendall's tau) of validation accuracy after {early} and after {late} epochs: "
-        f"{tau:.2f}, over the {len(pairs)} candidates that were not stopped between."
-        for (early, late), pairs in sorted(found.items())
-        if len(pairs) >= 8 and (tau := kendall_tau(*zip(*pairs, strict=True))) is not None
-    ]
 
 
 def _final_remark(run: RunRecord) -> list[str]:

@@ -1,5 +1,6 @@
 """The loop learns, repeats itself bit by bit, and goes on from a checkpoint as if never stopped."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ import torch
 from torch import nn
 
 from nas_kd.data.dataset import Split
+from nas_kd.engine.schedule import Schedule
 from nas_kd.engine.teachers import TeacherOutputs
 from nas_kd.engine.training import Setup, Training, accuracy_of
 from nas_kd.errors import TrialError
@@ -202,3 +204,15 @@ def test_learning_rate_warms_up_and_ends_at_zero(setup: Setup) -> None:
     assert schedule.learning_rate_at(0.1) == pytest.approx(0.1)
     assert schedule.learning_rate_at(0.55) == pytest.approx(0.05)
     assert schedule.learning_rate_at(1.0) == pytest.approx(0.0)
+
+
+def test_the_learning_rate_ends_at_zero_before_every_restart() -> None:
+    schedule = Schedule(30, 8, 0.1, 0.9, 0, 0.1, 0.1, 1, restarts=(3, 10))
+    rate = schedule.learning_rate_at
+    assert rate(0.01 / 2) == pytest.approx(0.05)  # half of the warm-up, a tenth of the first cycle
+    assert rate(0.1) == pytest.approx(0.0)
+    assert rate(0.1 + 1e-6) == pytest.approx(0.1, rel=1e-3)
+    assert rate((3 + 3.5) / 30) == pytest.approx(0.05)
+    assert rate(10 / 30) == pytest.approx(0.0)
+    assert rate((10 + 5) / 30) == pytest.approx(0.05 * (1 + math.cos(math.pi / 4)))
+    assert rate(1.0) == pytest.approx(0.0)

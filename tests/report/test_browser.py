@@ -8,6 +8,7 @@ import pytest
 from nas_kd.report import write_report
 
 from .browser import Page
+from .staged import staged_run
 from .synthetic import synthetic_run
 
 pytestmark = pytest.mark.browser
@@ -55,6 +56,14 @@ def test_the_page_draws_without_a_complaint_or_a_request(
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == (
         "rgb(17, 22, 28)" if dark else "rgb(255, 255, 255)"
     )
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_search_with_rungs_fits_the_window(page: Page, tmp_path: Path, width: int) -> None:
+    page.open(write_report(staged_run(200, once_for_all=True, predicts=False), tmp_path), width)
+    assert page.complaints() == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate("document.querySelectorAll('table.plain').length") == 2
 
 
 def test_the_pictures_hold_what_they_should(page: Page, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from nas_kd.report.content import content
 from nas_kd.report.markdown import code, escape, markdown
 from nas_kd.report.page import embedded_json, page
 
+from .staged import staged_run
 from .synthetic import HOSTILE, synthetic_run
 
 FILES = {"index.html", "report.md", "candidates.csv", "pareto_size.png", "pareto_latency.png"}
@@ -35,6 +36,14 @@ CASES: dict[str, dict[str, Any]] = {
     "no teacher": {"teacher": False},
     "none chosen": {"finalists": 0},
     "hostile": {"hostile": True},
+}
+STAGED: dict[str, dict[str, Any]] = {
+    "rungs": {},
+    "five with rungs": {"trials": 5, "state": "searching"},
+    "rungs under way": {"trials": 100, "state": "searching"},
+    "none feasible": {"trials": 40, "state": "unreachable"},
+    "once for all": {"trials": 200, "once_for_all": True},
+    "rungs that do not predict": {"trials": 400, "predicts": False},
 }
 
 
@@ -55,6 +64,16 @@ def test_every_state_of_a_run_has_a_report(case: str, tmp_path: Path) -> None:
         assert picture in files["report.md"]
     assert len(list(csv.DictReader(io.StringIO(files["candidates.csv"])))) == how.get("trials", 60)
     assert sum(p.stat().st_size for p in tmp_path.iterdir()) < 1_500_000
+
+
+@pytest.mark.parametrize("case", STAGED)
+def test_every_search_with_rungs_has_a_report(case: str, tmp_path: Path) -> None:
+    run = staged_run(**STAGED[case])
+    write_report(run, tmp_path)
+    assert {p.name for p in tmp_path.iterdir()} == FILES
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "candidates.csv").read_text("utf-8"))))
+    assert [row["fate"] for row in rows] == [t.fate for t in run.trials]
+    assert [row["inherited_accuracy"] for row in rows] == [str(t.inherited_accuracy or "") for t in run.trials]
 
 
 def test_an_unfinished_run_says_so() -> None:
@@ -132,8 +151,9 @@ def test_every_tag_that_opens_closes() -> None:
         def handle_endtag(self, tag: str) -> None:
             assert stack.pop() == tag
 
-    for how in CASES.values():
-        Checker().feed(page(content(synthetic_run(**how))))
+    runs = [*(synthetic_run(**how) for how in CASES.values()), *(staged_run(**how) for how in STAGED.values())]
+    for run in runs:
+        Checker().feed(page(content(run)))
         assert stack == []
 
 
@@ -153,7 +173,7 @@ def test_csv_has_everything_of_a_finalist_and_no_formula(tmp_path: Path) -> None
 
 def test_markdown_tables_keep_their_columns(tmp_path: Path) -> None:
     text = written(tmp_path, hostile=True)["report.md"]
-    lines = text.splitlines()
+    lines = [*text.splitlines(), *markdown(content(staged_run(200, once_for_all=True))).splitlines()]
     for line, after in pairwise(lines):
         if line.startswith("|") and after.startswith("|"):
             assert len(re.findall(r"(?<!\\)\|", line)) == len(re.findall(r"(?<!\\)\|", after)), (line, after)
