@@ -6,6 +6,8 @@ the paper the largest learns from the labels, the others from the largest.
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -16,11 +18,18 @@ from nas_kd.errors import InputError
 from nas_kd.methods.base import Batch, Method, Network, Outputs, Setting
 from nas_kd.methods.divergence import kl_divergence
 from nas_kd.methods.response.soft_targets import SoftTargets
-from nas_kd.models.elastic import Elastic
+
+
+@runtime_checkable
+class ManySided(Protocol):
+    """A network that can run as any of its sub-networks."""
+
+    def showing(self, architecture: Architecture) -> AbstractContextManager[None]:
+        """Run as this one inside."""
 
 
 class Sandwich(Method):
-    """Trains an `Elastic` student, shown as its largest sub-network; its cross-entropy is among the terms."""
+    """Trains an elastic student, shown as its largest sub-network; its cross-entropy is among the terms."""
 
     name = "sandwich"
     source = "Yu 2020, arXiv:2003.11142"
@@ -33,11 +42,11 @@ class Sandwich(Method):
         """`pool`: the sub-networks from which `drawn` take part in a step."""
         super().__init__()
         self._smallest, self._pool, self._drawn = smallest, tuple(pool), drawn
-        self._student: tuple[Elastic, Network] | None = None
+        self._student: tuple[ManySided, Network] | None = None
 
     def attach(self, setting: Setting) -> None:
         """See the student."""
-        if not isinstance(setting.student, Elastic):
+        if not isinstance(setting.student, ManySided):
             raise InputError("the sandwich rule trains an elastic network, and the student is none")
         self._student = setting.student, setting.observe(setting.student, setting.example)
 

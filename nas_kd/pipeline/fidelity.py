@@ -6,8 +6,7 @@ shows it the same.
 """
 
 import math
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import optuna
@@ -23,9 +22,11 @@ DIRECTIONS: tuple[Direction, ...] = ("maximize", "minimize", "minimize")  # vali
 CONSTRAINT = "budget"
 
 
-def common_rung(records: Iterable[TrialRecord]) -> int:
-    """Epochs of the highest rung that a sampler can start from; while there is none, of the lowest; 0: none at all."""
-    reached = Counter(r.epochs for t in records if t.fate != "duplicate" for r in t.rungs)
+def common_rung(reached: Mapping[int, int]) -> int:
+    """Epochs of the highest rung that a sampler can start from; while there is none, of the lowest; 0: none at all.
+
+    `reached`: epochs of each rung, and by how many it was reached.
+    """
     return max((e for e, n in reached.items() if n >= STARTUP_TRIALS), default=min(reached, default=0))
 
 
@@ -41,6 +42,11 @@ def outcome(record: TrialRecord, epochs: int) -> dict[str, Any] | None:
     if not all(map(math.isfinite, values)):
         raise ValueError(f"objectives must be finite, got {values}")
     return {"values": values}
+
+
+def constrained(violation: float) -> dict[str, Any]:
+    """How Optuna stores a trial's constraint: system attributes."""
+    return optuna.trial.create_trial(state=TrialState.PRUNED, constraints={CONSTRAINT: violation}).system_attrs
 
 
 def copy_in_memory(

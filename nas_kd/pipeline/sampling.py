@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler, GPSampler, NSGAIIISampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.samplers import BaseGASampler, BaseSampler, GPSampler, NSGAIIISampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from nas_kd.config import Sampler
 
 STARTUP_TRIALS = 12
+PARENTS = 50  # at most, and a tenth of all trials
 TPE_TRIALS = 500  # asking and telling takes 10 ms more with every 150 of them
 Space = Mapping[str, BaseDistribution]
 
@@ -27,17 +28,47 @@ def make_sampler(name: Sampler, root_seed: int, number: int, space: Space) -> Ba
     if name == "auto":
         name = "tpe" if number < TPE_TRIALS else "nsga2"
     seed = int(np.random.SeedSequence([root_seed, number]).generate_state(1)[0])
+    parents = min(PARENTS, max(STARTUP_TRIALS, number // 10))
     match name:
         case "tpe":
             return KnownSpace(TPESampler(n_startup_trials=STARTUP_TRIALS, multivariate=True, seed=seed), space)
         case "nsga2":
-            return KnownSpace(NSGAIISampler(population_size=STARTUP_TRIALS, seed=seed), space)
+            return KnownSpace(SteadyNSGAII(population_size=parents, seed=seed), space)
         case "nsga3":
-            return KnownSpace(NSGAIIISampler(population_size=STARTUP_TRIALS, seed=seed), space)
+            return KnownSpace(SteadyNSGAIII(population_size=parents, seed=seed), space)
         case "gp":
             return KnownSpace(GPSampler(n_startup_trials=STARTUP_TRIALS, seed=seed), space)
         case "random":
             return RandomSampler(seed=seed)
+
+
+class _Steady(BaseGASampler):
+    """Parents are the best of all trials, not of the last generation.
+
+    Optuna remembers a generation's parents from when they were first asked for. What a rung or a restart changes would
+    depend on that moment, working them out again goes back through all generations, and trials of another sampler
+    belong to none.
+    """
+
+    def get_trial_generation(self, study: Study, trial: FrozenTrial) -> int:
+        """0: too few trials to choose parents from."""
+        return int(len(self.get_population(study, 0)) >= STARTUP_TRIALS)
+
+    def get_population(self, study: Study, generation: int) -> list[FrozenTrial]:
+        """Whoever has results."""
+        return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+
+    def get_parent_population(self, study: Study, generation: int) -> list[FrozenTrial]:
+        """The best of them."""
+        return self.select_parent(study, generation) if generation else []
+
+
+class SteadyNSGAII(_Steady, NSGAIISampler):
+    """NSGA-II, one child at a time."""
+
+
+class SteadyNSGAIII(_Steady, NSGAIIISampler):
+    """NSGA-III, one child at a time."""
 
 
 class KnownSpace(BaseSampler):

@@ -17,7 +17,7 @@ from nas_kd.config_file import load_config
 from nas_kd.errors import InputError
 from nas_kd.pipeline.budget import excess
 from nas_kd.pipeline.database import close_database, create_database, open_database, trial_record
-from nas_kd.pipeline.fidelity import CONSTRAINT, common_rung, copy_in_memory, outcome, tell
+from nas_kd.pipeline.fidelity import common_rung, constrained, copy_in_memory, outcome, tell
 from nas_kd.pipeline.folder import RunFolder, read_json
 from nas_kd.pipeline.rungs import Ladder
 from nas_kd.pipeline.sampling import make_sampler, quiet_optuna
@@ -126,12 +126,12 @@ class RunStudy:
         return record
 
     def _settle(self, record: TrialRecord) -> None:
-        """Tell the database what the record says, which is what counts."""
-        with quiet_optuna():
-            trial = Trial(self._study, self._stored_ids[record.number])
-            if CONSTRAINT not in trial.constraints:
-                trial.set_constraint(CONSTRAINT, self._violation(record))
-            self._study.tell(record.number, **(outcome(record, self._full) or {}))
+        """Tell the database what follows from a record; the record is what counts."""
+        stored_id = self._stored_ids[record.number]
+        for key, value in constrained(self._violation(record)).items():
+            self._storage.set_trial_system_attr(stored_id, key, value)
+        told = outcome(record, self._full) or {}
+        self._storage.set_trial_state_values(stored_id, told.get("state", TrialState.COMPLETE), told.get("values"))
 
     def _settle_rest(self, stored: Sequence[FrozenTrial]) -> None:
         """An earlier process may have been killed between a record and what follows from it."""

@@ -46,9 +46,7 @@ def train_on(record: TrialRecord, chain: Chain) -> TrialRecord:
         with _timed(seconds, "assistants"):
             chain.prepare(candidate)
         with _timed(seconds, "distil"):
-            link = chain.distil(
-                candidate, config.search.seed, config.distill.epochs, until=epochs, restarts=rungs[:-1]
-            )
+            link = chain.distil(candidate, config.search.seed, config.distill.epochs, until=epochs, restarts=rungs[:-1])
     except TrialError as error:
         return record.model_copy(update={"fate": "failed", "reason": str(error), "seconds": seconds})
     earlier = sum(r.seconds for r in record.rungs)

@@ -1,0 +1,147 @@
+"""What predicts a student's accuracy: rungs with and without restarts, its size, or a look at it untrained.
+
+    python benchmarks/predictors.py [CONFIG.toml] [--out reports/predictors] [--name digits] [--students 24]
+        [--max-weights 30000] [--rungs 3,10] [--threads 1]
+
+Random students of the config's space (default: digits, 30 epochs, batches of 64) are distilled in full by soft targets,
+once with one long cosine and once with a warm restart at each rung. Kendall's tau with the final accuracy on
+validation: of accuracy at each rung, of weights and multiply-adds, and of three similarities of the untrained student
+to the teacher on 128 training samples, means over three initialisations: centred kernel alignment (Kornblith et al.
+2019, arXiv:1905.00414) of embeddings and of last feature maps, and the distance of the logits' Gram matrices.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a script's own folder is all that Python adds
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from benchmarks.common import machine_facts, markdown_table
+from nas_kd.candidate import Architecture, Candidate, Recipe
+from nas_kd.config import SearchConfig
+from nas_kd.config_file import load_config
+from nas_kd.data.dataset import as_input
+from nas_kd.engine.numerics import processor
+from nas_kd.engine.taps import Tapped, find_taps
+from nas_kd.files import write_atomic
+from nas_kd.methods.base import Outputs
+from nas_kd.pipeline.chain import Chain
+from nas_kd.pipeline.context import Context
+from nas_kd.pipeline.draws import Draws
+from nas_kd.pipeline.folder import RunFolder
+from nas_kd.pipeline.gate import Gate
+from nas_kd.pipeline.networks import Builder
+from nas_kd.pipeline.progress import Progress
+from nas_kd.pipeline.teacher import prepare_teachers
+from nas_kd.statistics import kendall_tau
+
+SAMPLES, INITIALISATIONS = 128, 3
+DIGITS = {"data": {"source": "digits"}, "distill": {"epochs": 30, "batch_size": 64, "methods": ["soft_targets"]}}
+
+
+def gram(x: Tensor) -> Tensor:
+    """(B, ...) -> (B, B): centred cosine similarities of the samples."""
+    rows = F.normalize(x.flatten(1), dim=1)
+    centre = torch.eye(len(x)) - 1 / len(x)
+    return centre @ (rows @ rows.T) @ centre
+
+
+def alignment(a: Tensor, b: Tensor) -> float:
+    """Of two Gram matrices: -1..1."""
+    return float((a * b).sum() / (a.norm() * b.norm()).clamp_min(1e-12))
+
+
+@torch.no_grad()
+def shown(model: nn.Module, x: Tensor) -> Outputs:
+    """All that a network shows of a batch."""
+    with Tapped(model, find_taps(model, x[:2]), frozenset({"features", "embedding", "logits"})) as tapped:
+        return tapped(x)
+
+
+def untrained(chain: Chain, teacher: nn.Module, student: Architecture) -> list[float]:
+    """The three similarities."""
+    x = as_input(chain.context.data.train.x[:SAMPLES])
+    taught, sums = shown(teacher.eval(), x), np.zeros(3)
+    for seed in range(INITIALISATIONS):
+        said = shown(chain.builder.build(student, seed).train(), x)
+        distance = (F.normalize(gram(said.logits)) - F.normalize(gram(taught.logits))).norm()
+        sums += [
+            alignment(gram(said.embedding), gram(taught.embedding)),
+            alignment(gram(said.features[-1]), gram(taught.features[-1])),
+            -float(distance),
+        ]
+    return [float(s) for s in sums / INITIALISATIONS]
+
+
+def measure(config: SearchConfig, students: int, max_weights: int, rungs: Sequence[int]) -> list[dict[str, float]]:
+    """What is known of each student, by name; the two final accuracies last."""
+    with TemporaryDirectory() as folder:
+        context = Context.prepare(config, RunFolder(Path(folder)), Progress())
+        builder = Builder(context.data, context.space)
+        teachers = [t.teacher for t in prepare_teachers(context, Gate(context, builder))]
+        chain, draws, full = Chain(context, builder, teachers), Draws(context.space, 1), config.distill.epochs
+        rows: list[dict[str, float]] = []
+        while len(rows) < students:
+            student = draws.architecture(draws.random())
+            if builder.parameters(student) > max_weights:
+                continue
+            candidate = Candidate(student, (), Recipe("soft_targets"))
+            row: dict[str, float] = {}
+            for name, restarts in (("one cosine", ()), ("restarts", tuple(rungs))):
+                for until in (*rungs, full):
+                    link = chain.distil(candidate, 0, full, until=until, restarts=restarts)
+                    row[f"epoch {until}, {name}"] = link.val_accuracy
+            embedding, features, logits = untrained(chain, teachers[0].model, student)
+            row |= {"weights": builder.parameters(student), "multiply-adds": builder.macs(student)}
+            row |= {"untrained: embedding": embedding, "untrained: feature map": features}
+            rows.append(row | {"untrained: logits": logits})
+            print(len(rows), {k: round(v, 3) for k, v in rows[-1].items()}, flush=True)
+        return rows
+
+
+def taus(rows: Sequence[dict[str, float]], full: int) -> list[list[str]]:
+    """A row for each predictor: tau with the final accuracy of either schedule."""
+    finals = [f"epoch {full}, {name}" for name in ("one cosine", "restarts")]
+    table = []
+    for name in rows[0]:
+        found = [kendall_tau([r[name] for r in rows], [r[final] for r in rows]) for final in finals]
+        table.append([name, *("" if t is None else f"{t:.2f}" for t in found)])
+    return table
+
+
+def main() -> None:
+    """Train, correlate, write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("config", type=Path, nargs="?")
+    parser.add_argument("--out", type=Path, default=Path("reports/predictors"))
+    parser.add_argument("--name", default="digits")
+    parser.add_argument("--students", type=int, default=24)
+    parser.add_argument("--max-weights", type=int, default=30_000)
+    parser.add_argument("--rungs", default="3,10")
+    parser.add_argument("--threads", type=int, default=1)
+    given = parser.parse_args()
+    config = load_config(given.config) if given.config else SearchConfig.model_validate(DIGITS)
+    rungs, full = [int(r) for r in given.rungs.split(",")], config.distill.epochs
+    with processor(given.threads):
+        rows = measure(config, given.students, given.max_weights, rungs)
+    table = taus(rows, full)
+    means = [np.mean([r[f"epoch {full}, {n}"] for r in rows]) for n in ("one cosine", "restarts")]
+    facts = {"students": rows, "rungs": rungs, "epochs": full, "tau": table, "machine": machine_facts(given.threads)}
+    write_atomic(given.out / f"{given.name}.json", json.dumps(facts, indent=1) + "\n")
+    text = f"# What predicts a student's accuracy: {given.name}, {len(rows)} random students, {full} epochs\n\n"
+    text += f"Mean final accuracy: {means[0]:.2%} with one cosine, {means[1]:.2%} with restarts at {given.rungs}. "
+    text += "Kendall's tau with it:\n\n" + markdown_table(["predictor", "one cosine", "restarts"], table)
+    write_atomic(given.out / f"{given.name}.md", text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
