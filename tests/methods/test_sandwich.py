@@ -16,7 +16,7 @@ from nas_kd.pipeline.networks import load_space
 from .toys import batch_of, kl, outputs, setting_of, softmax
 
 
-def test_the_mean_over_all_networks_of_the_soft_target_loss() -> None:
+def test_the_mean_over_all_networks_of_the_soft_target_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     said = {name: outputs(seed, 6, 5, []).logits for seed, name in enumerate(("small", "one", "two"))}
     pool = [Architecture("toy", {"name": name}) for name in ("one", "two")]
     method = Sandwich(Architecture("toy", {"name": "small"}), pool, drawn=2)
@@ -26,7 +26,7 @@ def test_the_mean_over_all_networks_of_the_soft_target_loss() -> None:
         asked.append(str(architecture.choices["name"]))
         return said[asked[-1]]
 
-    method._logits = logits  # type: ignore[method-assign]
+    monkeypatch.setattr(method, "_logits", logits)
     student, teacher, batch = outputs(7, 6, 5, []), outputs(8, 6, 5, []), batch_of(6, 5)
     terms = method(student, [teacher], batch)
     assert asked[0] == "small"

@@ -1,0 +1,275 @@
+"""The tables and pictures of `benchmarks/search_cost.py`, from the runs that are there. Imports no torch."""
+
+import json
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import StrMethodFormatter
+
+from benchmarks.common import markdown_table
+from benchmarks.runs import read_runs
+from benchmarks.search_cost_cases import Case
+from benchmarks.search_cost_figures import (
+    USEFUL,
+    Run,
+    Step,
+    by_seed,
+    case_of,
+    compare,
+    our_events,
+    race,
+    read_judged,
+    samplers,
+    script_events,
+    spread,
+    steps,
+)
+from nas_kd.files import write_atomic
+
+MEASURES = {
+    "seen": "as each saw it, costs by one gate",
+    "useful": f"of those, only candidates above {USEFUL:.0%} of the teacher's accuracy over chance",
+    "own_costs": "as each saw it, the script's costs by itself",
+    "judged": "fronts as each saw them, judged by one protocol",
+}
+RACE = frozenset({"plain", "ours", "judged"})
+SPARE_LOAD = 0.75  # of the coordinator, and of what every system does
+PLAIN, OURS = "#d55e00", "#0072b2"
+FIXED = (
+    "channels-last layout, the cache of the teacher's outputs, that of exports and latencies, the averaged weights, \
+the spread of the first proposals and, as there is no chain here, shared assistants"
+)
+
+
+def write_report(folder: Path) -> None:
+    """`report.md`, `result.json` and a picture a case, in `folder`."""
+    runs = read_runs(folder)
+    cases = sorted({name.split(".")[0] for name in runs})
+    result: dict[str, Any] = {"errors": {n: r["error"] for n, r in runs.items() if "error" in r}, "cases": {}}
+    parts = ["# What a search costs\n", INTRODUCTION]
+    for name in cases:
+        seeds = by_seed(runs, name)
+        raced = {s: arms for s, arms in seeds.items() if arms.keys() >= RACE and arms["plain"]["trials"]}
+        sampled = {s: {k: r for k, r in arms.items() if k.startswith("sampler_")} for s, arms in seeds.items()}
+        sampled = {s: arms for s, arms in sampled.items() if len(arms) > 1 and "sampler_trials" in arms}
+        found: dict[str, Any] = {}
+        if raced:
+            found |= {"races": races(raced), "arms": ablation(raced)}
+            write_atomic(folder / f"{name}.png", picture(name, raced))
+            parts += [race_words(name, raced, found["races"]), arm_words(found["arms"])]
+        if sampled:
+            found["samplers"] = samplers(sampled)
+            parts.append(sampler_words(name, sampled, found["samplers"]))
+        result["cases"][name] = found
+    if result["errors"]:
+        parts.append("Failed runs:\n\n" + "\n".join(f"- `{n}`: {e}" for n, e in result["errors"].items()))
+    write_atomic(folder / "result.json", json.dumps(result, indent=1) + "\n")
+    write_atomic(folder / "report.md", "\n\n".join(p.rstrip() for p in parts if p) + "\n")
+
+
+def races(raced: Mapping[int, Mapping[str, Run]]) -> dict[str, Any]:
+    """Figures of each seed, and the spread of the ratios."""
+    each = {
+        seed: compare(case_of(arms["plain"]), arms["plain"], arms["ours"], read_judged(arms["judged"]))
+        for seed, arms in raced.items()
+    }
+    kinds = {m: [("ratio", "ratio")] for m in MEASURES} | {"seen": [("ratio", "ratio"), ("to_first", "ratio_to_first")]}
+    summary = {m: {word: spread(e[m][key] for e in each.values()) for word, key in kinds[m]} for m in MEASURES}
+    return {"seeds": each, "summary": summary}
+
+
+def ablation(raced: Mapping[int, Mapping[str, Run]]) -> dict[str, Any]:
+    """For each arm: its time to the script's volume, script over arm and arm over ours, paired by seed."""
+    found: dict[str, Any] = {}
+    for arm in sorted({a for arms in raced.values() for a in arms if a.startswith("arm_")}):
+        pairs = [(arms, arms[arm]) for arms in raced.values() if arm in arms]
+        rows = [_arm_and_ours(arms, run) for arms, run in pairs]
+        found[arm.removeprefix("arm_")] = {
+            "overrides": pairs[0][1]["overrides"],
+            "reached": sum(a is not None for a, _ in rows),
+            "of": len(rows),
+            "seconds": [a for a, _ in rows],
+            "times_slower": spread(a / o if a and o else None for a, o in rows),
+        }
+    return found
+
+
+def _arm_and_ours(arms: Mapping[str, Run], run: Run) -> tuple[float | None, float | None]:
+    case, judged = case_of(arms["plain"]), read_judged(arms["judged"])
+    script_s = arms["plain"]["trials"][-1]["elapsed_s"]
+    theirs = steps(script_events(case, arms["plain"], judged), judged.seen)
+    arm, ours = (race(theirs, steps(our_events(case, r), judged.seen), script_s) for r in (run, arms["ours"]))
+    return arm["ours_s"], ours["ours_s"]
+
+
+INTRODUCTION = """\
+Hypervolume: `nas_kd.front.normalised_hypervolume`, of accuracy kept x log10 of times smaller x log10 of times faster
+than the teacher, of candidates within the budget that were trained in full; ours count when their last rung ends, the
+script's when their trial ends. Time: seconds since the process was started, imports, data, exports and measurements
+included; the teacher's own training is in neither, as both read the same file. Both have the same space, splits,
+epochs, batches, learning rate, kinds of augmentation, and soft targets as the one method; neither trains assistants.
+The script (`benchmarks/plain_optuna.py`): fp32, a DataLoader, the live teacher, every trial
+trained to its end, the default exporter, the mean of 100 calls, Optuna's default sampler with the budget as
+constraints, which it learns of after training.
+
+"Judged by one protocol": members of both fronts trained again by our engine with the full schedule and soft targets
+from the same teacher, over the same seeds, and read on the test split; sizes and latencies by our gate for both. Ours
+has arrived when its front of that moment, judged so, is as good as the script's last one. What a candidate's own recipe
+adds is left out.
+"""
+
+
+def race_words(name: str, raced: Mapping[int, Mapping[str, Run]], found: Mapping[str, Any]) -> str:
+    """One case against the script."""
+    first = next(iter(raced.values()))
+    case, plain = case_of(first["plain"]), first["plain"]
+    head = ["seed", "script s", "ours s", "ratio", "script's volume", "ours in equal time", "judged ratio"]
+    head += ["judged volume: script", "ours in equal time", "in budget: script", "ours proposed", "trained in full"]
+    rows = [_race_cells(seed, e) for seed, e in found["seeds"].items()]
+    summary = [
+        [words, *(_ratio(found["summary"][m][k]) if k in found["summary"][m] else "" for k in ("ratio", "to_first"))]
+        for m, words in MEASURES.items()
+    ]
+    parts = [
+        f"## {name}: against a plain script\n",
+        f"{_case_words(case)} Script: {case.trials} trials, exporter {plain['exporter']}, {plain['sampler']}, "
+        f"{plain['threads']} training thread(s). Ours: {first['ours']['workers']} workers. {_machines(raced)}\n",
+        markdown_table(head, rows),
+        "Script's time over ours, geometric mean [smallest, largest] over seeds; `to first`: with the script's time "
+        "counted only until it first had what it has at its end.\n",
+        markdown_table(["hypervolume", "ratio", "to first"], summary),
+        f"![hypervolume against time]({name}.png)\n",
+    ]
+    return "\n".join(parts)
+
+
+def _race_cells(seed: int, e: Mapping[str, Any]) -> list[str]:
+    seen, judged = e["seen"], e["judged"]
+    return [
+        str(seed),
+        f"{e['script_s']:.0f}",
+        _maybe(seen["ours_s"], ".0f", "not reached"),
+        _maybe(seen["ratio"], ".1f", "not reached"),
+        f"{seen['script_volume']:.3f}",
+        f"{seen['ours_volume_in_equal_time']:.3f}",
+        _maybe(judged["ratio"], ".1f", "not reached"),
+        f"{judged['script_volume']:.3f}",
+        _maybe(judged["ours_volume_in_equal_time"], ".3f", ""),
+        str(e["script_in_budget"]),
+        str(e["ours_proposed"]),
+        str(e["ours_finished"]),
+    ]
+
+
+def arm_words(arms: Mapping[str, Any]) -> str:
+    """What each lever is worth."""
+    if not arms:
+        return ""
+    rows = [
+        [
+            f"`{arm}`: " + ", ".join(f"{k} = {v}" for k, v in row["overrides"].items()),
+            f"{row['reached']} of {row['of']}",
+            ", ".join(_maybe(s, ".0f", "-") for s in row["seconds"]),
+            _ratio(row["times_slower"]),
+        ]
+        for arm, row in arms.items()
+    ]
+    head = ["one lever off", "seeds that reached the script's volume", "s to it", "times ours with all levers"]
+    fixed = f"\nEach search had as long as the script took. Levers that no option switches off: {FIXED}.\n"
+    return "### One lever off at a time\n\n" + markdown_table(head, rows) + fixed
+
+
+def sampler_words(name: str, sampled: Mapping[int, Mapping[str, Run]], found: Mapping[str, Any]) -> str:
+    """Samplers on the same evaluator."""
+    first = next(iter(sampled.values()))["sampler_trials"]
+    limits = [e["training_s"] for e in found["seeds"].values()]
+    rows = [
+        [f"`{arm}`", str(row["volume"]["seeds"]), *(_mean_words(row[k], arm) for k in ("volume", "useful"))]
+        for arm, row in found["summary"].items()
+    ]
+    head = ["search", "seeds", "hypervolume", f"above {USEFUL:.0%} of the teacher's"]
+    words = (
+        f"{_case_words(case_of(first))} {first['workers']} workers. All trained for {min(limits):.0f} to "
+        f"{max(limits):.0f} s (summed over workers; the least that one of a seed's contestants did); `trials`: with "
+        "rungs, the others train every candidate within the budget in full. Mean +- standard deviation over seeds, and "
+        "on how many of them `trials` had more. Where `trials` trained longer than another, its training is taken to "
+        f"be spread evenly over its time. {_machines(sampled)}\n"
+    )
+    return f"## {name}: samplers, after equal training seconds\n\n{words}\n" + markdown_table(head, rows)
+
+
+def _mean_words(row: Mapping[str, Any], arm: str) -> str:
+    deviation = "" if row["sd"] is None else f" +- {row['sd']:.3f}"
+    ahead = "" if arm == "trials" else f" ({row['ours_ahead']} of {row['seeds']})"
+    return f"{row['mean']:.3f}{deviation}{ahead}"
+
+
+def _case_words(case: Case) -> str:
+    rows = "all rows" if case.rows is None else f"{case.rows:,} rows"
+    return (
+        f"Space {case.space}, {rows}, {case.epochs} epochs, batch {case.batch_size}; budget {case.max_latency_ms:g} ms "
+        f"and {case.max_size_kb:g} kB."
+    )
+
+
+def _machines(seeds: Mapping[int, Mapping[str, Run]]) -> str:
+    runs = [run for arms in seeds.values() for run in arms.values()]
+    machines = [run["machine"] for run in runs]
+    kinds = sorted({f"{m['cpu']}, {m['cores']} cores, torch {m['torch']}, Python {m['python']}" for m in machines})
+    busy = [f"seed {s} {a}" for s, arms in seeds.items() for a, r in arms.items() if _was_disturbed(r)]
+    said = f" WARNING: other processes were busy beside {', '.join(busy)}: those times mean nothing." if busy else ""
+    highest = max(run["load_after"] for run in runs)
+    return f"Machine: {'; '.join(kinds)}; highest load at the end of a run: {highest:.1f}.{said}"
+
+
+def _was_disturbed(run: Run) -> bool:
+    """Whether more wanted to run than this machine has cores; two threads that wait for each other suffer most."""
+    return bool(max(run["load_after"], run["machine"]["load_1m"]) > run["machine"]["cores"] + SPARE_LOAD)
+
+
+def _ratio(found: Mapping[str, Any] | None) -> str:
+    if found is None:
+        return "not reached"
+    missing = "" if found["seeds"] == found["of"] else f", not reached on {found['of'] - found['seeds']}"
+    return f"{found['mean']:.1f} [{found['low']:.1f}, {found['high']:.1f}]{missing}"
+
+
+def _maybe(value: float | None, form: str, otherwise: str) -> str:
+    return otherwise if value is None else format(value, form)
+
+
+def picture(name: str, raced: Mapping[int, Mapping[str, Run]]) -> bytes:
+    """Hypervolume against time of both, a thin line a seed, and when the script ended. PNG."""
+    with mpl.rc_context({"font.size": 9, "font.family": "DejaVu Sans"}):
+        figure = Figure(figsize=(7.5, 4.2), layout="constrained")
+        axes = figure.subplots()
+        for arms in raced.values():
+            case, judged = case_of(arms["plain"]), read_judged(arms["judged"])
+            script_s = arms["plain"]["trials"][-1]["elapsed_s"]
+            _line(axes, steps(script_events(case, arms["plain"], judged), judged.seen), script_s, PLAIN)
+            _line(axes, steps(our_events(case, arms["ours"]), judged.seen), script_s, OURS)
+        for label, colour in (("plain script", PLAIN), ("nas-kd search", OURS)):
+            axes.plot([], [], color=colour, label=label)
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.xaxis.set_minor_formatter(StrMethodFormatter("{x:g}"))
+        axes.set_xlabel("seconds since the process was started")
+        axes.set_ylabel("hypervolume")
+        axes.set_title(f"{name}: what is known when, a line a seed", loc="left")
+        axes.grid(alpha=0.3, which="both")
+        axes.legend(loc="upper left", frameon=False)
+        buffer = BytesIO()
+        figure.savefig(buffer, format="png", dpi=150, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def _line(axes: Axes, history: Sequence[Step], until_s: float, colour: str) -> None:
+    if history:
+        times = [s.at_s for s in history] + [max(until_s, history[-1].at_s)]
+        volumes = [s.volume for s in history] + [history[-1].volume]
+        axes.step(times, volumes, where="post", color=colour, linewidth=0.9, alpha=0.8)
