@@ -1,94 +1,216 @@
-"""What asking, deduplicating and telling cost a trial, on SQLite, while a study grows.
+"""What the coordinator costs a trial, and how much memory it takes, while a study grows.
 
-    python benchmarks/propose_cost.py [--trials 1000] [--sampler tpe] [--out reports/propose_cost/result.json]
+    python -m benchmarks.propose_cost [--trials 5000] [--sampler auto] [--rungs 3 1] [--out FILE.json]
 
-Candidates are proposed, and told made-up results, by the code of a real search; nothing is trained. Claim: <= 60 ms a
-trial at 1,000 trials.
+The search of a real run, with its study on SQLite, its rungs and its sampler; only what is measured and trained is made
+up. Everything else counts: asking, deduplicating, counting weights, telling, promoting, the hypervolume after each.
+Claim: <= 60 ms a trial throughout 5,000 trials, and memory that grows by no more than the trials themselves need.
 """
 
 import argparse
+import gc
 import json
+import os
 import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from itertools import product
+from math import log
+from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
+import psutil
+from torch import nn
 
-from nas_kd.config import Budget, SearchConfig, SearchSection
-from nas_kd.config_file import dump_config
-from nas_kd.data.prepare import load_dataset
+from benchmarks.common import Seconds, machine_facts
+from nas_kd.candidate import Architecture, Candidate
+from nas_kd.config import SearchConfig
+from nas_kd.engine.teachers import Teacher
 from nas_kd.files import write_atomic
-from nas_kd.pipeline.folder import RunFolder
-from nas_kd.pipeline.networks import Builder, load_space
-from nas_kd.pipeline.propose import Proposal, Proposer, propose
+from nas_kd.pipeline.chain import Chain, Link
+from nas_kd.pipeline.context import Context
+from nas_kd.pipeline.folder import RunFolder, locked
+from nas_kd.pipeline.gate import Gate
+from nas_kd.pipeline.networks import Builder
+from nas_kd.pipeline.progress import Progress
+from nas_kd.pipeline.run import Run
 from nas_kd.pipeline.study import RunStudy
-from nas_kd.record import Costs, Latency, RungRecord, TrialRecord
+from nas_kd.pipeline.teacher import ReadyTeacher
+from nas_kd.record import Accuracy, Costs, Latency, TeacherRecord, TrialRecord
 
 WINDOW = 100
+POINTS = (100, 250, 500, 1000, 1500, 2500, 3500, 5000)
+CLAIM_MS = 60.0
 
 
-def judged(proposal: Proposal, builder: Builder, rng: np.random.Generator) -> TrialRecord:
-    """A record as a search would make it, with costs from the weights and a made-up accuracy."""
-    student = proposal.candidate.student
-    weights, macs = builder.parameters(student), builder.macs(student)
-    p50 = 0.01 + macs * 2e-8
-    accuracy = float(np.clip(0.5 + 0.05 * np.log(weights / 500) + rng.normal(0, 0.02), 0, 0.99))
-    return TrialRecord(
-        number=proposal.trial.number,
-        id=proposal.candidate.id,
-        candidate=proposal.candidate.to_json(),
-        words=builder.words(student),
-        fate="finished",
-        within_budget=True,
-        costs=Costs(
-            size_bytes=4 * weights,
-            latency_ms=Latency(p50=p50, p90=p50, low=p50, high=p50),
-            parameters=weights,
-            macs=macs,
-        ),
-        rungs=(RungRecord(epochs=1, val_accuracy=accuracy, seconds=0.0),),
-        val_accuracy=accuracy,
-    )
+class Clock:
+    """Wall clock and processor time that stand still while made-up work is done."""
+
+    def __init__(self) -> None:
+        self._left_out = np.zeros(2)
+
+    def __enter__(self) -> None:
+        self._entered = self._read()
+
+    def __exit__(self, *_error: object) -> None:
+        self._left_out += self._read() - self._entered
+
+    def now(self) -> Seconds:
+        """(wall, processor), without what was left out."""
+        return self._read() - self._left_out
+
+    @staticmethod
+    def _read() -> Seconds:
+        return np.array([time.perf_counter(), time.process_time()])
 
 
-def measure(sampler: str, trials: int) -> list[float]:
-    """Mean milliseconds a trial in each window of WINDOW trials."""
-    config = SearchConfig(search=SearchSection.model_validate({"trials": trials, "sampler": sampler}))
-    space = load_space("resnet")
-    builder = Builder(load_dataset(config.data, 0), space)
-    rng = np.random.default_rng(0)
+class MadeUpGate(Gate):
+    """Costs that follow from an architecture's weights and multiply-adds."""
+
+    def __init__(self, context: Context, builder: Builder, clock: Clock) -> None:
+        super().__init__(context, builder)
+        self._counts, self._clock = builder, clock
+
+    def costs(self, *deployed: Architecture, latency_even_if_too_large: bool = False) -> Costs:
+        """As the real gate, but nothing is exported or measured."""
+        with self._clock:
+            weights, macs = sum(map(self._counts.parameters, deployed)), sum(map(self._counts.macs, deployed))
+        p50 = 0.01 + macs * 2e-8
+        latency = Latency(p50=p50, p90=p50, low=p50, high=p50)
+        return Costs(size_bytes=4 * weights, latency_ms=latency, parameters=weights, macs=macs)
+
+
+class MadeUpChain(Chain):
+    """Accuracies that rise with weights, epochs and a fitting strength, and scatter less the longer a training is."""
+
+    def __init__(self, context: Context, builder: Builder, teacher: Teacher, clock: Clock) -> None:
+        super().__init__(context, builder, [teacher])
+        self._counts, self._clock, self._model = builder, clock, nn.Identity()
+
+    def prepare(self, candidate: Candidate) -> None:
+        """No assistants are trained."""
+
+    def distil(
+        self, candidate: Candidate, seed: int, epochs: int, *, until: int | None = None, restarts: tuple[int, ...] = ()
+    ) -> Link:
+        """As the real chain, but nothing is trained."""
+        done = until or epochs
+        with self._clock:
+            rng = np.random.default_rng([int(candidate.id, 16), done])
+            loss = 20 * self._counts.parameters(candidate.student) ** -0.5 + 0.3 / done
+            loss += 0.02 * log(candidate.recipe.params.get("strength", 3.0)) ** 2
+            accuracy = float(np.clip(1 - loss + rng.normal(0, 0.02 / done**0.5), 0.1, 0.995))
+        return Link(self._model, candidate.id, accuracy, float(done), {}, {})
+
+
+class Watch(Progress):
+    """Notes when each trial is first told, and the process's memory when so many are."""
+
+    def __init__(self, clock: Clock, points: Sequence[int]) -> None:
+        self._clock, self._points = clock, points
+        self.times = [clock.now()]
+        self.memory_mb: dict[int, float] = {}
+        self._seen: set[int] = set()
+
+    def trial(self, record: TrialRecord, trials: Sequence[TrialRecord], hypervolume: float) -> None:
+        """A trial was told; that of one that was trained on adds to the next new one's cost."""
+        if record.number in self._seen:
+            return
+        self._seen.add(record.number)
+        self.times.append(self._clock.now())
+        if (told := len(self._seen)) in self._points:
+            with self._clock:
+                self.memory_mb[told] = resident_mb()
+                wall, processor = np.median(np.diff(self.times[-WINDOW - 1 :], axis=0), axis=0) * 1000
+                print(
+                    f"{told}: {wall:.1f} ms a trial ({processor:.1f} of a core), {self.memory_mb[told]:.0f} MB",
+                    flush=True,
+                )
+
+
+def resident_mb() -> float:
+    """This process's memory after a collection, MB."""
+    gc.collect()
+    return float(psutil.Process(os.getpid()).memory_info().rss) / 1e6
+
+
+def measure(sampler: str, rungs: int, trials: int) -> dict[str, Any]:
+    """Search so many made-up trials; what each cost."""
+    search = {"trials": trials, "sampler": sampler, "rungs": rungs, "rung_steps": 1}
+    config = SearchConfig.model_validate({"search": search, "engine": {"threads": 1}, "distill": {"epochs": 27}})
+    clock = Clock()
     with TemporaryDirectory() as temporary:
         folder = RunFolder(Path(temporary))
-        write_atomic(folder.config, dump_config(config))
-        study = RunStudy(folder, "benchmark", Budget(), full=1)
-        proposer = Proposer(config, space, builder, 10**9)
-        spent: list[float] = []
-        for _ in range(trials):
-            started = time.perf_counter()
-            proposal = propose(study, proposer, config)
-            if proposal is None:
-                raise RuntimeError("the space is exhausted")
-            asked = time.perf_counter()
-            record = judged(proposal, builder, rng)
-            judged_at = time.perf_counter()
-            study.tell(record)
-            spent.append((asked - started + time.perf_counter() - judged_at) * 1000)
-        study.close()
-    return [round(float(np.mean(spent[i : i + WINDOW])), 2) for i in range(0, trials, WINDOW)]
+        with locked(folder, config):
+            watch = Watch(clock, [p for p in POINTS if p <= trials])
+            context = Context.prepare(config, folder, watch)
+            builder = Builder(context.data, context.space)
+            gate = MadeUpGate(context, builder, clock)
+            teacher = _teacher(context, builder, gate)
+            study = RunStudy(folder, "benchmark", config.budget, config.distill.epochs)
+            run = Run(study, MadeUpChain(context, builder, teacher.teacher, clock), gate, [teacher])
+            run.require_reachable()
+            watch.times[0] = clock.now()
+            run.search()
+            end = clock.now()
+            hypervolume = run.hypervolume()
+            run.close()
+    return _figures(watch, end) | {"duplicates": _duplicates(study), "hypervolume": round(hypervolume, 4)}
+
+
+def _teacher(context: Context, builder: Builder, gate: Gate) -> ReadyTeacher:
+    """The space's largest network, untrained, and said to be good."""
+    largest = context.space.ladder(2)[-1]
+    costs = gate.costs(largest)
+    teacher = Teacher(builder.build(largest, 0), "0" * 64, "made up", costs.parameters, costs.macs)
+    record = TeacherRecord(
+        words="made up", origin="space", costs=costs, val=Accuracy(mean=0.99, low=0.98, high=1.0, samples=1000)
+    )
+    return ReadyTeacher(teacher, b"", record)
+
+
+def _duplicates(study: RunStudy) -> int:
+    return sum(r.fate == "duplicate" for r in study.records)
+
+
+def _figures(watch: Watch, end: Seconds) -> dict[str, Any]:
+    spent, told = np.diff(watch.times, axis=0) * 1000, len(watch.times) - 1
+    along = {p: np.median(spent[p - WINDOW : p], axis=0) for p in watch.memory_mb}
+    first, last = next(p for p in watch.memory_mb if p >= min(1000, told)), max(watch.memory_mb)
+    grown = (watch.memory_mb[last] - watch.memory_mb[first]) / max(1, last - first)
+    return {
+        "ms_a_trial": {p: round(float(wall), 1) for p, (wall, _) in along.items()},
+        "processor_ms_a_trial": {p: round(float(processor), 1) for p, (_, processor) in along.items()},
+        "mean_ms_up_to": {p: round(float(spent[:p, 0].mean()), 1) for p in along},
+        "slowest_ms": round(float(spent[:, 0].max()), 1),
+        "share_above_claim": round(float((spent[:, 0] > CLAIM_MS).mean()), 4),
+        "end_ms_a_trial": round(float((end - watch.times[-1])[0]) * 1000 / told, 2),
+        "resident_mb": {p: round(m, 1) for p, m in watch.memory_mb.items()},
+        "grown_mb_per_1000_trials": round(1000 * grown, 2),
+    }
 
 
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--trials", type=int, default=1000)
-    parser.add_argument("--sampler", nargs="+", default=["tpe", "nsga2", "random"])
+    parser.add_argument("--trials", type=int, default=5000)
+    parser.add_argument("--sampler", nargs="+", default=["auto"])
+    parser.add_argument("--rungs", nargs="+", type=int, default=[3, 1])
     parser.add_argument("--out", type=Path, default=Path("reports/propose_cost/result.json"))
     arguments = parser.parse_args()
-    result = {}
-    for sampler in arguments.sampler:
-        result[sampler] = measure(sampler, arguments.trials)
-        print(f"{sampler}: ms a trial by windows of {WINDOW}: {result[sampler]}", flush=True)
-    write_atomic(arguments.out, json.dumps({"window": WINDOW, "ms_a_trial": result}, indent=1))
+    machine = machine_facts(threads=1)
+    measured = {}
+    for sampler, rungs in product(arguments.sampler, arguments.rungs):
+        case = f"{sampler}, rungs {rungs}"
+        # memory means something in a process of its own alone
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh:
+            measured[case] = fresh.submit(measure, sampler, rungs, arguments.trials).result()
+        print(f"{case}: {json.dumps(measured[case], indent=1)}", flush=True)
+    result = {"machine": machine, "window": WINDOW, "claim_ms": CLAIM_MS, "measured": measured}
+    write_atomic(arguments.out, json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ def refused(result: Result) -> str:
         ("[device]\nname = 'cpu-1'", "unknown device 'cpu-1'; did you mean 'cpu-1t'?"),
         ("[data]\nsource = 'digit'", "did you mean 'digits'?"),
         ("[search]\nsampler = 'tpee'", "did you mean 'tpe'?"),
-        ("[search]\nworkers = 2", "search.workers"),
+        ("[search]\nworkers = 0", "search.workers"),
         ("[teacher]\nspace = 'resnet'\nonnx = 't.onnx'", "give one of space, factory, onnx"),
         ("[teacher]\nfactory = 'a.b:c'", "factory and weights go together"),
         ("[teacher]\nonnx = 't.onnx'", "an ONNX teacher shows its logits only"),

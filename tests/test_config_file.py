@@ -102,8 +102,11 @@ def test_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
         ("[distill]\nepoch = 3", "distill.epoch: unknown key; did you mean 'epochs'?"),
         ("[serch]\ntrials = 3", "serch: unknown section; did you mean 'search'?"),
         ("trials = 3", "trials: unknown key; did you mean 'search.trials'?"),
-        ("epochs = 3", "epochs: unknown key; did you mean 'teacher.epochs' or 'distill.epochs' or 'search.epochs'?"),
-        ("[search]\nzzz = 3", "search.zzz: unknown key; allowed: epochs, max_minutes, precisions, sampler, seed"),
+        ("epochs = 3", "epochs: unknown key; did you mean 'teacher.epochs' or 'distill.epochs'?"),
+        (
+            "[search]\nzzz = 3",
+            "search.zzz: unknown key; allowed: inherit, max_minutes, once_for_all, precisions, reduction, rung_steps, rungs",
+        ),
         ("[data.augment]\nflips = true", "data.augment.flips: unknown key; did you mean 'flip'?"),
         ("[[teacher]]\nspce = 1", "teacher.spce: unknown key; did you mean 'space'?"),
         ("[[teacher]]\n[[teacher]]\nspce = 1", "teacher.1.spce: unknown key; did you mean 'space'?"),

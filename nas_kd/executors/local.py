@@ -107,7 +107,8 @@ class LocalWorkers:
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
         worker = _Worker(process, core)
         self._selector.register(_pipe(process.stdout), selectors.EVENT_READ, worker)
-        self._send(worker, {"target": self._target, "setup": self._setup, "core": core})
+        first = {"target": self._target, "setup": self._setup, "core": core, "coordinator": os.getpid()}
+        self._send(worker, first)
         return worker
 
     def _end(self, worker: _Worker) -> None:

@@ -1,8 +1,8 @@
 """What runs in a worker: `python -m nas_kd.executors.serve` answers jobs, one JSON line each, until its input ends.
 
-The first line says what to serve: `{"target": "package.module:Class", "setup": {...}, "core": 1}`. The class is made
-with `setup`; each further line is given to its `handle`, whose result is the answer. What user code prints goes to
-stderr.
+The first line says what to serve, and for which process: `{"target": "package.module:Class", "setup": {...}, "core": 1,
+"coordinator": 4711}`. The class is made with `setup`; each further line is given to its `handle`, whose result is the
+answer. What user code prints goes to stderr.
 """
 
 import contextlib
@@ -25,12 +25,18 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # from here on, nothing but answers is written where answers are read
     _die_with_parent()
-    first = json.loads(sys.stdin.readline())
+    first = json.loads(sys.stdin.readline() or "null")
+    if first is None or os.getppid() != first["coordinator"]:
+        return  # it was killed before anybody could be told to die with it
     _bind(first["core"])
     try:
         served: Any = import_object(first["target"])(**first["setup"])
     except InputError as error:
         _answer(answers, {"refused": str(error)})
+        return
+    except Exception as error:  # another worker would fare no better
+        traceback.print_exc()
+        _answer(answers, {"refused": f"a worker cannot be set up: {_in_one_line(error)}"})
         return
     _answer(answers, {"ready": os.getpid()})
     for line in sys.stdin:
@@ -38,7 +44,7 @@ def main() -> None:
             _answer(answers, {"result": served.handle(json.loads(line))})
         except Exception as error:
             traceback.print_exc()
-            _answer(answers, {"error": f"{type(error).__name__}: {' '.join(str(error).split())}"})
+            _answer(answers, {"error": _in_one_line(error)})
 
 
 def _die_with_parent() -> None:
@@ -50,6 +56,10 @@ def _die_with_parent() -> None:
 def _bind(core: int | None) -> None:
     if core is not None and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {core})
+
+
+def _in_one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def _answer(answers: TextIO, message: dict[str, Any]) -> None:

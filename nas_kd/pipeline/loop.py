@@ -7,7 +7,6 @@ from nas_kd.pipeline.chain import Chain
 from nas_kd.pipeline.crew import Crew
 from nas_kd.pipeline.gate import Gate
 from nas_kd.pipeline.propose import Proposer, propose
-from nas_kd.pipeline.rungs import next_to_promote
 from nas_kd.pipeline.study import RunStudy
 from nas_kd.pipeline.trial import admit
 from nas_kd.record import OnceForAllRecord, TrialRecord
@@ -89,4 +88,4 @@ class SearchLoop:
 
     def _to_promote(self, *, last: bool = False) -> TrialRecord | None:
         rungs = len(self._chain.context.rungs)
-        return next_to_promote(self._study.records, rungs, self._config.search.reduction, last=last)
+        return self._study.next_to_promote(rungs, self._config.search.reduction, last=last)

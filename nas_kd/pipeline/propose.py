@@ -1,6 +1,7 @@
 """Asks Optuna for candidates: a static set of parameters, made canonical, never the same candidate twice."""
 
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import cast
@@ -42,9 +43,12 @@ class Proposer:
         self._rungs = [a for a in space.ladder(config.chain.ladder + 2)[1:-1] if builder.parameters(a) < largest]
 
     def first(self, fits: Callable[[Architecture], bool]) -> list[dict[str, Choice]]:
-        """Parameters of the first proposals: spread over the sizes that are within the budget, up to its very edge."""
+        """Parameters of the first proposals: spread over the sizes that are within the budget, up to its very edge.
+
+        The edge is found by bisection, as size and latency grow along the ladder, but for noise.
+        """
         path = self._space.ladder(FINE_LADDER)
-        largest = next((i for i in reversed(range(len(path))) if fits(path[i])), 0)
+        largest = max(0, bisect_left(path, True, key=lambda a: not fits(a)) - 1)
         spread = [path[round(largest * step / (FIRST - 1))] for step in range(FIRST)]
         return [{f"student.{name}": value for name, value in a.choices.items()} for a in spread]
 
@@ -116,7 +120,7 @@ def propose(study: RunStudy, proposer: Proposer, config: SearchConfig) -> Propos
             return Proposal(trial, candidate, attempts=2)
         study.tell_duplicate(trial, candidate, twin)
     started = time.perf_counter()
-    for _ in range(DUPLICATES_IN_A_ROW):
+    for _ in range(DUPLICATES_IN_A_ROW - study.duplicates_in_a_row):
         trial = study.ask(config.search.sampler, config.search.seed)
         candidate = proposer.candidate(trial)
         twin = study.find(candidate.id)

@@ -6,7 +6,8 @@ one front those with the most room around them (Deb et al. 2002, NSGA-II, sectio
 the start; only accuracy differs from rung to rung.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from math import log
 
 import numpy as np
@@ -99,16 +100,16 @@ class Rung:
         self._fronts[beaten] = level + 1
         return self._points[beaten]
 
+    def best_first(self) -> Iterator[int]:
+        """Numbers of all trials: by front, crowding distance, number."""
+        for front in range(int(self._fronts.max(initial=-1)) + 1):
+            members = by_room(self._points, np.flatnonzero(self._fronts == front))
+            yield from self._numbers[members].tolist()
+
     def first_waiting(self, most: int) -> int | None:
         """The best of those who wait, if it is among the `most` best of all."""
-        waiting = np.isin(self._numbers, list(self.waiting))
-        for front in np.unique(self._fronts[waiting]):
-            better = int((self._fronts < front).sum())
-            members = by_room(self._points, np.flatnonzero(self._fronts == front))
-            found = next((i for i in members[: max(0, most - better)] if waiting[i]), None)
-            if found is not None or better >= most:
-                return None if found is None else int(self._numbers[found])
-        return None
+        best = islice(self.best_first(), most if self.waiting else 0)
+        return next((number for number in best if number in self.waiting), None)
 
 
 class Ladder:
@@ -137,6 +138,10 @@ class Ladder:
         if record.fate == "waiting":
             self._rungs[len(record.rungs) - 1].waiting.add(record.number)
 
+    def best(self, epochs: int, most: int) -> list[int]:
+        """Numbers of the `most` best trials after so many epochs."""
+        return [n for rung in self._rungs if rung.epochs == epochs for n in islice(rung.best_first(), most)]
+
     def next_to_promote(self, rungs: int, reduction: int, *, last: bool = False) -> int | None:
         """Number of the waiting trial to train on, from the highest rung downwards; None: nobody has earned it yet.
 
@@ -150,14 +155,6 @@ class Ladder:
             if (number := rung.first_waiting(allowed)) is not None:
                 return number
         return None
-
-
-def next_to_promote(
-    records: Sequence[TrialRecord], rungs: int, reduction: int, *, last: bool = False
-) -> TrialRecord | None:
-    """As `Ladder.next_to_promote`, from scratch."""
-    number = Ladder(records).next_to_promote(rungs, reduction, last=last)
-    return next((r for r in records if r.number == number), None)
 
 
 def _dominates(points: Points, point: Points) -> NDArray[np.bool_]:

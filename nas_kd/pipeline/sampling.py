@@ -1,14 +1,22 @@
 """Optuna's samplers as this search uses them: seeded anew for each proposal, on a space that is known."""
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseGASampler, BaseSampler, GPSampler, NSGAIIISampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.samplers import (
+    BaseGASampler,
+    BaseSampler,
+    GPSampler,
+    NSGAIIISampler,
+    NSGAIISampler,
+    RandomSampler,
+    TPESampler,
+)
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
@@ -16,26 +24,28 @@ from nas_kd.config import Sampler
 
 STARTUP_TRIALS = 12
 PARENTS = 50  # at most, and a tenth of all trials
-TPE_TRIALS = 500  # asking and telling takes 10 ms more with every 150 of them
+TPE_TRIALS = 500  # asking takes 10 ms more with every 400 of them
 Space = Mapping[str, BaseDistribution]
+Best = Callable[[int], Sequence[int]]
 
 
-def make_sampler(name: Sampler, root_seed: int, number: int, space: Space) -> BaseSampler:
+def make_sampler(name: Sampler, root_seed: int, number: int, space: Space, best: Best) -> BaseSampler:
     """A fresh sampler for proposal `number`: a resumed run proposes what the uninterrupted one would have.
 
+    `best`: numbers of so many trials, the best ones first.
     "auto": TPE, and once it would spend more time on its densities than a training is worth, NSGA-II.
     """
     if name == "auto":
         name = "tpe" if number < TPE_TRIALS else "nsga2"
     seed = int(np.random.SeedSequence([root_seed, number]).generate_state(1)[0])
-    parents = min(PARENTS, max(STARTUP_TRIALS, number // 10))
     match name:
         case "tpe":
             return KnownSpace(TPESampler(n_startup_trials=STARTUP_TRIALS, multivariate=True, seed=seed), space)
-        case "nsga2":
-            return KnownSpace(SteadyNSGAII(population_size=parents, seed=seed), space)
-        case "nsga3":
-            return KnownSpace(SteadyNSGAIII(population_size=parents, seed=seed), space)
+        case "nsga2" | "nsga3":
+            parents = min(PARENTS, max(STARTUP_TRIALS, number // 10))
+            steady = (SteadyNSGAII if name == "nsga2" else SteadyNSGAIII)(population_size=parents, seed=seed)
+            steady.best = best(2 * parents)
+            return KnownSpace(steady, space)
         case "gp":
             return KnownSpace(GPSampler(n_startup_trials=STARTUP_TRIALS, seed=seed), space)
         case "random":
@@ -45,18 +55,20 @@ def make_sampler(name: Sampler, root_seed: int, number: int, space: Space) -> Ba
 class _Steady(BaseGASampler):
     """Parents are the best of all trials, not of the last generation.
 
-    Optuna remembers a generation's parents from when they were first asked for. What a rung or a restart changes would
-    depend on that moment, working them out again goes back through all generations, and trials of another sampler
-    belong to none.
+    Optuna remembers a generation's parents from when they were first asked for: a restart would change them. Working
+    them out again goes back through all generations, and trials of another sampler belong to none.
     """
+
+    best: Sequence[int] = ()  # numbers of trials
 
     def get_trial_generation(self, study: Study, trial: FrozenTrial) -> int:
         """0: too few trials to choose parents from."""
-        return int(len(self.get_population(study, 0)) >= STARTUP_TRIALS)
+        return int(len(self.best) >= STARTUP_TRIALS)
 
     def get_population(self, study: Study, generation: int) -> list[FrozenTrial]:
-        """Whoever has results."""
-        return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        """Of whom parents are chosen."""
+        trials = study.get_trials(deepcopy=False)
+        return [trials[number] for number in self.best]
 
     def get_parent_population(self, study: Study, generation: int) -> list[FrozenTrial]:
         """The best of them."""

@@ -3,6 +3,8 @@
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -75,7 +77,8 @@ class RunStudy:
         space = trials[0].distributions if trials else {}
         first: list[dict[str, Any]] = self._attributes.get("first", [])
         with quiet_optuna():
-            self._memory.sampler = make_sampler(sampler, root_seed, len(trials), space)
+            best = partial(self._ladder.best, self._rung)
+            self._memory.sampler = make_sampler(sampler, root_seed, len(trials), space, best)
             if len(trials) < len(first):
                 self._memory.enqueue_trial(first[len(trials)])
             return self._memory.ask()
@@ -101,6 +104,11 @@ class RunStudy:
     def distinct(self) -> int:
         """Candidates tried so far, duplicates left out."""
         return len(self._by_id)
+
+    @property
+    def duplicates_in_a_row(self) -> int:
+        """How many of the latest proposals had been tried before."""
+        return sum(1 for _ in takewhile(lambda r: r.fate == "duplicate", reversed(self._records.values())))
 
     def find(self, candidate_id: str) -> TrialRecord | None:
         """The finished trial of this candidate."""

@@ -16,6 +16,8 @@ class Jobs:
     def __init__(self, greeting: str) -> None:
         if greeting == "no":
             raise InputError("no such greeting")
+        if greeting == "broken":
+            raise OSError("out of\ngreetings")
         self.greeting = greeting
 
     def handle(self, job: Mapping[str, Any]) -> Any:

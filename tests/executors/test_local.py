@@ -1,5 +1,6 @@
 """Workers answer, fail, die and stand still as they should, and end with whoever started them."""
 
+import json
 import os
 import signal
 import subprocess
@@ -81,11 +82,27 @@ def _states(pids: list[int]) -> list[str]:
     return [psutil.Process(pid).status() for pid in pids]
 
 
-def test_a_worker_that_cannot_be_set_up_says_why() -> None:
-    with LocalWorkers(TARGET, {"greeting": "no"}, 1) as workers:
+@pytest.mark.parametrize(
+    ("greeting", "said"),
+    [("no", "^no such greeting$"), ("broken", "^a worker cannot be set up: OSError: out of greetings$")],
+)
+def test_a_worker_that_cannot_be_set_up_says_why(greeting: str, said: str) -> None:
+    with LocalWorkers(TARGET, {"greeting": greeting}, 1) as workers:
         workers.submit({"do": "greet"})
-        with pytest.raises(InputError, match="no such greeting"):
+        with pytest.raises(InputError, match=said):
             workers.wait()
+
+
+@pytest.mark.parametrize("first", ["", "of another"])
+def test_a_worker_whose_coordinator_is_gone_ends_before_it_begins(first: str, tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    serve = {"target": TARGET, "setup": {"greeting": "hello"}, "core": None, "coordinator": os.getpid() + 1}
+    job = {"do": "die once", "mark": str(mark)}
+    said = "".join(json.dumps(line) + "\n" for line in (serve, job)) if first else ""
+    command = [sys.executable, "-m", "nas_kd.executors.serve"]
+    done = subprocess.run(command, input=said, capture_output=True, text=True, cwd=ROOT, check=False, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert not mark.exists()
 
 
 def test_no_worker_outlives_a_killed_coordinator_not_even_a_stopped_one() -> None:

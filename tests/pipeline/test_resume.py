@@ -1,6 +1,5 @@
 """Killed at any moment, a run goes on: nothing finished is done again, and the result is the uninterrupted one's."""
 
-import json
 import os
 import shutil
 import signal
@@ -12,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from benchmarks.killed_search import Search
+from benchmarks.resume_kills import Finished, differences, without_times
 from nas_kd.api import load_run
 from nas_kd.config_file import dump_config
 from nas_kd.record import RunRecord
@@ -19,7 +20,6 @@ from nas_kd.record import RunRecord
 from .conftest import small_config
 
 pytestmark = pytest.mark.xdist_group("small run")
-MEASURED_ANEW = {"seconds", "elapsed_s", "attempts", "training_s"}
 
 
 def start(config: Path, folder: Path, largest_file: int | None = None) -> subprocess.Popen[str]:
@@ -33,12 +33,6 @@ def start(config: Path, folder: Path, largest_file: int | None = None) -> subpro
     return subprocess.Popen(command, stdout=pipe, stderr=merged, text=True, start_new_session=True)
 
 
-def without_times(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: without_times(v) for k, v in value.items() if k not in MEASURED_ANEW}
-    return [without_times(v) for v in value] if isinstance(value, list) else value
-
-
 def results(run: RunRecord) -> Any:
     return without_times(run.model_dump(mode="json", include={"trials", "finalists"}))
 
@@ -50,27 +44,52 @@ def config(tmp_path: Path) -> Path:
     return path
 
 
-def test_kill_9_again_and_again(run_dir: Path, finished: RunRecord, config: Path, tmp_path: Path) -> None:
+def trained(folder: Path, so_many: int, search: Search) -> None:
+    """Wait until so many trainings are in the store."""
+    deadline = time.monotonic() + 120
+    while len(list((folder / "store" / "weights").glob("??/[!.]*.safetensors"))) < so_many:
+        assert time.monotonic() < deadline
+        assert not search.ends_in(0.01), "it was finished before it could be killed"
+
+
+def killed(search: Search) -> Finished:
+    """What was finished; nothing that the search had started is left."""
+    search.process.kill()
+    search.process.wait()
+    assert search.left() == []
+    return Finished.of(search.folder)
+
+
+def test_kill_9_again_and_again(run_dir: Path, config: Path, tmp_path: Path) -> None:
     folder = tmp_path / "killed"
     shutil.copytree(run_dir / "store" / "latency", folder / "store" / "latency")
-    killed, told = 0, 0
-    for delay in (3.0, 4.0, 3.5, 5.0, 4.5):
-        process = start(config, folder)
-        time.sleep(delay)
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            killed += 1
-        process.communicate()
-        if (folder / "study.db").exists():
-            trials = load_run(folder).trials
-            assert len(trials) >= told
-            told = len(trials)
-    output, _ = start(config, folder).communicate(timeout=300)
-    assert killed >= 2, output
-    assert results(load_run(folder)) == results(finished)
-    mine, theirs = (json.loads((f / "front.json").read_text()) for f in (folder, run_dir))
-    assert without_times(mine) == without_times(theirs)
-    assert (folder / "winner/student.onnx").read_bytes() == (run_dir / "winner/student.onnx").read_bytes()
+    seen: list[Finished] = []
+    for so_many in (0, 1, 4, 10):  # at once, after the teacher, among the trials, later
+        search = Search(config, folder, 1)
+        trained(folder, so_many, search)
+        time.sleep(0.1 * len(seen))
+        seen.append(killed(search))
+    Search(config, folder, 1).ended_well()
+    end = Finished.of(folder)
+    assert [len(early.files) > 0 for early in seen] == [False, True, True, True]
+    assert seen[-1].rungs
+    assert [what for early in seen for what in early.lost_in(end)] == []
+    assert differences(run_dir, folder, 1) == []
+
+
+def test_kill_9_of_a_worker_and_of_a_coordinator_that_has_workers(run_dir: Path, config: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "killed"
+    for kind in ("export", "latency"):
+        shutil.copytree(run_dir / "store" / kind, folder / "store" / kind)
+    search = Search(config, folder, 2)
+    trained(folder, 3, search)
+    search.workers()[0].kill()
+    trained(folder, 6, search)
+    assert len(search.workers()) == 2, "no other one in its place"
+    seen = killed(search)
+    Search(config, folder, 2).ended_well()
+    assert seen.lost_in(Finished.of(folder)) == []
+    assert differences(run_dir, folder, 2) == []
 
 
 def test_ctrl_c_ends_soon_with_130_and_a_second_process_is_refused(config: Path, tmp_path: Path) -> None:

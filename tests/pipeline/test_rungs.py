@@ -25,7 +25,7 @@ from nas_kd.pipeline.folder import RunFolder
 from nas_kd.pipeline.networks import Builder
 from nas_kd.pipeline.progress import Progress
 from nas_kd.pipeline.run import search
-from nas_kd.pipeline.rungs import best_first, crowding, next_to_promote, rung_epochs
+from nas_kd.pipeline.rungs import Ladder, Rung, best_first, crowding, rung_epochs
 from nas_kd.pipeline.sampling import STARTUP_TRIALS
 from nas_kd.record import Costs, Latency, RungRecord, TrialRecord
 
@@ -86,6 +86,29 @@ def test_whoever_is_dominated_comes_after_a_dominator(points: list[tuple[int, ..
     assert set(order[: len(front)]) <= front or set(order) >= front
 
 
+@given(
+    st.lists(st.tuples(st.tuples(*[st.integers(0, 4)] * 3), st.booleans()), min_size=1, max_size=40),
+    st.integers(0, 40),
+    st.randoms(use_true_random=False),
+)
+def test_a_rung_that_grows_is_ranked_like_one_that_is_sorted_anew(
+    trials: list[tuple[tuple[int, ...], bool]], most: int, random: Any
+) -> None:
+    rung = Rung(1)
+    for number in random.sample(range(len(trials)), len(trials)):
+        rung.add(number, trials[number][0])
+        assert number in rung
+    assert len(trials) not in rung
+    rung.waiting = {number for number, (_, waits) in enumerate(trials) if waits}
+    order = best_first([point for point, _ in trials], most)
+    assert rung.first_waiting(most) == next((number for number in order if trials[number][1]), None)
+
+
+def next_to_promote(records: list[TrialRecord], rungs: int, reduction: int, last: bool = False) -> TrialRecord | None:
+    number = Ladder(records).next_to_promote(rungs, reduction, last=last)
+    return next((r for r in records if r.number == number), None)
+
+
 def test_one_in_three_goes_on_and_higher_rungs_first() -> None:
     two = [record(i, [a]) for i, a in enumerate([0.5, 0.7])]
     assert next_to_promote(two, 3, 3) is None
@@ -115,10 +138,10 @@ def test_at_the_end_one_goes_on_from_every_rung_and_costs_count() -> None:
 
 def test_the_sampler_is_shown_one_fidelity() -> None:
     low = [record(i, [0.5]) for i in range(STARTUP_TRIALS - 1)]
-    assert common_rung([]) == 0
-    assert common_rung(low) == 1
-    both = [record(i, [0.5, 0.6]) for i in range(STARTUP_TRIALS)]
-    assert common_rung([*low, *both]) == 3
+    assert common_rung(Ladder().reached) == 0
+    assert common_rung(Ladder(low).reached) == 1
+    both = [record(len(low) + i, [0.5, 0.6]) for i in range(STARTUP_TRIALS)]
+    assert common_rung(Ladder([*low, *both, record(99, [0.5, 0.6], "duplicate")]).reached) == 3
     assert outcome(both[0], 1) == {"values": (0.5, 1000.0, 1.0)}
     assert outcome(both[0], 3) == {"values": (0.6, 1000.0, 1.0)}
     assert outcome(low[0], 3) is None  # it may still get there

@@ -1,0 +1,177 @@
+"""The study in memory and on the disk: whenever a process dies, another one goes on from what it has left."""
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from nas_kd.candidate import Candidate
+from nas_kd.config import Budget, SearchConfig
+from nas_kd.config_file import dump_config
+from nas_kd.data.prepare import load_dataset
+from nas_kd.pipeline import sampling
+from nas_kd.pipeline.folder import RunFolder
+from nas_kd.pipeline.networks import Builder, load_space
+from nas_kd.pipeline.propose import Proposer, propose
+from nas_kd.pipeline.study import RunStudy, read_run
+from nas_kd.record import Costs, Latency, RungRecord, TrialRecord
+
+from .conftest import small_config
+
+EPOCHS = (1, 3, 9)
+TRIALS = 64  # so many that the sampler starts from the highest rung in the end
+
+
+@pytest.fixture(scope="module")
+def builder() -> Builder:
+    return Builder(load_dataset(small_config().data, 0), load_space("resnet"))
+
+
+class Searching:
+    """A search whose trainings are made up and follow from the candidate alone; `reopen`s its study when told to."""
+
+    def __init__(self, folder: Path, builder: Builder, sampler: str) -> None:
+        self.config: SearchConfig = small_config(search={"sampler": sampler})
+        self.folder, self._builder = RunFolder(folder), builder
+        folder.mkdir()
+        self.folder.config.write_text(dump_config(self.config))
+        self.proposer = Proposer(self.config, load_space("resnet"), builder, 400_000)
+        self.study = self._open()
+
+    def _open(self) -> RunStudy:
+        return RunStudy(self.folder, "test", Budget(max_size_kb=60), EPOCHS[-1])
+
+    def reopen(self) -> None:
+        self.study.close()
+        self.study = self._open()
+
+    def judged(self, number: int, candidate: Candidate, rungs: tuple[RungRecord, ...] = ()) -> TrialRecord:
+        """After one rung more."""
+        weights = self._builder.parameters(candidate.student)
+        epochs = EPOCHS[len(rungs)]
+        noise = np.random.default_rng([int(candidate.id, 16), epochs]).normal(0, 0.05)
+        rung = RungRecord(epochs=epochs, val_accuracy=0.5 + 0.04 * float(np.log(weights / 500) + noise), seconds=1.0)
+        ms = 0.005 + weights * 1e-6
+        return TrialRecord(
+            number=number,
+            id=candidate.id,
+            candidate=candidate.to_json(),
+            words="",
+            fate="finished" if epochs == EPOCHS[-1] else "waiting",
+            costs=Costs(
+                size_bytes=4 * weights,
+                latency_ms=Latency(p50=ms, p90=ms, low=ms, high=ms),
+                parameters=weights,
+                macs=1,
+            ),
+            rungs=(*rungs, rung),
+            val_accuracy=rung.val_accuracy,
+        )
+
+    def propose(self) -> TrialRecord:
+        """A new candidate at the first rung, not yet told."""
+        proposal = propose(self.study, self.proposer, self.config)
+        assert proposal is not None
+        return self.judged(proposal.trial.number, proposal.candidate)
+
+    def run(self, trials: int, dies: Callable[[], bool]) -> list[tuple[str, int]]:
+        """(id, rung) in the order of training; where it `dies`, what was under way is lost."""
+        trained = []
+        while True:
+            waiting = self.study.next_to_promote(len(EPOCHS), 2)
+            if waiting is None and self.study.distinct == trials:
+                return trained
+            if waiting is not None:
+                self.study.running(waiting)
+                record = self.judged(waiting.number, Candidate.from_json(waiting.candidate), waiting.rungs)
+            else:
+                record = self.propose()
+            if dies():
+                self.reopen()
+                continue
+            self.study.tell(record)
+            trained.append((record.id, len(record.rungs)))
+            if dies():
+                self.reopen()
+
+
+@pytest.mark.parametrize("sampler", ["auto", "nsga3"])
+def test_restarts_change_nothing_while_others_reach_higher_rungs(
+    sampler: str, builder: Builder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sampling, "TPE_TRIALS", 30)  # then auto goes on with nsga2
+    whole = Searching(tmp_path / "whole", builder, sampler)
+    expected = whole.run(TRIALS, lambda: False)
+    assert {rung for _, rung in expected} == {1, 2, 3}
+    killed, random = Searching(tmp_path / "killed", builder, sampler), np.random.default_rng(0)
+    assert killed.run(TRIALS, lambda: bool(random.random() < 0.06)) == expected
+    assert sorted(r.id for r in killed.study.records) == sorted(r.id for r in whole.study.records)
+    whole.study.close()
+    killed.study.close()
+
+
+def test_killed_between_a_record_and_what_follows_from_it(builder: Builder, tmp_path: Path) -> None:
+    search = Searching(tmp_path / "run", builder, "random")
+    record = search.propose().model_copy(update={"fate": "failed", "rungs": ()})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(search.study, "_settle", lambda _: None)
+        told = search.study.tell(record)
+    search.reopen()
+    assert search.study.records == [told]
+    assert search.study.interrupted == []
+    search.study.close()
+    (stored,) = optuna.load_study(study_name=None, storage=f"sqlite:///{search.folder.study}").trials
+    assert stored.state == TrialState.FAIL
+    assert set(stored.constraints) == {"budget"}
+    assert read_run(search.folder).trials == (told,)
+
+
+def test_killed_before_a_duplicate_was_told(builder: Builder, tmp_path: Path) -> None:
+    search = Searching(tmp_path / "run", builder, "random")
+    first = search.study.tell(search.propose())
+    trial = search.study.ask("random", 1)
+    search.proposer.candidate(trial)
+    search.study.begin(trial, Candidate.from_json(first.candidate))
+    search.reopen()
+    assert len(search.study.interrupted) == 1
+    third = search.propose()
+    assert (third.number, third.id != first.id) == (2, True)
+    twin = search.study.records[1]
+    assert (twin.number, twin.fate, twin.duplicate_of, twin.rungs) == (1, "duplicate", 0, first.rungs)
+    search.study.close()
+
+
+def test_the_space_stays_exhausted(builder: Builder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    search = Searching(tmp_path / "run", builder, "random")
+    candidate = Candidate.from_json(search.study.tell(search.propose()).candidate)
+    monkeypatch.setattr("nas_kd.pipeline.propose.DUPLICATES_IN_A_ROW", 9)
+    with pytest.MonkeyPatch.context() as patch:
+        draw = search.proposer.candidate
+        patch.setattr(search.proposer, "candidate", lambda trial: draw(trial) and candidate)
+        assert propose(search.study, search.proposer, search.config) is None
+    tried = len(search.study.records)
+    assert tried == 10
+    search.reopen()
+    assert propose(search.study, search.proposer, search.config) is None
+    assert len(search.study.records) == tried
+    search.study.close()
+
+
+def test_commits_do_not_wait_for_the_disk_and_one_file_is_left(builder: Builder, tmp_path: Path) -> None:
+    search = Searching(tmp_path / "run", builder, "random")
+    search.study.tell(search.propose())
+    names = {p.name for p in tmp_path.glob("run/study.db*")}
+    assert names == {"study.db", "study.db-wal", "study.db-shm"}
+    assert len(read_run(search.folder).trials) == 1  # while it is written
+    search.study.close()
+    assert [p.name for p in tmp_path.glob("run/study.db*")] == ["study.db"]
+    before = search.folder.study.read_bytes()
+    read_run(search.folder)
+    assert search.folder.study.read_bytes() == before
+    with sqlite3.connect(search.folder.study) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("delete",)
+    connection.close()
