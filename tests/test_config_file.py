@@ -105,7 +105,7 @@ def test_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
         ("epochs = 3", "epochs: unknown key; did you mean 'teacher.epochs' or 'distill.epochs'?"),
         (
             "[search]\nzzz = 3",
-            "search.zzz: unknown key; allowed: inherit, max_minutes, once_for_all, precisions, reduction, rung_steps, rungs",
+            "search.zzz: unknown key; allowed: inherit, max_minutes, once_for_all, precisions",
         ),
         ("[data.augment]\nflips = true", "data.augment.flips: unknown key; did you mean 'flip'?"),
         ("[[teacher]]\nspce = 1", "teacher.spce: unknown key; did you mean 'space'?"),
