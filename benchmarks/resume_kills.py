@@ -203,10 +203,8 @@ def write_report(out: Path) -> None:
         counts = [len(kills), what["worker"], result["runs"], sum(len(k["left"]) for k in kills)]
         numbers = [result["workers"], *counts, len(result["lost"]), len(result["differing"])]
         rows.append([str(n) for n in numbers])
-        machine = result["machine"]
-        facts.append(
-            f"- {result['workers']} workers: an uninterrupted run took {result['expected_s']:.0f} s; {machine}\n"
-        )
+        machine = ", ".join(f"{name} {value}" for name, value in result["machine"].items())
+        facts.append(f"- workers {result['workers']}: left alone, a run took {result['expected_s']:.0f} s; {machine}\n")
     text = "# Searches killed with SIGKILL at random moments, and started again\n\n"
     said = (__doc__ or "").split("\n\n")[2]
     write_atomic(out / "report.md", f"{text}{said.strip()}\n\n{markdown_table(head, rows)}\n{''.join(facts)}")
