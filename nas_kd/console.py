@@ -83,6 +83,11 @@ class ConsoleProgress(Progress):
         self._detail = f"training {what}: epoch {epoch} of {epochs}"
         self._draw()
 
+    def searching(self, trials: int) -> None:
+        """Say so; of so many."""
+        self._goal = trials
+        self.stage("searching")
+
     def trial(self, record: TrialRecord, trials: Sequence[TrialRecord], hypervolume: float) -> None:
         """Count, redraw, now and then a line; a trial is told anew after every rung."""
         self._told += 1

@@ -38,7 +38,7 @@ class Sandwich(Method):
     ce_weight = 0.0
     balance = None
 
-    def __init__(self, smallest: Architecture, pool: Sequence[Architecture], drawn: int = 2) -> None:
+    def __init__(self, smallest: Architecture, pool: Sequence[Architecture], drawn: int) -> None:
         """`pool`: the sub-networks from which `drawn` take part in a step."""
         super().__init__()
         self._smallest, self._pool, self._drawn = smallest, tuple(pool), drawn

@@ -3,15 +3,13 @@
 What a link becomes depends on its key alone: data, architecture, teachers' keys, recipe, schedule and seed.
 """
 
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain as chained
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from nas_kd.candidate import Architecture, Candidate, Policy, Recipe
 from nas_kd.engine.attachment import Facts
@@ -24,12 +22,13 @@ from nas_kd.methods.base import Method
 from nas_kd.methods.chains.dense import make_dense
 from nas_kd.methods.chains.residual import Residual
 from nas_kd.methods.combine import make_method
-from nas_kd.models.subnetwork import cut_weights, is_part
+from nas_kd.models.subnetwork import cut_weights
 from nas_kd.models.summed import summed
+from nas_kd.pipeline.checkpoints import run_from_checkpoint
 from nas_kd.pipeline.context import Context
+from nas_kd.pipeline.inheritance import Elder, elder_of
 from nas_kd.pipeline.networks import Builder
 
-CHECKPOINT_EVERY_S = 20.0
 RESIDUAL = "residual"
 
 
@@ -165,9 +164,18 @@ class Chain:
 
     def train(self, lesson: Lesson, teachers: Sequence[Teacher]) -> Link:
         """The link from the store, or trained now and stored."""
-        key = self._key(lesson, teachers)
+        elder = self._elder(lesson.student, teachers)
+        key = self._key(lesson, teachers, elder)
         with self.context.store.alone("weights", key):
-            return self._stored(lesson, key) or self._trained(lesson, teachers, key)
+            return self._stored(lesson, key) or self._trained(lesson, teachers, elder, key)
+
+    def _elder(self, student: Architecture, teachers: Sequence[Teacher]) -> Elder | None:
+        """Whose weights a taught student starts from, if it inherits any."""
+        if not self.context.config.search.inherit or not teachers:
+            return None
+        with torch.device("meta"):
+            shell = self.builder.build(student, 0)
+        return elder_of(shell, self.relatives, [*self._roots, *teachers], self.context.store)
 
     def _stored(self, lesson: Lesson, key: str) -> Link | None:
         entry = self.context.store.load("weights", key)
@@ -177,11 +185,13 @@ class Chain:
         student.load_state_dict(entry.tensors)
         return Link(self.context.numerics.place(student).eval(), key, **entry.meta["facts"])
 
-    def _trained(self, lesson: Lesson, teachers: Sequence[Teacher], key: str) -> Link:
-        store = self.context.store
-        training = self.training(lesson, self._untrained(lesson, teachers), teachers)
-        unfinished = self._key(replace(lesson, until=lesson.schedule.epochs), teachers)
-        self.run(training, self.builder.words(lesson.student), unfinished, lesson.until)
+    def _trained(self, lesson: Lesson, teachers: Sequence[Teacher], elder: Elder | None, key: str) -> Link:
+        store, student = self.context.store, self.builder.build(lesson.student, lesson.seed)
+        if elder is not None:
+            student.load_state_dict(cut_weights(elder.weights, student))
+        training = self.training(lesson, student, teachers)
+        unfinished = self._key(replace(lesson, until=lesson.schedule.epochs), teachers, elder)
+        run_from_checkpoint(self.context, training, self.builder.words(lesson.student), unfinished, lesson.until)
         model, accuracy = self._judged(training, lesson, teachers)
         facts: dict[str, Any] = {
             "val_accuracy": accuracy,
@@ -243,27 +253,6 @@ class Chain:
             return make_dense(recipe.method, temperature, strength, teachers)
         return method
 
-    def run(self, training: Training, what: str, key: str, until: int) -> None:
-        """Train up to epoch `until`, from the checkpoint under `key` if there is one; leave one where more may follow.
-
-        `what`: the network, in words.
-        """
-        store, epochs = self.context.store, training.setup.schedule.epochs
-        if (checkpoint := store.load("checkpoint", key)) is not None and checkpoint.meta["epoch"] <= until:
-            training.restore(checkpoint.tensors)
-        saved_at = time.monotonic()
-
-        def after_epoch(running: Training) -> None:
-            nonlocal saved_at
-            self.context.progress.training(what, running.epoch, until)
-            rest = running.epoch < epochs
-            if rest and (running.epoch == until or time.monotonic() - saved_at >= CHECKPOINT_EVERY_S):
-                state = {k: v.contiguous() for k, v in running.state().items()}
-                store.save("checkpoint", key, state, {"epoch": running.epoch})
-                saved_at = time.monotonic()
-
-        training.run(until, after_epoch)
-
     def outputs(self, teacher: Teacher) -> TeacherOutputs:
         """The teacher's outputs, shared by all students that learn from it."""
         context = self.context
@@ -272,27 +261,6 @@ class Chain:
             augmenter = context.teacher_augmenter if teacher.paired else context.augmenter
             self._outputs[teacher.key] = TeacherOutputs(teacher, augmenter, batch_size, context.numerics, context.store)
         return self._outputs[teacher.key]
-
-    def _untrained(self, lesson: Lesson, teachers: Sequence[Teacher]) -> nn.Module:
-        """The student as training finds it: with random weights, or with those of a larger relative."""
-        student = self.builder.build(lesson.student, lesson.seed)
-        if (relative := self._relative(lesson, teachers)) is not None:
-            student.load_state_dict(cut_weights(relative[1], student))
-        return student
-
-    def _relative(self, lesson: Lesson, teachers: Sequence[Teacher]) -> tuple[str, Mapping[str, Tensor]] | None:
-        """Key and weights of whom a taught student inherits from: the first that it is a part of, the nearest first."""
-        if not self.context.config.search.inherit or not teachers:
-            return None
-        with torch.device("meta"):
-            shell = self.builder.build(lesson.student, lesson.seed)
-        elders = ((t.key, t.model.state_dict()) for t in [*reversed(teachers), *self._roots])
-        return next((e for e in chained(self._elastic(), elders) if is_part(e[1], shell)), None)
-
-    def _elastic(self) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
-        for key in self.relatives:
-            if (entry := self.context.store.load("weights", key)) is not None:
-                yield key, entry.tensors
 
     def key_of(self, facts: Mapping[str, Any], schedule: Schedule, teachers: Sequence[Teacher]) -> str:
         """The fingerprint of a training: `facts`, and what all trainings depend on."""
@@ -310,13 +278,12 @@ class Chain:
             }
         )
 
-    def _key(self, lesson: Lesson, teachers: Sequence[Teacher]) -> str:
-        relative = self._relative(lesson, teachers)
+    def _key(self, lesson: Lesson, teachers: Sequence[Teacher], elder: Elder | None) -> str:
         facts = {
             "student": lesson.student.to_json(),
             "recipe": lesson.recipe.to_json(),
             "until": lesson.until,
             "seed": lesson.seed,
-            **({} if relative is None else {"inherits": relative[0]}),
+            **({} if elder is None else {"inherits": elder.key}),
         }
         return self.key_of(facts, lesson.schedule, teachers)

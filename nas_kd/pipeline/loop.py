@@ -25,7 +25,7 @@ class SearchLoop:
         self._config, self._progress = chain.context.config, chain.context.progress
         elastic = study.load("once_for_all", OnceForAllRecord)
         self._inherited = elastic.inherited if elastic else ()
-        self._trials = min(self._config.search.trials, len(self._inherited) or self._config.search.trials)
+        self.trials = min(self._config.search.trials, len(self._inherited) or self._config.search.trials)
         self._exhausted = False
 
     def run(self) -> None:
@@ -53,7 +53,7 @@ class SearchLoop:
         return False
 
     def _propose(self) -> bool:
-        if self._exhausted or self._study.distinct >= self._trials:
+        if self._exhausted or self._study.distinct >= self.trials:
             return False
         proposal = propose(self._study, self._proposer, self._config)
         if proposal is None:

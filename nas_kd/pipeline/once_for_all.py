@@ -25,6 +25,7 @@ from nas_kd.methods.sandwich import Sandwich
 from nas_kd.models.elastic import Elastic
 from nas_kd.pipeline.budget import excess
 from nas_kd.pipeline.chain import Chain
+from nas_kd.pipeline.checkpoints import run_from_checkpoint
 from nas_kd.pipeline.cost_model import CostModel
 from nas_kd.pipeline.draws import Draws, Genes
 from nas_kd.pipeline.gate import Gate
@@ -33,6 +34,7 @@ from nas_kd.record import Costs, OnceForAllRecord
 
 EPOCHS = 2  # of the elastic network, times a student's
 POOL = 256  # sub-networks that take part in its training
+DRAWN_A_STEP = 2  # of them, beside the largest and the smallest
 LADDER, DRAWN = 8, 24  # networks that the cost model starts from
 TRIES = 40  # random architectures drawn, for each that is wanted
 POPULATION = 64
@@ -83,7 +85,7 @@ class OnceForAll:
         record = OnceForAllRecord(
             key=key,
             epochs=self._schedule.epochs,
-            networks_a_step=4,
+            networks_a_step=2 + DRAWN_A_STEP,
             training_s=round(seconds, 3),
             search_s=round(time.perf_counter() - started, 3),
             evaluated=len(self._judged),
@@ -144,8 +146,8 @@ class OnceForAll:
         elastic = Elastic(lambda a: builder.build(a, seed), context.space.ladder(2)[-1], shown)
         with context.store.alone("weights", key):
             if (entry := context.store.load("weights", key)) is None:
-                training = self._training(elastic, Sandwich(smallest, pool))
-                self._chain.run(training, "the elastic network", key, self._schedule.epochs)
+                training = self._training(elastic, Sandwich(smallest, pool, DRAWN_A_STEP))
+                run_from_checkpoint(context, training, "the elastic network", key, self._schedule.epochs)
                 (averaged,) = training.averaged_students()
                 state = {k: v.contiguous() for k, v in averaged.get_submodule("weights").state_dict().items()}
                 context.store.save("weights", key, state, {"seconds": training.seconds})

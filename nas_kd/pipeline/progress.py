@@ -20,6 +20,9 @@ class Progress:
     def teacher(self, record: TeacherRecord) -> None:
         """The teacher is ready."""
 
+    def searching(self, trials: int) -> None:
+        """The search proper begins; it ends after so many candidates."""
+
     def trial(self, record: TrialRecord, trials: Sequence[TrialRecord], hypervolume: float) -> None:
         """A trial has ended; `trials` are all so far."""
 

@@ -96,6 +96,8 @@ class Run:
         self.proposer = Proposer(self.config, self.context.space, chain.builder, largest)
         self.crew = Crew(chain, gate)
         gate.pausing = self.crew.paused
+        if (elastic := study.load("once_for_all", OnceForAllRecord)) is not None:
+            self._know(elastic)
 
     def close(self) -> None:
         """End the workers and let go of the study."""
@@ -124,13 +126,17 @@ class Run:
             self.study.save("first", self.proposer.first(self._fits))
 
     def _prepare_elastic(self) -> None:
-        if (elastic := self.study.load("once_for_all", OnceForAllRecord)) is None:
+        if self.study.load("once_for_all", OnceForAllRecord) is None:
             with self.study.spending("once_for_all"):
                 members, elastic = OnceForAll(self.chain, self.gate, self.teacher.teacher).search()
             if not members:
                 self._give_up("no sub-network that was judged is within the budget")
             self.study.save("first", self.proposer.plain(m.architecture for m in members))
             self.study.save("once_for_all", elastic)
+            self._know(elastic)
+
+    def _know(self, elastic: OnceForAllRecord) -> None:
+        """Let students inherit from it, where the config says that they inherit."""
         self.chain.relatives = (elastic.key,)
 
     def _fits(self, architecture: Architecture) -> bool:
@@ -140,9 +146,10 @@ class Run:
         """Propose, gate, distil, judge, until there are enough candidates."""
         if self.study.state == "searching":
             self.prepare_first()
-            self.progress.stage("searching")
+            loop = SearchLoop(self.study, self.chain, self.gate, self.proposer, crew=self.crew, told=self._told)
+            self.progress.searching(loop.trials)
             started = time.monotonic()
-            SearchLoop(self.study, self.chain, self.gate, self.proposer, crew=self.crew, told=self._told).run()
+            loop.run()
             self.study.spent("idle", self.crew.idle_s(started))
 
     def _told(self, record: TrialRecord) -> None:

@@ -50,7 +50,7 @@ def test_it_draws_from_the_pool_by_torchs_generator() -> None:
 
 def test_another_student_is_refused() -> None:
     space = load_space("resnet")
-    method = Sandwich(space.ladder(2)[0], space.ladder(3))
+    method = Sandwich(space.ladder(2)[0], space.ladder(3), drawn=2)
     student = outputs(0, 2, 5, [])
     with pytest.raises(InputError, match="elastic"):
         method.attach(setting_of(student, [student]))
@@ -60,7 +60,7 @@ def test_it_runs_the_student_as_its_sub_networks() -> None:
     space = load_space("resnet")
     ladder = space.ladder(3)
     elastic = Elastic(lambda a: space.build(a, (3, 8, 8), 5), ladder[-1], ladder[1])
-    method = Sandwich(ladder[0], [ladder[1]])
+    method = Sandwich(ladder[0], [ladder[1]], drawn=2)
 
     class Seen:
         student = elastic

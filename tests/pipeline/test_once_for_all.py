@@ -1,6 +1,7 @@
 """Once for all: a small real run, what it leaves in the record, and what is not done twice."""
 
 import shutil
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,11 @@ import pytest
 from nas_kd.api import load_run
 from nas_kd.config import SearchConfig
 from nas_kd.pipeline.budget import excess
+from nas_kd.pipeline.context import Context
+from nas_kd.pipeline.folder import RunFolder
 from nas_kd.pipeline.once_for_all import OnceForAll
-from nas_kd.pipeline.run import search
+from nas_kd.pipeline.progress import Progress
+from nas_kd.pipeline.run import _open, search
 from nas_kd.record import RunRecord
 
 from .conftest import small_config
@@ -53,6 +57,13 @@ def test_its_best_sub_networks_are_the_candidates(run: RunRecord) -> None:
         assert trial.costs.latency_ms is not None
         assert excess(trial.costs, elastic_config().budget) <= 0
     assert run.seconds["once_for_all"] >= run.once_for_all.training_s > 0
+
+
+def test_whoever_opens_the_run_again_inherits_from_the_same_network(folder: Path, run: RunRecord) -> None:
+    context = Context.prepare(elastic_config(), RunFolder(folder), Progress())
+    with closing(_open(context)) as opened:
+        assert run.once_for_all is not None
+        assert opened.chain.relatives == (run.once_for_all.key,)
 
 
 def test_what_was_trained_and_judged_is_found_again(
