@@ -13,6 +13,7 @@ from nas_kd.deploy.export import export_onnx
 from nas_kd.engine.teachers import Teacher
 from nas_kd.errors import InputError
 from nas_kd.files import fingerprint
+from nas_kd.models.subnetwork import cut_weights
 from nas_kd.pipeline.chain import Chain, Lesson
 from nas_kd.pipeline.context import Context
 from nas_kd.pipeline.controls import controls_of, training_cost
@@ -36,8 +37,10 @@ class Recorded(Chain):
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
         self.given: list[tuple[str, list[str]]] = []
+        self.begun: list[dict[str, torch.Tensor]] = []  # the weights that each lesson began with
 
     def training(self, lesson: Lesson, student: Any, teachers: Any) -> Any:
+        self.begun.append({k: v.clone() for k, v in student.state_dict().items()})
         self.given.append((lesson.recipe.method, [t.key for t in teachers]))
         return super().training(lesson, student, teachers)
 
@@ -65,6 +68,25 @@ def chain(context: Context, teachers: list[Teacher], tmp_path: Path) -> Recorded
 def candidate_of(context: Context, method: str, assistants: int, **further: Any) -> Candidate:
     small, *larger = context.space.ladder(6)[:4]
     return Candidate(small, tuple(reversed(larger[:assistants])), Recipe(method), **further)
+
+
+def test_who_is_taught_inherits_weights_where_the_config_says_so(chain: Recorded, teachers: list[Teacher]) -> None:
+    config = chain.context.config
+    inheriting = config.model_copy(update={"search": config.search.model_copy(update={"inherit": True})})
+    heir = Recorded(replace(chain.context, config=inheriting), chain.builder, teachers)
+    taught, plain = (candidate_of(chain.context, method, 0) for method in ("soft_targets", "none"))
+    keys = {heir.distil(taught, 0, 1).key, heir.distil(plain, 0, 1).key}
+    student = heir.builder.build(taught.student, 0)
+    expected = cut_weights(teachers[0].model.state_dict(), student)
+    assert all(torch.equal(heir.begun[0][k], v) for k, v in expected.items())
+    assert all(torch.equal(heir.begun[1][k], v) for k, v in student.state_dict().items())
+    chain.distil(taught, 0, 1)
+    assert all(torch.equal(chain.begun[0][k], v) for k, v in student.state_dict().items())
+    assert chain.distil(taught, 0, 1).key not in keys
+    assert chain.distil(plain, 0, 1).key in keys
+    heir.relatives = (heir.distil(plain, 0, 1).key,)  # as large as the student itself: nearer than its teacher
+    heir.distil(taught, 0, 1)
+    assert all(torch.equal(heir.begun[-1][k], v) for k, v in heir.distil(plain, 0, 1).model.state_dict().items())
 
 
 def test_sequential_links_learn_from_the_one_before_and_are_trained_once(context: Context, chain: Recorded) -> None:
