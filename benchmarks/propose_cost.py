@@ -156,7 +156,7 @@ def measure(sampler: str, rungs: int, trials: int) -> dict[str, Any]:
             watch.times[0] = clock.now()
             run.search()
             end = clock.now()
-            hypervolume = run.hypervolume()
+            hypervolume = run.hypervolume.volume
             run.close()
     return _figures(watch, end) | {"duplicates": _duplicates(study), "hypervolume": round(hypervolume, 4)}
 

@@ -35,6 +35,25 @@ def normalised_hypervolume(points: Sequence[ProgressPoint], teacher: TeacherReco
     return hypervolume(table, np.zeros(3))
 
 
+class GrowingHypervolume:
+    """`normalised_hypervolume` of candidates that come one by one: most are dominated, and cost one comparison.
+
+    Raises:
+        ValueError: as `normalised_hypervolume`, when something is added.
+    """
+
+    def __init__(self, teacher: TeacherRecord, n_classes: int) -> None:
+        self._teacher, self._n_classes = teacher, n_classes
+        self._front = np.empty((0, 3))
+        self.volume = 0.0
+
+    def add(self, val_accuracy: float | None, costs: Costs | None) -> None:
+        """One more; whoever lacks an accuracy or a latency adds nothing."""
+        for row in _gains(progress_points([(val_accuracy, costs)]), self._teacher, self._n_classes):
+            self._front, gained = _joined(self._front, row)
+            self.volume += gained
+
+
 def hypervolume_2d(
     points: Sequence[ProgressPoint], teacher: TeacherRecord, n_classes: int, cost: Literal["size", "latency"]
 ) -> float:
@@ -55,17 +74,15 @@ def hypervolume_history(run: RunRecord) -> list[tuple[float, float, float]]:
         return []
     ended = sorted((t for t in run.trials if t.fate != "running"), key=lambda t: (t.elapsed_s, t.number))
     spent = _training(ended)
-    front, volume, passed = np.empty((0, 3)), 0.0, 0
+    growing, passed = GrowingHypervolume(teacher, len(data.classes)), 0
     training_s = run.once_for_all.training_s if run.once_for_all else 0.0
     history: list[tuple[float, float, float]] = []
     for trial in (t for t in ended if t.fate == "finished"):
         while passed < len(spent) and spent[passed][:2] <= (trial.elapsed_s, trial.number):
             training_s += spent[passed][2]
             passed += 1
-        for row in _gains(progress_points([(trial.val_accuracy, trial.costs)]), teacher, len(data.classes)):
-            front, gained = _joined(front, row)
-            volume += gained
-        history.append((trial.elapsed_s, training_s, volume))
+        growing.add(trial.val_accuracy, trial.costs)
+        history.append((trial.elapsed_s, training_s, growing.volume))
     return history
 
 

@@ -1,6 +1,7 @@
 """The search, from a config to a verified winner: read `search` first."""
 
 import time
+from collections.abc import Iterable
 from contextlib import closing
 from math import log
 from pathlib import Path
@@ -12,7 +13,8 @@ from nas_kd.deploy.measure import describe_device
 from nas_kd.deploy.verify import accuracy
 from nas_kd.engine.numerics import processor
 from nas_kd.errors import BudgetError, TrialError
-from nas_kd.front import closest, normalised_hypervolume
+from nas_kd.front import closest
+from nas_kd.hypervolume import GrowingHypervolume
 from nas_kd.pipeline.budget import excess
 from nas_kd.pipeline.chain import Chain
 from nas_kd.pipeline.context import Context, dataset_record
@@ -96,6 +98,8 @@ class Run:
         self.proposer = Proposer(self.config, self.context.space, chain.builder, largest)
         self.crew = Crew(chain, gate)
         gate.pausing = self.crew.paused
+        self.hypervolume = GrowingHypervolume(self.teacher.record, self.context.data.n_classes)
+        self._gained(study.records)
         if (elastic := study.load("once_for_all", OnceForAllRecord)) is not None:
             self._know(elastic)
 
@@ -153,16 +157,14 @@ class Run:
             self.study.spent("idle", self.crew.idle_s(started))
 
     def _told(self, record: TrialRecord) -> None:
-        self.progress.trial(record, self.study.records, self.hypervolume())
+        self._gained([record])
+        self.progress.trial(record, self.study.records, self.hypervolume.volume)
 
-    def hypervolume(self) -> float:
-        """Of the finished candidates within the budget, on validation accuracy."""
-        points = [
-            (t.val_accuracy, t.costs.size_bytes, t.costs.latency_ms.p50)
-            for t in self.study.records
-            if t.fate == "finished" and t.val_accuracy is not None and t.costs and t.costs.latency_ms
-        ]
-        return normalised_hypervolume(points, self.teacher.record, self.context.data.n_classes)
+    def _gained(self, records: Iterable[TrialRecord]) -> None:
+        """Candidates within the budget that were trained in full count, on validation accuracy."""
+        for record in records:
+            if record.fate == "finished":
+                self.hypervolume.add(record.val_accuracy, record.costs)
 
     def train_finalists(self) -> list[TrainedFinalist]:
         """The front's members over several seeds, with their controls."""

@@ -1,7 +1,8 @@
 """Asynchronous successive halving for several objectives: who is trained on, and who waits.
 
 Li et al. 2020 (arXiv:1810.05934) promote the best 1 / `reduction` of those that reached a rung, whenever there is room,
-without waiting for the others. With several objectives "the best" are those of the first non-dominated fronts, and of
+without waiting for the others. Who is among the best changes with every newcomer, and with several objectives a lot:
+no more than that share go on altogether (without this limit, half did). With several objectives "the best" are those of the first non-dominated fronts, and of
 one front those with the most room around them (Deb et al. 2002, NSGA-II, section III). Size and latency are known from
 the start; only accuracy differs from rung to rung.
 """
@@ -61,7 +62,7 @@ def crowding(front: Points) -> Points:
 
 
 class Rung:
-    """Those who reached it: numbers of trials, rising, and on which front each is, 0 the best; and who of them waits.
+    """Those who reached it: numbers of trials, rising, and on which front each is, 0 the best; who waits, who failed later.
 
     Fronts are kept up to date point by point: sorting thousands of points anew for every decision takes longer than
     some trainings do.
@@ -70,6 +71,7 @@ class Rung:
     def __init__(self, epochs: int) -> None:
         self.epochs = epochs
         self.waiting: set[int] = set()
+        self.failed: set[int] = set()
         self._numbers = np.empty(0, dtype=np.intp)
         self._points = np.empty((0, 3))
         self._fronts = np.empty(0, dtype=np.intp)
@@ -106,9 +108,12 @@ class Rung:
             members = by_room(self._points, np.flatnonzero(self._fronts == front))
             yield from self._numbers[members].tolist()
 
-    def first_waiting(self, most: int) -> int | None:
-        """The best of those who wait, if it is among the `most` best of all."""
-        best = islice(self.best_first(), most if self.waiting else 0)
+    def next_to_promote(self, most: int) -> int | None:
+        """The best of those who wait, if it is among the `most` best, and fewer have gone on; the failed do not count."""
+        gone_on = len(self) - len(self.waiting) - len(self.failed)
+        if not self.waiting or gone_on >= most:
+            return None
+        best = islice((number for number in self.best_first() if number not in self.failed), most)
         return next((number for number in best if number in self.waiting), None)
 
 
@@ -135,8 +140,9 @@ class Ladder:
             if record.number not in self._rungs[level]:
                 self._rungs[level].add(record.number, _point(record, level))
             self._rungs[level].waiting.discard(record.number)
-        if record.fate == "waiting":
-            self._rungs[len(record.rungs) - 1].waiting.add(record.number)
+        if record.rungs and record.fate in ("waiting", "failed"):
+            rung = self._rungs[len(record.rungs) - 1]
+            (rung.waiting if record.fate == "waiting" else rung.failed).add(record.number)
 
     def best(self, epochs: int, most: int) -> list[int]:
         """Numbers of the `most` best trials after so many epochs."""
@@ -152,7 +158,7 @@ class Ladder:
         """
         for rung in reversed(self._rungs[: rungs - 1]):
             allowed = max(len(rung) // reduction, 1 if last and len(rung) else 0)
-            if (number := rung.first_waiting(allowed)) is not None:
+            if (number := rung.next_to_promote(allowed)) is not None:
                 return number
         return None
 

@@ -101,7 +101,8 @@ def test_a_rung_that_grows_is_ranked_like_one_that_is_sorted_anew(
     assert len(trials) not in rung
     rung.waiting = {number for number, (_, waits) in enumerate(trials) if waits}
     order = best_first([point for point, _ in trials], most)
-    assert rung.first_waiting(most) == next((number for number in order if trials[number][1]), None)
+    earned = (number for number in order if trials[number][1] and len(trials) - len(rung.waiting) < most)
+    assert rung.next_to_promote(most) == next(earned, None)
 
 
 def next_to_promote(records: list[TrialRecord], rungs: int, reduction: int, last: bool = False) -> TrialRecord | None:
@@ -134,6 +135,19 @@ def test_at_the_end_one_goes_on_from_every_rung_and_costs_count() -> None:
     assert chosen is not None
     assert chosen.number == 1
     assert next_to_promote([record(0, [0.5], "failed"), record(1, [0.4, 0.6], "finished")], 2, 3, last=True) is None
+
+
+def test_no_more_than_the_share_goes_on_and_whoever_failed_leaves_its_place() -> None:
+    waiting = [record(i, [0.5 + 0.01 * i]) for i in range(2, 6)]
+    gone_on = [record(0, [0.4, 0.6]), record(1, [0.4, 0.6])]  # the best of their time, beaten by every later one
+    assert next_to_promote([*gone_on, *waiting], 2, 3) is None
+    one_failed = [gone_on[0], record(1, [0.9], "failed"), *waiting]
+    chosen = next_to_promote(one_failed, 2, 3)
+    assert chosen is not None
+    assert chosen.number == 5
+    chosen = next_to_promote([record(0, [0.9], "failed"), record(1, [0.5])], 2, 3, last=True)
+    assert chosen is not None
+    assert chosen.number == 1
 
 
 def test_the_sampler_is_shown_one_fidelity() -> None:
