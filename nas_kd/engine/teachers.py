@@ -5,6 +5,7 @@ an epoch are computed once, kept in the store, and read by every student that le
 """
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -74,6 +75,11 @@ class TeacherOutputs:
         """Logits for these samples as augmented in this epoch; features and embedding are empty."""
         logits = self._epoch(epoch)[indices]
         return Outputs(logits, (), logits[:, :0])
+
+    def prepare(self, epochs: Iterable[int]) -> None:
+        """Leave the logits on these epochs in the store."""
+        for epoch in epochs:
+            self._epoch(epoch)
 
     def _epoch(self, epoch: int) -> Tensor:
         epoch = 0 if self.augmenter.identity else epoch

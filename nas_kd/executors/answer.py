@@ -26,6 +26,10 @@ class Executor(Protocol):
     def busy(self) -> int:
         """How many jobs are under way."""
 
+    @property
+    def answered(self) -> bool:
+        """Whether nothing is gained by waiting with `wait`: an answer is there, or is made when it is asked for."""
+
     def submit(self, job: Mapping[str, Any]) -> None:
         """Take a job."""
 

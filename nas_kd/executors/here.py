@@ -31,6 +31,11 @@ class Here:
         """How many jobs there are."""
         return int(self._job is not None)
 
+    @property
+    def answered(self) -> bool:
+        """Always: nothing is done before it is asked for."""
+        return True
+
     def submit(self, job: Mapping[str, Any]) -> None:
         """Take a job."""
         if self._job is not None:

@@ -56,6 +56,11 @@ class LocalWorkers:
         """How many jobs are under way."""
         return sum(w.job is not None for w in self._workers)
 
+    @property
+    def answered(self) -> bool:
+        """Whether a worker has something to say."""
+        return bool(self._selector.select(timeout=0))
+
     def submit(self, job: Mapping[str, Any]) -> None:
         """Give a job to a worker that has none.
 

@@ -14,7 +14,7 @@ from torch import nn
 from nas_kd.candidate import Architecture, Candidate, Policy, Recipe
 from nas_kd.engine.attachment import Facts
 from nas_kd.engine.schedule import Schedule
-from nas_kd.engine.teachers import Teacher, TeacherOutputs
+from nas_kd.engine.teachers import Teacher
 from nas_kd.engine.training import Setup, Training
 from nas_kd.errors import InputError
 from nas_kd.files import fingerprint
@@ -28,6 +28,7 @@ from nas_kd.pipeline.checkpoints import run_from_checkpoint
 from nas_kd.pipeline.context import Context
 from nas_kd.pipeline.inheritance import Elder, elder_of
 from nas_kd.pipeline.networks import Builder
+from nas_kd.pipeline.shared_outputs import SharedOutputs
 
 RESIDUAL = "residual"
 
@@ -64,7 +65,7 @@ class Chain:
         self.builder = builder
         self.relatives: tuple[str, ...] = ()  # keys of weights that students may inherit from, beside the teachers'
         self._roots = tuple(teachers)
-        self._outputs: dict[str, TeacherOutputs] = {}
+        self.outputs = SharedOutputs(context, self._roots)
         self._assistants: dict[tuple[Policy, tuple[Architecture, ...]], Teacher] = {}
 
     def distil(
@@ -222,7 +223,7 @@ class Chain:
         """
         method = self._method(lesson.recipe, len(teachers))
         setup = self.setup(lesson.schedule, lesson.seed)
-        shown = [self.outputs(t) for t in teachers]
+        shown = [self.outputs.of(t) for t in teachers]
         return Training(student, shown, method, setup, partial(self.builder.build, lesson.student))
 
     def setup(self, schedule: Schedule, seed: int) -> Setup:
@@ -252,15 +253,6 @@ class Chain:
         if method.teachers == "one" and teachers > 1:
             return make_dense(recipe.method, temperature, strength, teachers)
         return method
-
-    def outputs(self, teacher: Teacher) -> TeacherOutputs:
-        """The teacher's outputs, shared by all students that learn from it."""
-        context = self.context
-        if teacher.key not in self._outputs:
-            batch_size = min(context.config.distill.batch_size, len(context.data.train))
-            augmenter = context.teacher_augmenter if teacher.paired else context.augmenter
-            self._outputs[teacher.key] = TeacherOutputs(teacher, augmenter, batch_size, context.numerics, context.store)
-        return self._outputs[teacher.key]
 
     def key_of(self, facts: Mapping[str, Any], schedule: Schedule, teachers: Sequence[Teacher]) -> str:
         """The fingerprint of a training: `facts`, and what all trainings depend on."""

@@ -9,6 +9,7 @@ from typing import Any
 from nas_kd.executors.answer import Answer, Executor
 from nas_kd.executors.here import Here
 from nas_kd.executors.local import LocalWorkers
+from nas_kd.files import canonical_json
 from nas_kd.pipeline.chain import Chain
 from nas_kd.pipeline.gate import Gate
 from nas_kd.pipeline.worker import TARGET, Trainer
@@ -34,6 +35,18 @@ class Crew:
     def busy(self) -> int:
         """How many jobs are under way."""
         return self._executor.busy
+
+    @property
+    def answered(self) -> bool:
+        """Whether the next answer is there, or is made when it is asked for."""
+        return self._executor.answered
+
+    def prepare_outputs(self) -> None:
+        """Let every worker make a share of what the first students are to learn from, if there is more than one."""
+        epochs = self._chain.outputs.epochs(self._chain.context.rungs[0])
+        shares = [epochs[i :: self.workers] for i in range(self.workers)] if self.workers > 1 else []
+        for share in filter(None, shares):
+            self.submit({"outputs": list(share)})
 
     def submit(self, job: Mapping[str, Any]) -> None:
         """Take a job."""
@@ -71,4 +84,4 @@ def _workers(chain: Chain, count: int) -> LocalWorkers:
 
 
 def _name(job: Mapping[str, Any]) -> str:
-    return str(job["record"]["number"]) if "record" in job else f"{job['candidate']} {job['seed']} {job['epochs']}"
+    return canonical_json({"trial": job["record"]["number"]} if "record" in job else job)

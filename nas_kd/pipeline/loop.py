@@ -1,5 +1,6 @@
 """Keeps the executor busy: trains on whoever has earned it, else gates a new candidate, until there are enough."""
 
+from collections import deque
 from collections.abc import Callable
 
 from nas_kd.executors.answer import Answer
@@ -27,6 +28,7 @@ class SearchLoop:
         self._inherited = elastic.inherited if elastic else ()
         self.trials = min(self._config.search.trials, len(self._inherited) or self._config.search.trials)
         self._exhausted = False
+        self._admitted: deque[TrialRecord] = deque()  # wait for room
 
     def run(self) -> None:
         """Until there are enough candidates or time is over, and nobody has earned more training."""
@@ -35,14 +37,23 @@ class SearchLoop:
                 pass
             if not self._crew.busy:
                 break
+            self._look_ahead()
             self._judge(self._crew.wait())
         self._study.stop_waiting()
 
+    def _look_ahead(self) -> None:
+        """Gate the next candidate while others are trained: whoever has done its job finds another one at once."""
+        while not (self._admitted or self._crew.answered or self._late()) and self._propose():
+            pass
+
     def _start(self) -> bool:
-        """Start a training, or turn a candidate down at the gate; False: there is nothing to start now."""
+        """Start a training, or bring a candidate to the gate; False: there is nothing to start now."""
         late = self._late()
         if not late and (waiting := self._to_promote()) is not None:
             self._submit(waiting)
+            return True
+        if self._admitted:
+            self._submit(self._admitted.popleft())
             return True
         if not late and self._propose():
             return True
@@ -53,6 +64,7 @@ class SearchLoop:
         return False
 
     def _propose(self) -> bool:
+        """Bring the next candidate to the gate; False: there is none."""
         if self._exhausted or self._study.distinct >= self.trials:
             return False
         proposal = propose(self._study, self._proposer, self._config)
@@ -64,7 +76,8 @@ class SearchLoop:
         if record.number < len(self._inherited):
             record = record.model_copy(update={"inherited_accuracy": self._inherited[record.number]})
         if record.fate == "running":
-            self._submit(record)
+            self._study.running(record)
+            self._admitted.append(record)
         else:
             self._told(self._study.tell(record))
         return True
@@ -74,6 +87,8 @@ class SearchLoop:
         self._crew.submit({"record": record.model_dump(mode="json")})
 
     def _judge(self, answer: Answer) -> None:
+        if "record" not in answer.job:
+            return  # what a trial would lack of it, the trial makes itself, or says why not
         record = TrialRecord.model_validate((answer.result or answer.job)["record"])
         if answer.error is not None:
             record = record.model_copy(update={"fate": "failed", "reason": answer.error})

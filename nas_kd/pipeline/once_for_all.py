@@ -160,7 +160,7 @@ class OnceForAll:
 
     def _training(self, elastic: Elastic, method: Sandwich) -> Training:
         setup = self._chain.setup(self._schedule, self._context.seed)
-        return Training(elastic, [self._chain.outputs(self._teacher)], method, setup, lambda _: elastic)
+        return Training(elastic, [self._chain.outputs.of(self._teacher)], method, setup, lambda _: elastic)
 
     @cached_property
     def _statistics_batches(self) -> list[torch.Tensor]:

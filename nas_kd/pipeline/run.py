@@ -149,6 +149,7 @@ class Run:
     def search(self) -> None:
         """Propose, gate, distil, judge, until there are enough candidates."""
         if self.study.state == "searching":
+            self.crew.prepare_outputs()
             self.prepare_first()
             loop = SearchLoop(self.study, self.chain, self.gate, self.proposer, crew=self.crew, told=self._told)
             self.progress.searching(loop.trials)

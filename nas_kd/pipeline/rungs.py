@@ -1,10 +1,10 @@
 """Asynchronous successive halving for several objectives: who is trained on, and who waits.
 
 Li et al. 2020 (arXiv:1810.05934) promote the best 1 / `reduction` of those that reached a rung, whenever there is room,
-without waiting for the others. Who is among the best changes with every newcomer, and with several objectives a lot:
-no more than that share go on altogether (without this limit, half did). With several objectives "the best" are those of the first non-dominated fronts, and of
-one front those with the most room around them (Deb et al. 2002, NSGA-II, section III). Size and latency are known from
-the start; only accuracy differs from rung to rung.
+without waiting for the others. Who is among the best changes with every newcomer, and with several objectives so much
+that half of them went on; here no more than that share do altogether. With several objectives "the best" are those of
+the first non-dominated fronts, and of one front those with the most room around them (Deb et al. 2002, NSGA-II, section
+III). Size and latency are known from the start; only accuracy differs from rung to rung.
 """
 
 from collections.abc import Iterable, Iterator
@@ -62,7 +62,7 @@ def crowding(front: Points) -> Points:
 
 
 class Rung:
-    """Those who reached it: numbers of trials, rising, and on which front each is, 0 the best; who waits, who failed later.
+    """Those who reached it: numbers of trials, rising, on which front each is, 0 the best; who waits, who failed.
 
     Fronts are kept up to date point by point: sorting thousands of points anew for every decision takes longer than
     some trainings do.
@@ -109,7 +109,7 @@ class Rung:
             yield from self._numbers[members].tolist()
 
     def next_to_promote(self, most: int) -> int | None:
-        """The best of those who wait, if it is among the `most` best, and fewer have gone on; the failed do not count."""
+        """The best who waits, if it is among the `most` best, and fewer have gone on; the failed do not count."""
         gone_on = len(self) - len(self.waiting) - len(self.failed)
         if not self.waiting or gone_on >= most:
             return None

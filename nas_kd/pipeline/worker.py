@@ -32,9 +32,14 @@ class Trainer:
     def handle(self, job: Mapping[str, Any]) -> dict[str, Any]:
         """`{"record": ...}`: train a trial up to its next rung; `{"candidate", "seed", "epochs"}`: leave its file.
 
-        Both with `relatives`, see `Chain`. The answer is `{"record": ...}`, or empty.
+        `{"outputs": [epoch, ...]}`: leave what the teachers say in these epochs.
+
+        All come with `relatives`, see `Chain`. The answer is `{"record": ...}`, or empty.
         """
         self._chain.relatives = tuple(job["relatives"])
+        if "outputs" in job:
+            self._chain.outputs.prepare(job["outputs"])
+            return {}
         if "record" in job:
             return {"record": train_on(TrialRecord.model_validate(job["record"]), self._chain).model_dump(mode="json")}
         self._finals.prepare_file(Candidate.from_json(job["candidate"]), job["seed"], job["epochs"])

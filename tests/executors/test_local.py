@@ -46,6 +46,18 @@ def test_answers_come_from_as_many_processes_each_on_its_core(workers: LocalWork
         workers.wait()
 
 
+def test_whether_an_answer_is_there_is_known_without_waiting(workers: LocalWorkers) -> None:
+    workers.submit({"do": "sleep", "seconds": 0.5})
+    assert not workers.answered
+    workers.submit({"do": "greet"})
+    deadline = time.monotonic() + 30
+    while not workers.answered:
+        assert time.monotonic() < deadline
+    assert workers.wait().result[0] == "hello"
+    workers.wait()
+    assert not workers.answered
+
+
 def test_what_is_raised_is_one_line_and_the_worker_goes_on(workers: LocalWorkers) -> None:
     workers.submit({"do": "raise"})
     answer = workers.wait()

@@ -1,0 +1,94 @@
+"""Several workers: none waits while there is something to do, and what all of them need is made once."""
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from nas_kd.candidate import Architecture
+from nas_kd.pipeline.chain import Chain
+from nas_kd.pipeline.context import Context
+from nas_kd.pipeline.crew import Crew
+from nas_kd.pipeline.folder import RunFolder, locked
+from nas_kd.pipeline.gate import Gate
+from nas_kd.pipeline.networks import Builder
+from nas_kd.pipeline.progress import Progress
+from nas_kd.pipeline.run import search
+from nas_kd.pipeline.shared_outputs import SharedOutputs
+from nas_kd.pipeline.teacher import prepare_teachers
+from nas_kd.record import Costs
+
+from .conftest import small_config
+
+SHIFTED = {"source": "digits", "augment": {"crop": 1}}
+
+
+@contextmanager
+def crew_of(folder: Path, workers: int) -> Iterator[tuple[Crew, Chain]]:
+    config = small_config(data=SHIFTED, search={"workers": workers, "rungs": 1})
+    run = RunFolder(folder)
+    with locked(run, config):
+        context = Context.prepare(config, run, Progress())
+        builder = Builder(context.data, context.space)
+        gate = Gate(context, builder)
+        chain = Chain(context, builder, [t.teacher for t in prepare_teachers(context, gate)])
+        with closing(Crew(chain, gate)) as crew:
+            yield crew, chain
+
+
+def test_each_worker_makes_a_share_of_the_outputs_that_the_first_students_learn_from(tmp_path: Path) -> None:
+    with crew_of(tmp_path / "run", 2) as (crew, chain):
+        crew.prepare_outputs()
+        assert crew.busy == 2
+        shares = [crew.wait().job["outputs"] for _ in range(2)]
+        assert sorted(map(tuple, shares)) == [(0, 2), (1, 3)]
+        store = chain.context.store
+        before = store.counts()
+        chain.outputs.prepare(range(4))
+        assert store.counts(before)["logits"] == (4, 0)
+
+
+def test_one_worker_makes_outputs_when_they_are_needed(tmp_path: Path) -> None:
+    with crew_of(tmp_path / "run", 1) as (crew, chain):
+        crew.prepare_outputs()
+        assert crew.busy == 0
+        assert "logits" not in chain.context.store.counts()
+
+
+@pytest.mark.parametrize(
+    ("method", "data", "expected"),
+    [
+        ("soft_targets", SHIFTED, range(4)),
+        ("soft_targets", {"source": "digits", "augment": {"crop": 0}}, range(1)),  # the same in every epoch
+        ("similarity", SHIFTED, range(0)),  # needs the live teacher's features
+        ("none", SHIFTED, range(0)),
+    ],
+)
+def test_epochs_whose_outputs_are_looked_up(
+    method: str, data: dict[str, object], expected: range, tmp_path: Path
+) -> None:
+    config = small_config(data=data, distill={"methods": [method]})
+    context = Context.prepare(config, RunFolder(tmp_path / "run"), Progress())
+    assert SharedOutputs(context, ()).epochs(4) == expected
+
+
+def test_the_next_candidate_is_gated_while_all_workers_train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    crews: list[Crew] = []
+    busy: list[int] = []
+    begin, costs = Crew.__init__, Gate.costs
+
+    def begins(crew: Crew, chain: Chain, gate: Gate) -> None:
+        begin(crew, chain, gate)
+        crews.append(crew)
+
+    def looks(gate: Gate, *deployed: Architecture, latency_even_if_too_large: bool = False) -> Costs:
+        busy.extend(crew.busy for crew in crews)
+        return costs(gate, *deployed, latency_even_if_too_large=latency_even_if_too_large)
+
+    monkeypatch.setattr(Crew, "__init__", begins)
+    monkeypatch.setattr(Gate, "costs", looks)
+    run = search(small_config(search={"workers": 2, "trials": 6}, finalists={"controls": False}), tmp_path / "run")
+    assert 2 in busy
+    assert {t.fate for t in run.trials} <= {"finished", "stopped", "rejected", "duplicate"}
+    assert len({t.id for t in run.trials}) == 6
