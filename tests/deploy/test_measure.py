@@ -39,7 +39,7 @@ def test_a_latency_with_all_that_it_rests_on(content: bytes, cache: Path) -> Non
 
 def test_more_work_takes_longer(make_net: Callable[..., nn.Module], content: bytes) -> None:
     small = measure_latency(content, DEVICE).latency
-    wide = measure_latency(export_onnx(make_net(64), (3, 16, 16)), DEVICE).latency
+    wide = measure_latency(export_onnx(make_net(64), (3, 64, 64)), DEVICE).latency
     batch = measure_latency(content, DEVICE, batch_size=64).latency
     assert wide.low > small.high
     assert batch.p50 > 5 * small.p50
