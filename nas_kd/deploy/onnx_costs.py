@@ -12,7 +12,7 @@ from nas_kd.errors import InputError
 
 # Which input holds the weights.
 _COUNTED = {"Conv": 1, "ConvInteger": 1, "QLinearConv": 3, "ConvTranspose": 1}
-_COUNTED |= {"Gemm": 1, "MatMul": 1, "MatMulInteger": 1, "QLinearMatMul": 3, "MatMulNBits": 1}
+_COUNTED |= {"Gemm": 1, "MatMul": 1, "MatMulInteger": 1, "QLinearMatMul": 3, "QGemm": 3, "MatMulNBits": 1}
 
 
 def count_onnx_macs(file: OnnxFile, input_shape: tuple[int, ...]) -> int:
@@ -35,6 +35,8 @@ def _shapes_in_run(
     shapes = {w.name: tuple(w.dims) for w in model.graph.initializer} | {file.input_name: shape}
     names = dict.fromkeys(name for n in wanted for name in _touched(n))
     asked = [name for name in names if name not in shapes]
+    if not asked:  # nothing to count
+        return shapes
     model.graph.ClearField("output")
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in asked)
     options = onnxruntime.SessionOptions()

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from nas_kd.deploy.words import plain
 from nas_kd.errors import TrialError
 
 
@@ -36,5 +37,5 @@ def ask(worker: str, job: Mapping[str, Any], files: bytes, limit_s: float, doing
         raise TrialError(f"{doing}: the process was killed by signal {-done.returncode} (out of memory?)")
     if done.returncode:
         lines = done.stderr.decode(errors="replace").strip().splitlines()
-        raise TrialError(f"{doing} failed: {lines[-1][:300] if lines else 'the process said nothing'}")
+        raise TrialError(f"{doing} failed: {plain(lines[-1]) if lines else 'the process said nothing'}")
     return json.loads(done.stdout)
