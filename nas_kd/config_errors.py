@@ -31,11 +31,11 @@ _LIMITS = {
 }
 
 
-def explain(error: ValidationError, raw: Mapping[str, Any], root: type[Options] = SearchConfig) -> str:
-    """The first of pydantic's complaints about `raw` as a `root`, in words, and how many more there are."""
+def explain(error: ValidationError, raw: Mapping[str, Any]) -> str:
+    """The first of pydantic's complaints about `raw`, in words, and how many more there are."""
     problems = error.errors(include_url=False)
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    return _one(problems[0], raw, root) + more
+    return _one(problems[0], raw) + more
 
 
 def wrong_type(raw: Any, config: Any, name: str = "") -> str | None:
@@ -59,10 +59,10 @@ def _wrong_leaf(raw: Any, value: Any, name: str) -> str | None:
     return None
 
 
-def _one(problem: ErrorDetails, raw: Mapping[str, Any], root: type[Options]) -> str:
+def _one(problem: ErrorDetails, raw: Mapping[str, Any]) -> str:
     name, value = _dotted(problem["loc"], raw), problem["input"]
     if problem["type"] == "extra_forbidden":
-        return _unknown(problem["loc"], name, value, root)
+        return _unknown(problem["loc"], name, value)
     if problem["type"] == "value_error":
         return f"{name}: {problem['ctx']['error']}"
     must = _must(problem["type"], problem.get("ctx", {}))
@@ -84,22 +84,22 @@ def _must(kind: str, context: Mapping[str, Any]) -> str | None:
     return next((f"be {words}" for start, words in _MUST_BE.items() if kind.startswith(start)), None)
 
 
-def _unknown(loc: tuple[int | str, ...], name: str, value: Any, root: type[Options]) -> str:
+def _unknown(loc: tuple[int | str, ...], name: str, value: Any) -> str:
     """An unknown key, with the nearest one of its section, or the section that has one of this name."""
-    key, model = str(loc[-1]), _model_at(loc[:-1], root)
+    key, model = str(loc[-1]), _model_at(loc[:-1])
     allowed = sorted(model.model_fields)
-    what = "section" if model is root and isinstance(value, dict) else "key"
+    what = "section" if model is SearchConfig and isinstance(value, dict) else "key"
     if near := get_close_matches(key, allowed, n=1):
         return f"{name}: unknown {what}; did you mean {near[0]!r}?"
-    sections = ((s, submodel(f)) for s, f in root.model_fields.items())
+    sections = ((s, submodel(f)) for s, f in SearchConfig.model_fields.items())
     elsewhere = [f"{s}.{key}" for s, inner in sections if inner and key in inner.model_fields]
     if elsewhere:
         return f"{name}: unknown {what}; did you mean {' or '.join(map(repr, elsewhere))}?"
     return f"{name}: unknown {what}; allowed: {', '.join(allowed)}"
 
 
-def _model_at(loc: tuple[int | str, ...], root: type[Options]) -> type[Options]:
-    model = root
+def _model_at(loc: tuple[int | str, ...]) -> type[Options]:
+    model: type[Options] = SearchConfig
     for part in loc:
         if isinstance(part, str):
             model = submodel(model.model_fields[part]) or model

@@ -15,7 +15,7 @@ from nas_kd.config_shape import is_path, several, submodel
 from nas_kd.config_template import commented_config
 from nas_kd.errors import InputError
 
-__all__ = ["commented_config", "differing_keys", "dump_config", "load_config", "read_toml", "setting"]
+__all__ = ["commented_config", "differing_keys", "dump_config", "load_config", "setting"]
 
 
 def load_config(
@@ -29,13 +29,7 @@ def load_config(
     Raises:
         InputError: no such file, not TOML, an unknown key or section, a value of the wrong type or out of its range.
     """
-    raw = (
-        {}
-        if path is None
-        else _anchored(
-            read_toml(path, f"`nas-kd init {path}` writes one to start from"), SearchConfig, path.parent.resolve()
-        )
-    )
+    raw = {} if path is None else _anchored(_read(path), SearchConfig, path.parent.resolve())
     folder = (working_folder or Path.cwd()).resolve()
     for key, value in (overrides or {}).items():
         if value is not None:
@@ -80,18 +74,13 @@ def differing_keys(a: SearchConfig, b: SearchConfig) -> list[str]:
     return sorted(k for k in first.keys() | second.keys() if first.get(k) != second.get(k))
 
 
-def read_toml(path: Path, if_missing: str) -> dict[str, Any]:
-    """The file's tables; `if_missing` says what to do where there is no such file.
-
-    Raises:
-        InputError: it cannot be read, or is not TOML.
-    """
+def _read(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
     except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file; {if_missing}") from error
+        raise InputError(f"{path}: no such file; `nas-kd init {path}` writes one to start from") from error
     except IsADirectoryError as error:
-        raise InputError(f"{path}: is a folder; give the file in it") from error
+        raise InputError(f"{path}: is a folder; give the config file in it") from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:

@@ -3,18 +3,21 @@
 import platform
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import get_args
+from typing import Literal, get_args
 
 import onnxruntime
-from packaging.specifiers import SpecifierSet
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
-from nas_kd.candidate import Precision
-from nas_kd.deploy.device_file import IntegerScheme, Optimisation, read_device_file, version_range
+from nas_kd.candidate import IntegerScheme, Precision
+from nas_kd.deploy.device_file import read_device_file
 from nas_kd.deploy.environment import cpu_model, usable_cores
 from nas_kd.errors import InputError, unknown
 from nas_kd.files import fingerprint
 from nas_kd.plugins import load
 
+Optimisation = Literal["all", "extended", "basic", "none"]
+_PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+# What the latency of a given file does not depend on, or what is told apart beside the key.
 _NOT_OF_A_FILE = ("name", "summary", "batch_size", "precisions", "integer_scheme", "onnxruntime")
 
 
@@ -97,9 +100,12 @@ class DeviceProfile:
 
     def _versions(self) -> SpecifierSet:
         try:
-            return version_range(self.onnxruntime)
-        except InputError as error:
-            raise InputError(f"device {self.name}: onnxruntime {error}") from error
+            return SpecifierSet(self.onnxruntime)
+        except InvalidSpecifier as error:
+            raise InputError(
+                f"device {self.name}: onnxruntime must be a range of versions such as '>=1.20,<2', "
+                f"got {self.onnxruntime!r}"
+            ) from error
 
 
 def load_device(name: str) -> DeviceProfile:
@@ -108,16 +114,21 @@ def load_device(name: str) -> DeviceProfile:
     Raises:
         InputError: there is none, it is no profile, or this machine cannot provide it.
     """
-    profile = DeviceProfile(**read_device_file(Path(name))) if name.endswith(".toml") else load("device", name)
+    profile = _of_file(Path(name)) if name.endswith(".toml") else load("device", name)
     if not isinstance(profile, DeviceProfile):
         raise InputError(f"device {name!r} must be a nas_kd.deploy.device.DeviceProfile, got {type(profile).__name__}")
     profile.check()
     return profile
 
 
+def _of_file(path: Path) -> DeviceProfile:
+    given = read_device_file(path)
+    try:
+        return DeviceProfile(**given)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
 def _one_of(what: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         raise unknown(what, value, allowed)
-
-
-_PRECISIONS: tuple[Precision, ...] = get_args(Precision)

@@ -1,105 +1,82 @@
-"""A user's own device profile: a TOML file, in which every mistake is one line that names file and key."""
+"""A user's own device profile: a TOML file, in which every mistake is one line that names file and key.
 
+Read with the standard library alone: a board whose agent measures has little more than ONNX Runtime.
+"""
+
+import tomllib
+from collections.abc import Callable
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
-
-from nas_kd.candidate import Precision
-from nas_kd.config import Options
-from nas_kd.config_errors import explain, wrong_type
-from nas_kd.config_file import read_toml
 from nas_kd.errors import InputError
 
-Optimisation = Literal["all", "extended", "basic", "none"]
-IntegerScheme = Literal["u8s8", "s8s8"]
+
+def _line(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip()) and value.isprintable()
 
 
-def version_range(text: str) -> SpecifierSet:
-    """What `>=1.20,<2` stands for; nothing: any version.
-
-    Raises:
-        InputError: it is no such range.
-    """
-    try:
-        return SpecifierSet(text)
-    except InvalidSpecifier as error:
-        raise InputError(f"must be a range of versions such as '>=1.20,<2', got {text!r}") from error
+def _truth(value: Any) -> bool:
+    return isinstance(value, bool)
 
 
-def _threads(value: Any) -> int | None:
-    if value == "all":
-        return None
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
-        return value
-    raise ValueError(f'must be a whole number >= 1, or "all" (every core), got {value!r}')
+def _count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
-def _line(value: str) -> str:
-    if not value.strip() or not value.isprintable():
-        raise ValueError(f"must be one line of text, got {value!r}")
-    return value
+def _options(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(v, str) or type(v) is int for v in value.values())
 
 
-def _versions(value: str) -> str:
-    version_range(value)
-    return value
-
-
-def _texts(value: Any) -> dict[str, str]:
-    plain = isinstance(value, dict) and all(
-        isinstance(v, str | int) and not isinstance(v, bool) for v in value.values()
-    )
-    if not plain:
-        raise ValueError(f"must be a table of texts and whole numbers, got {value!r}")
-    return {name: str(inner) for name, inner in value.items()}
-
-
-Line = Annotated[str, AfterValidator(_line)]
-
-
-class DeviceFile(Options):
-    """Every key that a profile can have; all of them may be left out."""
-
-    name: Line | None = Field(None, description="how reports call it (default: the file's name)")
-    summary: Line | None = Field(None, description="what it is, in a line")
-    provider: str = Field("CPUExecutionProvider", description="ONNX Runtime's execution provider")
-    provider_options: Annotated[dict[str, str], BeforeValidator(_texts)] = Field({}, description="a table: its options")
-    threads: Annotated[int | None, BeforeValidator(_threads)] = Field(
-        1, description='>= 1, or "all": one on every core'
-    )
-    spinning: bool = Field(False, description="idle threads wait busily: faster, and burns their cores")
-    optimisation: Optimisation = Field("all", description="ONNX Runtime's graph level")
-    pinned: bool = Field(True, description="bind the measuring process to as many cores as it has threads")
-    batch_size: int = Field(1, ge=1, description="samples a call, where the config or the command line names none")
-    precisions: tuple[Precision, ...] | None = Field(None, description="what the search may use (default: all)")
-    integer_scheme: IntegerScheme | None = Field(
-        None, description="activations and weights of int8 networks (default: u8s8 on x86, s8s8 elsewhere)"
-    )
-    onnxruntime: Annotated[str, AfterValidator(_versions)] = Field(
-        "", description='versions of ONNX Runtime that will do: ">=1.20,<2" (default: any)'
-    )
+# Each key, what its value must be, and in words. Which texts are allowed is the profile's own to say.
+KEYS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "name": (_line, "one line of text"),
+    "summary": (_line, "one line of text"),
+    "provider": (_line, "one line of text"),
+    "provider_options": (_options, "a table of texts and whole numbers"),
+    "threads": (lambda value: value == "all" or _count(value), 'a whole number >= 1, or "all" (every core)'),
+    "spinning": (_truth, "true or false"),
+    "optimisation": (_line, "one line of text"),
+    "pinned": (_truth, "true or false"),
+    "batch_size": (_count, "a whole number >= 1"),
+    "precisions": (lambda value: isinstance(value, list) and all(map(_line, value)), "a list of texts"),
+    "integer_scheme": (_line, "one line of text"),
+    "onnxruntime": (_line, "one line of text, such as '>=1.20,<2'"),
+}
 
 
 def read_device_file(path: Path) -> dict[str, Any]:
-    """Arguments of a `DeviceProfile`.
+    """Arguments of a `DeviceProfile`, of the right types.
 
     Raises:
-        InputError: no such file, not TOML, an unknown key, a value of the wrong type or out of its range.
+        InputError: no such file, not TOML, an unknown key, or a value of the wrong type.
     """
-    raw = read_toml(path, "docs/devices.md shows how to write one")
+    given = _tables(path)
+    for key, value in given.items():
+        if key not in KEYS:
+            near = get_close_matches(key, KEYS, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"allowed: {', '.join(sorted(KEYS))}"
+            raise InputError(f"{path}: {key}: unknown key; {hint}")
+        fits, words = KEYS[key]
+        if not fits(value):
+            raise InputError(f"{path}: {key} must be {words}, got {value!r}")
+    if "threads" in given:
+        given["threads"] = None if given["threads"] == "all" else given["threads"]
+    if "precisions" in given:
+        given["precisions"] = tuple(given["precisions"])
+    options = given.get("provider_options", {})
+    given["provider_options"] = tuple(sorted((name, str(value)) for name, value in options.items()))
+    return {"name": path.stem, "summary": f"the profile in {path.name}"} | given
+
+
+def _tables(path: Path) -> dict[str, Any]:
     try:
-        profile = DeviceFile.model_validate(raw)
-    except ValidationError as error:
-        raise InputError(f"{path}: {explain(error, raw, DeviceFile)}") from error
-    if problem := wrong_type(raw, profile):
-        raise InputError(f"{path}: {problem}")
-    given = profile.model_dump(exclude_none=True)  # what is None follows from the machine, or from the file's name
-    return {
-        "name": path.stem,
-        "summary": f"the profile in {path.name}",
-        **given,
-        "threads": profile.threads,
-        "provider_options": tuple(sorted(profile.provider_options.items())),
-    }
+        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file; docs/devices.md shows how to write one") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not a text file in UTF-8 (byte {error.start}); save it as UTF-8") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not valid TOML: {error or 'nested too deeply'}") from error

@@ -252,7 +252,7 @@ def main() -> None:
     reference = sys.stdin.buffer.read(job["reference_bytes"])
     settings = job["settings"]
     cores = pin(settings["threads"]) if settings["pinned"] else []
-    calls = caller(candidate, settings, job["batch_size"], job["input_shape"]), caller(reference, PLAIN, 1)
+    calls = caller(candidate, settings, job["batch_size"], job.get("input_shape")), caller(reference, PLAIN, 1)
     before = cpu_ticks()
     timing = measure(*calls, job["seconds"])
     after = cpu_ticks()
