@@ -12,18 +12,21 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from benchmarks.workplace import Settings, Workplace
+from benchmarks.workplace import Workplace
 from nas_kd.errors import InputError, TrialError
 from nas_kd.files import write_atomic
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 BUSY = 75  # exit status of a run that another process is at
 
 
-def bind(folder: Path, settings: Settings) -> None:
+def bind(folder: Path, settings: "DataclassInstance") -> None:
     """Let `folder` hold results of these settings and no others.
 
     Raises:

@@ -11,6 +11,7 @@ Choice = int | float | str
 Precision = Literal["fp32"]
 # How a chain is taught: each link by the one before, by all before, or each adding what the sum so far gets wrong.
 Policy = Literal["sequential", "dense", "residual"]
+IntegerScheme = Literal["u8s8", "s8s8"]  # types of an int8 network's activations and weights
 
 
 @dataclass(frozen=True, eq=False)

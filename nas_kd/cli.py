@@ -36,7 +36,9 @@ def search(
     trials: Annotated[int | None, typer.Option(help="candidates to propose")] = None,
     max_latency_ms: MaxLatency = None,
     max_size_kb: MaxSize = None,
-    device: Annotated[str | None, typer.Option(help="device profile; `nas-kd list devices`")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="device profile (`nas-kd list devices`), or your own .toml")
+    ] = None,
     workers: Annotated[int | None, typer.Option(help="candidates trained at the same time")] = None,
     seed: Annotated[int | None, typer.Option(help="root of every random choice")] = None,
     max_minutes: Annotated[float | None, typer.Option(help="stop proposing after so long; finalists follow")] = None,
@@ -135,16 +137,27 @@ def profile(
 @app.command()
 def measure(
     model: Annotated[Path, typer.Argument(help="any ONNX classifier, one file")],
-    device: Annotated[str, typer.Option(help="device profile; `nas-kd list devices`")] = "cpu-1t",
-    batch_size: Annotated[int, typer.Option(min=1, help="samples a call")] = 1,
+    device: Annotated[str, typer.Option(help="device profile (`nas-kd list devices`), or your own .toml")] = "cpu-1t",
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="samples a call [default: the device's, else 1]")
+    ] = None,
+    input_shape: Annotated[str | None, typer.Option(help="one sample's, for an open input: 3,224,224")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
-    """Measure latency and size of an ONNX file."""
+    """Measure latency, size, memory and operators of an ONNX file."""
     with _errors():
-        from nas_kd.console import print_measured
-        from nas_kd.deploy.device import load_device
-        from nas_kd.deploy.model_file import measure_file
+        import json
 
-        print_measured(model, measure_file(model, load_device(device), batch_size))
+        from nas_kd.console_device import print_measured
+        from nas_kd.deploy.device import load_device
+        from nas_kd.deploy.model_file import measure_file, parse_shape
+
+        shape = None if input_shape is None else parse_shape(input_shape)
+        measured = measure_file(model, load_device(device), batch_size, shape)
+        if as_json:
+            typer.echo(json.dumps(measured.to_json(), indent=2, allow_nan=False))
+        else:
+            print_measured(measured)
 
 
 @app.command()
@@ -165,13 +178,18 @@ def list_plugins(kind: Annotated[str, typer.Argument(help="methods | spaces | da
     """List what can be chosen; anything else is given as package.module:Name."""
     with _errors():
         from nas_kd.console import print_plugins
+        from nas_kd.console_device import print_devices
         from nas_kd.errors import unknown
         from nas_kd.plugins import PACKAGES, found
 
         kinds = {f"{k}s": k for k in PACKAGES}
         if kind not in kinds:
             raise unknown("kind", kind, kinds)
-        print_plugins(kinds[kind], found(kinds[kind]))
+        plugins = found(kinds[kind])
+        if kind == "devices":
+            print_devices(plugins)
+        else:
+            print_plugins(kinds[kind], plugins)
 
 
 def _load(config: Path | None, flags: dict[str, Any], settings: list[str] | None) -> Any:

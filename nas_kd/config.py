@@ -1,5 +1,6 @@
 """The options of a run: the only place where they are defined, with their defaults and what they mean."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,6 +13,13 @@ Sampler = Literal["auto", "tpe", "nsga2", "nsga3", "gp", "random"]
 
 def _as_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value if isinstance(value, tuple) else (value,)
+
+
+@dataclass(frozen=True)
+class FileIfEndsWith:
+    """Marks an option that is a name, or else a path: what ends like this is relative to the config's folder."""
+
+    ending: str
 
 
 class Options(BaseModel):
@@ -126,8 +134,10 @@ class Budget(Options):
 class DeviceOptions(Options):
     """Where latency is measured."""
 
-    name: str = Field("cpu-1t", description="a device profile; `nas-kd list devices`")
-    batch_size: int = Field(1, ge=1, description="samples a call")
+    name: Annotated[str, FileIfEndsWith(".toml")] = Field(
+        "cpu-1t", description="a device profile (`nas-kd list devices`), or your own: board.toml, package.module:Name"
+    )
+    batch_size: int | None = Field(None, ge=1, description="samples a call (default: the profile's, else 1)")
 
 
 class OnceForAllOptions(Options):

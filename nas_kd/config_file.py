@@ -96,7 +96,7 @@ def _anchored(raw: Any, model: type[Options], folder: Path) -> Any:
     anchored = dict(raw)
     for name, field in model.model_fields.items():
         value = raw.get(name)
-        if is_path(field) and isinstance(value, str):
+        if isinstance(value, str) and is_path(field, value):
             anchored[name] = str(folder / _at_home(value))
         elif (inner := submodel(field)) and value is not None:
             items = value if isinstance(value, list) else [value]

@@ -5,7 +5,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from nas_kd.config import Options
+from nas_kd.config import FileIfEndsWith, Options
 
 LIMITS = (("gt", ">"), ("ge", ">="), ("lt", "<"), ("le", "<="))
 
@@ -15,9 +15,10 @@ def submodel(field: FieldInfo) -> type[Options] | None:
     return next((p for p in _parts(field.annotation) if isinstance(p, type) and issubclass(p, Options)), None)
 
 
-def is_path(field: FieldInfo) -> bool:
-    """Whether the field is a path of a file or folder."""
-    return Path in _parts(field.annotation)
+def is_path(field: FieldInfo, value: str) -> bool:
+    """Whether this value of the field is a path of a file or folder."""
+    endings = [mark.ending for mark in field.metadata if isinstance(mark, FileIfEndsWith)]
+    return Path in _parts(field.annotation) or any(value.endswith(e) for e in endings)
 
 
 def is_table(field: FieldInfo) -> bool:

@@ -14,7 +14,6 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from nas_kd.config import SearchConfig
-from nas_kd.deploy.model_file import MeasuredFile
 from nas_kd.front import front_document
 from nas_kd.pipeline.distill import Distilled
 from nas_kd.pipeline.profile import SpaceProfile
@@ -211,26 +210,6 @@ def print_profile(profile: SpaceProfile) -> None:
         f"within the budget: {profile.within} of {profile.sampled}; "
         + ("reachable" if profile.reachable else "OUT OF REACH")
     )
-
-
-def print_measured(path: Path, file: MeasuredFile) -> None:
-    """Latency and size of a file."""
-    latency, measured = file.latency, file.measurement
-    table = Table(title=escape(str(path)), title_justify="left", show_header=False)
-    for name, value in (
-        (
-            "latency p50",
-            f"{latency.p50:.4g} ms [{latency.low:.4g}, {latency.high:.4g}]{' unstable' * latency.unstable}",
-        ),
-        ("latency p90", f"{latency.p90:.4g} ms"),
-        ("throughput", f"{file.batch_size / latency.p50 * 1000:,.0f} samples/s at {file.batch_size} a call"),
-        ("size", f"{file.size_bytes / 1000:.1f} kB"),
-        ("weights", f"{file.parameters:,}"),
-        ("multiply-adds", f"{file.macs:,} a sample"),
-        ("measured", f"{measured.blocks} blocks, {measured.calls:,} calls, {measured.seconds:.1f} s"),
-    ):
-        table.add_row(name, value)
-    Console().print(table)
 
 
 def print_plugins(kind: str, plugins: Mapping[str, Any]) -> None:

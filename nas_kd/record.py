@@ -16,10 +16,11 @@ class Record(BaseModel):
 
 
 class Latency(Record):
-    """Milliseconds a call: median, 90th percentile, and the median's 95 % interval."""
+    """Milliseconds a call: median, 90th and 99th percentile, and the median's 95 % interval."""
 
     p50: float
     p90: float
+    p99: float | None = None  # runs of older versions have none
     low: float
     high: float
     unstable: bool = False

@@ -1,9 +1,12 @@
 """What a user types, and what is said when it is wrong: one line, exit code 2, nothing written."""
 
+import json
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
+from onnx import TensorProto, helper
 from typer.testing import CliRunner, Result
 
 from nas_kd.cli import app
@@ -14,6 +17,18 @@ SEARCH = ["search", "--run-dir", "run"]
 @pytest.fixture(autouse=True)
 def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def identity(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A classifier of any number of classes, and a place for the speed of the machine that runs it."""
+    monkeypatch.setenv("NAS_KD_CACHE", str(tmp_path_factory.mktemp("cache")))
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ("n", "w")) for name in ("x", "logits")]
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["logits"])], "g", values[:1], values[1:])
+    model: bytes = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8
+    ).SerializeToString()
+    return model
 
 
 def call(*arguments: str) -> Result:
@@ -39,6 +54,7 @@ def refused(result: Result) -> str:
         ("[distill]\nmethods = ['fitnets']", "unknown method 'fitnets'; did you mean 'fitnet'?"),
         ("[space]\nname = 'resnets'", "unknown space 'resnets'; did you mean 'resnet'?"),
         ("[device]\nname = 'cpu-1'", "unknown device 'cpu-1'; did you mean 'cpu-1t'?"),
+        ("[device]\nname = 'board.toml'", "board.toml: no such file; docs/devices.md shows how to write one"),
         ("[data]\nsource = 'digit'", "did you mean 'digits'?"),
         ("[search]\nsampler = 'tpee'", "did you mean 'tpe'?"),
         ("[search]\nworkers = 0", "search.workers"),
@@ -129,6 +145,42 @@ def test_list(kind: str, names: list[str]) -> None:
     assert result.exit_code == 0
     assert all(name in result.output for name in names)
     assert "did you mean" in refused(call("list", kind[:-1]))
+
+
+def test_devices_say_what_this_machine_can_run() -> None:
+    output = call("list", "devices").output
+    assert "yes" in output
+    assert f"onnxruntime {onnxruntime.__version__}; providers " in output
+    assert "CPUExecutionProvider" in output
+
+
+def test_measure_on_a_device_of_ones_own(identity: bytes) -> None:
+    Path("model.onnx").write_bytes(identity)
+    Path("board.toml").write_text("name = 'my board'\nbatch_size = 2\nspinning = true\n")
+    result = call("measure", "model.onnx", "--device", "board.toml", "--input-shape", "7", "--json")
+    assert result.exit_code == 0, result.output
+    told = json.loads(result.stdout)
+    assert (told["device"], told["batch_size"], told["input_shape"]) == ("my board", 2, [7])
+    assert told["environment"]["spinning"] is True
+    shown = call("measure", "model.onnx", "--input-shape", "7").output
+    for words in ("latency p99", "samples/s at 1 a call", "peak memory", "multiply-adds", "Identity", "measured on: "):
+        assert words in shown
+
+
+@pytest.mark.parametrize(
+    ("board", "arguments", "message"),
+    [
+        ("thread = 1", [], "board.toml: thread: unknown key; did you mean 'threads'?"),
+        ("provider = 'CUDAExecutionProvider'", [], "device board needs ONNX Runtime's CUDAExecutionProvider"),
+        ("", [], "pass one sample's shape, such as --input-shape 224"),
+        ("", ["--input-shape", "3x4"], "without the batch, such as 3,224,224, got '3x4'"),
+        ("", ["--input-shape", "3,4"], "--input-shape 3,4 is no sample of it"),
+    ],
+)
+def test_measure_refuses_what_is_wrong(identity: bytes, board: str, arguments: list[str], message: str) -> None:
+    Path("model.onnx").write_bytes(identity)
+    Path("board.toml").write_text(board)
+    assert message in refused(call("measure", "model.onnx", "--device", "board.toml", *arguments))
 
 
 def test_measure_refuses_what_is_no_onnx_file() -> None:

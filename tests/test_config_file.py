@@ -33,6 +33,17 @@ def refused(path: Path | None, overrides: dict[str, Any] | None = None) -> str:
     return message
 
 
+def test_a_device_is_a_name_or_a_file_beside_the_config(write: Any, tmp_path: Path) -> None:
+    folder = tmp_path.resolve()
+    path = write('[device]\nname = "boards/pi.toml"')
+    assert load_config(path).device.name == str(folder / "boards" / "pi.toml")
+    assert load_config(path, {"device.name": "my.toml"}, folder / "here").device.name == str(
+        folder / "here" / "my.toml"
+    )
+    for name in ("cpu-2t", "package.module:Name", "http://board:8080"):
+        assert load_config(write(f'[device]\nname = "{name}"')).device.name == name
+
+
 def test_the_contract_s_example(write: Any, tmp_path: Path) -> None:
     config = load_config(
         write("""

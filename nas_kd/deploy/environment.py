@@ -42,6 +42,22 @@ def machine() -> dict[str, Fact]:
     }
 
 
+def capabilities() -> dict[str, Fact]:
+    """What this machine offers to a device profile: processor, cores, instruction sets, ONNX Runtime, providers."""
+    return {
+        "processor": cpu_model(),
+        "cores": usable_cores(),
+        "instruction_sets": cpu_flags(),
+        "onnxruntime": onnxruntime.__version__,
+        "providers": ", ".join(onnxruntime.get_available_providers()),
+    }
+
+
+def usable_cores() -> int:
+    """Number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _cpuinfo(field: str) -> str:
     for line in _read(Path("/proc/cpuinfo")).splitlines():
         key, _, value = line.partition(":")

@@ -8,7 +8,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -28,15 +28,24 @@ MIN_BLOCKS = 11
 TARGET = 0.02  # half-width of the interval
 RESAMPLES = 400
 SEGMENTS = 20  # resampled as wholes, because neighbouring blocks are alike
+# Of the reference. One thread always: a second spinning pool would take the candidate's cores.
+PLAIN: Mapping[str, Any] = {
+    "threads": 1,
+    "spinning": False,
+    "optimisation": "all",
+    "provider": "CPUExecutionProvider",
+    "provider_options": (),
+}
 LEVELS = {"all": "ORT_ENABLE_ALL", "extended": "ORT_ENABLE_EXTENDED", "basic": "ORT_ENABLE_BASIC"}
 
 
 @dataclass(frozen=True)
 class Timing:
-    """p50, p90, low, high: multiples of the reference's time. `disturbed`: share of blocks with a forced switch."""
+    """p50, p90, p99, low, high: multiples of the reference's time. `disturbed`: share of blocks with a switch."""
 
     p50: float
     p90: float
+    p99: float
     low: float
     high: float
     unstable: bool
@@ -106,16 +115,18 @@ def measure(candidate: Call, reference: Call, seconds: float) -> Timing:
 
 
 def summary(blocks: Blocks, seconds: float) -> Timing:
-    """The median over undisturbed blocks and its interval; p90 over all calls, disturbed or not."""
+    """The median over undisturbed blocks and its interval; p90 and p99 over all calls, disturbed or not."""
     ratios, clean = blocks.ratios(), blocks.clean()
     enough = int(clean.sum()) >= MIN_BLOCKS
     used = ratios[clean] if enough else ratios
     p50 = float(np.median(used))
     low, high = interval(used)
     calls = np.concatenate([c / speed for c, speed in zip(blocks.calls, blocks.speed(), strict=True)])
+    p90, p99 = (max(p50, float(value)) for value in np.percentile(calls, [90, 99]))
     return Timing(
         p50=p50,
-        p90=max(p50, float(np.percentile(calls, 90))),
+        p90=p90,
+        p99=p99,
         low=low,
         high=high,
         unstable=not enough or max(high - p50, p50 - low) > TARGET * p50,
@@ -174,8 +185,8 @@ def forced_switches() -> int:
     return resource.getrusage(getattr(resource, "RUSAGE_THREAD", resource.RUSAGE_SELF)).ru_nivcsw
 
 
-def caller(content: bytes, settings: Mapping[str, Any], batch_size: int) -> Call:
-    """A function that runs the file once on fixed random samples."""
+def open_session(content: bytes, settings: Mapping[str, Any], profile_to: str | None = None) -> Any:
+    """ONNX Runtime's session of the file; `profile_to`: the beginning of the name of ONNX Runtime's own profile."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = settings["threads"]
     options.inter_op_num_threads = 1
@@ -184,12 +195,28 @@ def caller(content: bytes, settings: Mapping[str, Any], batch_size: int) -> Call
     options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(settings["spinning"])))
     provider = (settings["provider"], dict(settings["provider_options"]))
+    if profile_to is not None:
+        options.enable_profiling, options.profile_file_prefix = True, profile_to
     session = onnxruntime.InferenceSession(content, options, providers=[provider])
     if session.get_providers()[0] != settings["provider"]:
         raise RuntimeError(f"ONNX Runtime did not take {settings['provider']}, it would fall back to another")
+    return session
+
+
+def samples(session: Any, batch_size: int, input_shape: Sequence[int] | None) -> dict[str, NDArray[np.float32]]:
+    """Fixed random samples; sides that the file leaves open are those of `input_shape`, which is one sample's."""
     source = session.get_inputs()[0]
-    shape = [batch_size if i == 0 and isinstance(side, str) else side for i, side in enumerate(source.shape)]
-    feed = {source.name: np.random.default_rng(0).normal(size=shape).astype(np.float32)}
+    given = [batch_size, *(input_shape or source.shape[1:])]
+    shape = [side if isinstance(side, int) else wanted for side, wanted in zip(source.shape, given, strict=True)]
+    return {source.name: np.random.default_rng(0).normal(size=shape).astype(np.float32)}
+
+
+def caller(
+    content: bytes, settings: Mapping[str, Any], batch_size: int, input_shape: Sequence[int] | None = None
+) -> Call:
+    """A function that runs the file once."""
+    session = open_session(content, settings)
+    feed = samples(session, batch_size, input_shape)
     return lambda: session.run(None, feed)
 
 
@@ -225,9 +252,7 @@ def main() -> None:
     reference = sys.stdin.buffer.read(job["reference_bytes"])
     settings = job["settings"]
     cores = pin(settings["threads"]) if settings["pinned"] else []
-    # The reference has one thread always: a second spinning pool would take the candidate's cores.
-    plain = {"threads": 1, "spinning": False, "optimisation": "all", "provider": "CPUExecutionProvider"}
-    calls = caller(candidate, settings, job["batch_size"]), caller(reference, plain | {"provider_options": ()}, 1)
+    calls = caller(candidate, settings, job["batch_size"], job.get("input_shape")), caller(reference, PLAIN, 1)
     before = cpu_ticks()
     timing = measure(*calls, job["seconds"])
     after = cpu_ticks()

@@ -56,12 +56,19 @@ class Measurement:
 
 
 def measure_latency(
-    content: bytes, device: DeviceProfile, batch_size: int = 1, *, seconds: float = 2.0, limit_s: float = LIMIT_S
+    content: bytes,
+    device: DeviceProfile,
+    batch_size: int = 1,
+    *,
+    input_shape: tuple[int, ...] | None = None,
+    seconds: float = 2.0,
+    limit_s: float = LIMIT_S,
 ) -> Measurement:
     """Latency of one call with `batch_size` samples; stops when its interval is within +-2 %, or after `seconds`.
 
-    The interval is that of this measurement's own noise. p90 is over single calls, disturbances included. One
-    measurement at a time runs on a machine; another waits. While the machine's speed is unlike its usual one, it is
+    `input_shape` is one sample's, for a file whose input leaves more than the batch open. The interval is that of this
+    measurement's own noise. p90 and p99 are over single calls, disturbances included. One measurement at a time runs on
+    a machine; another waits. While the machine's speed is unlike its usual one, it is
     repeated, at most twice, and the one nearest to usual counts, marked `unstable` where that is still far off.
 
     Raises:
@@ -72,12 +79,12 @@ def measure_latency(
     size = reference_for(len(content))
     history = reference_speed.cache_folder() / f"reference-{size}-{device.key()[:16]}.json"
     reference = reference_net(size)
-    run = partial(_run_worker, reference=reference, settings=_settings(device), seconds=seconds, limit_s=limit_s)
+    run = partial(_run_worker, reference=reference, settings=session_settings(device), seconds=seconds, limit_s=limit_s)
     attempts: list[tuple[Timing, dict[str, Fact]]] = []
-    with _alone(limit_s):
+    with alone(limit_s):
         usual_ms = reference_speed.usual_ms(history, lambda: run(reference, batch_size=1)[0].reference_ms)
         for _ in range(ATTEMPTS):
-            attempts.append(run(content, batch_size=batch_size))
+            attempts.append(run(content, batch_size=batch_size, input_shape=input_shape))
             reference_speed.remember(history, attempts[-1][0].reference_ms)
             if attempts[-1][0].unstable or _as_usual(attempts[-1][0], usual_ms):
                 break
@@ -87,6 +94,7 @@ def measure_latency(
         latency=Latency(
             p50=timing.p50 * usual_ms,
             p90=timing.p90 * usual_ms,
+            p99=timing.p99 * usual_ms,
             low=timing.low * usual_ms,
             high=timing.high * usual_ms,
             unstable=timing.unstable or not _as_usual(timing, usual_ms),
@@ -106,7 +114,7 @@ def measure_latency(
 
 def describe_device(device: DeviceProfile, batch_size: int) -> DeviceRecord:
     """The profile and this machine, as the run's record carries them."""
-    settings: dict[str, Fact] = {k: v for k, v in _settings(device).items() if k != "provider_options"}
+    settings: dict[str, Fact] = {k: v for k, v in session_settings(device).items() if k != "provider_options"}
     options = {f"provider.{name}": value for name, value in device.provider_options}
     environment = settings | options | machine()
     return DeviceRecord(name=device.name, words=device.summary, batch_size=batch_size, environment=environment)
@@ -117,7 +125,12 @@ def _as_usual(timing: Timing, usual_ms: float) -> bool:
 
 
 @contextmanager
-def _alone(limit_s: float) -> Iterator[None]:
+def alone(limit_s: float) -> Iterator[None]:
+    """Keep this machine's other measurements waiting.
+
+    Raises:
+        TrialError: another has not ended within `limit_s`.
+    """
     owner = os.getuid() if hasattr(os, "getuid") else "user"
     lock = FileLock(Path(tempfile.gettempdir()) / f"nas-kd-latency-{owner}.lock", timeout=limit_s)
     try:
@@ -130,7 +143,8 @@ def _alone(limit_s: float) -> Iterator[None]:
         lock.release()
 
 
-def _settings(device: DeviceProfile) -> dict[str, Any]:
+def session_settings(device: DeviceProfile) -> dict[str, Any]:
+    """What a measuring process is told of the profile."""
     return {
         "threads": device.n_threads,
         "spinning": device.spinning,
@@ -142,12 +156,20 @@ def _settings(device: DeviceProfile) -> dict[str, Any]:
 
 
 def _run_worker(
-    content: bytes, reference: bytes, *, settings: Mapping[str, Any], batch_size: int, seconds: float, limit_s: float
+    content: bytes,
+    reference: bytes,
+    *,
+    settings: Mapping[str, Any],
+    batch_size: int,
+    input_shape: tuple[int, ...] | None = None,
+    seconds: float,
+    limit_s: float,
 ) -> tuple[Timing, dict[str, Fact]]:
     job = {
         "candidate_bytes": len(content),
         "reference_bytes": len(reference),
         "batch_size": batch_size,
+        "input_shape": input_shape,
         "seconds": seconds,
         "settings": settings,
     }

@@ -10,7 +10,9 @@ from onnx import ModelProto, NodeProto
 from nas_kd.deploy.onnx_file import OnnxFile
 from nas_kd.errors import InputError
 
-_COUNTED = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
+# Which input holds the weights.
+_COUNTED = {"Conv": 1, "ConvInteger": 1, "QLinearConv": 3, "ConvTranspose": 1}
+_COUNTED |= {"Gemm": 1, "MatMul": 1, "MatMulInteger": 1, "QLinearMatMul": 3, "QGemm": 3, "MatMulNBits": 1}
 
 
 def count_onnx_macs(file: OnnxFile, input_shape: tuple[int, ...]) -> int:
@@ -31,8 +33,10 @@ def _shapes_in_run(
     model: ModelProto, file: OnnxFile, wanted: list[NodeProto], shape: tuple[int, ...]
 ) -> dict[str, tuple[int, ...]]:
     shapes = {w.name: tuple(w.dims) for w in model.graph.initializer} | {file.input_name: shape}
-    names = dict.fromkeys(name for n in wanted for name in (n.input[0], n.input[1], n.output[0]))
+    names = dict.fromkeys(name for n in wanted for name in _touched(n))
     asked = [name for name in names if name not in shapes]
+    if not asked:  # nothing to count
+        return shapes
     model.graph.ClearField("output")
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in asked)
     options = onnxruntime.SessionOptions()
@@ -47,10 +51,16 @@ def _shapes_in_run(
 
 
 def _macs(node: NodeProto, shapes: dict[str, tuple[int, ...]]) -> int:
-    first, weight, out = (shapes[name] for name in (node.input[0], node.input[1], node.output[0]))
-    if node.op_type == "Conv":  # weight: (out channels, in channels / groups, *kernel)
+    first, weight, out = (shapes[name] for name in _touched(node))
+    if (
+        "Conv" in node.op_type and node.op_type != "ConvTranspose"
+    ):  # weight: (out channels, in channels / groups, *kernel)
         return prod(out) * prod(weight[1:])
     if node.op_type == "ConvTranspose":  # weight: (in channels, out channels / groups, *kernel)
         return prod(first) * prod(weight[1:])
     transposed = any(a.name == "transA" and a.i for a in node.attribute)
     return prod(out) * (first[0] if transposed else first[-1])
+
+
+def _touched(node: NodeProto) -> tuple[str, str, str]:
+    return node.input[0], node.input[_COUNTED[node.op_type]], node.output[0]

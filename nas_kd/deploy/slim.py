@@ -15,6 +15,11 @@ def slim(model: ModelProto, tied: Collection[frozenset[str]] = ()) -> None:
     `tied`: names of weights that are one and the same tensor in the network; they are stored once.
     """
     _restore_copies(model.graph, tied)
+    strip(model)
+
+
+def strip(model: ModelProto) -> None:
+    """The same without giving merged weights back: drops and renames only, in place."""
     _drop_unused(model.graph)
     _rename_values(model.graph)
     _drop_remarks(model)

@@ -49,6 +49,7 @@ class Context:
         progress.stage("loading data")
         space = load_space(config.space.name)
         device = load_device(config.device.name)
+        check_precisions(config, device)
         data = load_dataset(config.data, config.search.seed)
         check_pairs(config, data)
         for note in data.notes:
@@ -80,6 +81,11 @@ class Context:
         return rung_epochs(distill.epochs, steps, self.config.search)
 
     @property
+    def batch_size(self) -> int:
+        """Samples a call on the device."""
+        return self.config.device.batch_size or self.device.batch_size
+
+    @property
     def seed(self) -> int:
         """The root seed."""
         return self.config.search.seed
@@ -100,6 +106,18 @@ def check_methods(config: SearchConfig) -> None:
             raise InputError(f"method {name!r} needs the teacher's {wanted}; an ONNX teacher shows its logits only")
         if method.teachers == "several" and len(config.teacher) < 2:
             raise InputError(f"method {name!r} needs several teachers, the config has one: write [[teacher]] twice")
+
+
+def check_precisions(config: SearchConfig, device: DeviceProfile) -> None:
+    """Refuse precisions that the device does not allow.
+
+    Raises:
+        InputError: says which.
+    """
+    if refused := [p for p in config.search.precisions if p not in device.precisions]:
+        raise InputError(
+            f"search.precisions has {', '.join(refused)}, device {device.name} allows {', '.join(device.precisions)}"
+        )
 
 
 def check_pairs(config: SearchConfig, data: Dataset) -> None:

@@ -53,7 +53,7 @@ class Gate:
 
     def latency(self, onnx: bytes) -> Latency:
         """Latency of a file on the run's device, from the run's cache or measured now."""
-        context, batch_size = self._context, self._context.config.device.batch_size
+        context, batch_size = self._context, self._context.batch_size
         key = fingerprint([sha256(onnx), context.device.key(), batch_size])
         known = context.store.load_json("latency", key)
         if known is not None:

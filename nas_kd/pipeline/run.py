@@ -80,7 +80,7 @@ def _open(context: Context) -> "Run":
         for place, other in enumerate(teachers[1:], start=1):
             study.save(f"teacher/{place:03d}", other.record)
         study.spent("teacher", time.monotonic() - started)
-    device = describe_device(context.device, config.device.batch_size)
+    device = describe_device(context.device, context.batch_size)
     study.save("dataset", dataset_record(context.data))
     study.save("device", device)
     write_environment(folder, dict(device.environment), context.threads)

@@ -1,7 +1,12 @@
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pytest
 import torch
 import torch.nn.functional as F
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
 from torch import Tensor, nn
 
 from nas_kd.deploy.costs import count_macs, count_parameters
@@ -48,6 +53,25 @@ def test_other_layers_of_onnx_files() -> None:
     expected = 2 * 4 * 4 * 4 * 2 * 2 + 8 * 8 * 3
     assert count_macs(model, (2, 4, 4)) == expected
     assert count_onnx_macs(read_onnx(export_onnx(model, (2, 4, 4))), (2, 4, 4)) == expected
+
+
+@pytest.mark.parametrize("form", [QuantFormat.QDQ, QuantFormat.QOperator])
+def test_an_int8_file_has_the_multiply_adds_of_its_network(tmp_path: Path, content: bytes, form: QuantFormat) -> None:
+    class Readings(CalibrationDataReader):
+        def __init__(self) -> None:
+            self.left = [{"input": np.random.default_rng(0).normal(size=(4, 3, 16, 16)).astype(np.float32)}]
+
+        def get_next(self) -> dict[str, Any] | None:
+            return self.left.pop() if self.left else None
+
+    fp32, int8 = tmp_path / "fp32.onnx", tmp_path / "int8.onnx"
+    fp32.write_bytes(content)
+    quantize_static(fp32, int8, Readings(), quant_format=form, per_channel=form is QuantFormat.QDQ)
+    assert count_onnx_macs(read_onnx(int8), (3, 16, 16)) == NET_MACS
+
+
+def test_a_network_without_weights_multiplies_nothing(identity: Callable[..., bytes]) -> None:
+    assert count_onnx_macs(read_onnx(identity()), (3,)) == 0
 
 
 def test_parameters(make_net: Callable[..., nn.Module]) -> None:

@@ -40,7 +40,37 @@ def test_what_the_machine_lacks_is_an_error_not_a_fallback() -> None:
         replace(base, provider=missing).check()
 
 
+def test_the_runtime_must_be_a_version_that_will_do() -> None:
+    base = found("device")["cpu-1t"]
+    replace(base, onnxruntime=f"=={onnxruntime.__version__}").check()
+    with pytest.raises(InputError, match=f"needs ONNX Runtime <1, this installation has {onnxruntime.__version__}"):
+        replace(base, onnxruntime="<1").check()
+    with pytest.raises(InputError, match=r"device cpu-1t: onnxruntime must be a range of versions such as .*got '1.2'"):
+        replace(base, onnxruntime="1.2")
+
+
+def test_the_scheme_of_int8_is_the_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+    for processor, scheme in (("x86_64", "u8s8"), ("AMD64", "u8s8"), ("aarch64", "s8s8"), ("armv7l", "s8s8")):
+        monkeypatch.setattr("platform.machine", lambda name=processor: name)
+        assert DeviceProfile("d", "s").integer_scheme == scheme
+    assert DeviceProfile("d", "s", integer_scheme="u8s8").integer_scheme == "u8s8"
+
+
+def test_a_files_latency_does_not_depend_on_what_the_search_may_do() -> None:
+    base = found("device")["cpu-1t"]
+    assert base.key() == replace(base, batch_size=4, onnxruntime=">1", integer_scheme="s8s8").key()
+    assert base.key() != replace(base, provider_options=(("a", "1"),)).key()
+
+
 def test_settings_that_cannot_be_are_refused() -> None:
+    with pytest.raises(InputError, match="batch_size must be >= 1"):
+        DeviceProfile("d", "s", batch_size=0)
+    with pytest.raises(InputError, match="precisions must name at least one of fp32"):
+        DeviceProfile("d", "s", precisions=())
+    with pytest.raises(InputError, match="unknown precision of device d 'fp33'; did you mean 'fp32'"):
+        DeviceProfile("d", "s", precisions=("fp33",))  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="unknown integer_scheme of device d 'u8u8'; did you mean 'u8s8'"):
+        DeviceProfile("d", "s", integer_scheme="u8u8")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="threads must be >= 1"):
         DeviceProfile("d", "s", threads=0)
     with pytest.raises(InputError, match="did you mean 'basic'"):

@@ -3,11 +3,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 
-from nas_kd.deploy import latency_worker
+from nas_kd.deploy import latency_worker, memory_worker, operators_worker
 from nas_kd.deploy.latency_worker import Blocks, cpu_ticks, interval, measure, summary, timed
 
 
@@ -37,9 +38,16 @@ def test_disturbed_blocks_are_left_out_of_the_median_but_not_of_p90() -> None:
     calls = [[200] * 4] * 12 + [[900] * 4] * 14
     timing = summary(blocks_of([100] * 27, calls, [0] * 12 + [1] * 14), 1)
     assert timing.p50 == 2
-    assert timing.p90 == 9
+    assert timing.p90 == timing.p99 == 9
     assert timing.disturbed == pytest.approx(14 / 26)
     assert not timing.unstable
+
+
+def test_percentiles_are_over_calls() -> None:
+    calls = [[100 + 10 * block + call for call in range(10)] for block in range(20)]  # 100, 101, ... 299
+    timing = summary(blocks_of([100] * 21, calls, [0] * 20), 1)
+    assert timing.p90 == pytest.approx(1 + 1.99 * 0.9)
+    assert timing.p99 == pytest.approx(1 + 1.99 * 0.99)
 
 
 def test_a_disturbed_reference_spoils_the_blocks_beside_it() -> None:
@@ -122,10 +130,11 @@ def test_pinning_takes_the_idle_core() -> None:
     assert chosen.strip("[]") == allowed.strip().strip("{}")
 
 
-def test_the_worker_needs_numpy_and_onnxruntime_only() -> None:
+@pytest.mark.parametrize("worker", [latency_worker, memory_worker, operators_worker])
+def test_the_workers_need_numpy_and_onnxruntime_only(worker: ModuleType) -> None:
     code = (
         "import runpy, sys; runpy.run_path(sys.argv[1])\n"
         "print([m for m in ('torch', 'nas_kd', 'onnx') if m in sys.modules])"
     )
-    command = [sys.executable, "-P", "-c", code, latency_worker.__file__]
+    command = [sys.executable, "-P", "-c", code, worker.__file__]
     assert subprocess.run(command, capture_output=True, text=True, check=True, cwd="/").stdout == "[]\n"

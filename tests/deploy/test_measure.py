@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -15,7 +16,7 @@ from torch import nn
 from nas_kd.deploy.device import load_device
 from nas_kd.deploy.export import export_onnx
 from nas_kd.deploy.measure import describe_device, measure_latency
-from nas_kd.deploy.model_file import measure_file
+from nas_kd.deploy.model_file import measure_file, parse_shape
 from nas_kd.deploy.reference_net import reference_net
 from nas_kd.errors import InputError, TrialError
 
@@ -96,17 +97,64 @@ def test_measuring_a_file(tmp_path: Path, content: bytes, identity: Callable[...
     path = tmp_path / "net.onnx"
     path.write_bytes(content)
     measured = measure_file(path, DEVICE)
-    assert (measured.size_bytes, measured.input_shape, measured.n_classes) == (len(content), (3, 16, 16), 4)
+    assert (measured.sizes.file, measured.input_shape, measured.n_classes) == (len(content), (3, 16, 16), 4)
     assert measured.parameters == 3 * 8 * 9 + 8 + 8 * 9 + 8 + 36 + 4  # and the normalisation's
     assert measured.latency.p50 > 0
-    for bad, says in (
-        (identity(shape=("n", "w")), "only the batch"),
-        (identity(shape=(8, 3)), "exactly 8 samples"),
-        (b"", "not an"),
-    ):
-        path.write_bytes(bad)
-        with pytest.raises(InputError, match=says):
-            measure_file(path, DEVICE)
+    assert measured.samples_per_s == pytest.approx(1000 / measured.latency.p50)
+    assert measured.memory.session_bytes is None or measured.memory.session_bytes > measured.sizes.weights
+    assert {o.kind for o in measured.operators} >= {"Conv", "Gemm"}
+    told = json.loads(json.dumps(measured.to_json(), allow_nan=False))
+    assert told["latency_ms"]["p99"] >= told["latency_ms"]["p90"] >= told["latency_ms"]["p50"]
+    assert (told["size_bytes"]["file"], told["input_shape"], told["device"]) == (len(content), [3, 16, 16], "cpu-1t")
+    assert {"cpu", "cpu_flags", "governor", "steal", "load_1m", "onnxruntime", "threads"} <= told["environment"].keys()
+
+
+@pytest.mark.parametrize(
+    ("bad", "says"),
+    [
+        ({"shape": ("n", "w")}, "takes input .batch, .*pass one sample's shape, such as --input-shape 224$"),
+        ({"shape": (8, 3)}, "exactly 8 samples a call, not 1; pass --batch-size 8"),
+        ({"op": "NoSuchOperator"}, "running the file failed: .*NoSuchOperator"),
+        ({"op": "Log"}, "outputs on random samples are not finite"),
+        ({"op": "Foo", "domain": "my.own"}, "needs custom operators"),
+    ],
+)
+def test_a_file_that_cannot_be_measured(
+    tmp_path: Path, identity: Callable[..., bytes], bad: dict[str, Any], says: str
+) -> None:
+    path = tmp_path / "net.onnx"
+    path.write_bytes(identity(**bad))
+    with pytest.raises(InputError, match=says) as error:
+        measure_file(path, DEVICE)
+    assert str(error.value).startswith(str(path))
+    assert "\n" not in str(error.value)
+
+
+def test_open_sides_are_the_users(tmp_path: Path, identity: Callable[..., bytes]) -> None:
+    path = tmp_path / "net.onnx"
+    path.write_bytes(identity(shape=("n", "w")))
+    measured = measure_file(path, DEVICE, 2, (5,))
+    assert (measured.input_shape, measured.batch_size, measured.macs) == ((5,), 2, 0)
+    path.write_bytes(identity(shape=("n", 3)))
+    with pytest.raises(InputError, match=r"takes input .batch, 3.; --input-shape 5 is no sample of it"):
+        measure_file(path, DEVICE, None, (5,))
+    with pytest.raises(InputError, match="--input-shape 3,3 is no sample of it"):
+        measure_file(path, DEVICE, None, (3, 3))
+
+
+def test_samples_a_call_are_the_devices_where_nobody_says(tmp_path: Path, identity: Callable[..., bytes]) -> None:
+    path = tmp_path / "net.onnx"
+    path.write_bytes(identity())
+    assert measure_file(path, replace(DEVICE, batch_size=3)).batch_size == 3
+    assert measure_file(path, replace(DEVICE, batch_size=3), 2).batch_size == 2
+
+
+def test_shapes_as_they_are_typed() -> None:
+    assert parse_shape("3,224,224") == (3, 224, 224)
+    assert parse_shape(" 3, 4") == (3, 4)
+    for text in ("", "3,,4", "0,3", "-1,3", "3x4", "3,4,", "1e3"):
+        with pytest.raises(InputError, match="without the batch, such as 3,224,224"):
+            parse_shape(text)
 
 
 def test_a_device_in_words() -> None:

@@ -1,0 +1,31 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from nas_kd.config import SearchConfig, SearchSection
+from nas_kd.config_file import load_config
+from nas_kd.deploy.device import load_device
+from nas_kd.errors import InputError
+from nas_kd.pipeline.context import Context, check_precisions
+from nas_kd.pipeline.folder import RunFolder
+from nas_kd.pipeline.progress import Progress
+
+
+def test_samples_a_call_are_the_configs_or_else_the_devices(tmp_path: Path) -> None:
+    (tmp_path / "board.toml").write_text("batch_size = 8")
+    path = tmp_path / "config.toml"
+    path.write_text("[device]\nname = 'board.toml'")
+    context = Context.prepare(load_config(path), RunFolder(tmp_path / "run"), Progress())
+    assert (context.device.name, context.batch_size) == ("board", 8)
+    explicit = load_config(path, {"device.batch_size": 2})
+    assert replace(context, config=explicit).batch_size == 2
+
+
+def test_a_device_may_not_allow_a_precision() -> None:
+    device = load_device("cpu-1t")
+    check_precisions(SearchConfig(), device)
+    asked = SearchSection().model_copy(update={"precisions": ("fp32", "fp8")})
+    config = SearchConfig().model_copy(update={"search": asked})
+    with pytest.raises(InputError, match=r"search.precisions has fp8, device cpu-1t allows fp32"):
+        check_precisions(config, device)
