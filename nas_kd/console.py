@@ -17,7 +17,6 @@ from nas_kd.config import SearchConfig
 from nas_kd.deploy.model_file import MeasuredFile
 from nas_kd.front import front_document
 from nas_kd.pipeline.distill import Distilled
-from nas_kd.pipeline.profile import SpaceProfile
 from nas_kd.pipeline.progress import Progress
 from nas_kd.record import Accuracy, Costs, FinalistRecord, Latency, RunRecord, TeacherRecord, TrialRecord
 
@@ -77,6 +76,14 @@ class ConsoleProgress(Progress):
             f"teacher: {record.words}; validation accuracy {record.val.mean:.2%}, {costs.size_bytes / 1000:.1f} kB, "
             f"{_ms(costs.latency_ms)}"
         )
+
+    def measured(self, done: int, total: int) -> None:
+        """Redraw, now and then a line."""
+        self._detail = f"{done} of {total}{self._time_left(done, total)}"
+        if self._console.is_terminal:
+            self._draw()
+        elif done % LINES_EVERY == 0:
+            self._say(f"{self._status}: {self._detail}")
 
     def training(self, what: str, epoch: int, epochs: int) -> None:
         """Redraw."""
@@ -191,25 +198,6 @@ def print_distilled(distilled: Distilled) -> None:
         f"{distilled.size_bytes / 1000:.1f} kB, {_ms(distilled.latency)}",
         soft_wrap=True,
         highlight=False,
-    )
-
-
-def print_profile(profile: SpaceProfile) -> None:
-    """Size of the space and range of its costs."""
-    console = Console()
-    console.print(
-        f"space {escape(profile.space)}: {profile.cardinality:,} students; {profile.sampled} of them measured",
-        highlight=False,
-    )
-    table = Table("", "smallest", "median", "largest")
-    for name, values, unit in (("size", profile.sizes_kb, "kB"), ("latency", profile.latencies_ms, "ms")):
-        ordered = sorted(values)
-        picked = (ordered[0], ordered[len(ordered) // 2], ordered[-1])
-        table.add_row(name, *(f"{v:.4g} {unit}" for v in picked))
-    console.print(table)
-    console.print(
-        f"within the budget: {profile.within} of {profile.sampled}; "
-        + ("reachable" if profile.reachable else "OUT OF REACH")
     )
 
 

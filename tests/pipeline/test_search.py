@@ -118,7 +118,7 @@ def test_export_under_another_budget_needs_no_search(run_dir: Path, finished: Ru
     assert chosen.id == smallest.id
     assert within_budget(chosen.costs, Budget(max_size_kb=limit))
     assert json.loads((tmp_path / "small.json").read_text())["nas_kd.candidate"]["id"] == chosen.id
-    with pytest.raises(BudgetError, match="no finalist is within the budget; closest: "):
+    with pytest.raises(BudgetError, match="no finalist meets the budget; closest: "):
         export_winner(run_dir, tmp_path / "none.onnx", {"max_size_kb": 0.5})
     assert not (tmp_path / "none.onnx").exists()
     with pytest.raises(InputError, match=r"trial 999 is not a finalist.*finalists: trial"):
