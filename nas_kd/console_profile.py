@@ -101,7 +101,7 @@ def _time_lines(profile: SpaceProfile) -> list[str]:
     time = profile.time
     rungs = ", ".join(map(str, time.rungs))
     return [
-        f"a search takes about {_words(time.low_s)} to {_words(time.high_s)} on this machine: a rough range, from a "
+        f"a search takes about {_between(time.low_s, time.high_s)} on this machine: a rough range, from a "
         f"few training steps ({time.step_s * 1000:.3g} ms each for a typical student) and {profile.gate_s:.2g} s a "
         f"measurement; candidates are compared after {rungs} epochs",
         *_parts(time),
@@ -110,10 +110,15 @@ def _time_lines(profile: SpaceProfile) -> list[str]:
 
 def _parts(time: TimeEstimate) -> list[str]:
     return [
-        f"  {PARTS[name]}: {_words(low * MARGIN[0])} to {_words(high * MARGIN[1])}"
+        f"  {PARTS[name]}: {_between(low * MARGIN[0], high * MARGIN[1])}"
         for name, (low, high) in time.parts.items()
         if high > 0
     ]
+
+
+def _between(low: float, high: float) -> str:
+    first, last = _words(low), _words(high)
+    return first if first == last else f"{first} to {last}"
 
 
 def _words(seconds: float) -> str:
