@@ -13,6 +13,7 @@ from optuna.samplers import RandomSampler
 
 from nas_kd.candidate import Architecture, Candidate
 from nas_kd.config import SearchConfig
+from nas_kd.engine.teachers import Teacher
 from nas_kd.limits import within_budget
 from nas_kd.methods.combine import make_method
 from nas_kd.pipeline.chain import Chain
@@ -24,7 +25,6 @@ from nas_kd.pipeline.once_for_all import DRAWN, DRAWN_A_STEP, EPOCHS, LADDER
 from nas_kd.pipeline.propose import FINE_LADDER, Proposer
 from nas_kd.pipeline.rehearsal import Speed, measure_speed, uses_cache
 from nas_kd.pipeline.sampling import quiet_optuna
-from nas_kd.pipeline.teacher import untrained_teachers
 from nas_kd.record import Costs
 
 DRAWN_CANDIDATES = 100  # of a search's proposals, to see what they are like
@@ -48,24 +48,28 @@ class TimeEstimate:
 
 
 def estimate_time(
-    context: Context, builder: Builder, measured: Mapping[Architecture, Costs], gate_s: float
+    context: Context,
+    builder: Builder,
+    teachers: Sequence[Teacher],
+    measured: Mapping[Architecture, Costs],
+    gate_s: float,
 ) -> TimeEstimate:
     """The time that a search with this config will take on this machine.
 
     Args:
         context: of the run; its store is used.
         builder: of its networks.
+        teachers: trained or not.
         measured: costs of a sample, of which one at least is within the budget.
         gate_s: seconds to export and measure one network.
 
     Raises:
-        InputError: the teacher or a method is not usable.
+        InputError: a method is not usable.
         TrialError: no training runs.
     """
     context.progress.stage("timing training steps")
     fitting = sorted((a for a, c in measured.items() if within_budget(c, context.config.budget)), key=builder.macs)
     typical, largest = fitting[len(fitting) // 2], context.space.ladder(2)[-1]
-    teachers = untrained_teachers(context)
     with _threads(context):
         speed = measure_speed(context, builder, teachers, typical, largest)
     plan = _Plan(context, builder, speed, gate_s, teachers[0].parameters)

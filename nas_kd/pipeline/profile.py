@@ -22,6 +22,7 @@ from nas_kd.pipeline.folder import RunFolder
 from nas_kd.pipeline.gate import Gate
 from nas_kd.pipeline.networks import Builder
 from nas_kd.pipeline.progress import Progress
+from nas_kd.pipeline.teacher import untrained_teachers
 from nas_kd.record import Costs
 from nas_kd.statistics import wilson_interval
 
@@ -104,6 +105,7 @@ def profile_space(config: SearchConfig, sample: int, progress: Progress | None =
 
 def _profile(context: Context, sample: int) -> SpaceProfile:
     space, builder, budget = context.space, Builder(context.data, context.space), context.config.budget
+    teachers = untrained_teachers(context)  # first, as this is where a config may be wrong yet
     gate, draws = Gate(context, builder), Draws(space, context.seed)
     drawn = [draws.architecture(draws.random()) for _ in range(sample)]
     wanted = list(dict.fromkeys([*space.ladder(LADDER), *drawn]))
@@ -115,7 +117,7 @@ def _profile(context: Context, sample: int) -> SpaceProfile:
     precisions = tuple(_of_precision(p, measured, wanted, drawn, budget) for p, measured in found.items())
     gate_s = median(seconds)
     reachable = [costs for costs in found.values() if any(within_budget(c, budget) for c in costs.values())]
-    estimate = estimate_time(context, builder, reachable[0], gate_s) if reachable else None
+    estimate = estimate_time(context, builder, teachers, reachable[0], gate_s) if reachable else None
     return SpaceProfile(
         space=space.name,
         device=context.device.name,

@@ -1,7 +1,7 @@
 """How fast this machine trains this config: a few steps of an untrained student, beside teachers as they are."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -45,7 +45,7 @@ class Speed:
 
 
 def measure_speed(
-    context: Context, builder: Builder, teachers: list[Teacher], typical: Architecture, largest: Architecture
+    context: Context, builder: Builder, teachers: Sequence[Teacher], typical: Architecture, largest: Architecture
 ) -> Speed:
     """Time every method of the config on the `typical` student, and the `largest` network without a method.
 

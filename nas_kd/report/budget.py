@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from nas_kd.front import reaches
-from nas_kd.limits import Cost, factors, limited, spent
+from nas_kd.limits import LIMITS, Cost, factors, limited, spent
 from nas_kd.record import Counted, FinalistRecord, TrialRecord
 from nas_kd.report import numbers
 from nas_kd.report.subject import AXES, Subject
@@ -102,7 +102,8 @@ def closest_misses(subject: Subject, most: int = 5) -> tuple[Miss, ...]:
 def _missed(subject: Subject, one: FinalistRecord | TrialRecord) -> dict[str, float]:
     """What is missed, in words, and the factor."""
     over = {} if one.costs is None else factors(spent(one.costs), subject.budget)
-    missed = {f"{name} {_excess(factor)}": factor for name, factor in over.items() if factor > 1}
+    nouns = {limit.name: limit.noun for limit in LIMITS}
+    missed = {f"{nouns[name]} {_excess(factor)}": factor for name, factor in over.items() if factor > 1}
     least = subject.budget.min_accuracy
     if isinstance(one, FinalistRecord) and least is not None and not reaches(one.val, subject.budget):
         short = f"{(least - one.val.mean) * 100:.2g}"
