@@ -2,8 +2,8 @@
 
     python -m benchmarks.search_time CONFIG... [--out reports/search_time/result.json]
 
-Each config is profiled and then searched in a folder that is removed afterwards. The estimate is met if the time lies in
-its range.
+Each config is profiled and then searched in a folder that is removed afterwards. The time should lie in the
+range.
 """
 
 import argparse
@@ -21,7 +21,7 @@ SAMPLE = 20
 
 
 def compared(path: Path, sample: int) -> dict[str, Any]:
-    """Seconds expected of the search of one config, and taken, also part by part where the run keeps account of them."""
+    """Seconds expected of the search of one config, and taken; also by parts, which the run counts in other ways."""
     config = read_config(path)
     expected = profile_space(config, sample).time
     if expected is None:

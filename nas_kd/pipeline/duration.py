@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
+from math import log2
 from statistics import fmean
 
 import optuna
@@ -21,8 +22,8 @@ from nas_kd.pipeline.context import Context
 from nas_kd.pipeline.controls import controls_of
 from nas_kd.pipeline.cost_model import CostModel
 from nas_kd.pipeline.networks import Builder
-from nas_kd.pipeline.once_for_all import DRAWN, DRAWN_A_STEP, EPOCHS, LADDER
-from nas_kd.pipeline.propose import FINE_LADDER, Proposer
+from nas_kd.pipeline.once_for_all import DRAWN, DRAWN_A_STEP, EPOCHS, LADDER, MEASURED, POPULATION
+from nas_kd.pipeline.propose import FINE_LADDER, FIRST, Proposer
 from nas_kd.pipeline.rehearsal import Speed, measure_speed, uses_cache
 from nas_kd.pipeline.sampling import quiet_optuna
 from nas_kd.record import Costs
@@ -159,14 +160,14 @@ class _Plan:
         middle = fmean(builder.macs(c.student) for c in fitting)
         trained = sum(self._training(macs, "none", epochs) for macs in [*ends, *[middle] * DRAWN_A_STEP])
         judged = options.evaluations * self._speed.judge_s
-        seconds = trained + judged + (LADDER + DRAWN) * self._gate_s
-        return seconds, seconds
+        generations = -(-options.evaluations // POPULATION)
+        most = LADDER + DRAWN + options.members + generations * MEASURED
+        return trained + judged + (LADDER + DRAWN) * self._gate_s, trained + judged + most * self._gate_s
 
     def _search(self, fitting: Sequence[Candidate], drawn: Sequence[Candidate], few: int, many: int) -> dict[str, Span]:
         """Gate, assistants and candidates; cut off where the config says so."""
-        gate = (many + FINE_LADDER / 2) * self._gate_s
         spans = {
-            "gate": (gate, gate),
+            "gate": self._gate(few, many),
             "assistants": (self._assistants(fitting[:few]), self._assistants(drawn)),
             "candidates": (self._candidates(fitting, few), self._candidates(fitting, many)),
         }
@@ -174,6 +175,13 @@ class _Plan:
             return spans
         shares = [min(1.0, most * 60 / max(1e-9, sum(s[end] for s in spans.values()))) for end in (0, 1)]
         return {name: (span[0] * shares[0], span[1] * shares[1]) for name, span in spans.items()}
+
+    def _gate(self, few: int, many: int) -> Span:
+        """Candidates, and the ladder up to the budget's edge; an elastic network's members are measured already."""
+        if self._config.search.strategy == "once-for-all":
+            return 0.0, 0.0
+        edge = log2(FINE_LADDER) + FIRST
+        return (few + edge) * self._gate_s, (many + edge) * self._gate_s
 
     def _assistants(self, candidates: Sequence[Candidate]) -> float:
         """Every assistant that these candidates need, trained in full once, and its outputs."""
@@ -184,7 +192,8 @@ class _Plan:
             for n in range(len(c.assistants))
         }
         method, epochs = self._config.chain.method, self._config.distill.epochs
-        return sum(self._training(self._builder.macs(chain[-1]), method, epochs) for _, chain in nodes) / self._at_once
+        trained = sum(self._training(self._builder.macs(chain[-1]), method, epochs) for _, chain in nodes)
+        return (trained + len(nodes) * (self._speed.begin_s + self._speed.judge_s)) / self._at_once
 
     def _candidates(self, fitting: Sequence[Candidate], number: int) -> float:
         """So many candidates like these through the rungs."""
