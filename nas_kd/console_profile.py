@@ -103,7 +103,7 @@ def _time_lines(profile: SpaceProfile) -> list[str]:
     return [
         f"a search takes about {_between(time.low_s, time.high_s)} on this machine: a rough range, from a "
         f"few training steps ({time.step_s * 1000:.3g} ms each for a typical student) and {profile.gate_s:.2g} s a "
-        f"measurement; candidates are compared after {rungs} epochs",
+        f"measurement; rungs, in epochs: {rungs}",
         *_parts(time),
     ]
 
