@@ -26,6 +26,9 @@ RunDir = Annotated[
 ]
 MaxLatency = Annotated[float | None, typer.Option(help="median milliseconds a call")]
 MaxSize = Annotated[float | None, typer.Option(help="size of the ONNX file; 1 kB = 1,000 bytes")]
+MaxMemory = Annotated[float | None, typer.Option(help="peak memory of a session; 1 kB = 1,000 bytes")]
+MaxMacs = Annotated[float | None, typer.Option(help="multiply-adds a sample")]
+MinAccuracy = Annotated[float | None, typer.Option(help="on validation, 0..1: the fastest that reaches it wins")]
 Settings = Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="override any option")]
 
 
@@ -36,6 +39,9 @@ def search(
     trials: Annotated[int | None, typer.Option(help="candidates to propose")] = None,
     max_latency_ms: MaxLatency = None,
     max_size_kb: MaxSize = None,
+    max_memory_kb: MaxMemory = None,
+    max_macs: MaxMacs = None,
+    min_accuracy: MinAccuracy = None,
     device: Annotated[
         str | None, typer.Option(help="device profile (`nas-kd list devices`), or your own .toml")
     ] = None,
@@ -52,6 +58,9 @@ def search(
         "search.trials": trials,
         "budget.max_latency_ms": max_latency_ms,
         "budget.max_size_kb": max_size_kb,
+        "budget.max_memory_kb": max_memory_kb,
+        "budget.max_macs": max_macs,
+        "budget.min_accuracy": min_accuracy,
         "device.name": device,
         "search.workers": workers,
         "search.seed": seed,
@@ -89,6 +98,9 @@ def export(
     out: Annotated[Path, typer.Option(help="the ONNX file to write; its card goes beside it")],
     max_latency_ms: MaxLatency = None,
     max_size_kb: MaxSize = None,
+    max_memory_kb: MaxMemory = None,
+    max_macs: MaxMacs = None,
+    min_accuracy: MinAccuracy = None,
     trial: Annotated[int | None, typer.Option(help="this trial's candidate, whatever the budget")] = None,
 ) -> None:
     """Write the best finalist under another budget, without searching again."""
@@ -96,10 +108,13 @@ def export(
         from nas_kd import api
         from nas_kd.console import print_finalist
 
-        budget = {"max_latency_ms": max_latency_ms, "max_size_kb": max_size_kb}
-        for name, value in budget.items():
-            if value is not None and not value > 0:
-                raise InputError(f"{name} must be > 0, got {value:g}")
+        budget = {
+            "max_latency_ms": max_latency_ms,
+            "max_size_kb": max_size_kb,
+            "max_memory_kb": max_memory_kb,
+            "max_macs": max_macs,
+            "min_accuracy": min_accuracy,
+        }
         print_finalist(api.export_winner(run_dir, out, budget, trial), out)
 
 
@@ -123,15 +138,26 @@ def distill(
 @app.command()
 def profile(
     config: Annotated[Path, typer.Argument(help="config.toml")],
-    sample: Annotated[int, typer.Option(min=2, help="architectures to measure")] = 20,
+    sample: Annotated[int, typer.Option(min=2, help="networks to draw at random and measure")] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON instead")] = False,
     settings: Settings = None,
 ) -> None:
-    """Say how large the space is, what its networks cost on the device, and whether the budget is reachable."""
+    """Say what the space's networks cost on the device, whether the budget is reachable, and how long a search takes.
+
+    Nothing is trained in earnest, and nothing is written.
+    """
     with _errors():
-        from nas_kd.console import print_profile
+        from nas_kd.console import ConsoleProgress
+        from nas_kd.console_profile import print_profile, profile_json
         from nas_kd.pipeline.profile import profile_space
 
-        print_profile(profile_space(_load(config, {}, settings), sample))
+        options = _load(config, {}, settings)
+        with ConsoleProgress(options) as progress:
+            profiled = profile_space(options, sample, progress)
+        if as_json:
+            typer.echo(profile_json(profiled))
+        else:
+            print_profile(profiled)
 
 
 @app.command()

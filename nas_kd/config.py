@@ -124,11 +124,25 @@ class Budget(Options):
 
     max_latency_ms: float | None = Field(None, gt=0, description="median time of one call on the device")
     max_size_kb: float | None = Field(None, gt=0, description="the ONNX file; 1 kB = 1,000 bytes")
+    max_memory_kb: float | None = Field(None, gt=0, description="peak memory of a session with the file")
+    max_macs: float | None = Field(None, gt=0, description="multiply-adds of one sample")
+    min_accuracy: float | None = Field(
+        None, gt=0, le=1, description="on validation, 0..1; then the winner is the fastest finalist that reaches it"
+    )
 
     @property
     def max_size_bytes(self) -> int | None:
         """The size limit in bytes."""
-        return None if self.max_size_kb is None else round(self.max_size_kb * 1000)
+        return _bytes(self.max_size_kb)
+
+    @property
+    def max_memory_bytes(self) -> int | None:
+        """The limit of memory in bytes."""
+        return _bytes(self.max_memory_kb)
+
+
+def _bytes(kb: float | None) -> int | None:
+    return None if kb is None else max(1, round(kb * 1000))
 
 
 class DeviceOptions(Options):
@@ -138,6 +152,9 @@ class DeviceOptions(Options):
         "cpu-1t", description="a device profile (`nas-kd list devices`), or your own: board.toml, package.module:Name"
     )
     batch_size: int | None = Field(None, ge=1, description="samples a call (default: the profile's, else 1)")
+    prefilter: bool = Field(
+        False, description="do not measure what is predicted far above max_latency_ms; for devices that measure slowly"
+    )
 
 
 class OnceForAllOptions(Options):

@@ -13,10 +13,10 @@ from rich.markup import escape
 from rich.table import Column, Table
 from rich.text import Text
 
-from nas_kd.config import SearchConfig
+from nas_kd.config import Budget, SearchConfig
 from nas_kd.front import front_document
+from nas_kd.limits import costs_words
 from nas_kd.pipeline.distill import Distilled
-from nas_kd.pipeline.profile import SpaceProfile
 from nas_kd.pipeline.progress import Progress
 from nas_kd.record import Accuracy, Costs, FinalistRecord, Latency, RunRecord, TeacherRecord, TrialRecord
 
@@ -76,6 +76,14 @@ class ConsoleProgress(Progress):
             f"teacher: {record.words}; validation accuracy {record.val.mean:.2%}, {costs.size_bytes / 1000:.1f} kB, "
             f"{_ms(costs.latency_ms)}"
         )
+
+    def measured(self, done: int, total: int) -> None:
+        """Redraw, now and then a line."""
+        self._detail = f"{done} of {total}{self._time_left(done, total)}"
+        if self._console.is_terminal:
+            self._draw()
+        elif done % LINES_EVERY == 0:
+            self._say(f"{self._status}: {self._detail}")
 
     def training(self, what: str, epoch: int, epochs: int) -> None:
         """Redraw."""
@@ -157,18 +165,29 @@ def print_result(run: RunRecord, folder: Path) -> None:
     by_id = {f.id: f for f in run.finalists}
     for entry in document["candidates"]:
         finalist = by_id[entry["id"]]
-        mark = "winner" if entry["id"] == document["winner"] else "" if entry["within_budget"] else "over budget"
         chain = str(len(finalist.chain_words) or "none")
+        mark = _mark(entry, document["winner"])
         table.add_row(mark, *_figures(finalist.test, finalist.costs), escape(finalist.candidate["method"]), chain)
     if run.teacher is not None and run.teacher.test is not None:
         table.add_row("teacher", *_figures(run.teacher.test, run.teacher.costs), "", "")
     console.print(table)
     best = by_id.get(document["winner"] or "")
     if best is None:
-        console.print("no finalist is within the budget; the report says how close they come")
+        console.print("no finalist meets the budget; the report says how close they come")
     else:
-        console.print(f"winner: {folder / 'winner' / 'student.onnx'}: {best.words}", soft_wrap=True, highlight=False)
+        costs = costs_words(best.costs, Budget.model_validate(run.config.get("budget") or {}))
+        line = f"winner: {folder / 'winner' / 'student.onnx'}: {best.words}; {costs}"
+        console.print(escape(line), soft_wrap=True, highlight=False)
     console.print(f"report: {folder / 'report' / 'index.html'}", soft_wrap=True, highlight=False)
+
+
+def _mark(entry: Mapping[str, Any], winner: str | None) -> str:
+    """What a finalist of front.json is: the winner, or why it cannot be."""
+    if entry["id"] == winner:
+        return "winner"
+    if not entry["within_budget"]:
+        return "over budget"
+    return "" if entry.get("reaches_accuracy", True) else "inaccurate"
 
 
 def _figures(accuracy: Accuracy, costs: Costs) -> tuple[str, str, str]:
@@ -190,25 +209,6 @@ def print_distilled(distilled: Distilled) -> None:
         f"{distilled.size_bytes / 1000:.1f} kB, {_ms(distilled.latency)}",
         soft_wrap=True,
         highlight=False,
-    )
-
-
-def print_profile(profile: SpaceProfile) -> None:
-    """Size of the space and range of its costs."""
-    console = Console()
-    console.print(
-        f"space {escape(profile.space)}: {profile.cardinality:,} students; {profile.sampled} of them measured",
-        highlight=False,
-    )
-    table = Table("", "smallest", "median", "largest")
-    for name, values, unit in (("size", profile.sizes_kb, "kB"), ("latency", profile.latencies_ms, "ms")):
-        ordered = sorted(values)
-        picked = (ordered[0], ordered[len(ordered) // 2], ordered[-1])
-        table.add_row(name, *(f"{v:.4g} {unit}" for v in picked))
-    console.print(table)
-    console.print(
-        f"within the budget: {profile.within} of {profile.sampled}; "
-        + ("reachable" if profile.reachable else "OUT OF REACH")
     )
 
 

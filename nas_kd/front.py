@@ -1,8 +1,8 @@
 """The rules of a run's result: fronts and winner are chosen on validation accuracy, test accuracy is only reported."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from math import isfinite
-from typing import Any, Literal
+from math import inf, isfinite
+from typing import Any, Literal, NamedTuple
 
 from nas_kd.config import Budget
 from nas_kd.hypervolume import (
@@ -12,8 +12,18 @@ from nas_kd.hypervolume import (
     normalised_hypervolume,
     progress_points,
 )
+from nas_kd.limits import costs_words, factors, limited, spent, unmeasured, within_budget
 from nas_kd.pareto import non_dominated
-from nas_kd.record import Accuracy, ControlRecord, Costs, FinalistRecord, Latency, RunRecord, TeacherRecord, TrialRecord
+from nas_kd.record import (
+    Accuracy,
+    ControlRecord,
+    Counted,
+    FinalistRecord,
+    Latency,
+    RunRecord,
+    TeacherRecord,
+    TrialRecord,
+)
 
 __all__ = [
     "closest",
@@ -23,6 +33,7 @@ __all__ = [
     "hypervolume_2d",
     "hypervolume_history",
     "normalised_hypervolume",
+    "reaches",
     "ties",
     "winner",
     "within_budget",
@@ -37,20 +48,20 @@ UNITS = {
     "latency_ms": "milliseconds a call; low and high: 95 % interval of the median",
     "hypervolume": "of the finalists: retention on validation x log10 of times smaller x log10 of times faster",
 }
-Misses = tuple[tuple[Axis, float], ...]
 
 
-def within_budget(costs: Costs, budget: Budget) -> bool:
-    """Whether nothing is above its limit; a latency that is limited but was not measured is not within the budget."""
-    limits = {axis: _limit(budget, axis) for axis in FRONTS["joint"]}
-    spent = {axis: _cost(costs, axis) for axis in limits}
-    return all(limit is None or ((cost := spent[axis]) is not None and cost <= limit) for axis, limit in limits.items())
+def reaches(val: Accuracy, budget: Budget) -> bool:
+    """Whether a mean validation accuracy is as high as the budget asks for."""
+    return budget.min_accuracy is None or val.mean >= budget.min_accuracy
 
 
 def winner(finalists: Iterable[FinalistRecord], budget: Budget) -> FinalistRecord | None:
-    """The finalist of the highest mean validation accuracy within the budget; equal ones: smaller, faster, first id."""
-    allowed = (f for f in finalists if within_budget(f.costs, budget))
-    return min(allowed, key=_preference, default=None)
+    """The finalist of the highest mean validation accuracy within the budget; equal ones: smaller, faster, first id.
+
+    With a `min_accuracy`: of those that reach it the fastest; equal ones: more accurate, smaller, first id.
+    """
+    allowed = (f for f in finalists if within_budget(f.costs, budget) and reaches(f.val, budget))
+    return min(allowed, key=_preference if budget.min_accuracy is None else _speed, default=None)
 
 
 def fronts(finalists: Sequence[FinalistRecord]) -> dict[str, frozenset[str]]:
@@ -74,12 +85,14 @@ def ties(finalists: Sequence[FinalistRecord]) -> dict[str, tuple[str, ...]]:
 
 def closest(trials: Iterable[TrialRecord], budget: Budget, most: int = 3) -> str:
     """The candidates nearest to the budget, and how often each limit would have to fit, in words."""
-    return _closest({t.id: (f"trial {t.number}", t.words, t.costs) for t in trials}, budget, most)
+    known = {t.id: _Near(f"trial {t.number}", t.words, t.costs) for t in trials if t.costs}
+    return _closest(known.values(), budget, most)
 
 
 def closest_finalists(finalists: Iterable[FinalistRecord], budget: Budget, most: int = 3) -> str:
-    """As `closest`, of finalists."""
-    return _closest({f.id: (f"trial {f.trial}", f.words, f.costs) for f in finalists}, budget, most)
+    """As `closest`, of finalists; where an accuracy is asked for, with theirs."""
+    known = {f.id: _Near(f"trial {f.trial}", f.words, f.costs, f.val.mean) for f in finalists}
+    return _closest(known.values(), budget, most)
 
 
 def front_document(run: RunRecord) -> dict[str, Any]:
@@ -92,13 +105,20 @@ def front_document(run: RunRecord) -> dict[str, Any]:
         "state": run.state,
         "dataset": run.dataset.name if run.dataset else None,
         "device": run.device.name if run.device else None,
-        "budget": {"max_latency_ms": budget.max_latency_ms, "max_size_bytes": budget.max_size_bytes},
+        "budget": _budget(budget),
         "teacher": _teacher(run.teacher),
         "winner": best.id if best else None,
         "hypervolume": _rounded(_hypervolume(run)),
         "candidates": _candidates(run.finalists, budget),
         "units": UNITS,
     }
+
+
+def _budget(budget: Budget) -> dict[str, float | None]:
+    """Latency and size always, the others where they are limited."""
+    least = {} if budget.min_accuracy is None else {"min_accuracy": budget.min_accuracy}
+    given = {limit.key: most for limit, most in limited(budget)}
+    return {"max_latency_ms": None, "max_size_bytes": None, **given, **least}
 
 
 def _candidates(finalists: Sequence[FinalistRecord], budget: Budget) -> list[dict[str, Any]]:
@@ -116,10 +136,12 @@ def _candidates(finalists: Sequence[FinalistRecord], budget: Budget) -> list[dic
             "size_bytes": f.costs.size_bytes,
             "parameters": f.costs.parameters,
             "macs": f.costs.macs,
+            "memory_bytes": f.costs.memory_bytes,
             "latency_ms": _latency(f.costs.latency_ms),
             "on_front": {name: f.id in front for name, front in members.items()},
             "ties": list(tied[f.id]),
             "within_budget": within_budget(f.costs, budget),
+            **({} if budget.min_accuracy is None else {"reaches_accuracy": reaches(f.val, budget)}),
             "controls": {c.kind: _control(c) for c in f.controls},
         }
         for f in ordered
@@ -178,7 +200,8 @@ def _hypervolume(run: RunRecord) -> float | None:
 def _front(finalists: Sequence[FinalistRecord], axes: Sequence[Axis]) -> frozenset[str]:
     ids, rows = [], []
     for f in finalists:
-        row = [-f.val.mean, *(c for axis in axes if (c := _cost(f.costs, axis)) is not None)]
+        costs = spent(f.costs)
+        row = [-f.val.mean, *(c for axis in axes if (c := costs[axis]) is not None)]
         if len(row) == 1 + len(axes) and all(map(isfinite, row)):
             ids.append(f.id)
             rows.append(row)
@@ -186,37 +209,47 @@ def _front(finalists: Sequence[FinalistRecord], axes: Sequence[Axis]) -> frozens
 
 
 def _preference(finalist: FinalistRecord) -> tuple[float, float, float, str]:
-    latency = _cost(finalist.costs, "latency")
-    return -finalist.val.mean, finalist.costs.size_bytes, float("inf") if latency is None else latency, finalist.id
+    return -finalist.val.mean, finalist.costs.size_bytes, _latency_ms(finalist), finalist.id
 
 
-def _cost(costs: Costs, axis: Axis) -> float | None:
-    if axis == "size":
-        return costs.size_bytes
-    return costs.latency_ms.p50 if costs.latency_ms else None
+def _speed(finalist: FinalistRecord) -> tuple[float, float, float, str]:
+    return _latency_ms(finalist), -finalist.val.mean, finalist.costs.size_bytes, finalist.id
 
 
-def _limit(budget: Budget, axis: Axis) -> float | None:
-    return budget.max_size_bytes if axis == "size" else budget.max_latency_ms
+def _latency_ms(finalist: FinalistRecord) -> float:
+    """The slowest of all, where it was not measured."""
+    return finalist.costs.latency_ms.p50 if finalist.costs.latency_ms else inf
 
 
-def _factors(costs: Costs, budget: Budget) -> Misses:
-    """Cost over limit, of what is limited and known."""
-    pairs = ((axis, _cost(costs, axis), _limit(budget, axis)) for axis in FRONTS["joint"])
-    return tuple((axis, cost / limit) for axis, cost, limit in pairs if cost is not None and limit)
+class _Near(NamedTuple):
+    """Somebody who may be near to the budget. `val`: mean validation accuracy, where it counts."""
+
+    name: str
+    words: str
+    costs: Counted
+    val: float | None = None
 
 
-def _closest(candidates: Mapping[str, tuple[str, str, Costs | None]], budget: Budget, most: int) -> str:
-    known = [(name, words, costs, _factors(costs, budget)) for name, words, costs in candidates.values() if costs]
-    if not known:
+def _closest(known: Iterable[_Near], budget: Budget, most: int) -> str:
+    ranked = sorted(known, key=lambda n: (_miss(n, budget), spent(n.costs)["size"] or inf))
+    if not ranked:
         return "none, as no candidate was measured"
-    known.sort(key=lambda k: (max((f for _, f in k[3]), default=0.0), k[2].size_bytes))
-    return "; ".join(f"{name} ({words}): {_miss_words(costs, factors)}" for name, words, costs, factors in known[:most])
+    return "; ".join(f"{near.name} ({near.words}): {_miss_words(near, budget)}" for near in ranked[:most])
 
 
-def _miss_words(costs: Costs, factors: Misses) -> str:
-    """`98.0 kB (1.96 times the limit), 0.21 ms`."""
-    times = {axis: f" ({factor:.3g} times the limit)" if factor > 1 else "" for axis, factor in factors}
-    size = f"{costs.size_bytes / 1000:.1f} kB{times.get('size', '')}"
-    latency = f"{costs.latency_ms.p50:.3g} ms{times.get('latency', '')}" if costs.latency_ms else "latency not measured"
-    return f"{size}, {latency}"
+def _miss(near: _Near, budget: Budget) -> float:
+    """The worst factor by which a limit is missed; who misses none that is known, but not all are, comes last."""
+    found = [*factors(spent(near.costs), budget).values()]
+    if near.val is not None and budget.min_accuracy is not None:
+        found.append(budget.min_accuracy / near.val if near.val > 0 else inf)
+    worst = max(found, default=0.0)
+    return inf if worst <= 1 and unmeasured(near.costs, budget) else worst
+
+
+def _miss_words(near: _Near, budget: Budget) -> str:
+    said = costs_words(near.costs, budget)
+    if near.val is None or budget.min_accuracy is None:
+        return said
+    short = budget.min_accuracy - near.val
+    below = f" ({short * 100:.3g} points below the least)" if short > 0 else ""
+    return f"{said}, {near.val:.2%} on validation{below}"

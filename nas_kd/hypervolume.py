@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from nas_kd.pareto import Points, contribution, hypervolume
-from nas_kd.record import Costs, RunRecord, TeacherRecord, TrialRecord
+from nas_kd.record import Costs, Counted, RunRecord, TeacherRecord, TrialRecord
 
 # Validation accuracy (0..1), size in bytes, median latency in milliseconds.
 ProgressPoint = tuple[float, float, float]
@@ -47,7 +47,7 @@ class GrowingHypervolume:
         self._front = np.empty((0, 3))
         self.volume = 0.0
 
-    def add(self, val_accuracy: float | None, costs: Costs | None) -> None:
+    def add(self, val_accuracy: float | None, costs: Counted | None) -> None:
         """One more; whoever lacks an accuracy or a latency adds nothing."""
         for row in _gains(progress_points([(val_accuracy, costs)]), self._teacher, self._n_classes):
             self._front, gained = _joined(self._front, row)
@@ -109,9 +109,10 @@ def _last_rung(trial: TrialRecord) -> float:
     return distil * rungs[-1] / sum(rungs) if sum(rungs) > 0 else distil
 
 
-def progress_points(judged: Iterable[tuple[float | None, Costs | None]]) -> list[ProgressPoint]:
+def progress_points(judged: Iterable[tuple[float | None, Counted | None]]) -> list[ProgressPoint]:
     """Points of those that have an accuracy and both costs."""
-    known = [(a, c.size_bytes, c.latency_ms.p50) for a, c in judged if a is not None and c is not None and c.latency_ms]
+    measured = ((a, c, c.latency_ms) for a, c in judged if a is not None and isinstance(c, Costs))
+    known = [(a, c.size_bytes, latency.p50) for a, c, latency in measured if latency is not None]
     return [p for p in known if isfinite(p[0]) and p[1] > 0 and p[2] > 0 and isfinite(p[2])]
 
 

@@ -26,13 +26,19 @@ class Latency(Record):
     unstable: bool = False
 
 
-class Costs(Record):
-    """What a network costs to deploy. `macs`: multiply-adds of one sample."""
+class Counted(Record):
+    """What is known of a network without exporting it. `macs`: multiply-adds of one sample."""
+
+    parameters: int
+    macs: int
+
+
+class Costs(Counted):
+    """What a network costs to deploy. `memory_bytes`: peak of a session; None, as of latency: not measured."""
 
     size_bytes: int
     latency_ms: Latency | None = None
-    parameters: int
-    macs: int
+    memory_bytes: int | None = None
 
 
 class Accuracy(Record):
@@ -53,6 +59,18 @@ class RungRecord(Record):
     seconds: float
 
 
+class Forecast(Record):
+    """What the prefilter expected of a trial's latency, in ms, before it was measured, from the trials before it.
+
+    `least`: the 95 % lower bound. `doubted`: that is above the limit, so that the trial is rejected unmeasured, unless
+    it is one of those that are measured all the same, to see whether that is right.
+    """
+
+    expected: float
+    least: float
+    doubted: bool
+
+
 class TrialRecord(Record):
     """One proposal of the search and what became of it."""
 
@@ -65,7 +83,8 @@ class TrialRecord(Record):
     reason: str | None = None  # why rejected or failed
     duplicate_of: int | None = None  # trial number
     within_budget: bool = False
-    costs: Costs | None = None
+    costs: Costs | Counted | None = None  # counted only: it has too many multiply-adds, and was not exported
+    forecast: Forecast | None = None  # of its latency, where a prefilter is used and had enough to learn from
     rungs: tuple[RungRecord, ...] = ()
     val_accuracy: float | None = None  # at the last rung reached
     inherited_accuracy: float | None = None  # on validation, with weights of the once-for-all network, 0..1
@@ -174,6 +193,19 @@ class OnceForAllRecord(Record):
     inherited: tuple[float, ...]  # validation accuracy (0..1) of the first trials' students with inherited weights
 
 
+class PrefilterRecord(Record):
+    """What the prefilter of latencies did, and how well.
+
+    `error`: median relative error of what it expected of networks that were measured after that; None: of none.
+    """
+
+    forecasts: int
+    skipped: int  # rejected unmeasured
+    checked: int  # doubted, and measured all the same
+    wrong: int  # of these, how many were within the limit
+    error: float | None
+
+
 class RunRecord(Record):
     """A whole run, finished or not: all that a report is made from."""
 
@@ -187,6 +219,7 @@ class RunRecord(Record):
     teacher: TeacherRecord | None = None  # the one that students are judged by
     other_teachers: tuple[TeacherRecord, ...] = ()
     once_for_all: OnceForAllRecord | None = None
+    prefilter: PrefilterRecord | None = None
     trials: tuple[TrialRecord, ...] = ()
     finalists: tuple[FinalistRecord, ...] = ()
     cache: Mapping[str, CacheRecord] = {}  # by kind: weights, logits, export, latency

@@ -112,6 +112,17 @@ def test_a_folder_that_is_no_run(command: list[str]) -> None:
     assert sorted(p.name for p in Path("stranger").iterdir() if p.name != ".lock") == ["file.txt"]
 
 
+def test_flags_of_the_budget_are_checked_as_the_config_is() -> None:
+    for flag, value, message in (
+        ("--max-macs", "0", "budget.max_macs must be > 0"),
+        ("--max-memory-kb", "-1", "budget.max_memory_kb must be > 0"),
+        ("--min-accuracy", "90", "budget.min_accuracy must be <= 1, got 90"),
+    ):
+        assert message in refused(call(*SEARCH, flag, value))
+        assert message in refused(call("export", "run", "--out", "x.onnx", flag, value))
+    assert not Path("run").exists()
+
+
 def test_export_refuses_a_negative_limit() -> None:
     assert "max_latency_ms must be > 0, got -2" in refused(
         call("export", "run", "--out", "x.onnx", "--max-latency-ms", "-2")

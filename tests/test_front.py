@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nas_kd.config import Budget
-from nas_kd.front import closest, closest_finalists, front_document, fronts, ties, winner, within_budget
-from nas_kd.record import FinalistRecord
+from nas_kd.front import closest, closest_finalists, front_document, fronts, ties, winner
+from nas_kd.limits import within_budget
+from nas_kd.record import Counted, FinalistRecord
 from tests.records import accuracy, control, costs, finalist, run, teacher, trial
 
 SMALL = finalist("small", 0.80, 10_000, 0.4)
@@ -185,3 +186,50 @@ def test_the_closest_are_named_with_their_factors() -> None:
     assert closest(trials[3:4], BUDGET) == "trial 4 (student 4): 900.0 kB (9 times the limit), latency not measured"
     assert closest([], BUDGET) == "none, as no candidate was measured"
     assert closest_finalists([HUGE], BUDGET).startswith("trial 7 (the student huge): 500.0 kB (5 times")
+
+
+def test_with_a_least_accuracy_the_fastest_that_reaches_it_wins() -> None:
+    assert winner(ALL, Budget(min_accuracy=0.85)) == FAST
+    assert winner(ALL, Budget(min_accuracy=0.8501)) == GOOD
+    assert winner(ALL, Budget(min_accuracy=0.8501, max_size_kb=50)) is None
+    assert winner(ALL, Budget(min_accuracy=0.96)) is None
+    better = finalist("better", 0.86, 60_000, 0.1)
+    assert winner([FAST, better], Budget(min_accuracy=0.8)) == better  # as fast, more accurate
+    smaller = finalist("smaller", 0.86, 50_000, 0.1)
+    assert winner([FAST, better, smaller], Budget(min_accuracy=0.8)) == smaller
+    unknown = finalist("unknown", 0.99, 100, None)
+    assert winner([unknown, HUGE], Budget(min_accuracy=0.8)) == HUGE
+
+
+def test_the_document_has_new_limits_only_where_they_are_set() -> None:
+    limits = {"max_macs": 999.0, "min_accuracy": 0.85, "max_memory_kb": 3}
+    document = front_document(run(finalists=ALL, config={"budget": limits}))
+    assert document["budget"] == {
+        "max_latency_ms": None,
+        "max_size_bytes": None,
+        "max_memory_bytes": 3000,
+        "max_macs": 999.0,
+        "min_accuracy": 0.85,
+    }
+    assert document["winner"] is None
+    assert [c["reaches_accuracy"] for c in document["candidates"]] == [True, True, True, False, False]
+    assert not any(c["within_budget"] for c in document["candidates"])
+    assert all("reaches_accuracy" not in c for c in front_document(run(finalists=ALL))["candidates"])
+
+
+def test_the_closest_to_an_accuracy_are_named_with_theirs() -> None:
+    words = closest_finalists([SMALL, GOOD, HUGE], Budget(max_size_kb=100, min_accuracy=0.92))
+    assert words == (
+        "trial 7 (the student good): 90.0 kB, 0.4 ms, 90.00% on validation (2 points below the least); "
+        "trial 7 (the student small): 10.0 kB, 0.4 ms, 80.00% on validation (12 points below the least); "
+        "trial 7 (the student huge): 500.0 kB (5 times the limit), 2 ms, 95.00% on validation"
+    )
+
+
+def test_who_was_not_measured_is_not_the_closest() -> None:
+    unmeasured = trial(1, None, 50_000, None, fate="rejected")
+    counted = trial(2, None, 1, 1, fate="rejected", costs=Counted(parameters=1, macs=3000))
+    budget = Budget(max_latency_ms=0.5, max_macs=1000)
+    words = closest([unmeasured, counted, trial(3, None, 10_000, 5.0, fate="rejected")], budget)
+    assert [words.index(f"trial {n} ") for n in (2, 3, 1)] == sorted(words.index(f"trial {n} ") for n in (1, 2, 3))
+    assert "3,000 multiply-adds (3 times the limit), size not measured, latency not measured" in words

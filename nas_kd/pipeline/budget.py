@@ -1,27 +1,43 @@
-"""How costs compare with the budget."""
+"""How a candidate's costs compare with the budget: what the gate, the sampler and the record are told."""
 
 from math import log
 
 from nas_kd.config import Budget
-from nas_kd.record import Costs
+from nas_kd.errors import TrialError
+from nas_kd.limits import over, spent, unmeasured, worst
+from nas_kd.record import Counted, TrialRecord
 
 
-def excess(costs: Costs, budget: Budget) -> float:
-    """By how much the budget is missed: log of the worst ratio of cost to limit, feasible at <= 0."""
-    ratios = [-1.0]
-    if budget.max_size_bytes is not None:
-        ratios.append(log(costs.size_bytes / max(1, budget.max_size_bytes)))
-    if budget.max_latency_ms is not None and costs.latency_ms is not None:
-        ratios.append(log(costs.latency_ms.p50 / budget.max_latency_ms))
-    return max(ratios)
+def excess(costs: Counted, budget: Budget) -> float:
+    """By how much the budget is missed: log of the worst ratio of cost to limit, at least -1; feasible at <= 0.
+
+    Costs that are not known do not count: who must know them asks `require_measured`.
+    """
+    return max(-1.0, worst(spent(costs), budget))
 
 
-def reason(costs: Costs, budget: Budget) -> str:
+def reason(costs: Counted, budget: Budget) -> str:
     """Why costs are out of the budget, in words."""
-    said = []
-    if budget.max_size_bytes is not None and costs.size_bytes > budget.max_size_bytes:
-        said.append(f"{costs.size_bytes / 1000:.1f} kB > {budget.max_size_kb:g} kB")
-    latency = costs.latency_ms
-    if budget.max_latency_ms is not None and latency is not None and latency.p50 > budget.max_latency_ms:
-        said.append(f"{latency.p50:.4g} ms > {budget.max_latency_ms:g} ms")
-    return " and ".join(said)
+    return " and ".join(over(costs, budget))
+
+
+def require_measured(costs: Counted, budget: Budget) -> None:
+    """Refuse costs that are limited and were not measured: they could be anything.
+
+    Raises:
+        TrialError: says which.
+    """
+    if missing := unmeasured(costs, budget):
+        what = " and ".join(f"its {limit.noun} (budget.{limit.option})" for limit in missing)
+        raise TrialError(f"not measured: {what}; whether it is within the budget cannot be said")
+
+
+def violation(record: TrialRecord, budget: Budget) -> float:
+    """A trial's excess, as the sampler is told; of one that was not measured, that of the least latency expected."""
+    if record.costs is None:
+        return -1.0
+    known = excess(record.costs, budget)
+    skipped = record.fate == "rejected" and known <= 0 and record.forecast is not None
+    if not skipped or record.forecast is None or budget.max_latency_ms is None:
+        return known
+    return log(record.forecast.least / budget.max_latency_ms)

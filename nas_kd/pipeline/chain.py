@@ -91,13 +91,19 @@ class Chain:
         Raises:
             InputError: one of them cannot work with these networks.
         """
-        schedule = Schedule.of(self.context.config.distill)
-        student = self.context.space.ladder(2)[0]
         for name in methods:
-            method = make_method(name)
-            lesson = Lesson(student, Recipe(name), schedule, self.context.seed, schedule.epochs)
-            teachers = list(self._roots[:1]) if method.generations else self._teachers_of(method, "sequential", ())
-            self.training(lesson, self.builder.build(student, 0), teachers)
+            self.rehearsal(name, self.context.space.ladder(2)[0])
+
+    def rehearsal(self, name: str, student: Architecture) -> Training:
+        """A training with this method that has not begun, straight from the teachers; the chain keeps nothing of it.
+
+        Raises:
+            InputError: the method cannot work with these networks.
+        """
+        method, schedule = make_method(name), Schedule.of(self.context.config.distill)
+        lesson = Lesson(student, Recipe(name), schedule, self.context.seed, schedule.epochs)
+        teachers = list(self._roots[:1]) if method.generations else self._teachers_of(method, "sequential", ())
+        return self.training(lesson, self.builder.build(student, 0), teachers)
 
     def prepare(self, candidate: Candidate) -> None:
         """Train what is missing of the assistants that the candidate's student learns from."""

@@ -4,15 +4,16 @@ Ridge regression of their logarithms on the logarithms of multiply-adds and weig
 """
 
 from collections.abc import Mapping
-from math import log
+from math import exp, log
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nas_kd.candidate import Architecture
 from nas_kd.config import Budget
+from nas_kd.limits import Spent, worst
 from nas_kd.pipeline.networks import Builder
-from nas_kd.record import Costs
+from nas_kd.record import Costs, Counted
 
 RIDGE = 0.1  # of standardised features
 Values = NDArray[np.float64]
@@ -23,6 +24,7 @@ class CostModel:
 
     def __init__(self, builder: Builder, budget: Budget) -> None:
         self._builder, self._budget = builder, budget
+        self._left_out: Values = np.empty((0, 2))
         self._columns: tuple[tuple[str, str], ...] = ()
 
     def fit(self, measured: Mapping[Architecture, Costs]) -> None:
@@ -35,7 +37,7 @@ class CostModel:
             raise ValueError(f"a cost model needs two measured networks at least, got {len(measured)}")
         words = {(k, str(v)) for a in measured for k, v in a.choices.items() if isinstance(v, str)}
         self._columns = tuple(sorted(words))
-        table = np.array([self._features(a) for a in measured])
+        table = np.array([self._features(a, c) for a, c in measured.items()])
         targets = np.array([_logs(costs) for costs in measured.values()])
         self._mean, self._std = table.mean(axis=0), table.std(axis=0) + 1e-9
         inputs = np.column_stack([np.ones(len(table)), (table - self._mean) / self._std])
@@ -51,26 +53,37 @@ class CostModel:
         """Median relative error of latency, each network predicted from the others alone (leave-one-out)."""
         return float(np.median(np.abs(np.expm1(self._left_out[:, 1]))))
 
+    def latency_floor(self, architecture: Architecture, share: float = 0.05) -> tuple[float, float]:
+        """Expected latency, and one above which it lies but for a `share` (0..1) of networks; in ms.
+
+        The bound is the prediction less the error that so many of the fitted networks exceed, each predicted from the
+        others alone (leave-one-out), counted as in conformal prediction (Vovk et al. 2005): of n networks the
+        `share * (n + 1)`th least error, rounded down. With fewer than `1 / share - 1` networks nothing is that certain:
+        the bound is then 0.
+        """
+        expected, place = self.predict(architecture)[1], int(share * (len(self._left_out) + 1) + 1e-9)
+        if place < 1:
+            return exp(expected), 0.0
+        return exp(expected), exp(expected + float(np.sort(self._left_out[:, 1])[place - 1]))
+
     def predict(self, architecture: Architecture) -> tuple[float, float]:
         """Log bytes and log milliseconds."""
-        inputs = (np.array(self._features(architecture)) - self._mean) / self._std
+        builder = self._builder
+        counted = Counted(parameters=builder.parameters(architecture), macs=builder.macs(architecture))
+        inputs = (np.array(self._features(architecture, counted)) - self._mean) / self._std
         size, latency = self._weights[0] + inputs @ self._weights[1:]
         return float(size), float(latency)
 
     def excess(self, architecture: Architecture) -> float:
         """By how much the budget is likely to be missed: the log of the worst ratio, feasible at <= 0."""
         size, latency = self.predict(architecture)
-        ratios = [-1.0]
-        if self._budget.max_size_bytes is not None:
-            ratios.append(size - log(max(1, self._budget.max_size_bytes)))
-        if self._budget.max_latency_ms is not None:
-            ratios.append(latency - log(self._budget.max_latency_ms))
-        return max(ratios)
+        expected: Spent = {"macs": self._builder.macs(architecture), "size": exp(size), "latency": exp(latency)}
+        return max(-1.0, worst(expected, self._budget))
 
-    def _features(self, architecture: Architecture) -> list[float]:
+    def _features(self, architecture: Architecture, counted: Counted) -> list[float]:
         numbers = [float(v) for _, v in sorted(architecture.choices.items()) if not isinstance(v, str)]
         words = [float(str(architecture.choices[name]) == value) for name, value in self._columns]
-        logs = [log(1 + self._builder.macs(architecture)), log(1 + self._builder.parameters(architecture))]
+        logs = [log(1 + counted.macs), log(1 + counted.parameters)]
         return [*logs, *numbers, *words]
 
 

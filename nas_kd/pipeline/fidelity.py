@@ -15,7 +15,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from nas_kd.pipeline.sampling import STARTUP_TRIALS, quiet_optuna
-from nas_kd.record import TrialRecord
+from nas_kd.record import Costs, TrialRecord
 
 Direction = Literal["maximize", "minimize"]
 DIRECTIONS: tuple[Direction, ...] = ("maximize", "minimize", "minimize")  # validation accuracy, bytes, ms
@@ -33,12 +33,12 @@ def common_rung(reached: Mapping[int, int]) -> int:
 def outcome(record: TrialRecord, epochs: int) -> dict[str, Any] | None:
     """What Optuna is told of a trial judged after so many epochs: objectives, or a state; None: it is under way."""
     rung = next((r for r in record.rungs if r.epochs == epochs), None)
-    latency = record.costs.latency_ms if record.costs else None
-    if rung is None or record.costs is None or latency is None:
+    costs = record.costs
+    if rung is None or not isinstance(costs, Costs) or costs.latency_ms is None:
         if record.fate == "waiting":
             return None
         return {"state": TrialState.FAIL if record.fate == "failed" else TrialState.PRUNED}
-    values = (rung.val_accuracy, float(record.costs.size_bytes), latency.p50)
+    values = (rung.val_accuracy, float(costs.size_bytes), costs.latency_ms.p50)
     if not all(map(math.isfinite, values)):
         raise ValueError(f"objectives must be finite, got {values}")
     return {"values": values}

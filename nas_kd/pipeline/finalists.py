@@ -13,12 +13,12 @@ from nas_kd.deploy.export import export_onnx
 from nas_kd.deploy.verify import accuracy, verify
 from nas_kd.errors import TrialError
 from nas_kd.files import sha256
+from nas_kd.limits import within_budget
 from nas_kd.pareto import hypervolume, non_dominated
-from nas_kd.pipeline.budget import excess
 from nas_kd.pipeline.chain import Chain
 from nas_kd.pipeline.controls import Control, controls_of
 from nas_kd.pipeline.gate import Gate
-from nas_kd.record import Accuracy, ControlRecord, Costs, FinalistRecord, SeedRecord, TrialRecord
+from nas_kd.record import Accuracy, ControlRecord, Costs, Counted, FinalistRecord, SeedRecord, TrialRecord
 from nas_kd.statistics import accuracy_over_seeds, paired_gain
 
 
@@ -45,10 +45,11 @@ class TrainedFinalist:
     controls: tuple[tuple[Control, tuple[TrainedFile, ...]], ...]
 
 
-def choose(trials: Sequence[TrialRecord], at_most: int) -> list[TrialRecord]:
+def choose(trials: Sequence[TrialRecord], at_most: int, min_accuracy: float | None = None) -> list[TrialRecord]:
     """Members of the search's joint front within the budget, the most accurate first.
 
-    Where there are more than `at_most`, those are taken one by one that add most hypervolume to the ones already taken.
+    Where there are more than `at_most`, those are taken one by one that add most hypervolume to the ones already taken;
+    with a `min_accuracy` (0..1), the fastest member that reaches it, and all others that do, before those that do not.
     """
     judged = [t for t in trials if t.fate == "finished" and t.within_budget]
     if not judged:
@@ -58,18 +59,21 @@ def choose(trials: Sequence[TrialRecord], at_most: int) -> list[TrialRecord]:
     members, points = [t for t, k in zip(judged, keep, strict=True) if k], points[keep]
     reference = points.max(axis=0) + 0.1 * (np.ptp(points, axis=0) + 1e-9)
     taken = [int(np.lexsort((points[:, 2], points[:, 1], points[:, 0]))[0])]
+    reaching = [i for i, t in enumerate(members) if min_accuracy is not None and (t.val_accuracy or 0) >= min_accuracy]
+    if reaching and at_most > 1 and (fastest := min(reaching, key=lambda i: (points[i, 2], i))) not in taken:
+        taken.append(fastest)
     while len(taken) < min(at_most, len(members)):
-        rest = [i for i in range(len(members)) if i not in taken]
+        rest = [i for i in reaching if i not in taken] or [i for i in range(len(members)) if i not in taken]
         taken.append(max(rest, key=lambda i: (hypervolume(points[[*taken, i]], reference), -i)))
     return [members[i] for i in taken]
 
 
 def _point(trial: TrialRecord) -> tuple[float, float, float]:
     """Error, log size, log latency: all minimised."""
-    costs, latency = trial.costs, trial.costs.latency_ms if trial.costs else None
-    if trial.val_accuracy is None or costs is None or latency is None:
+    costs = trial.costs
+    if trial.val_accuracy is None or not isinstance(costs, Costs) or costs.latency_ms is None:
         raise ValueError(f"trial {trial.number} is finished but not judged")
-    return 1 - trial.val_accuracy, float(np.log(costs.size_bytes)), float(np.log(latency.p50))
+    return 1 - trial.val_accuracy, float(np.log(costs.size_bytes)), float(np.log(costs.latency_ms.p50))
 
 
 class Finals:
@@ -173,12 +177,8 @@ class Finals:
         seeds = tuple(self._tested(f) for f in files)
         best = max(files, key=lambda f: (f.val_accuracy, -f.seed))
         deployed = Candidate.from_json(trial.candidate).deployed
-        costs = Costs(
-            size_bytes=len(best.onnx),
-            latency_ms=self._gate.latency(best.onnx),
-            parameters=sum(map(builder.parameters, deployed)),
-            macs=sum(map(builder.macs, deployed)),
-        )
+        counted = Counted(parameters=sum(map(builder.parameters, deployed)), macs=sum(map(builder.macs, deployed)))
+        costs = self._gate.of_file(best.onnx, counted)
         return FinalistRecord(
             id=trial.id,
             trial=trial.number,
@@ -192,7 +192,7 @@ class Finals:
             deployed_seed=best.seed,
             controls=tuple(self._control(control, others, seeds) for control, others in finalist.controls),
             training_s=round(sum(f.seconds for f in files) + trial.seconds.get("assistants", 0.0), 3),
-            within_budget=excess(costs, context.config.budget) <= 0,
+            within_budget=within_budget(costs, context.config.budget),
         )
 
     def _control(self, control: Control, files: Sequence[TrainedFile], finalist: Sequence[SeedRecord]) -> ControlRecord:

@@ -1,6 +1,6 @@
-"""The gate: size and latency of an untrained network, measured before anything is trained.
+"""The gate: what an untrained network costs, found out before anything is trained.
 
-Neither depends on the values of the weights, so each architecture is exported and measured once.
+Costs do not depend on the values of the weights, so each architecture is exported and measured once.
 """
 
 from collections.abc import Callable
@@ -11,9 +11,10 @@ from nas_kd.deploy.export import export_onnx
 from nas_kd.deploy.measure import measure_latency
 from nas_kd.files import fingerprint, sha256
 from nas_kd.models.summed import summed
+from nas_kd.pipeline.budget import excess, require_measured
 from nas_kd.pipeline.context import Context
 from nas_kd.pipeline.networks import Builder
-from nas_kd.record import Costs, Latency
+from nas_kd.record import Costs, Counted, Latency
 
 
 class Gate:
@@ -24,20 +25,45 @@ class Gate:
         self._builder = builder
         self.pausing: Callable[[int], AbstractContextManager[None]] = lambda _: nullcontext()
 
-    def costs(self, *deployed: Architecture, latency_even_if_too_large: bool = False) -> Costs:
-        """Size, and latency unless the size is out of the budget already; of several networks, of their sum.
+    def costs(self, *deployed: Architecture, timed: bool = True) -> Costs | Counted:
+        """What networks cost whose sum is deployed, the cheapest to know first.
+
+        What is out of the budget already is not exported, or not measured, any more; without `timed` nothing is.
+
+        Raises:
+            TrialError: it cannot be exported or run, or what the budget limits was not measured.
+        """
+        budget, counted = self._context.config.budget, self._counted(deployed)
+        if excess(counted, budget) > 0:
+            return counted
+        onnx = self._export(deployed)
+        exported = Costs(size_bytes=len(onnx), parameters=counted.parameters, macs=counted.macs)
+        if not timed or excess(exported, budget) > 0:
+            return exported
+        costs = self.of_file(onnx, counted)
+        require_measured(costs, budget)
+        return costs
+
+    def all_costs(self, *deployed: Architecture) -> Costs:
+        """As `costs`, all there are, whatever the budget.
 
         Raises:
             TrialError: it cannot be exported or run.
         """
-        onnx = self._export(deployed)
-        size_bytes, limit = len(onnx), self._context.config.budget.max_size_bytes
-        too_large = limit is not None and size_bytes > limit and not latency_even_if_too_large
+        return self.of_file(self._export(deployed), self._counted(deployed))
+
+    def _counted(self, deployed: tuple[Architecture, ...]) -> Counted:
+        parameters, macs = (sum(map(count, deployed)) for count in (self._builder.parameters, self._builder.macs))
+        return Counted(parameters=parameters, macs=macs)
+
+    def of_file(self, onnx: bytes, counted: Counted) -> Costs:
+        """All costs of an exported file."""
         return Costs(
-            size_bytes=size_bytes,
-            latency_ms=None if too_large else self.latency(onnx),
-            parameters=sum(map(self._builder.parameters, deployed)),
-            macs=sum(map(self._builder.macs, deployed)),
+            size_bytes=len(onnx),
+            latency_ms=self.latency(onnx),
+            memory_bytes=None,
+            parameters=counted.parameters,
+            macs=counted.macs,
         )
 
     def _export(self, deployed: tuple[Architecture, ...]) -> bytes:

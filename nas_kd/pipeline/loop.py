@@ -72,7 +72,7 @@ class SearchLoop:
             self._exhausted = True
             self._progress.note("the space seems to be exhausted: only candidates that were tried already are proposed")
             return False
-        record = admit(proposal, self._gate, self._chain)
+        record = admit(proposal, self._gate, self._chain, self._study.records)
         if record.number < len(self._inherited):
             record = record.model_copy(update={"inherited_accuracy": self._inherited[record.number]})
         if record.fate == "running":

@@ -21,9 +21,9 @@ from nas_kd.engine.teachers import Teacher
 from nas_kd.engine.training import Training, accuracy_of
 from nas_kd.errors import TrialError
 from nas_kd.files import fingerprint
+from nas_kd.limits import within_budget
 from nas_kd.methods.sandwich import Sandwich
 from nas_kd.models.elastic import Elastic
-from nas_kd.pipeline.budget import excess
 from nas_kd.pipeline.chain import Chain
 from nas_kd.pipeline.checkpoints import run_from_checkpoint
 from nas_kd.pipeline.cost_model import CostModel
@@ -103,7 +103,7 @@ class OnceForAll:
         for architecture in architectures:
             if architecture not in self._costs:
                 try:
-                    self._costs[architecture] = self._gate.costs(architecture, latency_even_if_too_large=True)
+                    self._costs[architecture] = self._gate.all_costs(architecture)
                 except TrialError as error:
                     self._broken.add(architecture)
                     self._context.progress.note(f"a sub-network is left out: {error}")
@@ -114,7 +114,7 @@ class OnceForAll:
         if architecture in self._broken:
             return False
         if architecture in self._costs:
-            return excess(self._costs[architecture], self._config.budget) <= 0
+            return within_budget(self._costs[architecture], self._config.budget)
         return self._model.excess(architecture) <= ROUND_OFF
 
     @property

@@ -26,6 +26,9 @@ class Progress:
     def trial(self, record: TrialRecord, trials: Sequence[TrialRecord], hypervolume: float) -> None:
         """A trial has ended; `trials` are all so far."""
 
+    def measured(self, done: int, total: int) -> None:
+        """So many networks of a sample have been measured."""
+
     def training(self, what: str, epoch: int, epochs: int) -> None:
         """A training has finished an epoch."""
 

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nas_kd.config import Budget
 from nas_kd.config_file import load_config
 from nas_kd.deploy.export import OPSET, set_metadata
 from nas_kd.errors import BudgetError, InputError
@@ -48,6 +47,8 @@ def write_file(folder: RunFolder, run: RunRecord, finalist: FinalistRecord, out:
         "seed": deployed.seed,
         "parity": {"max_abs_difference": deployed.parity, "top1_agreement": deployed.agreement},
         "latency_ms": finalist.costs.latency_ms.model_dump() if finalist.costs.latency_ms else None,
+        "memory_bytes": finalist.costs.memory_bytes,
+        "macs": finalist.costs.macs,
         "device": run.device.model_dump(mode="json") if run.device else None,
         "versions": run.environment.get("versions", {}),
     }
@@ -84,21 +85,22 @@ def export_winner(
     Args:
         run_dir: a run's folder.
         out: the ONNX file to write.
-        budget: `max_latency_ms`, `max_size_kb`; where both are missing, the run's own budget.
+        budget: options of the config's `[budget]`, such as `max_size_kb`; where all are missing, the run's own.
         trial: this trial's candidate, whatever the budget.
 
     Raises:
-        InputError: not a run, no finalist yet, or the trial is not a finalist's.
+        InputError: no budget, not a run, no finalist yet, or the trial is not a finalist's.
         BudgetError: no finalist is within the budget.
     """
+    given = {f"budget.{k}": v for k, v in budget.items() if v is not None}
+    wanted = load_config(None, given).budget
     folder = RunFolder(run_dir)
     run = read_run(folder)
     if not run.finalists:
         raise InputError(
             f"{run_dir}: no finalist yet; go on with `nas-kd search --run-dir {run_dir}` until it is finished"
         )
-    given = {k: v for k, v in budget.items() if v is not None}
-    limits = Budget.model_validate(given) if given else load_config(folder.config).budget
+    limits = wanted if given else load_config(folder.config).budget
     if trial is not None:
         chosen = next((f for f in run.finalists if f.trial == trial), None)
         if chosen is None:
@@ -107,6 +109,6 @@ def export_winner(
     else:
         chosen = winner(run.finalists, limits)
         if chosen is None:
-            raise BudgetError(f"no finalist is within the budget; closest: {closest_finalists(run.finalists, limits)}")
+            raise BudgetError(f"no finalist meets the budget; closest: {closest_finalists(run.finalists, limits)}")
     write_file(folder, run, chosen, out, out.with_suffix(".json"))
     return chosen

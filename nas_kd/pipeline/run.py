@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from nas_kd.candidate import Architecture
-from nas_kd.config import SearchConfig
+from nas_kd.config import Budget, SearchConfig
 from nas_kd.deploy.measure import describe_device
 from nas_kd.deploy.verify import accuracy
 from nas_kd.engine.numerics import processor
 from nas_kd.errors import BudgetError, TrialError
-from nas_kd.front import closest
+from nas_kd.front import closest, closest_finalists, winner
 from nas_kd.hypervolume import GrowingHypervolume
-from nas_kd.pipeline.budget import excess
+from nas_kd.limits import costs_words, within_budget
+from nas_kd.pipeline.budget import excess, require_measured
 from nas_kd.pipeline.chain import Chain
 from nas_kd.pipeline.context import Context, dataset_record
 from nas_kd.pipeline.crew import Crew
@@ -43,7 +44,7 @@ def search(config: SearchConfig, run_dir: Path, progress: Progress | None = None
 
     Raises:
         InputError: config, data, teacher or folder are not usable.
-        BudgetError: no candidate can meet the budget; the run's record says which come closest.
+        BudgetError: no candidate can meet the budget, or no finalist does; the run's record says which come closest.
     """
     folder, progress = RunFolder(run_dir), progress or Progress()
     with locked(folder, config) as resumed:
@@ -61,7 +62,14 @@ def search(config: SearchConfig, run_dir: Path, progress: Progress | None = None
         record = read_run(folder)
         write_results(folder, record)
         progress.finished(record, record.finalists)
+        _require_winner(record, config.budget)
         return record
+
+
+def _require_winner(run: RunRecord, budget: Budget) -> None:
+    if run.finalists and winner(run.finalists, budget) is None:
+        nearest = closest_finalists(run.finalists, budget)
+        raise BudgetError(f"no finalist meets the budget (their fronts are in the report); closest: {nearest}")
 
 
 def _open(context: Context) -> "Run":
@@ -116,11 +124,10 @@ class Run:
     def require_reachable(self) -> None:
         """End the run early if not even the space's smallest network comes near the budget."""
         smallest: Architecture = self.context.space.ladder(2)[0]
-        costs = self.gate.costs(smallest, latency_even_if_too_large=True)
-        if excess(costs, self.config.budget) > NEAR:
-            latency = costs.latency_ms.p50 if costs.latency_ms else float("nan")
-            smallest_costs = f"{costs.size_bytes / 1000:.1f} kB and {latency:.4g} ms"
-            self._give_up(f"the smallest network of space {self.context.space.name!r} has {smallest_costs}")
+        costs, budget = self.gate.all_costs(smallest), self.config.budget
+        require_measured(costs, budget)
+        if excess(costs, budget) > NEAR:
+            self._give_up(f"the smallest network of space {self.context.space.name!r} has {costs_words(costs, budget)}")
 
     def prepare_first(self) -> None:
         """Find whom the search begins with: sizes spread over the budget, or an elastic network's best parts."""
@@ -144,7 +151,7 @@ class Run:
         self.chain.relatives = (elastic.key,)
 
     def _fits(self, architecture: Architecture) -> bool:
-        return excess(self.gate.costs(architecture), self.config.budget) <= 0
+        return within_budget(self.gate.costs(architecture), self.config.budget)
 
     def search(self) -> None:
         """Propose, gate, distil, judge, until there are enough candidates."""
@@ -169,7 +176,7 @@ class Run:
 
     def train_finalists(self) -> list[TrainedFinalist]:
         """The front's members over several seeds, with their controls."""
-        chosen = choose(self.study.records, self.config.finalists.max)
+        chosen = choose(self.study.records, self.config.finalists.max, self.config.budget.min_accuracy)
         if not chosen:
             self._explain_failures()
             self._give_up(closest(self.study.records, self.config.budget))

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from nas_kd.config import SearchSection
 from nas_kd.pareto import non_dominated
-from nas_kd.record import TrialRecord
+from nas_kd.record import Costs, TrialRecord
 
 Points = NDArray[np.float64]
 
@@ -171,6 +171,6 @@ def _dominates(points: Points, point: Points) -> NDArray[np.bool_]:
 def _point(record: TrialRecord, level: int) -> tuple[float, float, float]:
     """Error at the rung, log size, log latency."""
     costs = record.costs
-    if costs is None or costs.latency_ms is None:
+    if not isinstance(costs, Costs) or costs.latency_ms is None:
         raise ValueError(f"trial {record.number} was trained without having been measured")
     return 1 - record.rungs[level].val_accuracy, log(costs.size_bytes), log(costs.latency_ms.p50)

@@ -17,10 +17,11 @@ from nas_kd.candidate import Candidate
 from nas_kd.config import Budget, Sampler
 from nas_kd.config_file import load_config
 from nas_kd.errors import InputError
-from nas_kd.pipeline.budget import excess
+from nas_kd.pipeline.budget import violation
 from nas_kd.pipeline.database import close_database, create_database, open_database, trial_record
 from nas_kd.pipeline.fidelity import common_rung, constrained, copy_in_memory, outcome, tell
 from nas_kd.pipeline.folder import RunFolder, read_json
+from nas_kd.pipeline.prefilter import prefilter_record
 from nas_kd.pipeline.rungs import Ladder
 from nas_kd.pipeline.sampling import make_sampler, quiet_optuna
 from nas_kd.record import (
@@ -183,7 +184,7 @@ class RunStudy:
         return record
 
     def _violation(self, record: TrialRecord) -> float:
-        return -1.0 if record.costs is None else excess(record.costs, self._budget)
+        return violation(record, self._budget)
 
     @property
     def state(self) -> str:
@@ -258,6 +259,7 @@ def read_run(folder: RunFolder) -> RunRecord:
             TeacherRecord.model_validate(v) for k, v in sorted(attributes.items()) if k.startswith("teacher/")
         ),
         once_for_all=_maybe(attributes, "once_for_all", OnceForAllRecord),
+        prefilter=prefilter_record(records, config.budget),
         trials=records,
         finalists=tuple(
             FinalistRecord.model_validate(v) for k, v in sorted(attributes.items()) if k.startswith("finalist/")

@@ -23,12 +23,13 @@ from nas_kd.engine.training import accuracy_of
 from nas_kd.errors import InputError, TrialError
 from nas_kd.files import fingerprint, sha256
 from nas_kd.models.normalised import Normalised
+from nas_kd.models.search_space import SearchSpace
 from nas_kd.pipeline.chain import Chain, Lesson
 from nas_kd.pipeline.context import Context
 from nas_kd.pipeline.gate import Gate
 from nas_kd.pipeline.networks import Builder, in_thousands, load_space
 from nas_kd.plugins import import_object
-from nas_kd.record import Accuracy, Costs, TeacherRecord
+from nas_kd.record import Accuracy, Counted, TeacherRecord
 from nas_kd.statistics import wilson_interval
 
 
@@ -63,6 +64,36 @@ def prepare_teachers(context: Context, gate: Gate) -> list[ReadyTeacher]:
     return teachers
 
 
+def untrained_teachers(context: Context) -> list[Teacher]:
+    """The config's teachers without any training: a space's network has its first weights, one's own is as it is.
+
+    Raises:
+        InputError: one cannot be loaded, or does not fit the data.
+    """
+    context, found = context.for_teacher(), []
+    for place, options in enumerate(context.config.teacher):
+        if options.onnx is not None:
+            found.append(_from_onnx(options, context.data)[0])
+        elif options.factory is not None:
+            found.append(_from_factory(options, context.data)[0])
+        else:
+            space, architecture = _architecture(options)
+            builder = Builder(context.data, space)
+            key = fingerprint(["untrained", architecture.to_json(), place])
+            words, parameters = builder.words(architecture), builder.parameters(architecture)
+            model, macs = builder.build(architecture, place), builder.macs(architecture)
+            found.append(Teacher(model.eval(), key, words, parameters, macs))
+    return [replace(teacher, paired=True) for teacher in found]
+
+
+def _architecture(options: TeacherOptions) -> tuple[SearchSpace, Architecture]:
+    """The network to be trained as a teacher: the config's, else the largest of its space."""
+    space = load_space(options.space or "resnet")
+    if options.architecture is not None:
+        return space, Architecture(space.name, options.architecture)
+    return space, space.ladder(2)[-1]
+
+
 def _ordinal(place: int) -> str:
     return f"{place + 1}. [[teacher]]:"
 
@@ -82,12 +113,7 @@ def _prepare(options: TeacherOptions, context: Context, gate: Gate, place: int) 
         {
             "words": teacher.words,
             "origin": origin,
-            "costs": Costs(
-                size_bytes=len(onnx),
-                latency_ms=gate.latency(onnx),
-                parameters=teacher.parameters,
-                macs=teacher.macs,
-            ),
+            "costs": gate.of_file(onnx, Counted(parameters=teacher.parameters, macs=teacher.macs)),
             "val": val,
             "training_s": round(seconds, 3),
         }
@@ -97,10 +123,7 @@ def _prepare(options: TeacherOptions, context: Context, gate: Gate, place: int) 
 
 def _trained(options: TeacherOptions, context: Context, place: int) -> tuple[Teacher, bytes, float]:
     """`place`: in the list of teachers; each is trained from a seed of its own."""
-    space = load_space(options.space or "resnet")
-    architecture = space.ladder(2)[-1]
-    if options.architecture is not None:
-        architecture = Architecture(space.name, options.architecture)
+    space, architecture = _architecture(options)
     schedule = Schedule.of(context.config.distill, options.epochs)
     seed = context.seed + place if options.seed is None else options.seed
     chain = Chain(context, Builder(context.data, space))

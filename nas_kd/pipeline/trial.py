@@ -1,21 +1,25 @@
 """One trial: gate, distil up to a rung, judge. Everything that can go wrong with one candidate ends in its record."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from nas_kd.candidate import Candidate
 from nas_kd.errors import TrialError
-from nas_kd.pipeline.budget import excess, reason
+from nas_kd.pipeline.budget import reason
 from nas_kd.pipeline.chain import Chain
 from nas_kd.pipeline.gate import Gate
+from nas_kd.pipeline.prefilter import forecast, is_skipped, skipped_words
 from nas_kd.pipeline.propose import Proposal
-from nas_kd.record import RungRecord, TrialRecord
+from nas_kd.record import Costs, RungRecord, TrialRecord
 
 
-def admit(proposal: Proposal, gate: Gate, chain: Chain) -> TrialRecord:
-    """What becomes of a new candidate at the gate: rejected, failed, or running: to be trained."""
-    candidate, builder = proposal.candidate, chain.builder
+def admit(proposal: Proposal, gate: Gate, chain: Chain, before: Sequence[TrialRecord] = ()) -> TrialRecord:
+    """What becomes of a new candidate at the gate: rejected, failed, or running: to be trained.
+
+    `before`: what is known of trials so far; where the config has a prefilter, it learns from them.
+    """
+    candidate, builder, config = proposal.candidate, chain.builder, chain.context.config
     seconds = {"propose": proposal.seconds}
     record = TrialRecord(
         number=proposal.trial.number,
@@ -28,11 +32,18 @@ def admit(proposal: Proposal, gate: Gate, chain: Chain) -> TrialRecord:
     )
     try:
         with _timed(seconds, "gate"):
-            costs = gate.costs(*candidate.deployed)
-        record = record.model_copy(update={"costs": costs, "seconds": seconds})
-        budget = chain.context.config.budget
-        if excess(costs, budget) > 0:
-            return record.model_copy(update={"fate": "rejected", "reason": reason(costs, budget)})
+            expected = None
+            if config.device.prefilter:
+                expected = forecast(candidate, record.number, before, builder, config.budget)
+            skipped = is_skipped(expected, record.number, before)
+            costs = gate.costs(*candidate.deployed, timed=not skipped)
+        record = record.model_copy(update={"costs": costs, "seconds": seconds, "forecast": expected})
+        if why := reason(costs, config.budget):
+            untimed = {} if isinstance(costs, Costs) and costs.latency_ms else {"forecast": None}
+            return record.model_copy(update={"fate": "rejected", "reason": why, **untimed})
+        if skipped and expected is not None:
+            why = skipped_words(expected, config.budget)
+            return record.model_copy(update={"fate": "rejected", "reason": why})
     except TrialError as error:
         return record.model_copy(update={"fate": "failed", "reason": str(error), "seconds": seconds})
     return record.model_copy(update={"within_budget": True})

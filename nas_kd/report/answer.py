@@ -1,11 +1,20 @@
 """Section 1: what to deploy for the budget, or how far from it the closest candidates are."""
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from nas_kd.record import Costs, FinalistRecord, TeacherRecord, TrialRecord
 from nas_kd.report import numbers
+from nas_kd.report.budget import (
+    WITHIN,
+    Miss,
+    budget_words,
+    closest_misses,
+    extra_used,
+    is_limited,
+    least_words,
+    verdict,
+)
 from nas_kd.report.subject import AXES, Axis, Subject, cost
 
 
@@ -24,17 +33,6 @@ class Card:
         """`78 % of the budget`."""
         share = (self.used or 0.0) * 100
         return f"{'under 1' if share < 1 else f'{share:.0f}'}{numbers.NBSP}% of the budget"
-
-
-@dataclass(frozen=True)
-class Miss:
-    """A candidate that does not meet the budget, and by how much."""
-
-    id: str
-    name: str
-    words: str
-    costs: str
-    by: str
 
 
 @dataclass(frozen=True)
@@ -60,17 +58,9 @@ def answer(subject: Subject, file_sha256: str = "") -> Answer:
     run = subject.run
     if run.state == "unreachable" or run.finalists:
         sentence = f"Nothing met the budget of {budget_words(subject)}."
-        closest = _closest(subject)
+        closest = closest_misses(subject)
         return Answer(banner, sentence, closest=closest, ties=None if closest else run.message)
-    return Answer(banner, _so_far(subject), closest=() if _best(subject) else _closest(subject))
-
-
-def budget_words(subject: Subject) -> str:
-    """`at most 500 µs and 100 kB on cpu-1t`."""
-    limits = [numbers.trimmed(numbers.latency(subject.budget.max_latency_ms))] if subject.budget.max_latency_ms else []
-    limits += [numbers.trimmed(numbers.size(subject.budget.max_size_bytes))] if subject.budget.max_size_bytes else []
-    device = f" on {subject.run.device.name}" if subject.run.device and subject.budget.max_latency_ms else ""
-    return f"at most {numbers.listing(limits)}{device}" if limits else "any size and latency"
+    return Answer(banner, _so_far(subject), closest=() if _best(subject) else closest_misses(subject))
 
 
 def _banner(subject: Subject) -> str | None:
@@ -85,7 +75,7 @@ def _banner(subject: Subject) -> str | None:
 
 def _won(subject: Subject, winner: FinalistRecord, banner: str | None, file_sha256: str) -> Answer:
     run, teacher = subject.run, subject.run.teacher
-    budget = f"For {budget_words(subject)}" if _limited(subject) else "Without a budget"
+    budget = f"For {budget_words(subject)}" if is_limited(subject) else "Without a budget"
     budget = f"{budget}, deploy" if run.state == "finished" else f"Best so far, {budget[0].lower()}{budget[1:]}:"
     timing = winner.costs.latency_ms
     speed = f" and {numbers.latency(timing.p50)} a call" if timing else ""
@@ -105,10 +95,6 @@ def _won(subject: Subject, winner: FinalistRecord, banner: str | None, file_sha2
         retarget=_retarget(subject),
         ties=_cheaper_ties(subject, winner),
     )
-
-
-def _limited(subject: Subject) -> bool:
-    return any(subject.limit(axis) is not None for axis in AXES)
 
 
 def _against(subject: Subject, winner: FinalistRecord) -> str:
@@ -136,12 +122,15 @@ def _factors(ours: Costs, teachers: Costs) -> list[tuple[str, str]]:
 
 def _cards(subject: Subject, winner: FinalistRecord, teacher: TeacherRecord | None) -> Iterable[Card]:
     test, timing = winner.test, winner.costs.latency_ms
-    theirs = teacher.test if teacher else None
+    theirs, least = teacher.test if teacher else None, least_words(subject)
     yield Card(
         "Test accuracy",
         numbers.percent(test.mean, subject.places),
         f"{numbers.interval(test, subject.places)}{numbers.NBSP}% (95{numbers.NBSP}% interval)",
-        f"teacher {numbers.accuracy(theirs, subject.places)}" if theirs else "",
+        _listed(
+            f"teacher {numbers.accuracy(theirs, subject.places)}" if theirs else "",
+            f"{numbers.percent(winner.val.mean, subject.places)} on validation, asked: {least}" if least else "",
+        ),
     )
     yield Card(
         "Size of the file",
@@ -162,6 +151,8 @@ def _cards(subject: Subject, winner: FinalistRecord, teacher: TeacherRecord | No
         ),
         _used(subject, winner, "latency"),
     )
+    for used in extra_used(subject, winner.costs):
+        yield Card(used.title, used.figure, "", used.limit, used.share)
     if teacher is not None:
         size_factor, *rest = _factors(winner.costs, teacher.costs)
         retained = f"{numbers.points(test.mean - theirs.mean, subject.places)} points of accuracy" if theirs else ""
@@ -179,16 +170,16 @@ def _used(subject: Subject, winner: FinalistRecord, axis: Axis) -> float | None:
 
 
 def _retarget(subject: Subject) -> str:
-    latency = subject.budget.max_latency_ms or 0.5
-    size = subject.budget.max_size_kb or 100
-    return f"nas-kd export {subject.run.run_dir} --out student.onnx --max-latency-ms {latency:g} --max-size-kb {size:g}"
+    asked = {"max_latency_ms": 0.5, "max_size_kb": 100.0} | subject.budget.model_dump(exclude_none=True)
+    flags = " ".join(f"--{option.replace('_', '-')} {value:.12g}" for option, value in asked.items())
+    return f"nas-kd export {subject.run.run_dir} --out student.onnx {flags}"
 
 
 def _cheaper_ties(subject: Subject, winner: FinalistRecord) -> str | None:
     """Finalists that are smaller or faster than the winner and cannot be told apart from it on accuracy."""
     names = []
     for other in subject.finalists:
-        if other.id == winner.id or other.test.high < winner.test.low or not other.within_budget:
+        if other.id == winner.id or other.test.high < winner.test.low or verdict(subject, other) != WITHIN:
             continue
         gains = [
             f"{factor} {word}"
@@ -211,7 +202,7 @@ def _best(subject: Subject) -> TrialRecord | None:
 
 def _so_far(subject: Subject) -> str:
     best = _best(subject)
-    if best is None or best.costs is None:
+    if best is None or not isinstance(best.costs, Costs):
         return f"No candidate within {budget_words(subject)} has been trained yet."
     timing = best.costs.latency_ms
     speed = f", {numbers.latency(timing.p50)} a call" if timing else ""
@@ -221,28 +212,3 @@ def _so_far(subject: Subject) -> str:
         f"{numbers.percent(best.val_accuracy or 0.0)} on validation{after}, "
         f"{numbers.size(best.costs.size_bytes)}{speed}. Test accuracies come with the finalists."
     )
-
-
-def _closest(subject: Subject, most: int = 5) -> tuple[Miss, ...]:
-    """Candidates by how much they miss the budget: the worse of the two factors first, then their product."""
-    found: dict[str, tuple[tuple[float, float], Miss]] = {}
-    candidates: list[FinalistRecord | TrialRecord] = [*subject.run.finalists, *subject.run.trials]
-    for one in candidates:
-        over = [(axis, _over(one.costs, subject, axis)) for axis in AXES]
-        missed = [(axis, factor) for axis, factor in over if factor is not None and factor > 1]
-        if one.costs is None or not missed:
-            continue
-        by = numbers.listing(f"{axis} {_excess(factor)}" for axis, factor in missed)
-        values = f"{numbers.size(one.costs.size_bytes)}, {numbers.latency(cost(one.costs, 'latency'))}"
-        rank = (max(f for _, f in missed), math.prod(f for _, f in missed))
-        found.setdefault(one.id, (rank, Miss(one.id, subject.letters.get(one.id, one.id), one.words, values, by)))
-    return tuple(miss for _, miss in sorted(found.values(), key=lambda pair: pair[0])[:most])
-
-
-def _over(costs: Costs | None, subject: Subject, axis: Axis) -> float | None:
-    spent, limit = cost(costs, axis), subject.limit(axis)
-    return spent / limit if spent is not None and limit else None
-
-
-def _excess(factor: float) -> str:
-    return f"{(factor - 1) * 100:.0f}{numbers.NBSP}% over" if factor < 2 else f"{numbers.factor(factor)} the limit"

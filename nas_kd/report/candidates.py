@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nas_kd.record import Costs, FinalistRecord, TrialRecord
+from nas_kd.record import Costs, Counted, FinalistRecord, TrialRecord
 from nas_kd.report import numbers
 from nas_kd.report.gains import control_of
 from nas_kd.report.subject import Subject, chain_words, cost, method_words
@@ -92,6 +92,7 @@ def _row(subject: Subject, trial: TrialRecord, finalist: FinalistRecord | None) 
         **{f"params.{k}": v for k, v in candidate["params"].items()},
         "precision": candidate["precision"],
         **_costs(trial.costs),
+        **({f"forecast.{k}": v for k, v in dict(trial.forecast).items()} if trial.forecast else {}),
         "val_accuracy": trial.val_accuracy,
         "inherited_accuracy": trial.inherited_accuracy,
         "rungs": [r.model_dump() for r in trial.rungs],
@@ -102,11 +103,12 @@ def _row(subject: Subject, trial: TrialRecord, finalist: FinalistRecord | None) 
     }
 
 
-def _costs(costs: Costs | None, prefix: str = "") -> dict[str, Any]:
+def _costs(costs: Counted | None, prefix: str = "") -> dict[str, Any]:
     if costs is None:
         return {}
-    timing = {f"latency_{k}" + ("" if k == "unstable" else "_ms"): v for k, v in dict(costs.latency_ms or ()).items()}
-    plain = {"size_bytes": costs.size_bytes, "parameters": costs.parameters, "macs": costs.macs}
+    plain = {k: v for k, v in dict(costs).items() if k != "latency_ms"}
+    measured = dict((costs.latency_ms if isinstance(costs, Costs) else None) or ())
+    timing = {f"latency_{k}" + ("" if k == "unstable" else "_ms"): v for k, v in measured.items()}
     return {f"{prefix}{k}": v for k, v in {**plain, **timing}.items()}
 
 

@@ -4,10 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nas_kd.record import FinalistRecord, Latency, TeacherRecord
+from nas_kd.limits import over
+from nas_kd.record import Costs, FinalistRecord, Latency, TeacherRecord
 from nas_kd.report import numbers
+from nas_kd.report.budget import WITHIN, extra_costs, verdict
 from nas_kd.report.gains import control_of
-from nas_kd.report.subject import Subject, chain_words, cost, method_name, method_words
+from nas_kd.report.subject import Subject, chain_words, method_name, method_words
 
 
 @dataclass(frozen=True)
@@ -72,9 +74,9 @@ def _finalist(subject: Subject, candidate_id: str) -> Row:
         Cell(_method(one.candidate), _method(one.candidate), _params(method_words(one.candidate))),
         Cell(numbers.percent(one.val.mean, places), one.val.mean),
         Cell(numbers.percent(one.test.mean, places), one.test.mean, numbers.interval(one.test, places)),
-        Cell(numbers.size(one.costs.size_bytes), one.costs.size_bytes),
+        _size(subject, one.costs),
         _latency(one.costs.latency_ms),
-        Cell("✓ yes" if one.within_budget else "✗ no", int(one.within_budget)),
+        Cell("✓ yes", 1) if verdict(subject, one) == WITHIN else Cell("✗ no", 0, verdict(subject, one)),
         *(_gain(subject, candidate_id, kind) for kind in ("no_distillation", "no_assistants")),
         Cell(numbers.duration(one.training_s), one.training_s),
     )
@@ -86,6 +88,11 @@ def _why_none(finalist: FinalistRecord, kind: str) -> str:
     if finalist.candidate["method"] == "none":
         return "not distilled"
     return "has none" if kind == "no_assistants" and not finalist.chain_words else "not trained"
+
+
+def _size(subject: Subject, costs: Costs) -> Cell:
+    """With what else is limited."""
+    return Cell(numbers.size(costs.size_bytes), costs.size_bytes, "\n".join(extra_costs(subject, costs)))
 
 
 def _latency(timing: Latency | None) -> Cell:
@@ -122,10 +129,7 @@ def _teacher(subject: Subject, teacher: TeacherRecord, number: int) -> Row:
         test = Cell(
             numbers.percent(teacher.test.mean, places), teacher.test.mean, numbers.interval(teacher.test, places)
         )
-    within = all(
-        (limit := subject.limit(axis)) is None or (spent := cost(teacher.costs, axis)) is None or spent <= limit
-        for axis in ("size", "latency")
-    )
+    within = not over(teacher.costs, subject.budget)
     none = Cell(numbers.NONE, -9.0)
     cells = (
         Cell(name, f"  0{number:03d}"),
@@ -134,7 +138,7 @@ def _teacher(subject: Subject, teacher: TeacherRecord, number: int) -> Row:
         Cell("as given" if teacher.origin == "onnx" else "fp32", " "),
         Cell(numbers.percent(teacher.val.mean, places), teacher.val.mean),
         test,
-        Cell(numbers.size(teacher.costs.size_bytes), teacher.costs.size_bytes),
+        _size(subject, teacher.costs),
         _latency(teacher.costs.latency_ms),
         Cell("✓ yes" if within else "✗ no", int(within)),
         none,

@@ -58,9 +58,11 @@ def _changes(run: RunRecord) -> list[Step]:
     """Losses, and the rungs between them, in order; bars and the numbers at the rungs are still to be worked out."""
     own, names = own_trials(run.trials), list(rung_names(run.trials).values())
     fates = Counter(t.fate for t in run.trials)
+    skipped = run.prefilter.skipped if run.prefilter else 0
     changes = [
         _loss("Duplicates", fates["duplicate"], "known already: not trained again"),
-        _loss("Rejected at the gate", fates["rejected"], "over the budget, before any training"),
+        _loss("Rejected at the gate", fates["rejected"] - skipped, "over the budget, before any training"),
+        _loss("Rejected unmeasured", skipped, "expected far above the latency limit"),
     ]
     for level in range(len(names) + 1):
         lost = _lost([t for t in own if len(t.rungs) == level], level)

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from nas_kd.record import Accuracy, ControlRecord, Costs, FinalistRecord, TrialRecord
+from nas_kd.record import Accuracy, ControlRecord, Counted, FinalistRecord, TrialRecord
 from nas_kd.report import numbers
-from nas_kd.report.subject import Axis, Subject, chain_words, cost, method_words
+from nas_kd.report.budget import extra_costs, verdict
+from nas_kd.report.subject import Axis, Subject, chain_words, cost, method_words, timing_of
 
 Kind = Literal[
     "winner", "finalist", "no_distillation", "no_assistants", "teacher", "finished", "stopped", "failed", "rejected"
@@ -33,7 +34,7 @@ class Mark:
     kind: Kind
     title: str
     lines: tuple[str, ...]
-    costs: Costs
+    costs: Counted
     accuracy: float | None
     interval: tuple[float, float] | None = None
     letter: str = ""
@@ -48,29 +49,31 @@ def marks(subject: Subject) -> tuple[Mark, ...]:
     """All marks, those to be drawn on top last."""
     finalists = subject.finalists
     taken = {f.id for f in finalists}
-    search = [_trial(t) for t in subject.run.trials if t.id not in taken and t.fate not in ("duplicate", "running")]
+    trials = [t for t in subject.run.trials if t.id not in taken and t.fate not in ("duplicate", "running")]
+    search = [_trial(subject, t) for t in trials]
     controls = [_control(subject, f, c) for f in finalists for c in f.controls]
     members = sorted((_finalist(subject, f) for f in finalists), key=lambda m: m.kind == "winner")
     return (*(m for m in search if m is not None), *_teacher(subject), *controls, *members)
 
 
-def _numbers(costs: Costs) -> str:
-    timing = costs.latency_ms
+def _numbers(subject: Subject, costs: Counted) -> str:
+    timing = timing_of(costs)
     speed = (
         f", {numbers.latency(timing.p50)} (p90 {numbers.latency(timing.p90)})" if timing else ", latency not measured"
     )
-    return f"{numbers.size(costs.size_bytes)}{speed}"
+    others = "".join(f", {text}" for text in extra_costs(subject, costs))
+    return f"{numbers.size(cost(costs, 'size'))}{speed}{others}"
 
 
 def _how(of: FinalistRecord | TrialRecord) -> tuple[str, str, str]:
     return of.words, chain_words(of), method_words(of.candidate)
 
 
-def _trial(trial: TrialRecord) -> Mark | None:
+def _trial(subject: Subject, trial: TrialRecord) -> Mark | None:
     if trial.costs is None:
         return None
     kind: Kind = next((k for k in SEARCH if k == trial.fate), "stopped")  # a waiting one may be trained on yet
-    lines = [*_how(trial), _numbers(trial.costs)]
+    lines = [*_how(trial), _numbers(subject, trial.costs)]
     if trial.val_accuracy is not None:
         epochs = f" after {numbers.count(trial.rungs[-1].epochs, 'epoch')}" if trial.rungs else ""
         lines.append(f"validation {numbers.percent(trial.val_accuracy)}{epochs}")
@@ -84,10 +87,10 @@ def _finalist(subject: Subject, finalist: FinalistRecord) -> Mark:
     letter = subject.letters[finalist.id]
     lines = (
         *_how(finalist),
-        _numbers(finalist.costs),
+        _numbers(subject, finalist.costs),
         f"test {numbers.accuracy(finalist.test, subject.places)}",
         f"validation {numbers.accuracy(finalist.val, subject.places)}",
-        "within the budget" if finalist.within_budget else "over the budget",
+        verdict(subject, finalist),
     )
     axes: tuple[Axis, ...] = ("size", "latency")
     return Mark(
@@ -127,7 +130,7 @@ def _teacher(subject: Subject) -> list[Mark]:
         return []
     shown = teacher.test or teacher.val
     split = "test" if teacher.test else "validation"
-    lines = (teacher.words, _numbers(teacher.costs), f"{split} {numbers.accuracy(shown, subject.places)}")
+    lines = (teacher.words, _numbers(subject, teacher.costs), f"{split} {numbers.accuracy(shown, subject.places)}")
     return [
         Mark(
             "teacher",

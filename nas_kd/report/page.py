@@ -13,6 +13,7 @@ from markupsafe import Markup
 from nas_kd.report.content import Content
 from nas_kd.report.finalists import COLUMNS
 from nas_kd.report.marks import Mark
+from nas_kd.report.subject import timing_of
 
 ASSETS = files("nas_kd.report") / "assets"
 SCRIPTS = ("svg.js", "frame.js", "picture.js", "curve.js", "follow.js", "tables.js", "main.js")
@@ -62,7 +63,7 @@ def _data(content: Content) -> dict[str, Any]:
 
 
 def _mark(mark: Mark) -> dict[str, Any]:
-    timing = mark.costs.latency_ms
+    timing = timing_of(mark.costs)
     spread = {"spread": [timing.low, timing.high]} if mark.letter and timing else {}
     solid = {"interval": mark.interval, "fronts": mark.fronts, "letter": mark.letter, **spread} if mark.interval else {}
     return {

@@ -9,8 +9,9 @@ from nas_kd.pareto import non_dominated
 from nas_kd.record import FinalistRecord
 from nas_kd.report import numbers
 from nas_kd.report.axes import Scale, cost_scale, linear_scale
+from nas_kd.report.budget import least_words
 from nas_kd.report.marks import CONTROLS, SEARCH, Mark
-from nas_kd.report.subject import Axis, Subject
+from nas_kd.report.subject import Axis, Subject, timing_of
 
 WIDEST = 1.8  # the near view is at most this many times as high as what the finalists span
 
@@ -20,6 +21,7 @@ class Picture:
     """One front. `near` shows finalists and teacher well, `whole` every candidate; `hidden` marks lie below `near`.
 
     `close` leaves the teacher's point out, for a look at the finalists: its scales of cost and of accuracy.
+    `least` is the validation accuracy that the budget asks for.
     """
 
     axis: Axis
@@ -32,6 +34,8 @@ class Picture:
     provisional: bool
     limit: float | None
     limit_label: str
+    least: float | None
+    least_label: str
     hidden: int
     unplaced: int
     alternative: str
@@ -64,6 +68,8 @@ def _picture(subject: Subject, marks: Sequence[Mark], axis: Axis) -> Picture:
         provisional=not members,
         limit=limit,
         limit_label=f"budget {numbers.trimmed(write(limit))}" if limit else "",
+        least=subject.budget.min_accuracy,
+        least_label=least_words(subject),
         hidden=sum(m.accuracy is not None and m.accuracy < near_scale.low for m in placed),
         unplaced=len(marks) - len(placed),
         alternative=_alternative(subject, members, axis, limit),
@@ -76,7 +82,7 @@ def _if_near(limit: float | None, costs: Sequence[float], factor: float = 4) -> 
 
 
 def _latency_ends(mark: Mark, axis: Axis) -> tuple[float, ...]:
-    timing = mark.costs.latency_ms
+    timing = timing_of(mark.costs)
     return (timing.low, timing.high) if axis == "latency" and timing else ()
 
 

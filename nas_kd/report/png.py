@@ -16,6 +16,7 @@ from matplotlib.transforms import Affine2D, Transform
 from nas_kd.report.content import Content
 from nas_kd.report.marks import CONTROLS, LEGEND, SEARCH, Kind, Mark
 from nas_kd.report.pictures import Picture
+from nas_kd.report.subject import timing_of
 
 INK, SOFT, FAINT, GREY = "#17202b", "#566373", "#eaeef2", "#8c97a5"
 BLUE, RED, ORANGE, PINK, GREEN = "#0072b2", "#d55e00", "#c98500", "#b5548c", "#008c66"
@@ -44,6 +45,7 @@ def png(content: Content, picture: Picture) -> bytes:
         axes = figure.add_subplot()
         _frame(axes, picture)
         _budget(axes, picture)
+        _least(axes, picture)
         placed = [m for m in content.marks if m.at(picture.axis) is not None]
         _search(axes, picture, placed)
         _solid(axes, picture, placed)
@@ -108,6 +110,16 @@ def _budget(axes: Axes, picture: Picture) -> None:
     )  # fmt: skip
 
 
+def _least(axes: Axes, picture: Picture) -> None:
+    if picture.least is None or not picture.near.low <= picture.least <= picture.near.high:
+        return
+    axes.axhline(picture.least, color=GREEN, linewidth=1.5, linestyle="dashed")
+    axes.annotate(
+        picture.least_label, (0, picture.least), (4, 3), xycoords=("axes fraction", "data"), textcoords="offset points",
+        color=GREEN, fontweight="bold", fontsize=9,
+    )  # fmt: skip
+
+
 def _search(axes: Axes, picture: Picture, placed: Sequence[Mark]) -> None:
     rug = picture.near.low + (picture.near.high - picture.near.low) * 0.012
     for kind in SEARCH:
@@ -152,7 +164,7 @@ def _look(kind: Kind, filled: bool) -> dict[str, Any]:
 
 
 def _bars(axes: Axes, picture: Picture, mark: Mark) -> None:
-    at, height, timing = mark.at(picture.axis), mark.accuracy, mark.costs.latency_ms
+    at, height, timing = mark.at(picture.axis), mark.accuracy, timing_of(mark.costs)
     if at is None or height is None or mark.interval is None:
         return
     across = [[at - timing.low], [timing.high - at]] if picture.axis == "latency" and timing and mark.letter else None

@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 from nas_kd.config import Budget
 from nas_kd.front import front_document
-from nas_kd.record import Costs, FinalistRecord, RunRecord, TrialRecord
+from nas_kd.limits import Cost, spent
+from nas_kd.record import Costs, Counted, FinalistRecord, Latency, RunRecord, TrialRecord
 from nas_kd.report.numbers import column_decimals
 
 Axis = Literal["size", "latency"]
@@ -52,13 +53,14 @@ def subject(run: RunRecord) -> Subject:
     )
 
 
-def cost(costs: Costs | None, axis: Axis) -> float | None:
-    """Bytes, or the median latency in milliseconds; None where it was not measured."""
-    if costs is None:
-        return None
-    if axis == "size":
-        return float(costs.size_bytes)
-    return costs.latency_ms.p50 if costs.latency_ms else None
+def cost(costs: Counted | None, name: Cost) -> float | None:
+    """Bytes, multiply-adds, or the median latency in milliseconds; None where it was not measured."""
+    return None if costs is None else spent(costs)[name]
+
+
+def timing_of(costs: Counted | None) -> Latency | None:
+    """The latency, where it was measured."""
+    return costs.latency_ms if isinstance(costs, Costs) else None
 
 
 def method_words(candidate: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import tomli_w
 
-from nas_kd.record import Latency, RunRecord
+from nas_kd.record import Costs, Latency, RunRecord
 from nas_kd.report import numbers
 from nas_kd.report.subject import Subject
 
@@ -38,7 +38,15 @@ def trust(subject: Subject, command: str) -> Trust:
     device = dict(run.device.environment) if run.device else {}
     # A run's environment may repeat the device's: said once is enough.
     machine = {k: v for k, v in run.environment.items() if k not in ("device", "command")}
-    facts = (*_data(run), *_seeds(run), *_schedule(run), *_choosing(run), *_measuring(run), *_parity(run))
+    facts = (
+        *_data(run),
+        *_seeds(run),
+        *_schedule(run),
+        *_choosing(run),
+        *_measuring(run),
+        *_prefilter(run),
+        *_parity(run),
+    )
     return Trust(
         facts=tuple(Fact(name, text) for name, text in facts),
         unstable=_unstable(subject),
@@ -133,9 +141,26 @@ def _measuring(run: RunRecord) -> list[tuple[str, str]]:
     return [("Latency", text)]
 
 
+def _prefilter(run: RunRecord) -> list[tuple[str, str]]:
+    """What was rejected by a prediction, and how good predictions were."""
+    made = run.prefilter
+    if made is None:
+        return []
+    error = "not known" if made.error is None else f"{made.error * 100:.1f}{numbers.NBSP}%"
+    skipped, checked = numbers.count(made.skipped, "candidate"), numbers.count(made.checked, "more candidate")
+    text = (
+        f"{skipped} rejected unmeasured, as the lower 95 % bound of the latency expected from those before was "
+        f"above the limit. {checked} like them measured all the same: {made.wrong or 'none'} within the limit. Median "
+        f"error of {made.forecasts - made.skipped:,} forecasts against what was measured then: {error}. Whatever "
+        "is on a front was measured."
+    )
+    return [("Prefilter", text)]
+
+
 def _timings(run: RunRecord) -> dict[str, Latency]:
     """One measurement a network; a finalist's, made on the trained file, stands for its trial's."""
-    found = {f"trial {t.number}": t.costs.latency_ms for t in run.trials if t.fate != "duplicate" and t.costs}
+    own = [(f"trial {t.number}", t.costs) for t in run.trials if t.fate != "duplicate"]
+    found = {name: costs.latency_ms for name, costs in own if isinstance(costs, Costs)}
     for finalist in run.finalists:
         found.pop(f"trial {finalist.trial}", None)
         found[finalist.id] = finalist.costs.latency_ms

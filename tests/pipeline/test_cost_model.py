@@ -32,7 +32,8 @@ def costs_of(builder: Builder, architecture: Architecture, noise: float = 0.0) -
     ms = exp(0.5 * log(1 + builder.macs(architecture)) - 8 + noise)
     latency = Latency(p50=ms, p90=ms, low=ms, high=ms)
     parameters = builder.parameters(architecture)
-    return Costs(size_bytes=4 * parameters, latency_ms=latency, parameters=parameters, macs=1)
+    macs = builder.macs(architecture)
+    return Costs(size_bytes=4 * parameters, latency_ms=latency, parameters=parameters, macs=macs)
 
 
 def test_it_predicts_networks_that_it_has_not_seen(builder: Builder, architectures: list[Architecture]) -> None:

@@ -14,7 +14,7 @@ from nas_kd.config import Budget
 from nas_kd.data.prepare import load_dataset
 from nas_kd.errors import BudgetError, InputError
 from nas_kd.files import sha256
-from nas_kd.front import within_budget
+from nas_kd.limits import within_budget
 from nas_kd.pipeline.budget import excess
 from nas_kd.pipeline.run import search
 from nas_kd.record import RunRecord
@@ -118,11 +118,37 @@ def test_export_under_another_budget_needs_no_search(run_dir: Path, finished: Ru
     assert chosen.id == smallest.id
     assert within_budget(chosen.costs, Budget(max_size_kb=limit))
     assert json.loads((tmp_path / "small.json").read_text())["nas_kd.candidate"]["id"] == chosen.id
-    with pytest.raises(BudgetError, match="no finalist is within the budget; closest: "):
+    with pytest.raises(BudgetError, match="no finalist meets the budget; closest: "):
         export_winner(run_dir, tmp_path / "none.onnx", {"max_size_kb": 0.5})
     assert not (tmp_path / "none.onnx").exists()
     with pytest.raises(InputError, match=r"trial 999 is not a finalist.*finalists: trial"):
         export_winner(run_dir, tmp_path / "none.onnx", {}, trial=999)
+
+
+def test_export_of_the_fastest_that_is_accurate_enough(run_dir: Path, finished: RunRecord, tmp_path: Path) -> None:
+    least = min(f.val.mean for f in finished.finalists)
+    chosen = export_winner(run_dir, tmp_path / "fast.onnx", {"min_accuracy": least})
+    assert chosen.costs.latency_ms is not None
+    assert chosen.costs.latency_ms.p50 == min(f.costs.latency_ms.p50 for f in finished.finalists if f.costs.latency_ms)
+    card = json.loads((tmp_path / "fast.json").read_text())
+    assert (card["macs"], card["memory_bytes"]) == (chosen.costs.macs, chosen.costs.memory_bytes)
+    with pytest.raises(InputError, match=r"budget.min_accuracy must be <= 1, got 1.1"):
+        export_winner(run_dir, tmp_path / "none.onnx", {"min_accuracy": 1.1})
+
+
+def test_a_search_whose_finalists_are_not_accurate_enough_ends_with_the_closest_and_its_fronts(tmp_path: Path) -> None:
+    options = {"max": 1, "seeds": 1, "controls": False}
+    config = small_config(budget={"min_accuracy": 1.0}, search={"trials": 2, "rungs": 1}, finalists=options)
+    for _ in range(2):  # the second time it is finished already
+        with pytest.raises(
+            BudgetError, match=r"no finalist meets the budget .* on validation .* points below the least"
+        ):
+            search(config, tmp_path / "run")
+    front = json.loads((tmp_path / "run" / "front.json").read_text())
+    assert (front["state"], front["winner"]) == ("finished", None)
+    assert front["budget"]["min_accuracy"] == 1.0
+    assert [c["reaches_accuracy"] for c in front["candidates"]] == [False]
+    assert not (tmp_path / "run" / "winner").exists()
 
 
 def test_a_finished_run_is_not_searched_again(run_dir: Path, finished: RunRecord) -> None:

@@ -151,9 +151,9 @@ def _reason(fate: Fate, hostile: bool) -> str | None:
 
 def _chosen(trials: list[TrialRecord], most: int) -> list[TrialRecord]:
     """The accuracy-size front of the search, by validation accuracy."""
-    done = [t for t in trials if t.fate == "finished" and t.costs is not None and t.val_accuracy is not None]
+    done = [(t.costs.size_bytes, t) for t in trials if t.fate == "finished" and isinstance(t.costs, Costs)]
     front: list[TrialRecord] = []
-    for trial in sorted(done, key=lambda t: (t.costs.size_bytes if t.costs else 0, -(t.val_accuracy or 0))):
+    for _, trial in sorted(done, key=lambda pair: (pair[0], -(pair[1].val_accuracy or 0))):
         if not front or (trial.val_accuracy or 0) > (front[-1].val_accuracy or 0):
             front.append(trial)
     return front[-most:] if most else []
@@ -182,7 +182,7 @@ def _seeds(mean: float, epochs: int, rng: np.random.Generator) -> tuple[SeedReco
 def _finalist(
     rng: np.random.Generator, trial: TrialRecord, controls: bool, limits: tuple[float, float] | None
 ) -> FinalistRecord:
-    assert trial.costs is not None
+    assert isinstance(trial.costs, Costs)
     assert trial.val_accuracy is not None
     mean = min(0.993, trial.val_accuracy + 0.003)
     kinds: list[tuple[Any, float]] = [("no_distillation", float(rng.normal(0.012, 0.004)))]

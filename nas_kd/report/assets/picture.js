@@ -14,6 +14,7 @@ function drawPicture(holder, picture, marks, view) {
   if (picture.limit !== null) shadeBudget(plot, picture);
   drawAxes(plot, axes);
   if (picture.limit !== null) budgetEdge(plot, picture);
+  if (picture.least !== null) leastEdge(plot, picture);
   const inside = node("g", { "clip-path": plot.clip }, plot.svg);
   const placed = place(plot, picture, marks);
   drawSearch(inside, placed);
@@ -56,6 +57,13 @@ function drawSearch(parent, placed) {
 function shadeBudget(plot, picture) {
   const edge = Math.min(plot.x(picture.limit), plot.area.right);
   node("rect", { ...plot.box, width: Math.max(0, edge - plot.area.left), class: "budget" }, plot.svg);
+}
+
+function leastEdge(plot, picture) {
+  const y = plot.y(picture.least);
+  if (y < plot.area.top || y > plot.area.bottom) return;
+  node("line", { x1: plot.area.left, x2: plot.area.right, y1: y, y2: y, class: "edge least" }, plot.svg);
+  node("text", { x: plot.area.left + 4, y: y - 5, class: "edge-label" }, plot.svg, picture.least_label);
 }
 
 function budgetEdge(plot, picture) {

@@ -1,0 +1,128 @@
+"""How fast this machine trains this config: a few steps of an untrained student, beside teachers as they are."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from nas_kd.candidate import Architecture
+from nas_kd.config import SearchConfig
+from nas_kd.data.augment import Augmenter
+from nas_kd.data.dataset import Dataset, Split
+from nas_kd.engine.teachers import Teacher, can_use_cache
+from nas_kd.engine.training import accuracy_of
+from nas_kd.errors import TrialError
+from nas_kd.methods.combine import make_method
+from nas_kd.pipeline.chain import Chain
+from nas_kd.pipeline.context import Context
+from nas_kd.pipeline.networks import Builder
+
+BATCHES = 6  # timed of each training, after as many to warm up
+PLAIN = "none"
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Seconds that things take here, on the threads that candidates get.
+
+    `step_s`: a training step without distillation by multiply-adds, of two networks. `extra_s`: what a method adds to
+    a step. `outputs_s`: a teacher's logits on one epoch. `begin_s`: before a training's first step. `judge_s`: one
+    network on validation.
+    """
+
+    step_s: tuple[tuple[int, float], tuple[int, float]]
+    extra_s: Mapping[str, float]
+    outputs_s: float
+    begin_s: float
+    judge_s: float
+
+    def step(self, macs: float, method: str) -> float:
+        """Seconds of a step: on the line through both networks, a tenth of the smaller one's at least."""
+        (small, fast), (large, slow) = self.step_s
+        slope = max(0.0, slow - fast) / (large - small) if large > small else 0.0
+        return max(0.1 * fast, fast + slope * (macs - small)) + self.extra_s.get(method, 0.0)
+
+
+def measure_speed(
+    context: Context, builder: Builder, teachers: Sequence[Teacher], typical: Architecture, largest: Architecture
+) -> Speed:
+    """Time every method of the config on the `typical` student, and the `largest` network without a method.
+
+    Raises:
+        InputError: a method cannot work with these networks.
+        TrialError: not even a plain training runs.
+    """
+    config = context.config
+    small = _few_batches(context)
+    chain = Chain(small, builder, teachers)
+    epoch = len(context.data.train) / len(small.data.train)
+    outputs_s = [_time_outputs(chain, teacher) * epoch for teacher in teachers]
+    begin_s, plain_s = _time_steps(chain, PLAIN, typical)
+    extra_s: dict[str, float] = {PLAIN: 0.0}
+    for name in dict.fromkeys([*config.distill.methods, config.chain.method]):
+        if name not in extra_s:
+            try:
+                extra_s[name] = max(0.0, _time_steps(chain, name, typical)[1] - plain_s)
+            except TrialError as error:  # an untrained teacher may say what a trained one would not
+                context.progress.note(f"{name} cannot be timed, it is taken to cost nothing extra: {error}")
+                extra_s[name] = 0.0
+    _, largest_s = _time_steps(chain, PLAIN, largest)
+    started = time.perf_counter()
+    accuracy_of(context.numerics.place(builder.build(typical, 0)), context.data.val, context.numerics)
+    judge_s = time.perf_counter() - started
+    pair = ((builder.macs(typical), plain_s), (builder.macs(largest), largest_s))
+    heard = max(len(teachers) if make_method(m).teachers == "several" else 1 for m in config.distill.methods)
+    return Speed(pair, extra_s, sum(outputs_s[:heard]), begin_s, judge_s)
+
+
+def uses_cache(config: SearchConfig) -> bool:
+    """Whether some training reads a teacher's logits from the cache."""
+    made = [make_method(name) for name in (*config.distill.methods, config.chain.method)]
+    return any(m.teachers != "none" and not m.generations and can_use_cache(m.needs) for m in made)
+
+
+def _few_batches(context: Context) -> Context:
+    """The same with a few batches as the training split, drawn at random, and a schedule that is long enough."""
+    data, config = context.data, context.config
+    wanted = min(len(data.train), BATCHES * config.distill.batch_size)
+    rows = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(context.seed))[:wanted]
+    few = _rows(data, rows)
+    distill = config.distill.model_copy(update={"epochs": max(2, config.distill.epochs)})
+    augmenter = Augmenter.of(few, context.seed)
+    return replace(
+        context,
+        config=config.model_copy(update={"distill": distill}),
+        data=few,
+        augmenter=augmenter,
+        teacher_augmenter=Augmenter.of(few.teacher_view, context.seed) if few.teacher_view else augmenter,
+    )
+
+
+def _rows(data: Dataset, rows: torch.Tensor) -> Dataset:
+    view = data.teacher_view
+    split = Split(data.train.x[rows], data.train.y[rows])
+    return replace(data, train=split, teacher_view=None if view is None else _rows(view, rows))
+
+
+def _time_outputs(chain: Chain, teacher: Teacher) -> float:
+    """Seconds of a teacher's logits on one epoch; those of two epochs are then in the cache."""
+    outputs, first = chain.outputs(teacher), torch.tensor([0])
+    seconds = []
+    for epoch in (0, 1):
+        started = time.perf_counter()
+        outputs.cached(epoch, first)
+        seconds.append(time.perf_counter() - started)
+    return seconds[0] if outputs.augmenter.identity else seconds[1]
+
+
+def _time_steps(chain: Chain, method: str, student: Architecture) -> tuple[float, float]:
+    """Seconds before the first step, calibration included, and of a step."""
+    started = time.perf_counter()
+    training = chain.rehearsal(method, student)
+    prepared = time.perf_counter() - started
+    training.run(1)
+    first = training.seconds
+    training.run(2)
+    second = training.seconds - first
+    return prepared + max(0.0, first - second), second / training.steps_per_epoch

@@ -1,0 +1,127 @@
+"""The budget in the report's words: what is asked for, what a network spends of it, and by how much one misses it."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from nas_kd.front import reaches
+from nas_kd.limits import LIMITS, Cost, factors, limited, spent
+from nas_kd.record import Counted, FinalistRecord, TrialRecord
+from nas_kd.report import numbers
+from nas_kd.report.subject import AXES, Subject
+
+ORDER: tuple[Cost, ...] = ("latency", "size", "memory", "macs")
+WITHIN = "within the budget"
+TITLES: Mapping[Cost, str] = {"memory": "Peak memory of a session", "macs": "Multiply-adds of a sample"}
+
+
+@dataclass(frozen=True)
+class Miss:
+    """A candidate that does not meet the budget, and by how much."""
+
+    id: str
+    name: str
+    words: str
+    costs: str
+    by: str
+
+
+@dataclass(frozen=True)
+class Used:
+    """What a network spends of a limited cost that has no picture; `share`: of the limit, None where not measured."""
+
+    title: str
+    figure: str
+    limit: str
+    share: float | None
+
+
+def is_limited(subject: Subject) -> bool:
+    """Whether the budget asks for anything."""
+    return bool(limited(subject.budget)) or subject.budget.min_accuracy is not None
+
+
+def budget_words(subject: Subject) -> str:
+    """`at most 500 µs and 100 kB on cpu-1t, with at least 90 % on validation`."""
+    limits = {limit.name: most for limit, most in limited(subject.budget)}
+    said = [_limit_words(name, limits[name]) for name in ORDER if name in limits]
+    device = f" on {subject.run.device.name}" if subject.run.device and "latency" in limits else ""
+    costs = f"at most {numbers.listing(said)}{device}" if said else "any size and latency"
+    return f"{costs}, with {least_words(subject)}" if subject.budget.min_accuracy is not None else costs
+
+
+def least_words(subject: Subject) -> str:
+    """`at least 90 % on validation`, or nothing."""
+    least = subject.budget.min_accuracy
+    return "" if least is None else f"at least {least * 100:.6g}{numbers.NBSP}% on validation"
+
+
+def extra_costs(subject: Subject, costs: Counted) -> list[str]:
+    """What else is limited, beside size and latency, and known: `1.2 M multiply-adds`."""
+    known = spent(costs)
+    names = [limit.name for limit, _ in limited(subject.budget) if limit.name not in AXES]
+    return [_words(name, value) for name in names if (value := known[name]) is not None]
+
+
+def extra_used(subject: Subject, costs: Counted) -> Iterator[Used]:
+    """Limited costs beside size and latency, with the share of the limit that is spent."""
+    known = spent(costs)
+    for limit, most in limited(subject.budget):
+        if limit.name not in AXES:
+            value = known[limit.name]
+            figure = numbers.NONE if value is None else _words(limit.name, value)
+            share = None if value is None else value / most
+            yield Used(TITLES[limit.name], figure, f"limit {_limit_words(limit.name, most)}", share)
+
+
+def verdict(subject: Subject, finalist: FinalistRecord) -> str:
+    """Whether a finalist meets all of the budget."""
+    if not finalist.within_budget:
+        return "over the budget"
+    return WITHIN if reaches(finalist.val, subject.budget) else "within the limits, but not accurate enough"
+
+
+def closest_misses(subject: Subject, most: int = 5) -> tuple[Miss, ...]:
+    """Candidates by how much they miss the budget: the worst of the factors first, then their product."""
+    found: dict[str, tuple[tuple[float, float], Miss]] = {}
+    candidates: list[FinalistRecord | TrialRecord] = [*subject.run.finalists, *subject.run.trials]
+    for one in candidates:
+        missed = {} if one.costs is None else _missed(subject, one)
+        if one.costs is None or not missed:
+            continue
+        known = spent(one.costs)
+        values = ", ".join(
+            [numbers.size(known["size"]), numbers.latency(known["latency"]), *extra_costs(subject, one.costs)]
+        )
+        rank = (max(missed.values()), math.prod(missed.values()))
+        name = subject.letters.get(one.id, one.id)
+        found.setdefault(one.id, (rank, Miss(one.id, name, one.words, values, numbers.listing(missed))))
+    return tuple(miss for _, miss in sorted(found.values(), key=lambda pair: pair[0])[:most])
+
+
+def _missed(subject: Subject, one: FinalistRecord | TrialRecord) -> dict[str, float]:
+    """What is missed, in words, and the factor."""
+    over = {} if one.costs is None else factors(spent(one.costs), subject.budget)
+    nouns = {limit.name: limit.noun for limit in LIMITS}
+    missed = {f"{nouns[name]} {_excess(factor)}": factor for name, factor in over.items() if factor > 1}
+    least = subject.budget.min_accuracy
+    if isinstance(one, FinalistRecord) and least is not None and not reaches(one.val, subject.budget):
+        short = f"{(least - one.val.mean) * 100:.2g}"
+        missed[f"accuracy {short} points too low"] = least / one.val.mean if one.val.mean > 0 else math.inf
+    return missed
+
+
+def _excess(factor: float) -> str:
+    return f"{(factor - 1) * 100:.0f}{numbers.NBSP}% over" if factor < 2 else f"{numbers.factor(factor)} the limit"
+
+
+def _words(name: Cost, value: float) -> str:
+    if name == "macs":
+        return f"{value:,.0f}{numbers.NBSP}multiply-adds"
+    if name == "memory":
+        return f"{numbers.size(value)} of memory"
+    return numbers.size(value) if name == "size" else numbers.latency(value)
+
+
+def _limit_words(name: Cost, value: float) -> str:
+    return numbers.trimmed(_words(name, value))

@@ -1,0 +1,106 @@
+"""The gate finds out the cheapest first, and stops where the budget is missed."""
+
+from pathlib import Path
+
+import optuna
+import pytest
+
+from nas_kd.candidate import Architecture, Candidate, Recipe
+from nas_kd.errors import TrialError
+from nas_kd.pipeline.chain import Chain
+from nas_kd.pipeline.context import Context
+from nas_kd.pipeline.finalists import choose
+from nas_kd.pipeline.folder import RunFolder
+from nas_kd.pipeline.gate import Gate
+from nas_kd.pipeline.networks import Builder, load_space
+from nas_kd.pipeline.prefilter import FEWEST
+from nas_kd.pipeline.progress import Progress
+from nas_kd.pipeline.propose import Proposal
+from nas_kd.pipeline.trial import admit
+from nas_kd.record import Costs, Counted, TrialRecord
+from tests import records
+
+from .conftest import small_config
+
+NETWORK = load_space("resnet").ladder(3)[1]
+
+
+def gate_under(folder: Path, **budget: float | None) -> tuple[Gate, Chain]:
+    config = small_config(budget={"max_latency_ms": None, "max_size_kb": None, **budget}, device={"prefilter": True})
+    context = Context.prepare(config, RunFolder(folder), Progress())
+    builder = Builder(context.data, context.space)
+    return Gate(context, builder), Chain(context, builder)
+
+
+def stored(folder: Path, kind: str) -> bool:
+    return any((folder / "store" / kind).rglob("*"))
+
+
+def test_too_many_multiply_adds_are_neither_exported_nor_measured(tmp_path: Path) -> None:
+    gate, chain = gate_under(tmp_path, max_macs=10, max_size_kb=1)
+    builder = chain.builder
+    assert gate.costs(NETWORK) == Counted(parameters=builder.parameters(NETWORK), macs=builder.macs(NETWORK))
+    assert not stored(tmp_path, "export")
+
+
+def test_what_is_too_large_is_not_measured_unless_all_is_asked_for(tmp_path: Path) -> None:
+    gate, _ = gate_under(tmp_path, max_size_kb=1)
+    costs = gate.costs(NETWORK)
+    assert isinstance(costs, Costs)
+    assert costs.latency_ms is None
+    assert not stored(tmp_path, "latency")
+    whole = gate.all_costs(NETWORK)
+    assert whole.latency_ms is not None
+    assert whole.model_copy(update={"latency_ms": None}) == costs
+
+
+def test_a_limit_on_what_nobody_measured_is_the_trials_error(tmp_path: Path) -> None:
+    gate, _ = gate_under(tmp_path, max_memory_kb=10**6)
+    gate.of_file = lambda onnx, counted: Costs(size_bytes=len(onnx), **counted.model_dump())  # type: ignore[method-assign]
+    with pytest.raises(TrialError, match="peak memory"):
+        gate.costs(NETWORK)
+
+
+def test_a_skipped_trial_is_rejected_without_a_latency_and_a_large_one_for_its_size(tmp_path: Path) -> None:
+    """Real exports; what the prefilter learns from is made up: all are far too slow."""
+    gate, chain = gate_under(tmp_path, max_latency_ms=0.001, max_size_kb=100)
+    ladder = chain.context.space.ladder(FEWEST + 1)
+    before = [slow(number, architecture) for number, architecture in enumerate(ladder)]
+    study = optuna.create_study()
+    asked = [study.ask() for _ in range(len(before) + 2)][len(before) :]
+    small, large = (
+        admit(Proposal(trial, Candidate(architecture, (), Recipe("none"))), gate, chain, before)
+        for trial, architecture in zip(asked, (NETWORK, ladder[-1]), strict=True)
+    )
+    assert (small.fate, large.fate) == ("rejected", "rejected")
+    assert small.reason is not None
+    assert small.reason.startswith("not measured: expected at ")
+    assert isinstance(small.costs, Costs)
+    assert small.costs.latency_ms is None
+    assert large.reason is not None
+    assert "kB > 100 kB" in large.reason
+    assert large.forecast is None
+    assert not stored(tmp_path, "latency")
+
+
+def slow(number: int, architecture: Architecture) -> TrialRecord:
+    """Measured at 50 ms and a little, doubted, and the first doubted one was checked."""
+    candidate = Candidate(architecture, (), Recipe("none"))
+    costs = records.costs(1000 + number, 50 + 0.01 * number)
+    doubted = {"expected": 50.0, "least": 49.0, "doubted": number == 0}
+    return records.trial(
+        number, None, 1, 1, candidate=candidate.to_json(), costs=costs, fate="rejected", forecast=doubted
+    )
+
+
+def test_who_reaches_the_accuracy_becomes_a_finalist_before_who_does_not() -> None:
+    members = [
+        records.trial(n, 0.5 + 0.05 * n, 1000 * (n + 1), 0.1 * (n + 1), within_budget=True) for n in range(8)
+    ]  # all on the front
+    assert choose(members, 3)[0].number == 7
+    chosen = [t.number for t in choose(members, 3, 0.7)]
+    assert chosen[:2] == [7, 4]
+    assert min(chosen) == 4
+    assert {t.number for t in choose(members, 5, 0.7)} >= {4, 5, 6, 7}
+    assert choose(members, 3, 0.99) == choose(members, 3)
+    assert [t.number for t in choose(members, 1, 0.7)] == [7]

@@ -1,0 +1,146 @@
+"""The prefilter: what it skips is slow, what it lets through is measured, and a resumed run decides alike."""
+
+from math import exp, log
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nas_kd.candidate import Architecture, Candidate, Recipe
+from nas_kd.config import Budget
+from nas_kd.data.prepare import load_dataset
+from nas_kd.pipeline.budget import violation
+from nas_kd.pipeline.draws import Draws
+from nas_kd.pipeline.networks import Builder, load_space
+from nas_kd.pipeline.prefilter import CHECK_EVERY, FEWEST, forecast, is_skipped, prefilter_record, skipped_words
+from nas_kd.record import Costs, Latency, TrialRecord
+from nas_kd.report.content import content
+from nas_kd.report.flow import flow
+from tests import records
+
+from .conftest import small_config
+
+LIMIT_MS = 1.0
+BUDGET = Budget(max_latency_ms=LIMIT_MS)
+
+
+@pytest.fixture(scope="module")
+def builder() -> Builder:
+    return Builder(load_dataset(small_config().data, 0), load_space("resnet"))
+
+
+@pytest.fixture(scope="module")
+def candidates() -> list[Candidate]:
+    draws = Draws(load_space("resnet"), 1)
+    found = dict.fromkeys(draws.architecture(draws.random()) for _ in range(150))
+    return [Candidate(a, (), Recipe("none")) for a in found]
+
+
+def latency_ms(architecture: Architecture, builder: Builder, noise: float = 0.05) -> float:
+    """A power of the multiply-adds, and what no model knows of the network."""
+    rng = np.random.default_rng(builder.macs(architecture) + builder.parameters(architecture))
+    return exp(0.7 * log(builder.macs(architecture) / 100_000) + noise * float(rng.normal()))
+
+
+def admitted(candidate: Candidate, number: int, before: list[TrialRecord], builder: Builder) -> TrialRecord:
+    """As `admit`, with a made-up latency in place of a measurement."""
+    made = forecast(candidate, number, before, builder, BUDGET)
+    ms = latency_ms(candidate.student, builder)
+    skipped = is_skipped(made, number, before)
+    counted = {"parameters": builder.parameters(candidate.student), "macs": builder.macs(candidate.student)}
+    timed = None if skipped else Latency(p50=ms, p90=ms, low=ms, high=ms)
+    costs = Costs(size_bytes=4 * counted["parameters"], latency_ms=timed, **counted)
+    fields: dict[str, Any] = {"fate": "rejected" if skipped or ms > LIMIT_MS else "finished", "forecast": made}
+    return records.trial(number, None, 1, 1, id=candidate.id, candidate=candidate.to_json(), costs=costs, **fields)
+
+
+@pytest.fixture(scope="module")
+def trials(candidates: list[Candidate], builder: Builder) -> list[TrialRecord]:
+    told: list[TrialRecord] = []
+    for number, candidate in enumerate(candidates):
+        told.append(admitted(candidate, number, told, builder))
+    return told
+
+
+def skipped(trial: TrialRecord) -> bool:
+    return isinstance(trial.costs, Costs) and trial.costs.latency_ms is None
+
+
+def test_it_skips_many_slow_ones_and_hardly_any_that_is_within(trials: list[TrialRecord], builder: Builder) -> None:
+    left_out = [Candidate.from_json(t.candidate).student for t in trials if skipped(t)]
+    slow = [t for t in trials[FEWEST:] if latency_ms(Candidate.from_json(t.candidate).student, builder) > LIMIT_MS]
+    assert len(left_out) > len(slow) / 2
+    within = [a for a in left_out if latency_ms(a, builder) <= LIMIT_MS]
+    assert len(within) <= 0.05 * len(trials)
+    assert all(t.fate == "rejected" and violation(t, BUDGET) > 0 for t in trials if skipped(t))
+
+
+def test_it_waits_until_it_has_seen_enough(trials: list[TrialRecord]) -> None:
+    assert all(t.forecast is None for t in trials[:FEWEST])
+    assert all(t.forecast is not None for t in trials[FEWEST:])
+
+
+def test_the_first_and_then_every_tenth_that_it_doubts_is_measured(trials: list[TrialRecord]) -> None:
+    doubted = [t for t in trials if t.forecast is not None and t.forecast.doubted]
+    assert len(doubted) > 2 * CHECK_EVERY
+    assert [skipped(t) for t in doubted] == [place % CHECK_EVERY != 0 for place in range(len(doubted))]
+    assert not any(skipped(t) for t in trials if t not in doubted)
+
+
+def test_the_order_of_records_and_later_ones_change_nothing(
+    trials: list[TrialRecord], candidates: list[Candidate], builder: Builder
+) -> None:
+    number = 60
+    again = admitted(candidates[number], number, trials[::-1], builder)
+    assert again == trials[number]
+    lost = [t for t in trials[: number + 5] if t.number not in (number, number + 2)]  # killed while two were trained
+    for again_number in (number, number + 2):
+        lost.append(admitted(candidates[again_number], again_number, lost, builder))
+        assert lost[-1] == trials[again_number]
+
+
+def test_others_teach_it_nothing(trials: list[TrialRecord], candidates: list[Candidate], builder: Builder) -> None:
+    one = candidates[60]
+    twins = [t.model_copy(update={"candidate": trials[0].candidate}) for t in trials]
+    assert forecast(one, 60, twins, builder, BUDGET) is None  # one network, however often
+    unmeasured = [t for t in trials if skipped(t)]
+    assert forecast(one, 150, unmeasured * 30, builder, BUDGET) is None
+    summed = Candidate(one.student, (candidates[1].student,), Recipe("none"), policy="residual")
+    assert forecast(summed, 60, trials, builder, BUDGET) is None
+    assert forecast(one, 60, trials, builder, Budget(max_size_kb=1)) is None
+
+
+def test_its_record_counts_what_it_did(trials: list[TrialRecord]) -> None:
+    made = prefilter_record(trials, BUDGET)
+    assert made is not None
+    assert made.forecasts == len(trials) - FEWEST
+    assert made.skipped == sum(map(skipped, trials))
+    doubted = sum(t.forecast is not None and t.forecast.doubted for t in trials)
+    assert made.checked == doubted - made.skipped
+    assert made.wrong == 0
+    assert made.error is not None
+    assert 0 < made.error < 0.3
+    generous = prefilter_record(trials, Budget(max_latency_ms=1e6))
+    assert generous is not None
+    assert generous.wrong == generous.checked > 0
+    assert prefilter_record(trials[:FEWEST], BUDGET) is None
+    assert prefilter_record([t.model_copy(update={"fate": "duplicate"}) for t in trials], BUDGET) is None
+
+
+def test_the_reason_names_prediction_bound_and_limit(trials: list[TrialRecord]) -> None:
+    made = next(t.forecast for t in trials if skipped(t))
+    assert made is not None
+    words = skipped_words(made, BUDGET)
+    assert words.startswith(f"not measured: expected at {made.expected:.4g} ms, at least {made.least:.4g} ms")
+    assert words.endswith("limit 1 ms")
+
+
+def test_the_report_tells_of_it(trials: list[TrialRecord]) -> None:
+    made = prefilter_record(trials, BUDGET)
+    run = records.run(trials=tuple(trials), prefilter=made)
+    assert made is not None
+    steps = {step.name: step.number for step in flow(run)}
+    assert steps["Rejected unmeasured"] == made.skipped
+    assert steps["Rejected at the gate"] == sum(t.fate == "rejected" for t in trials) - made.skipped
+    (fact,) = [f for f in content(run).trust.facts if f.name == "Prefilter"]
+    assert f"{made.skipped} candidates rejected unmeasured" in fact.text

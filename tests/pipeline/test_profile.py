@@ -1,0 +1,164 @@
+"""A look before a search: what is measured is real, what is estimated follows the plan, and nothing is left behind."""
+
+import json
+import tempfile
+from collections.abc import Iterator
+from math import inf
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from nas_kd.cli import app
+from nas_kd.config import Budget
+from nas_kd.config_file import dump_config
+from nas_kd.console_profile import print_profile, profile_json
+from nas_kd.errors import InputError
+from nas_kd.pipeline.duration import epochs_of
+from nas_kd.pipeline.profile import LADDER, PrecisionProfile, Range, Share, SpaceProfile, profile_space
+from nas_kd.pipeline.progress import Progress
+from nas_kd.pipeline.rehearsal import Speed
+from nas_kd.statistics import wilson_interval
+
+from .conftest import small_config
+
+SAMPLE = 6
+
+
+class Heard(Progress):
+    """What was said."""
+
+    def __init__(self) -> None:
+        self.stages: list[str] = []
+        self.counts: list[tuple[int, int]] = []
+
+    def stage(self, text: str) -> None:
+        self.stages.append(text)
+
+    def measured(self, done: int, total: int) -> None:
+        self.counts.append((done, total))
+
+
+@pytest.fixture(scope="module")
+def looked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[SpaceProfile, Heard, Path]]:
+    """A profile, what was said meanwhile, and the folder of temporary files afterwards."""
+    place, heard = tmp_path_factory.mktemp("temporary"), Heard()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", str(place))
+        yield profile_space(small_config(budget={"max_macs": 100_000}), SAMPLE, heard), heard, place
+
+
+def test_it_measures_a_ladder_and_a_random_sample_and_leaves_nothing(looked: tuple[SpaceProfile, Heard, Path]) -> None:
+    profile, heard, place = looked
+    (of,) = profile.precisions
+    assert of.precision == "fp32"
+    assert SAMPLE < of.measured <= SAMPLE + LADDER
+    assert heard.counts == [(n, of.measured) for n in range(1, of.measured + 1)]
+    assert heard.stages[-2:] == ["measuring networks, fp32", "timing training steps"]
+    assert 0 < of.size_bytes.smallest < of.size_bytes.median < of.size_bytes.largest
+    assert 0 < of.latency_ms.smallest <= of.latency_ms.median <= of.latency_ms.largest
+    assert profile.macs.largest > 1_000_000
+    assert not [p for p in place.iterdir() if p.name.startswith("nas-kd-profile")]
+
+
+def test_the_share_is_of_the_random_ones_alone_with_its_interval(looked: tuple[SpaceProfile, Heard, Path]) -> None:
+    profile = looked[0]
+    (of,) = profile.precisions
+    share = of.share
+    assert share.drawn == SAMPLE
+    assert (share.low, share.high) == wilson_interval(share.within / SAMPLE, SAMPLE)
+    assert profile.reachable
+    assert of.nearest <= 1
+    assert set(of.missed) <= {"macs", "size", "latency"}
+    if of.missed:
+        assert of.missed[of.binding or "latency"] == max(of.missed.values()) <= SAMPLE - share.within
+
+
+def test_the_time_has_all_parts_and_a_range(looked: tuple[SpaceProfile, Heard, Path]) -> None:
+    time = looked[0].time
+    assert time is not None
+    assert set(time.parts) == {"teacher", "outputs", "gate", "assistants", "candidates", "finalists"}
+    assert all(0 <= low <= high for low, high in time.parts.values())
+    assert all(time.parts[name][0] > 0 for name in ("teacher", "outputs", "gate", "candidates", "finalists"))
+    assert 0 < time.low_s < time.high_s
+    assert time.rungs == (2, 4)
+
+
+def test_the_command_prints_the_same_as_text_and_as_json(
+    looked: tuple[SpaceProfile, Heard, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    value = json.loads(profile_json(looked[0]))
+    assert value["precisions"][0]["share"]["drawn"] == SAMPLE
+    assert value["budget"] == {"max_latency_ms": 5.0, "max_size_kb": 60.0, "max_macs": 100_000.0}
+    print_profile(looked[0])
+    text = capsys.readouterr().out
+    assert "budget: at most 100,000 multiply-adds, 60 kB, 5 ms: reachable" in text
+    assert "95 % interval" in text
+    assert "a rough range" in text
+
+
+def test_epochs_of_the_rungs_by_hand() -> None:
+    assert epochs_of(9, (1, 3, 9), 3) == (9 * 1 + 3 * 2 + 1 * 6, 1)
+    assert epochs_of(10, (5,), 3) == (50, 10)
+    assert epochs_of(2, (1, 2), 3) == (2 + 1, 1)
+    assert epochs_of(0, (1, 2), 3) == (0, 0)
+
+
+def test_a_step_lies_on_the_line_through_two_networks_and_methods_add_to_it() -> None:
+    speed = Speed(((100, 1.0), (300, 2.0)), {"none": 0.0, "dml": 0.5}, 0.0, 0.0, 0.0)
+    assert speed.step(200, "none") == 1.5
+    assert speed.step(200, "dml") == 2.0
+    assert speed.step(-10_000, "none") == 0.1
+    noisy = Speed(((100, 1.0), (300, 0.9)), {}, 0.0, 0.0, 0.0)
+    assert noisy.step(300, "none") == 1.0
+
+
+def test_out_of_reach_is_said_with_the_nearest_and_no_time(capsys: pytest.CaptureFixture[str]) -> None:
+    of = PrecisionProfile(
+        precision="fp32",
+        measured=8,
+        failed=1,
+        size_bytes=Range(1e4, 2e4, 3e4),
+        latency_ms=Range(1, 2, 3),
+        memory_bytes=Range(1e6, 2e6, 3e6),
+        share=Share(0, 4, *wilson_interval(0, 4)),
+        missed={"size": 4, "latency": 2},
+        binding="size",
+        nearest=2.0,
+        reachable=False,
+    )
+    budget = Budget(max_size_kb=5, max_latency_ms=2, min_accuracy=0.9)
+    print_profile(SpaceProfile("resnet", "cpu-1t", 100, Range(1, 2, 3), (of,), budget, False, 1.0, None))
+    text = " ".join(capsys.readouterr().out.split())
+    assert "OUT OF REACH" in text
+    assert "size 4, latency 2, so that size binds; the nearest misses it 2 times; 1 could not be measured" in text
+    assert "0 of 4 drawn at random are within it: 0% of the space (95 % interval 0% to 49%)" in text
+    assert "peak memory, fp32" in text
+    assert "known after training only" in text
+    assert "how long a search takes is not known" in text
+    infinite = PrecisionProfile(**{**vars(of), "nearest": inf})
+    whole = SpaceProfile("resnet", "cpu-1t", 100, Range(1, 2, 3), (infinite,), budget, False, 1.0, None)
+    assert json.loads(profile_json(whole))["precisions"][0]["nearest"] is None
+
+
+def test_a_teacher_that_cannot_be_loaded_is_one_line_and_nothing_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    config = small_config(budget={"max_latency_ms": None})
+    config = config.model_copy(update={"teacher": (config.teacher[0].model_copy(update={"space": "resnets"}),)})
+    with pytest.raises(InputError, match="did you mean 'resnet'"):
+        profile_space(config, 2)
+    assert not [p for p in tmp_path.iterdir() if p.name.startswith("nas-kd-profile")]
+
+
+def test_the_command_keeps_json_apart_from_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("c.toml").write_text(dump_config(small_config(budget={"max_size_kb": 1})))
+    done = CliRunner().invoke(app, ["profile", "c.toml", "--sample", "2", "--json"])
+    assert done.exit_code == 0, done.output
+    value = json.loads(done.stdout)
+    assert value["reachable"] is False
+    assert value["time"] is None
+    assert value["precisions"][0]["binding"] == "size"
+    assert [p.name for p in tmp_path.iterdir()] == ["c.toml"]
