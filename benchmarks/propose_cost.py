@@ -26,7 +26,7 @@ import psutil
 from torch import nn
 
 from benchmarks.common import Seconds, machine_facts
-from nas_kd.candidate import Architecture, Candidate
+from nas_kd.candidate import Architecture, Candidate, Precision
 from nas_kd.config import SearchConfig
 from nas_kd.engine.teachers import Teacher
 from nas_kd.files import write_atomic
@@ -74,7 +74,9 @@ class MadeUpGate(Gate):
         super().__init__(context, builder)
         self._counts, self._clock = builder, clock
 
-    def costs(self, *deployed: Architecture, latency_even_if_too_large: bool = False) -> Costs:
+    def costs(
+        self, *deployed: Architecture, precision: Precision = "fp32", latency_even_if_too_large: bool = False
+    ) -> Costs:
         """As the real gate, but nothing is exported or measured."""
         with self._clock:
             weights, macs = sum(map(self._counts.parameters, deployed)), sum(map(self._counts.macs, deployed))

@@ -65,6 +65,7 @@ class TrialRecord(Record):
     duplicate_of: int | None = None  # trial number
     within_budget: bool = False
     costs: Costs | None = None
+    notes: tuple[str, ...] = ()  # of the file: layers kept in fp32
     rungs: tuple[RungRecord, ...] = ()
     val_accuracy: float | None = None  # at the last rung reached
     inherited_accuracy: float | None = None  # on validation, with weights of the once-for-all network, 0..1
@@ -81,7 +82,7 @@ class SeedRecord(Record):
     val_accuracy: float
     test_accuracy: float
     seconds: float
-    parity: float  # largest absolute difference of logits, ONNX against PyTorch
+    parity: float  # largest absolute difference of logits, ONNX against PyTorch; quantised: against what was quantised
     agreement: float  # share of equal top-1 decisions
     sha256: str  # of the ONNX file
 
@@ -108,6 +109,7 @@ class FinalistRecord(Record):
     words: str
     chain_words: tuple[str, ...] = ()
     costs: Costs  # measured again, on the trained file
+    notes: tuple[str, ...] = ()  # of the file: layers kept in fp32
     val: Accuracy
     test: Accuracy
     seeds: tuple[SeedRecord, ...]

@@ -6,12 +6,14 @@ What a link becomes depends on its key alone: data, architecture, teachers' keys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 from typing import Any
 
 import torch
 from torch import nn
 
-from nas_kd.candidate import Architecture, Candidate, Policy, Recipe
+from nas_kd.candidate import Architecture, Candidate, Policy, Precision, Recipe
+from nas_kd.deploy.precision import load_precision
 from nas_kd.engine.attachment import Facts
 from nas_kd.engine.schedule import Schedule
 from nas_kd.engine.teachers import Teacher, TeacherOutputs
@@ -46,13 +48,17 @@ class Link:
 
 @dataclass(frozen=True)
 class Lesson:
-    """One link to train: who, with which recipe, for how long, from which seed. `until`: epochs of the schedule."""
+    """One link to train: who, with which recipe, for how long, from which seed. `until`: epochs of the schedule.
+
+    `precision`: the one that training knows of; fp32 for those that are made of its weights afterwards.
+    """
 
     student: Architecture
     recipe: Recipe
     schedule: Schedule
     seed: int
     until: int
+    precision: Precision = "fp32"
 
 
 class Chain:
@@ -76,7 +82,8 @@ class Chain:
             TrialError: it cannot be trained.
         """
         schedule = Schedule.of(self.context.config.distill, epochs, restarts)
-        lesson = Lesson(candidate.student, candidate.recipe, schedule, seed, until or epochs)
+        precision = _known_to_training(candidate.precision)
+        lesson = Lesson(candidate.student, candidate.recipe, schedule, seed, until or epochs, precision)
         method = make_method(candidate.recipe.method)
         if method.generations:
             return self.train(lesson, [self._generation(lesson, method.generations)])
@@ -92,11 +99,12 @@ class Chain:
         """
         schedule = Schedule.of(self.context.config.distill)
         student = self.context.space.ladder(2)[0]
-        for name in methods:
+        precisions = {_known_to_training(precision) for precision in self.context.config.search.precisions}
+        for name, precision in product(methods, sorted(precisions)):
             method = make_method(name)
-            lesson = Lesson(student, Recipe(name), schedule, self.context.seed, schedule.epochs)
+            lesson = Lesson(student, Recipe(name), schedule, self.context.seed, schedule.epochs, precision)
             teachers = list(self._roots[:1]) if method.generations else self._teachers_of(method, "sequential", ())
-            self.training(lesson, self.builder.build(student, 0), teachers)
+            self.training(lesson, self._built(lesson, 0), teachers)
 
     def prepare(self, candidate: Candidate) -> None:
         """Train what is missing of the assistants that the candidate's student learns from."""
@@ -144,7 +152,7 @@ class Chain:
         frozen = [self.as_teacher(links[0], lesson.student)]
         for architecture in assistants:
             recipe = Recipe(RESIDUAL, {"taught": float(taught)})
-            more = Lesson(architecture, recipe, lesson.schedule, lesson.seed, lesson.until)
+            more = replace(lesson, student=architecture, recipe=recipe)
             links.append(self.train(more, [*frozen, *roots]))
             frozen.append(self.as_teacher(links[-1], architecture))
         return Link(
@@ -181,14 +189,12 @@ class Chain:
         entry = self.context.store.load("weights", key)
         if entry is None:
             return None
-        student = self.builder.build(lesson.student, lesson.seed)
+        student = self._built(lesson, lesson.seed)
         student.load_state_dict(entry.tensors)
         return Link(self.context.numerics.place(student).eval(), key, **entry.meta["facts"])
 
     def _trained(self, lesson: Lesson, teachers: Sequence[Teacher], elder: Elder | None, key: str) -> Link:
-        store, student = self.context.store, self.builder.build(lesson.student, lesson.seed)
-        if elder is not None:
-            student.load_state_dict(cut_weights(elder.weights, student))
+        store, student = self.context.store, self._built(lesson, lesson.seed, elder)
         training = self.training(lesson, student, teachers)
         unfinished = self._key(replace(lesson, until=lesson.schedule.epochs), teachers, elder)
         run_from_checkpoint(self.context, training, self.builder.words(lesson.student), unfinished, lesson.until)
@@ -204,6 +210,13 @@ class Chain:
         if lesson.until == lesson.schedule.epochs:
             store.remove("checkpoint", unfinished)
         return Link(model, key, **facts)
+
+    def _built(self, lesson: Lesson, seed: int, elder: Elder | None = None) -> nn.Module:
+        """The student before training, with the initial weights of `seed`, or the elder's."""
+        student = self.builder.build(lesson.student, seed)
+        if elder is not None:
+            student.load_state_dict(cut_weights(elder.weights, student))
+        return load_precision(lesson.precision).prepare(student, self.context.data.input_shape)
 
     def _judged(self, training: Training, lesson: Lesson, teachers: Sequence[Teacher]) -> tuple[nn.Module, float]:
         """The network to deploy and its accuracy on validation; where it is part of a sum, the sum's."""
@@ -223,7 +236,7 @@ class Chain:
         method = self._method(lesson.recipe, len(teachers))
         setup = self.setup(lesson.schedule, lesson.seed)
         shown = [self.outputs(t) for t in teachers]
-        return Training(student, shown, method, setup, partial(self.builder.build, lesson.student))
+        return Training(student, shown, method, setup, partial(self._built, lesson))
 
     def setup(self, schedule: Schedule, seed: int) -> Setup:
         """What all trainings of this run have in common.
@@ -242,6 +255,7 @@ class Chain:
             numerics=context.numerics,
             seed=seed,
             calibrated=context.config.distill.calibrate,
+            aware_from=context.config.quantise.aware_from,
         )
 
     def _method(self, recipe: Recipe, teachers: int) -> Method:
@@ -285,5 +299,14 @@ class Chain:
             "until": lesson.until,
             "seed": lesson.seed,
             **({} if elder is None else {"inherits": elder.key}),
+            **({} if lesson.precision == "fp32" else self._aware(lesson.precision)),
         }
         return self.key_of(facts, lesson.schedule, teachers)
+
+    def _aware(self, precision: Precision) -> dict[str, Any]:
+        return {"precision": precision, "aware_from": self.context.config.quantise.aware_from}
+
+
+def _known_to_training(precision: Precision) -> Precision:
+    """The precision itself if training knows of it, else that of the weights that it is made of."""
+    return precision if load_precision(precision).aware else "fp32"

@@ -1,17 +1,17 @@
 """The gate: size and latency of an untrained network, measured before anything is trained.
 
-Neither depends on the values of the weights, so each architecture is exported and measured once.
+Neither depends on the values of the weights, so each architecture is exported and measured once at each precision.
 """
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
-from nas_kd.candidate import Architecture
-from nas_kd.deploy.export import export_onnx
+from nas_kd.candidate import Architecture, Precision
 from nas_kd.deploy.measure import measure_latency
+from nas_kd.deploy.precision import load_precision
 from nas_kd.files import fingerprint, sha256
-from nas_kd.models.summed import summed
 from nas_kd.pipeline.context import Context
+from nas_kd.pipeline.files import Files, scheme_of
 from nas_kd.pipeline.networks import Builder
 from nas_kd.record import Costs, Latency
 
@@ -22,15 +22,18 @@ class Gate:
     def __init__(self, context: Context, builder: Builder) -> None:
         self._context = context
         self._builder = builder
+        self._files = Files(context)
         self.pausing: Callable[[int], AbstractContextManager[None]] = lambda _: nullcontext()
 
-    def costs(self, *deployed: Architecture, latency_even_if_too_large: bool = False) -> Costs:
+    def costs(
+        self, *deployed: Architecture, precision: Precision = "fp32", latency_even_if_too_large: bool = False
+    ) -> Costs:
         """Size, and latency unless the size is out of the budget already; of several networks, of their sum.
 
         Raises:
             TrialError: it cannot be exported or run.
         """
-        onnx = self._export(deployed)
+        onnx = self._export(deployed, precision)
         size_bytes, limit = len(onnx), self._context.config.budget.max_size_bytes
         too_large = limit is not None and size_bytes > limit and not latency_even_if_too_large
         return Costs(
@@ -40,16 +43,32 @@ class Gate:
             macs=sum(map(self._builder.macs, deployed)),
         )
 
-    def _export(self, deployed: tuple[Architecture, ...]) -> bytes:
-        context = self._context
-        networks = [architecture.to_json() for architecture in deployed]
-        key = fingerprint([networks, context.data.input_shape, context.data.classes, "fp32"])
-        onnx = context.store.load_bytes("export", key)
+    def notes(self, *deployed: Architecture, precision: Precision) -> tuple[str, ...]:
+        """What a user has to know of the file, such as layers that were kept in fp32.
+
+        Raises:
+            TrialError: it cannot be exported.
+        """
+        if load_precision(precision).exact:
+            return ()
+        self._export(deployed, precision)
+        return tuple(self._context.store.load_json("export_notes", self._key(deployed, precision)) or ())
+
+    def _export(self, deployed: tuple[Architecture, ...], precision: Precision) -> bytes:
+        store, key = self._context.store, self._key(deployed, precision)
+        onnx = store.load_bytes("export", key)
         if onnx is None:
-            network = summed([self._builder.build(architecture, 0) for architecture in deployed])
-            onnx = export_onnx(network, context.data.input_shape)
-            context.store.save_bytes("export", key, onnx)
+            made = self._files.untrained([self._builder.build(a, 0) for a in deployed], precision)
+            onnx = made.content
+            if made.notes:
+                store.save_json("export_notes", key, list(made.notes))
+            store.save_bytes("export", key, onnx)
         return onnx
+
+    def _key(self, deployed: tuple[Architecture, ...], precision: Precision) -> str:
+        data, networks = self._context.data, [architecture.to_json() for architecture in deployed]
+        scheme = [] if load_precision(precision).exact else [scheme_of(self._context)]
+        return fingerprint([networks, data.input_shape, data.classes, precision, *scheme])
 
     def latency(self, onnx: bytes) -> Latency:
         """Latency of a file on the run's device, from the run's cache or measured now."""

@@ -103,7 +103,9 @@ class OnceForAll:
         for architecture in architectures:
             if architecture not in self._costs:
                 try:
-                    self._costs[architecture] = self._gate.costs(architecture, latency_even_if_too_large=True)
+                    self._costs[architecture] = self._gate.costs(
+                        architecture, precision=self._config.search.precisions[0], latency_even_if_too_large=True
+                    )
                 except TrialError as error:
                     self._broken.add(architecture)
                     self._context.progress.note(f"a sub-network is left out: {error}")

@@ -7,7 +7,7 @@ from math import log
 from pathlib import Path
 from typing import Any
 
-from nas_kd.candidate import Architecture
+from nas_kd.candidate import Architecture, Precision
 from nas_kd.config import SearchConfig
 from nas_kd.deploy.measure import describe_device
 from nas_kd.deploy.verify import accuracy
@@ -114,9 +114,13 @@ class Run:
         return self.study.state == "finished"
 
     def require_reachable(self) -> None:
-        """End the run early if not even the space's smallest network comes near the budget."""
+        """End the run early if not even the space's smallest network comes near the budget at any precision."""
         smallest: Architecture = self.context.space.ladder(2)[0]
-        costs = self.gate.costs(smallest, latency_even_if_too_large=True)
+        possible = [
+            self.gate.costs(smallest, precision=precision, latency_even_if_too_large=True)
+            for precision in self.config.search.precisions
+        ]
+        costs = min(possible, key=lambda c: excess(c, self.config.budget))
         if excess(costs, self.config.budget) > NEAR:
             latency = costs.latency_ms.p50 if costs.latency_ms else float("nan")
             smallest_costs = f"{costs.size_bytes / 1000:.1f} kB and {latency:.4g} ms"
@@ -143,8 +147,8 @@ class Run:
         """Let students inherit from it, where the config says that they inherit."""
         self.chain.relatives = (elastic.key,)
 
-    def _fits(self, architecture: Architecture) -> bool:
-        return excess(self.gate.costs(architecture), self.config.budget) <= 0
+    def _fits(self, architecture: Architecture, precision: Precision) -> bool:
+        return excess(self.gate.costs(architecture, precision=precision), self.config.budget) <= 0
 
     def search(self) -> None:
         """Propose, gate, distil, judge, until there are enough candidates."""

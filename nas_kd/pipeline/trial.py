@@ -8,6 +8,7 @@ from nas_kd.candidate import Candidate
 from nas_kd.errors import TrialError
 from nas_kd.pipeline.budget import excess, reason
 from nas_kd.pipeline.chain import Chain
+from nas_kd.pipeline.files import Files
 from nas_kd.pipeline.gate import Gate
 from nas_kd.pipeline.propose import Proposal
 from nas_kd.record import RungRecord, TrialRecord
@@ -28,8 +29,9 @@ def admit(proposal: Proposal, gate: Gate, chain: Chain) -> TrialRecord:
     )
     try:
         with _timed(seconds, "gate"):
-            costs = gate.costs(*candidate.deployed)
-        record = record.model_copy(update={"costs": costs, "seconds": seconds})
+            costs = gate.costs(*candidate.deployed, precision=candidate.precision)
+            notes = gate.notes(*candidate.deployed, precision=candidate.precision)
+        record = record.model_copy(update={"costs": costs, "notes": notes, "seconds": seconds})
         budget = chain.context.config.budget
         if excess(costs, budget) > 0:
             return record.model_copy(update={"fate": "rejected", "reason": reason(costs, budget)})
@@ -39,7 +41,10 @@ def admit(proposal: Proposal, gate: Gate, chain: Chain) -> TrialRecord:
 
 
 def train_on(record: TrialRecord, chain: Chain) -> TrialRecord:
-    """Train a candidate up to its next rung: its assistants in full, then the student from where it stopped."""
+    """Train a candidate up to its next rung: its assistants in full, then the student from where it stopped.
+
+    It is judged by its file.
+    """
     config, rungs, seconds = chain.context.config, chain.context.rungs, dict(record.seconds)
     candidate, epochs = Candidate.from_json(record.candidate), rungs[len(record.rungs)]
     try:
@@ -47,10 +52,11 @@ def train_on(record: TrialRecord, chain: Chain) -> TrialRecord:
             chain.prepare(candidate)
         with _timed(seconds, "distil"):
             link = chain.distil(candidate, config.search.seed, config.distill.epochs, until=epochs, restarts=rungs[:-1])
+            val_accuracy = Files(chain.context).val_accuracy(link, candidate.precision)
     except TrialError as error:
         return record.model_copy(update={"fate": "failed", "reason": str(error), "seconds": seconds})
     earlier = sum(r.seconds for r in record.rungs)
-    rung = RungRecord(epochs=epochs, val_accuracy=link.val_accuracy, seconds=round(max(0.0, link.seconds - earlier), 4))
+    rung = RungRecord(epochs=epochs, val_accuracy=val_accuracy, seconds=round(max(0.0, link.seconds - earlier), 4))
     done = epochs == config.distill.epochs
     judged = {"rungs": (*record.rungs, rung), "val_accuracy": rung.val_accuracy, "seconds": seconds}
     return record.model_copy(update={"fate": "finished" if done else "waiting", **judged})
