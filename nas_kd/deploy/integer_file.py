@@ -32,8 +32,12 @@ def integer_file(content: bytes, scheme: IntegerScheme) -> bytes:
             _store_integers(graph, node)
     for node in graph.of("Transpose"):
         _transpose_integers(graph, node)
+    for node in [*graph.of("Conv"), *graph.of("Gemm")]:
+        _own_weight(graph, node)
     for node in graph.of("BatchNormalization"):
         _fold(graph, node)
+    for node in graph.of("QuantizeLinear"):
+        _own_range(graph, node)
     for node in [n for n in graph.nodes if n.op_type in _SAME_GRID]:
         _say_grid_again(graph, node)
     for node in [*graph.of("Conv"), *graph.of("Gemm")]:
@@ -116,6 +120,32 @@ def _transpose_integers(graph: _Graph, node: NodeProto) -> None:
     graph.nodes.remove(node)
 
 
+def _own_weight(graph: _Graph, node: NodeProto) -> None:
+    """Let no two layers share integers or steps, which exporters merge where they happen to be equal."""
+    source = graph.integers(node.input[1])
+    if source is None:
+        return
+    own = NodeProto()
+    own.CopyFrom(source)
+    for place, old in enumerate(source.input):
+        own.input[place] = f"{node.output[0]}.weight.{place}"
+        graph.constants[own.input[place]] = graph.constants[old]
+    own.output[0] = f"{node.output[0]}.weight"
+    graph.nodes.insert(graph.nodes.index(node), own)
+    node.input[1] = own.output[0]
+    if not graph.readers(source.output[0]):
+        graph.nodes.remove(source)
+
+
+def _own_range(graph: _Graph, node: NodeProto) -> None:
+    """Likewise for activations: a file's size must not depend on which ranges happen to be equal."""
+    own = [f"{node.output[0]}.step", f"{node.output[0]}.zero"]
+    for name, old in zip(own, node.input[1:], strict=True):
+        graph.constants[name] = graph.constants[old]
+    for user in [node, *graph.readers(node.output[0])]:
+        user.input[1:] = own
+
+
 def _fold(graph: _Graph, node: NodeProto) -> None:
     """Batch normalisation behind a convolution: a factor of each channel's step, and a bias."""
     conv = graph.maker(node.input[0])
@@ -132,8 +162,8 @@ def _fold(graph: _Graph, node: NodeProto) -> None:
     flip = np.where(factor < 0, -1, 1).reshape(-1, *(1 for _ in whole.shape[1:]))
     graph.constants[weight.input[0]] = (whole * flip).astype(np.int8)
     graph.constants[weight.input[1]] = np.maximum(step * np.abs(factor), np.finfo(np.float32).tiny).astype(np.float32)
-    graph.constants[f"{node.output[0]}.bias"] = ((bias - mean) * factor + beta).astype(np.float32)
-    conv.input[:] = [*conv.input[:2], f"{node.output[0]}.bias"]
+    graph.constants[f"{node.output[0]}.folded"] = ((bias - mean) * factor + beta).astype(np.float32)
+    conv.input[:] = [*conv.input[:2], f"{node.output[0]}.folded"]
     graph.nodes.remove(node)
     graph.replace(node.output[0], conv.output[0])
 
@@ -160,7 +190,7 @@ def _integer_bias(graph: _Graph, node: NodeProto) -> None:
     source, weight = graph.grid(node.input[0]), graph.integers(node.input[1])
     if source is None or weight is None or len(node.input) < 3 or node.input[2] not in graph.constants:
         return
-    name, bias = node.input[2], graph.constants[node.input[2]].astype(np.float64)
+    name, bias = f"{node.output[0]}.bias", graph.constants[node.input[2]].astype(np.float64)
     of_input = float(graph.constants[source.input[1]])
     whole, step = graph.constants[weight.input[0]], graph.constants[weight.input[1]].astype(np.float64)
     larger = np.maximum(step, np.abs(bias) / (of_input * _LARGEST_BIAS)).astype(np.float32)
@@ -172,9 +202,7 @@ def _integer_bias(graph: _Graph, node: NodeProto) -> None:
     graph.constants[f"{name}.step"] = products
     zero = f"{name}.zero"
     graph.constants[zero] = np.zeros(len(products), np.int32)
-    made = helper.make_node(
-        "DequantizeLinear", [f"{name}.whole", f"{name}.step", zero], [f"{name}.{node.output[0]}"], axis=0
-    )
+    made = helper.make_node("DequantizeLinear", [f"{name}.whole", f"{name}.step", zero], [name], axis=0)
     graph.nodes.insert(graph.nodes.index(node), made)
     node.input[2] = made.output[0]
 

@@ -23,7 +23,9 @@ __all__ = ["OnnxClassifier", "OnnxModule", "Parity", "accuracy", "verify", "veri
 ABSOLUTE = 1e-4
 RELATIVE = 1e-6
 MIN_AGREEMENT = 0.999
-BATCH_EFFECT = 0.1  # of the largest logit: a value on the edge of two steps may fall either way in another batch
+# Quantised: a value between two steps of 8 bits may fall either way, and all that comes after it changes a little.
+ROUNDING = 0.1  # of the largest logit
+QUANTISED_AGREEMENT, FEW = 0.995, 3  # share of decisions; so many may differ however few samples there are
 
 
 @dataclass(frozen=True)
@@ -55,24 +57,30 @@ def verify(content: bytes, model: nn.Module, x: Tensor) -> Parity:
     return parity
 
 
-def verify_quantised(content: bytes, model: nn.Module, x: Tensor, min_agreement: float = 0.0) -> Parity:
+def verify_quantised(content: bytes, model: nn.Module, x: Tensor, *, rounds_alike: bool = False) -> Parity:
     """Compare a quantised file with a network, on samples (N, ...) in stored units.
 
-    How far it may be from the network, nobody can say beforehand; what it is worth is its accuracy, which is measured.
+    How far it may be from a network in fp32, nobody can say beforehand; what it is worth is its accuracy, which is
+    measured. A network that `rounds_alike` is close: values between two steps may fall either way, no more.
 
     Raises:
         TrialError: the file is not valid or not a single file, logits are not finite, they depend on the size of the
-            batch, or fewer decisions than the share `min_agreement` are the network's.
+            batch, or the file is further from a network that rounds alike than can be explained.
     """
     ours, alone = _said(content, x)
     parity = _distance(ours, _logits(model, x), tolerance=float("inf"))
-    steps = np.abs(alone - ours[: len(alone)]).max(axis=1)
-    if float(steps.max()) > BATCH_EFFECT * float(np.abs(ours).max()) + ABSOLUTE:
+    rounding = ROUNDING * float(np.abs(ours).max()) + ABSOLUTE
+    if float(np.abs(alone - ours[: len(alone)]).max()) > rounding:
         raise TrialError("the quantised file's logits depend on the size of the batch")
-    if parity.agreement < min_agreement:
+    if rounds_alike and parity.max_abs_difference > rounding:
+        raise TrialError(
+            f"the quantised file's logits differ from the network's by up to {parity.max_abs_difference:.2g}; "
+            f"rounding explains {rounding:.2g}"
+        )
+    if rounds_alike and parity.disagreements > max(FEW, (1 - QUANTISED_AGREEMENT) * parity.samples):
         raise TrialError(
             f"the quantised file decides otherwise than the network on {parity.disagreements} of {parity.samples} "
-            f"samples; allowed: {1 - min_agreement:.1%}"
+            f"samples; allowed: {1 - QUANTISED_AGREEMENT:.1%}"
         )
     return parity
 

@@ -1,12 +1,12 @@
-"""Rounding to 8 bits in the forward pass, with step sizes that are learnt (LSQ, Esser et al. 2020, arXiv:1902.08153).
+"""Rounding to 8 bits in the forward pass, straight through in the backward pass.
 
-x^ = s clip(round(x / s), -Qn, Qp)                                             (eq. 1, 2)
-dx^/dx = 1 where -Qn <= x/s <= Qp, else 0: straight through                     (eq. 5)
-dx^/ds = round(x/s) - x/s inside, -Qn or Qp outside                            (eq. 3), times g = 1 / sqrt(N Qp)
+x^ = s (clip(round(x / s) + z, 0, 255) - z), z whole, so that 0 stays exact   Jacob et al. 2018, arXiv:1712.05877, eq. 1
+dx^/dx = 1 inside of the range, else 0                                        straight through
+dx^/dlog s = s (round(x/s) - x/s) inside, s (-z) or s (255 - z) outside       Jain et al. 2020, arXiv:1903.08066, eq. 7
 
-A range that does not start at 0 is shifted by a whole number z, so that 0 stays exact (Jacob et al. 2018,
-arXiv:1712.05877, eq. 1): Qn = z, Qp = 255 - z. First ranges are those observed: the paper's first step, made for 2 to 4
-bits, would cut 8-bit ranges far too wide.
+Weights are symmetric, -127..127, one step per output channel: its largest weight / 127, as it is at the moment (Jacob,
+section 3.1). Activations' ranges begin where they were observed and are learnt from there on, in the log domain: a
+learning rate then means the same for wide and for narrow ranges, and no step gets negative.
 """
 
 import math
@@ -16,85 +16,74 @@ import torch
 from torch import Tensor, nn
 
 LEVELS = 255  # steps from one end of a range of activations to the other
-LARGEST = 127  # of weights, which are symmetric
+LARGEST = 127  # of weights
 SMALLEST_STEP = 1e-7  # of what is always 0
 MOMENTUM = 0.1  # of observed ranges
 
 
-class _LearnedStep(torch.autograd.Function):
-    """(x, s broadcast to x, (lowest, highest) whole number, scale of the step's gradient) -> x^."""
+class _Rounded(torch.autograd.Function):
+    """(x, s broadcast to x, (lowest, highest) whole number) -> x^."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, step: Tensor, bounds: tuple[int, int], scale: float) -> Tensor:
+    def forward(ctx: Any, x: Tensor, step: Tensor, bounds: tuple[int, int]) -> Tensor:
         ctx.save_for_backward(x, step)
-        ctx.bounds, ctx.scale = bounds, scale
+        ctx.bounds = bounds
         return (x / step).round_().clamp_(*bounds).mul_(step)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor | None, None]:
         x, step = ctx.saved_tensors
         gradient, (lowest, highest) = gradients[0], ctx.bounds
         ratio = x / step
         inside = (ratio >= lowest) & (ratio <= highest)
-        of_step = torch.where(inside, ratio.round() - ratio, ratio.clamp(lowest, highest)).mul_(gradient)
-        return gradient * inside, of_step.sum_to_size(step.shape) * ctx.scale, None, None
+        of_step = None
+        if ctx.needs_input_grad[1]:
+            of_step = torch.where(inside, ratio.round() - ratio, ratio.clamp(lowest, highest)).mul_(gradient)
+            of_step = of_step.sum_to_size(step.shape)
+        return gradient * inside, of_step, None
 
 
-def fake_quantise(x: Tensor, step: Tensor, bounds: tuple[int, int], scale: float) -> Tensor:
-    """`x` on the grid of whole numbers within `bounds` times `step`, which broadcasts to `x`.
-
-    `scale`: of the step's gradient.
-    """
-    result: Tensor = _LearnedStep.apply(x, step, bounds, scale)  # type: ignore[no-untyped-call]
+def fake_quantise(x: Tensor, step: Tensor, bounds: tuple[int, int]) -> Tensor:
+    """`x` on the grid of whole numbers within `bounds` times `step`, which broadcasts to `x`."""
+    result: Tensor = _Rounded.apply(x, step, bounds)  # type: ignore[no-untyped-call]
     return result
 
 
-def at_least(step: Tensor) -> Tensor:
-    """Not below the smallest; the gradient passes as if there were no limit, so that a step can grow again."""
-    return step + (SMALLEST_STEP - step.detach()).clamp_min(0)
+def weight_steps(weight: Tensor) -> Tensor:
+    """(out, ...) -> (out,): each channel's largest weight / 127, no gradient.
 
-
-class WeightQuantiser(nn.Module):
-    """A layer's weights (out, in, ...), symmetric, one step per output channel.
-
-    Behind it batch normalisation may be folded into the layer without another rounding: a channel's factor scales its
-    weights and its step alike.
+    Behind weights with a step per channel, batch normalisation can be folded into a layer without another rounding: its
+    factor scales a channel's weights and its step alike.
     """
+    largest = weight.detach().float().abs().flatten(1).amax(dim=1)
+    return (largest / LARGEST).clamp_min(SMALLEST_STEP)
 
-    step: nn.Parameter
 
-    def __init__(self, weight: Tensor) -> None:
-        super().__init__()
-        self._shape = (-1, *(1 for _ in weight.shape[1:]))
-        self._scale = 1 / math.sqrt(LARGEST * max(1, weight[0].numel()))
-        self.step = nn.Parameter(torch.empty(len(weight), device=weight.device))
-        self.observe(weight)
-
-    @torch.no_grad()
-    def observe(self, weight: Tensor) -> None:
-        """Let the range end at each channel's largest weight."""
-        largest = weight.detach().float().abs().flatten(1).amax(dim=1)
-        self.step.copy_((largest / LARGEST).clamp_min(SMALLEST_STEP))
-
-    def forward(self, weight: Tensor) -> Tensor:
-        """On the grid."""
-        return fake_quantise(weight, at_least(self.step).view(self._shape), (-LARGEST, LARGEST), self._scale)
+def quantised_weight(weight: Tensor) -> Tensor:
+    """A layer's weights (out, in, ...) on their grid; nothing is clipped."""
+    steps = weight_steps(weight).view(-1, *(1 for _ in weight.shape[1:]))
+    return fake_quantise(weight, steps, (-LARGEST, LARGEST))
 
 
 class RangeQuantiser(nn.Module):
-    """A tensor of activations: one step, and the whole number that stands for 0."""
+    """A tensor of activations: the logarithm of its step is learnt; `zero` is the whole number that stands for 0."""
 
-    step: nn.Parameter
+    log_step: nn.Parameter
     zero: Tensor
     low: Tensor
     high: Tensor
 
     def __init__(self, device: torch.device) -> None:
         super().__init__()
-        self.step = nn.Parameter(torch.ones((), device=device))
+        self.log_step = nn.Parameter(torch.zeros((), device=device))
         self.register_buffer("zero", torch.zeros((), dtype=torch.int32, device=device))
         self.register_buffer("low", torch.full((), math.inf, device=device))
         self.register_buffer("high", torch.full((), -math.inf, device=device))
+
+    @property
+    def step(self) -> Tensor:
+        """One step of the grid."""
+        return self.log_step.exp()
 
     @torch.no_grad()
     def observe(self, x: Tensor) -> None:
@@ -104,8 +93,9 @@ class RangeQuantiser(nn.Module):
         self.low.copy_(torch.lerp(self.low, low, MOMENTUM) if seen else low)
         self.high.copy_(torch.lerp(self.high, high, MOMENTUM) if seen else high)
         bottom, top = self.low.clamp_max(0), self.high.clamp_min(0)
-        self.step.copy_(((top - bottom) / LEVELS).clamp_min(SMALLEST_STEP))
-        self.zero.copy_((-bottom / self.step).round().clamp(0, LEVELS))
+        step = ((top - bottom) / LEVELS).clamp_min(SMALLEST_STEP)
+        self.log_step.copy_(step.log())
+        self.zero.copy_((-bottom / step).round().clamp(0, LEVELS))
 
     @torch.no_grad()
     def forget(self) -> None:
@@ -114,8 +104,6 @@ class RangeQuantiser(nn.Module):
         self.high.fill_(-math.inf)
 
     def forward(self, x: Tensor) -> Tensor:
-        """On the grid, in float32 as `x` is, or was before autocast."""
+        """On the grid, in float32."""
         zero = int(self.zero)
-        per_sample = x.numel() / max(1, len(x))
-        scale = 1 / math.sqrt(per_sample * max(1, LEVELS - zero))
-        return fake_quantise(x.float(), at_least(self.step), (-zero, LEVELS - zero), scale)
+        return fake_quantise(x.float(), self.step, (-zero, LEVELS - zero))

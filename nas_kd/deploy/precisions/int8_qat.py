@@ -1,8 +1,7 @@
 """8-bit integers that training knows of: quantisation-aware distillation, with learnt ranges that the file carries.
 
-Polino et al. 2018 (arXiv:1802.05668): the student is fake-quantised, its teachers are in full precision. Ranges are
-learnt as in LSQ (see `nas_kd.models.quantiser`); quantisers are switched on late in training (see
-`nas_kd.engine.awareness`).
+Polino et al. 2018 (arXiv:1802.05668): the student is fake-quantised, its teachers are in full precision. How ranges are
+learnt: `nas_kd.models.quantiser`; when quantisers are switched on: `nas_kd.engine.awareness`.
 """
 
 from contextlib import ExitStack
@@ -21,7 +20,6 @@ from nas_kd.errors import TrialError
 from nas_kd.models.fake_quantised import FakeQuantised, fake_quantised_parts
 
 BATCH = 32
-MIN_AGREEMENT = 0.995  # with the fake-quantised network: both round, and a value between two steps may fall either way
 
 
 class Int8Aware:
@@ -60,7 +58,7 @@ class Int8Aware:
 
     def verify(self, content: bytes, model: nn.Module, x: Tensor) -> Parity:
         """Against the fake-quantised network."""
-        return verify_quantised(content, model, x, MIN_AGREEMENT)
+        return verify_quantised(content, model, x, rounds_alike=True)
 
 
 def _observe(model: nn.Module, parts: list[FakeQuantised], samples: Tensor) -> None:
