@@ -30,10 +30,11 @@ from nas_kd.candidate import Architecture, Candidate, Precision
 from nas_kd.config import SearchConfig
 from nas_kd.engine.teachers import Teacher
 from nas_kd.files import write_atomic
-from nas_kd.pipeline.chain import Chain, Link
+from nas_kd.pipeline.chain import Chain
 from nas_kd.pipeline.context import Context
 from nas_kd.pipeline.folder import RunFolder, locked
 from nas_kd.pipeline.gate import Gate
+from nas_kd.pipeline.lesson import Link
 from nas_kd.pipeline.networks import Builder
 from nas_kd.pipeline.progress import Progress
 from nas_kd.pipeline.run import Run

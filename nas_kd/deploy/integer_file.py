@@ -4,29 +4,26 @@ The exporter writes fake quantisation as pairs of QuantizeLinear and DequantizeL
 batch normalisation is folded into them, biases become integers of the products' scale, as 8-bit kernels want them.
 """
 
-from typing import Any
-
 import numpy as np
 import onnx
-from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, helper, numpy_helper
+from onnx import NodeProto, helper
 
 from nas_kd.config import IntegerScheme
+from nas_kd.deploy.editable_graph import EditableGraph
 from nas_kd.deploy.quantised_file import finished
 
 # Kernels have integers for input and output. What only moves values leaves the grid as it is; a pair behind it says so.
 _SAME_GRID = {"Flatten", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "MaxPool"}
 _LARGEST_BIAS = 2.0**30  # of 2^31: room for what is added to it
-Array = NDArray[Any]
 
 
 def integer_file(content: bytes, scheme: IntegerScheme) -> bytes:
     """The file with integer weights and activations of this scheme.
 
     Raises:
-        TrialError: the result is not a valid file.
+        TrialError: a weight or a range is not finite, or the result is not a valid file.
     """
-    graph = _Graph(onnx.load_from_string(content))
+    graph = EditableGraph(onnx.load_from_string(content))
     for node in graph.of("QuantizeLinear"):
         if node.input[0] in graph.constants:
             _store_integers(graph, node)
@@ -47,60 +44,9 @@ def integer_file(content: bytes, scheme: IntegerScheme) -> bytes:
     return finished(graph.model())
 
 
-class _Graph:
-    """A model's nodes and constants, for changing both."""
-
-    def __init__(self, model: ModelProto) -> None:
-        self._model = model
-        self.nodes: list[NodeProto] = []
-        self.constants: dict[str, Array] = {w.name: numpy_helper.to_array(w) for w in model.graph.initializer}
-        for node in model.graph.node:
-            if node.op_type == "Constant" and node.attribute[0].name == "value":
-                self.constants[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
-            else:
-                self.nodes.append(node)
-
-    def of(self, kind: str) -> list[NodeProto]:
-        """All nodes of a kind."""
-        return [n for n in self.nodes if n.op_type == kind]
-
-    def maker(self, value: str) -> NodeProto | None:
-        """The node that a value comes from."""
-        return next((n for n in self.nodes if value in n.output), None)
-
-    def readers(self, value: str) -> list[NodeProto]:
-        """The nodes that read a value."""
-        return [n for n in self.nodes if value in n.input]
-
-    def replace(self, old: str, new: str) -> None:
-        """Let whoever reads `old` read `new`."""
-        for node in self.readers(old):
-            node.input[:] = [new if name == old else name for name in node.input]
-
-    def integers(self, value: str) -> NodeProto | None:
-        """The DequantizeLinear of constants that a value comes from."""
-        node = self.maker(value)
-        constant = node is not None and node.op_type == "DequantizeLinear" and node.input[0] in self.constants
-        return node if constant else None
-
-    def grid(self, value: str) -> NodeProto | None:
-        """The DequantizeLinear of activations that a value comes from."""
-        node = self.maker(value)
-        return node if node is not None and node.op_type == "DequantizeLinear" else None
-
-    def model(self) -> ModelProto:
-        """The model as it is now."""
-        graph = self._model.graph
-        for part in (graph.node, graph.initializer):
-            del part[:]
-        graph.node.extend(self.nodes)
-        graph.initializer.extend(numpy_helper.from_array(v, name) for name, v in self.constants.items())
-        return self._model
-
-
-def _store_integers(graph: _Graph, node: NodeProto) -> None:
+def _store_integers(graph: EditableGraph, node: NodeProto) -> None:
     """A weight's QuantizeLinear, done here and now."""
-    weight, step = (graph.constants[name].astype(np.float64) for name in node.input[:2])
+    weight, step = (graph.finite(name) for name in node.input[:2])
     whole = np.rint(weight / step.reshape(-1, *(1 for _ in weight.shape[1:]))).clip(-127, 127)
     name = f"{node.output[0]}.whole"
     graph.constants[name] = whole.astype(np.int8)
@@ -108,7 +54,7 @@ def _store_integers(graph: _Graph, node: NodeProto) -> None:
     graph.nodes.remove(node)
 
 
-def _transpose_integers(graph: _Graph, node: NodeProto) -> None:
+def _transpose_integers(graph: EditableGraph, node: NodeProto) -> None:
     source = graph.integers(node.input[0])
     if source is None:
         return
@@ -120,7 +66,7 @@ def _transpose_integers(graph: _Graph, node: NodeProto) -> None:
     graph.nodes.remove(node)
 
 
-def _own_weight(graph: _Graph, node: NodeProto) -> None:
+def _own_weight(graph: EditableGraph, node: NodeProto) -> None:
     """Let no two layers share integers or steps, which exporters merge where they happen to be equal."""
     source = graph.integers(node.input[1])
     if source is None:
@@ -137,7 +83,7 @@ def _own_weight(graph: _Graph, node: NodeProto) -> None:
         graph.nodes.remove(source)
 
 
-def _own_range(graph: _Graph, node: NodeProto) -> None:
+def _own_range(graph: EditableGraph, node: NodeProto) -> None:
     """Likewise for activations: a file's size must not depend on which ranges happen to be equal."""
     own = [f"{node.output[0]}.step", f"{node.output[0]}.zero"]
     for name, old in zip(own, node.input[1:], strict=True):
@@ -146,7 +92,7 @@ def _own_range(graph: _Graph, node: NodeProto) -> None:
         user.input[1:] = own
 
 
-def _fold(graph: _Graph, node: NodeProto) -> None:
+def _fold(graph: EditableGraph, node: NodeProto) -> None:
     """Batch normalisation behind a convolution: a factor of each channel's step, and a bias."""
     conv = graph.maker(node.input[0])
     if conv is None or conv.op_type != "Conv" or len(graph.readers(conv.output[0])) > 1:
@@ -154,7 +100,7 @@ def _fold(graph: _Graph, node: NodeProto) -> None:
     weight = graph.integers(conv.input[1])
     if weight is None:
         return
-    gamma, beta, mean, variance = (graph.constants[name].astype(np.float64) for name in node.input[1:5])
+    gamma, beta, mean, variance = (graph.finite(name) for name in node.input[1:5])
     epsilon = next((a.f for a in node.attribute if a.name == "epsilon"), 1e-5)
     factor = gamma / np.sqrt(variance + epsilon)
     bias = graph.constants[conv.input[2]].astype(np.float64) if len(conv.input) > 2 else np.zeros_like(mean)
@@ -168,7 +114,7 @@ def _fold(graph: _Graph, node: NodeProto) -> None:
     graph.replace(node.output[0], conv.output[0])
 
 
-def _say_grid_again(graph: _Graph, node: NodeProto) -> None:
+def _say_grid_again(graph: EditableGraph, node: NodeProto) -> None:
     source = graph.grid(node.input[0])
     if source is None or any(n.op_type == "QuantizeLinear" for n in graph.readers(node.output[0])):
         return
@@ -182,7 +128,7 @@ def _say_grid_again(graph: _Graph, node: NodeProto) -> None:
     graph.nodes[place:place] = pair
 
 
-def _integer_bias(graph: _Graph, node: NodeProto) -> None:
+def _integer_bias(graph: EditableGraph, node: NodeProto) -> None:
     """The bias in whole numbers of (step of the input) x (step of the weights), which is what products are counted in.
 
     A channel of next to no weight has so small a step that its bias would not fit: there the step is made larger.
@@ -190,8 +136,8 @@ def _integer_bias(graph: _Graph, node: NodeProto) -> None:
     source, weight = graph.grid(node.input[0]), graph.integers(node.input[1])
     if source is None or weight is None or len(node.input) < 3 or node.input[2] not in graph.constants:
         return
-    name, bias = f"{node.output[0]}.bias", graph.constants[node.input[2]].astype(np.float64)
-    of_input = float(graph.constants[source.input[1]])
+    name, bias = f"{node.output[0]}.bias", graph.finite(node.input[2])
+    of_input = float(graph.finite(source.input[1]))
     whole, step = graph.constants[weight.input[0]], graph.constants[weight.input[1]].astype(np.float64)
     larger = np.maximum(step, np.abs(bias) / (of_input * _LARGEST_BIAS)).astype(np.float32)
     shape = (-1, *(1 for _ in whole.shape[1:]))
@@ -207,7 +153,7 @@ def _integer_bias(graph: _Graph, node: NodeProto) -> None:
     node.input[2] = made.output[0]
 
 
-def _shift_zeros(graph: _Graph) -> None:
+def _shift_zeros(graph: EditableGraph) -> None:
     """Activations from 0..255 to -128..127."""
     names = {n.input[2] for n in graph.of("QuantizeLinear")}
     for name in names:

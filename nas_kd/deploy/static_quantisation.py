@@ -1,8 +1,9 @@
 """Quantises an fp32 file to 8-bit integers with ONNX Runtime's own tools, in QDQ format."""
 
+import logging
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from io import StringIO
 from pathlib import Path
 
@@ -99,7 +100,7 @@ def _quantised(
         source, target = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
         onnx.save(model, source)
         try:
-            with redirect_stdout(StringIO()):  # calibrators report their progress
+            with _quiet():
                 quantize_static(
                     source,
                     target,
@@ -115,6 +116,18 @@ def _quantised(
         except Exception as error:  # ONNX Runtime's tools raise whatever they come across
             raise TrialError(f"the file cannot be quantised: {first_line(error)}") from error
         return finished(onnx.load(target))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Calibrators print their progress, quantisers log which layers they leave alone: neither is for the user."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with redirect_stdout(StringIO()):
+            yield
+    finally:
+        logging.disable(before)
 
 
 def _checked(content: bytes, samples: Tensor) -> bytes:

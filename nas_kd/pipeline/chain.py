@@ -4,7 +4,7 @@ What a link becomes depends on its key alone: data, architecture, teachers' keys
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import product
 from typing import Any
@@ -29,36 +29,10 @@ from nas_kd.models.summed import summed
 from nas_kd.pipeline.checkpoints import run_from_checkpoint
 from nas_kd.pipeline.context import Context
 from nas_kd.pipeline.inheritance import Elder, elder_of
+from nas_kd.pipeline.lesson import Lesson, Link, known_to_training
 from nas_kd.pipeline.networks import Builder
 
 RESIDUAL = "residual"
-
-
-@dataclass(frozen=True)
-class Link:
-    """A trained network. `seconds`: what its training took, when it took place; `losses`: means over the last epoch."""
-
-    model: nn.Module
-    key: str
-    val_accuracy: float
-    seconds: float
-    losses: dict[str, float]
-    calibration: dict[str, float]
-
-
-@dataclass(frozen=True)
-class Lesson:
-    """One link to train: who, with which recipe, for how long, from which seed. `until`: epochs of the schedule.
-
-    `precision`: the one that training knows of; fp32 for those that are made of its weights afterwards.
-    """
-
-    student: Architecture
-    recipe: Recipe
-    schedule: Schedule
-    seed: int
-    until: int
-    precision: Precision = "fp32"
 
 
 class Chain:
@@ -82,7 +56,7 @@ class Chain:
             TrialError: it cannot be trained.
         """
         schedule = Schedule.of(self.context.config.distill, epochs, restarts)
-        precision = _known_to_training(candidate.precision)
+        precision = known_to_training(candidate.precision)
         lesson = Lesson(candidate.student, candidate.recipe, schedule, seed, until or epochs, precision)
         method = make_method(candidate.recipe.method)
         if method.generations:
@@ -99,7 +73,7 @@ class Chain:
         """
         schedule = Schedule.of(self.context.config.distill)
         student = self.context.space.ladder(2)[0]
-        precisions = {_known_to_training(precision) for precision in self.context.config.search.precisions}
+        precisions = {known_to_training(precision) for precision in self.context.config.search.precisions}
         for name, precision in product(methods, sorted(precisions)):
             method = make_method(name)
             lesson = Lesson(student, Recipe(name), schedule, self.context.seed, schedule.epochs, precision)
@@ -305,8 +279,3 @@ class Chain:
 
     def _aware(self, precision: Precision) -> dict[str, Any]:
         return {"precision": precision, "aware_from": self.context.config.quantise.aware_from}
-
-
-def _known_to_training(precision: Precision) -> Precision:
-    """The precision itself if training knows of it, else that of the weights that it is made of."""
-    return precision if load_precision(precision).aware else "fp32"

@@ -15,8 +15,8 @@ from nas_kd.deploy.precision import MadeFile, Quantising, load_precision
 from nas_kd.deploy.verify import accuracy
 from nas_kd.files import fingerprint, sha256
 from nas_kd.models.summed import summed
-from nas_kd.pipeline.chain import Link
 from nas_kd.pipeline.context import Context
+from nas_kd.pipeline.lesson import Link
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,10 @@ from nas_kd.engine.training import accuracy_of
 from nas_kd.errors import InputError, TrialError
 from nas_kd.files import fingerprint, sha256
 from nas_kd.models.normalised import Normalised
-from nas_kd.pipeline.chain import Chain, Lesson
+from nas_kd.pipeline.chain import Chain
 from nas_kd.pipeline.context import Context
 from nas_kd.pipeline.gate import Gate
+from nas_kd.pipeline.lesson import Lesson
 from nas_kd.pipeline.networks import Builder, in_thousands, load_space
 from nas_kd.plugins import import_object
 from nas_kd.record import Accuracy, Costs, TeacherRecord
