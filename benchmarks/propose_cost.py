@@ -26,14 +26,15 @@ import psutil
 from torch import nn
 
 from benchmarks.common import Seconds, machine_facts
-from nas_kd.candidate import Architecture, Candidate
+from nas_kd.candidate import Architecture, Candidate, Precision
 from nas_kd.config import SearchConfig
 from nas_kd.engine.teachers import Teacher
 from nas_kd.files import write_atomic
-from nas_kd.pipeline.chain import Chain, Link
+from nas_kd.pipeline.chain import Chain
 from nas_kd.pipeline.context import Context
 from nas_kd.pipeline.folder import RunFolder, locked
 from nas_kd.pipeline.gate import Gate
+from nas_kd.pipeline.lesson import Link
 from nas_kd.pipeline.networks import Builder
 from nas_kd.pipeline.progress import Progress
 from nas_kd.pipeline.run import Run
@@ -74,7 +75,7 @@ class MadeUpGate(Gate):
         super().__init__(context, builder)
         self._counts, self._clock = builder, clock
 
-    def costs(self, *deployed: Architecture, timed: bool = True) -> Costs:
+    def costs(self, *deployed: Architecture, precision: Precision = "fp32", timed: bool = True) -> Costs:
         """As the real gate, but nothing is exported or measured."""
         with self._clock:
             weights, macs = sum(map(self._counts.parameters, deployed)), sum(map(self._counts.macs, deployed))

@@ -16,10 +16,11 @@ from nas_kd.engine.schedule import Schedule
 from nas_kd.engine.training import accuracy_of
 from nas_kd.errors import TrialError
 from nas_kd.files import write_atomic
-from nas_kd.pipeline.chain import Chain, Lesson
+from nas_kd.pipeline.chain import Chain
 from nas_kd.pipeline.context import Context
 from nas_kd.pipeline.folder import RunFolder
 from nas_kd.pipeline.gate import Gate
+from nas_kd.pipeline.lesson import Lesson
 from nas_kd.pipeline.networks import Builder, load_space
 from nas_kd.pipeline.progress import Progress
 from nas_kd.pipeline.teacher import prepare_teachers

@@ -200,7 +200,9 @@ def init(file: Annotated[Path, typer.Argument(help="file to write; never overwri
 
 
 @app.command("list")
-def list_plugins(kind: Annotated[str, typer.Argument(help="methods | spaces | datasets | devices")]) -> None:
+def list_plugins(
+    kind: Annotated[str, typer.Argument(help="methods | spaces | datasets | devices | precisions")],
+) -> None:
     """List what can be chosen; anything else is given as package.module:Name."""
     with _errors():
         from nas_kd.console import print_plugins

@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from nas_kd.candidate import Policy, Precision
 
 Sampler = Literal["auto", "tpe", "nsga2", "nsga3", "gp", "random"]
+Calibration = Literal["minmax", "entropy", "percentile"]
 
 
 def _as_tuple(value: Any) -> Any:
@@ -181,7 +182,9 @@ class SearchSection(Options):
     )
     seed: int = Field(0, ge=0, le=2**31 - 1)
     workers: int = Field(1, ge=1, le=64, description="candidates trained at the same time, one process and thread each")
-    precisions: tuple[Precision, ...] = Field(("fp32",), min_length=1)
+    precisions: tuple[Precision, ...] = Field(
+        ("fp32",), min_length=1, description="of several the search chooses; `nas-kd list precisions`"
+    )
     rungs: int = Field(3, ge=1, le=8, description="levels of training at which candidates are compared; 1: all in full")
     reduction: int = Field(3, ge=2, le=10, description="of so many at a rung one is trained on, so many times longer")
     rung_steps: int = Field(90, ge=1, description="fewest training steps after which candidates are compared")
@@ -195,6 +198,16 @@ class FinalistOptions(Options):
     seeds: int = Field(3, ge=1, description="trainings of each; intervals need 2, be safe with 3")
     controls: bool = Field(True, description="also: no distillation, no assistants, at equal training cost")
     max_control_epochs: float = Field(3.0, ge=1, description="cap of a control's epochs, times distill.epochs")
+
+
+class QuantiseOptions(Options):
+    """How the files of the precisions below fp32 are made."""
+
+    calibration: Calibration = Field("minmax", description="int8: ranges of activations; minmax | entropy | percentile")
+    samples: int = Field(256, ge=1, description="training samples that ranges of activations are learnt from")
+    aware_from: float = Field(
+        0.7, ge=0, lt=1, description="int8-qat: quantised from this share of the schedule (of a rung's, up to a rung)"
+    )
 
 
 class StoreOptions(Options):
@@ -223,6 +236,7 @@ class SearchConfig(Options):
     device: DeviceOptions = DeviceOptions()
     search: SearchSection = SearchSection()
     finalists: FinalistOptions = FinalistOptions()
+    quantise: QuantiseOptions = QuantiseOptions()
     store: StoreOptions = StoreOptions()
     engine: EngineOptions = EngineOptions()
     student: dict[str, Any] | None = Field(None, description="`nas-kd distill` only: the architecture")

@@ -159,15 +159,15 @@ def print_result(run: RunRecord, folder: Path) -> None:
     document = front_document(run)
     budget = ", ".join(f"{k} {v:g}" for k, v in run.config.get("budget", {}).items()) or "no limits"
     table = Table(title=f"Finalists of {escape(run.name)}, budget: {budget}", title_justify="left", box=box.SIMPLE)
-    for column in ("", "test accuracy", "size", "latency", "method", "assistants"):
+    for column in ("", "test accuracy", "size", "latency", "method, precision", "assistants"):
         figures = column in ("size", "latency", "assistants")
-        table.add_column(column, justify="right" if figures else "left", no_wrap=column != "method")
+        table.add_column(column, justify="right" if figures else "left", no_wrap=not column.startswith("method"))
     by_id = {f.id: f for f in run.finalists}
     for entry in document["candidates"]:
         finalist = by_id[entry["id"]]
         chain = str(len(finalist.chain_words) or "none")
         mark = _mark(entry, document["winner"])
-        table.add_row(mark, *_figures(finalist.test, finalist.costs), escape(finalist.candidate["method"]), chain)
+        table.add_row(mark, *_figures(finalist.test, finalist.costs), escape(_recipe(finalist)), chain)
     if run.teacher is not None and run.teacher.test is not None:
         table.add_row("teacher", *_figures(run.teacher.test, run.teacher.costs), "", "")
     console.print(table)
@@ -190,13 +190,17 @@ def _mark(entry: Mapping[str, Any], winner: str | None) -> str:
     return "" if entry.get("reaches_accuracy", True) else "inaccurate"
 
 
+def _recipe(finalist: FinalistRecord) -> str:
+    return f"{finalist.candidate['method']}, {finalist.candidate['precision']}"
+
+
 def _figures(accuracy: Accuracy, costs: Costs) -> tuple[str, str, str]:
     return _percent(accuracy), f"{costs.size_bytes / 1000:.1f} kB", _ms(costs.latency_ms)
 
 
 def print_finalist(finalist: FinalistRecord, out: Path) -> None:
     """What was exported."""
-    said = (f"trial {finalist.trial}", finalist.words, str(finalist.candidate["method"]))
+    said = (f"trial {finalist.trial}", finalist.words, _recipe(finalist))
     figures = _figures(finalist.test, finalist.costs)
     Console().print(escape(f"{out}: {'; '.join((*said, *figures))}"), soft_wrap=True, highlight=False)
 

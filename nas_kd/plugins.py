@@ -1,4 +1,4 @@
-"""Finds methods, spaces, data sources and devices: the folder is the registry, `package.module:Name` the way in."""
+"""Finds methods, spaces, data sources, devices, precisions: the folder is the registry; others: `package.module:Name`."""
 
 import importlib
 import pkgutil
@@ -16,13 +16,14 @@ PACKAGES: Mapping[str, str] = {
     "space": "search_spaces",
     "dataset": "nas_kd.data",
     "device": "nas_kd.deploy.devices",
+    "precision": "nas_kd.deploy.precisions",
 }
 EXPORT = "PLUGIN"
 
 
 @cache
 def found(kind: str) -> Mapping[str, Any]:
-    """All built-in plug-ins of a kind ("method", "space", "dataset", "device"), by name, sorted."""
+    """All built-in plug-ins of a kind ("method", "space", "dataset", "device", "precision"), by name, sorted."""
     package = importlib.import_module(PACKAGES[kind])
     modules = (m.name for m in pkgutil.walk_packages(package.__path__, f"{package.__name__}."))
     plugins = (getattr(importlib.import_module(name), EXPORT, None) for name in modules)

@@ -84,6 +84,7 @@ class TrialRecord(Record):
     duplicate_of: int | None = None  # trial number
     within_budget: bool = False
     costs: Costs | Counted | None = None  # counted only: it has too many multiply-adds, and was not exported
+    notes: tuple[str, ...] = ()  # of the file: layers kept in fp32
     forecast: Forecast | None = None  # of its latency, where a prefilter is used and had enough to learn from
     rungs: tuple[RungRecord, ...] = ()
     val_accuracy: float | None = None  # at the last rung reached
@@ -101,7 +102,7 @@ class SeedRecord(Record):
     val_accuracy: float
     test_accuracy: float
     seconds: float
-    parity: float  # largest absolute difference of logits, ONNX against PyTorch
+    parity: float  # largest absolute difference of logits, ONNX against PyTorch; quantised: against what was quantised
     agreement: float  # share of equal top-1 decisions
     sha256: str  # of the ONNX file
 
@@ -128,6 +129,7 @@ class FinalistRecord(Record):
     words: str
     chain_words: tuple[str, ...] = ()
     costs: Costs  # measured again, on the trained file
+    notes: tuple[str, ...] = ()  # of the file: layers kept in fp32
     val: Accuracy
     test: Accuracy
     seeds: tuple[SeedRecord, ...]

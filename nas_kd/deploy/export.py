@@ -68,6 +68,12 @@ def get_metadata(content: bytes) -> dict[str, str]:
     return {p.key: p.value for p in model.metadata_props if p.key.startswith(PREFIX)}
 
 
+def get_opset(content: bytes) -> int:
+    """The version of ONNX's own operators that the file asks for."""
+    versions = {o.domain: int(o.version) for o in onnx.load_from_string(content).opset_import}
+    return versions.get("", versions.get("ai.onnx", OPSET))
+
+
 def _check_output(model: nn.Module, example: Tensor) -> None:
     try:
         logits = model(example)

@@ -67,9 +67,9 @@ def read_onnx(source: Path | bytes) -> OnnxFile:
 
 
 def count_weights(model: ModelProto) -> int:
-    """Numbers that the model holds (floating-point, or quantised to 8 bits), a normalisation's own included."""
+    """Numbers that the model holds (floating-point, or quantised to at most 8 bits), a normalisation's own included."""
     kinds = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE}
-    kinds |= {TensorProto.INT8, TensorProto.UINT8}
+    kinds |= {TensorProto.INT8, TensorProto.UINT8, TensorProto.INT4, TensorProto.UINT4}
     return sum(_size(t) for t in tensors(model) if t.data_type in kinds)
 
 

@@ -16,13 +16,16 @@ from nas_kd.deploy.runtime import BATCH, Logits, OnnxClassifier, OnnxModule, acc
 from nas_kd.deploy.words import first_line
 from nas_kd.errors import InputError, TrialError
 
-__all__ = ["OnnxClassifier", "OnnxModule", "Parity", "accuracy", "verify"]
+__all__ = ["OnnxClassifier", "OnnxModule", "Parity", "accuracy", "verify", "verify_quantised"]
 
 # fp32: two orders of summation differ by a few of float32's 1.2e-7 steps of the largest logit. Up to logits of 100 the
 # absolute limit holds; the relative one takes over beyond, where 1e-4 would be finer than float32 can tell.
 ABSOLUTE = 1e-4
 RELATIVE = 1e-6
 MIN_AGREEMENT = 0.999
+# Quantised: a value between two steps of 8 bits may fall either way, and all that comes after it changes a little.
+ROUNDING = 0.1  # of the largest logit
+QUANTISED_AGREEMENT, FEW = 0.995, 3  # share of decisions; so many may differ however few samples there are
 
 
 @dataclass(frozen=True)
@@ -47,18 +50,49 @@ def verify(content: bytes, model: nn.Module, x: Tensor) -> Parity:
         TrialError: the file is not valid or not a single file, its logits are not finite, or it differs from the
             network by more than float32's rounding; the message says which and by how much.
     """
-    _check_file(content)
-    try:
-        classifier = OnnxClassifier(content)
-        ours = classifier.predict(x)
-        alone = np.concatenate([classifier.predict(x[i : i + 1]) for i in range(min(2, len(x)))])
-    except InputError as error:  # a file of ours that cannot be run is no mistake of the user
-        raise TrialError(str(error)) from error
-    theirs = _logits(model, x)
-    parity = compare(ours, theirs)
+    ours, alone = _said(content, x)
+    parity = compare(ours, _logits(model, x))
     if float(np.abs(alone - ours[: len(alone)]).max()) > parity.tolerance:
         raise TrialError("the exported file's logits depend on the size of the batch")
     return parity
+
+
+def verify_quantised(content: bytes, model: nn.Module, x: Tensor, *, rounds_alike: bool = False) -> Parity:
+    """Compare a quantised file with a network, on samples (N, ...) in stored units.
+
+    How far it may be from a network in fp32, nobody can say beforehand; what it is worth is its accuracy, which is
+    measured. A network that `rounds_alike` is close: values between two steps may fall either way, no more.
+
+    Raises:
+        TrialError: the file is not valid or not a single file, logits are not finite, they depend on the size of the
+            batch, or the file is further from a network that rounds alike than can be explained.
+    """
+    ours, alone = _said(content, x)
+    parity = _distance(ours, _logits(model, x), tolerance=float("inf"))
+    rounding = ROUNDING * float(np.abs(ours).max()) + ABSOLUTE
+    if float(np.abs(alone - ours[: len(alone)]).max()) > rounding:
+        raise TrialError("the quantised file's logits depend on the size of the batch")
+    if rounds_alike and parity.max_abs_difference > rounding:
+        raise TrialError(
+            f"the quantised file's logits differ from the network's by up to {parity.max_abs_difference:.2g}; "
+            f"rounding explains {rounding:.2g}"
+        )
+    if rounds_alike and parity.disagreements > max(FEW, (1 - QUANTISED_AGREEMENT) * parity.samples):
+        raise TrialError(
+            f"the quantised file decides otherwise than the network on {parity.disagreements} of {parity.samples} "
+            f"samples; allowed: {1 - QUANTISED_AGREEMENT:.1%}"
+        )
+    return parity
+
+
+def _said(content: bytes, x: Tensor) -> tuple[Logits, Logits]:
+    """The file's logits of all samples, and of the first two one by one."""
+    _check_file(content)
+    try:
+        classifier = OnnxClassifier(content)
+        return classifier.predict(x), np.concatenate([classifier.predict(x[i : i + 1]) for i in range(min(2, len(x)))])
+    except InputError as error:  # a file of ours that cannot be run is no mistake of the user
+        raise TrialError(str(error)) from error
 
 
 def compare(onnx_logits: Logits, torch_logits: Logits) -> Parity:
@@ -67,17 +101,23 @@ def compare(onnx_logits: Logits, torch_logits: Logits) -> Parity:
     Raises:
         TrialError: further than float32's rounding; see `verify`.
     """
+    tolerance = max(ABSOLUTE, RELATIVE * float(np.abs(torch_logits).max(initial=0)))
+    parity = _distance(onnx_logits, torch_logits, tolerance)
+    _check(parity)
+    return parity
+
+
+def _distance(onnx_logits: Logits, torch_logits: Logits, tolerance: float) -> Parity:
     if onnx_logits.shape != torch_logits.shape:
         raise TrialError(f"the exported file's logits are {onnx_logits.shape}, the network's {torch_logits.shape}")
     for who, logits in (("network", torch_logits), ("exported file", onnx_logits)):
         if not np.isfinite(logits).all():
             raise TrialError(f"the {who}'s logits are not finite on {_bad_rows(logits)} of {len(logits)} samples")
     difference = float(np.abs(onnx_logits - torch_logits).max())
-    tolerance = max(ABSOLUTE, RELATIVE * float(np.abs(torch_logits).max()))
     top, other = torch_logits.argmax(1), onnx_logits.argmax(1)
     rows = np.flatnonzero(top != other)
     gaps = torch_logits[rows, top[rows]] - torch_logits[rows, other[rows]]
-    parity = Parity(
+    return Parity(
         max_abs_difference=difference,
         agreement=1 - len(rows) / len(top),
         disagreements=len(rows),
@@ -85,8 +125,6 @@ def compare(onnx_logits: Logits, torch_logits: Logits) -> Parity:
         samples=len(top),
         tolerance=tolerance,
     )
-    _check(parity)
-    return parity
 
 
 def _check(parity: Parity) -> None:

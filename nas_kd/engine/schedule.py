@@ -1,7 +1,7 @@
 """The training schedule: warm-up, then cosine; every step's value follows from its number alone."""
 
 import math
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -54,6 +54,12 @@ class Schedule:
         if done < warmup:
             return self.learning_rate * done / warmup
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (done - warmup) / (1 - warmup)))
+
+    def cycle_of(self, epoch: int) -> tuple[int, int]:
+        """The epochs from one start of the learning rate to the next: the first, and the one after the last."""
+        bounds = [0, *self.restarts, self.epochs]
+        cycle = bisect_right(bounds, epoch) - 1
+        return bounds[cycle], bounds[cycle + 1]
 
     def ema_decay_at(self, step: int, total_steps: int) -> float:
         """Decay of the averaged weights; shorter at the start, so that the initial weights are soon forgotten."""

@@ -13,6 +13,7 @@ from nas_kd.data.augment import Augmenter
 from nas_kd.data.dataset import Split, as_input
 from nas_kd.engine import checkpoint
 from nas_kd.engine.attachment import Attachment, Facts
+from nas_kd.engine.awareness import Awareness
 from nas_kd.engine.calibration import calibrate
 from nas_kd.engine.numerics import Numerics, mix, seeded
 from nas_kd.engine.schedule import Schedule
@@ -26,7 +27,10 @@ EVALUATION_BATCH = 512
 
 @dataclass(frozen=True)
 class Setup:
-    """All that a training depends on, beside the student itself. `calibrated`: see `nas_kd.engine.calibration`."""
+    """All that a training depends on, beside the student itself. `calibrated`: see `nas_kd.engine.calibration`.
+
+    `aware_from`: see `nas_kd.engine.awareness`.
+    """
 
     augmenter: Augmenter
     labels: Tensor  # (N,) of the training split
@@ -35,6 +39,7 @@ class Setup:
     numerics: Numerics
     seed: int
     calibrated: bool = True
+    aware_from: float = 0.7
 
 
 @dataclass
@@ -91,6 +96,7 @@ class Training:
         self.average = [t.clone() for t in self._averaged]
         self.batch_size = min(setup.schedule.batch_size, len(setup.augmenter))
         self.steps_per_epoch = len(setup.augmenter) // self.batch_size
+        self._awareness = Awareness(self.networks, setup.schedule, self.steps_per_epoch, setup.aware_from)
 
     @property
     def networks(self) -> list[nn.Module]:
@@ -142,6 +148,8 @@ class Training:
                     lambda i: self._show(student, teachers, indices(i % self.steps_per_epoch), 0.0),
                 )
             for step in range(self.steps_per_epoch):
+                if self._awareness.before_step(self.epoch, step):
+                    torch._foreach_copy_(self.average, self._averaged)
                 losses.add(self._step(student, teachers, indices(step), self.epoch * self.steps_per_epoch + step))
         self.losses = losses.means()
 

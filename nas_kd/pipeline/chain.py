@@ -4,14 +4,16 @@ What a link becomes depends on its key alone: data, architecture, teachers' keys
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
+from itertools import product
 from typing import Any
 
 import torch
 from torch import nn
 
-from nas_kd.candidate import Architecture, Candidate, Policy, Recipe
+from nas_kd.candidate import Architecture, Candidate, Policy, Precision, Recipe
+from nas_kd.deploy.precision import load_precision
 from nas_kd.engine.attachment import Facts
 from nas_kd.engine.schedule import Schedule
 from nas_kd.engine.teachers import Teacher
@@ -27,33 +29,11 @@ from nas_kd.models.summed import summed
 from nas_kd.pipeline.checkpoints import run_from_checkpoint
 from nas_kd.pipeline.context import Context
 from nas_kd.pipeline.inheritance import Elder, elder_of
+from nas_kd.pipeline.lesson import Lesson, Link, known_to_training
 from nas_kd.pipeline.networks import Builder
 from nas_kd.pipeline.shared_outputs import SharedOutputs
 
 RESIDUAL = "residual"
-
-
-@dataclass(frozen=True)
-class Link:
-    """A trained network. `seconds`: what its training took, when it took place; `losses`: means over the last epoch."""
-
-    model: nn.Module
-    key: str
-    val_accuracy: float
-    seconds: float
-    losses: dict[str, float]
-    calibration: dict[str, float]
-
-
-@dataclass(frozen=True)
-class Lesson:
-    """One link to train: who, with which recipe, for how long, from which seed. `until`: epochs of the schedule."""
-
-    student: Architecture
-    recipe: Recipe
-    schedule: Schedule
-    seed: int
-    until: int
 
 
 class Chain:
@@ -77,7 +57,8 @@ class Chain:
             TrialError: it cannot be trained.
         """
         schedule = Schedule.of(self.context.config.distill, epochs, restarts)
-        lesson = Lesson(candidate.student, candidate.recipe, schedule, seed, until or epochs)
+        precision = known_to_training(candidate.precision)
+        lesson = Lesson(candidate.student, candidate.recipe, schedule, seed, until or epochs, precision)
         method = make_method(candidate.recipe.method)
         if method.generations:
             return self.train(lesson, [self._generation(lesson, method.generations)])
@@ -91,19 +72,20 @@ class Chain:
         Raises:
             InputError: one of them cannot work with these networks.
         """
-        for name in methods:
-            self.rehearsal(name, self.context.space.ladder(2)[0])
+        precisions = {known_to_training(precision) for precision in self.context.config.search.precisions}
+        for name, precision in product(methods, sorted(precisions)):
+            self.rehearsal(name, self.context.space.ladder(2)[0], precision)
 
-    def rehearsal(self, name: str, student: Architecture) -> Training:
+    def rehearsal(self, name: str, student: Architecture, precision: Precision = "fp32") -> Training:
         """A training with this method that has not begun, straight from the teachers; the chain keeps nothing of it.
 
         Raises:
             InputError: the method cannot work with these networks.
         """
         method, schedule = make_method(name), Schedule.of(self.context.config.distill)
-        lesson = Lesson(student, Recipe(name), schedule, self.context.seed, schedule.epochs)
+        lesson = Lesson(student, Recipe(name), schedule, self.context.seed, schedule.epochs, precision)
         teachers = list(self._roots[:1]) if method.generations else self._teachers_of(method, "sequential", ())
-        return self.training(lesson, self.builder.build(student, 0), teachers)
+        return self.training(lesson, self._built(lesson, 0), teachers)
 
     def prepare(self, candidate: Candidate) -> None:
         """Train what is missing of the assistants that the candidate's student learns from."""
@@ -151,7 +133,7 @@ class Chain:
         frozen = [self.as_teacher(links[0], lesson.student)]
         for architecture in assistants:
             recipe = Recipe(RESIDUAL, {"taught": float(taught)})
-            more = Lesson(architecture, recipe, lesson.schedule, lesson.seed, lesson.until)
+            more = replace(lesson, student=architecture, recipe=recipe)
             links.append(self.train(more, [*frozen, *roots]))
             frozen.append(self.as_teacher(links[-1], architecture))
         return Link(
@@ -188,14 +170,12 @@ class Chain:
         entry = self.context.store.load("weights", key)
         if entry is None:
             return None
-        student = self.builder.build(lesson.student, lesson.seed)
+        student = self._built(lesson, lesson.seed)
         student.load_state_dict(entry.tensors)
         return Link(self.context.numerics.place(student).eval(), key, **entry.meta["facts"])
 
     def _trained(self, lesson: Lesson, teachers: Sequence[Teacher], elder: Elder | None, key: str) -> Link:
-        store, student = self.context.store, self.builder.build(lesson.student, lesson.seed)
-        if elder is not None:
-            student.load_state_dict(cut_weights(elder.weights, student))
+        store, student = self.context.store, self._built(lesson, lesson.seed, elder)
         training = self.training(lesson, student, teachers)
         unfinished = self._key(replace(lesson, until=lesson.schedule.epochs), teachers, elder)
         run_from_checkpoint(self.context, training, self.builder.words(lesson.student), unfinished, lesson.until)
@@ -211,6 +191,13 @@ class Chain:
         if lesson.until == lesson.schedule.epochs:
             store.remove("checkpoint", unfinished)
         return Link(model, key, **facts)
+
+    def _built(self, lesson: Lesson, seed: int, elder: Elder | None = None) -> nn.Module:
+        """The student before training, with the initial weights of `seed`, or the elder's."""
+        student = self.builder.build(lesson.student, seed)
+        if elder is not None:
+            student.load_state_dict(cut_weights(elder.weights, student))
+        return load_precision(lesson.precision).prepare(student, self.context.data.input_shape)
 
     def _judged(self, training: Training, lesson: Lesson, teachers: Sequence[Teacher]) -> tuple[nn.Module, float]:
         """The network to deploy and its accuracy on validation; where it is part of a sum, the sum's."""
@@ -230,7 +217,7 @@ class Chain:
         method = self._method(lesson.recipe, len(teachers))
         setup = self.setup(lesson.schedule, lesson.seed)
         shown = [self.outputs.of(t) for t in teachers]
-        return Training(student, shown, method, setup, partial(self.builder.build, lesson.student))
+        return Training(student, shown, method, setup, partial(self._built, lesson))
 
     def setup(self, schedule: Schedule, seed: int) -> Setup:
         """What all trainings of this run have in common.
@@ -249,6 +236,7 @@ class Chain:
             numerics=context.numerics,
             seed=seed,
             calibrated=context.config.distill.calibrate,
+            aware_from=context.config.quantise.aware_from,
         )
 
     def _method(self, recipe: Recipe, teachers: int) -> Method:
@@ -283,5 +271,9 @@ class Chain:
             "until": lesson.until,
             "seed": lesson.seed,
             **({} if elder is None else {"inherits": elder.key}),
+            **({} if lesson.precision == "fp32" else self._aware(lesson.precision)),
         }
         return self.key_of(facts, lesson.schedule, teachers)
+
+    def _aware(self, precision: Precision) -> dict[str, Any]:
+        return {"precision": precision, "aware_from": self.context.config.quantise.aware_from}

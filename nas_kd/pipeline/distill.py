@@ -6,13 +6,13 @@ from pathlib import Path
 
 from nas_kd.candidate import Architecture, Candidate, Recipe
 from nas_kd.config import SearchConfig
-from nas_kd.deploy.export import export_onnx
-from nas_kd.deploy.verify import OnnxClassifier, accuracy, verify
+from nas_kd.deploy.verify import accuracy
 from nas_kd.engine.numerics import processor
 from nas_kd.errors import InputError
-from nas_kd.files import sha256, write_atomic
+from nas_kd.files import write_atomic
 from nas_kd.pipeline.chain import Chain
 from nas_kd.pipeline.context import Context
+from nas_kd.pipeline.files import Files
 from nas_kd.pipeline.folder import RunFolder, locked
 from nas_kd.pipeline.gate import Gate
 from nas_kd.pipeline.networks import Builder
@@ -37,7 +37,7 @@ class Distilled:
 
 
 def distill_one(config: SearchConfig, run_dir: Path, progress: Progress) -> Distilled:
-    """Distil the config's student with its first method, and write `student.onnx` and `card.json` to the folder.
+    """Distil the config's student, with its first method, at its first precision: `student.onnx` and `card.json`.
 
     Raises:
         InputError: something given is not usable.
@@ -63,17 +63,16 @@ def _distil(context: Context) -> Distilled:
     chain = Chain(context, builder, [t.teacher for t in teachers])
     chain.check([candidate.recipe.method])
     link = chain.distil(candidate, context.seed, config.distill.epochs)
-    onnx = export_onnx(link.model, context.data.input_shape)
-    parity = verify(onnx, link.model, context.data.val.x)
-    file, test = OnnxClassifier(onnx), context.data.test
-    mean = accuracy(file, test)
+    file = Files(context).deployed(link, candidate.precision)
+    onnx, test = file.onnx, context.data.test
+    mean = accuracy(onnx, test)
     low, high = wilson_interval(mean, len(test))
     write_atomic(folder.path / "student.onnx", onnx)
     result = Distilled(
         path=folder.path / "student.onnx",
         words=builder.words(candidate.student),
         method=candidate.recipe.method,
-        val_accuracy=accuracy(file, context.data.val),
+        val_accuracy=file.val_accuracy,
         test=Accuracy(mean=mean, low=low, high=high, samples=len(test)),
         size_bytes=len(onnx),
         latency=gate.latency(onnx),
@@ -85,10 +84,11 @@ def _distil(context: Context) -> Distilled:
         "classes": list(context.data.classes),
         "losses": link.losses,
         "calibration": link.calibration,
-        "sha256": sha256(onnx),
+        "notes": gate.notes(candidate.student, precision=candidate.precision),
+        "sha256": file.sha256,
         "accuracy": {"val": result.val_accuracy, "test": result.test.model_dump()},
         "latency_ms": result.latency.model_dump(),
-        "parity": {"max_abs_difference": parity.max_abs_difference, "top1_agreement": parity.agreement},
+        "parity": {"max_abs_difference": file.parity, "top1_agreement": file.agreement},
     }
     write_atomic(folder.path / "card.json", json.dumps(card, indent=1, allow_nan=False))
     return result
@@ -100,7 +100,7 @@ def _candidate(config: SearchConfig, context: Context) -> Candidate:
         student = Architecture(config.student.get("space", context.space.name), _choices(config.student))
         if student.space != context.space.name:
             raise InputError(f"student.space is {student.space!r}, but space.name is {context.space.name!r}")
-    return Candidate(student, (), Recipe(config.distill.methods[0]))
+    return Candidate(student, (), Recipe(config.distill.methods[0]), config.search.precisions[0])
 
 
 def _choices(student: dict[str, int | float | str]) -> dict[str, int | float | str]:

@@ -1,6 +1,5 @@
 """The front's members again, in full: several seeds, verified ONNX files, controls, and the test split, once."""
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -9,14 +8,13 @@ from typing import Any
 import numpy as np
 
 from nas_kd.candidate import Candidate
-from nas_kd.deploy.export import export_onnx
-from nas_kd.deploy.verify import accuracy, verify
+from nas_kd.deploy.verify import accuracy
 from nas_kd.errors import TrialError
-from nas_kd.files import sha256
 from nas_kd.limits import within_budget
 from nas_kd.pareto import hypervolume, non_dominated
 from nas_kd.pipeline.chain import Chain
 from nas_kd.pipeline.controls import Control, controls_of
+from nas_kd.pipeline.files import DeployedFile, Files
 from nas_kd.pipeline.gate import Gate
 from nas_kd.record import Accuracy, ControlRecord, Costs, Counted, FinalistRecord, SeedRecord, TrialRecord
 from nas_kd.statistics import accuracy_over_seeds, paired_gain
@@ -28,12 +26,7 @@ class TrainedFile:
 
     seed: int
     epochs: int
-    onnx: bytes
-    sha256: str
-    val_accuracy: float
-    parity: float
-    agreement: float
-    seconds: float
+    file: DeployedFile
 
 
 @dataclass(frozen=True)
@@ -82,6 +75,7 @@ class Finals:
     def __init__(self, chain: Chain, gate: Gate) -> None:
         self._chain, self._gate = chain, gate
         self._context = chain.context
+        self._files = Files(chain.context)
         self._done = 0
 
     def train(self, chosen: Sequence[TrialRecord], *, quiet: bool = False) -> list[TrainedFinalist]:
@@ -152,33 +146,18 @@ class Finals:
         Raises:
             TrialError: one of these fails.
         """
-        context = self._context
-        started = time.perf_counter()
         link = self._chain.distil(candidate, seed, epochs)
-        facts, onnx = context.store.load_json("file", link.key), context.store.load_bytes("file", link.key)
-        if facts is None or onnx is None:
-            onnx = export_onnx(link.model, context.data.input_shape)
-            parity = verify(onnx, link.model, context.data.val.x)
-            facts = {
-                "sha256": sha256(onnx),
-                "val_accuracy": accuracy(onnx, context.data.val),
-                "parity": parity.max_abs_difference,
-                "agreement": parity.agreement,
-                "seconds": round(max(link.seconds, time.perf_counter() - started), 4),
-            }
-            context.store.save_bytes("file", link.key, onnx)
-            context.store.save_json("file", link.key, facts)
-        return TrainedFile(seed=seed, epochs=epochs, onnx=onnx, **facts)
+        return TrainedFile(seed, epochs, self._files.deployed(link, candidate.precision))
 
     def judge(self, finalist: TrainedFinalist) -> FinalistRecord:
         """Read the test split with every file, and measure the deployed one's latency again."""
         trial, files = finalist.trial, finalist.files
         context, builder = self._context, self._chain.builder
         seeds = tuple(self._tested(f) for f in files)
-        best = max(files, key=lambda f: (f.val_accuracy, -f.seed))
+        best = max(files, key=lambda f: (f.file.val_accuracy, -f.seed))
         deployed = Candidate.from_json(trial.candidate).deployed
         counted = Counted(parameters=sum(map(builder.parameters, deployed)), macs=sum(map(builder.macs, deployed)))
-        costs = self._gate.of_file(best.onnx, counted)
+        costs = self._gate.of_file(best.file.onnx, counted)
         return FinalistRecord(
             id=trial.id,
             trial=trial.number,
@@ -186,12 +165,13 @@ class Finals:
             words=trial.words,
             chain_words=trial.chain_words,
             costs=costs,
-            val=accuracy_over_seeds([f.val_accuracy for f in files], len(context.data.val)),
+            notes=trial.notes,
+            val=accuracy_over_seeds([f.file.val_accuracy for f in files], len(context.data.val)),
             test=self._test_accuracy(seeds),
             seeds=seeds,
             deployed_seed=best.seed,
             controls=tuple(self._control(control, others, seeds) for control, others in finalist.controls),
-            training_s=round(sum(f.seconds for f in files) + trial.seconds.get("assistants", 0.0), 3),
+            training_s=round(sum(f.file.seconds for f in files) + trial.seconds.get("assistants", 0.0), 3),
             within_budget=within_budget(costs, context.config.budget),
         )
 
@@ -209,10 +189,11 @@ class Finals:
     def _test_accuracy(self, seeds: Sequence[SeedRecord]) -> Accuracy:
         return accuracy_over_seeds([s.test_accuracy for s in seeds], len(self._context.data.test))
 
-    def _tested(self, file: TrainedFile) -> SeedRecord:
+    def _tested(self, trained: TrainedFile) -> SeedRecord:
+        file = trained.file
         return SeedRecord(
-            seed=file.seed,
-            epochs=file.epochs,
+            seed=trained.seed,
+            epochs=trained.epochs,
             val_accuracy=file.val_accuracy,
             test_accuracy=accuracy(file.onnx, self._context.data.test),
             seconds=file.seconds,

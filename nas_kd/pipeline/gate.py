@@ -1,31 +1,33 @@
 """The gate: what an untrained network costs, found out before anything is trained.
 
-Costs do not depend on the values of the weights, so each architecture is exported and measured once.
+Costs do not depend on the values of the weights, so each architecture is exported and measured once at each precision.
 """
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
-from nas_kd.candidate import Architecture
-from nas_kd.deploy.export import export_onnx
+from nas_kd.candidate import Architecture, Precision
 from nas_kd.deploy.measure import measure_latency
+from nas_kd.deploy.precision import load_precision
+from nas_kd.deploy.session_costs import measure_memory
 from nas_kd.files import fingerprint, sha256
-from nas_kd.models.summed import summed
 from nas_kd.pipeline.budget import excess, require_measured
 from nas_kd.pipeline.context import Context
+from nas_kd.pipeline.files import Files
 from nas_kd.pipeline.networks import Builder
 from nas_kd.record import Costs, Counted, Latency
 
 
 class Gate:
-    """Costs of architectures on the run's device, each found out once."""
+    """Costs of architectures on the run's device, each found out once; memory only where the budget limits it."""
 
     def __init__(self, context: Context, builder: Builder) -> None:
         self._context = context
         self._builder = builder
+        self._files = Files(context)
         self.pausing: Callable[[int], AbstractContextManager[None]] = lambda _: nullcontext()
 
-    def costs(self, *deployed: Architecture, timed: bool = True) -> Costs | Counted:
+    def costs(self, *deployed: Architecture, precision: Precision = "fp32", timed: bool = True) -> Costs | Counted:
         """What networks cost whose sum is deployed, the cheapest to know first.
 
         What is out of the budget already is not exported, or not measured, any more; without `timed` nothing is.
@@ -36,55 +38,86 @@ class Gate:
         budget, counted = self._context.config.budget, self._counted(deployed)
         if excess(counted, budget) > 0:
             return counted
-        onnx = self._export(deployed)
-        exported = Costs(size_bytes=len(onnx), parameters=counted.parameters, macs=counted.macs)
-        if not timed or excess(exported, budget) > 0:
-            return exported
-        costs = self.of_file(onnx, counted)
-        require_measured(costs, budget)
-        return costs
+        onnx = self._export(deployed, precision)
+        found = self._of_size(onnx, counted)
+        if not timed or excess(found, budget) > 0:
+            return found
+        found = found.model_copy(update={"memory_bytes": self._memory(onnx)})
+        if excess(found, budget) > 0:
+            return found
+        found = found.model_copy(update={"latency_ms": self.latency(onnx)})
+        require_measured(found, budget)
+        return found
 
-    def all_costs(self, *deployed: Architecture) -> Costs:
+    def all_costs(self, *deployed: Architecture, precision: Precision = "fp32") -> Costs:
         """As `costs`, all there are, whatever the budget.
 
         Raises:
             TrialError: it cannot be exported or run.
         """
-        return self.of_file(self._export(deployed), self._counted(deployed))
+        return self.of_file(self._export(deployed, precision), self._counted(deployed))
+
+    def of_file(self, onnx: bytes, counted: Counted) -> Costs:
+        """All costs of an exported file."""
+        return self._of_size(onnx, counted).model_copy(
+            update={"memory_bytes": self._memory(onnx), "latency_ms": self.latency(onnx)}
+        )
+
+    def notes(self, *deployed: Architecture, precision: Precision) -> tuple[str, ...]:
+        """What a user has to know of the file, such as layers that were kept in fp32.
+
+        Raises:
+            TrialError: it cannot be exported.
+        """
+        if load_precision(precision).exact:
+            return ()
+        self._export(deployed, precision)
+        return tuple(self._context.store.load_json("export_notes", self._key(deployed, precision)) or ())
 
     def _counted(self, deployed: tuple[Architecture, ...]) -> Counted:
         parameters, macs = (sum(map(count, deployed)) for count in (self._builder.parameters, self._builder.macs))
         return Counted(parameters=parameters, macs=macs)
 
-    def of_file(self, onnx: bytes, counted: Counted) -> Costs:
-        """All costs of an exported file."""
-        return Costs(
-            size_bytes=len(onnx),
-            latency_ms=self.latency(onnx),
-            memory_bytes=None,
-            parameters=counted.parameters,
-            macs=counted.macs,
-        )
+    def _of_size(self, onnx: bytes, counted: Counted) -> Costs:
+        return Costs(size_bytes=len(onnx), parameters=counted.parameters, macs=counted.macs)
 
-    def _export(self, deployed: tuple[Architecture, ...]) -> bytes:
-        context = self._context
-        networks = [architecture.to_json() for architecture in deployed]
-        key = fingerprint([networks, context.data.input_shape, context.data.classes, "fp32"])
-        onnx = context.store.load_bytes("export", key)
+    def _export(self, deployed: tuple[Architecture, ...], precision: Precision) -> bytes:
+        store, key = self._context.store, self._key(deployed, precision)
+        onnx = store.load_bytes("export", key)
         if onnx is None:
-            network = summed([self._builder.build(architecture, 0) for architecture in deployed])
-            onnx = export_onnx(network, context.data.input_shape)
-            context.store.save_bytes("export", key, onnx)
+            made = self._files.untrained([self._builder.build(a, 0) for a in deployed], precision)
+            onnx = made.content
+            if made.notes:
+                store.save_json("export_notes", key, list(made.notes))
+            store.save_bytes("export", key, onnx)
         return onnx
 
+    def _key(self, deployed: tuple[Architecture, ...], precision: Precision) -> str:
+        data, networks = self._context.data, [architecture.to_json() for architecture in deployed]
+        scheme = [] if load_precision(precision).exact else [self._context.device.integer_scheme]
+        return fingerprint([networks, data.input_shape, data.classes, precision, *scheme])
+
     def latency(self, onnx: bytes) -> Latency:
-        """Latency of a file on the run's device, from the run's cache or measured now."""
-        context, batch_size = self._context, self._context.batch_size
-        key = fingerprint([sha256(onnx), context.device.key(), batch_size])
+        """From the run's cache, or measured now."""
+        context, key = self._context, self._measured_key(onnx)
         known = context.store.load_json("latency", key)
         if known is not None:
             return Latency.model_validate(known)
         with self.pausing(context.device.n_threads):  # never while this run trains on the same cores
-            latency = measure_latency(onnx, context.device, batch_size).latency
+            latency = measure_latency(onnx, context.device, context.batch_size).latency
         context.store.save_json("latency", key, latency.model_dump(mode="json"))
         return latency
+
+    def _memory(self, onnx: bytes) -> int | None:
+        """Peak bytes of a session, from the run's cache or measured now; None: not limited, or the system cannot tell."""
+        context, key = self._context, self._measured_key(onnx)
+        if context.config.budget.max_memory_bytes is None:
+            return None
+        known = context.store.load_json("memory", key)
+        if known is None:
+            known = measure_memory(onnx, context.device, context.batch_size).session_bytes
+            context.store.save_json("memory", key, known)
+        return None if known is None else int(known)
+
+    def _measured_key(self, onnx: bytes) -> str:
+        return fingerprint([sha256(onnx), self._context.device.key(), self._context.batch_size])

@@ -103,7 +103,9 @@ class OnceForAll:
         for architecture in architectures:
             if architecture not in self._costs:
                 try:
-                    self._costs[architecture] = self._gate.all_costs(architecture)
+                    self._costs[architecture] = self._gate.all_costs(
+                        architecture, precision=self._config.search.precisions[0]
+                    )
                 except TrialError as error:
                     self._broken.add(architecture)
                     self._context.progress.note(f"a sub-network is left out: {error}")

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import exp, inf
 from pathlib import Path
@@ -29,7 +29,6 @@ from nas_kd.statistics import wilson_interval
 LADDER = 6  # networks from the smallest to the largest, measured beside the random ones
 
 Measured = Mapping[Architecture, Costs]
-CostsOf = Callable[[Architecture, Precision], Costs]
 
 
 @dataclass(frozen=True)
@@ -113,7 +112,7 @@ def _profile(context: Context, sample: int) -> SpaceProfile:
     seconds: list[float] = []
     for precision in context.config.search.precisions:
         context.progress.stage(f"measuring networks, {precision}")
-        found[precision] = _measure(lambda a, _: gate.all_costs(a), wanted, precision, seconds, context.progress)
+        found[precision] = _measure(gate, wanted, precision, seconds, context.progress)
     precisions = tuple(_of_precision(p, measured, wanted, drawn, budget) for p, measured in found.items())
     gate_s = median(seconds)
     reachable = [costs for costs in found.values() if any(within_budget(c, budget) for c in costs.values())]
@@ -132,7 +131,7 @@ def _profile(context: Context, sample: int) -> SpaceProfile:
 
 
 def _measure(
-    costs_of: CostsOf, wanted: Sequence[Architecture], precision: Precision, seconds: list[float], progress: Progress
+    gate: Gate, wanted: Sequence[Architecture], precision: Precision, seconds: list[float], progress: Progress
 ) -> Measured:
     """Costs of those that can be exported and run; `seconds` is told how long each took."""
     found: dict[Architecture, Costs] = {}
@@ -140,7 +139,7 @@ def _measure(
     for done, architecture in enumerate(wanted, start=1):
         started = time.perf_counter()
         try:
-            found[architecture] = costs_of(architecture, precision)
+            found[architecture] = gate.all_costs(architecture, precision=precision)
             seconds.append(time.perf_counter() - started)
         except TrialError as error:
             failure = error

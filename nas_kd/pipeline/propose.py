@@ -42,25 +42,36 @@ class Proposer:
         self._builder = builder
         self._rungs = [a for a in space.ladder(config.chain.ladder + 2)[1:-1] if builder.parameters(a) < largest]
 
-    def first(self, fits: Callable[[Architecture], bool]) -> list[dict[str, Choice]]:
+    def first(self, fits: Callable[[Architecture, Precision], bool]) -> list[dict[str, Choice]]:
         """Parameters of the first proposals: spread over the sizes that are within the budget, up to its very edge.
 
-        The edge is found by bisection, as size and latency grow along the ladder, but for noise.
+        The edge is found by bisection, as size and latency grow along the ladder, but for noise. Precisions take turns,
+        each up to an edge of its own.
         """
-        path = self._space.ladder(FINE_LADDER)
-        largest = max(0, bisect_left(path, True, key=lambda a: not fits(a)) - 1)
-        spread = [path[round(largest * step / (FIRST - 1))] for step in range(FIRST)]
-        return [{f"student.{name}": value for name, value in a.choices.items()} for a in spread]
+        path, precisions = self._space.ladder(FINE_LADDER), self._config.search.precisions
+
+        def edge(precision: Precision) -> int:
+            return max(0, bisect_left(path, True, key=lambda a: not fits(a, precision)) - 1)
+
+        edges = {precision: edge(precision) for precision in precisions}
+        proposals = []
+        for step in range(FIRST):
+            precision = precisions[(FIRST - 1 - step) % len(precisions)]
+            student = path[round(edges[precision] * step / (FIRST - 1))]
+            drawn: dict[str, Choice] = {f"student.{name}": value for name, value in student.choices.items()}
+            proposals.append(drawn | ({"precision": precision} if len(precisions) > 1 else {}))
+        return proposals
 
     def plain(self, students: Iterable[Architecture]) -> list[dict[str, Choice]]:
-        """Parameters of proposals that have these students straight from the teacher, by the first method."""
+        """Parameters of proposals that have these students straight from the teacher, by the first method and precision."""
         distill, chain = self._config.distill, self._config.chain
-        slots = range(chain.max_assistants if self._rungs else 0)
+        slots, precisions = range(chain.max_assistants if self._rungs else 0), self._config.search.precisions
         recipe: dict[str, Choice] = {
             "method": distill.methods[0],
             "temperature": _within(Method.default_temperature, distill.temperature),
             "strength": _within(1.0, distill.strength),
             **{f"assistant.{slot + 1}": NO_ASSISTANT for slot in slots},
+            **({"precision": precisions[0]} if len(precisions) > 1 else {}),
         }
         return [recipe | {f"student.{name}": value for name, value in a.choices.items()} for a in students]
 

@@ -107,7 +107,7 @@ def _rows(data: Dataset, rows: torch.Tensor) -> Dataset:
 
 def _time_outputs(chain: Chain, teacher: Teacher) -> float:
     """Seconds of a teacher's logits on one epoch; those of two epochs are then in the cache."""
-    outputs, first = chain.outputs(teacher), torch.tensor([0])
+    outputs, first = chain.outputs.of(teacher), torch.tensor([0])
     seconds = []
     for epoch in (0, 1):
         started = time.perf_counter()

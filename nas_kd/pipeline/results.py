@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from nas_kd.config_file import load_config
-from nas_kd.deploy.export import OPSET, set_metadata
+from nas_kd.deploy.export import get_opset, set_metadata
 from nas_kd.errors import BudgetError, InputError
 from nas_kd.files import sha256, write_atomic
 from nas_kd.front import closest_finalists, front_document, winner
@@ -43,7 +43,8 @@ def write_file(folder: RunFolder, run: RunRecord, finalist: FinalistRecord, out:
         "sha256": sha256(onnx),
         "size_bytes": len(onnx),
         "size_bytes_without_metadata": len(stored),
-        "opset": OPSET,
+        "opset": get_opset(stored),
+        "notes": list(finalist.notes),
         "seed": deployed.seed,
         "parity": {"max_abs_difference": deployed.parity, "top1_agreement": deployed.agreement},
         "latency_ms": finalist.costs.latency_ms.model_dump() if finalist.costs.latency_ms else None,

@@ -7,7 +7,7 @@ from math import log
 from pathlib import Path
 from typing import Any
 
-from nas_kd.candidate import Architecture
+from nas_kd.candidate import Architecture, Precision
 from nas_kd.config import Budget, SearchConfig
 from nas_kd.deploy.measure import describe_device
 from nas_kd.deploy.verify import accuracy
@@ -122,12 +122,16 @@ class Run:
         return self.study.state == "finished"
 
     def require_reachable(self) -> None:
-        """End the run early if not even the space's smallest network comes near the budget."""
+        """End the run early if not even the space's smallest network comes near the budget at any precision."""
         smallest: Architecture = self.context.space.ladder(2)[0]
-        costs, budget = self.gate.all_costs(smallest), self.config.budget
-        require_measured(costs, budget)
-        if excess(costs, budget) > NEAR:
-            self._give_up(f"the smallest network of space {self.context.space.name!r} has {costs_words(costs, budget)}")
+        budget = self.config.budget
+        possible = [self.gate.all_costs(smallest, precision=p) for p in self.config.search.precisions]
+        for costs in possible:
+            require_measured(costs, budget)
+        nearest = min(possible, key=lambda c: excess(c, budget))
+        if excess(nearest, budget) > NEAR:
+            words = costs_words(nearest, budget)
+            self._give_up(f"the smallest network of space {self.context.space.name!r} has {words}")
 
     def prepare_first(self) -> None:
         """Find whom the search begins with: sizes spread over the budget, or an elastic network's best parts."""
@@ -150,8 +154,8 @@ class Run:
         """Let students inherit from it, where the config says that they inherit."""
         self.chain.relatives = (elastic.key,)
 
-    def _fits(self, architecture: Architecture) -> bool:
-        return within_budget(self.gate.costs(architecture), self.config.budget)
+    def _fits(self, architecture: Architecture, precision: Precision) -> bool:
+        return within_budget(self.gate.costs(architecture, precision=precision), self.config.budget)
 
     def search(self) -> None:
         """Propose, gate, distil, judge, until there are enough candidates."""

@@ -24,9 +24,10 @@ from nas_kd.errors import InputError, TrialError
 from nas_kd.files import fingerprint, sha256
 from nas_kd.models.normalised import Normalised
 from nas_kd.models.search_space import SearchSpace
-from nas_kd.pipeline.chain import Chain, Lesson
+from nas_kd.pipeline.chain import Chain
 from nas_kd.pipeline.context import Context
 from nas_kd.pipeline.gate import Gate
+from nas_kd.pipeline.lesson import Lesson
 from nas_kd.pipeline.networks import Builder, in_thousands, load_space
 from nas_kd.plugins import import_object
 from nas_kd.record import Accuracy, Counted, TeacherRecord

@@ -8,6 +8,7 @@ from nas_kd.candidate import Candidate
 from nas_kd.errors import TrialError
 from nas_kd.pipeline.budget import reason
 from nas_kd.pipeline.chain import Chain
+from nas_kd.pipeline.files import Files
 from nas_kd.pipeline.gate import Gate
 from nas_kd.pipeline.prefilter import forecast, is_skipped, skipped_words
 from nas_kd.pipeline.propose import Proposal
@@ -36,8 +37,9 @@ def admit(proposal: Proposal, gate: Gate, chain: Chain, before: Sequence[TrialRe
             if config.device.prefilter:
                 expected = forecast(candidate, record.number, before, builder, config.budget)
             skipped = is_skipped(expected, record.number, before)
-            costs = gate.costs(*candidate.deployed, timed=not skipped)
-        record = record.model_copy(update={"costs": costs, "seconds": seconds, "forecast": expected})
+            costs = gate.costs(*candidate.deployed, precision=candidate.precision, timed=not skipped)
+            notes = gate.notes(*candidate.deployed, precision=candidate.precision) if isinstance(costs, Costs) else ()
+        record = record.model_copy(update={"costs": costs, "notes": notes, "seconds": seconds, "forecast": expected})
         if why := reason(costs, config.budget):
             untimed = {} if isinstance(costs, Costs) and costs.latency_ms else {"forecast": None}
             return record.model_copy(update={"fate": "rejected", "reason": why, **untimed})
@@ -50,7 +52,10 @@ def admit(proposal: Proposal, gate: Gate, chain: Chain, before: Sequence[TrialRe
 
 
 def train_on(record: TrialRecord, chain: Chain) -> TrialRecord:
-    """Train a candidate up to its next rung: its assistants in full, then the student from where it stopped."""
+    """Train a candidate up to its next rung: its assistants in full, then the student from where it stopped.
+
+    It is judged by its file.
+    """
     config, rungs, seconds = chain.context.config, chain.context.rungs, dict(record.seconds)
     candidate, epochs = Candidate.from_json(record.candidate), rungs[len(record.rungs)]
     try:
@@ -58,10 +63,11 @@ def train_on(record: TrialRecord, chain: Chain) -> TrialRecord:
             chain.prepare(candidate)
         with _timed(seconds, "distil"):
             link = chain.distil(candidate, config.search.seed, config.distill.epochs, until=epochs, restarts=rungs[:-1])
+            val_accuracy = Files(chain.context).val_accuracy(link, candidate.precision)
     except TrialError as error:
         return record.model_copy(update={"fate": "failed", "reason": str(error), "seconds": seconds})
     earlier = sum(r.seconds for r in record.rungs)
-    rung = RungRecord(epochs=epochs, val_accuracy=link.val_accuracy, seconds=round(max(0.0, link.seconds - earlier), 4))
+    rung = RungRecord(epochs=epochs, val_accuracy=val_accuracy, seconds=round(max(0.0, link.seconds - earlier), 4))
     done = epochs == config.distill.epochs
     judged = {"rungs": (*record.rungs, rung), "val_accuracy": rung.val_accuracy, "seconds": seconds}
     return record.model_copy(update={"fate": "finished" if done else "waiting", **judged})

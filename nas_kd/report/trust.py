@@ -178,15 +178,23 @@ def _unstable(subject: Subject) -> tuple[str, ...]:
 
 
 def _parity(run: RunRecord) -> list[tuple[str, str]]:
-    seeds = [s for f in run.finalists for s in (*f.seeds, *(s for c in f.controls for s in c.seeds))]
-    if not seeds:
-        return []
+    precisions = dict.fromkeys(str(f.candidate["precision"]) for f in run.finalists)
+    facts = [_compared(precision, run) for precision in precisions]
+    notes = dict.fromkeys(f"{f.candidate['precision']}, {f.words}: {note}" for f in run.finalists for note in f.notes)
+    return [*facts, *(("Kept in fp32", note) for note in notes)]
+
+
+def _compared(precision: str, run: RunRecord) -> tuple[str, str]:
+    """How far the exported files of a precision are from what they were made from."""
+    finalists = [f for f in run.finalists if f.candidate["precision"] == precision]
+    seeds = [s for f in finalists for s in (*f.seeds, *(s for c in f.controls for s in c.seeds))]
     worst, least = max(s.parity for s in seeds), min(s.agreement for s in seeds)
+    exact = precision == "fp32"
     text = (
-        f"{len(seeds)} exported files compared with PyTorch: logits differ by at most {worst:.1e}, "
-        f"and at least {numbers.percent(least, 2)} of the decisions are the same."
+        f"{len(seeds)} exported files compared with {'PyTorch' if exact else 'the networks that they were made from'}: "
+        f"logits differ by at most {worst:.1e}, and at least {numbers.percent(least, 2)} of the decisions are the same."
     )
-    return [("ONNX against PyTorch", text)]
+    return ("ONNX against PyTorch" if exact else f"{precision} against PyTorch"), text
 
 
 def _section(run: RunRecord, name: str) -> Mapping[str, Any]:

@@ -14,11 +14,12 @@ from nas_kd.engine.teachers import Teacher
 from nas_kd.errors import InputError
 from nas_kd.files import fingerprint
 from nas_kd.models.subnetwork import cut_weights
-from nas_kd.pipeline.chain import Chain, Lesson
+from nas_kd.pipeline.chain import Chain
 from nas_kd.pipeline.context import Context
 from nas_kd.pipeline.controls import controls_of, training_cost
 from nas_kd.pipeline.folder import RunFolder
 from nas_kd.pipeline.gate import Gate
+from nas_kd.pipeline.lesson import Lesson
 from nas_kd.pipeline.networks import Builder
 from nas_kd.pipeline.progress import Progress
 from nas_kd.pipeline.run import search

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ from nas_kd.pipeline.progress import Progress
 from nas_kd.pipeline.run import search
 from nas_kd.pipeline.shared_outputs import SharedOutputs
 from nas_kd.pipeline.teacher import prepare_teachers
-from nas_kd.record import Costs
+from nas_kd.record import Costs, Counted
 
 from .conftest import small_config
 
@@ -82,9 +83,9 @@ def test_the_next_candidate_is_gated_while_all_workers_train(tmp_path: Path, mon
         begin(crew, chain, gate)
         crews.append(crew)
 
-    def looks(gate: Gate, *deployed: Architecture, latency_even_if_too_large: bool = False) -> Costs:
+    def looks(gate: Gate, *deployed: Architecture, **options: Any) -> Costs | Counted:
         busy.extend(crew.busy for crew in crews)
-        return costs(gate, *deployed, latency_even_if_too_large=latency_even_if_too_large)
+        return costs(gate, *deployed, **options)
 
     monkeypatch.setattr(Crew, "__init__", begins)
     monkeypatch.setattr(Gate, "costs", looks)

@@ -6,6 +6,7 @@ import optuna
 import pytest
 
 from nas_kd.candidate import Architecture, Candidate, Recipe
+from nas_kd.deploy.session_costs import Memory
 from nas_kd.errors import TrialError
 from nas_kd.pipeline.chain import Chain
 from nas_kd.pipeline.context import Context
@@ -54,9 +55,22 @@ def test_what_is_too_large_is_not_measured_unless_all_is_asked_for(tmp_path: Pat
     assert whole.model_copy(update={"latency_ms": None}) == costs
 
 
-def test_a_limit_on_what_nobody_measured_is_the_trials_error(tmp_path: Path) -> None:
+def test_memory_is_measured_where_it_is_limited_and_before_latency(tmp_path: Path) -> None:
+    (roomy, _), (tight, _) = gate_under(tmp_path / "a", max_memory_kb=10**6), gate_under(tmp_path / "b", max_memory_kb=1)
+    costs, too_much = roomy.costs(NETWORK), tight.costs(NETWORK)
+    assert isinstance(costs, Costs)
+    assert isinstance(too_much, Costs)
+    assert costs.memory_bytes is not None
+    assert 10_000 < costs.memory_bytes < 10**8
+    assert costs.latency_ms is not None
+    assert too_much.memory_bytes is not None
+    assert too_much.latency_ms is None
+    assert roomy.costs(NETWORK) == costs
+
+
+def test_a_limit_on_what_nobody_can_measure_is_the_trials_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gate, _ = gate_under(tmp_path, max_memory_kb=10**6)
-    gate.of_file = lambda onnx, counted: Costs(size_bytes=len(onnx), **counted.model_dump())  # type: ignore[method-assign]
+    monkeypatch.setattr("nas_kd.pipeline.gate.measure_memory", lambda *_: Memory(None, None))
     with pytest.raises(TrialError, match="peak memory"):
         gate.costs(NETWORK)
 

@@ -59,7 +59,7 @@ def run(folder: Path, config: SearchConfig, builder: Builder, reopen: bool) -> l
     place.config.write_text(dump_config(config))
     proposer = Proposer(config, load_space("resnet"), builder, 400_000)
     study, ids = RunStudy(place, "test", BUDGET, FULL), []
-    study.save("first", proposer.first(lambda a: builder.parameters(a) < 15_000))
+    study.save("first", proposer.first(lambda a, _: builder.parameters(a) < 15_000))
     while study.distinct < config.search.trials:
         proposal = propose(study, proposer, config)
         assert proposal is not None

@@ -18,10 +18,11 @@ from nas_kd.config import SearchSection
 from nas_kd.engine.teachers import Teacher
 from nas_kd.files import fingerprint
 from nas_kd.pareto import non_dominated
-from nas_kd.pipeline.chain import Chain, Lesson
+from nas_kd.pipeline.chain import Chain
 from nas_kd.pipeline.context import Context
 from nas_kd.pipeline.fidelity import common_rung, outcome
 from nas_kd.pipeline.folder import RunFolder
+from nas_kd.pipeline.lesson import Lesson
 from nas_kd.pipeline.networks import Builder
 from nas_kd.pipeline.progress import Progress
 from nas_kd.pipeline.run import search

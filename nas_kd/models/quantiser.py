@@ -1,0 +1,109 @@
+"""Rounding to 8 bits in the forward pass, straight through in the backward pass.
+
+x^ = s (clip(round(x / s) + z, 0, 255) - z), z whole, so that 0 stays exact   Jacob et al. 2018, arXiv:1712.05877, eq. 1
+dx^/dx = 1 inside of the range, else 0                                        straight through
+dx^/dlog s = s (round(x/s) - x/s) inside, s (-z) or s (255 - z) outside       Jain et al. 2020, arXiv:1903.08066, eq. 7
+
+Weights are symmetric, -127..127, one step per output channel: its largest weight / 127, as it is at the moment (Jacob,
+section 3.1). Activations' ranges begin where they were observed and are learnt from there on, in the log domain: a
+learning rate then means the same for wide and for narrow ranges, and no step gets negative.
+"""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+LEVELS = 255  # steps from one end of a range of activations to the other
+LARGEST = 127  # of weights
+SMALLEST_STEP = 1e-7  # of what is always 0
+MOMENTUM = 0.1  # of observed ranges
+
+
+class _Rounded(torch.autograd.Function):
+    """(x, s broadcast to x, (lowest, highest) whole number) -> x^."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, step: Tensor, bounds: tuple[int, int]) -> Tensor:
+        ctx.save_for_backward(x, step)
+        ctx.bounds = bounds
+        return (x / step).round_().clamp_(*bounds).mul_(step)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor | None, None]:
+        x, step = ctx.saved_tensors
+        gradient, (lowest, highest) = gradients[0], ctx.bounds
+        ratio = x / step
+        inside = (ratio >= lowest) & (ratio <= highest)
+        of_step = None
+        if ctx.needs_input_grad[1]:
+            of_step = torch.where(inside, ratio.round() - ratio, ratio.clamp(lowest, highest)).mul_(gradient)
+            of_step = of_step.sum_to_size(step.shape)
+        return gradient * inside, of_step, None
+
+
+def fake_quantise(x: Tensor, step: Tensor, bounds: tuple[int, int]) -> Tensor:
+    """`x` on the grid of whole numbers within `bounds` times `step`, which broadcasts to `x`."""
+    result: Tensor = _Rounded.apply(x, step, bounds)  # type: ignore[no-untyped-call]
+    return result
+
+
+def weight_steps(weight: Tensor) -> Tensor:
+    """(out, ...) -> (out,): each channel's largest weight / 127, no gradient.
+
+    Behind weights with a step per channel, batch normalisation can be folded into a layer without another rounding: its
+    factor scales a channel's weights and its step alike.
+    """
+    largest = weight.detach().float().abs().flatten(1).amax(dim=1)
+    return (largest / LARGEST).clamp_min(SMALLEST_STEP)
+
+
+def quantised_weight(weight: Tensor) -> Tensor:
+    """A layer's weights (out, in, ...) on their grid; nothing is clipped."""
+    steps = weight_steps(weight).view(-1, *(1 for _ in weight.shape[1:]))
+    return fake_quantise(weight, steps, (-LARGEST, LARGEST))
+
+
+class RangeQuantiser(nn.Module):
+    """A tensor of activations: the logarithm of its step is learnt; `zero` is the whole number that stands for 0."""
+
+    log_step: nn.Parameter
+    zero: Tensor
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__()
+        self.log_step = nn.Parameter(torch.zeros((), device=device))
+        self.register_buffer("zero", torch.zeros((), dtype=torch.int32, device=device))
+        self.register_buffer("low", torch.full((), math.inf, device=device))
+        self.register_buffer("high", torch.full((), -math.inf, device=device))
+
+    @property
+    def step(self) -> Tensor:
+        """One step of the grid."""
+        return self.log_step.exp()
+
+    @torch.no_grad()
+    def observe(self, x: Tensor) -> None:
+        """Move the range towards this batch's smallest and largest value (exponential moving averages)."""
+        low, high = (value.float() for value in torch.aminmax(x.detach()))
+        seen = bool(self.low <= self.high)
+        self.low.copy_(torch.lerp(self.low, low, MOMENTUM) if seen else low)
+        self.high.copy_(torch.lerp(self.high, high, MOMENTUM) if seen else high)
+        bottom, top = self.low.clamp_max(0), self.high.clamp_min(0)
+        step = ((top - bottom) / LEVELS).clamp_min(SMALLEST_STEP)
+        self.log_step.copy_(step.log())
+        self.zero.copy_((-bottom / step).round().clamp(0, LEVELS))
+
+    @torch.no_grad()
+    def forget(self) -> None:
+        """Observe anew."""
+        self.low.fill_(math.inf)
+        self.high.fill_(-math.inf)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """On the grid, in float32."""
+        zero = int(self.zero)
+        return fake_quantise(x.float(), self.step, (-zero, LEVELS - zero))

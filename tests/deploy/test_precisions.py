@@ -1,0 +1,234 @@
+"""What holds for every precision, and what each is special for."""
+
+import copy
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from typing import get_args
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, numpy_helper
+from torch import Tensor, nn
+
+from nas_kd.candidate import Precision
+from nas_kd.deploy.export import export_onnx, get_opset
+from nas_kd.deploy.packed_weights import quantised
+from nas_kd.deploy.precision import Quantising, load_precision
+from nas_kd.deploy.runtime import OnnxClassifier
+from nas_kd.deploy.static_quantisation import quantise
+from nas_kd.errors import TrialError
+from nas_kd.models.fake_quantised import FakeQuantised
+from nas_kd.models.normalised import Normalised
+from nas_kd.models.summed import summed
+from nas_kd.plugins import found
+
+SHAPE = (3, 16, 16)
+PRECISIONS = sorted(found("precision"))
+
+
+@pytest.fixture
+def quantising(samples: Tensor) -> Quantising:
+    return Quantising(SHAPE, samples[:64])
+
+
+def of_space(space: str, rung: int = 2) -> nn.Module:
+    torch.manual_seed(0)
+    built = found("space")[space]
+    body = built.build(built.ladder(6)[rung], SHAPE, 4)
+    return Normalised(body, torch.full((3,), 120.0), torch.full((3,), 64.0))
+
+
+def test_the_config_knows_those_that_there_are() -> None:
+    assert sorted(get_args(Precision)) == PRECISIONS
+    assert all(plugin.summary for plugin in found("precision").values())
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("space", sorted(found("space")))
+def test_an_untrained_file_is_as_large_as_a_trained_one_and_has_the_same_nodes(
+    space: str, precision: str, quantising: Quantising, randomise: Callable[[nn.Module], nn.Module]
+) -> None:
+    plugin = load_precision(precision)
+    untrained = plugin.make(plugin.prepare(of_space(space), SHAPE), quantising).content
+    trained = plugin.make(plugin.prepare(randomise(of_space(space)), SHAPE), quantising).content
+    assert len(untrained) == len(trained)
+    kinds = [[n.op_type for n in onnx.load_from_string(c).graph.node] for c in (untrained, trained)]
+    assert kinds[0] == kinds[1]
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_equal_weights_give_equal_bytes(precision: str, net: nn.Module, quantising: Quantising) -> None:
+    plugin = load_precision(precision)
+    first = plugin.make(plugin.prepare(copy.deepcopy(net), SHAPE), quantising).content
+    other = copy.deepcopy(net).to(memory_format=torch.channels_last)
+    assert plugin.make(plugin.prepare(other, SHAPE), quantising).content == first
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("members", [1, 2])
+def test_files_keep_the_contract_and_are_verified(
+    precision: str, members: int, quantising: Quantising, samples: Tensor, randomise: Callable[[nn.Module], nn.Module]
+) -> None:
+    plugin = load_precision(precision)
+    networks = [plugin.prepare(randomise(of_space("mobilenet", rung)), SHAPE) for rung in range(members)]
+    model = summed(networks).eval()
+    made = plugin.make(model, quantising)
+    parity = plugin.verify(made.content, model, samples)
+    assert parity.agreement > 0.8
+    assert made.notes == ()
+    file = OnnxClassifier(made.content).file
+    assert (file.input_name, file.output_name, file.batch, file.input_shape) == ("input", "logits", None, SHAPE)
+    assert not any(n.name or n.doc_string for n in onnx.load_from_string(made.content).graph.node)
+
+
+def test_two_processes_quantise_alike(quantising: Quantising) -> None:
+    code = (
+        "import torch; from nas_kd.deploy.precision import *; from nas_kd.files import sha256; torch.manual_seed(0); "
+        "m = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.Conv2d(4, 4, 3), "
+        "torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(4, 2)).eval(); "
+        "x = torch.randn(64, 3, 8, 8); print(sha256(load_precision('int8').make(m, Quantising((3, 8, 8), x)).content))"
+    )
+    runs = [
+        subprocess.run(
+            [sys.executable, "-c", code], env=os.environ | {"PYTHONHASHSEED": seed}, capture_output=True, check=True
+        )
+        for seed in ("1", "2")
+    ]
+    assert runs[0].stdout == runs[1].stdout
+    assert len(runs[0].stdout.strip()) == 64
+
+
+def test_int8_is_smaller_and_computes_in_integers(net: nn.Module, quantising: Quantising, samples: Tensor) -> None:
+    plugin = load_precision("int8")
+    large = of_space("resnet", 4)
+    made = plugin.make(large, quantising).content
+    assert len(made) < 0.4 * len(export_onnx(large, SHAPE))
+    kernels = {n.input[1]: n for n in onnx.load_from_string(made).graph.node if n.op_type == "Conv"}
+    assert kernels
+    parity = plugin.verify(plugin.make(net, quantising).content, net, samples)
+    assert 0 < parity.max_abs_difference < 1
+
+
+@pytest.mark.parametrize("calibration", ["entropy", "percentile"])
+def test_other_ways_of_calibrating_change_ranges_alone(
+    calibration: str, net: nn.Module, quantising: Quantising, capfd: pytest.CaptureFixture[str]
+) -> None:
+    plugin = load_precision("int8")
+    plain = plugin.make(net, quantising).content
+    other = plugin.make(net, replace(quantising, calibration=calibration)).content
+    assert other != plain
+    assert len(other) == len(plain)
+    assert capfd.readouterr().out == ""
+
+
+@pytest.mark.parametrize("precision", ["int8", "int8-qat"])
+def test_the_scheme_says_which_integers_activations_are(precision: str, net: nn.Module, quantising: Quantising) -> None:
+    plugin = load_precision(precision)
+    kinds, logits = [], []
+    for scheme in ("u8s8", "s8s8"):
+        content = plugin.make(plugin.prepare(copy.deepcopy(net), SHAPE), replace(quantising, scheme=scheme)).content
+        model = onnx.load_from_string(content)
+        constants = {w.name: w for w in model.graph.initializer}
+        zeros = {constants[n.input[2]].data_type for n in model.graph.node if n.op_type == "QuantizeLinear"}
+        kinds.append(zeros)
+        logits.append(OnnxClassifier(content).predict(quantising.samples))
+    assert kinds == [{TensorProto.UINT8}, {TensorProto.INT8}]
+    assert np.abs(logits[0] - logits[1]).max() < 0.05 * np.abs(logits[0]).max()
+
+
+def test_a_layer_that_cannot_be_quantised_is_kept_and_said(quantising: Quantising, samples: Tensor) -> None:
+    torch.manual_seed(0)
+    grouped = nn.ConvTranspose2d(8, 8, 2, 2, groups=4)  # ONNX Runtime's tools take no grouped one per channel
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.ReLU(), grouped, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)
+    )
+    plugin = load_precision("int8")
+    made = plugin.make(model.eval(), quantising)
+    assert len(made.notes) == 1
+    assert made.notes[0].startswith("layer 'ConvTranspose 2' is kept in fp32: the file cannot be quantised: ")
+    counts = Counter(n.op_type for n in onnx.load_from_string(made.content).graph.node)
+    assert counts["QuantizeLinear"] > 2
+    assert plugin.verify(made.content, model, samples).agreement > 0.9
+    aware = load_precision("int8-qat")
+    trained = aware.prepare(model, SHAPE)
+    assert aware.make(trained, quantising).notes[0].startswith("weights of 'conv_transpose2d' are kept in fp32")
+
+
+def test_a_network_that_diverged_is_refused(net: nn.Module, quantising: Quantising) -> None:
+    net.head.weight.data[0] = float("nan")
+    for precision in ("int8", "int8-qat", "int4-weights"):
+        plugin = load_precision(precision)
+        model = plugin.prepare(copy.deepcopy(net), SHAPE)
+        with pytest.raises(TrialError, match=r"finite|cannot be quantised"):
+            plugin.verify(plugin.make(model, quantising).content, model, quantising.samples)
+
+
+def test_nothing_to_quantise_leaves_the_file_as_it_is(quantising: Quantising) -> None:
+    content = export_onnx(nn.Sequential(nn.Sigmoid(), nn.Flatten()), SHAPE)
+    logits = OnnxClassifier(quantise(content, quantising.samples, "minmax", "u8s8")[0]).predict(quantising.samples)
+    assert np.abs(logits - OnnxClassifier(content).predict(quantising.samples)).max() < 0.01
+
+
+def test_learnt_ranges_and_folded_weights_are_in_the_file(net: nn.Module, quantising: Quantising) -> None:
+    """Batch normalisation with negative factors too, and integers as the fake-quantised forward has them."""
+    net.norm.weight.data[::2] *= -1
+    plugin = load_precision("int8-qat")
+    model = plugin.prepare(net, SHAPE)
+    assert isinstance(model, FakeQuantised)
+    plugin.make(model, quantising)  # observes
+    for quantiser in model.ranges:
+        quantiser.log_step.data += 0.1
+    made = plugin.make(model, quantising).content
+    constants = {w.name: numpy_helper.to_array(w) for w in onnx.load_from_string(made).graph.initializer}
+    steps = {float(value) for value in constants.values() if value.shape == () and value.dtype == np.float32}
+    assert all(any(np.isclose(q.step.item(), s, rtol=1e-6) for s in steps) for q in model.ranges)
+    assert not any(n.op_type == "BatchNormalization" for n in onnx.load_from_string(made).graph.node)
+    parity = plugin.verify(made, model, quantising.samples)
+    assert parity.agreement >= 0.995
+    assert parity.max_abs_difference < 0.02 * np.abs(OnnxClassifier(made).predict(quantising.samples)).max()
+
+
+def test_another_file_is_not_the_fake_quantised_network(net: nn.Module, quantising: Quantising) -> None:
+    plugin = load_precision("int8-qat")
+    model = plugin.prepare(net, SHAPE)
+    made = plugin.make(model, quantising).content
+    model.network.head.bias.data[0] += 100
+    with pytest.raises(TrialError, match=r"rounding explains|decides otherwise"):
+        plugin.verify(made, model, quantising.samples)
+
+
+def test_packed_weights_are_what_unpacked_ones_were(net: nn.Module, quantising: Quantising, samples: Tensor) -> None:
+    plugin = load_precision("int4-weights")
+    made = plugin.make(net, quantising).content
+    packed = [w for w in onnx.load_from_string(made).graph.initializer if w.data_type == TensorProto.INT4]
+    assert sorted(tuple(w.dims) for w in packed) == sorted(tuple(p.shape) for p in net.parameters() if p.ndim > 1)
+    assert all(len(w.raw_data) == (int(np.prod(w.dims)) + 1) // 2 for w in packed)
+    with torch.no_grad():
+        for module in (net.conv, net.deep, net.head):
+            folded = {net.conv: net.norm, net.deep: net.deep_norm}.get(module)
+            factor = torch.ones(len(module.weight))
+            if folded is not None:
+                factor = folded.weight / (folded.running_var + folded.eps).sqrt()
+            factor = factor.view(-1, *(1 for _ in module.weight.shape[1:]))
+            whole, scale = quantised((module.weight * factor).numpy(), 0)
+            module.weight.copy_(torch.from_numpy(whole * scale) / factor)
+    difference = np.abs(OnnxClassifier(made).predict(samples) - net.eval()(samples.float()).detach().numpy()).max()
+    assert difference < 1e-3
+    assert get_opset(made) == 21
+
+
+def test_four_bits_by_hand() -> None:
+    whole, scale = quantised(np.array([[7.0, -3.0, 0.4], [0.0, 0.0, 0.0]], np.float32), 0)
+    assert whole.tolist() == [[7, -3, 0], [0, 0, 0]]
+    assert scale[0].item() == pytest.approx(1.0)
+    many = np.concatenate([np.full(1000, 1.0), [20.0]]).astype(np.float32)[None]  # an outlier is not worth it all
+    whole, scale = quantised(many, 0)
+    assert scale.item() < 20 / 7
+    assert whole.min() >= -8
+    assert whole.max() <= 7

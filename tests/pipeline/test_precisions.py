@@ -1,0 +1,179 @@
+"""A search among precisions: judged by their files, trained no more often than they have to be, resumed as ever."""
+
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import onnx
+import pytest
+from onnx import TensorProto
+
+from nas_kd.api import export_winner, load_run, report
+from nas_kd.candidate import Architecture, Candidate, Precision, Recipe
+from nas_kd.config import SearchConfig
+from nas_kd.deploy.verify import accuracy
+from nas_kd.pipeline.chain import Chain
+from nas_kd.pipeline.context import Context
+from nas_kd.pipeline.distill import distill_one
+from nas_kd.pipeline.files import Files
+from nas_kd.pipeline.folder import RunFolder
+from nas_kd.pipeline.gate import Gate
+from nas_kd.pipeline.networks import Builder
+from nas_kd.pipeline.progress import Progress
+from nas_kd.pipeline.propose import Proposer
+from nas_kd.pipeline.run import search
+from nas_kd.pipeline.study import read_run
+from nas_kd.record import RunRecord, TrialRecord
+
+from .conftest import small_config
+
+pytestmark = pytest.mark.xdist_group("precisions")
+ALL: tuple[Precision, ...] = ("fp32", "int8", "int8-qat", "int4-weights")
+AFTERWARDS: tuple[Precision, ...] = ("fp32", "int8", "int4-weights")
+
+
+def config(*precisions: Precision, trials: int = 8, **sections: dict[str, object]) -> SearchConfig:
+    chosen = {"precisions": list(precisions), "trials": trials, "rungs": 2, "reduction": 2, "rung_steps": 1}
+    return small_config(search=chosen, chain={"max_assistants": 0}, **sections)
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory: pytest.TempPathFactory) -> Chain:
+    context = Context.prepare(config(*ALL), RunFolder(tmp_path_factory.mktemp("run")), Progress())
+    return Chain(context, Builder(context.data, context.space), [])
+
+
+def candidate(chain: Chain, precision: Precision, rung: int = 1) -> Candidate:
+    return Candidate(chain.context.space.ladder(5)[rung], (), Recipe("none"), precision)
+
+
+def test_what_is_quantised_afterwards_is_trained_once(chain: Chain) -> None:
+    links = {p: chain.distil(candidate(chain, p), 0, 2) for p in ALL}
+    assert len({links[p].key for p in AFTERWARDS}) == 1
+    assert links["int8-qat"].key != links["fp32"].key
+    again = chain.distil(candidate(chain, "int8-qat"), 0, 2)
+    assert again.key == links["int8-qat"].key
+    files = Files(chain.context)
+    first, second = (files.deployed(link, "int8-qat") for link in (links["int8-qat"], again))
+    assert first.sha256 == second.sha256
+
+
+def test_accuracy_is_the_files_and_the_file_is_what_the_gate_measured(chain: Chain) -> None:
+    files, gate, val = Files(chain.context), Gate(chain.context, chain.builder), chain.context.data.val
+    for precision in ALL:
+        link = chain.distil(candidate(chain, precision), 0, 2)
+        file = files.deployed(link, precision)
+        assert file.val_accuracy == accuracy(file.onnx, val)
+        assert files.val_accuracy(link, precision) == pytest.approx(file.val_accuracy, abs=1e-9)
+        costs = gate.all_costs(candidate(chain, precision).student, precision=precision)
+        assert costs.size_bytes == len(file.onnx)
+        assert gate.notes(candidate(chain, precision).student, precision=precision) == ()
+
+
+def test_other_options_of_quantising_are_other_files(chain: Chain, tmp_path: Path) -> None:
+    link = chain.distil(candidate(chain, "int8"), 0, 2)
+    context = Context.prepare(config(*ALL, quantise={"samples": 5}), RunFolder(tmp_path), Progress())
+    here, there = (Files(c).deployed(link, "int8").sha256 for c in (chain.context, context))
+    assert here != there
+    later = Context.prepare(config(*ALL, quantise={"aware_from": 0.2}), RunFolder(tmp_path), Progress())
+    other = Chain(later, Builder(later.data, later.space), [])
+    assert other.distil(candidate(chain, "fp32"), 0, 2).key == chain.distil(candidate(chain, "fp32"), 0, 2).key
+    assert other.distil(candidate(chain, "int8-qat"), 0, 2).key != chain.distil(candidate(chain, "int8-qat"), 0, 2).key
+
+
+def test_first_proposals_take_turns_up_to_the_edge_of_each_precision(chain: Chain) -> None:
+    builder = chain.builder
+
+    def fits(architecture: Architecture, precision: Precision) -> bool:
+        return builder.parameters(architecture) < (20_000 if precision == "fp32" else 5_000)
+
+    several = Proposer(config("fp32", "int8"), chain.context.space, builder, 10**9).first(fits)
+    assert Counter(p["precision"] for p in several) == {"fp32": 3, "int8": 3}
+    choices = [{k.removeprefix("student."): v for k, v in p.items() if k != "precision"} for p in several]
+    sizes = [builder.parameters(Architecture(chain.context.space.name, c)) for c in choices]
+    assert 5_000 < sizes[-1] < 20_000
+    assert several[-1]["precision"] == "fp32"
+    assert all(s < 5_000 for s, p in zip(sizes, several, strict=True) if p["precision"] == "int8")
+    alone = Proposer(config("int8"), chain.context.space, builder, 10**9).first(fits)
+    assert all("precision" not in p for p in alone)
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder: Path = tmp_path_factory.mktemp("runs") / "precisions"
+    search(config(*ALL), folder)
+    report(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(run_dir: Path) -> RunRecord:
+    return load_run(run_dir)
+
+
+def test_every_precision_is_tried_and_reported(run_dir: Path, finished: RunRecord) -> None:
+    assert {t.candidate["precision"] for t in finished.trials} == set(ALL)
+    assert not [t.reason for t in finished.trials if t.fate == "failed"]
+    document = json.loads((run_dir / "front.json").read_text())
+    for entry, finalist in zip(document["candidates"], finished.finalists, strict=True):
+        assert entry["precision"] in ALL
+        assert {f.id: f.candidate["precision"] for f in finished.finalists}[entry["id"]] == entry["precision"]
+        assert finalist.notes == ()
+    card = json.loads((run_dir / "winner" / "card.json").read_text())
+    assert card["nas_kd.candidate"]["precision"] in ALL
+    csv = (run_dir / "report" / "candidates.csv").read_text().splitlines()
+    assert "precision" in csv[0].split(",")
+    text = (run_dir / "report" / "report.md").read_text()
+    assert all(f.candidate["precision"] in text for f in finished.finalists)
+
+
+def test_exported_files_are_of_their_precision(run_dir: Path, finished: RunRecord, tmp_path: Path) -> None:
+    kinds = {"int8": TensorProto.INT8, "int8-qat": TensorProto.INT8, "int4-weights": TensorProto.INT4}
+    for finalist in finished.finalists:
+        chosen = export_winner(run_dir, tmp_path / "x.onnx", {}, trial=finalist.trial)
+        model = onnx.load(tmp_path / "x.onnx")
+        held = {w.data_type for w in model.graph.initializer}
+        assert kinds.get(chosen.candidate["precision"], TensorProto.FLOAT) in held
+        card = json.loads((tmp_path / "x.json").read_text())
+        assert card["opset"] == model.opset_import[0].version
+
+
+class Killed(Exception):
+    """As by the user."""
+
+
+class KilledAfter(Progress):
+    """Ends the search after so many trials that were told."""
+
+    def __init__(self, so_many: int) -> None:
+        self._left = so_many
+
+    def trial(self, record: TrialRecord, trials: object, hypervolume: float) -> None:
+        self._left -= 1
+        if not self._left:
+            raise Killed
+
+
+def test_a_run_that_was_killed_goes_on_as_if_it_was_not(run_dir: Path, finished: RunRecord, tmp_path: Path) -> None:
+    folder = tmp_path / "precisions"
+    for so_many in (3, 2):
+        with pytest.raises(Killed):
+            search(config(*ALL), folder, KilledAfter(so_many))
+    search(config(*ALL), folder)
+    resumed = read_run(RunFolder(folder))
+    # What is within the budget and on the front depends on measured latencies, what is proposed first does not.
+    first = [[t.id for t in r.trials][:6] for r in (finished, resumed)]
+    assert first[0] == first[1]
+    accuracies = [{t.id: [r.val_accuracy for r in t.rungs][:1] for t in r.trials} for r in (finished, resumed)]
+    assert all(accuracies[1][key] == value for key, value in accuracies[0].items() if key in accuracies[1] and value)
+    shutil.rmtree(folder)
+
+
+def test_one_student_at_the_first_precision(tmp_path: Path) -> None:
+    distilled = distill_one(config("int8-qat", "fp32"), tmp_path, Progress())
+    card = json.loads((tmp_path / "card.json").read_text())
+    assert card["candidate"]["precision"] == "int8-qat"
+    model = onnx.load(distilled.path)
+    assert any(n.op_type == "QuantizeLinear" for n in model.graph.node)
+    assert card["parity"]["top1_agreement"] >= 0.98
