@@ -1,18 +1,15 @@
 """The ONNX files of `benchmarks/latency.py`: networks for 3 x 32 x 32 images with initial weights, in fp32 and int8."""
 
-from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import optuna
 import torch
-from numpy.typing import NDArray
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
-from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from nas_kd.candidate import Architecture
+from nas_kd.deploy.device import native_integer_scheme
 from nas_kd.deploy.export import export_onnx
+from nas_kd.deploy.static_quantisation import quantise
 from nas_kd.engine.numerics import seeded
 from nas_kd.files import write_atomic
 from nas_kd.models.normalised import Normalised
@@ -25,18 +22,6 @@ PRECISIONS = ("fp32", "int8")
 CALIBRATION_IMAGES = 32
 
 
-class _Images(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types
-    """Random pixels: what values a network is calibrated on changes nothing about its speed."""
-
-    def __init__(self) -> None:
-        pixels = np.random.default_rng(0).integers(0, 256, (CALIBRATION_IMAGES, 1, *SHAPE))
-        self._left: Iterator[NDArray[np.float32]] = iter(pixels.astype(np.float32))
-
-    def get_next(self) -> dict[str, NDArray[np.float32]] | None:
-        image = next(self._left, None)
-        return None if image is None else {"input": image}
-
-
 def fp32(architecture: Architecture) -> bytes:
     """The network as it would be exported."""
     with seeded(0, 0):
@@ -45,21 +30,9 @@ def fp32(architecture: Architecture) -> bytes:
 
 
 def int8(content: bytes) -> bytes:
-    """The same with static QDQ quantisation, per channel: unsigned activations, signed weights."""
-    with TemporaryDirectory() as folder:
-        source, prepared, target = (Path(folder) / f"{name}.onnx" for name in ("source", "prepared", "target"))
-        source.write_bytes(content)
-        quant_pre_process(source, prepared)
-        quantize_static(
-            prepared,
-            target,
-            _Images(),
-            quant_format=QuantFormat.QDQ,
-            per_channel=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-        )
-        return target.read_bytes()
+    """The same quantised after training; what values it is calibrated on changes nothing about its speed."""
+    pixels = np.random.default_rng(0).integers(0, 256, (CALIBRATION_IMAGES, *SHAPE), dtype=np.uint8)
+    return quantise(content, torch.from_numpy(pixels), "minmax", native_integer_scheme())[0]
 
 
 def write_sizes(folder: Path) -> list[Path]:

@@ -200,12 +200,16 @@ class _Plan:
         epochs, _ = epochs_of(number, self._context.rungs, self._config.search.reduction)
         step = fmean(self._step(c) for c in fitting)
         earlier = fmean(make_method(c.recipe.method).generations * self._step(c) for c in fitting)
-        full, begun = self._config.distill.epochs, number * (self._speed.begin_s + self._speed.judge_s)
+        judged = self._speed.judge_s + fmean(self._file(c) for c in fitting)
+        full, begun = self._config.distill.epochs, number * (self._speed.begin_s + judged)
         return (self._steps * (epochs * step + number * full * earlier) + begun) / self._at_once
 
     def _step(self, candidate: Candidate) -> float:
         deployed = [float(self._builder.macs(a)) for a in candidate.deployed]
-        return sum(self._speed.step(macs, candidate.recipe.method) for macs in deployed)
+        return sum(self._speed.step(macs, candidate.recipe.method, candidate.precision) for macs in deployed)
+
+    def _file(self, candidate: Candidate) -> float:
+        return self._speed.file_s.get(candidate.precision, 0.0)
 
     def _finalists(self, fitting: Sequence[Candidate], few: int, many: int) -> Span:
         """Half of the allowed finalists, or all, over their seeds, with their controls."""
@@ -220,7 +224,8 @@ class _Plan:
                 )
                 for c in fitting
             )
-        one = options.seeds * (each + controls + 2 * self._speed.judge_s) / self._at_once + self._gate_s
+        judged = 2 * (self._speed.judge_s + fmean(self._file(c) for c in fitting))
+        one = options.seeds * (each + controls + judged) / self._at_once + self._gate_s
         low, high = (epochs_of(n, self._context.rungs, self._config.search.reduction)[1] for n in (few, many))
         return one * min(-(-options.max // 2), low), one * min(options.max, high)
 

@@ -2,20 +2,23 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 
-from nas_kd.candidate import Architecture
+from nas_kd.candidate import Architecture, Precision
 from nas_kd.config import SearchConfig
 from nas_kd.data.augment import Augmenter
 from nas_kd.data.dataset import Dataset, Split
+from nas_kd.deploy.precision import load_precision
 from nas_kd.engine.teachers import Teacher, can_use_cache
 from nas_kd.engine.training import accuracy_of
 from nas_kd.errors import TrialError
 from nas_kd.methods.combine import make_method
 from nas_kd.pipeline.chain import Chain
 from nas_kd.pipeline.context import Context
+from nas_kd.pipeline.files import Files
+from nas_kd.pipeline.lesson import Link, known_to_training
 from nas_kd.pipeline.networks import Builder
 
 BATCHES = 6  # timed of each training, after as many to warm up
@@ -28,7 +31,8 @@ class Speed:
 
     `step_s`: a training step without distillation by multiply-adds, of two networks. `extra_s`: what a method adds to
     a step. `outputs_s`: a teacher's logits on one epoch. `begin_s`: before a training's first step. `judge_s`: one
-    network on validation.
+    network on validation. `slowdown`: of a training at a precision, times one in fp32. `file_s`: to make a precision's
+    file and judge it, where it does not say what the network says.
     """
 
     step_s: tuple[tuple[int, float], tuple[int, float]]
@@ -36,12 +40,15 @@ class Speed:
     outputs_s: float
     begin_s: float
     judge_s: float
+    slowdown: Mapping[Precision, float] = field(default_factory=dict)
+    file_s: Mapping[Precision, float] = field(default_factory=dict)
 
-    def step(self, macs: float, method: str) -> float:
+    def step(self, macs: float, method: str, precision: Precision = "fp32") -> float:
         """Seconds of a step: on the line through both networks, a tenth of the smaller one's at least."""
         (small, fast), (large, slow) = self.step_s
         slope = max(0.0, slow - fast) / (large - small) if large > small else 0.0
-        return max(0.1 * fast, fast + slope * (macs - small)) + self.extra_s.get(method, 0.0)
+        seconds = max(0.1 * fast, fast + slope * (macs - small)) + self.extra_s.get(method, 0.0)
+        return seconds * self.slowdown.get(precision, 1.0)
 
 
 def measure_speed(
@@ -73,7 +80,15 @@ def measure_speed(
     judge_s = time.perf_counter() - started
     pair = ((builder.macs(typical), plain_s), (builder.macs(largest), largest_s))
     heard = max(len(teachers) if make_method(m).teachers == "several" else 1 for m in config.distill.methods)
-    return Speed(pair, extra_s, sum(outputs_s[:heard]), begin_s, judge_s)
+    return Speed(
+        pair,
+        extra_s,
+        sum(outputs_s[:heard]),
+        begin_s,
+        judge_s,
+        slowdown={p: _slowdown(chain, p, typical, plain_s, config.quantise.aware_from) for p in config.search.precisions},
+        file_s={p: _time_file(small, builder, p, typical) for p in config.search.precisions},
+    )
 
 
 def uses_cache(config: SearchConfig) -> bool:
@@ -89,10 +104,11 @@ def _few_batches(context: Context) -> Context:
     rows = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(context.seed))[:wanted]
     few = _rows(data, rows)
     distill = config.distill.model_copy(update={"epochs": max(2, config.distill.epochs)})
+    quantise = config.quantise.model_copy(update={"aware_from": 0.0})  # what is timed is its slowest part
     augmenter = Augmenter.of(few, context.seed)
     return replace(
         context,
-        config=config.model_copy(update={"distill": distill}),
+        config=config.model_copy(update={"distill": distill, "quantise": quantise}),
         data=few,
         augmenter=augmenter,
         teacher_augmenter=Augmenter.of(few.teacher_view, context.seed) if few.teacher_view else augmenter,
@@ -116,10 +132,33 @@ def _time_outputs(chain: Chain, teacher: Teacher) -> float:
     return seconds[0] if outputs.augmenter.identity else seconds[1]
 
 
-def _time_steps(chain: Chain, method: str, student: Architecture) -> tuple[float, float]:
+def _slowdown(
+    chain: Chain, precision: Precision, student: Architecture, plain_s: float, aware_from: float
+) -> float:
+    """Of a whole training, of which quantisers are on in the last part only."""
+    trained = known_to_training(precision)
+    if trained == "fp32":
+        return 1.0
+    return aware_from + (1 - aware_from) * max(1.0, _time_steps(chain, PLAIN, student, trained)[1] / plain_s)
+
+
+def _time_file(context: Context, builder: Builder, precision: Precision, student: Architecture) -> float:
+    """Seconds to make the file of a network and to judge it."""
+    form = load_precision(precision)
+    if form.exact:
+        return 0.0
+    network = form.prepare(builder.build(student, 0), context.data.input_shape).eval()
+    started = time.perf_counter()
+    Files(context).val_accuracy(Link(network, "untrained", 0.0, 0.0, {}, {}), precision)
+    return time.perf_counter() - started
+
+
+def _time_steps(
+    chain: Chain, method: str, student: Architecture, precision: Precision = "fp32"
+) -> tuple[float, float]:
     """Seconds before the first step, calibration included, and of a step."""
     started = time.perf_counter()
-    training = chain.rehearsal(method, student)
+    training = chain.rehearsal(method, student, precision)
     prepared = time.perf_counter() - started
     training.run(1)
     first = training.seconds

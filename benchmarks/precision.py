@@ -1,0 +1,281 @@
+"""What a precision costs in accuracy, and brings in size and speed, beside fp32.
+
+    python benchmarks/precision.py --data DIR [--out reports/precision] [--rows 10000] [--epochs 16]
+        [--teacher-epochs 24] [--seeds 0,1,2] [--spaces resnet,mobilenet] [--places 1,3]
+
+Small students (by their places on each space's ladder of eight, 0 is the smallest) are distilled on CIFAR-10 by soft
+targets: once in fp32, of which the fp32, int8 and int4-weights files are made, and once quantisation-aware for the
+int8-qat file. Every accuracy is the file's through ONNX Runtime, on the test split. Then the latency of every network
+of both ladders in fp32 and int8, by turns. All that takes long lies in OUT/work and is not done again.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a script's own folder is all that Python adds
+
+import torch
+
+from benchmarks.common import machine_facts, markdown_table
+from nas_kd.candidate import Architecture, Candidate, Precision, Recipe
+from nas_kd.config import SearchConfig
+from nas_kd.deploy.measure import measure_latency
+from nas_kd.deploy.verify import accuracy
+from nas_kd.engine.numerics import processor
+from nas_kd.errors import InputError, TrialError
+from nas_kd.files import write_atomic
+from nas_kd.pipeline.chain import Chain
+from nas_kd.pipeline.context import Context
+from nas_kd.pipeline.files import Files
+from nas_kd.pipeline.folder import RunFolder
+from nas_kd.pipeline.gate import Gate
+from nas_kd.pipeline.networks import Builder
+from nas_kd.pipeline.progress import Progress
+from nas_kd.pipeline.teacher import prepare_teachers
+from nas_kd.record import Accuracy
+from nas_kd.statistics import accuracy_over_seeds, paired_gain
+
+LADDER = 8
+PRECISIONS: tuple[Precision, ...] = ("fp32", "int8", "int8-qat", "int4-weights")
+TIMED: tuple[Precision, ...] = ("fp32", "int8")
+REPEATS = 5  # measurements of each file whose speed is compared, by turns
+LOSS, CLOSE = 0.005, 0.005  # half a point
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all figures have in common."""
+
+    rows: int
+    epochs: int
+    teacher_epochs: int
+    seeds: tuple[int, ...]
+    spaces: tuple[str, ...]
+    places: tuple[int, ...]
+
+    def config(self, space: str, data: Path) -> SearchConfig:
+        """Of a search in that space; the teacher is the same in all."""
+        return SearchConfig.model_validate(
+            {
+                "data": {
+                    "source": "parquet",
+                    "train": data / "cifar10-train.parquet",
+                    "test": data / "cifar10-test.parquet",
+                    "train_rows": self.rows,
+                },
+                "teacher": {"space": "resnet", "epochs": self.teacher_epochs},
+                "space": {"name": space},
+                "distill": {"epochs": self.epochs, "batch_size": 64, "methods": ["soft_targets"]},
+                "search": {"precisions": list(PRECISIONS)},
+                "store": {"max_gb": 20},
+            }
+        )
+
+
+@contextmanager
+def chain_of(config: SearchConfig, work: Path) -> Iterator[tuple[Chain, Gate]]:
+    """The engine, its teacher trained; its store stays in `work`."""
+    context = Context.prepare(config, RunFolder(work), Progress())
+    builder = Builder(context.data, context.space)
+    gate = Gate(context, builder)
+    with processor(context.threads):
+        yield Chain(context, builder, [t.teacher for t in prepare_teachers(context, gate)]), gate
+
+
+def judge(chain: Chain, gate: Gate, student: Architecture, seeds: Sequence[int], epochs: int) -> dict[str, Any]:
+    """Accuracy of a student's files over seeds, and what the first seed's files cost."""
+    files, test = Files(chain.context), chain.context.data.test
+    found: dict[str, Any] = {"words": chain.builder.words(student), "parameters": chain.builder.parameters(student)}
+    for precision in PRECISIONS:
+        made = [
+            files.deployed(chain.distil(Candidate(student, (), Recipe("soft_targets"), precision), s, epochs), precision)
+            for s in seeds
+        ]
+        found[precision] = {
+            "test": [accuracy(file.onnx, test) for file in made],
+            "size_bytes": len(made[0].onnx),
+            "latency": gate.latency(made[0].onnx).model_dump(mode="json"),
+            "agreement": min(file.agreement for file in made),
+        }
+        print(f"{found['words']}, {precision}: {fmean(found[precision]['test']):.2%}", flush=True)
+    return found
+
+
+def time_ladder(chain: Chain) -> list[dict[str, Any]]:
+    """Latencies (ms) of every network of the ladder in fp32 and int8, each file `REPEATS` times, by turns."""
+    context, files, rows = chain.context, Files(chain.context), []
+    for architecture in context.space.ladder(LADDER):
+        untrained = [chain.builder.build(architecture, 0)]
+        contents = {precision: files.untrained(untrained, precision).content for precision in TIMED}
+        times: dict[str, list[float]] = {precision: [] for precision in TIMED}
+        for _ in range(REPEATS):
+            for precision, content in contents.items():
+                times[precision].append(measure_latency(content, context.device, context.batch_size).latency.p50)
+        macs = chain.builder.macs(architecture)
+        sizes = {f"{precision}_bytes": len(content) for precision, content in contents.items()}
+        rows.append({"parameters": chain.builder.parameters(architecture), "macs": macs, **sizes, **times})
+        print(f"{macs:,} multiply-adds: " + ", ".join(f"{p} {median(times[p]):.4g} ms" for p in TIMED), flush=True)
+    return rows
+
+
+def gains(student: Mapping[str, Any], samples: int) -> dict[str, Accuracy]:
+    """Of each precision over fp32, and of int8-qat over int8, paired by seed."""
+    tested = {precision: student[precision]["test"] for precision in PRECISIONS}
+    found = {p: paired_gain(tested[p], tested["fp32"], samples) for p in PRECISIONS if p != "fp32"}
+    return found | {"int8-qat over int8": paired_gain(tested["int8-qat"], tested["int8"], samples)}
+
+
+def points(gain: Accuracy) -> str:
+    """`-0.4 [-0.9, 0.1]`."""
+    return f"{gain.mean * 100:+.1f} [{gain.low * 100:.1f}, {gain.high * 100:.1f}]"
+
+
+def accuracy_table(students: Sequence[Mapping[str, Any]], samples: int) -> str:
+    """A row a student: accuracy in fp32, and what the others lose, in points."""
+    rows = []
+    for student in students:
+        plain, of = accuracy_over_seeds(student["fp32"]["test"], samples), gains(student, samples)
+        rows.append(
+            [
+                f"{student['space']}: {student['words']}",
+                f"{student['parameters']:,}",
+                f"{plain.mean * 100:.1f} [{plain.low * 100:.1f}, {plain.high * 100:.1f}]",
+                *(points(of[p]) for p in (*PRECISIONS[1:], "int8-qat over int8")),
+            ]
+        )
+    head = ["student", "weights", "fp32, %", *PRECISIONS[1:], "int8-qat over int8"]
+    return markdown_table(head, rows)
+
+
+def cost_table(students: Sequence[Mapping[str, Any]]) -> str:
+    """A row a student: size and latency of each file."""
+    rows = []
+    for student in students:
+        files = [student[p] for p in PRECISIONS]
+        costs = [f"{f['size_bytes'] / 1000:.1f} kB, {f['latency']['p50']:.4g} ms" for f in files]
+        rows.append([f"{student['space']}: {student['words']}", *costs])
+    return markdown_table(["student", *PRECISIONS], rows)
+
+
+def speed_table(ladders: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """A row a network: how many times as fast it is in int8 as in fp32, with the range over all pairs of turns."""
+    rows = []
+    for space, ladder in ladders.items():
+        for row in ladder:
+            ratios = [a / b for a, b in zip(row["fp32"], row["int8"], strict=True)]
+            rows.append(
+                [
+                    space,
+                    f"{row['parameters']:,}",
+                    f"{row['macs']:,}",
+                    *(f"{median(row[p]):.4g}" for p in TIMED),
+                    f"{median(ratios):.2f} [{min(ratios):.2f}, {max(ratios):.2f}]",
+                    f"{row['fp32_bytes'] / row['int8_bytes']:.2f}",
+                ]
+            )
+    head = ["space", "weights", "multiply-adds", "fp32, ms", "int8, ms", "times as fast", "times as small"]
+    return markdown_table(head, rows)
+
+
+def turning_point(ladder: Sequence[Mapping[str, Any]]) -> str:
+    """Up to which size int8 is slower than fp32, in words."""
+    slower = [row for row in ladder if median(row["int8"]) > median(row["fp32"])]
+    if not slower:
+        return "int8 is faster at every size"
+    if len(slower) == len(ladder):
+        return "int8 is slower at every size"
+    largest = max(slower, key=lambda row: float(row["macs"]))
+    faster = min((row for row in ladder if row not in slower), key=lambda row: float(row["macs"]))
+    return f"slower up to {largest['macs']:,} multiply-adds, faster from {faster['macs']:,} on"
+
+
+def verdict(students: Sequence[Mapping[str, Any]], samples: int) -> str:
+    """The claims on accuracy, met or not, over all students."""
+    found = [gains(student, samples) for student in students]
+    losing = [g for g in found if g["int8"].mean <= -LOSS]
+    better = sum(g["int8-qat"].mean >= g["int8"].mean for g in losing)
+    close = sum(g["int8-qat"].mean >= -CLOSE for g in found)
+    return (
+        f"- int8 after training loses half a point or more for {len(losing)} of {len(found)} students; "
+        f"int8-qat is at least as accurate as int8 for {better} of these.\n"
+        f"- int8-qat is within half a point of fp32, or above it, for {close} of {len(found)}.\n"
+    )
+
+
+def write_report(out: Path, result: Mapping[str, Any]) -> None:
+    """`report.md` from what is in `result.json`."""
+    students, ladders, samples = result["students"], result["ladders"], result["test_samples"]
+    text = f"# Precision: accuracy, size and speed beside fp32\n\n`{result['command']}`\n\n{__doc__.split(chr(10) * 2)[2]}\n\n"
+    if students:
+        text += f"## Accuracy\n\n{verdict(students, samples)}\nDifferences in points of test accuracy, with 95 % "
+        text += f"intervals over {len(result['settings']['seeds'])} paired seeds.\n\n{accuracy_table(students, samples)}"
+        text += f"\n## Files of the first seed\n\n{cost_table(students)}\n"
+    text += "## Speed by size\n\n"
+    text += "".join(f"- {space}: {turning_point(ladder)}.\n" for space, ladder in ladders.items())
+    text += f"\nMedians of {REPEATS} measurements by turns; in brackets the least and the largest ratio of a turn.\n\n"
+    text += speed_table(ladders) + "\n## Machine\n\n"
+    text += ", ".join(f"{k} {v}" for k, v in result["machine"].items()) + "\n"
+    write_atomic(out / "report.md", text)
+
+
+def names(text: str) -> tuple[str, ...]:
+    """`a,b` -> ("a", "b")."""
+    return tuple(text.split(","))
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """`0,1,2` -> (0, 1, 2)."""
+    return tuple(int(part) for part in text.split(","))
+
+
+def main() -> int:
+    """Distil, judge, time, write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--data", type=Path, required=True, help="folder of cifar10-train.parquet and -test.parquet")
+    parser.add_argument("--out", type=Path, default=Path("reports/precision"))
+    parser.add_argument("--rows", type=int, default=10_000)
+    parser.add_argument("--epochs", type=int, default=16)
+    parser.add_argument("--teacher-epochs", type=int, default=24)
+    parser.add_argument("--seeds", type=numbers, default=(0, 1, 2))
+    parser.add_argument("--spaces", type=names, default=("resnet", "mobilenet"))
+    parser.add_argument("--places", type=numbers, default=(1, 3), help=f"on each ladder of {LADDER}; 0: the smallest")
+    given = parser.parse_args()
+    settings = Settings(given.rows, given.epochs, given.teacher_epochs, given.seeds, given.spaces, given.places)
+    students, ladders, samples = [], {}, 0
+    work: Path = given.out / "work"
+    work.mkdir(parents=True, exist_ok=True)
+    write_atomic(work / ".gitignore", "*\n")
+    try:
+        for space in settings.spaces:
+            with chain_of(settings.config(space, given.data), work) as (chain, gate):
+                samples = len(chain.context.data.test)
+                ladder = chain.context.space.ladder(LADDER)
+                for place in settings.places:
+                    student = judge(chain, gate, ladder[place], settings.seeds, settings.epochs)
+                    students.append({"space": space, **student})
+                ladders[space] = time_ladder(chain)
+    except (InputError, TrialError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    result = {
+        "command": "python " + " ".join(["benchmarks/precision.py", *sys.argv[1:]]),
+        "settings": asdict(settings),
+        "test_samples": samples,
+        "students": students,
+        "ladders": ladders,
+        "machine": machine_facts(torch.get_num_threads()),
+    }
+    write_atomic(given.out / "result.json", json.dumps(result, indent=1) + "\n")
+    write_report(given.out, result)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
