@@ -1,8 +1,6 @@
 """Section 3: the finalists' table."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from nas_kd.limits import over
 from nas_kd.record import Costs, FinalistRecord, Latency, TeacherRecord
@@ -43,7 +41,8 @@ COLUMNS = (
     Column("Candidate"),
     Column("Architecture"),
     Column("Chain"),
-    Column("Method, precision"),
+    Column("Method"),
+    Column("Precision"),
     Column("Validation", True),
     Column("Test", True),
     Column("Size", True),
@@ -71,7 +70,8 @@ def _finalist(subject: Subject, candidate_id: str) -> Row:
         Cell(letter, letter.rjust(3), one.id),
         Cell(one.words, one.words),
         Cell(chain_words(one) if one.chain_words else "none", len(one.chain_words)),
-        Cell(_method(one.candidate), _method(one.candidate), _params(method_words(one.candidate))),
+        Cell(method_name(one.candidate), method_name(one.candidate), _params(method_words(one.candidate))),
+        Cell(one.candidate["precision"], one.candidate["precision"]),
         Cell(numbers.percent(one.val.mean, places), one.val.mean),
         Cell(numbers.percent(one.test.mean, places), one.test.mean, numbers.interval(one.test, places)),
         _size(subject, one.costs),
@@ -100,10 +100,6 @@ def _latency(timing: Latency | None) -> Cell:
         return Cell(numbers.NONE, 0.0, "not measured")
     unstable = "\nunstable" if timing.unstable else ""
     return Cell(numbers.latency(timing.p50), timing.p50, f"p90 {numbers.latency(timing.p90)}{unstable}")
-
-
-def _method(candidate: Mapping[str, Any]) -> str:
-    return f"{method_name(candidate)}, {candidate['precision']}"
 
 
 def _params(words: str) -> str:
@@ -135,6 +131,7 @@ def _teacher(subject: Subject, teacher: TeacherRecord, number: int) -> Row:
         Cell(name, f"  0{number:03d}"),
         Cell(teacher.words, teacher.words),
         Cell(numbers.NONE, -1),
+        Cell(numbers.NONE, " "),
         Cell("as given" if teacher.origin == "onnx" else "fp32", " "),
         Cell(numbers.percent(teacher.val.mean, places), teacher.val.mean),
         test,

@@ -38,6 +38,7 @@ class Mark:
     accuracy: float | None
     interval: tuple[float, float] | None = None
     letter: str = ""
+    label: str = ""  # the letter; where finalists differ in precision, that of the quantised ones too
     fronts: tuple[Axis, ...] = ()
 
     def at(self, axis: Axis) -> float | None:
@@ -66,7 +67,13 @@ def _numbers(subject: Subject, costs: Counted) -> str:
 
 
 def _how(of: FinalistRecord | TrialRecord) -> tuple[str, str, str]:
-    return of.words, chain_words(of), method_words(of.candidate)
+    return of.words, chain_words(of), f"{method_words(of.candidate)}, {of.candidate['precision']}"
+
+
+def _label(subject: Subject, finalist: FinalistRecord) -> str:
+    letter, precision = subject.letters[finalist.id], str(finalist.candidate["precision"])
+    several = len({f.candidate["precision"] for f in subject.finalists}) > 1
+    return f"{letter} {precision}" if several and precision != "fp32" else letter
 
 
 def _trial(subject: Subject, trial: TrialRecord) -> Mark | None:
@@ -102,6 +109,7 @@ def _finalist(subject: Subject, finalist: FinalistRecord) -> Mark:
         accuracy=finalist.test.mean,
         interval=_ends(finalist.test),
         letter=letter,
+        label=_label(subject, finalist),
         fronts=tuple(axis for axis in axes if subject.on_front(finalist, axis)),
     )
 

@@ -135,7 +135,7 @@ def _alternative(subject: Subject, members: Sequence[Mark], axis: Axis, limit: f
     """What a reader who cannot see the picture is told."""
     write = numbers.size if axis == "size" else numbers.latency
     ordered = sorted(members, key=lambda m: m.at(axis) or 0.0)
-    points = [f"{m.letter} {numbers.percent(m.accuracy or 0, subject.places)} at {write(m.at(axis))}" for m in ordered]
+    points = [f"{m.label} {numbers.percent(m.accuracy or 0, subject.places)} at {write(m.at(axis))}" for m in ordered]
     front = f"Front: {numbers.listing(points)}." if points else "No finalists yet."
     budget = f" Budget: {write(limit)}." if limit else ""
     winner = f" Winner: {subject.letters[subject.winner.id]}." if subject.winner else ""

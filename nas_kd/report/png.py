@@ -183,12 +183,14 @@ def _letters(axes: Axes, picture: Picture, placed: Sequence[Mark]) -> None:
     taken = [(at[0] + _aside(m) * PIXELS, at[1], 12.0) for m, at in points.items()]
     area = axes.get_window_extent()
     for mark in (m for m in placed if m.letter):
-        spots = [points[mark] + np.array(offset) * PIXELS for offset in BESIDE]
-        free = [s for s in spots if area.contains(*s) and all(math.dist(s, t[:2]) > t[2] + 10 for t in taken)]
+        more = len(mark.label) - 1  # characters beside the first
+        spots = [points[mark] + np.array(offset) * (1 + 0.2 * more, 1) * PIXELS for offset in BESIDE]
+        half = 10 + 4.0 * more
+        free = [s for s in spots if area.contains(*s) and all(math.dist(s, t[:2]) > t[2] + half for t in taken)]
         at = (free or spots)[0]
-        taken.append((*at, 10.0))
+        taken.append((*at, half))
         axes.annotate(
-            mark.letter,
+            mark.label,
             (at[0], at[1]),
             xycoords="figure pixels",
             color=INK,

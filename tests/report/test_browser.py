@@ -113,7 +113,7 @@ def test_hover_tells_architecture_chain_method_and_numbers(page: Page, tmp_path:
 
 def test_a_column_sorts_and_the_teacher_stays_first(page: Page, tmp_path: Path) -> None:
     opened(page, tmp_path)
-    sizes = "[...document.querySelectorAll('#finalist-table tbody tr')].map((r) => r.cells[6].dataset.key)"
+    sizes = "[...document.querySelectorAll('#finalist-table tbody tr')].map((r) => r.cells[7].dataset.key)"
     before = page.evaluate(sizes)
     page.evaluate("document.querySelectorAll('#finalist-table thead button')[6].click()")
     after = page.evaluate(sizes)

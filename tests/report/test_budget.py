@@ -85,6 +85,6 @@ def test_a_candidate_that_was_only_counted_is_told_without_size_and_latency() ->
     record: RunRecord = run(trials=(counted,), config={"budget": {"max_macs": 1e6}}, state="unreachable")
     told = content(record)
     assert [miss.by for miss in told.answer.closest] == ["multiply-adds 7.0\u00d7 the limit"]
-    assert told.briefs[0].cells[5:7] == ("—", "—")
+    assert told.briefs[0].cells[6:8] == ("—", "—")
     for text in both(told):
         assert "7.0\u00d7 the limit" in text

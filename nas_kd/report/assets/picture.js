@@ -124,14 +124,16 @@ function drawMark(parent, spot, axis) {
 function drawLetters(plot, placed) {
   const taken = placed.filter((p) => !p.grey).map((p) => ({ x: p.x, y: p.y, half: 7 }));
   for (const spot of placed.filter((p) => p.mark.letter)) {
-    const tries = [[-13, -9], [13, -9], [-14, 12], [14, 12], [0, -17], [0, 20], [-24, 0], [24, 0]];
+    const half = 6 + 2.5 * (spot.mark.label.length - 1);
+    const tries = [[-13, -9], [13, -9], [-14, 12], [14, 12], [0, -17], [0, 20], [-24, 0], [24, 0]]
+      .map(([dx, dy]) => [dx * (1 + 0.2 * (spot.mark.label.length - 1)), dy]);
     const free = ([dx, dy]) => {
       const x = spot.x + dx, y = spot.y + dy;
       if (x < plot.area.left + 8 || x > plot.area.right - 8 || y < plot.area.top + 8 || y > plot.area.bottom - 8) return false;
-      return taken.every((t) => Math.hypot(t.x - x, t.y - y) > t.half + 6);
+      return taken.every((t) => Math.hypot(t.x - x, t.y - y) > t.half + half);
     };
     const [dx, dy] = tries.find(free) || tries[0];
-    taken.push({ x: spot.x + dx, y: spot.y + dy, half: 6 });
-    node("text", { x: spot.x + dx, y: spot.y + dy + 4, class: "letter middle" }, plot.svg, spot.mark.letter);
+    taken.push({ x: spot.x + dx, y: spot.y + dy, half });
+    node("text", { x: spot.x + dx, y: spot.y + dy + 4, class: "letter middle" }, plot.svg, spot.mark.label);
   }
 }
