@@ -135,16 +135,30 @@ def profile(
 @app.command()
 def measure(
     model: Annotated[Path, typer.Argument(help="any ONNX classifier, one file")],
-    device: Annotated[str, typer.Option(help="device profile; `nas-kd list devices`")] = "cpu-1t",
+    device: Annotated[str, typer.Option(help="device profile, or an agent's http://HOST:PORT/PROFILE")] = "cpu-1t",
     batch_size: Annotated[int, typer.Option(min=1, help="samples a call")] = 1,
 ) -> None:
     """Measure latency and size of an ONNX file."""
     with _errors():
         from nas_kd.console import print_measured
-        from nas_kd.deploy.device import load_device
         from nas_kd.deploy.model_file import measure_file
+        from nas_kd.deploy.target import open_device
 
-        print_measured(model, measure_file(model, load_device(device), batch_size))
+        opened = open_device(device, tell=lambda text: typer.echo(f"note: {text}", err=True))
+        opened.check()
+        print_measured(model, measure_file(model, opened, batch_size))
+
+
+@app.command(
+    "device-agent",
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
+def device_agent(context: typer.Context) -> None:
+    """Measure on this machine for searches that run on another (--help says how)."""
+    from nas_kd.agent.command import main as serve
+
+    raise typer.Exit(serve(context.args))
 
 
 @app.command()

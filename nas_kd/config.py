@@ -126,8 +126,9 @@ class Budget(Options):
 class DeviceOptions(Options):
     """Where latency is measured."""
 
-    name: str = Field("cpu-1t", description="a device profile; `nas-kd list devices`")
+    name: str = Field("cpu-1t", description="a profile (`nas-kd list devices`), or an agent: http://board:8765/cpu-1t")
     batch_size: int = Field(1, ge=1, description="samples a call")
+    wait_s: float = Field(300.0, ge=0, description="seconds to wait for an agent that is down, before trials fail")
 
 
 class OnceForAllOptions(Options):

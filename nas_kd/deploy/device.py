@@ -2,11 +2,11 @@
 
 import os
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import onnxruntime
 
-from nas_kd.deploy.environment import cpu_model
+from nas_kd.deploy.environment import Fact, cpu_model
 from nas_kd.errors import InputError, unknown
 from nas_kd.files import fingerprint
 from nas_kd.plugins import load
@@ -62,6 +62,22 @@ class DeviceProfile:
                 f"device {self.name} needs {self.n_threads} cores, this process may use {usable_cores()}; "
                 "choose another device (nas-kd list devices)"
             )
+
+    def settings(self) -> dict[str, Any]:
+        """What the measuring process is told."""
+        return {
+            "threads": self.n_threads,
+            "spinning": self.spinning,
+            "optimisation": self.optimisation,
+            "pinned": self.pinned,
+            "provider": self.provider,
+            "provider_options": self.provider_options,
+        }
+
+    def facts(self) -> dict[str, Fact]:
+        """The same as a record carries it: `provider.NAME` is an option of the provider."""
+        plain: dict[str, Fact] = {k: v for k, v in self.settings().items() if k != "provider_options"}
+        return plain | {f"provider.{name}": value for name, value in self.provider_options}
 
     def key(self) -> str:
         """sha256 (hex) of all that a cached latency depends on besides the file: settings, processor and runtime."""

@@ -19,19 +19,16 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from nas_kd.deploy import latency_worker, reference_speed
+from nas_kd.deploy import latency_worker
 from nas_kd.deploy.device import DeviceProfile
 from nas_kd.deploy.environment import Fact, machine
 from nas_kd.deploy.latency_worker import Timing
 from nas_kd.deploy.reference_net import Size, reference_for, reference_net
+from nas_kd.deploy.settle import Settled, history_file, read_answer, settle
 from nas_kd.errors import TrialError
 from nas_kd.record import DeviceRecord, Latency
 
 LIMIT_S = 120.0  # for a model so large or slow that the process does not come back
-# Outside, the machine is so unlike itself (a neighbour on the same physical core slows some networks more than others)
-# that a proportional correction is doubtful: measured again, and unstable if it stays so.
-USUAL_SPEED = (0.9, 1.15)
-ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
@@ -70,26 +67,23 @@ def measure_latency(
     """
     device.check()
     size = reference_for(len(content))
-    history = reference_speed.cache_folder() / f"reference-{size}-{device.key()[:16]}.json"
     reference = reference_net(size)
-    run = partial(_run_worker, reference=reference, settings=_settings(device), seconds=seconds, limit_s=limit_s)
-    attempts: list[tuple[Timing, dict[str, Fact]]] = []
+    run = partial(_run_worker, reference=reference, settings=device.settings(), seconds=seconds, limit_s=limit_s)
     with _alone(limit_s):
-        usual_ms = reference_speed.usual_ms(history, lambda: run(reference, batch_size=1)[0].reference_ms)
-        for _ in range(ATTEMPTS):
-            attempts.append(run(content, batch_size=batch_size))
-            reference_speed.remember(history, attempts[-1][0].reference_ms)
-            if attempts[-1][0].unstable or _as_usual(attempts[-1][0], usual_ms):
-                break
-    steady = [a for a in attempts if not a[0].unstable] or attempts
-    timing, facts = min(steady, key=lambda a: abs(usual_ms - a[0].reference_ms))
+        settled = settle(run, content, batch_size, reference, history_file(size, device.key()))
+    return measurement_of(settled, size, machine())
+
+
+def measurement_of(settled: Settled, size: Size, environment: Mapping[str, Fact]) -> Measurement:
+    """A latency in milliseconds out of multiples of the reference of this `size`."""
+    timing, usual_ms = settled.timing, settled.usual_ms
     return Measurement(
         latency=Latency(
             p50=timing.p50 * usual_ms,
             p90=timing.p90 * usual_ms,
             low=timing.low * usual_ms,
             high=timing.high * usual_ms,
-            unstable=timing.unstable or not _as_usual(timing, usual_ms),
+            unstable=not settled.steady,
         ),
         raw_p50_ms=timing.raw_p50_ms,
         speed=usual_ms / timing.reference_ms,
@@ -99,21 +93,15 @@ def measure_latency(
         calls=timing.calls,
         disturbed=timing.disturbed,
         seconds=timing.seconds,
-        attempts=len(attempts),
-        environment=machine() | facts,
+        attempts=settled.attempts,
+        environment={**environment, **settled.facts},
     )
 
 
 def describe_device(device: DeviceProfile, batch_size: int) -> DeviceRecord:
     """The profile and this machine, as the run's record carries them."""
-    settings: dict[str, Fact] = {k: v for k, v in _settings(device).items() if k != "provider_options"}
-    options = {f"provider.{name}": value for name, value in device.provider_options}
-    environment = settings | options | machine()
+    environment = device.facts() | machine()
     return DeviceRecord(name=device.name, words=device.summary, batch_size=batch_size, environment=environment)
-
-
-def _as_usual(timing: Timing, usual_ms: float) -> bool:
-    return USUAL_SPEED[0] <= usual_ms / timing.reference_ms <= USUAL_SPEED[1]
 
 
 @contextmanager
@@ -130,17 +118,6 @@ def _alone(limit_s: float) -> Iterator[None]:
         lock.release()
 
 
-def _settings(device: DeviceProfile) -> dict[str, Any]:
-    return {
-        "threads": device.n_threads,
-        "spinning": device.spinning,
-        "optimisation": device.optimisation,
-        "pinned": device.pinned,
-        "provider": device.provider,
-        "provider_options": device.provider_options,
-    }
-
-
 def _run_worker(
     content: bytes, reference: bytes, *, settings: Mapping[str, Any], batch_size: int, seconds: float, limit_s: float
 ) -> tuple[Timing, dict[str, Fact]]:
@@ -151,9 +128,7 @@ def _run_worker(
         "seconds": seconds,
         "settings": settings,
     }
-    answer = _ask(json.dumps(job).encode() + b"\n" + content + reference, limit_s)
-    pinned = ",".join(map(str, answer["cores"])) or None
-    return Timing(**answer["timing"]), {"pinned_to": pinned, "steal": answer["steal"]}
+    return read_answer(_ask(json.dumps(job).encode() + b"\n" + content + reference, limit_s))
 
 
 def _ask(job: bytes, limit_s: float) -> Any:

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from nas_kd.deploy.device import DeviceProfile
-from nas_kd.deploy.measure import Measurement, measure_latency
+from nas_kd.deploy.measure import Measurement
 from nas_kd.deploy.onnx_costs import count_onnx_macs
 from nas_kd.deploy.onnx_file import read_onnx
+from nas_kd.deploy.target import Device
 from nas_kd.errors import InputError, TrialError
 from nas_kd.record import Latency
 
@@ -29,7 +29,7 @@ class MeasuredFile:
         return self.measurement.latency
 
 
-def measure_file(path: Path, device: DeviceProfile, batch_size: int = 1) -> MeasuredFile:
+def measure_file(path: Path, device: Device, batch_size: int = 1) -> MeasuredFile:
     """Size, weights, multiply-adds and latency of the file.
 
     Raises:
@@ -45,7 +45,7 @@ def measure_file(path: Path, device: DeviceProfile, batch_size: int = 1) -> Meas
         raise InputError(f"{path} takes exactly {file.batch} samples a call, not {batch_size}; set the batch size")
     macs = count_onnx_macs(file, shape)
     try:
-        measurement = measure_latency(file.content, device, batch_size)
+        measurement = device.measure(file.content, batch_size)
     except TrialError as error:
         raise InputError(f"{path}: {error}") from error
     return MeasuredFile(

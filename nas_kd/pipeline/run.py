@@ -9,7 +9,6 @@ from typing import Any
 
 from nas_kd.candidate import Architecture
 from nas_kd.config import SearchConfig
-from nas_kd.deploy.measure import describe_device
 from nas_kd.deploy.verify import accuracy
 from nas_kd.engine.numerics import processor
 from nas_kd.errors import BudgetError, TrialError
@@ -80,7 +79,7 @@ def _open(context: Context) -> "Run":
         for place, other in enumerate(teachers[1:], start=1):
             study.save(f"teacher/{place:03d}", other.record)
         study.spent("teacher", time.monotonic() - started)
-    device = describe_device(context.device, config.device.batch_size)
+    device = context.device.describe(config.device.batch_size)
     study.save("dataset", dataset_record(context.data))
     study.save("device", device)
     write_environment(folder, dict(device.environment), context.threads)

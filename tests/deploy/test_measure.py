@@ -17,6 +17,7 @@ from nas_kd.deploy.export import export_onnx
 from nas_kd.deploy.measure import describe_device, measure_latency
 from nas_kd.deploy.model_file import measure_file
 from nas_kd.deploy.reference_net import reference_net
+from nas_kd.deploy.target import ThisMachine
 from nas_kd.errors import InputError, TrialError
 
 DEVICE = load_device("cpu-1t")
@@ -95,7 +96,7 @@ def test_reference_nets_never_change() -> None:
 def test_measuring_a_file(tmp_path: Path, content: bytes, identity: Callable[..., bytes]) -> None:
     path = tmp_path / "net.onnx"
     path.write_bytes(content)
-    measured = measure_file(path, DEVICE)
+    measured = measure_file(path, ThisMachine(DEVICE))
     assert (measured.size_bytes, measured.input_shape, measured.n_classes) == (len(content), (3, 16, 16), 4)
     assert measured.parameters == 3 * 8 * 9 + 8 + 8 * 9 + 8 + 36 + 4  # and the normalisation's
     assert measured.latency.p50 > 0
@@ -106,7 +107,7 @@ def test_measuring_a_file(tmp_path: Path, content: bytes, identity: Callable[...
     ):
         path.write_bytes(bad)
         with pytest.raises(InputError, match=says):
-            measure_file(path, DEVICE)
+            measure_file(path, ThisMachine(DEVICE))
 
 
 def test_a_device_in_words() -> None:

@@ -1,0 +1,99 @@
+"""Where latency is measured: on this machine, under a profile, or on another one, behind its agent."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from nas_kd.deploy.agent_link import is_address
+from nas_kd.deploy.device import DeviceProfile, load_device
+from nas_kd.deploy.measure import Measurement, describe_device, measure_latency
+from nas_kd.deploy.remote import RemoteDevice, quiet
+from nas_kd.record import DeviceRecord
+
+WAIT_S = 300.0
+
+
+class Device(Protocol):
+    """Measures files. `n_threads`: cores of THIS machine that a measurement takes, 0 where it runs elsewhere."""
+
+    @property
+    def name(self) -> str:
+        """As the user gave it."""
+
+    @property
+    def summary(self) -> str:
+        """In a few words."""
+
+    @property
+    def n_threads(self) -> int:
+        """See above."""
+
+    def check(self) -> None:
+        """Make sure that it is there, now.
+
+        Raises:
+            InputError: it is not, or lets nobody in.
+        """
+
+    def key(self) -> str:
+        """sha256 (hex) of all that a cached latency depends on besides the file."""
+
+    def measure(self, content: bytes, batch_size: int) -> Measurement:
+        """Latency of one call of the file with so many samples.
+
+        Raises:
+            TrialError: the file cannot be measured, or the device is gone for longer than it is waited for.
+        """
+
+    def describe(self, batch_size: int) -> DeviceRecord:
+        """Settings and environment of the device, as the run's record carries them."""
+
+
+@dataclass(frozen=True)
+class ThisMachine:
+    """A profile, applied here."""
+
+    profile: DeviceProfile
+
+    @property
+    def name(self) -> str:
+        """The profile's."""
+        return self.profile.name
+
+    @property
+    def summary(self) -> str:
+        """The profile's."""
+        return self.profile.summary
+
+    @property
+    def n_threads(self) -> int:
+        """The profile's."""
+        return self.profile.n_threads
+
+    def check(self) -> None:
+        """Make sure that this machine has what the profile asks for."""
+        self.profile.check()
+
+    def key(self) -> str:
+        """Settings, processor and runtime."""
+        return self.profile.key()
+
+    def measure(self, content: bytes, batch_size: int) -> Measurement:
+        """See `measure_latency`."""
+        return measure_latency(content, self.profile, batch_size)
+
+    def describe(self, batch_size: int) -> DeviceRecord:
+        """The profile and this machine."""
+        return describe_device(self.profile, batch_size)
+
+
+def open_device(name: str, wait_s: float = WAIT_S, tell: Callable[[str], None] = quiet) -> Device:
+    """The device of this name: `http://` or `https://` leads to an agent, anything else is a profile of this machine.
+
+    An agent is not spoken to before it is needed, or checked. Afterwards it may be down for `wait_s` seconds, which
+    `tell` hears of.
+
+    Raises:
+        InputError: there is no such profile, this machine cannot provide it, or it is no address of an agent.
+    """
+    return RemoteDevice.at(name, wait_s, tell) if is_address(name) else ThisMachine(load_device(name))
