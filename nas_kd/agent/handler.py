@@ -63,8 +63,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self._refuse(refusal)
         except TimeoutError:
             self._refuse(Refusal(408, "the request did not come in time"))
-        except OSError:
+        except ConnectionError:
             pass  # whoever asked is gone
+        except Exception as error:  # whatever it is: the next request has nothing to do with it
+            self._refuse(Refusal(500, f"the agent failed: {type(error).__name__}"))
         self._log()
 
     def _answer(self) -> Mapping[str, Any]:
@@ -113,6 +115,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def _send(self, status: int, answer: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> None:
         self._status = status
+        self.request_version = self.protocol_version  # whatever was spoken, the answer has a status
         content = json.dumps(answer).encode()
         self.send_response(status)
         for name, value in (headers or {}).items():

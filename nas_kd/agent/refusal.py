@@ -1,13 +1,11 @@
 """What the agent answers where it does not measure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 
-@dataclass(frozen=True)
 class Refusal(Exception):
     """An HTTP status of 400 or above, the reason for people, and headers."""
 
-    status: int
-    reason: str
-    headers: Mapping[str, str] = field(default_factory=dict)
+    def __init__(self, status: int, reason: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(reason)
+        self.status, self.reason, self.headers = status, reason, dict(headers or {})
