@@ -84,7 +84,7 @@ class RemoteDevice:
     @property
     def summary(self) -> str:
         """The profile's, as the agent tells it; see `key` for what is raised."""
-        return f"{self._description.summary}; the machine behind {self._address.agent}"
+        return f"the machine behind {self._address.agent}: {self._description.summary}"
 
     def check(self) -> None:
         """Make sure that the agent is there, now, and lets us in.

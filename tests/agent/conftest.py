@@ -48,3 +48,11 @@ def content(model: onnx.ModelProto) -> bytes:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """For files that must not be opened."""
     return tmp_path_factory.mktemp("outside")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """This machine's speed is kept in a folder of the tests' own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NAS_KD_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
