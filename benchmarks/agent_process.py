@@ -18,16 +18,20 @@ BOARD = ("numpy", "onnxruntime", "nas_kd")
 
 
 class AgentProcess:
-    """Started in `folder`, which takes its log and its speeds; a context manager that ends it.
+    """Started in `folder`, which takes its log; a context manager that ends it.
 
-    `prefix`: what stands before the command, such as `ip netns exec NAME`; `arguments`: of the agent.
+    `arguments`: of the agent; `prefix`: what stands before the command, such as `ip netns exec NAME`; `cache`: where the
+    machine's usual speed is kept, without it in `folder`.
     """
 
-    def __init__(self, folder: Path, arguments: Sequence[str] = (), prefix: Sequence[str] = ()) -> None:
+    def __init__(
+        self, folder: Path, arguments: Sequence[str] = (), prefix: Sequence[str] = (), cache: Path | None = None
+    ) -> None:
         self.log = folder / "agent.log"
         self.process: subprocess.Popen[bytes] | None = None
         self.url = ""
         self._folder, self._arguments, self._prefix = folder, list(arguments), list(prefix)
+        self._cache = cache or folder / "cache"
         packages = folder / "packages"
         packages.mkdir(parents=True)
         for name in BOARD:
@@ -51,7 +55,7 @@ class AgentProcess:
         """Start it, or start it again at the same port, and wait until it listens."""
         arguments = [*self._arguments, "--port", str(self.port) if self.url else "0"]
         command = [*self._prefix, sys.executable, "-S", "-P", "-m", "nas_kd.agent", *arguments]
-        paths = {"PYTHONPATH": str(self._folder / "packages"), "NAS_KD_CACHE": str(self._folder / "cache")}
+        paths = {"PYTHONPATH": str(self._folder / "packages"), "NAS_KD_CACHE": str(self._cache)}
         written = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
             environment = os.environ | paths | {TOKEN_VARIABLE: TOKEN}
