@@ -20,8 +20,8 @@ BOARD = ("numpy", "onnxruntime", "nas_kd")
 class AgentProcess:
     """Started in `folder`, which takes its log; a context manager that ends it.
 
-    `arguments`: of the agent; `prefix`: what stands before the command, such as `ip netns exec NAME`; `cache`: where the
-    machine's usual speed is kept, without it in `folder`.
+    `arguments`: of the agent; `prefix`: what stands before the command, such as `ip netns exec NAME`; `cache`: where
+    the machine's usual speed is kept, without it in `folder`.
     """
 
     def __init__(

@@ -2,11 +2,11 @@
 
     python -m benchmarks.device_agent [--rounds 5] [--trials 12] [--epochs 9] [--out reports/device_agent/result.json]
 
-The agent is a process of its own with nothing but Python, NumPy and ONNX Runtime: first behind the loopback, then, where
-this user may make one, in another network namespace. All keep this machine's usual speed in one place, and files are
-measured by turns, so that they see the same machine. The searches draw the same candidates (random sampler, one seed)
-and train them alike, so that fronts may differ only where latencies do: `explained` says whether each candidate that is
-on one front alone has a rival whose interval overlaps its own.
+The agent is a process of its own with nothing but Python, NumPy and ONNX Runtime: first behind the loopback, then,
+where this user may make one, in another network namespace. All keep this machine's usual speed in one place, and files
+are measured by turns, so that they see the same machine. The searches draw the same candidates (random sampler, one
+seed) and train them alike, so that fronts may differ only where latencies do: `explained` says whether each candidate
+that is on one front alone has a rival whose interval overlaps its own.
 Claim: the agent's median within 3 % of this machine's; the same front within the intervals.
 """
 
