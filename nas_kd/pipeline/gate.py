@@ -8,7 +8,6 @@ from contextlib import AbstractContextManager, nullcontext
 
 from nas_kd.candidate import Architecture
 from nas_kd.deploy.export import export_onnx
-from nas_kd.deploy.measure import measure_latency
 from nas_kd.files import fingerprint, sha256
 from nas_kd.models.summed import summed
 from nas_kd.pipeline.context import Context
@@ -59,6 +58,6 @@ class Gate:
         if known is not None:
             return Latency.model_validate(known)
         with self.pausing(context.device.n_threads):  # never while this run trains on the same cores
-            latency = measure_latency(onnx, context.device, batch_size).latency
+            latency = context.device.measure(onnx, batch_size).latency
         context.store.save_json("latency", key, latency.model_dump(mode="json"))
         return latency
