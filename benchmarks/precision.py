@@ -26,7 +26,6 @@ import torch
 from benchmarks.common import machine_facts, markdown_table
 from nas_kd.candidate import Architecture, Candidate, Precision, Recipe
 from nas_kd.config import SearchConfig
-from nas_kd.deploy.measure import measure_latency
 from nas_kd.deploy.verify import accuracy
 from nas_kd.engine.numerics import processor
 from nas_kd.errors import InputError, TrialError
@@ -117,7 +116,7 @@ def time_ladder(chain: Chain) -> list[dict[str, Any]]:
         times: dict[str, list[float]] = {precision: [] for precision in TIMED}
         for _ in range(REPEATS):
             for precision, content in contents.items():
-                times[precision].append(measure_latency(content, context.device, context.batch_size).latency.p50)
+                times[precision].append(context.device.measure(content, context.batch_size).latency.p50)
         macs = chain.builder.macs(architecture)
         sizes = {f"{precision}_bytes": len(content) for precision, content in contents.items()}
         rows.append({"parameters": chain.builder.parameters(architecture), "macs": macs, **sizes, **times})

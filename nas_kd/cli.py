@@ -43,7 +43,7 @@ def search(
     max_macs: MaxMacs = None,
     min_accuracy: MinAccuracy = None,
     device: Annotated[
-        str | None, typer.Option(help="device profile (`nas-kd list devices`), or your own .toml")
+        str | None, typer.Option(help="profile (`nas-kd list devices`), your own .toml, or http://AGENT:PORT/PROFILE")
     ] = None,
     workers: Annotated[int | None, typer.Option(help="candidates trained at the same time")] = None,
     seed: Annotated[int | None, typer.Option(help="root of every random choice")] = None,
@@ -163,7 +163,9 @@ def profile(
 @app.command()
 def measure(
     model: Annotated[Path, typer.Argument(help="any ONNX classifier, one file")],
-    device: Annotated[str, typer.Option(help="device profile (`nas-kd list devices`), or your own .toml")] = "cpu-1t",
+    device: Annotated[
+        str, typer.Option(help="profile (`nas-kd list devices`), your own .toml, or http://AGENT:PORT/PROFILE")
+    ] = "cpu-1t",
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="samples a call [default: the device's, else 1]")
     ] = None,
@@ -175,15 +177,29 @@ def measure(
         import json
 
         from nas_kd.console_device import print_measured
-        from nas_kd.deploy.device import load_device
         from nas_kd.deploy.model_file import measure_file, parse_shape
+        from nas_kd.deploy.target import open_device
 
         shape = None if input_shape is None else parse_shape(input_shape)
-        measured = measure_file(model, load_device(device), batch_size, shape)
+        opened = open_device(device, tell=lambda text: typer.echo(f"note: {text}", err=True))
+        opened.check()
+        measured = measure_file(model, opened, batch_size, shape)
         if as_json:
             typer.echo(json.dumps(measured.to_json(), indent=2, allow_nan=False))
         else:
             print_measured(measured)
+
+
+@app.command(
+    "device-agent",
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
+def device_agent(context: typer.Context) -> None:
+    """Measure on this machine for searches that run on another (--help says how)."""
+    from nas_kd.agent.command import main as serve
+
+    raise typer.Exit(serve(context.args))
 
 
 @app.command()

@@ -150,9 +150,12 @@ class DeviceOptions(Options):
     """Where latency is measured."""
 
     name: Annotated[str, FileIfEndsWith(".toml")] = Field(
-        "cpu-1t", description="a device profile (`nas-kd list devices`), or your own: board.toml, package.module:Name"
+        "cpu-1t",
+        description="a profile (`nas-kd list devices`), your own (board.toml, package.module:Name), or an agent: "
+        "http://board:8765/cpu-1t",
     )
     batch_size: int | None = Field(None, ge=1, description="samples a call (default: the profile's, else 1)")
+    wait_s: float = Field(300.0, ge=0, description="seconds to wait for an agent that is down, before trials fail")
     prefilter: bool = Field(
         False, description="do not measure what is predicted far above max_latency_ms; for devices that measure slowly"
     )

@@ -18,7 +18,7 @@ def submodel(field: FieldInfo) -> type[Options] | None:
 def is_path(field: FieldInfo, value: str) -> bool:
     """Whether this value of the field is a path of a file or folder."""
     endings = [mark.ending for mark in field.metadata if isinstance(mark, FileIfEndsWith)]
-    return Path in _parts(field.annotation) or any(value.endswith(e) for e in endings)
+    return Path in _parts(field.annotation) or ("://" not in value and any(value.endswith(e) for e in endings))
 
 
 def is_table(field: FieldInfo) -> bool:

@@ -3,14 +3,14 @@
 import platform
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import onnxruntime
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from nas_kd.candidate import IntegerScheme, Precision
 from nas_kd.deploy.device_file import read_device_file
-from nas_kd.deploy.environment import cpu_model, usable_cores
+from nas_kd.deploy.environment import Fact, cpu_model, usable_cores
 from nas_kd.errors import InputError, unknown
 from nas_kd.files import fingerprint
 from nas_kd.plugins import load
@@ -91,6 +91,22 @@ class DeviceProfile:
                 f"device {self.name} needs {self.n_threads} cores, this process may use {usable_cores()}; "
                 "choose another device (nas-kd list devices)"
             )
+
+    def settings(self) -> dict[str, Any]:
+        """What the measuring process is told."""
+        return {
+            "threads": self.n_threads,
+            "spinning": self.spinning,
+            "optimisation": self.optimisation,
+            "pinned": self.pinned,
+            "provider": self.provider,
+            "provider_options": self.provider_options,
+        }
+
+    def facts(self) -> dict[str, Fact]:
+        """The same as a record carries it: `provider.NAME` is an option of the provider."""
+        plain: dict[str, Fact] = {k: v for k, v in self.settings().items() if k != "provider_options"}
+        return plain | {f"provider.{name}": value for name, value in self.provider_options}
 
     def key(self) -> str:
         """sha256 (hex) of all that a cached latency depends on besides the file: settings, processor and runtime."""

@@ -2,6 +2,7 @@
 
 import os
 import platform
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
@@ -40,6 +41,12 @@ def machine() -> dict[str, Fact]:
         "numpy": np.__version__,
         "onnxruntime": onnxruntime.__version__,
     }
+
+
+def differences(before: Mapping[str, Fact], after: Mapping[str, Fact]) -> str:
+    """`optimisation was all, is basic; ...`: facts that are not what they were, but for those that always change."""
+    names = [n for n in sorted({*before, *after}) if before.get(n) != after.get(n) and n != "load_1m"]
+    return "; ".join(f"{n} was {before.get(n)}, is {after.get(n)}" for n in names)
 
 
 def capabilities() -> dict[str, Fact]:

@@ -4,12 +4,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from nas_kd.deploy.device import DeviceProfile
-from nas_kd.deploy.measure import Measurement, describe_device, measure_latency
+from nas_kd.deploy.measure import Measurement
 from nas_kd.deploy.onnx_costs import count_onnx_macs
 from nas_kd.deploy.onnx_file import OnnxFile, read_onnx
 from nas_kd.deploy.onnx_sizes import Sizes, sizes_of
-from nas_kd.deploy.session_costs import Memory, Operator, measure_memory, operator_times
+from nas_kd.deploy.subject import Memory, Operator
+from nas_kd.deploy.target import Device
 from nas_kd.errors import InputError, TrialError
 from nas_kd.record import DeviceRecord, Latency
 
@@ -62,7 +62,7 @@ class MeasuredFile:
 
 
 def measure_file(
-    path: Path, device: DeviceProfile, batch_size: int | None = None, input_shape: tuple[int, ...] | None = None
+    path: Path, device: Device, batch_size: int | None = None, input_shape: tuple[int, ...] | None = None
 ) -> MeasuredFile:
     """Size, weights, multiply-adds, memory, latency and operators of the file.
 
@@ -84,15 +84,15 @@ def measure_file(
             f"{path} takes exactly {file.batch} samples a call, not {size}; pass --batch-size {file.batch}"
         )
     try:
-        memory = measure_memory(file.content, device, size, input_shape=shape)  # the first to run it: it may well crash
+        memory = device.memory(file.content, size, shape)  # the first to run it: it may well crash
         macs = count_onnx_macs(file, shape)
-        measurement = measure_latency(file.content, device, size, input_shape=shape)
-        operators = operator_times(file.content, device, size, input_shape=shape)
+        measurement = device.measure(file.content, size, shape)
+        operators = device.operators(file.content, size, shape)
     except TrialError as error:
         raise InputError(f"{path}: {error}") from error
     return MeasuredFile(
         file=str(path),
-        device=describe_device(device, size),
+        device=device.describe(size),
         input_shape=shape,
         n_classes=file.n_classes,
         batch_size=size,

@@ -6,7 +6,7 @@ from nas_kd.config import SearchConfig
 from nas_kd.data.augment import Augmenter
 from nas_kd.data.dataset import Dataset
 from nas_kd.data.prepare import load_dataset
-from nas_kd.deploy.device import DeviceProfile, load_device
+from nas_kd.deploy.target import Device, open_device
 from nas_kd.engine.numerics import Numerics, threads_for
 from nas_kd.engine.teachers import can_use_cache
 from nas_kd.errors import InputError
@@ -34,13 +34,13 @@ class Context:
     augmenter: Augmenter
     teacher_augmenter: Augmenter  # of what the teacher is shown; the same one where that is what the student is shown
     space: SearchSpace
-    device: DeviceProfile
+    device: Device
     numerics: Numerics
     threads: int
 
     @staticmethod
-    def prepare(config: SearchConfig, folder: RunFolder, progress: Progress) -> "Context":
-        """Load data, space and device.
+    def prepare(config: SearchConfig, folder: RunFolder, progress: Progress, *, check_device: bool = True) -> "Context":
+        """Load data, space and device. `check_device`: refuse a device that is not there now, rather than wait for it.
 
         Raises:
             InputError: one of them is unknown, missing or broken.
@@ -48,8 +48,10 @@ class Context:
         check_methods(config)
         progress.stage("loading data")
         space = load_space(config.space.name)
-        device = load_device(config.device.name)
-        check_precisions(config, device)
+        device = open_device(config.device.name, config.device.wait_s, progress.note)
+        if check_device:
+            device.check()
+            check_precisions(config, device)
         data = load_dataset(config.data, config.search.seed)
         check_pairs(config, data)
         for note in data.notes:
@@ -108,7 +110,7 @@ def check_methods(config: SearchConfig) -> None:
             raise InputError(f"method {name!r} needs several teachers, the config has one: write [[teacher]] twice")
 
 
-def check_precisions(config: SearchConfig, device: DeviceProfile) -> None:
+def check_precisions(config: SearchConfig, device: Device) -> None:
     """Refuse precisions that the device does not allow.
 
     Raises:

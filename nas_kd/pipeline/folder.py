@@ -20,7 +20,7 @@ from nas_kd.errors import InputError
 from nas_kd.files import write_atomic
 
 PACKAGES = ("nas-kd", "torch", "optuna", "onnx", "onnxruntime", "numpy")
-MAY_CHANGE = frozenset({"search.trials", "search.max_minutes", "search.workers", "engine.threads"})
+MAY_CHANGE = frozenset({"search.trials", "search.max_minutes", "search.workers", "engine.threads", "device.wait_s"})
 
 
 @dataclass(frozen=True)

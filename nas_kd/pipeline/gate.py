@@ -7,9 +7,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 from nas_kd.candidate import Architecture, Precision
-from nas_kd.deploy.measure import measure_latency
 from nas_kd.deploy.precision import load_precision
-from nas_kd.deploy.session_costs import measure_memory
 from nas_kd.files import fingerprint, sha256
 from nas_kd.pipeline.budget import excess, require_measured
 from nas_kd.pipeline.context import Context
@@ -104,7 +102,7 @@ class Gate:
         if known is not None:
             return Latency.model_validate(known)
         with self.pausing(context.device.n_threads):  # never while this run trains on the same cores
-            latency = measure_latency(onnx, context.device, context.batch_size).latency
+            latency = context.device.measure(onnx, context.batch_size).latency
         context.store.save_json("latency", key, latency.model_dump(mode="json"))
         return latency
 
@@ -115,7 +113,7 @@ class Gate:
             return None
         known = context.store.load_json("memory", key)
         if known is None:
-            known = measure_memory(onnx, context.device, context.batch_size).session_bytes
+            known = context.device.memory(onnx, context.batch_size).session_bytes
             context.store.save_json("memory", key, known)
         return None if known is None else int(known)
 

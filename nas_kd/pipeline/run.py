@@ -9,7 +9,7 @@ from typing import Any
 
 from nas_kd.candidate import Architecture, Precision
 from nas_kd.config import Budget, SearchConfig
-from nas_kd.deploy.measure import describe_device
+from nas_kd.deploy.environment import differences
 from nas_kd.deploy.verify import accuracy
 from nas_kd.engine.numerics import processor
 from nas_kd.errors import BudgetError, TrialError
@@ -31,7 +31,7 @@ from nas_kd.pipeline.propose import Proposer
 from nas_kd.pipeline.results import write_results
 from nas_kd.pipeline.study import RunStudy, read_run
 from nas_kd.pipeline.teacher import ReadyTeacher, prepare_teachers
-from nas_kd.record import Accuracy, CacheRecord, OnceForAllRecord, RunRecord, TeacherRecord, TrialRecord
+from nas_kd.record import Accuracy, CacheRecord, DeviceRecord, OnceForAllRecord, RunRecord, TeacherRecord, TrialRecord
 from nas_kd.statistics import wilson_interval
 from nas_kd.store_limit import sweep
 
@@ -88,11 +88,20 @@ def _open(context: Context) -> "Run":
         for place, other in enumerate(teachers[1:], start=1):
             study.save(f"teacher/{place:03d}", other.record)
         study.spent("teacher", time.monotonic() - started)
-    device = describe_device(context.device, context.batch_size)
+    device = context.device.describe(context.batch_size)
+    if (before := study.load("device", DeviceRecord)) is not None:
+        _tell_changes(progress, before, device)
     study.save("dataset", dataset_record(context.data))
     study.save("device", device)
     write_environment(folder, dict(device.environment), context.threads)
     return Run(study, chain, gate, teachers)
+
+
+def _tell_changes(progress: Progress, before: DeviceRecord, now: DeviceRecord) -> None:
+    """Of the device since the run was worked on last: what was measured then stays in the record as it is."""
+    facts = ({"batch_size": record.batch_size, **record.environment} for record in (before, now))
+    if changes := differences(*facts):
+        progress.note(f"the device is not what it was when this run was worked on last: {changes}")
 
 
 class Run:

@@ -53,7 +53,7 @@ class Worker(Trainer):
         torch.set_num_threads(1)
         torch.set_flush_denormal(True)
         folder = RunFolder(Path(run_dir))
-        context = Context.prepare(load_config(folder.config), folder, Progress())
+        context = Context.prepare(load_config(folder.config), folder, Progress(), check_device=False)
         builder = Builder(context.data, context.space)
         gate = Gate(context, builder)
         teachers = prepare_teachers(context, gate)

@@ -18,9 +18,11 @@ from nas_kd.deploy.export import export_onnx
 from nas_kd.deploy.measure import describe_device, measure_latency
 from nas_kd.deploy.model_file import measure_file, parse_shape
 from nas_kd.deploy.reference_net import reference_net
+from nas_kd.deploy.target import ThisMachine
 from nas_kd.errors import InputError, TrialError
 
 DEVICE = load_device("cpu-1t")
+HERE = ThisMachine(DEVICE)
 
 
 def test_a_latency_with_all_that_it_rests_on(content: bytes, cache: Path) -> None:
@@ -47,7 +49,7 @@ def test_more_work_takes_longer(make_net: Callable[..., nn.Module], content: byt
 
 
 def test_a_file_that_cannot_run_fails_its_trial(identity: Callable[..., bytes]) -> None:
-    with pytest.raises(TrialError, match=r"latency cannot be measured: .*NoSuchOperator") as error:
+    with pytest.raises(TrialError, match=r"measuring latency failed: .*NoSuchOperator") as error:
         measure_latency(identity(op="NoSuchOperator"), DEVICE)
     assert "\n" not in str(error.value)
 
@@ -96,7 +98,7 @@ def test_reference_nets_never_change() -> None:
 def test_measuring_a_file(tmp_path: Path, content: bytes, identity: Callable[..., bytes]) -> None:
     path = tmp_path / "net.onnx"
     path.write_bytes(content)
-    measured = measure_file(path, DEVICE)
+    measured = measure_file(path, HERE)
     assert (measured.sizes.file, measured.input_shape, measured.n_classes) == (len(content), (3, 16, 16), 4)
     assert measured.parameters == 3 * 8 * 9 + 8 + 8 * 9 + 8 + 36 + 4  # and the normalisation's
     assert measured.latency.p50 > 0
@@ -125,7 +127,7 @@ def test_a_file_that_cannot_be_measured(
     path = tmp_path / "net.onnx"
     path.write_bytes(identity(**bad))
     with pytest.raises(InputError, match=says) as error:
-        measure_file(path, DEVICE)
+        measure_file(path, HERE)
     assert str(error.value).startswith(str(path))
     assert "\n" not in str(error.value)
 
@@ -133,20 +135,20 @@ def test_a_file_that_cannot_be_measured(
 def test_open_sides_are_the_users(tmp_path: Path, identity: Callable[..., bytes]) -> None:
     path = tmp_path / "net.onnx"
     path.write_bytes(identity(shape=("n", "w")))
-    measured = measure_file(path, DEVICE, 2, (5,))
+    measured = measure_file(path, HERE, 2, (5,))
     assert (measured.input_shape, measured.batch_size, measured.macs) == ((5,), 2, 0)
     path.write_bytes(identity(shape=("n", 3)))
     with pytest.raises(InputError, match=r"takes input .batch, 3.; --input-shape 5 is no sample of it"):
-        measure_file(path, DEVICE, None, (5,))
+        measure_file(path, HERE, None, (5,))
     with pytest.raises(InputError, match="--input-shape 3,3 is no sample of it"):
-        measure_file(path, DEVICE, None, (3, 3))
+        measure_file(path, HERE, None, (3, 3))
 
 
 def test_samples_a_call_are_the_devices_where_nobody_says(tmp_path: Path, identity: Callable[..., bytes]) -> None:
     path = tmp_path / "net.onnx"
     path.write_bytes(identity())
-    assert measure_file(path, replace(DEVICE, batch_size=3)).batch_size == 3
-    assert measure_file(path, replace(DEVICE, batch_size=3), 2).batch_size == 2
+    assert measure_file(path, ThisMachine(replace(DEVICE, batch_size=3))).batch_size == 3
+    assert measure_file(path, ThisMachine(replace(DEVICE, batch_size=3)), 2).batch_size == 2
 
 
 def test_shapes_as_they_are_typed() -> None:

@@ -94,7 +94,7 @@ def test_a_process_that_dies_says_how(tmp_path: Path) -> None:
     ):
         worker.write_text(code)
         with pytest.raises(TrialError, match=says):
-            ask(str(worker), {}, b"", 20, "doing")
+            ask(str(worker), {}, b"", "doing", 20)
 
 
 def test_what_does_not_tell_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:

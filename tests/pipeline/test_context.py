@@ -5,7 +5,7 @@ import pytest
 
 from nas_kd.config import SearchConfig, SearchSection
 from nas_kd.config_file import load_config
-from nas_kd.deploy.device import load_device
+from nas_kd.deploy.target import open_device
 from nas_kd.errors import InputError
 from nas_kd.pipeline.context import Context, check_precisions
 from nas_kd.pipeline.folder import RunFolder
@@ -23,7 +23,7 @@ def test_samples_a_call_are_the_configs_or_else_the_devices(tmp_path: Path) -> N
 
 
 def test_a_device_may_not_allow_a_precision() -> None:
-    device = load_device("cpu-1t")
+    device = open_device("cpu-1t")
     check_precisions(SearchConfig(), device)
     asked = SearchSection().model_copy(update={"precisions": ("fp32", "fp8")})
     config = SearchConfig().model_copy(update={"search": asked})

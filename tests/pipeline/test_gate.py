@@ -6,7 +6,8 @@ import optuna
 import pytest
 
 from nas_kd.candidate import Architecture, Candidate, Recipe
-from nas_kd.deploy.session_costs import Memory
+from nas_kd.deploy.subject import Memory
+from nas_kd.deploy.target import ThisMachine
 from nas_kd.errors import TrialError
 from nas_kd.pipeline.chain import Chain
 from nas_kd.pipeline.context import Context
@@ -70,7 +71,7 @@ def test_memory_is_measured_where_it_is_limited_and_before_latency(tmp_path: Pat
 
 def test_a_limit_on_what_nobody_can_measure_is_the_trials_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gate, _ = gate_under(tmp_path, max_memory_kb=10**6)
-    monkeypatch.setattr("nas_kd.pipeline.gate.measure_memory", lambda *_: Memory(None, None))
+    monkeypatch.setattr(ThisMachine, "memory", lambda *_: Memory(None, None))
     with pytest.raises(TrialError, match="peak memory"):
         gate.costs(NETWORK)
 

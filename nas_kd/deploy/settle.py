@@ -1,0 +1,80 @@
+"""Repeats a measurement until the machine is like itself. Needs the standard library, NumPy and ONNX Runtime only."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nas_kd.deploy import reference_speed
+from nas_kd.deploy.environment import Fact
+from nas_kd.deploy.latency_worker import Timing
+from nas_kd.deploy.subject import Ask, Subject, time_once
+
+# Outside, the machine is so unlike itself (a neighbour on the same physical core slows some networks more than others)
+# that a proportional correction is doubtful: measured again, and unstable if it stays so.
+USUAL_SPEED = (0.9, 1.15)
+ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class Settled:
+    """The run that counts, of so many `attempts`, and the reference's usual time on that machine."""
+
+    timing: Timing
+    facts: Mapping[str, Fact]
+    usual_ms: float
+    attempts: int
+
+    @property
+    def steady(self) -> bool:
+        """Whether the interval is narrow, and the machine was like itself."""
+        return not self.timing.unstable and _as_usual(self.timing, self.usual_ms)
+
+    @staticmethod
+    def from_json(value: Any) -> "Settled":
+        """Out of what `dataclasses.asdict` gave on another machine.
+
+        Raises:
+            ValueError: it is anything else, or holds a number that is not finite.
+        """
+        try:
+            timing = Timing(**value["timing"])
+            settled = Settled(timing, dict(value["facts"]), value["usual_ms"], value["attempts"])
+        except (TypeError, KeyError, ValueError) as error:
+            raise ValueError("no measurement, or one of another version") from error
+        numbers = [*vars(timing).values(), settled.usual_ms, settled.attempts]
+        if not all(isinstance(n, int | float) and math.isfinite(n) for n in numbers):
+            raise ValueError("a measurement must hold finite numbers")
+        if min(timing.p50, timing.raw_p50_ms, timing.reference_ms, settled.usual_ms) <= 0:
+            raise ValueError("a measurement must hold times above 0")
+        return settled
+
+
+def settle(subject: Subject, seconds: float, ask: Ask, history: Path) -> Settled:
+    """Measure up to `ATTEMPTS` times, each at most `seconds`; the steady run nearest to the usual speed counts.
+
+    `history`: the file that keeps the reference's times on this machine; the first time it is filled by measuring.
+
+    Raises:
+        TrialError: the file cannot be run.
+    """
+    usual_ms = reference_speed.usual_ms(history, lambda: time_once(subject.of_reference, seconds, ask)[0].reference_ms)
+    attempts: list[tuple[Timing, dict[str, Fact]]] = []
+    for _ in range(ATTEMPTS):
+        attempts.append(time_once(subject, seconds, ask))
+        reference_speed.remember(history, attempts[-1][0].reference_ms)
+        if attempts[-1][0].unstable or _as_usual(attempts[-1][0], usual_ms):
+            break
+    steady = [a for a in attempts if not a[0].unstable] or attempts
+    timing, facts = min(steady, key=lambda a: abs(usual_ms - a[0].reference_ms))
+    return Settled(timing, facts, usual_ms, len(attempts))
+
+
+def history_file(size: str, device_key: str) -> Path:
+    """Where the times of the reference of this size are kept, for a device profile on this machine."""
+    return reference_speed.cache_folder() / f"reference-{size}-{device_key[:16]}.json"
+
+
+def _as_usual(timing: Timing, usual_ms: float) -> bool:
+    return USUAL_SPEED[0] <= usual_ms / timing.reference_ms <= USUAL_SPEED[1]

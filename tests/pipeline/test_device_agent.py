@@ -1,0 +1,135 @@
+"""Searches whose latencies are measured by an agent in another process."""
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.agent_process import TOKEN, AgentProcess
+from nas_kd.api import load_run
+from nas_kd.config import SearchConfig
+from nas_kd.deploy.agent_words import TOKEN_VARIABLE
+from nas_kd.errors import InputError
+from nas_kd.pipeline.progress import Progress
+from nas_kd.pipeline.run import search
+from nas_kd.record import TrialRecord
+
+from .conftest import small_config
+
+OWN = "from nas_kd.deploy.device import DeviceProfile\nMINE = DeviceProfile('mine', 'my own', optimisation='{}')\n"
+
+
+@pytest.fixture(autouse=True)
+def _token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(TOKEN_VARIABLE, TOKEN)
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Any:
+    """With a profile that this machine's list does not have."""
+    folder = tmp_path / "board"
+    folder.mkdir()
+    (folder / "own.py").write_text(OWN.format("basic"))
+    with AgentProcess(folder, ["--profile", "own:MINE"]) as running:
+        yield running
+
+
+class Watcher(Progress):
+    """Takes an agent away once so many trials were told; collects what is said about it."""
+
+    def __init__(self, agent: AgentProcess, after: int) -> None:
+        self._agent, self._after = agent, after
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def trial(self, record: TrialRecord, trials: Sequence[TrialRecord], hypervolume: float) -> None:
+        if len(trials) == self._after:
+            self._after = -1
+            self._agent.kill()
+            self.killed()
+
+    def killed(self) -> None:
+        """It is gone."""
+
+
+class Restarting(Watcher):
+    """Starts it again soon."""
+
+    def killed(self) -> None:
+        threading.Timer(1.0, self._agent.start).start()
+
+
+class Late(Watcher):
+    """Starts it again when all candidates are judged."""
+
+    def stage(self, text: str) -> None:
+        if text == "training finalists":
+            self._agent.start()
+
+
+def config(agent: AgentProcess, wait_s: float, **search: object) -> SearchConfig:
+    return small_config(
+        device={"name": f"{agent.url}/mine", "wait_s": wait_s},
+        search={"trials": 4, "rungs": 1, **search},
+        distill={"epochs": 2, "methods": ["soft_targets"]},
+        chain={"max_assistants": 0},
+        finalists={"max": 1, "seeds": 1, "controls": False},
+        budget={"max_size_kb": 1000},
+    )
+
+
+def test_a_search_measures_there_and_survives_a_restart(agent: AgentProcess, tmp_path: Path) -> None:
+    watcher = Restarting(agent, after=2)
+    search(config(agent, wait_s=120, workers=2), tmp_path / "run", watcher)
+    run = load_run(tmp_path / "run")
+    assert run.state == "finished"
+    judged = [t for t in run.trials if t.fate != "duplicate"]
+    assert len(judged) == 4
+    assert {t.fate for t in judged} == {"finished"}
+    assert all(t.costs is not None and t.costs.latency_ms is not None for t in judged)
+    assert run.device is not None
+    assert run.device.name == f"{agent.url}/mine"
+    assert run.device.environment["optimisation"] == "basic"
+    assert {"cpu", "onnxruntime"} <= run.device.environment.keys()
+    told = [n for n in watcher.notes if "device agent" in n]
+    assert [("trying again" in n, "answers again" in n) for n in told] == [(True, False), (False, True)]
+    assert agent.log.read_text().count("measure 200") >= 6  # four candidates, the teacher, the finalist
+
+
+def test_a_device_that_changed_between_two_sittings_is_said(agent: AgentProcess, tmp_path: Path) -> None:
+    watcher = Watcher(agent, after=-2)
+    search(config(agent, wait_s=120), tmp_path / "run", watcher)
+    assert not [n for n in watcher.notes if "worked on last" in n]
+    agent.kill()
+    (tmp_path / "board" / "own.py").write_text(OWN.format("extended"))
+    agent.start()
+    search(config(agent, wait_s=120), tmp_path / "run", watcher)
+    changes = [n for n in watcher.notes if "worked on last" in n]
+    assert changes == [
+        "the device is not what it was when this run was worked on last: optimisation was basic, is extended"
+    ]
+
+
+def test_an_agent_that_stays_away_fails_trials_with_the_reason(agent: AgentProcess, tmp_path: Path) -> None:
+    search(config(agent, wait_s=0.5), tmp_path / "run", Late(agent, after=2))
+    run = load_run(tmp_path / "run")
+    assert run.state == "finished"
+    failed = [t for t in run.trials if t.fate == "failed"]
+    assert failed, "all candidates after the agent had gone were measured before"
+    assert [t for t in run.trials if t.number > failed[0].number], "the search ended with the first that failed"
+    assert all("has not answered for 0.5 s: connection refused" in (t.reason or "") for t in failed)
+    assert all(t.costs is None for t in failed), "nothing stands in for a measurement"
+    assert len(run.finalists) == 1
+
+
+def test_a_device_that_lets_nobody_in_ends_a_run_before_it_begins(
+    agent: AgentProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(TOKEN_VARIABLE, "this-is-not-the-token")
+    with pytest.raises(InputError, match="does not accept the token"):
+        search(config(agent, wait_s=120), tmp_path / "run")
+    assert not (tmp_path / "run" / "study.db").exists()
