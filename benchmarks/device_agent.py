@@ -33,7 +33,7 @@ from nas_kd.deploy.target import Device, open_device
 from nas_kd.files import write_atomic
 from nas_kd.pareto import non_dominated
 from nas_kd.pipeline.run import search
-from nas_kd.record import Latency, TrialRecord
+from nas_kd.record import Costs, Latency, TrialRecord
 
 HERE = "cpu-1t"
 
@@ -107,8 +107,8 @@ def compare_searches(here: dict[str, TrialRecord], there: dict[str, TrialRecord]
 
 def front(trials: list[TrialRecord]) -> set[str]:
     """Ids of those not dominated in accuracy, size and latency."""
-    sizes = [t.costs.size_bytes if t.costs else 0 for t in trials]
-    points = np.array([[-(t.val_accuracy or 0.0), s, latency(t).p50] for t, s in zip(trials, sizes, strict=True)])
+    measured = [(t.val_accuracy or 0.0, costs_of(t)) for t in trials]
+    points = np.array([[-accuracy, c.size_bytes, c.latency_ms.p50] for accuracy, c in measured if c.latency_ms])
     return {t.id for t, keep in zip(trials, non_dominated(points), strict=True) if keep}
 
 
@@ -119,11 +119,18 @@ def has_close_rival(one: str, ids: list[str], run: dict[str, TrialRecord]) -> bo
     return any(o.low <= mine.high and mine.low <= o.high for o in others)
 
 
+def costs_of(trial: TrialRecord) -> Costs:
+    """A judged trial's, measured."""
+    if not isinstance(trial.costs, Costs) or trial.costs.latency_ms is None:
+        raise ValueError(f"trial {trial.number} was not measured")
+    return trial.costs
+
+
 def latency(trial: TrialRecord) -> Latency:
     """A judged trial's."""
-    if trial.costs is None or trial.costs.latency_ms is None:
-        raise ValueError(f"trial {trial.number} was not measured")
-    return trial.costs.latency_ms
+    measured = costs_of(trial).latency_ms
+    assert measured is not None
+    return measured
 
 
 def main() -> None:

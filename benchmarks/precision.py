@@ -94,7 +94,9 @@ def judge(chain: Chain, gate: Gate, student: Architecture, seeds: Sequence[int],
     found: dict[str, Any] = {"words": chain.builder.words(student), "parameters": chain.builder.parameters(student)}
     for precision in PRECISIONS:
         made = [
-            files.deployed(chain.distil(Candidate(student, (), Recipe("soft_targets"), precision), s, epochs), precision)
+            files.deployed(
+                chain.distil(Candidate(student, (), Recipe("soft_targets"), precision), s, epochs), precision
+            )
             for s in seeds
         ]
         found[precision] = {
@@ -211,10 +213,13 @@ def verdict(students: Sequence[Mapping[str, Any]], samples: int) -> str:
 def write_report(out: Path, result: Mapping[str, Any]) -> None:
     """`report.md` from what is in `result.json`."""
     students, ladders, samples = result["students"], result["ladders"], result["test_samples"]
-    text = f"# Precision: accuracy, size and speed beside fp32\n\n`{result['command']}`\n\n{__doc__.split(chr(10) * 2)[2]}\n\n"
+    about = (__doc__ or "").split("\n\n")[2]
+    text = f"# Precision: accuracy, size and speed beside fp32\n\n`{result['command']}`\n\n{about}\n\n"
     if students:
         text += f"## Accuracy\n\n{verdict(students, samples)}\nDifferences in points of test accuracy, with 95 % "
-        text += f"intervals over {len(result['settings']['seeds'])} paired seeds.\n\n{accuracy_table(students, samples)}"
+        text += (
+            f"intervals over {len(result['settings']['seeds'])} paired seeds.\n\n{accuracy_table(students, samples)}"
+        )
         text += f"\n## Files of the first seed\n\n{cost_table(students)}\n"
     text += "## Speed by size\n\n"
     text += "".join(f"- {space}: {turning_point(ladder)}.\n" for space, ladder in ladders.items())

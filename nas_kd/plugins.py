@@ -1,4 +1,4 @@
-"""Finds methods, spaces, data sources, devices, precisions: the folder is the registry; others: `package.module:Name`."""
+"""Finds methods, spaces, data sources, devices, precisions: folders are registries; others: `package.module:Name`."""
 
 import importlib
 import pkgutil

@@ -107,7 +107,7 @@ class Gate:
         return latency
 
     def _memory(self, onnx: bytes) -> int | None:
-        """Peak bytes of a session, from the run's cache or measured now; None: not limited, or the system cannot tell."""
+        """Peak bytes of a session, or what is known; None: not limited, or the system cannot tell."""
         context, key = self._context, self._measured_key(onnx)
         if context.config.budget.max_memory_bytes is None:
             return None

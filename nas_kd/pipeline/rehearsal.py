@@ -86,7 +86,9 @@ def measure_speed(
         sum(outputs_s[:heard]),
         begin_s,
         judge_s,
-        slowdown={p: _slowdown(chain, p, typical, plain_s, config.quantise.aware_from) for p in config.search.precisions},
+        slowdown={
+            p: _slowdown(chain, p, typical, plain_s, config.quantise.aware_from) for p in config.search.precisions
+        },
         file_s={p: _time_file(small, builder, p, typical) for p in config.search.precisions},
     )
 
@@ -132,9 +134,7 @@ def _time_outputs(chain: Chain, teacher: Teacher) -> float:
     return seconds[0] if outputs.augmenter.identity else seconds[1]
 
 
-def _slowdown(
-    chain: Chain, precision: Precision, student: Architecture, plain_s: float, aware_from: float
-) -> float:
+def _slowdown(chain: Chain, precision: Precision, student: Architecture, plain_s: float, aware_from: float) -> float:
     """Of a whole training, of which quantisers are on in the last part only."""
     trained = known_to_training(precision)
     if trained == "fp32":
@@ -153,9 +153,7 @@ def _time_file(context: Context, builder: Builder, precision: Precision, student
     return time.perf_counter() - started
 
 
-def _time_steps(
-    chain: Chain, method: str, student: Architecture, precision: Precision = "fp32"
-) -> tuple[float, float]:
+def _time_steps(chain: Chain, method: str, student: Architecture, precision: Precision = "fp32") -> tuple[float, float]:
     """Seconds before the first step, calibration included, and of a step."""
     started = time.perf_counter()
     training = chain.rehearsal(method, student, precision)

@@ -65,7 +65,11 @@ def _data(content: Content) -> dict[str, Any]:
 def _mark(mark: Mark) -> dict[str, Any]:
     timing = timing_of(mark.costs)
     spread = {"spread": [timing.low, timing.high]} if mark.letter and timing else {}
-    solid = {"interval": mark.interval, "fronts": mark.fronts, "letter": mark.letter, "label": mark.label, **spread} if mark.interval else {}
+    solid = (
+        {"interval": mark.interval, "fronts": mark.fronts, "letter": mark.letter, "label": mark.label, **spread}
+        if mark.interval
+        else {}
+    )
     return {
         "id": mark.id,
         "kind": mark.kind,

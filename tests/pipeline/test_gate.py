@@ -57,7 +57,10 @@ def test_what_is_too_large_is_not_measured_unless_all_is_asked_for(tmp_path: Pat
 
 
 def test_memory_is_measured_where_it_is_limited_and_before_latency(tmp_path: Path) -> None:
-    (roomy, _), (tight, _) = gate_under(tmp_path / "a", max_memory_kb=10**6), gate_under(tmp_path / "b", max_memory_kb=1)
+    (roomy, _), (tight, _) = (
+        gate_under(tmp_path / "a", max_memory_kb=10**6),
+        gate_under(tmp_path / "b", max_memory_kb=1),
+    )
     costs, too_much = roomy.costs(NETWORK), tight.costs(NETWORK)
     assert isinstance(costs, Costs)
     assert isinstance(too_much, Costs)
@@ -69,7 +72,9 @@ def test_memory_is_measured_where_it_is_limited_and_before_latency(tmp_path: Pat
     assert roomy.costs(NETWORK) == costs
 
 
-def test_a_limit_on_what_nobody_can_measure_is_the_trials_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_limit_on_what_nobody_can_measure_is_the_trials_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     gate, _ = gate_under(tmp_path, max_memory_kb=10**6)
     monkeypatch.setattr(ThisMachine, "memory", lambda *_: Memory(None, None))
     with pytest.raises(TrialError, match="peak memory"):
