@@ -63,7 +63,7 @@ class Proposer:
         return proposals
 
     def plain(self, students: Iterable[Architecture]) -> list[dict[str, Choice]]:
-        """Parameters of proposals: these students straight from the teacher, by the first method, at the first precision."""
+        """Proposals of these students straight from the teacher, by the first method, at the first precision."""
         distill, chain = self._config.distill, self._config.chain
         slots, precisions = range(chain.max_assistants if self._rungs else 0), self._config.search.precisions
         recipe: dict[str, Choice] = {
