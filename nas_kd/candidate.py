@@ -8,7 +8,9 @@ from typing import Any, Literal
 from nas_kd.files import canonical_json, fingerprint
 
 Choice = int | float | str
-Precision = Literal["fp32", "int8", "int8-qat", "int4-weights"]  # one file each in nas_kd/deploy/precisions
+Precision = Literal[
+    "fp32", "int8", "int8-qat", "int4-weights", "int2-weights"
+]  # one file each in nas_kd/deploy/precisions
 # How a chain is taught: each link by the one before, by all before, or each adding what the sum so far gets wrong.
 Policy = Literal["sequential", "dense", "residual"]
 IntegerScheme = Literal["u8s8", "s8s8"]  # types of an int8 network's activations and weights

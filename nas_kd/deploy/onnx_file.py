@@ -69,7 +69,14 @@ def read_onnx(source: Path | bytes) -> OnnxFile:
 def count_weights(model: ModelProto) -> int:
     """Numbers that the model holds (floating-point, or quantised to at most 8 bits), a normalisation's own included."""
     kinds = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE}
-    kinds |= {TensorProto.INT8, TensorProto.UINT8, TensorProto.INT4, TensorProto.UINT4}
+    kinds |= {
+        TensorProto.INT8,
+        TensorProto.UINT8,
+        TensorProto.INT4,
+        TensorProto.UINT4,
+        TensorProto.INT2,
+        TensorProto.UINT2,
+    }
     return sum(_size(t) for t in tensors(model) if t.data_type in kinds)
 
 

@@ -4,6 +4,8 @@ Weights are whole numbers times one scale per output channel. They are unpacked 
 Runtime computes once, when it loads the file. DequantizeLinear would say the same, but is run with every call.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 import onnx
 from numpy.typing import NDArray
@@ -13,35 +15,56 @@ from nas_kd.deploy.quantised_file import finished
 from nas_kd.deploy.words import first_line
 from nas_kd.errors import TrialError
 
-OPSET, IR_VERSION = 21, 10  # the first that have 4-bit integers
-SHRUNK = np.linspace(0.4, 1.0, 31)  # of the largest weight: where ranges may end
-LOWEST, HIGHEST = -8, 7
+SHRUNK = np.linspace(0.2, 1.0, 41)  # of the largest weight: where ranges may end
 Values = NDArray[np.float32]
 
 
-def pack_weights(content: bytes) -> bytes:
-    """The file with its kernels and matrices in 4 bits; what else it holds stays in fp32.
+@dataclass(frozen=True)
+class Packing:
+    """How weights are stored: as (whole number + `offset`) x scale, whole numbers in `bits` bits of two's complement.
+
+    `opset`, `ir_version`: the first of ONNX that have such integers.
+    """
+
+    bits: int
+    kind: int
+    offset: float
+    opset: int
+    ir_version: int
+
+    @property
+    def ends(self) -> tuple[int, int]:
+        """The lowest and the highest whole number."""
+        return -(2 ** (self.bits - 1)), 2 ** (self.bits - 1) - 1
+
+
+FOUR_BITS = Packing(4, TensorProto.INT4, 0.0, 21, 10)
+TWO_BITS = Packing(2, TensorProto.INT2, 0.5, 25, 13)  # -1.5, -0.5, 0.5, 1.5: of so few levels none is spent on 0
+
+
+def pack_weights(content: bytes, packing: Packing) -> bytes:
+    """The file with its kernels and matrices in a few bits; what else it holds stays in fp32.
 
     Raises:
         TrialError: there is no such file, as a weight is not finite, or the network needs operators of another opset.
     """
     model = onnx.load_from_string(content)
     try:
-        model = version_converter.convert_version(model, OPSET)
+        model = version_converter.convert_version(model, packing.opset)
     except RuntimeError as error:
-        raise TrialError(f"the file cannot be brought to opset {OPSET}: {first_line(error)}") from error
-    model.ir_version = IR_VERSION
-    unpacking = [node for name, axis in _weights(model).items() for node in _packed(model, name, axis)]
+        raise TrialError(f"the file cannot be brought to opset {packing.opset}: {first_line(error)}") from error
+    model.ir_version = packing.ir_version
+    unpacking = [node for name, axis in _weights(model).items() for node in _packed(model, name, axis, packing)]
     nodes = [*unpacking, *model.graph.node]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
     return finished(model)
 
 
-def quantised(weights: Values, axis: int) -> tuple[NDArray[np.int8], Values]:
-    """Whole numbers in -8..7, and their scale per channel of `axis`, in a shape that both can be multiplied in.
+def quantised(weights: Values, axis: int, packing: Packing) -> tuple[NDArray[np.int8], Values]:
+    """Whole numbers, and their scale per channel of `axis`, in a shape that both can be multiplied in.
 
-    A channel's scale is the one of 31 that leaves the smallest squared error: few outliers are clipped for the sake of
+    A channel's scale is the one of 41 that leaves the smallest squared error: few outliers are clipped for the sake of
     all the others (Banner et al. 2019, arXiv:1810.05723, who choose the clipping value in closed form).
 
     Raises:
@@ -51,14 +74,17 @@ def quantised(weights: Values, axis: int) -> tuple[NDArray[np.int8], Values]:
         raise TrialError("a weight is not finite")
     others = tuple(a for a in range(weights.ndim) if a != axis)
     largest = np.maximum(np.abs(weights).max(axis=others, keepdims=True), np.float32(1e-30))
-    scales = [(largest * share / HIGHEST).astype(np.float32) for share in SHRUNK]
-    errors = [((_rounded(weights, s) * s - weights) ** 2).sum(axis=others, keepdims=True) for s in scales]
+    top, offset = packing.ends[1] + packing.offset, np.float32(packing.offset)
+    scales = [(largest * share / top).astype(np.float32) for share in SHRUNK]
+    errors = [
+        (((_rounded(weights, s, packing) + offset) * s - weights) ** 2).sum(axis=others, keepdims=True) for s in scales
+    ]
     best = np.take_along_axis(np.stack(scales), np.argmin(errors, axis=0)[np.newaxis], axis=0)[0]
-    return _rounded(weights, best).astype(np.int8), best
+    return _rounded(weights, best, packing).astype(np.int8), best
 
 
-def _rounded(weights: Values, scale: Values) -> Values:
-    rounded: Values = np.clip(np.rint(weights / scale), LOWEST, HIGHEST)
+def _rounded(weights: Values, scale: Values, packing: Packing) -> Values:
+    rounded: Values = np.clip(np.rint(weights / scale - np.float32(packing.offset)), *packing.ends)
     return rounded
 
 
@@ -80,19 +106,24 @@ def _axis(node: NodeProto, rank: int) -> int:
     return 0 if node.op_type == "Conv" or transposed else 1
 
 
-def _packed(model: ModelProto, name: str, axis: int) -> tuple[NodeProto, NodeProto]:
+def _packed(model: ModelProto, name: str, axis: int, packing: Packing) -> list[NodeProto]:
     """Replace a weight; the nodes that unpack it."""
     weight = next(w for w in model.graph.initializer if w.name == name)
-    whole, scale = quantised(numpy_helper.to_array(weight), axis)
-    weight.CopyFrom(helper.make_tensor(f"{name}.packed", TensorProto.INT4, whole.shape, _nibbles(whole), raw=True))
+    whole, scale = quantised(numpy_helper.to_array(weight), axis, packing)
+    stored = helper.make_tensor(f"{name}.packed", packing.kind, whole.shape, _in_bits(whole, packing.bits), raw=True)
+    weight.CopyFrom(stored)
     model.graph.initializer.append(numpy_helper.from_array(scale, f"{name}.scale"))
-    cast = helper.make_node("Cast", [f"{name}.packed"], [f"{name}.whole"], to=TensorProto.FLOAT)
-    return cast, helper.make_node("Mul", [f"{name}.whole", f"{name}.scale"], [name])
+    nodes = [helper.make_node("Cast", [f"{name}.packed"], [f"{name}.whole"], to=TensorProto.FLOAT)]
+    if packing.offset:
+        model.graph.initializer.append(numpy_helper.from_array(np.float32(packing.offset), f"{name}.offset"))
+        nodes.append(helper.make_node("Add", [f"{name}.whole", f"{name}.offset"], [f"{name}.level"]))
+    return [*nodes, helper.make_node("Mul", [nodes[-1].output[0], f"{name}.scale"], [name])]
 
 
-def _nibbles(whole: NDArray[np.int8]) -> bytes:
-    """Two numbers a byte, the first in the lower half, as ONNX packs them."""
-    flat = whole.reshape(-1).view(np.uint8) & 0xF
-    even = np.append(flat, np.zeros(len(flat) % 2, np.uint8))
-    packed: bytes = (even[::2] | even[1::2] << 4).astype(np.uint8).tobytes()
+def _in_bits(whole: NDArray[np.int8], bits: int) -> bytes:
+    """Several numbers a byte, the first in the lowest bits, as ONNX packs them."""
+    a_byte = 8 // bits
+    flat = whole.reshape(-1).view(np.uint8) & (2**bits - 1)
+    full = np.append(flat, np.zeros(-len(flat) % a_byte, np.uint8)).reshape(-1, a_byte)
+    packed: bytes = np.bitwise_or.reduce(full << np.arange(0, 8, bits, dtype=np.uint8), axis=1).tobytes()
     return packed
