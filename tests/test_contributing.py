@@ -36,11 +36,11 @@ def add(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         monkeypatch.setattr(package, "__path__", [*package.__path__, str(file.parent)])
         found.cache_clear()
 
-    modules = dict(sys.modules)
     yield added
     found.cache_clear()
-    for name in sys.modules.keys() - modules.keys():
-        del sys.modules[name]
+    for name, module in list(sys.modules.items()):
+        if (getattr(module, "__file__", None) or "").startswith(str(tmp_path)):
+            del sys.modules[name]
 
 
 def test_there_is_an_example_of_each_kind() -> None:

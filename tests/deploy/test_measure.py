@@ -70,20 +70,24 @@ def test_ctrl_c_takes_the_measuring_process_along(tmp_path: Path, content: bytes
     path.write_bytes(content)
     measure_latency(content, DEVICE)
     code = (
-        "import sys; from pathlib import Path; from nas_kd.deploy.measure import measure_latency\n"
-        "from nas_kd.deploy.device import load_device; import nas_kd.deploy.latency_worker\n"
+        "import signal; from pathlib import Path; from nas_kd.deploy.measure import measure_latency\n"
+        "from nas_kd.deploy.device import load_device\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a job in the background ignores it
         f"content = Path({str(path)!r}).read_bytes(); print('ready', flush=True)\n"
         "while True: measure_latency(content, load_device('cpu-1t'))"
     )
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert parent.stdout is not None
-    assert parent.stdout.readline() == "ready\n"
-    process, children = psutil.Process(parent.pid), []
-    while not children:
-        time.sleep(0.01)
-        children = process.children()
-    parent.send_signal(signal.SIGINT)  # to the parent alone
-    _, error = parent.communicate(timeout=10)
+    try:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == "ready\n"
+        process, children = psutil.Process(parent.pid), []
+        while not children:
+            time.sleep(0.01)
+            children = process.children()
+        parent.send_signal(signal.SIGINT)  # to the parent alone
+        _, error = parent.communicate(timeout=10)
+    finally:
+        parent.kill()  # it would keep all other measurements waiting
     assert "KeyboardInterrupt" in error
     assert not psutil.wait_procs(children, timeout=3)[1]
 
