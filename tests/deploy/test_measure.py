@@ -56,7 +56,7 @@ def test_a_file_that_cannot_run_fails_its_trial(identity: Callable[..., bytes]) 
 
 def test_a_model_that_is_too_slow_is_given_up(content: bytes) -> None:
     measure_latency(content, DEVICE)
-    with pytest.raises(TrialError, match=r"took more than 0.01 s"):
+    with pytest.raises(TrialError, match=r"more than 0.01 s"):
         measure_latency(content, DEVICE, limit_s=0.01)
 
 

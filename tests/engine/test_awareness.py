@@ -59,7 +59,7 @@ def test_it_learns_ranges_and_leaves_the_teacher_alone(setup: Setup, teacher: Te
     observed = [((q.high.clamp_min(0) - q.low.clamp_max(0)) / 255).log().item() for q in student.ranges]
     assert student.phase == "on"
     learnt = [q.log_step.item() - o for q, o in zip(student.ranges, observed, strict=True)]
-    assert sum(abs(change) > 1e-6 for change in learnt) >= len(learnt) - 1
+    assert sum(abs(change) > 1e-6 for change in learnt) > len(learnt) / 2
     assert all(abs(change) < 0.5 for change in learnt)
     assert not isinstance(teacher.teacher.model, FakeQuantised)
     assert all(torch.equal(v, before[k]) for k, v in teacher.teacher.model.state_dict().items())

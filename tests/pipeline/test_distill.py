@@ -55,14 +55,6 @@ def test_a_student_of_another_space_or_out_of_range_is_refused(space: SearchSpac
         distill(config, run_dir=tmp_path / "b")
 
 
-def test_profile(tmp_path: Path) -> None:
-    path = tmp_path / "config.toml"
-    path.write_text(dump_config(small_config()))
-    said = CliRunner().invoke(app, ["profile", str(path), "--sample", "4"])
-    assert said.exit_code == 0, said.output
-    assert "176,640 students; 4 of them measured" in said.output
-    assert "reachable" in said.output
-
 
 def test_a_search_out_of_time_still_has_a_result(tmp_path: Path) -> None:
     config = small_config(search={"max_minutes": 1e-6, "trials": 50}, finalists={"seeds": 1, "controls": False})
