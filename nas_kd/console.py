@@ -161,7 +161,8 @@ def print_result(run: RunRecord, folder: Path) -> None:
     table = Table(title=f"Finalists of {escape(run.name)}, budget: {budget}", title_justify="left", box=box.SIMPLE)
     for column in ("", "test accuracy", "size", "latency", "method, precision", "assistants"):
         figures = column in ("size", "latency", "assistants")
-        table.add_column(column, justify="right" if figures else "left", no_wrap=not column.startswith("method"))
+        whole = column in ("", "test accuracy", "size")
+        table.add_column(column, justify="right" if figures else "left", no_wrap=whole, overflow="fold")
     by_id = {f.id: f for f in run.finalists}
     for entry in document["candidates"]:
         finalist = by_id[entry["id"]]

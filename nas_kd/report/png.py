@@ -184,7 +184,7 @@ def _letters(axes: Axes, picture: Picture, placed: Sequence[Mark]) -> None:
     area = axes.get_window_extent()
     for mark in (m for m in placed if m.letter):
         more = len(mark.label) - 1  # characters beside the first
-        spots = [points[mark] + np.array(offset) * (1 + 0.2 * more, 1) * PIXELS for offset in BESIDE]
+        spots = [points[mark] + np.array(offset) * (1 + 0.35 * more, 1) * PIXELS for offset in BESIDE]
         half = 10 + 4.0 * more
         free = [s for s in spots if area.contains(*s) and all(math.dist(s, t[:2]) > t[2] + half for t in taken)]
         at = (free or spots)[0]

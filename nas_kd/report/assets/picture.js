@@ -126,7 +126,7 @@ function drawLetters(plot, placed) {
   for (const spot of placed.filter((p) => p.mark.letter)) {
     const half = 6 + 2.5 * (spot.mark.label.length - 1);
     const tries = [[-13, -9], [13, -9], [-14, 12], [14, 12], [0, -17], [0, 20], [-24, 0], [24, 0]]
-      .map(([dx, dy]) => [dx * (1 + 0.2 * (spot.mark.label.length - 1)), dy]);
+      .map(([dx, dy]) => [dx * (1 + 0.35 * (spot.mark.label.length - 1)), dy]);
     const free = ([dx, dy]) => {
       const x = spot.x + dx, y = spot.y + dy;
       if (x < plot.area.left + 8 || x > plot.area.right - 8 || y < plot.area.top + 8 || y > plot.area.bottom - 8) return false;
