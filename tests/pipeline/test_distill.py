@@ -55,7 +55,6 @@ def test_a_student_of_another_space_or_out_of_range_is_refused(space: SearchSpac
         distill(config, run_dir=tmp_path / "b")
 
 
-
 def test_a_search_out_of_time_still_has_a_result(tmp_path: Path) -> None:
     config = small_config(search={"max_minutes": 1e-6, "trials": 50}, finalists={"seeds": 1, "controls": False})
     run = search(config, tmp_path / "run")
