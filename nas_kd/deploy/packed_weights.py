@@ -115,7 +115,7 @@ def _packed(model: ModelProto, name: str, axis: int, packing: Packing) -> list[N
     model.graph.initializer.append(numpy_helper.from_array(scale, f"{name}.scale"))
     nodes = [helper.make_node("Cast", [f"{name}.packed"], [f"{name}.whole"], to=TensorProto.FLOAT)]
     if packing.offset:
-        model.graph.initializer.append(numpy_helper.from_array(np.float32(packing.offset), f"{name}.offset"))
+        model.graph.initializer.append(numpy_helper.from_array(np.array(packing.offset, np.float32), f"{name}.offset"))
         nodes.append(helper.make_node("Add", [f"{name}.whole", f"{name}.offset"], [f"{name}.level"]))
     return [*nodes, helper.make_node("Mul", [nodes[-1].output[0], f"{name}.scale"], [name])]
 
