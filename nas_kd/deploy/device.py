@@ -110,7 +110,7 @@ class DeviceProfile:
 
     def key(self) -> str:
         """sha256 (hex) of all that a cached latency depends on besides the file: settings, processor and runtime."""
-        machine = {"cpu": cpu_model(), "cores": usable_cores(), "onnxruntime": onnxruntime.__version__}
+        machine = {"cpu": cpu_model(), "onnxruntime": onnxruntime.__version__}
         profile = {k: v for k, v in asdict(self).items() if k not in _NOT_OF_A_FILE}
         return fingerprint(profile | {"threads": self.n_threads} | machine)
 

@@ -65,6 +65,16 @@ def prepare_teachers(context: Context, gate: Gate) -> list[ReadyTeacher]:
     return teachers
 
 
+def load_teachers(context: Context) -> list[Teacher]:
+    """The teachers of a run that has prepared them: nothing is judged or measured again.
+
+    Raises:
+        InputError: one cannot be loaded.
+    """
+    context = context.for_teacher()
+    return [_loaded(options, context, place)[0] for place, options in enumerate(context.config.teacher)]
+
+
 def untrained_teachers(context: Context) -> list[Teacher]:
     """The config's teachers without any training: a space's network has its first weights, one's own is as it is.
 
@@ -99,7 +109,8 @@ def _ordinal(place: int) -> str:
     return f"{place + 1}. [[teacher]]:"
 
 
-def _prepare(options: TeacherOptions, context: Context, gate: Gate, place: int) -> ReadyTeacher:
+def _loaded(options: TeacherOptions, context: Context, place: int) -> tuple[Teacher, bytes, float, str]:
+    """The teacher, its file, the seconds that its training took, and where it comes from."""
     if options.onnx is not None:
         teacher, onnx = _from_onnx(options, context.data)
         seconds, origin = 0.0, "onnx"
@@ -109,6 +120,11 @@ def _prepare(options: TeacherOptions, context: Context, gate: Gate, place: int) 
     else:
         teacher, onnx, seconds = _trained(options, context, place)
         origin = "space"
+    return replace(teacher, paired=True), onnx, seconds, origin
+
+
+def _prepare(options: TeacherOptions, context: Context, gate: Gate, place: int) -> ReadyTeacher:
+    teacher, onnx, seconds, origin = _loaded(options, context, place)
     val = _accuracy(teacher.model, context)
     record = TeacherRecord.model_validate(
         {
@@ -119,7 +135,7 @@ def _prepare(options: TeacherOptions, context: Context, gate: Gate, place: int) 
             "training_s": round(seconds, 3),
         }
     )
-    return ReadyTeacher(replace(teacher, paired=True), onnx, record)
+    return ReadyTeacher(teacher, onnx, record)
 
 
 def _trained(options: TeacherOptions, context: Context, place: int) -> tuple[Teacher, bytes, float]:

@@ -15,7 +15,7 @@ from nas_kd.pipeline.folder import RunFolder
 from nas_kd.pipeline.gate import Gate
 from nas_kd.pipeline.networks import Builder
 from nas_kd.pipeline.progress import Progress
-from nas_kd.pipeline.teacher import prepare_teachers
+from nas_kd.pipeline.teacher import load_teachers
 from nas_kd.pipeline.trial import train_on
 from nas_kd.record import TrialRecord
 
@@ -55,9 +55,7 @@ class Worker(Trainer):
         folder = RunFolder(Path(run_dir))
         context = Context.prepare(load_config(folder.config), folder, Progress(), check_device=False)
         builder = Builder(context.data, context.space)
-        gate = Gate(context, builder)
-        teachers = prepare_teachers(context, gate)
-        super().__init__(Chain(context, builder, [t.teacher for t in teachers]), gate)
+        super().__init__(Chain(context, builder, load_teachers(context)), Gate(context, builder))
         self._store = context.store
 
     def handle(self, job: Mapping[str, Any]) -> dict[str, Any]:

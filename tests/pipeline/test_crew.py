@@ -48,6 +48,8 @@ def test_each_worker_makes_a_share_of_the_outputs_that_the_first_students_learn_
         before = store.counts()
         chain.outputs.prepare(range(4))
         assert store.counts(before)["logits"] == (4, 0)
+        measured = list((store.root / "latency").rglob("*.json"))
+        assert len(measured) == 1  # the teacher, by the coordinator: a worker on one core is no place to measure
 
 
 def test_one_worker_makes_outputs_when_they_are_needed(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ pytestmark = pytest.mark.xdist_group("small run")
 def start(config: Path, folder: Path, largest_file: int | None = None) -> subprocess.Popen[str]:
     """A search in a process of its own; `largest_file`: bytes at which the system refuses to write on."""
     code = "import resource, signal; from nas_kd.cli import app; "
+    code += "signal.signal(signal.SIGINT, signal.default_int_handler); "  # a job in the background ignores it
     if largest_file is not None:
         code += "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
         code += f"resource.setrlimit(resource.RLIMIT_FSIZE, ({largest_file}, resource.RLIM_INFINITY)); "
