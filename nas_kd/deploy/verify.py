@@ -25,7 +25,7 @@ RELATIVE = 1e-6
 MIN_AGREEMENT = 0.999
 # Quantised: a value between two steps of 8 bits may fall either way, and all that comes after it changes a little.
 ROUNDING = 0.1  # of the largest logit
-QUANTISED_AGREEMENT, FEW = 0.995, 3  # share of decisions; so many may differ however few samples there are
+QUANTISED_AGREEMENT, FEW = 0.97, 3  # share of decisions; so many may differ however few samples there are
 
 
 @dataclass(frozen=True)
