@@ -14,6 +14,7 @@ from nas_kd.config_errors import explain, wrong_type
 from nas_kd.config_shape import is_path, several, submodel
 from nas_kd.config_template import commented_config
 from nas_kd.errors import InputError
+from nas_kd.toml_file import read_toml
 
 __all__ = ["commented_config", "differing_keys", "dump_config", "load_config", "setting"]
 
@@ -29,7 +30,10 @@ def load_config(
     Raises:
         InputError: no such file, not TOML, an unknown key or section, a value of the wrong type or out of its range.
     """
-    raw = {} if path is None else _anchored(_read(path), SearchConfig, path.parent.resolve())
+    raw: Any = {}
+    if path is not None:
+        given = read_toml(path, f"`nas-kd init {path}` writes one to start from")
+        raw = _anchored(given, SearchConfig, path.parent.resolve())
     folder = (working_folder or Path.cwd()).resolve()
     for key, value in (overrides or {}).items():
         if value is not None:
@@ -72,21 +76,6 @@ def differing_keys(a: SearchConfig, b: SearchConfig) -> list[str]:
     """Dotted keys whose values differ, sorted."""
     first, second = (_flat(_plain(c.model_dump())) for c in (a, b))
     return sorted(k for k in first.keys() | second.keys() if first.get(k) != second.get(k))
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file; `nas-kd init {path}` writes one to start from") from error
-    except IsADirectoryError as error:
-        raise InputError(f"{path}: is a folder; give the config file in it") from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not a text file in UTF-8 (byte {error.start}); save it as UTF-8") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not valid TOML: {error or 'nested too deeply'}") from error
 
 
 def _anchored(raw: Any, model: type[Options], folder: Path) -> Any:

@@ -3,13 +3,13 @@
 Read with the standard library alone: a board whose agent measures has little more than ONNX Runtime.
 """
 
-import tomllib
 from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from nas_kd.errors import InputError
+from nas_kd.toml_file import read_toml
 
 
 def _line(value: Any) -> bool:
@@ -51,7 +51,7 @@ def read_device_file(path: Path) -> dict[str, Any]:
     Raises:
         InputError: no such file, not TOML, an unknown key, or a value of the wrong type.
     """
-    given = _tables(path)
+    given = read_toml(path, "docs/devices.md shows how to write one")
     for key, value in given.items():
         if key not in KEYS:
             near = get_close_matches(key, KEYS, n=1)
@@ -67,16 +67,3 @@ def read_device_file(path: Path) -> dict[str, Any]:
     options = given.get("provider_options", {})
     given["provider_options"] = tuple(sorted((name, str(value)) for name, value in options.items()))
     return {"name": path.stem, "summary": f"the profile in {path.name}"} | given
-
-
-def _tables(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file; docs/devices.md shows how to write one") from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not a text file in UTF-8 (byte {error.start}); save it as UTF-8") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not valid TOML: {error or 'nested too deeply'}") from error

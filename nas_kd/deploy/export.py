@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from nas_kd.deploy.eval_mode import device_of, evaluating
-from nas_kd.deploy.slim import slim
+from nas_kd.deploy.slim import checked_file, slim
 from nas_kd.deploy.words import first_line
 from nas_kd.errors import TrialError
 
@@ -35,14 +35,7 @@ def export_onnx(model: nn.Module, input_shape: tuple[int, ...]) -> bytes:
         _check_output(model, example)
         exported = onnx.load_from_string(_trace(model, example))
     slim(exported, _tied(model))
-    for value in (*exported.graph.input, *exported.graph.output):
-        value.type.tensor_type.shape.dim[0].dim_param = "batch"
-    content: bytes = exported.SerializeToString(deterministic=True)
-    try:
-        onnx.checker.check_model(content, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise TrialError(f"the exported ONNX file is not valid: {first_line(error)}") from error
-    return content
+    return checked_file(exported, "exported")
 
 
 def set_metadata(content: bytes, properties: Mapping[str, str]) -> bytes:

@@ -1,11 +1,8 @@
 """Makes a quantised ONNX graph small, and its length a function of the architecture alone."""
 
-import onnx
 from onnx import ModelProto, TensorProto, numpy_helper
 
-from nas_kd.deploy.slim import slim
-from nas_kd.deploy.words import first_line
-from nas_kd.errors import TrialError
+from nas_kd.deploy.slim import checked_file, slim
 
 _WEIGHT_KINDS = {TensorProto.INT8, TensorProto.INT32}
 
@@ -20,14 +17,7 @@ def finished(model: ModelProto) -> bytes:
     slim(model)
     for tensor in model.graph.initializer:
         _store_raw(tensor)
-    for value in (*model.graph.input, *model.graph.output):
-        value.type.tensor_type.shape.dim[0].dim_param = "batch"
-    content: bytes = model.SerializeToString(deterministic=True)
-    try:
-        onnx.checker.check_model(content, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise TrialError(f"the quantised ONNX file is not valid: {first_line(error)}") from error
-    return content
+    return checked_file(model, "quantised")
 
 
 def _drop_zero_points_of_weights(model: ModelProto) -> None:

@@ -2,9 +2,12 @@
 
 from collections.abc import Collection
 
+import onnx
 from onnx import GraphProto, ModelProto
 
 from nas_kd.deploy.onnx_graph import graphs, nodes
+from nas_kd.deploy.words import first_line
+from nas_kd.errors import TrialError
 
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
@@ -16,6 +19,22 @@ def slim(model: ModelProto, tied: Collection[frozenset[str]] = ()) -> None:
     """
     _restore_copies(model.graph, tied)
     strip(model)
+
+
+def checked_file(model: ModelProto, what: str) -> bytes:
+    """The model as a file, for batches of any size; equal models give equal bytes. `what`: it is, in words.
+
+    Raises:
+        TrialError: the model is not valid.
+    """
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "batch"
+    content: bytes = model.SerializeToString(deterministic=True)
+    try:
+        onnx.checker.check_model(content, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise TrialError(f"the {what} ONNX file is not valid: {first_line(error)}") from error
+    return content
 
 
 def strip(model: ModelProto) -> None:

@@ -61,10 +61,19 @@ def test_external_data_is_found_wherever_it_is(name: str) -> None:
         refuse_unsafe(places()[name].SerializeToString())
 
 
+def is_refused(content: bytes) -> bool:
+    """Whether the scan takes it for unsafe."""
+    try:
+        refuse_unsafe(content)
+    except Unsafe:
+        return True
+    return False
+
+
 def test_files_that_stand_alone_pass(content: bytes) -> None:
-    refuse_unsafe(content)
-    refuse_unsafe(reference_net("small"))
-    refuse_unsafe(reference_net("large"))
+    assert not is_refused(content)
+    assert not is_refused(reference_net("small"))
+    assert not is_refused(reference_net("large"))
 
 
 def field(tag: bytes, inner: bytes) -> bytes:

@@ -1,0 +1,27 @@
+"""Reads TOML files that users write; with the standard library alone, as a board that measures has little more."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from nas_kd.errors import InputError
+
+
+def read_toml(path: Path, if_missing: str) -> dict[str, Any]:
+    """The file's tables. `if_missing`: what to do where there is no such file, in words.
+
+    Raises:
+        InputError: no such file, not readable, not UTF-8, or not TOML, in one line.
+    """
+    try:
+        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file; {if_missing}") from error
+    except IsADirectoryError as error:
+        raise InputError(f"{path}: is a folder; give the file in it") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not a text file in UTF-8 (byte {error.start}); save it as UTF-8") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not valid TOML: {error or 'nested too deeply'}") from error
