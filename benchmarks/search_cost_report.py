@@ -9,7 +9,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import StrMethodFormatter
+from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
 from benchmarks.common import markdown_table
 from benchmarks.runs import read_runs
@@ -257,7 +257,8 @@ def picture(name: str, raced: Mapping[int, Mapping[str, Run]]) -> bytes:
             axes.plot([], [], color=colour, label=label)
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        axes.xaxis.set_minor_formatter(StrMethodFormatter("{x:g}"))
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xlabel("seconds since the process was started")
         axes.set_ylabel("hypervolume")
         axes.set_title(f"{name}: what is known when, a line a seed", loc="left")

@@ -16,6 +16,7 @@ from nas_kd.files import fingerprint
 from nas_kd.plugins import load
 
 Optimisation = Literal["all", "extended", "basic", "none"]
+PROTOCOL = 2  # of measuring: figures of another one are not comparable
 _PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 # What the latency of a given file does not depend on, or what is told apart beside the key.
 _NOT_OF_A_FILE = ("name", "summary", "batch_size", "precisions", "integer_scheme", "onnxruntime")
@@ -110,7 +111,7 @@ class DeviceProfile:
 
     def key(self) -> str:
         """sha256 (hex) of all that a cached latency depends on besides the file: settings, processor and runtime."""
-        machine = {"cpu": cpu_model(), "onnxruntime": onnxruntime.__version__}
+        machine = {"cpu": cpu_model(), "onnxruntime": onnxruntime.__version__, "protocol": PROTOCOL}
         profile = {k: v for k, v in asdict(self).items() if k not in _NOT_OF_A_FILE}
         return fingerprint(profile | {"threads": self.n_threads} | machine)
 

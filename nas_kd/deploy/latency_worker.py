@@ -1,10 +1,13 @@
 """The measuring process: times one ONNX file against a reference, and ends. Started by path, knows nothing of nas_kd.
 
 It reads a line of JSON settings and then both files from stdin, and writes a line of JSON to stdout. All times are
-told as multiples of the reference's time at that moment, so that what slows both (clock, neighbours) cancels.
+told as multiples of the reference's time at that moment, so that what slows both alike (clock, heat) cancels. What a
+neighbour on the same physical core does is not alike: it slows one network by a quarter and another by two thirds.
+Where the reference's usual time is known, only the moments count in which the reference takes no longer.
 """
 
 import json
+import math
 import os
 import sys
 import time
@@ -25,9 +28,16 @@ BLOCK_NS = 1_000_000  # well below a scheduler's time slice, so that most blocks
 BLOCK_CALLS = 5  # wanted in a block, where they fit into five times that
 MIN_S = 0.3
 MIN_BLOCKS = 11
+CALM = (
+    1.05  # of the reference's usual time; its blocks scatter by 2 %, a neighbour that costs it 7 % may cost others 36
+)
 TARGET = 0.02  # half-width of the interval
 RESAMPLES = 400
 SEGMENTS = 20  # resampled as wholes, because neighbouring blocks are alike
+SESSIONS = 5  # of both files, as it matters where a session's memory happens to lie
+OPENING_S = 0.1  # of the first two sessions; where it takes longer, they remain the only ones
+PROCESS = 0.005  # relative standard deviation of medians from process to process beside that (reports/latency)
+STUDENT_T = {3: 4.303, 4: 3.182, 5: 2.776}  # 97.5 %, by the number of values
 # Of the reference. One thread always: a second spinning pool would take the candidate's cores.
 PLAIN: Mapping[str, Any] = {
     "threads": 1,
@@ -41,7 +51,11 @@ LEVELS = {"all": "ORT_ENABLE_ALL", "extended": "ORT_ENABLE_EXTENDED", "basic": "
 
 @dataclass(frozen=True)
 class Timing:
-    """p50, p90, p99, low, high: multiples of the reference's time. `disturbed`: share of blocks with a switch."""
+    """p50, p90, p99, low, high: multiples of the reference's time.
+
+    `disturbed`: share of blocks in which another program took the core, or a neighbour slowed it; `reference_ms`: of
+    the reference while it was left alone.
+    """
 
     p50: float
     p90: float
@@ -58,9 +72,10 @@ class Timing:
 
 
 class Blocks:
-    """What has been timed so far, nanoseconds a call."""
+    """What has been timed so far, nanoseconds a call; `sessions` of the candidate by turns."""
 
-    def __init__(self) -> None:
+    def __init__(self, sessions: int = 1) -> None:
+        self.sessions = sessions
         self.reference: list[float] = []  # one more than candidate blocks: before, between and after
         self.calls: list[NDArray[np.int64]] = []
         self.reference_switches: list[int] = []
@@ -93,34 +108,50 @@ class Blocks:
         around = np.add(self.reference_switches[:-1], self.reference_switches[1:])
         return np.equal(np.add(self.switches, around), 0)
 
+    def calm(self, usual_ms: float | None) -> NDArray[np.bool_]:
+        """Blocks between references that took no longer than usual; all, where it is not known what is usual."""
+        slowest = np.maximum(self.reference[:-1], self.reference[1:])
+        limit = math.inf if usual_ms is None else CALM * usual_ms * 1e6
+        return np.less_equal(slowest, limit)
 
-def measure(candidate: Call, reference: Call, seconds: float) -> Timing:
-    """Time both by turns until the interval of the candidate's median is within 2 %, at most `seconds`."""
+
+def measure(
+    candidates: Sequence[Call], references: Sequence[Call], seconds: float, usual_ms: float | None = None
+) -> Timing:
+    """Time both by turns until the interval of the candidate's median is within 2 %, at most `seconds`.
+
+    Both are lists of sessions, which take turns too. `usual_ms`: of the reference, undisturbed on this machine.
+    """
     start = time.perf_counter()
-    warm_up(candidate, reference)
-    per_block = calls_per_block(candidate), calls_per_block(reference)
-    blocks = Blocks()
-    blocks.add_reference(reference, per_block[1])
-    began, check_at = time.perf_counter(), MIN_S
+    warm_up(*candidates, *references)
+    per_block = calls_per_block(candidates[0]), calls_per_block(references[0])
+    blocks = Blocks(len(candidates))
+    blocks.add_reference(references[0], per_block[1])
+    began, check_at, turn = time.perf_counter(), MIN_S, 0
     while True:
-        blocks.add(candidate, per_block[0])
-        blocks.add_reference(reference, per_block[1])
+        blocks.add(candidates[turn % len(candidates)], per_block[0])
+        turn += 1
+        blocks.add_reference(references[turn % len(references)], per_block[1])
         spent = time.perf_counter() - began
-        if len(blocks.calls) < MIN_BLOCKS or spent < min(check_at, seconds):
+        if turn < MIN_BLOCKS or spent < min(check_at, seconds):
             continue
-        timing = summary(blocks, time.perf_counter() - start)
+        timing = summary(blocks, time.perf_counter() - start, usual_ms)
         if not timing.unstable or spent >= seconds:
             return timing
         check_at = spent * 1.3
 
 
-def summary(blocks: Blocks, seconds: float) -> Timing:
+def summary(blocks: Blocks, seconds: float, usual_ms: float | None = None) -> Timing:
     """The median over undisturbed blocks and its interval; p90 and p99 over all calls, disturbed or not."""
     ratios, clean = blocks.ratios(), blocks.clean()
-    enough = int(clean.sum()) >= MIN_BLOCKS
-    used = ratios[clean] if enough else ratios
+    quiet = clean & blocks.calm(usual_ms)
+    enough = int(quiet.sum()) >= MIN_BLOCKS
+    chosen = quiet if enough else clean if int(clean.sum()) >= MIN_BLOCKS else np.ones_like(clean)
+    used, session = ratios[chosen], np.arange(len(ratios))[chosen] % blocks.sessions
     p50 = float(np.median(used))
     low, high = interval(used)
+    half = math.hypot(session_to_session(used, session), 1.96 * math.sqrt(2) * PROCESS * p50)
+    low, high = min(low, p50 - half), max(high, p50 + half)
     calls = np.concatenate([c / speed for c, speed in zip(blocks.calls, blocks.speed(), strict=True)])
     p90, p99 = (max(p50, float(value)) for value in np.percentile(calls, [90, 99]))
     return Timing(
@@ -131,10 +162,10 @@ def summary(blocks: Blocks, seconds: float) -> Timing:
         high=high,
         unstable=not enough or max(high - p50, p50 - low) > TARGET * p50,
         raw_p50_ms=float(np.median([np.median(c) for c in blocks.calls])) / 1e6,
-        reference_ms=float(np.median(blocks.reference)) / 1e6,
+        reference_ms=undisturbed(blocks.reference) / 1e6,
         blocks=len(ratios),
         calls=len(calls),
-        disturbed=1 - float(clean.mean()),
+        disturbed=1 - float(quiet.mean()),
         seconds=round(seconds, 3),
     )
 
@@ -147,6 +178,27 @@ def interval(values: Floats) -> tuple[float, float]:
     picked = (starts + np.arange(length)).reshape(RESAMPLES, -1)[:, :n] % n
     low, high = np.percentile(np.median(values[picked], axis=1), [2.5, 97.5])
     return float(low), float(high)
+
+
+def session_to_session(values: Floats, session: NDArray[np.int64]) -> float:
+    """Half-width of the 95 % interval in which the median of one more session falls (Student's t); 0: too few to tell.
+
+    A median repeats within this, not within what the noise of one session's blocks would make one believe.
+    """
+    medians = [float(np.median(values[session == s])) for s in np.unique(session)]
+    if len(medians) not in STUDENT_T:
+        return 0.0
+    return float(STUDENT_T[len(medians)] * np.std(medians, ddof=1) * math.sqrt(1 + 1 / len(medians)))
+
+
+def undisturbed(times: Sequence[float]) -> float:
+    """The usual one of those times in which the machine was left alone, if it ever was: the median of the fastest.
+
+    Neighbours make times fall into groups tens of per cent apart; the fastest group goes up to a tenth above the 10th
+    percentile.
+    """
+    values: Floats = np.array(times)
+    return float(np.median(values[values <= 1.1 * np.percentile(values, 10)]))
 
 
 def warm_up(*calls: Call) -> None:
@@ -211,6 +263,15 @@ def samples(session: Any, batch_size: int, input_shape: Sequence[int] | None) ->
     return {source.name: np.random.default_rng(0).normal(size=shape).astype(np.float32)}
 
 
+def sessions(open_one: Callable[[], tuple[Call, Call]], alone: bool) -> tuple[list[Call], list[Call]]:
+    """Sessions of the candidate and of the reference, by pairs; `alone`: one pair."""
+    started = time.perf_counter()
+    pairs = [open_one()]
+    several = not alone and time.perf_counter() - started < OPENING_S
+    pairs += [open_one() for _ in range(SESSIONS - 1)] if several else []
+    return [candidate for candidate, _ in pairs], [reference for _, reference in pairs]
+
+
 def caller(
     content: bytes, settings: Mapping[str, Any], batch_size: int, input_shape: Sequence[int] | None = None
 ) -> Call:
@@ -252,9 +313,13 @@ def main() -> None:
     reference = sys.stdin.buffer.read(job["reference_bytes"])
     settings = job["settings"]
     cores = pin(settings["threads"]) if settings["pinned"] else []
-    calls = caller(candidate, settings, job["batch_size"], job.get("input_shape")), caller(reference, PLAIN, 1)
+
+    def open_one() -> tuple[Call, Call]:
+        return caller(candidate, settings, job["batch_size"], job.get("input_shape")), caller(reference, PLAIN, 1)
+
+    calls = sessions(open_one, alone=settings["threads"] > 1)  # spinning threads of one would take another's cores
     before = cpu_ticks()
-    timing = measure(*calls, job["seconds"])
+    timing = measure(*calls, job["seconds"], job.get("usual_ms"))
     after = cpu_ticks()
     used = cores or sorted(before)
     total = sum(after[c][2] - before[c][2] for c in used)

@@ -1,8 +1,9 @@
 """Measures the latency of an ONNX file on a device, so that the number survives a noisy machine.
 
-Each measurement is a fresh process, bound to the least busy core, that times the file and a reference network by
-turns (`latency_worker.py`). The result is the median multiple of the reference's time, in milliseconds at the
-reference's usual time on this machine (`reference_speed.py`).
+Each measurement is a fresh process, bound to the least busy core, that times sessions of the file and of a reference
+network by turns (`latency_worker.py`). The result is the median multiple of the reference's time, over the moments in
+which nobody slowed that down, in milliseconds at the reference's usual undisturbed time on this machine
+(`reference_speed.py`).
 """
 
 import os
@@ -31,8 +32,9 @@ LIMIT_S = 120.0  # for a model so large or slow that the process does not come b
 class Measurement:
     """A latency and what it rests on.
 
-    `speed`: the machine's speed during the measurement, 1 = as usual; `raw_p50_ms`: the median without correction;
-    `disturbed`: share of blocks in which another program took the core; `seconds`: of measuring, start-up left out.
+    `speed`: the machine's in its best moments during the measurement, 1 = as usual; `raw_p50_ms`: the median of all
+    blocks without correction; `disturbed`: share of blocks that do not count, as another program took the core or a
+    neighbour slowed it; `seconds`: of measuring, start-up left out.
     """
 
     latency: Latency
@@ -59,10 +61,10 @@ def measure_latency(
 ) -> Measurement:
     """Latency of one call with `batch_size` samples; stops when its interval is within +-2 %, or after `seconds`.
 
-    `input_shape` is one sample's, for a file whose input leaves more than the batch open. The interval is that of this
-    measurement's own noise. p90 and p99 are over single calls, disturbances included. One measurement at a time runs on
-    a machine; another waits. While the machine's speed is unlike its usual one, it is repeated, at most twice, and the
-    one nearest to usual counts, marked `unstable` where that is still far off.
+    `input_shape` is one sample's, for a file whose input leaves more than the batch open. The median of another such
+    measurement should lie in the interval. p90 and p99 are over single calls, disturbances included. One measurement at
+    a time runs on a machine; another waits. Where the machine was not left alone for as long as it takes, it is
+    repeated, at most twice, and the one nearest to usual counts, marked `unstable` where that is still far off.
 
     Raises:
         InputError: this machine lacks what the device profile asks for.

@@ -1,7 +1,8 @@
-"""How fast this machine usually is: reference times of the last measurements, kept between processes.
+"""How fast this machine is when left alone: reference times of the last measurements, kept between processes.
 
-A processor's speed differs by several per cent from one minute to the next. Latencies are therefore measured in
-multiples of a reference network's time, and told in milliseconds at the reference's usual time.
+A processor's speed differs by several per cent from one minute to the next, and by tens of them with what neighbours on
+the same physical core do. Latencies are therefore measured in multiples of a reference network's time while that is
+undisturbed, and told in milliseconds at its usual undisturbed time.
 """
 
 import json
@@ -10,11 +11,11 @@ import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from statistics import median
 
+from nas_kd.deploy.latency_worker import undisturbed
 from nas_kd.files import write_atomic
 
-KEEP = 31
+KEEP = 61  # a neighbour has to stay for 55 measurements to pass for the machine's own speed
 CALIBRATE = 5  # measurements of the reference alone, the first time on a machine
 
 
@@ -27,12 +28,12 @@ def cache_folder() -> Path:
 
 
 def usual_ms(path: Path, measure_ms: Callable[[], float]) -> float:
-    """The reference's usual time: the median of those kept in `path`; measured afresh where too few are kept."""
+    """The reference's usual time undisturbed, by those kept in `path`; measured afresh where too few are kept."""
     times = _read(path)
     while len(times) < CALIBRATE:
         times.append(measure_ms())
         _write(path, times)
-    return median(times)
+    return undisturbed(times)
 
 
 def remember(path: Path, reference_ms: float) -> None:

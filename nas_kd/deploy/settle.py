@@ -11,8 +11,8 @@ from nas_kd.deploy.environment import Fact
 from nas_kd.deploy.latency_worker import Timing
 from nas_kd.deploy.subject import Ask, Subject, time_once
 
-# Outside, the machine is so unlike itself (a neighbour on the same physical core slows some networks more than others)
-# that a proportional correction is doubtful: measured again, and unstable if it stays so.
+# Outside, the machine was at no moment like itself (a neighbour on the same physical core slows some networks more than
+# others), so that a proportional correction is doubtful: measured again, and unstable if it stays so.
 USUAL_SPEED = (0.9, 1.15)
 ATTEMPTS = 3
 
@@ -59,13 +59,21 @@ def settle(subject: Subject, seconds: float, ask: Ask, history: Path) -> Settled
     Raises:
         TrialError: the file cannot be run.
     """
-    usual_ms = reference_speed.usual_ms(history, lambda: time_once(subject.of_reference, seconds, ask)[0].reference_ms)
+
+    def usual() -> float:
+        alone = subject.of_reference
+        return reference_speed.usual_ms(history, lambda: time_once(alone, seconds, ask)[0].reference_ms)
+
     attempts: list[tuple[Timing, dict[str, Fact]]] = []
     for _ in range(ATTEMPTS):
-        attempts.append(time_once(subject, seconds, ask))
+        attempts.append(time_once(subject, seconds, ask, usual()))
         reference_speed.remember(history, attempts[-1][0].reference_ms)
-        if attempts[-1][0].unstable or _as_usual(attempts[-1][0], usual_ms):
+        if _settled(attempts, usual()).steady:
             break
+    return _settled(attempts, usual())
+
+
+def _settled(attempts: list[tuple[Timing, dict[str, Fact]]], usual_ms: float) -> Settled:
     steady = [a for a in attempts if not a[0].unstable] or attempts
     timing, facts = min(steady, key=lambda a: abs(usual_ms - a[0].reference_ms))
     return Settled(timing, facts, usual_ms, len(attempts))

@@ -102,13 +102,22 @@ class Operator:
         return replace(operator, kind=str(operator.kind), name=str(operator.name))
 
 
-def time_once(subject: Subject, seconds: float, ask: Ask) -> tuple[Timing, dict[str, Fact]]:
+def time_once(
+    subject: Subject, seconds: float, ask: Ask, usual_ms: float | None = None
+) -> tuple[Timing, dict[str, Fact]]:
     """The file's timing by turns with the reference's, for at most `seconds`, and facts about this one run.
+
+    `usual_ms`: of the reference, where it is known; moments in which it takes longer do not count.
 
     Raises:
         TrialError: the file cannot be run.
     """
-    answer = ask(latency_worker.__file__, subject.job | {"seconds": seconds}, subject.files, "measuring latency")
+    answer = ask(
+        latency_worker.__file__,
+        subject.job | {"seconds": seconds, "usual_ms": usual_ms},
+        subject.files,
+        "measuring latency",
+    )
     pinned = ",".join(map(str, answer["cores"])) or None
     return Timing(**answer["timing"]), {"pinned_to": pinned, "steal": answer["steal"]}
 

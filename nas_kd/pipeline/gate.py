@@ -103,6 +103,9 @@ class Gate:
             return Latency.model_validate(known)
         with self.pausing(context.device.n_threads):  # never while this run trains on the same cores
             latency = context.device.measure(onnx, context.batch_size).latency
+        if latency.unstable and context.config.search.workers > context.device.n_threads:
+            with self.pausing(context.config.search.workers):  # other cores may be the other halves of the same ones
+                latency = context.device.measure(onnx, context.batch_size).latency
         context.store.save_json("latency", key, latency.model_dump(mode="json"))
         return latency
 

@@ -132,8 +132,8 @@ def _measuring(run: RunRecord) -> list[tuple[str, str]]:
     text = (
         f"{device.name}: {device.words}; {numbers.count(device.batch_size, 'sample')} a call. Each measurement is a "
         f"fresh process, never while this run trains on the same cores, that times the exported file and a reference "
-        f"network by turns, so that changes of the machine's speed cancel; the figure is the median, p90 is over "
-        f"single calls. "
+        f"network by turns, so that changes of the machine's speed cancel; the figure is the median over moments in "
+        f"which nothing slowed the reference down, p90 is over single calls. "
         f"{numbers.count(len(timings), 'measurement')}: the 95 % interval is typically "
         f"\u00b1{median(half) * 100:.1f}{numbers.NBSP}%, at worst \u00b1{max(half) * 100:.1f}{numbers.NBSP}%; "
         f"{unstable or 'none'} marked unstable."

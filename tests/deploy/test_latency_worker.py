@@ -9,7 +9,18 @@ import numpy as np
 import pytest
 
 from nas_kd.deploy import latency_worker, memory_worker, operators_worker
-from nas_kd.deploy.latency_worker import Blocks, cpu_ticks, interval, measure, summary, timed
+from nas_kd.deploy.latency_worker import (
+    Blocks,
+    Call,
+    cpu_ticks,
+    interval,
+    measure,
+    session_to_session,
+    sessions,
+    summary,
+    timed,
+    undisturbed,
+)
 
 
 def spin(microseconds: float) -> None:
@@ -65,6 +76,53 @@ def test_a_wide_interval_is_unstable() -> None:
     assert summary(blocks_of([100] * 41, calls, [0] * 40), 1).unstable
 
 
+def test_what_a_neighbour_slows_unevenly_does_not_count() -> None:
+    speeds = [1.0] * 15 + [1.6] * 40  # of the reference; the candidate suffers more
+    calls = [[200] * 3 if speed == 1 else [420] * 3 for speed in speeds]
+    blocks = blocks_of([100 * s for s in speeds] + [160.0], calls, [0] * 55)
+    timing = summary(blocks, 1, usual_ms=100e-6)
+    assert timing.p50 == 2
+    assert timing.disturbed == pytest.approx(41 / 55)  # the one between a calm and a slowed reference too
+    assert timing.reference_ms == pytest.approx(100e-6)
+    assert not timing.unstable
+    assert summary(blocks, 1).p50 == pytest.approx(2.625)  # nobody knows what is usual
+
+
+def test_a_machine_that_is_never_left_alone_is_unstable() -> None:
+    timing = summary(blocks_of([160] * 21, [[400] * 3] * 20, [0] * 20), 1, usual_ms=100e-6)
+    assert (timing.unstable, timing.disturbed) == (True, 1)
+    assert timing.p50 == pytest.approx(2.5)  # all the same as good as it gets
+
+
+def test_undisturbed() -> None:
+    assert undisturbed([1.0, 1.01, 1.02, 1.6, 1.65, 1.7, 1.7, 1.7, 1.7]) == pytest.approx(1.01)
+    assert undisturbed([1.6, 1.65, 1.7]) == pytest.approx(1.65)
+    assert undisturbed([3.0]) == 3
+
+
+def test_sessions_that_differ_widen_the_interval() -> None:
+    session = np.arange(100) % 5
+    assert session_to_session(np.full(100, 2.0), session) == 0
+    assert session_to_session(np.full(100, 2.0), np.zeros(100, np.int64)) == 0
+    values = 2 + 0.01 * np.array([-2, -1, 0, 1, 2])[session]
+    assert session_to_session(values, session) == pytest.approx(2.776 * 0.01 * np.sqrt(2.5) * np.sqrt(1.2))
+    blocks = blocks_of([100] * 101, [[int(100 * v)] for v in values], [0] * 100)
+    narrow = summary(blocks, 1)
+    blocks.sessions = 5
+    wide = summary(blocks, 1)
+    assert wide.high - wide.low > narrow.high - narrow.low
+
+
+def test_sessions_take_turns_unless_opening_one_takes_long() -> None:
+    def opening(seconds: float) -> tuple[Call, Call]:
+        time.sleep(seconds)
+        return (lambda: None), (lambda: None)
+
+    assert [len(calls) for calls in sessions(lambda: opening(0), alone=False)] == [5, 5]
+    assert [len(calls) for calls in sessions(lambda: opening(0), alone=True)] == [1, 1]
+    assert [len(calls) for calls in sessions(lambda: opening(0.15), alone=False)] == [1, 1]
+
+
 def test_interval() -> None:
     assert interval(np.full(50, 3.0)) == (3, 3)
     values = np.random.default_rng(1).normal(10, 1, 400)
@@ -88,14 +146,14 @@ def test_intervals_hold_the_true_median_as_often_as_they_say() -> None:
 
 
 def test_twice_the_work_is_measured_as_twice() -> None:
-    timing = measure(lambda: spin(200), lambda: spin(100), 1.0)
+    timing = measure([lambda: spin(200)], [lambda: spin(100)], 1.0)
     assert timing.p50 == pytest.approx(2, rel=0.03)
     assert timing.reference_ms == pytest.approx(0.1, rel=0.05)
     assert timing.seconds < 2
 
 
 def test_a_slow_call_ends_at_the_cap() -> None:
-    timing = measure(lambda: spin(30_000), lambda: spin(50), 0.2)
+    timing = measure([lambda: spin(30_000)], [lambda: spin(50)], 0.2)
     assert timing.blocks == 11
     assert timing.p50 == pytest.approx(600, rel=0.2)
 

@@ -1,11 +1,15 @@
 """The gate finds out the cheapest first, and stops where the budget is missed."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
 import pytest
 
 from nas_kd.candidate import Architecture, Candidate, Recipe
+from nas_kd.deploy.reference_net import reference_net
 from nas_kd.deploy.subject import Memory
 from nas_kd.deploy.target import ThisMachine
 from nas_kd.errors import TrialError
@@ -70,6 +74,27 @@ def test_memory_is_measured_where_it_is_limited_and_before_latency(tmp_path: Pat
     assert too_much.memory_bytes is not None
     assert too_much.latency_ms is None
     assert roomy.costs(NETWORK) == costs
+
+
+def test_what_does_not_settle_is_measured_again_with_nobody_at_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A real measurement; that it did not settle the first time is made up, as no machine does so on demand."""
+    context = Context.prepare(small_config(search={"workers": 3}), RunFolder(tmp_path), Progress())
+    gate = Gate(context, Builder(context.data, context.space))
+    measured = context.device.measure(reference_net("small"), 1)
+    doubtful = replace(measured, latency=measured.latency.model_copy(update={"unstable": True}))
+    found, stopped = iter([doubtful, measured]), []
+
+    @contextmanager
+    def pausing(count: int) -> Iterator[None]:
+        stopped.append(count)
+        yield
+
+    gate.pausing = pausing
+    monkeypatch.setattr(ThisMachine, "measure", lambda *_: next(found))
+    assert gate.all_costs(NETWORK).latency_ms == measured.latency
+    assert stopped == [1, 3]
 
 
 def test_a_limit_on_what_nobody_can_measure_is_the_trials_error(

@@ -1,0 +1,71 @@
+"""How often a measurement is repeated, and which of its runs counts."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nas_kd.deploy.settle import settle
+from nas_kd.deploy.subject import Ask, Subject
+from nas_kd.files import write_atomic
+
+SUBJECT = Subject(b"net", b"reference", 1, None, {})
+
+
+def answers(runs: Iterable[tuple[float, float, bool]], jobs: list[Mapping[str, Any]]) -> Ask:
+    """The measuring process, as if it found these (p50 in references, the reference's ms, unstable), one a start."""
+    found = iter(runs)
+
+    def ask(_worker: str, job: Mapping[str, Any], _files: bytes, _doing: str) -> Any:
+        jobs.append(job)
+        p50, reference_ms, unstable = next(found)
+        timing = dict.fromkeys(("p50", "p90", "p99", "low", "high"), p50)
+        rest = {"raw_p50_ms": 1.0, "blocks": 20, "calls": 100, "disturbed": 0.0, "seconds": 0.4}
+        timing |= rest | {"reference_ms": reference_ms, "unstable": unstable}
+        return {"timing": timing, "cores": [1], "steal": 0.0}
+
+    return ask
+
+
+@pytest.fixture
+def history(tmp_path: Path) -> Path:
+    """A machine whose reference takes 0.1 ms."""
+    path = tmp_path / "reference.json"
+    write_atomic(path, "[0.1, 0.1, 0.1, 0.16, 0.1]")
+    return path
+
+
+def test_one_run_will_do_on_a_machine_that_is_left_alone(history: Path) -> None:
+    jobs: list[Mapping[str, Any]] = []
+    settled = settle(SUBJECT, 2, answers([(2.0, 0.101, False)], jobs), history)
+    assert (settled.attempts, settled.steady, settled.timing.p50) == (1, True, 2)
+    assert settled.usual_ms == pytest.approx(0.1)
+    assert [job["usual_ms"] for job in jobs] == [pytest.approx(0.1)]
+
+
+def test_it_is_repeated_until_the_neighbour_rests(history: Path) -> None:
+    settled = settle(SUBJECT, 2, answers([(2.9, 0.16, True), (2.7, 0.105, True), (2.0, 0.1, False)], []), history)
+    assert (settled.attempts, settled.steady, settled.timing.p50) == (3, True, 2)
+
+
+def test_what_never_settles_is_told_by_its_best_run(history: Path) -> None:
+    settled = settle(SUBJECT, 2, answers([(2.9, 0.16, True), (2.2, 0.105, True), (2.8, 0.15, True)], []), history)
+    assert (settled.attempts, settled.steady, settled.timing.p50) == (3, False, 2.2)
+
+
+def test_the_first_time_the_reference_is_measured_alone(tmp_path: Path) -> None:
+    jobs: list[Mapping[str, Any]] = []
+    runs = [(1.0, ms, False) for ms in (0.16, 0.1, 0.16, 0.1, 0.16)] + [(3.0, 0.1, False)]
+    settled = settle(SUBJECT, 2, answers(runs, jobs), tmp_path / "new.json")
+    assert settled.usual_ms == pytest.approx(0.1)
+    assert [job["usual_ms"] for job in jobs] == [None] * 5 + [pytest.approx(0.1)]
+    assert (settled.attempts, settled.timing.p50) == (1, 3)
+
+
+def test_a_machine_that_is_faster_than_it_was_known_to_be(tmp_path: Path) -> None:
+    path = tmp_path / "reference.json"
+    write_atomic(path, "[0.16, 0.16, 0.16, 0.16, 0.16]")  # a neighbour stayed for all of the first measurements
+    settled = settle(SUBJECT, 2, answers([(2.0, 0.1, False)], []), path)
+    assert settled.usual_ms == pytest.approx(0.1)
+    assert (settled.attempts, settled.steady) == (1, True)
