@@ -21,7 +21,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a script's own folder is all that Python adds
 
-from benchmarks.common import machine_facts, markdown_table, net_words
+from benchmarks.common import machine_facts, markdown_table, net_words, numbers
 from benchmarks.runs import bind, is_done, read_runs, record, run_all, worker_of
 from benchmarks.workplace import Settings, Workplace
 from nas_kd.deploy.costs import count_macs
@@ -257,7 +257,7 @@ def arguments() -> argparse.Namespace:
 def main() -> int:
     """Run what is missing, then report on all there is."""
     given = arguments()
-    assistants = tuple(int(blocks) for blocks in given.assistants.split(","))
+    assistants = numbers(given.assistants)
     ends = {"teacher_blocks": given.teacher, "student_blocks": given.student}
     plan = (given.rows, 0.1, given.epochs, given.epochs, 128, 0.1)
     settings = ChainSettings(*plan, **ends, assistants=assistants, method=given.method)

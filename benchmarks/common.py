@@ -22,6 +22,11 @@ WIDTHS = (16, 32, 64)
 Seconds = NDArray[np.float64]
 
 
+def numbers(text: str) -> tuple[int, ...]:
+    """`0,1,2` -> (0, 1, 2)."""
+    return tuple(int(part) for part in text.split(","))
+
+
 def residual_net(blocks: int, seed: int, *, n_classes: int, mean: Tensor, std: Tensor) -> nn.Module:
     """ResNet-(6 blocks + 2) for CIFAR (He et al. 2015): three stages of `blocks` blocks, 16-32-64 wide, kernel 3.
 

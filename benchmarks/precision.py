@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a script's ow
 
 import torch
 
-from benchmarks.common import machine_facts, markdown_table
+from benchmarks.common import machine_facts, markdown_table, numbers
 from nas_kd.candidate import Architecture, Candidate, Precision, Recipe
 from nas_kd.config import SearchConfig
 from nas_kd.deploy.verify import accuracy
@@ -232,11 +232,6 @@ def write_report(out: Path, result: Mapping[str, Any]) -> None:
 def names(text: str) -> tuple[str, ...]:
     """`a,b` -> ("a", "b")."""
     return tuple(text.split(","))
-
-
-def numbers(text: str) -> tuple[int, ...]:
-    """`0,1,2` -> (0, 1, 2)."""
-    return tuple(int(part) for part in text.split(","))
 
 
 def main() -> int:

@@ -24,8 +24,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a script's ow
 
 from filelock import Timeout
 
+from benchmarks.common import numbers
 from benchmarks.runs import lock_of
-from benchmarks.search_cost_cases import CASES
+from benchmarks.search_cost_cases import CASES, LIVE
 from benchmarks.search_cost_report import write_report
 from benchmarks.search_cost_runs import Overrides, Place, do, run_judge, run_script, run_search
 from nas_kd.errors import InputError
@@ -37,6 +38,8 @@ ABLATION: dict[str, Overrides] = {
     "one_rung": {"search.rungs": 1},
     "one_worker": {"search.workers": 1},
     "random_sampler": {"search.sampler": "random"},
+    "live_teacher": {"distill.methods": f'["{LIVE}"]'},
+    "once_for_all": {"search.strategy": "once-for-all"},
     "no_gate": {"budget.max_latency_ms": UNLIMITED, "budget.max_size_kb": UNLIMITED},
 }
 SAMPLERS: dict[str, Overrides] = {
@@ -81,11 +84,6 @@ def arm_of(text: str) -> tuple[str, Overrides]:
     if not colon or not name.isidentifier() or not all(key and equals for key, equals, _ in pairs):
         raise ValueError(text)
     return name, {key: value for key, _, value in pairs}
-
-
-def numbers(text: str) -> tuple[int, ...]:
-    """`0,1,2` -> (0, 1, 2)."""
-    return tuple(int(part) for part in text.split(","))
 
 
 def arguments() -> argparse.Namespace:

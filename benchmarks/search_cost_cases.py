@@ -7,14 +7,23 @@ from typing import Any
 import torch
 from torch import nn
 
+from nas_kd.methods.response.soft_targets import SoftTargets
 from nas_kd.models.normalised import Normalised
 from nas_kd.plugins import load
 
 TEACHER_SPACE = "resnet"  # its largest network
 METHOD = "soft_targets"
+LIVE = f"{__name__}:LiveSoftTargets"
 MANY = 100_000  # candidates: the search ends by time
 CLASSES = 10
 SHAPES = {"digits": (1, 8, 8), "mnist": (1, 28, 28), "cifar10": (3, 32, 32)}
+
+
+class LiveSoftTargets(SoftTargets):
+    """The same from the live teacher: what is asked of it beside its logits is not kept in the store."""
+
+    name = "live_soft_targets"
+    needs = frozenset({"logits", "features"})
 
 
 @dataclass(frozen=True)
