@@ -94,11 +94,11 @@ def do_all(work: Path, runs: Plan) -> int:
 
 
 def core_of(work: Path, name: str) -> str:
-    """The core that the quiet measurement of the same round and file was bound to."""
+    """The core that the quiet measurement of the same round and file was bound to at first."""
     beside = work / "runs" / f"{name.replace('.plain.', '.quiet.')}.json"
     if ".plain." not in name or not beside.exists():
         return "0"
-    return str(json.loads(beside.read_text()).get("pinned_to") or 0)
+    return str(json.loads(beside.read_text()).get("pinned_to") or 0).split(",")[0]
 
 
 def arguments() -> argparse.Namespace:

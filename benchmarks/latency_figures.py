@@ -50,7 +50,7 @@ def file_figures(scenes: Mapping[str, Sequence[Run]]) -> dict[str, Any]:
     """Of one file: each scene, and how far the quiet median is from that of the plain loop."""
     figures: dict[str, Any] = {scene: scene_figures(scenes[scene]) for scene in SCENES if scenes.get(scene)}
     if scenes.get("plain") and "quiet" in figures:
-        best = [r["best_ms"] for r in scenes["plain"]]
+        best = [r["undisturbed_ms"] for r in scenes["plain"]]
         figures["plain_p50_ms"] = median(ms for ms in best if ms <= DISTURBED * min(best))
         figures["against_plain"] = figures["quiet"]["p50_ms"] / figures["plain_p50_ms"] - 1
     if "quiet" in figures and "busy" in figures:

@@ -22,7 +22,7 @@ CLAIMS: tuple[tuple[str, str, float, bool, str], ...] = (
 )
 PROTOCOL = """Every measurement is a fresh process (`measure_latency`, profile `cpu-1t`), and so is every plain loop \
 (`plain_timing.py`: nothing shared, interleaved or corrected, bound to the core of the measurement before it; its \
-figure is the median of its best tenth of a second, as ours is that of an undisturbed core). Files are measured by \
+figure is the median over its best tenths of a second, as ours is that of an undisturbed core). Files are measured by \
 turns, round after round: quiet, then by the plain loop, then beside a process that multiplies matrices on the last \
 core. Spread: largest / smallest median - 1. Coverage: over all pairs of measurements of a file, how often the later \
 median lies within the earlier one's 95 % interval. The plain loop is compared by the median over those rounds in \

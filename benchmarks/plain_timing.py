@@ -4,7 +4,7 @@
 
 Written apart: nothing of nas_kd is imported, nothing is interleaved or corrected. One thread, not spinning, bound to
 the core given, one sample a call, ONNX Runtime's default optimisations. Prints a line of JSON: the median of all calls,
-and that of the best tenth of a second, in which a neighbour on the same physical core is likely to have rested.
+and that of the tenths of a second that were within a tenth of the best, in which no neighbour worked on the same core.
 """
 
 import argparse
@@ -41,14 +41,15 @@ def seconds_of_calls(session: onnxruntime.InferenceSession, lasting_s: float) ->
     return seconds
 
 
-def best_stretch(seconds: list[float]) -> float:
-    """The lowest median of calls that follow each other for a tenth of a second."""
+def undisturbed(seconds: list[float]) -> float:
+    """The median over stretches of a tenth of a second, each by its median, of those within a tenth of the lowest."""
     stretches: list[list[float]] = [[]]
     for call in seconds:
         if sum(stretches[-1]) >= STRETCH_S:
             stretches.append([])
         stretches[-1].append(call)
-    return min(statistics.median(stretch) for stretch in stretches[:-1] or stretches)
+    medians = [statistics.median(stretch) for stretch in stretches[:-1] or stretches]
+    return statistics.median(m for m in medians if m <= 1.1 * min(medians))
 
 
 def main() -> None:
@@ -63,7 +64,7 @@ def main() -> None:
     session = session_of(given.file)
     seconds_of_calls(session, WARM_UP_S)
     seconds = seconds_of_calls(session, given.seconds)
-    medians = {"p50_ms": statistics.median(seconds) * 1000, "best_ms": best_stretch(seconds) * 1000}
+    medians = {"p50_ms": statistics.median(seconds) * 1000, "undisturbed_ms": undisturbed(seconds) * 1000}
     print(json.dumps(medians | {"calls": len(seconds), "core": given.core}))
 
 

@@ -39,8 +39,8 @@ def test_figures() -> None:
     runs = {
         "r00.quiet.net-fp32": run(1.0),
         "r01.quiet.net-fp32": run(1.02),
-        "r00.plain.net-fp32": {"p50_ms": 1.2, "best_ms": 1.01},
-        "r01.plain.net-fp32": {"p50_ms": 1.7, "best_ms": 1.6},
+        "r00.plain.net-fp32": {"p50_ms": 1.2, "undisturbed_ms": 1.01},
+        "r01.plain.net-fp32": {"p50_ms": 1.7, "undisturbed_ms": 1.6},
         "r00.busy.net-fp32": run(1.111),
         "r00.quiet.net-int8": run(2.02),
         "rank1.000": run(1.0, seconds=1.0),

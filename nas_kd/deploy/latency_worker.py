@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Call = Callable[[], Any]
+Ticks = dict[int, tuple[int, int, int]]  # busy, steal, total since boot, by core
 
 WARM_UP_S = 0.08
 WARM_UP_CALLS = 5
@@ -28,9 +29,10 @@ BLOCK_NS = 1_000_000  # well below a scheduler's time slice, so that most blocks
 BLOCK_CALLS = 5  # wanted in a block, where they fit into five times that
 MIN_S = 0.3
 MIN_BLOCKS = 11
-CALM = (
-    1.05  # of the reference's usual time; its blocks scatter by 2 %, a neighbour that costs it 7 % may cost others 36
-)
+NEAR_BEST = 1.1  # of the fastest: what else belongs to the group of undisturbed times
+CALM = 1.05  # of the reference's usual time; its blocks scatter by 2 %, and what costs it 7 % may cost others 36
+PATIENCE = 20  # blocks in a row that are disturbed; then another core may be better, whose caches are cold
+IDLE = 0.5  # at most so busy is a core that is worth a try
 TARGET = 0.02  # half-width of the interval
 RESAMPLES = 400
 SEGMENTS = 20  # resampled as wholes, because neighbouring blocks are alike
@@ -108,6 +110,11 @@ class Blocks:
         around = np.add(self.reference_switches[:-1], self.reference_switches[1:])
         return np.equal(np.add(self.switches, around), 0)
 
+    def disturbed(self, usual_ms: float | None) -> bool:
+        """Whether the last block, or the reference after it, was slowed or interrupted."""
+        limit = NEAR_BEST * min(self.reference) if usual_ms is None else CALM * usual_ms * 1e6
+        return self.reference[-1] > limit or self.reference_switches[-1] + self.switches[-1] > 0
+
     def calm(self, usual_ms: float | None) -> NDArray[np.bool_]:
         """Blocks between references that took no longer than usual; all, where it is not known what is usual."""
         slowest = np.maximum(self.reference[:-1], self.reference[1:])
@@ -116,22 +123,32 @@ class Blocks:
 
 
 def measure(
-    candidates: Sequence[Call], references: Sequence[Call], seconds: float, usual_ms: float | None = None
+    candidates: Sequence[Call],
+    references: Sequence[Call],
+    seconds: float,
+    usual_ms: float | None = None,
+    move: Callable[[], None] = lambda: None,
 ) -> Timing:
     """Time both by turns until the interval of the candidate's median is within 2 %, at most `seconds`.
 
-    Both are lists of sessions, which take turns too. `usual_ms`: of the reference, undisturbed on this machine.
+    Both are lists of sessions, which take turns too. `usual_ms`: of the reference, undisturbed on this machine. `move`:
+    called where it stays disturbed, goes elsewhere if it can: a neighbour may be at work for long beside one core and
+    be absent from the next.
     """
     start = time.perf_counter()
     warm_up(*candidates, *references)
     per_block = calls_per_block(candidates[0]), calls_per_block(references[0])
     blocks = Blocks(len(candidates))
     blocks.add_reference(references[0], per_block[1])
-    began, check_at, turn = time.perf_counter(), MIN_S, 0
+    began, check_at, turn, disturbed = time.perf_counter(), MIN_S, 0, 0
     while True:
         blocks.add(candidates[turn % len(candidates)], per_block[0])
         turn += 1
         blocks.add_reference(references[turn % len(references)], per_block[1])
+        disturbed = disturbed + 1 if blocks.disturbed(usual_ms) else 0
+        if disturbed == PATIENCE:
+            move()
+            disturbed = 0
         spent = time.perf_counter() - began
         if turn < MIN_BLOCKS or spent < min(check_at, seconds):
             continue
@@ -198,7 +215,7 @@ def undisturbed(times: Sequence[float]) -> float:
     percentile.
     """
     values: Floats = np.array(times)
-    return float(np.median(values[values <= 1.1 * np.percentile(values, 10)]))
+    return float(np.median(values[values <= NEAR_BEST * np.percentile(values, 10)]))
 
 
 def warm_up(*calls: Call) -> None:
@@ -281,7 +298,7 @@ def caller(
     return lambda: session.run(None, feed)
 
 
-def cpu_ticks() -> dict[int, tuple[int, int, int]]:
+def cpu_ticks() -> Ticks:
     """(busy, steal, total) ticks of each core since boot; empty where the system does not tell."""
     try:
         with open("/proc/stat") as file:
@@ -292,18 +309,46 @@ def cpu_ticks() -> dict[int, tuple[int, int, int]]:
     return {core: (sum(t) - t[3] - t[4], t[7], sum(t)) for core, t in ticks.items()}
 
 
-def pin(threads: int) -> list[int]:
-    """Bind this process to the least busy cores, the last of equals (the first serves interrupts); [] if it cannot."""
+class Cores:
+    """Those that this process is bound to, so many at a time; none where the system binds nothing."""
+
+    def __init__(self, order: Sequence[int], threads: int) -> None:
+        """`order`: the first ones are bound to at once."""
+        self._order, self._threads = list(order), threads
+        self.used: list[int] = []  # in the order in which they were first used
+        self._bind()
+
+    def move(self) -> None:
+        """To other cores, if enough of them were idle since this process came here."""
+        here, others = self._order[: self._threads], self._order[self._threads :]
+        busy = busy_shares(self._since, cpu_ticks())
+        idle = [core for core in others if busy.get(core, 1.0) < IDLE]
+        if len(idle) >= self._threads:
+            self._order = [*idle, *here, *(core for core in others if core not in idle)]
+            self._bind()
+
+    def _bind(self) -> None:
+        cores = sorted(self._order[: self._threads])
+        if cores:
+            os.sched_setaffinity(0, cores)
+        self.used += [core for core in cores if core not in self.used]
+        self._since = cpu_ticks()
+
+
+def busy_shares(before: Ticks, after: Ticks) -> dict[int, float]:
+    """Of each core's time between the two, 0..1."""
+    spans = {core: (after[core][0] - ticks[0], after[core][2] - ticks[2]) for core, ticks in before.items()}
+    return {core: busy / total if total else 0.0 for core, (busy, total) in spans.items()}
+
+
+def pin(threads: int) -> Cores:
+    """Bind this process to the least busy cores, the last of equals: the first one serves interrupts."""
     if not hasattr(os, "sched_setaffinity"):
-        return []
-    allowed = os.sched_getaffinity(0)
+        return Cores([], threads)
     before = cpu_ticks()
     time.sleep(0.05)
-    after = cpu_ticks()
-    busy = {core: after[core][0] - before[core][0] if core in before and core in after else 0 for core in allowed}
-    cores = sorted(sorted(allowed, key=lambda core: (busy[core], -core))[:threads])
-    os.sched_setaffinity(0, cores)
-    return cores
+    busy = busy_shares(before, cpu_ticks())
+    return Cores(sorted(os.sched_getaffinity(0), key=lambda core: (busy.get(core, 0.0), -core)), threads)
 
 
 def main() -> None:
@@ -312,19 +357,20 @@ def main() -> None:
     candidate = sys.stdin.buffer.read(job["candidate_bytes"])
     reference = sys.stdin.buffer.read(job["reference_bytes"])
     settings = job["settings"]
-    cores = pin(settings["threads"]) if settings["pinned"] else []
+    cores = pin(settings["threads"]) if settings["pinned"] else None
 
     def open_one() -> tuple[Call, Call]:
         return caller(candidate, settings, job["batch_size"], job.get("input_shape")), caller(reference, PLAIN, 1)
 
     calls = sessions(open_one, alone=settings["threads"] > 1)  # spinning threads of one would take another's cores
     before = cpu_ticks()
-    timing = measure(*calls, job["seconds"], job.get("usual_ms"))
+    timing = measure(*calls, job["seconds"], job.get("usual_ms"), cores.move if cores else lambda: None)
     after = cpu_ticks()
-    used = cores or sorted(before)
-    total = sum(after[c][2] - before[c][2] for c in used)
-    steal = sum(after[c][1] - before[c][1] for c in used) / total if total else None
-    print(json.dumps({"timing": asdict(timing), "cores": cores, "steal": steal}))
+    used = cores.used if cores else []
+    watched = used or sorted(before)
+    total = sum(after[c][2] - before[c][2] for c in watched)
+    steal = sum(after[c][1] - before[c][1] for c in watched) / total if total else None
+    print(json.dumps({"timing": asdict(timing), "cores": used, "steal": steal}))
 
 
 if __name__ == "__main__":

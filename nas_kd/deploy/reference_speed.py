@@ -15,7 +15,7 @@ from pathlib import Path
 from nas_kd.deploy.latency_worker import undisturbed
 from nas_kd.files import write_atomic
 
-KEEP = 61  # a neighbour has to stay for 55 measurements to pass for the machine's own speed
+KEEP = 101  # a neighbour has to stay for 91 measurements to pass for the machine's own speed
 CALIBRATE = 5  # measurements of the reference alone, the first time on a machine
 
 

@@ -152,6 +152,18 @@ def test_twice_the_work_is_measured_as_twice() -> None:
     assert timing.seconds < 2
 
 
+def test_a_disturbed_core_is_left() -> None:
+    moves: list[int] = []
+
+    def neighbour_until_moved() -> None:
+        spin(160 if len(moves) < 3 else 100)
+
+    timing = measure([lambda: spin(200)], [neighbour_until_moved], 2.0, 0.1, lambda: moves.append(1))
+    assert len(moves) >= 3
+    assert timing.p50 == pytest.approx(2, rel=0.05)
+    assert timing.reference_ms == pytest.approx(0.1, rel=0.05)
+
+
 def test_a_slow_call_ends_at_the_cap() -> None:
     timing = measure([lambda: spin(30_000)], [lambda: spin(50)], 0.2)
     assert timing.blocks == 11
@@ -173,19 +185,42 @@ def test_ticks_count_up() -> None:
     assert sum(t[0] for t in after.values()) > sum(t[0] for t in before.values())
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system pins no processes")
-def test_pinning_takes_the_idle_core() -> None:
-    cores = sorted(os.sched_getaffinity(0))
+@pytest.fixture
+def core_pair() -> list[int]:
+    """Two cores that this process may use."""
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_setaffinity") else []
     if len(cores) < 2:
-        pytest.skip("one core only")
-    code = (
-        "import os, sys; sys.path.insert(0, sys.argv[1]); import latency_worker\n"
-        "print(latency_worker.pin(1), os.sched_getaffinity(0))"
-    )
+        pytest.skip("one core only, or the system pins no processes")
+    return cores[:2]
+
+
+def in_a_process(code: str) -> list[str]:
+    """What it prints, line by line: binding this one would slow all other tests."""
+    code = f"import os, sys; sys.path.insert(0, sys.argv[1]); import latency_worker\n{code}"
     folder = str(Path(latency_worker.__file__).parent)
     done = subprocess.run([sys.executable, "-c", code, folder], capture_output=True, text=True, check=True)
-    chosen, allowed = done.stdout.split(" ", 1)
-    assert chosen.strip("[]") == allowed.strip().strip("{}")
+    return done.stdout.splitlines()
+
+
+@pytest.mark.usefixtures("core_pair")
+def test_pinning_takes_one_core() -> None:
+    (printed,) = in_a_process("print(latency_worker.pin(1).used, sorted(os.sched_getaffinity(0)))")
+    chosen, _, allowed = printed.partition("] ")
+    assert f"{chosen}]" == allowed
+
+
+@pytest.mark.parametrize(("busy_ticks", "moves"), [(10, True), (90, False)])
+def test_it_moves_to_a_core_that_was_idle(core_pair: list[int], busy_ticks: int, moves: bool) -> None:
+    here, there = core_pair
+    printed = in_a_process(
+        "ticks = iter([dict.fromkeys(range(4096), (0, 0, 0))] + [dict.fromkeys(range(4096), "
+        f"({busy_ticks}, 0, 100))] * 9)\n"
+        "latency_worker.cpu_ticks = lambda: next(ticks)\n"
+        f"cores = latency_worker.Cores([{here}, {there}], 1); print(os.sched_getaffinity(0))\n"
+        "cores.move(); print(os.sched_getaffinity(0)); print(cores.used)"
+    )
+    after = [there, [here, there]] if moves else [here, [here]]
+    assert printed == [f"{{{here}}}", f"{{{after[0]}}}", str(after[1])]
 
 
 @pytest.mark.parametrize("worker", [latency_worker, memory_worker, operators_worker])
