@@ -9,8 +9,8 @@ from onnx import NodeProto, TensorProto, checker, helper, numpy_helper
 Size = Literal["small", "large"]
 # (channels, side of the image, convolutions). Small: 62 kB of weights, lives in a core's own cache like most students.
 # Large: 1.8 MB, comes from the shared cache, and so feels what neighbours do to it, like large networks do: beside a
-# training neighbour a 2.6 MB network's medians spread by 0.8 % against it, by 8 % against one of 256 x 4 x 1. Networks of
-# 340 and 390 kB spread by 1.5 and 0.9 % against it, by 3.6 and 1.5 % against the small one.
+# training neighbour a 2.6 MB network's medians spread by 0.8 % against it, by 8 % against one of 256 x 4 x 1.
+# Networks of 340 and 390 kB spread by 1.5 and 0.9 % against it, by 3.6 and 1.5 % against the small one.
 _SHAPES: dict[Size, tuple[int, int, int]] = {"small": (24, 16, 3), "large": (160, 8, 2)}
 _LARGE_FROM_BYTES = 250_000
 

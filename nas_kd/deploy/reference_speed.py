@@ -36,6 +36,11 @@ def usual_ms(path: Path, measure_ms: Callable[[], float]) -> float:
     return undisturbed(times)
 
 
+def latest(path: Path, count: int) -> list[float]:
+    """Up to so many of the times kept, the newest last."""
+    return _read(path)[-count:]
+
+
 def remember(path: Path, reference_ms: float) -> None:
     """Add a measurement's reference time; only the latest are kept, so that a changed machine is soon known."""
     _write(path, [*_read(path), reference_ms][-KEEP:])

@@ -15,6 +15,8 @@ from nas_kd.deploy.subject import Ask, Subject, time_once
 # others), so that a proportional correction is doubtful: measured again, and unstable if it stays so.
 USUAL_SPEED = (0.9, 1.15)
 ATTEMPTS = 3
+# If none of so many runs before was left alone, one attempt is all: a neighbour that stays would make all wait in vain.
+HOPELESS = 9
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,8 @@ class Settled:
 def settle(subject: Subject, seconds: float, ask: Ask, history: Path) -> Settled:
     """Measure up to `ATTEMPTS` times, each at most `seconds`; the steady run nearest to the usual speed counts.
 
+    It is not repeated while repeating has been of no use for long.
+
     `history`: the file that keeps the reference's times on this machine; the first time it is filled by measuring.
 
     Raises:
@@ -65,7 +69,9 @@ def settle(subject: Subject, seconds: float, ask: Ask, history: Path) -> Settled
         return reference_speed.usual_ms(history, lambda: time_once(alone, seconds, ask)[0].reference_ms)
 
     attempts: list[tuple[Timing, dict[str, Fact]]] = []
-    for _ in range(ATTEMPTS):
+    usual_ms, lately = usual(), reference_speed.latest(history, HOPELESS)
+    hopeless = len(lately) == HOPELESS and min(lately) > usual_ms / USUAL_SPEED[0]
+    for _ in range(1 if hopeless else ATTEMPTS):
         attempts.append(time_once(subject, seconds, ask, usual()))
         reference_speed.remember(history, attempts[-1][0].reference_ms)
         if _settled(attempts, usual()).steady:

@@ -31,7 +31,7 @@ def test_a_latency_with_all_that_it_rests_on(content: bytes, cache: Path) -> Non
     assert 0 < latency.low <= latency.p50 <= latency.high
     assert latency.p50 <= latency.p90
     assert latency.p50 < 5
-    assert latency.p50 == pytest.approx(measured.raw_p50_ms * measured.speed, rel=0.25)
+    assert 0.4 < latency.p50 / (measured.raw_p50_ms * measured.speed) < 1.25  # raw: neighbours included
     assert measured.calls >= measured.blocks >= 11
     assert {"cpu", "onnxruntime", "load_1m", "steal", "pinned_to"} <= measured.environment.keys()
     if hasattr(os, "sched_setaffinity"):

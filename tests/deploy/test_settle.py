@@ -54,6 +54,16 @@ def test_what_never_settles_is_told_by_its_best_run(history: Path) -> None:
     assert (settled.attempts, settled.steady, settled.timing.p50) == (3, False, 2.2)
 
 
+def test_nobody_waits_for_a_neighbour_that_stays(history: Path) -> None:
+    write_atomic(history, str([0.1] * 30 + [0.16] * 9))
+    settled = settle(SUBJECT, 2, answers([(2.9, 0.16, True)], []), history)
+    assert (settled.attempts, settled.steady) == (1, False)
+    settled = settle(SUBJECT, 2, answers([(2.0, 0.1, False)], []), history)
+    assert (settled.attempts, settled.steady) == (1, True)
+    settled = settle(SUBJECT, 2, answers([(2.9, 0.16, True)] * 3, []), history)  # it did rest a moment ago
+    assert settled.attempts == 3
+
+
 def test_the_first_time_the_reference_is_measured_alone(tmp_path: Path) -> None:
     jobs: list[Mapping[str, Any]] = []
     runs = [(1.0, ms, False) for ms in (0.16, 0.1, 0.16, 0.1, 0.16)] + [(3.0, 0.1, False)]
