@@ -4,7 +4,7 @@
 
 Written apart: nothing of nas_kd is imported, nothing is interleaved or corrected. One thread, not spinning, bound to
 the core given, one sample a call, ONNX Runtime's default optimisations. Prints a line of JSON: the median of all calls,
-and that of the tenths of a second that were within a tenth of the best, in which no neighbour worked on the same core.
+and that of the tenths of a second that were within a tenth of the best, in which neighbours are likely to have rested.
 """
 
 import argparse

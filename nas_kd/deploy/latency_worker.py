@@ -8,20 +8,22 @@ Where the reference's usual time is known, only the moments count in which the r
 
 import json
 import math
-import os
+import runpy
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
+_SETUP: Mapping[str, Any] = runpy.run_path(str(Path(__file__).with_name("worker_setup.py")))
+PLAIN, open_session, samples = (_SETUP[name] for name in ("PLAIN", "open_session", "samples"))
+cpu_ticks, pin = _SETUP["cpu_ticks"], _SETUP["pin"]
 Floats = NDArray[np.float64]
 Call = Callable[[], Any]
-Ticks = dict[int, tuple[int, int, int]]  # busy, steal, total since boot, by core
 
 WARM_UP_S = 0.08
 WARM_UP_CALLS = 5
@@ -32,7 +34,6 @@ MIN_BLOCKS = 11
 NEAR_BEST = 1.1  # of the fastest: what else belongs to the group of undisturbed times
 CALM = 1.05  # of the reference's usual time; its blocks scatter by 2 %, and what costs it 7 % may cost others 36
 PATIENCE = 20  # blocks in a row that are disturbed; then another core may be better, whose caches are cold
-IDLE = 0.5  # at most so busy is a core that is worth a try
 TARGET = 0.02  # half-width of the interval
 RESAMPLES = 400
 SEGMENTS = 20  # resampled as wholes, because neighbouring blocks are alike
@@ -40,15 +41,6 @@ SESSIONS = 5  # of both files, as it matters where a session's memory happens to
 OPENING_S = 0.1  # of the first two sessions; where it takes longer, they remain the only ones
 PROCESS = 0.005  # relative standard deviation of medians from process to process beside that (reports/latency)
 STUDENT_T = {3: 4.303, 4: 3.182, 5: 2.776}  # 97.5 %, by the number of values
-# Of the reference. One thread always: a second spinning pool would take the candidate's cores.
-PLAIN: Mapping[str, Any] = {
-    "threads": 1,
-    "spinning": False,
-    "optimisation": "all",
-    "provider": "CPUExecutionProvider",
-    "provider_options": (),
-}
-LEVELS = {"all": "ORT_ENABLE_ALL", "extended": "ORT_ENABLE_EXTENDED", "basic": "ORT_ENABLE_BASIC"}
 
 
 @dataclass(frozen=True)
@@ -254,32 +246,6 @@ def forced_switches() -> int:
     return resource.getrusage(getattr(resource, "RUSAGE_THREAD", resource.RUSAGE_SELF)).ru_nivcsw
 
 
-def open_session(content: bytes, settings: Mapping[str, Any], profile_to: str | None = None) -> Any:
-    """ONNX Runtime's session of the file; `profile_to`: the beginning of the name of ONNX Runtime's own profile."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = settings["threads"]
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 4
-    level = LEVELS.get(settings["optimisation"], "ORT_DISABLE_ALL")
-    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
-    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(settings["spinning"])))
-    provider = (settings["provider"], dict(settings["provider_options"]))
-    if profile_to is not None:
-        options.enable_profiling, options.profile_file_prefix = True, profile_to
-    session = onnxruntime.InferenceSession(content, options, providers=[provider])
-    if session.get_providers()[0] != settings["provider"]:
-        raise RuntimeError(f"ONNX Runtime did not take {settings['provider']}, it would fall back to another")
-    return session
-
-
-def samples(session: Any, batch_size: int, input_shape: Sequence[int] | None) -> dict[str, NDArray[np.float32]]:
-    """Fixed random samples; sides that the file leaves open are those of `input_shape`, which is one sample's."""
-    source = session.get_inputs()[0]
-    given = [batch_size, *(input_shape or source.shape[1:])]
-    shape = [side if isinstance(side, int) else wanted for side, wanted in zip(source.shape, given, strict=True)]
-    return {source.name: np.random.default_rng(0).normal(size=shape).astype(np.float32)}
-
-
 def sessions(open_one: Callable[[], tuple[Call, Call]], alone: bool) -> tuple[list[Call], list[Call]]:
     """Sessions of the candidate and of the reference, by pairs; `alone`: one pair."""
     started = time.perf_counter()
@@ -296,59 +262,6 @@ def caller(
     session = open_session(content, settings)
     feed = samples(session, batch_size, input_shape)
     return lambda: session.run(None, feed)
-
-
-def cpu_ticks() -> Ticks:
-    """(busy, steal, total) ticks of each core since boot; empty where the system does not tell."""
-    try:
-        with open("/proc/stat") as file:
-            rows = [line.split() for line in file if line.startswith("cpu") and line[3].isdigit()]
-    except OSError:
-        return {}
-    ticks = {int(row[0][3:]): [int(v) for v in row[1:9]] for row in rows}  # user nice system idle iowait irq soft steal
-    return {core: (sum(t) - t[3] - t[4], t[7], sum(t)) for core, t in ticks.items()}
-
-
-class Cores:
-    """Those that this process is bound to, so many at a time; none where the system binds nothing."""
-
-    def __init__(self, order: Sequence[int], threads: int) -> None:
-        """`order`: the first ones are bound to at once."""
-        self._order, self._threads = list(order), threads
-        self.used: list[int] = []  # in the order in which they were first used
-        self._bind()
-
-    def move(self) -> None:
-        """To other cores, if enough of them were idle since this process came here."""
-        here, others = self._order[: self._threads], self._order[self._threads :]
-        busy = busy_shares(self._since, cpu_ticks())
-        idle = [core for core in others if busy.get(core, 1.0) < IDLE]
-        if len(idle) >= self._threads:
-            self._order = [*idle, *here, *(core for core in others if core not in idle)]
-            self._bind()
-
-    def _bind(self) -> None:
-        cores = sorted(self._order[: self._threads])
-        if cores:
-            os.sched_setaffinity(0, cores)
-        self.used += [core for core in cores if core not in self.used]
-        self._since = cpu_ticks()
-
-
-def busy_shares(before: Ticks, after: Ticks) -> dict[int, float]:
-    """Of each core's time between the two, 0..1."""
-    spans = {core: (after[core][0] - ticks[0], after[core][2] - ticks[2]) for core, ticks in before.items()}
-    return {core: busy / total if total else 0.0 for core, (busy, total) in spans.items()}
-
-
-def pin(threads: int) -> Cores:
-    """Bind this process to the least busy cores, the last of equals: the first one serves interrupts."""
-    if not hasattr(os, "sched_setaffinity"):
-        return Cores([], threads)
-    before = cpu_ticks()
-    time.sleep(0.05)
-    busy = busy_shares(before, cpu_ticks())
-    return Cores(sorted(os.sched_getaffinity(0), key=lambda core: (busy.get(core, 0.0), -core)), threads)
 
 
 def main() -> None:

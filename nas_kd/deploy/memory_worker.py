@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-_LATENCY: Mapping[str, Any] = runpy.run_path(str(Path(__file__).with_name("latency_worker.py")))
-PLAIN, open_session, pin, samples = (_LATENCY[name] for name in ("PLAIN", "open_session", "pin", "samples"))
+_SETUP: Mapping[str, Any] = runpy.run_path(str(Path(__file__).with_name("worker_setup.py")))
+PLAIN, open_session, pin, samples = (_SETUP[name] for name in ("PLAIN", "open_session", "pin", "samples"))
 CALLS = 5
 
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-_LATENCY: Mapping[str, Any] = runpy.run_path(str(Path(__file__).with_name("latency_worker.py")))
-open_session, pin, samples = (_LATENCY[name] for name in ("open_session", "pin", "samples"))
+_SETUP: Mapping[str, Any] = runpy.run_path(str(Path(__file__).with_name("worker_setup.py")))
+open_session, pin, samples = (_SETUP[name] for name in ("open_session", "pin", "samples"))
 ENOUGH_S = 0.3
 FEWEST, MOST = 8, 100  # calls
 ENDING = "_kernel_time"

@@ -8,11 +8,10 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from nas_kd.deploy import latency_worker, memory_worker, operators_worker
+from nas_kd.deploy import latency_worker, memory_worker, operators_worker, worker_setup
 from nas_kd.deploy.latency_worker import (
     Blocks,
     Call,
-    cpu_ticks,
     interval,
     measure,
     session_to_session,
@@ -21,6 +20,7 @@ from nas_kd.deploy.latency_worker import (
     timed,
     undisturbed,
 )
+from nas_kd.deploy.worker_setup import cpu_ticks
 
 
 def spin(microseconds: float) -> None:
@@ -196,15 +196,15 @@ def core_pair() -> list[int]:
 
 def in_a_process(code: str) -> list[str]:
     """What it prints, line by line: binding this one would slow all other tests."""
-    code = f"import os, sys; sys.path.insert(0, sys.argv[1]); import latency_worker\n{code}"
-    folder = str(Path(latency_worker.__file__).parent)
+    code = f"import os, sys; sys.path.insert(0, sys.argv[1]); import worker_setup\n{code}"
+    folder = str(Path(worker_setup.__file__).parent)
     done = subprocess.run([sys.executable, "-c", code, folder], capture_output=True, text=True, check=True)
     return done.stdout.splitlines()
 
 
 @pytest.mark.usefixtures("core_pair")
 def test_pinning_takes_one_core() -> None:
-    (printed,) = in_a_process("print(latency_worker.pin(1).used, sorted(os.sched_getaffinity(0)))")
+    (printed,) = in_a_process("print(worker_setup.pin(1).used, sorted(os.sched_getaffinity(0)))")
     chosen, _, allowed = printed.partition("] ")
     assert f"{chosen}]" == allowed
 
@@ -215,8 +215,8 @@ def test_it_moves_to_a_core_that_was_idle(core_pair: list[int], busy_ticks: int,
     printed = in_a_process(
         "ticks = iter([dict.fromkeys(range(4096), (0, 0, 0))] + [dict.fromkeys(range(4096), "
         f"({busy_ticks}, 0, 100))] * 9)\n"
-        "latency_worker.cpu_ticks = lambda: next(ticks)\n"
-        f"cores = latency_worker.Cores([{here}, {there}], 1); print(os.sched_getaffinity(0))\n"
+        "worker_setup.cpu_ticks = lambda: next(ticks)\n"
+        f"cores = worker_setup.Cores([{here}, {there}], 1); print(os.sched_getaffinity(0))\n"
         "cores.move(); print(os.sched_getaffinity(0)); print(cores.used)"
     )
     after = [there, [here, there]] if moves else [here, [here]]
