@@ -14,6 +14,7 @@ import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
 from itertools import product
 from math import log
 from multiprocessing import get_context
@@ -32,6 +33,7 @@ from nas_kd.engine.teachers import Teacher
 from nas_kd.files import write_atomic
 from nas_kd.pipeline.chain import Chain
 from nas_kd.pipeline.context import Context
+from nas_kd.pipeline.crew import Crew, Workplace
 from nas_kd.pipeline.folder import RunFolder, locked
 from nas_kd.pipeline.gate import Gate
 from nas_kd.pipeline.lesson import Link
@@ -145,14 +147,15 @@ def measure(sampler: str, rungs: int, trials: int) -> dict[str, Any]:
     clock = Clock()
     with TemporaryDirectory() as temporary:
         folder = RunFolder(Path(temporary))
-        with locked(folder, config):
+        with locked(folder, config), closing(Workplace(config, folder)) as workplace:
             watch = Watch(clock, [p for p in POINTS if p <= trials])
             context = Context.prepare(config, folder, watch)
             builder = Builder(context.data, context.space)
             gate = MadeUpGate(context, builder, clock)
             teacher = _teacher(context, builder, gate)
             study = RunStudy(folder, "benchmark", config.budget, config.distill.epochs)
-            run = Run(study, MadeUpChain(context, builder, teacher.teacher, clock), gate, [teacher])
+            chain = MadeUpChain(context, builder, teacher.teacher, clock)
+            run = Run(study, chain, gate, [teacher], Crew(chain, gate, workplace))
             run.require_reachable()
             watch.times[0] = clock.now()
             run.search()

@@ -8,7 +8,7 @@ which nobody slowed that down, in milliseconds at the reference's usual undistur
 
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -58,13 +58,15 @@ def measure_latency(
     input_shape: tuple[int, ...] | None = None,
     seconds: float = 2.0,
     limit_s: float = LIMIT_S,
+    quieter: Callable[[], None] = lambda: None,
 ) -> Measurement:
     """Latency of one call with `batch_size` samples; stops when its interval is within +-2 %, or after `seconds`.
 
     `input_shape` is one sample's, for a file whose input leaves more than the batch open. The median of another such
     measurement should lie in the interval. p90 and p99 are over single calls, disturbances included. One measurement at
     a time runs on a machine; another waits. Where the machine was not left alone for as long as it takes, it is
-    repeated, at most twice, and the one nearest to usual counts, marked `unstable` where that is still far off.
+    repeated, at most twice, after `quieter()`, and the one nearest to usual counts, marked `unstable` where that is
+    still far off.
 
     Raises:
         InputError: this machine lacks what the device profile asks for.
@@ -74,7 +76,8 @@ def measure_latency(
     size = reference_for(len(content))
     subject = Subject(content, reference_net(size), batch_size, input_shape, device.settings())
     with alone(limit_s):
-        settled = settle(subject, seconds, partial(ask, limit_s=limit_s), history_file(size, device.key()))
+        history = history_file(size, device.key())
+        settled = settle(subject, seconds, partial(ask, limit_s=limit_s), history, quieter)
     return measurement_of(settled, size, machine())
 
 

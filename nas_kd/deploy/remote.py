@@ -135,8 +135,14 @@ class RemoteDevice:
         """
         return self._description.key
 
-    def measure(self, content: bytes, batch_size: int, input_shape: tuple[int, ...] | None = None) -> Measurement:
-        """Latency on the agent's machine.
+    def measure(
+        self,
+        content: bytes,
+        batch_size: int,
+        input_shape: tuple[int, ...] | None = None,
+        quieter: Callable[[], None] | None = None,
+    ) -> Measurement:
+        """Latency on the agent's machine, where `quieter` is of no use.
 
         Raises:
             InputError: the agent no longer takes the token, or its environment is no longer the one that `key` stands

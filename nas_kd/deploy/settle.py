@@ -1,7 +1,7 @@
 """Repeats a measurement until the machine is like itself. Needs the standard library, NumPy and ONNX Runtime only."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from nas_kd.deploy.subject import Ask, Subject, time_once
 USUAL_SPEED = (0.9, 1.15)
 ATTEMPTS = 3
 # If none of so many runs before was left alone, one attempt is all: a neighbour that stays would make all wait in vain.
-HOPELESS = 9
+HOPELESS = 3
 
 
 @dataclass(frozen=True)
@@ -53,12 +53,15 @@ class Settled:
         return settled
 
 
-def settle(subject: Subject, seconds: float, ask: Ask, history: Path) -> Settled:
+def settle(
+    subject: Subject, seconds: float, ask: Ask, history: Path, quieter: Callable[[], None] = lambda: None
+) -> Settled:
     """Measure up to `ATTEMPTS` times, each at most `seconds`; the steady run nearest to the usual speed counts.
 
     It is not repeated while repeating has been of no use for long.
 
     `history`: the file that keeps the reference's times on this machine; the first time it is filled by measuring.
+    `quieter`: called before it is repeated, or will not be: whoever asks may know whom else to stop on this machine.
 
     Raises:
         TrialError: the file cannot be run.
@@ -71,7 +74,9 @@ def settle(subject: Subject, seconds: float, ask: Ask, history: Path) -> Settled
     attempts: list[tuple[Timing, dict[str, Fact]]] = []
     usual_ms, lately = usual(), reference_speed.latest(history, HOPELESS)
     hopeless = len(lately) == HOPELESS and min(lately) > usual_ms / USUAL_SPEED[0]
-    for _ in range(1 if hopeless else ATTEMPTS):
+    for attempt in range(1 if hopeless else ATTEMPTS):
+        if attempt or hopeless:
+            quieter()
         attempts.append(time_once(subject, seconds, ask, usual()))
         reference_speed.remember(history, attempts[-1][0].reference_ms)
         if _settled(attempts, usual()).steady:

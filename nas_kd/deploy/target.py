@@ -16,6 +16,10 @@ from nas_kd.record import DeviceRecord
 WAIT_S = 300.0
 
 
+def nothing() -> None:
+    """There is nobody to stop."""
+
+
 class Device(Protocol):
     """Measures files.
 
@@ -58,8 +62,16 @@ class Device(Protocol):
     def key(self) -> str:
         """sha256 (hex) of all that a cached latency depends on besides the file."""
 
-    def measure(self, content: bytes, batch_size: int, input_shape: tuple[int, ...] | None = None) -> Measurement:
+    def measure(
+        self,
+        content: bytes,
+        batch_size: int,
+        input_shape: tuple[int, ...] | None = None,
+        quieter: Callable[[], None] = nothing,
+    ) -> Measurement:
         """Latency of one call of the file with so many samples.
+
+        `quieter`: called where this machine was not left alone, before another attempt: stops whom the caller can stop.
 
         Raises:
             TrialError: the file cannot be measured, or the device is gone for longer than it is waited for.
@@ -125,9 +137,15 @@ class ThisMachine:
         """Settings, processor and runtime."""
         return self.profile.key()
 
-    def measure(self, content: bytes, batch_size: int, input_shape: tuple[int, ...] | None = None) -> Measurement:
+    def measure(
+        self,
+        content: bytes,
+        batch_size: int,
+        input_shape: tuple[int, ...] | None = None,
+        quieter: Callable[[], None] = nothing,
+    ) -> Measurement:
         """See `measure_latency`."""
-        return measure_latency(content, self.profile, batch_size, input_shape=input_shape)
+        return measure_latency(content, self.profile, batch_size, input_shape=input_shape, quieter=quieter)
 
     def memory(self, content: bytes, batch_size: int, input_shape: tuple[int, ...] | None = None) -> Memory:
         """See `measure_memory`."""

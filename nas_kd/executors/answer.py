@@ -1,7 +1,6 @@
 """What executors share."""
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -35,9 +34,3 @@ class Executor(Protocol):
 
     def wait(self) -> Answer:
         """The next answer."""
-
-    def paused(self, count: int) -> AbstractContextManager[None]:
-        """So many cores are left alone inside."""
-
-    def close(self) -> None:
-        """End; what is under way is lost."""

@@ -1,7 +1,6 @@
 """One job at a time, in this process: what a search with one worker uses."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from nas_kd.executors.answer import Answer
@@ -48,11 +47,3 @@ class Here:
             raise RuntimeError("no job is under way")
         job, self._job = self._job, None
         return Answer(job, self._handler.handle(job))
-
-    @contextmanager
-    def paused(self, count: int) -> Iterator[None]:
-        """Nothing runs beside this process."""
-        yield
-
-    def close(self) -> None:
-        """Nothing to end."""

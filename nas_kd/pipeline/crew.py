@@ -3,24 +3,51 @@
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
+from nas_kd.config import SearchConfig
 from nas_kd.executors.answer import Answer, Executor
 from nas_kd.executors.here import Here
 from nas_kd.executors.local import LocalWorkers
 from nas_kd.files import canonical_json
 from nas_kd.pipeline.chain import Chain
+from nas_kd.pipeline.folder import RunFolder
 from nas_kd.pipeline.gate import Gate
 from nas_kd.pipeline.worker import TARGET, Trainer
+
+
+class Workplace:
+    """Where a run's trainings are done: workers, who load code and data while the teacher is prepared; or here."""
+
+    def __init__(self, config: SearchConfig, folder: RunFolder) -> None:
+        """`folder`: with its config in it."""
+        setup = {"run_dir": str(folder.path.resolve())}
+        count = config.search.workers
+        self._workers = LocalWorkers(TARGET, setup, count) if count > 1 else None
+
+    def executor(self, trainer: Trainer) -> Executor:
+        """Whoever trains: the workers, or where there are none this process's own trainer."""
+        return self._workers or Here(trainer)
+
+    @contextmanager
+    def paused(self, count: int) -> Iterator[None]:
+        """So many cores are left alone inside."""
+        with self._workers.paused(count) if self._workers else nullcontext():
+            yield
+
+    def close(self) -> None:
+        """End; what is under way is lost."""
+        if self._workers is not None:
+            self._workers.close()
 
 
 class Crew:
     """Whoever trains for this run: this process, or workers; jobs and answers as `Trainer` has them."""
 
-    def __init__(self, chain: Chain, gate: Gate) -> None:
+    def __init__(self, chain: Chain, gate: Gate, workplace: Workplace) -> None:
         self._chain, self.workers = chain, chain.context.config.search.workers
-        self._executor: Executor = Here(Trainer(chain, gate)) if self.workers == 1 else _workers(chain, self.workers)
+        self._executor = workplace.executor(Trainer(chain, gate))
         self._begun: dict[str, float] = {}
         self._worked_s = 0.0
         self.hits: Counter[str] = Counter()  # of the workers' stores, by kind
@@ -42,8 +69,11 @@ class Crew:
         return self._executor.answered
 
     def prepare_outputs(self) -> None:
-        """Let every worker make a share of what the first students are to learn from, if there is more than one."""
-        epochs = self._chain.outputs.epochs(self._chain.context.rungs[0])
+        """Let every worker make a share of what students are to learn from, if there is more than one.
+
+        The first students, trained side by side, would wait for each other in every epoch.
+        """
+        epochs = self._chain.outputs.epochs(self._chain.context.rungs[-1])
         shares = [epochs[i :: self.workers] for i in range(self.workers)] if self.workers > 1 else []
         for share in filter(None, shares):
             self.submit({"outputs": list(share)})
@@ -67,20 +97,6 @@ class Crew:
         """Seconds that workers had nothing to do, since `since` (`time.monotonic`) and the last time of asking."""
         worked, self._worked_s = self._worked_s, 0.0
         return max(0.0, (time.monotonic() - since) * self.workers - worked) if self.workers > 1 else 0.0
-
-    @contextmanager
-    def paused(self, count: int) -> Iterator[None]:
-        """So many cores are left alone inside."""
-        with self._executor.paused(count):
-            yield
-
-    def close(self) -> None:
-        """End; what is under way is lost."""
-        self._executor.close()
-
-
-def _workers(chain: Chain, count: int) -> LocalWorkers:
-    return LocalWorkers(TARGET, {"run_dir": str(chain.context.folder.path.resolve())}, count)
 
 
 def _name(job: Mapping[str, Any]) -> str:

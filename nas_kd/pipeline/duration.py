@@ -80,13 +80,18 @@ def estimate_time(
     return TimeEstimate(low, high, parts, step_s, context.rungs)
 
 
-def epochs_of(candidates: int, rungs: Sequence[int], reduction: int) -> tuple[int, int]:
-    """Epochs that so many candidates are trained for altogether, and how many reach the last rung."""
-    total, there = candidates * rungs[0], candidates
+def epochs_of(candidates: int, rungs: Sequence[int], reduction: int, pioneers: int = 0) -> tuple[int, int]:
+    """Epochs that so many candidates are trained for altogether, and how many reach the last rung.
+
+    `pioneers`: so many of them are trained to the end whatever they reach.
+    """
+    pioneers = min(pioneers, candidates)
+    there = candidates - pioneers
+    total = pioneers * rungs[-1] + there * rungs[0]
     for before, after in pairwise(rungs):
         there = min(there, max(1, there // reduction))
         total += there * (after - before)
-    return total, there
+    return total, pioneers + there
 
 
 @contextmanager
@@ -197,12 +202,17 @@ class _Plan:
 
     def _candidates(self, fitting: Sequence[Candidate], number: int) -> float:
         """So many candidates like these through the rungs."""
-        epochs, _ = epochs_of(number, self._context.rungs, self._config.search.reduction)
+        epochs, _ = self._epochs(number)
         step = fmean(self._step(c) for c in fitting)
         earlier = fmean(make_method(c.recipe.method).generations * self._step(c) for c in fitting)
         judged = self._speed.judge_s + fmean(self._file(c) for c in fitting)
         full, begun = self._config.distill.epochs, number * (self._speed.begin_s + judged)
         return (self._steps * (epochs * step + number * full * earlier) + begun) / self._at_once
+
+    def _epochs(self, candidates: int) -> tuple[int, int]:
+        search = self._config.search
+        pioneers = FIRST if search.strategy == "trials" else 0
+        return epochs_of(candidates, self._context.rungs, search.reduction, pioneers)
 
     def _step(self, candidate: Candidate) -> float:
         deployed = [float(self._builder.macs(a)) for a in candidate.deployed]
@@ -226,7 +236,7 @@ class _Plan:
             )
         judged = 2 * (self._speed.judge_s + fmean(self._file(c) for c in fitting))
         one = options.seeds * (each + controls + judged) / self._at_once + self._gate_s
-        low, high = (epochs_of(n, self._context.rungs, self._config.search.reduction)[1] for n in (few, many))
+        low, high = (self._epochs(n)[1] for n in (few, many))
         return one * min(-(-options.max // 2), low), one * min(options.max, high)
 
 

@@ -4,7 +4,7 @@ Costs do not depend on the values of the weights, so each architecture is export
 """
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 
 from nas_kd.candidate import Architecture, Precision
 from nas_kd.deploy.precision import load_precision
@@ -19,11 +19,17 @@ from nas_kd.record import Costs, Counted, Latency
 class Gate:
     """Costs of architectures on the run's device, each found out once; memory only where the budget limits it."""
 
-    def __init__(self, context: Context, builder: Builder) -> None:
+    def __init__(
+        self,
+        context: Context,
+        builder: Builder,
+        pausing: Callable[[int], AbstractContextManager[None]] = lambda _: nullcontext(),
+    ) -> None:
+        """`pausing`: inside, so many cores are left alone by the run's trainings."""
         self._context = context
         self._builder = builder
         self._files = Files(context)
-        self.pausing: Callable[[int], AbstractContextManager[None]] = lambda _: nullcontext()
+        self._pausing = pausing
 
     def costs(self, *deployed: Architecture, precision: Precision = "fp32", timed: bool = True) -> Costs | Counted:
         """What networks cost whose sum is deployed, the cheapest to know first.
@@ -101,11 +107,14 @@ class Gate:
         known = context.store.load_json("latency", key)
         if known is not None:
             return Latency.model_validate(known)
-        with self.pausing(context.device.n_threads):  # never while this run trains on the same cores
-            latency = context.device.measure(onnx, context.batch_size).latency
-        if latency.unstable and context.config.search.workers > context.device.n_threads:
-            with self.pausing(context.config.search.workers):  # other cores may be the other halves of the same ones
-                latency = context.device.measure(onnx, context.batch_size).latency
+        with ExitStack() as pauses:
+            # Never while this run trains on the same cores; others may be the other halves of the same ones.
+            pauses.enter_context(self._pausing(context.device.n_threads))
+            latency = context.device.measure(
+                onnx,
+                context.batch_size,
+                quieter=lambda: pauses.enter_context(self._pausing(context.config.search.workers)),
+            ).latency
         context.store.save_json("latency", key, latency.model_dump(mode="json"))
         return latency
 

@@ -7,7 +7,7 @@ from nas_kd.executors.answer import Answer
 from nas_kd.pipeline.chain import Chain
 from nas_kd.pipeline.crew import Crew
 from nas_kd.pipeline.gate import Gate
-from nas_kd.pipeline.propose import Proposer, propose
+from nas_kd.pipeline.propose import FIRST, Proposer, propose
 from nas_kd.pipeline.study import RunStudy
 from nas_kd.pipeline.trial import admit
 from nas_kd.record import OnceForAllRecord, TrialRecord
@@ -103,4 +103,5 @@ class SearchLoop:
 
     def _to_promote(self, *, last: bool = False) -> TrialRecord | None:
         rungs = len(self._chain.context.rungs)
-        return self._study.next_to_promote(rungs, self._config.search.reduction, last=last)
+        pioneers = 0 if self._inherited else FIRST  # an elastic network's parts have been compared already
+        return self._study.next_to_promote(rungs, self._config.search.reduction, pioneers=pioneers, last=last)

@@ -19,7 +19,7 @@ from nas_kd.limits import costs_words, within_budget
 from nas_kd.pipeline.budget import excess, require_measured
 from nas_kd.pipeline.chain import Chain
 from nas_kd.pipeline.context import Context, dataset_record
-from nas_kd.pipeline.crew import Crew
+from nas_kd.pipeline.crew import Crew, Workplace
 from nas_kd.pipeline.finalists import Finals, TrainedFinalist, choose
 from nas_kd.pipeline.folder import RunFolder, locked, write_environment
 from nas_kd.pipeline.gate import Gate
@@ -50,15 +50,16 @@ def search(config: SearchConfig, run_dir: Path, progress: Progress | None = None
     with locked(folder, config) as resumed:
         progress.started(str(run_dir), resumed)
         sweep(folder.store)
-        context = Context.prepare(config, folder, progress)
-        with processor(context.threads), closing(_open(context)) as run:
-            if run.is_finished:
-                progress.note("this run is finished; to search on, choose another run folder")
-            else:
-                run.require_reachable()
-                run.search()
-                finalists = run.train_finalists()
-                run.read_test_once(finalists)
+        with closing(Workplace(config, folder)) as workplace:
+            context = Context.prepare(config, folder, progress)
+            with processor(context.threads), closing(_open(context, workplace)) as run:
+                if run.is_finished:
+                    progress.note("this run is finished; to search on, choose another run folder")
+                else:
+                    run.require_reachable()
+                    run.search()
+                    finalists = run.train_finalists()
+                    run.read_test_once(finalists)
         record = read_run(folder)
         write_results(folder, record)
         progress.finished(record, record.finalists)
@@ -72,11 +73,11 @@ def _require_winner(run: RunRecord, budget: Budget) -> None:
         raise BudgetError(f"no finalist meets the budget (their fronts are in the report); closest: {nearest}")
 
 
-def _open(context: Context) -> "Run":
+def _open(context: Context, workplace: Workplace) -> "Run":
     """Prepare the teacher, then open the study: until it is there, nothing ties the folder to its config."""
     config, folder, progress = context.config, context.folder, context.progress
     builder = Builder(context.data, context.space)
-    gate = Gate(context, builder)
+    gate = Gate(context, builder, workplace.paused)
     progress.stage("preparing the teacher" if len(config.teacher) == 1 else "preparing the teachers")
     started = time.monotonic()
     teachers = prepare_teachers(context, gate)
@@ -94,7 +95,7 @@ def _open(context: Context) -> "Run":
     study.save("dataset", dataset_record(context.data))
     study.save("device", device)
     write_environment(folder, dict(device.environment), context.threads)
-    return Run(study, chain, gate, teachers)
+    return Run(study, chain, gate, teachers, Crew(chain, gate, workplace))
 
 
 def _tell_changes(progress: Progress, before: DeviceRecord, now: DeviceRecord) -> None:
@@ -107,22 +108,19 @@ def _tell_changes(progress: Progress, before: DeviceRecord, now: DeviceRecord) -
 class Run:
     """A search under way: everything loaded, the teachers ready; the first is the one that students are judged by."""
 
-    def __init__(self, study: RunStudy, chain: Chain, gate: Gate, teachers: list[ReadyTeacher]) -> None:
-        self.study, self.chain, self.gate = study, chain, gate
+    def __init__(self, study: RunStudy, chain: Chain, gate: Gate, teachers: list[ReadyTeacher], crew: Crew) -> None:
+        self.study, self.chain, self.gate, self.crew = study, chain, gate, crew
         self.teacher, self.others = teachers[0], teachers[1:]
         self.context, self.config, self.progress = chain.context, chain.context.config, chain.context.progress
         largest = self.teacher.teacher.parameters
         self.proposer = Proposer(self.config, self.context.space, chain.builder, largest)
-        self.crew = Crew(chain, gate)
-        gate.pausing = self.crew.paused
         self.hypervolume = GrowingHypervolume(self.teacher.record, self.context.data.n_classes)
         self._gained(study.records)
         if (elastic := study.load("once_for_all", OnceForAllRecord)) is not None:
             self._know(elastic)
 
     def close(self) -> None:
-        """End the workers and let go of the study."""
-        self.crew.close()
+        """Let go of the study."""
         self.study.close()
 
     @property

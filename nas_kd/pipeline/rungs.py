@@ -5,6 +5,9 @@ without waiting for the others. Who is among the best changes with every newcome
 that half of them went on; here no more than that share do altogether. With several objectives "the best" are those of
 the first non-dominated fronts, and of one front those with the most room around them (Deb et al. 2002, NSGA-II, section
 III). Size and latency are known from the start; only accuracy differs from rung to rung.
+
+The first few, spread over the sizes that are allowed, are trained to the end whatever they reach: they span the fronts
+when the search has hardly begun, and as nobody picked them they tell how far rungs can be believed.
 """
 
 from collections.abc import Iterable, Iterator
@@ -108,13 +111,21 @@ class Rung:
             members = by_room(self._points, np.flatnonzero(self._fronts == front))
             yield from self._numbers[members].tolist()
 
-    def next_to_promote(self, most: int) -> int | None:
-        """The best who waits, if it is among the `most` best, and fewer have gone on; the failed do not count."""
-        gone_on = len(self) - len(self.waiting) - len(self.failed)
-        if not self.waiting or gone_on >= most:
+    def next_to_promote(self, most: int, pioneers: int = 0) -> int | None:
+        """The best who waits, if it is among the `most` best, and fewer have gone on.
+
+        The failed do not count, nor do trials with numbers below `pioneers`.
+        """
+        waiting, failed = ({n for n in group if n >= pioneers} for group in (self.waiting, self.failed))
+        gone_on = self.besides(pioneers) - len(waiting) - len(failed)
+        if not waiting or gone_on >= most:
             return None
-        best = islice((number for number in self.best_first() if number not in self.failed), most)
-        return next((number for number in best if number in self.waiting), None)
+        best = islice((n for n in self.best_first() if n >= pioneers and n not in failed), most)
+        return next((number for number in best if number in waiting), None)
+
+    def besides(self, pioneers: int) -> int:
+        """How many trials with numbers of at least `pioneers` reached it."""
+        return len(self) - int(np.searchsorted(self._numbers, pioneers))
 
 
 class Ladder:
@@ -148,17 +159,22 @@ class Ladder:
         """Numbers of the `most` best trials after so many epochs."""
         return [n for rung in self._rungs if rung.epochs == epochs for n in islice(rung.best_first(), most)]
 
-    def next_to_promote(self, rungs: int, reduction: int, *, last: bool = False) -> int | None:
+    def next_to_promote(self, rungs: int, reduction: int, *, pioneers: int = 0, last: bool = False) -> int | None:
         """Number of the waiting trial to train on, from the highest rung downwards; None: nobody has earned it yet.
 
         Args:
             rungs: how many there are.
             reduction: of so many at a rung, one goes on.
+            pioneers: trials with lower numbers go on before anyone else, and do not count among the others.
             last: nothing more will be proposed: one at least goes on from every rung.
         """
-        for rung in reversed(self._rungs[: rungs - 1]):
-            allowed = max(len(rung) // reduction, 1 if last and len(rung) else 0)
-            if (number := rung.next_to_promote(allowed)) is not None:
+        below = self._rungs[: rungs - 1]
+        if first := [number for rung in below for number in rung.waiting if number < pioneers]:
+            return min(first)
+        for rung in reversed(below):
+            there = rung.besides(pioneers)
+            allowed = max(there // reduction, 1 if last and there else 0)
+            if (number := rung.next_to_promote(allowed, pioneers)) is not None:
                 return number
         return None
 

@@ -149,9 +149,11 @@ class RunStudy:
             if record is not None and record.fate != "waiting" and not trial.state.is_finished():
                 self._settle(record)
 
-    def next_to_promote(self, rungs: int, reduction: int, *, last: bool = False) -> TrialRecord | None:
+    def next_to_promote(
+        self, rungs: int, reduction: int, *, pioneers: int = 0, last: bool = False
+    ) -> TrialRecord | None:
         """The waiting trial that has earned more training, see `Ladder`."""
-        number = self._ladder.next_to_promote(rungs, reduction, last=last)
+        number = self._ladder.next_to_promote(rungs, reduction, pioneers=pioneers, last=last)
         return None if number is None else self._records[number]
 
     def stop_waiting(self) -> None:

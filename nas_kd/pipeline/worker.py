@@ -1,6 +1,7 @@
 """A worker's side of a run: trains what the coordinator says, everything else comes from the run's folder and store."""
 
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -46,20 +47,23 @@ class Trainer:
         return {}
 
 
-class Worker(Trainer):
-    """Made once a process; the teachers come from the store, where the coordinator has put them."""
+class Worker:
+    """Made once a process, before there are teachers: they are in the store when the first job comes."""
 
     def __init__(self, run_dir: str) -> None:
         torch.set_num_threads(1)
         torch.set_flush_denormal(True)
         folder = RunFolder(Path(run_dir))
-        context = Context.prepare(load_config(folder.config), folder, Progress(), check_device=False)
-        builder = Builder(context.data, context.space)
-        super().__init__(Chain(context, builder, load_teachers(context)), Gate(context, builder))
-        self._store = context.store
+        self._context = Context.prepare(load_config(folder.config), folder, Progress(), check_device=False)
+
+    @cached_property
+    def _trainer(self) -> Trainer:
+        builder = Builder(self._context.data, self._context.space)
+        return Trainer(Chain(self._context, builder, load_teachers(self._context)), Gate(self._context, builder))
 
     def handle(self, job: Mapping[str, Any]) -> dict[str, Any]:
         """As a trainer's; with `cache`: what was found in the store, and what was not, since the last answer."""
-        before = self._store.counts()
-        answer = super().handle(job)
-        return {**answer, "cache": {k: v for k, v in self._store.counts(before).items() if any(v)}}
+        store = self._context.store
+        before = store.counts()
+        answer = self._trainer.handle(job)
+        return {**answer, "cache": {k: v for k, v in store.counts(before).items() if any(v)}}

@@ -49,6 +49,22 @@ def test_it_is_repeated_until_the_neighbour_rests(history: Path) -> None:
     assert (settled.attempts, settled.steady, settled.timing.p50) == (3, True, 2)
 
 
+def test_whoever_can_be_stopped_is_stopped_before_it_is_repeated(history: Path) -> None:
+    stops: list[int] = []
+    jobs: list[Mapping[str, Any]] = []
+
+    def quieter() -> None:
+        stops.append(len(jobs))
+
+    settle(SUBJECT, 2, answers([(2.0, 0.1, False)], jobs), history, quieter)
+    assert stops == []
+    settle(SUBJECT, 2, answers([(2.9, 0.16, True), (2.0, 0.1, False)], jobs), history, quieter)
+    assert stops == [2]
+    write_atomic(history, str([0.1] * 30 + [0.16] * 9))
+    settle(SUBJECT, 2, answers([(2.9, 0.16, True)], jobs), history, quieter)
+    assert stops == [2, 3]  # the only attempt
+
+
 def test_what_never_settles_is_told_by_its_best_run(history: Path) -> None:
     settled = settle(SUBJECT, 2, answers([(2.9, 0.16, True), (2.2, 0.105, True), (2.8, 0.15, True)], []), history)
     assert (settled.attempts, settled.steady, settled.timing.p50) == (3, False, 2.2)

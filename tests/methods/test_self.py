@@ -125,7 +125,7 @@ def test_bake_a_sample_alone_has_only_itself() -> None:
     s = Outputs(torch.randn(1, 4, requires_grad=True), (), torch.randn(1, 3))
     loss = make_method("bake")(s, [], batch_of(1, 4))["bake"]
     loss.backward()
-    assert loss.item() == pytest.approx(0.0, abs=1e-6)
+    assert loss.item() == pytest.approx(0.0, abs=1e-5)  # the temperature's square times what float32 leaves
 
 
 def test_bake_survives_logits_far_apart() -> None:

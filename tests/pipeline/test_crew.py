@@ -10,7 +10,7 @@ import pytest
 from nas_kd.candidate import Architecture
 from nas_kd.pipeline.chain import Chain
 from nas_kd.pipeline.context import Context
-from nas_kd.pipeline.crew import Crew
+from nas_kd.pipeline.crew import Crew, Workplace
 from nas_kd.pipeline.folder import RunFolder, locked
 from nas_kd.pipeline.gate import Gate
 from nas_kd.pipeline.networks import Builder
@@ -34,11 +34,11 @@ def crew_of(folder: Path, workers: int) -> Iterator[tuple[Crew, Chain]]:
         builder = Builder(context.data, context.space)
         gate = Gate(context, builder)
         chain = Chain(context, builder, [t.teacher for t in prepare_teachers(context, gate)])
-        with closing(Crew(chain, gate)) as crew:
-            yield crew, chain
+        with closing(Workplace(config, run)) as workplace:
+            yield Crew(chain, gate, workplace), chain
 
 
-def test_each_worker_makes_a_share_of_the_outputs_that_the_first_students_learn_from(tmp_path: Path) -> None:
+def test_each_worker_makes_a_share_of_the_outputs_that_students_learn_from(tmp_path: Path) -> None:
     with crew_of(tmp_path / "run", 2) as (crew, chain):
         crew.prepare_outputs()
         assert crew.busy == 2
@@ -81,8 +81,8 @@ def test_the_next_candidate_is_gated_while_all_workers_train(tmp_path: Path, mon
     busy: list[int] = []
     begin, costs = Crew.__init__, Gate.costs
 
-    def begins(crew: Crew, chain: Chain, gate: Gate) -> None:
-        begin(crew, chain, gate)
+    def begins(crew: Crew, chain: Chain, gate: Gate, workplace: Workplace) -> None:
+        begin(crew, chain, gate, workplace)
         crews.append(crew)
 
     def looks(gate: Gate, *deployed: Architecture, **options: Any) -> Costs | Counted:

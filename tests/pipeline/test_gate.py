@@ -1,14 +1,14 @@
 """The gate finds out the cheapest first, and stops where the budget is missed."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import optuna
 import pytest
 
 from nas_kd.candidate import Architecture, Candidate, Recipe
+from nas_kd.deploy.measure import Measurement
 from nas_kd.deploy.reference_net import reference_net
 from nas_kd.deploy.subject import Memory
 from nas_kd.deploy.target import ThisMachine
@@ -81,20 +81,25 @@ def test_what_does_not_settle_is_measured_again_with_nobody_at_work(
 ) -> None:
     """A real measurement; that it did not settle the first time is made up, as no machine does so on demand."""
     context = Context.prepare(small_config(search={"workers": 3}), RunFolder(tmp_path), Progress())
-    gate = Gate(context, Builder(context.data, context.space))
     measured = context.device.measure(reference_net("small"), 1)
-    doubtful = replace(measured, latency=measured.latency.model_copy(update={"unstable": True}))
-    found, stopped = iter([doubtful, measured]), []
+    stopped: list[int] = []
 
     @contextmanager
     def pausing(count: int) -> Iterator[None]:
         stopped.append(count)
         yield
+        stopped.remove(count)
 
-    gate.pausing = pausing
-    monkeypatch.setattr(ThisMachine, "measure", lambda *_: next(found))
+    def measure(*_: object, quieter: Callable[[], None]) -> Measurement:
+        assert stopped == [1]
+        quieter()
+        assert stopped == [1, 3]
+        return measured
+
+    gate = Gate(context, Builder(context.data, context.space), pausing)
+    monkeypatch.setattr(ThisMachine, "measure", measure)
     assert gate.all_costs(NETWORK).latency_ms == measured.latency
-    assert stopped == [1, 3]
+    assert not stopped
 
 
 def test_a_limit_on_what_nobody_can_measure_is_the_trials_error(

@@ -102,6 +102,8 @@ def test_epochs_of_the_rungs_by_hand() -> None:
     assert epochs_of(10, (5,), 3) == (50, 10)
     assert epochs_of(2, (1, 2), 3) == (2 + 1, 1)
     assert epochs_of(0, (1, 2), 3) == (0, 0)
+    assert epochs_of(12, (1, 3, 9), 3, pioneers=3) == (3 * 9 + 9 * 1 + 3 * 2 + 1 * 6, 3 + 1)
+    assert epochs_of(2, (1, 2), 3, pioneers=6) == (2 * 2, 2)
 
 
 def test_a_step_lies_on_the_line_through_two_networks_and_methods_add_to_it() -> None:

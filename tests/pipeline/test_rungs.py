@@ -151,6 +151,19 @@ def test_no_more_than_the_share_goes_on_and_whoever_failed_leaves_its_place() ->
     assert chosen.number == 1
 
 
+def test_pioneers_go_on_first_and_take_nobodys_place() -> None:
+    def chosen(records: list[TrialRecord], rungs: int) -> int | None:
+        return Ladder(records).next_to_promote(rungs, 3, pioneers=2)
+
+    reached = [record(0, [0.1]), record(1, [0.1, 0.1]), record(2, [0.9, 0.9])]
+    assert chosen(reached, 3) == 0  # the first of them, before anyone at a higher rung
+    ended = [record(0, [0.1, 0.2, 0.3], "finished"), record(1, [0.1], "failed"), record(2, [0.9]), record(3, [0.8])]
+    assert chosen(ended, 3) is None
+    assert chosen([*ended, record(4, [0.7])], 3) == 2  # one of the three others
+    better = [record(0, [0.99], "finished"), *(record(number, [0.5 + 0.01 * number]) for number in (2, 3, 4))]
+    assert chosen(better, 2) == 4
+
+
 def test_the_sampler_is_shown_one_fidelity() -> None:
     low = [record(i, [0.5]) for i in range(STARTUP_TRIALS - 1)]
     assert common_rung(Ladder().reached) == 0
@@ -196,7 +209,7 @@ def test_training_on_equals_training_through(tmp_path: Path) -> None:
 
 
 def test_only_full_trainings_are_complete_in_the_study(tmp_path: Path) -> None:
-    config = small_config(search={"trials": 10, "rungs": 3, "reduction": 2}, finalists={"max": 1, "seeds": 1})
+    config = small_config(search={"trials": 16, "rungs": 3, "reduction": 2}, finalists={"max": 1, "seeds": 1})
     run = search(config, tmp_path / "run")
     reached = Counter(t.rungs[-1].epochs for t in run.trials if t.rungs and t.fate != "duplicate")
     assert set(reached) == {1, 2, 4}
