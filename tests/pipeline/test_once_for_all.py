@@ -10,6 +10,7 @@ from nas_kd.api import load_run
 from nas_kd.config import SearchConfig
 from nas_kd.pipeline.budget import excess
 from nas_kd.pipeline.context import Context
+from nas_kd.pipeline.crew import Workplace
 from nas_kd.pipeline.folder import RunFolder
 from nas_kd.pipeline.once_for_all import OnceForAll
 from nas_kd.pipeline.progress import Progress
@@ -60,8 +61,9 @@ def test_its_best_sub_networks_are_the_candidates(run: RunRecord) -> None:
 
 
 def test_whoever_opens_the_run_again_inherits_from_the_same_network(folder: Path, run: RunRecord) -> None:
-    context = Context.prepare(elastic_config(), RunFolder(folder), Progress())
-    with closing(_open(context)) as opened:
+    config = elastic_config()
+    context = Context.prepare(config, RunFolder(folder), Progress())
+    with closing(Workplace(config, context.folder)) as workplace, closing(_open(context, workplace)) as opened:
         assert run.once_for_all is not None
         assert opened.chain.relatives == (run.once_for_all.key,)
 
