@@ -58,7 +58,7 @@ def measure_latency(
     input_shape: tuple[int, ...] | None = None,
     seconds: float = 2.0,
     limit_s: float = LIMIT_S,
-    quieter: Callable[[], None] = lambda: None,
+    quieter: Callable[[], None] | None = None,
 ) -> Measurement:
     """Latency of one call with `batch_size` samples; stops when its interval is within +-2 %, or after `seconds`.
 

@@ -54,7 +54,7 @@ class Settled:
 
 
 def settle(
-    subject: Subject, seconds: float, ask: Ask, history: Path, quieter: Callable[[], None] = lambda: None
+    subject: Subject, seconds: float, ask: Ask, history: Path, quieter: Callable[[], None] | None = None
 ) -> Settled:
     """Measure up to `ATTEMPTS` times, each at most `seconds`; the steady run nearest to the usual speed counts.
 
@@ -75,7 +75,7 @@ def settle(
     usual_ms, lately = usual(), reference_speed.latest(history, HOPELESS)
     hopeless = len(lately) == HOPELESS and min(lately) > usual_ms / USUAL_SPEED[0]
     for attempt in range(1 if hopeless else ATTEMPTS):
-        if attempt or hopeless:
+        if quieter and (attempt or hopeless):
             quieter()
         attempts.append(time_once(subject, seconds, ask, usual()))
         reference_speed.remember(history, attempts[-1][0].reference_ms)

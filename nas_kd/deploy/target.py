@@ -16,10 +16,6 @@ from nas_kd.record import DeviceRecord
 WAIT_S = 300.0
 
 
-def nothing() -> None:
-    """There is nobody to stop."""
-
-
 class Device(Protocol):
     """Measures files.
 
@@ -67,7 +63,7 @@ class Device(Protocol):
         content: bytes,
         batch_size: int,
         input_shape: tuple[int, ...] | None = None,
-        quieter: Callable[[], None] = nothing,
+        quieter: Callable[[], None] | None = None,
     ) -> Measurement:
         """Latency of one call of the file with so many samples.
 
@@ -142,7 +138,7 @@ class ThisMachine:
         content: bytes,
         batch_size: int,
         input_shape: tuple[int, ...] | None = None,
-        quieter: Callable[[], None] = nothing,
+        quieter: Callable[[], None] | None = None,
     ) -> Measurement:
         """See `measure_latency`."""
         return measure_latency(content, self.profile, batch_size, input_shape=input_shape, quieter=quieter)

@@ -154,8 +154,9 @@ class _Plan:
         return seconds, seconds
 
     def _outputs(self) -> Span:
+        """Each worker has a share of the epochs."""
         epochs = 1 if self._context.teacher_augmenter.identity else self._config.distill.epochs
-        seconds = epochs * self._speed.outputs_s if uses_cache(self._config) else 0.0
+        seconds = -(-epochs // self._at_once) * self._speed.outputs_s if uses_cache(self._config) else 0.0
         return seconds, seconds
 
     def _elastic(self, fitting: Sequence[Candidate]) -> Span:

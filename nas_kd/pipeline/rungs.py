@@ -114,14 +114,13 @@ class Rung:
     def next_to_promote(self, most: int, pioneers: int = 0) -> int | None:
         """The best who waits, if it is among the `most` best, and fewer have gone on.
 
-        The failed do not count, nor do trials with numbers below `pioneers`.
+        The failed do not count, nor do trials with numbers below `pioneers`, none of whom waits any more.
         """
-        waiting, failed = ({n for n in group if n >= pioneers} for group in (self.waiting, self.failed))
-        gone_on = self.besides(pioneers) - len(waiting) - len(failed)
-        if not waiting or gone_on >= most:
+        gone_on = self.besides(pioneers) - len(self.waiting) - sum(number >= pioneers for number in self.failed)
+        if not self.waiting or gone_on >= most:
             return None
-        best = islice((n for n in self.best_first() if n >= pioneers and n not in failed), most)
-        return next((number for number in best if number in waiting), None)
+        best = islice((n for n in self.best_first() if n >= pioneers and n not in self.failed), most)
+        return next((number for number in best if number in self.waiting), None)
 
     def besides(self, pioneers: int) -> int:
         """How many trials with numbers of at least `pioneers` reached it."""
@@ -169,8 +168,9 @@ class Ladder:
             last: nothing more will be proposed: one at least goes on from every rung.
         """
         below = self._rungs[: rungs - 1]
-        if first := [number for rung in below for number in rung.waiting if number < pioneers]:
-            return min(first)
+        for pioneer in range(pioneers):
+            if any(pioneer in rung.waiting for rung in below):
+                return pioneer
         for rung in reversed(below):
             there = rung.besides(pioneers)
             allowed = max(there // reduction, 1 if last and there else 0)

@@ -78,6 +78,15 @@ def test_a_job_whose_worker_dies_is_tried_once_more(workers: LocalWorkers, tmp_p
     assert workers.wait().error is None
 
 
+def test_a_terminals_interrupt_is_the_coordinators_business(workers: LocalWorkers) -> None:
+    workers.submit({"do": "greet"})
+    pid = workers.wait().result[1]
+    os.kill(pid, signal.SIGINT)
+    time.sleep(0.1)
+    workers.submit({"do": "greet"})
+    assert workers.wait().result[1] == pid
+
+
 def test_paused_workers_stand_still(workers: LocalWorkers) -> None:
     workers.submit({"do": "greet"})
     workers.submit({"do": "greet"})
