@@ -79,8 +79,13 @@ def races(raced: Mapping[int, Mapping[str, Run]]) -> dict[str, Any]:
         for seed, arms in raced.items()
     }
     kinds = {m: [("ratio", "ratio")] for m in MEASURES} | {"seen": [("ratio", "ratio"), ("to_first", "ratio_to_first")]}
-    summary = {m: {word: spread(e[m][key] for e in each.values()) for word, key in kinds[m]} for m in MEASURES}
+    summary = {m: {word: spread(_set_marks(each, m, key)) for word, key in kinds[m]} for m in MEASURES}
     return {"seeds": each, "summary": summary}
+
+
+def _set_marks(each: Mapping[int, Mapping[str, Any]], measure: str, key: str) -> list[float | None]:
+    """A figure of the seeds on which the script has a volume by this measure, and so set a mark."""
+    return [e[measure][key] for e in each.values() if e[measure]["script_volume"]]
 
 
 def ablation(raced: Mapping[int, Mapping[str, Run]]) -> dict[str, Any]:
@@ -131,10 +136,7 @@ def race_words(name: str, raced: Mapping[int, Mapping[str, Run]], found: Mapping
     head = ["seed", "script s", "ours s", "ratio", "script's volume", "ours in equal time", "judged ratio"]
     head += ["judged volume: script", "ours in equal time", "in budget: script", "ours proposed", "trained in full"]
     rows = [_race_cells(seed, e) for seed, e in found["seeds"].items()]
-    summary = [
-        [words, *(_ratio(found["summary"][m][k]) if k in found["summary"][m] else "" for k in ("ratio", "to_first"))]
-        for m, words in MEASURES.items()
-    ]
+    summary = [[words, *(_summed_up(found, m, k) for k in ("ratio", "to_first"))] for m, words in MEASURES.items()]
     parts = [
         f"## {name}: against a plain script\n",
         f"{_case_words(case)} Script: {case.trials} trials, exporter {plain['exporter']}, {plain['sampler']}, "
@@ -146,6 +148,17 @@ def race_words(name: str, raced: Mapping[int, Mapping[str, Run]], found: Mapping
         f"![hypervolume against time]({name}.png)\n",
     ]
     return "\n".join(parts)
+
+
+def _summed_up(found: Mapping[str, Any], measure: str, kind: str) -> str:
+    """A ratio over seeds, and on how many of them there was no mark to reach."""
+    if kind not in found["summary"][measure]:
+        return ""
+    without = sum(not e[measure]["script_volume"] for e in found["seeds"].values())
+    if without == len(found["seeds"]):
+        return "the script has none"
+    words = _ratio(found["summary"][measure][kind])
+    return f"{words}, the script has none on {without}" if without else words
 
 
 def _race_cells(seed: int, e: Mapping[str, Any]) -> list[str]:

@@ -24,13 +24,14 @@ LINES_EVERY = 10  # trials or trainings, where nobody watches
 
 
 class ConsoleProgress(Progress):
-    """One live line on a terminal; elsewhere a line a stage and one every ten trials."""
+    """Some live lines on a terminal; elsewhere a line a stage and one every ten trials."""
 
     def __init__(self, config: SearchConfig) -> None:
         self._console = Console(stderr=True)
         self._goal = config.search.trials
         self._live = Live(console=self._console, refresh_per_second=4, transient=True)
-        self._status = self._detail = ""
+        self._status = ""
+        self._details: dict[str, str] = {}  # what is under way, and how far
         self._told = self._done = 0
         self._begun: tuple[float, int] | None = None
 
@@ -50,7 +51,7 @@ class ConsoleProgress(Progress):
 
     def _draw(self) -> None:
         if self._console.is_terminal:
-            self._live.update(Text(f"{self._status}{'  ·  ' if self._detail else ''}{self._detail}", style="cyan"))
+            self._live.update(Text("\n  ".join([self._status, *self._details.values()]), style="cyan"))
 
     def started(self, run_dir: str, resumed: bool) -> None:
         """Say where."""
@@ -58,8 +59,7 @@ class ConsoleProgress(Progress):
 
     def stage(self, text: str) -> None:
         """Say what comes next."""
-        self._status, self._detail = text, ""
-        self._begun = None
+        self._status, self._details, self._begun = text, {}, None
         if self._console.is_terminal:
             self._draw()
         else:
@@ -79,15 +79,18 @@ class ConsoleProgress(Progress):
 
     def measured(self, done: int, total: int) -> None:
         """Redraw, now and then a line."""
-        self._detail = f"{done} of {total}{self._time_left(done, total)}"
+        words = f"{done} of {total}{self._time_left(done, total)}"
+        self._details = {"measured": words}
         if self._console.is_terminal:
             self._draw()
         elif done % LINES_EVERY == 0:
-            self._say(f"{self._status}: {self._detail}")
+            self._say(f"{self._status}: {words}")
 
-    def training(self, what: str, epoch: int, epochs: int) -> None:
-        """Redraw."""
-        self._detail = f"training {what}: epoch {epoch} of {epochs}"
+    def went_on(self, what: str, done: int, total: int) -> None:
+        """Redraw; what has come to its end is no longer shown."""
+        self._details[what] = f"{what} {done} of {total}"
+        if done >= total:
+            del self._details[what]
         self._draw()
 
     def searching(self, trials: int) -> None:
@@ -108,7 +111,7 @@ class ConsoleProgress(Progress):
             f"hypervolume {hypervolume:.3f}",
         ]
         self._status = ", ".join(parts) + self._time_left(done, self._goal)
-        self._detail = ""
+        self._details = {}
         if self._console.is_terminal:
             self._draw()
         elif self._told % LINES_EVERY == 0 or (done == self._goal and done > self._done):
@@ -131,7 +134,7 @@ class ConsoleProgress(Progress):
     def finalist(self, done: int, total: int, words: str) -> None:
         """Count and redraw."""
         self._status = f"training finalists: {done} of {total}{self._time_left(done, total)}"
-        self._detail = words
+        self._details = {"finalist": words} if words else {}
         if self._console.is_terminal:
             self._draw()
         elif done % LINES_EVERY == 0 or done == total:

@@ -10,7 +10,7 @@ import selectors
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -28,13 +28,22 @@ class _Worker:
     core: int | None
     job: Mapping[str, Any] | None = None
     attempts: int = 0
+    answer: Answer | None = None  # that nobody has asked for yet
     heard: bytes = b""  # of a line that is not complete yet
+
+    @property
+    def works(self) -> bool:
+        return self.job is not None and self.answer is None
 
 
 class LocalWorkers:
     """`count` processes that serve `target` (`package.module:Class`), made with `setup`; a context manager."""
 
-    def __init__(self, target: str, setup: Mapping[str, Any], count: int) -> None:
+    def __init__(
+        self, target: str, setup: Mapping[str, Any], count: int, told: Callable[[Any], None] | None = None
+    ) -> None:
+        """`told`: hears what workers tell while they work, whenever an answer is asked for."""
+        self._told = told or (lambda _: None)
         self._target, self._setup = target, dict(setup)
         cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
         self._selector = selectors.DefaultSelector()
@@ -53,13 +62,18 @@ class LocalWorkers:
 
     @property
     def busy(self) -> int:
-        """How many jobs are under way."""
+        """How many jobs are under way, or done and not asked for."""
         return sum(w.job is not None for w in self._workers)
 
     @property
     def answered(self) -> bool:
-        """Whether a worker has something to say."""
-        return bool(self._selector.select(timeout=0))
+        """Whether a worker has done its job.
+
+        Raises:
+            InputError: a worker cannot be set up.
+        """
+        self._listen(timeout=0)
+        return any(w.answer for w in self._workers)
 
     def submit(self, job: Mapping[str, Any]) -> None:
         """Give a job to a worker that has none.
@@ -83,15 +97,16 @@ class LocalWorkers:
         if not self.busy:
             raise RuntimeError("no job is under way")
         while True:
-            for key, _ in self._selector.select():
-                worker: _Worker = key.data
-                if (answer := self._hear(worker)) is not None:
+            for worker in self._workers:
+                if (answer := worker.answer) is not None:
+                    worker.job = worker.answer = None
                     return answer
+            self._listen(timeout=None)
 
     @contextmanager
     def paused(self, count: int) -> Iterator[None]:
         """So many workers stand still inside (all, if there are fewer): their cores are free for a measurement."""
-        stopped = [w.process for w in sorted(self._workers, key=lambda w: w.job is not None)[:count]]
+        stopped = [w.process for w in sorted(self._workers, key=lambda w: w.works)[:count]]
         for process in stopped:
             process.send_signal(signal.SIGSTOP)
         try:
@@ -131,33 +146,39 @@ class LocalWorkers:
         except BrokenPipeError:
             pass  # it died: `wait` will hear of it
 
-    def _hear(self, worker: _Worker) -> Answer | None:
-        """What a worker says; None, if it is no answer to a job (of which it has one at a time)."""
+    def _listen(self, timeout: float | None) -> None:
+        """Hear whoever has something to say, within so many seconds (None: when somebody has)."""
+        for key, _ in self._selector.select(timeout):
+            self._hear(key.data)
+
+    def _hear(self, worker: _Worker) -> None:
         said = os.read(_pipe(worker.process.stdout).fileno(), READ_BYTES)
         if not said:
-            return self._replace(worker)
+            self._replace(worker)
+            return
         *lines, worker.heard = (worker.heard + said).split(b"\n")
         for message in map(json.loads, lines):
             if "refused" in message:
                 raise InputError(message["refused"])
-            if "ready" not in message and worker.job is not None:
-                job, worker.job = worker.job, None
-                return Answer(job, message.get("result"), message.get("error"))
-        return None
+            if "told" in message:
+                self._told(message["told"])
+            elif "ready" not in message and worker.job is not None:
+                worker.answer = Answer(worker.job, message.get("result"), message.get("error"))
 
-    def _replace(self, dead: _Worker) -> Answer | None:
-        """A new process in its place, for the same job; an answer, if that was tried often enough."""
+    def _replace(self, dead: _Worker) -> None:
+        """A new process in its place, for the same job, unless that is done or was tried often enough."""
         status = dead.process.wait()
         self._end(dead)
         new = self._start(dead.core)
         self._workers[self._workers.index(dead)] = new
-        if dead.job is None:
-            return None
+        new.job, new.attempts, new.answer = dead.job, dead.attempts + 1, dead.answer
+        if dead.job is None or dead.answer is not None:
+            return
         if dead.attempts >= ATTEMPTS:
-            return Answer(dead.job, error=f"its worker died {dead.attempts} times, the last time with status {status}")
-        new.job, new.attempts = dead.job, dead.attempts + 1
-        self._send(new, dead.job)
-        return None
+            words = f"its worker died {dead.attempts} times, the last time with status {status}"
+            new.answer = Answer(dead.job, error=words)
+        else:
+            self._send(new, dead.job)
 
 
 def _pipe(pipe: Any) -> Any:

@@ -1,17 +1,20 @@
 """What runs in a worker: `python -m nas_kd.executors.serve` answers jobs, one JSON line each, until its input ends.
 
 The first line says what to serve, and for which process: `{"target": "package.module:Class", "setup": {...}, "core": 1,
-"coordinator": 4711}`. The class is made with `setup`; each further line is given to its `handle`, whose result is the
-answer. What user code prints goes to stderr.
+"coordinator": 4711}`. The class is made with `setup` and `tell`; each further line is given to its `handle`, whose
+result is the answer. What it gives `tell` meanwhile is passed on, unless the coordinator has long not listened. What
+user code prints goes to stderr.
 """
 
 import contextlib
 import ctypes
 import json
 import os
+import select
 import signal
 import sys
 import traceback
+from functools import partial
 from typing import Any, TextIO
 
 from nas_kd.errors import InputError
@@ -33,7 +36,7 @@ def main() -> None:
         return  # it was killed before anybody could be told to die with it
     _bind(first["core"])
     try:
-        served: Any = import_object(first["target"])(**first["setup"])
+        served: Any = import_object(first["target"])(**first["setup"], tell=partial(_tell, answers))
     except InputError as error:
         _answer(answers, {"refused": str(error)})
         return
@@ -48,6 +51,13 @@ def main() -> None:
         except Exception as error:
             traceback.print_exc()
             _answer(answers, {"error": _in_one_line(error)})
+
+
+def _tell(answers: TextIO, what: Any) -> None:
+    """What nobody reads must not hold up the work: it is said only where it certainly fits into the pipe."""
+    message = {"told": what}
+    if len(json.dumps(message)) < select.PIPE_BUF and select.select([], [answers], [], 0)[1]:
+        _answer(answers, message)
 
 
 def _die_with_parent() -> None:

@@ -14,17 +14,18 @@ from nas_kd.files import canonical_json
 from nas_kd.pipeline.chain import Chain
 from nas_kd.pipeline.folder import RunFolder
 from nas_kd.pipeline.gate import Gate
+from nas_kd.pipeline.progress import Progress
 from nas_kd.pipeline.worker import TARGET, Trainer
 
 
 class Workplace:
     """Where a run's trainings are done: workers, who load code and data while the teacher is prepared; or here."""
 
-    def __init__(self, config: SearchConfig, folder: RunFolder) -> None:
-        """`folder`: with its config in it."""
+    def __init__(self, config: SearchConfig, folder: RunFolder, progress: Progress) -> None:
+        """`folder`: with its config in it. `progress`: hears how far the workers are."""
         setup = {"run_dir": str(folder.path.resolve())}
         count = config.search.workers
-        self._workers = LocalWorkers(TARGET, setup, count) if count > 1 else None
+        self._workers = LocalWorkers(TARGET, setup, count, lambda told: progress.went_on(**told)) if count > 1 else None
 
     def executor(self, trainer: Trainer) -> Executor:
         """Whoever trains: the workers, or where there are none this process's own trainer."""

@@ -189,7 +189,7 @@ class OnceForAll:
             accuracy = accuracy_of(network, self._judges, self._context.numerics)
             store.save_json("inherited", key, accuracy)
         self._judged[architecture] = SubNetwork(architecture, genes, float(accuracy))
-        self._context.progress.training("sub-networks judged", len(self._judged), self._options.evaluations)
+        self._context.progress.went_on("sub-networks judged:", len(self._judged), self._options.evaluations)
 
     def _evolve(self) -> None:
         """Judge `evaluations` sub-networks: random ones, then children of the best so far."""

@@ -29,8 +29,8 @@ class Progress:
     def measured(self, done: int, total: int) -> None:
         """So many networks of a sample have been measured."""
 
-    def training(self, what: str, epoch: int, epochs: int) -> None:
-        """A training has finished an epoch."""
+    def went_on(self, what: str, done: int, total: int) -> None:
+        """Something long has come a step further, here or in a worker. `what`: with the unit, "training A: epoch"."""
 
     def finalist(self, done: int, total: int, words: str) -> None:
         """One of the finalists' or controls' trainings has ended."""

@@ -50,7 +50,7 @@ def search(config: SearchConfig, run_dir: Path, progress: Progress | None = None
     with locked(folder, config) as resumed:
         progress.started(str(run_dir), resumed)
         sweep(folder.store)
-        with closing(Workplace(config, folder)) as workplace:
+        with closing(Workplace(config, folder, progress)) as workplace:
             context = Context.prepare(config, folder, progress)
             with processor(context.threads), closing(_open(context, workplace)) as run:
                 if run.is_finished:

@@ -1,6 +1,7 @@
 """What teachers and assistants say of the training samples, shared by all who learn from them."""
 
 from collections.abc import Sequence
+from itertools import product
 
 from nas_kd.engine.teachers import Teacher, TeacherOutputs, can_use_cache
 from nas_kd.methods.base import Method
@@ -34,8 +35,11 @@ class SharedOutputs:
     def prepare(self, epochs: Sequence[int]) -> None:
         """Leave in the store what the config's methods look up in these epochs."""
         several = any(method.teachers == "several" for method in self._readers())
-        for teacher in self._roots if several else self._roots[:1]:
-            self.of(teacher).prepare(epochs)
+        teachers = self._roots if several else self._roots[:1]
+        total = len(teachers) * len(epochs)
+        for done, (teacher, epoch) in enumerate(product(teachers, epochs), start=1):
+            self.of(teacher).prepare([epoch])
+            self._context.progress.went_on("teacher's outputs, a worker's share: epoch", done, total)
 
     def _readers(self) -> list[Method]:
         """Methods whose students find all that they learn from the config's teachers in the store."""

@@ -1,6 +1,7 @@
 """A worker's side of a run: trains what the coordinator says, everything else comes from the run's folder and store."""
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from nas_kd.pipeline.trial import train_on
 from nas_kd.record import TrialRecord
 
 TARGET = f"{__name__}:Worker"
+TELL_EVERY_S = 1.0
 
 
 class Trainer:
@@ -47,14 +49,29 @@ class Trainer:
         return {}
 
 
+class Telling(Progress):
+    """Passes on how far something long is, not more often than anybody can read it."""
+
+    def __init__(self, tell: Callable[[Any], None]) -> None:
+        self._tell, self._told_at = tell, 0.0
+
+    def went_on(self, what: str, done: int, total: int) -> None:
+        """Tell; always, when it has come to its end."""
+        now = time.monotonic()
+        if done >= total or now - self._told_at >= TELL_EVERY_S:
+            self._told_at = now
+            self._tell({"what": what, "done": done, "total": total})
+
+
 class Worker:
     """Made once a process, before there are teachers: they are in the store when the first job comes."""
 
-    def __init__(self, run_dir: str) -> None:
+    def __init__(self, run_dir: str, tell: Callable[[Any], None]) -> None:
+        """`tell`: hears of `Progress.went_on`, its arguments by name."""
         torch.set_num_threads(1)
         torch.set_flush_denormal(True)
         folder = RunFolder(Path(run_dir))
-        self._context = Context.prepare(load_config(folder.config), folder, Progress(), check_device=False)
+        self._context = Context.prepare(load_config(folder.config), folder, Telling(tell), check_device=False)
 
     @cached_property
     def _trainer(self) -> Trainer:

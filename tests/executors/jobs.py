@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,12 @@ from nas_kd.errors import InputError
 class Jobs:
     """Does what a job says."""
 
-    def __init__(self, greeting: str) -> None:
+    def __init__(self, greeting: str, tell: Callable[[Any], None]) -> None:
         if greeting == "no":
             raise InputError("no such greeting")
         if greeting == "broken":
             raise OSError("out of\ngreetings")
-        self.greeting = greeting
+        self.greeting, self.tell = greeting, tell
 
     def handle(self, job: Mapping[str, Any]) -> Any:
         match job["do"]:
@@ -28,6 +28,11 @@ class Jobs:
             case "sleep":
                 time.sleep(job["seconds"])
                 return os.getpid()
+            case "tell":
+                for number in range(job["times"]):
+                    self.tell({"number": number, "words": job["words"]})
+                Path(job["mark"]).touch()
+                return "told"
             case "raise":
                 raise ValueError("two\nlines")
             case "die":

@@ -7,8 +7,9 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -50,12 +51,35 @@ def test_whether_an_answer_is_there_is_known_without_waiting(workers: LocalWorke
     workers.submit({"do": "sleep", "seconds": 0.5})
     assert not workers.answered
     workers.submit({"do": "greet"})
-    deadline = time.monotonic() + 30
-    while not workers.answered:
-        assert time.monotonic() < deadline
+    _wait_for(lambda: workers.answered)
     assert workers.wait().result[0] == "hello"
     workers.wait()
     assert not workers.answered
+
+
+def test_what_a_worker_tells_is_heard_and_holds_nobody_up(tmp_path: Path) -> None:
+    heard: list[dict[str, Any]] = []
+    with LocalWorkers(TARGET, {"greeting": "hello"}, 1, heard.append) as workers:
+        workers.submit({"do": "tell", "times": 3, "words": "hear", "mark": str(tmp_path / "few")})
+        assert workers.wait().result == "told"
+        assert heard == [{"number": n, "words": "hear"} for n in range(3)]
+        heard.clear()
+        many = tmp_path / "more than a pipe holds"
+        workers.submit({"do": "tell", "times": 1000, "words": "x" * 1000, "mark": str(many)})
+        _wait_for(many.exists)  # though nobody listens
+        assert workers.wait().result == "told"
+        assert 0 < len(heard) < 1000
+        heard.clear()
+        workers.submit({"do": "tell", "times": 3, "words": "x" * 5000, "mark": str(tmp_path / "long")})
+        workers.wait()
+        assert not heard
+
+
+def _wait_for(what: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 30
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_what_is_raised_is_one_line_and_the_worker_goes_on(workers: LocalWorkers) -> None:
@@ -159,7 +183,7 @@ def _lives(pid: int) -> bool:
 
 
 def test_one_worker_is_this_process() -> None:
-    here = Here(Jobs("hello"))
+    here = Here(Jobs("hello", print))
     here.submit({"do": "greet"})
     assert (here.has_room, here.busy) == (False, 1)
     with pytest.raises(RuntimeError, match="already"):
