@@ -147,8 +147,8 @@ def measure(sampler: str, rungs: int, trials: int) -> dict[str, Any]:
     clock = Clock()
     with TemporaryDirectory() as temporary:
         folder = RunFolder(Path(temporary))
-        with locked(folder, config), closing(Workplace(config, folder)) as workplace:
-            watch = Watch(clock, [p for p in POINTS if p <= trials])
+        watch = Watch(clock, [p for p in POINTS if p <= trials])
+        with locked(folder, config), closing(Workplace(config, folder, watch)) as workplace:
             context = Context.prepare(config, folder, watch)
             builder = Builder(context.data, context.space)
             gate = MadeUpGate(context, builder, clock)

@@ -34,6 +34,7 @@ class ConsoleProgress(Progress):
         self._details: dict[str, str] = {}  # what is under way, and how far
         self._told = self._done = 0
         self._begun: tuple[float, int] | None = None
+        self._ends_at: float | None = None
 
     def __enter__(self) -> "ConsoleProgress":
         if self._console.is_terminal:
@@ -59,7 +60,7 @@ class ConsoleProgress(Progress):
 
     def stage(self, text: str) -> None:
         """Say what comes next."""
-        self._status, self._details, self._begun = text, {}, None
+        self._status, self._details, self._begun, self._ends_at = text, {}, None, None
         if self._console.is_terminal:
             self._draw()
         else:
@@ -93,10 +94,11 @@ class ConsoleProgress(Progress):
             del self._details[what]
         self._draw()
 
-    def searching(self, trials: int) -> None:
-        """Say so; of so many."""
+    def searching(self, trials: int, seconds: float | None) -> None:
+        """Say so; of so many, until then."""
         self._goal = trials
         self.stage("searching")
+        self._ends_at = None if seconds is None else time.monotonic() + seconds
 
     def trial(self, record: TrialRecord, trials: Sequence[TrialRecord], hypervolume: float) -> None:
         """Count, redraw, now and then a line; a trial is told anew after every rung."""
@@ -129,6 +131,8 @@ class ConsoleProgress(Progress):
         if done <= first or done >= total:
             return ""
         left = (now - started) / (done - first) * (total - done)
+        if self._ends_at is not None:
+            left = min(left, max(0.0, self._ends_at - now))
         return f", about {_duration(left)} left"
 
     def finalist(self, done: int, total: int, words: str) -> None:

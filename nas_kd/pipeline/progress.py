@@ -20,8 +20,8 @@ class Progress:
     def teacher(self, record: TeacherRecord) -> None:
         """The teacher is ready."""
 
-    def searching(self, trials: int) -> None:
-        """The search proper begins; it ends after so many candidates."""
+    def searching(self, trials: int, seconds: float | None) -> None:
+        """The search proper begins; it ends after so many candidates, or, unless None, so many seconds from now."""
 
     def trial(self, record: TrialRecord, trials: Sequence[TrialRecord], hypervolume: float) -> None:
         """A trial has ended; `trials` are all so far."""

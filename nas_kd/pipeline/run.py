@@ -170,7 +170,8 @@ class Run:
             self.crew.prepare_outputs()
             self.prepare_first()
             loop = SearchLoop(self.study, self.chain, self.gate, self.proposer, crew=self.crew, told=self._told)
-            self.progress.searching(loop.trials)
+            limit = self.config.search.max_minutes
+            self.progress.searching(loop.trials, None if limit is None else limit * 60 - self.study.elapsed_s)
             started = time.monotonic()
             loop.run()
             self.study.spent("idle", self.crew.idle_s(started))
