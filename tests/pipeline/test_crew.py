@@ -34,7 +34,7 @@ def crew_of(folder: Path, workers: int) -> Iterator[tuple[Crew, Chain]]:
         builder = Builder(context.data, context.space)
         gate = Gate(context, builder)
         chain = Chain(context, builder, [t.teacher for t in prepare_teachers(context, gate)])
-        with closing(Workplace(config, run)) as workplace:
+        with closing(Workplace(config, run, context.progress)) as workplace:
             yield Crew(chain, gate, workplace), chain
 
 

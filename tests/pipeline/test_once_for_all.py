@@ -63,7 +63,8 @@ def test_its_best_sub_networks_are_the_candidates(run: RunRecord) -> None:
 def test_whoever_opens_the_run_again_inherits_from_the_same_network(folder: Path, run: RunRecord) -> None:
     config = elastic_config()
     context = Context.prepare(config, RunFolder(folder), Progress())
-    with closing(Workplace(config, context.folder)) as workplace, closing(_open(context, workplace)) as opened:
+    workplace = Workplace(config, context.folder, context.progress)
+    with closing(workplace), closing(_open(context, workplace)) as opened:
         assert run.once_for_all is not None
         assert opened.chain.relatives == (run.once_for_all.key,)
 
