@@ -2,6 +2,7 @@
 
     python benchmarks/precision.py --data DIR [--out reports/precision] [--rows 10000] [--epochs 16]
         [--teacher-epochs 24] [--seeds 0,1,2] [--spaces resnet,mobilenet] [--places 1,3]
+    python benchmarks/precision.py --report-only [--out reports/precision]
 
 Small students (by their places on each space's ladder of eight, 0 is the smallest) are distilled on CIFAR-10 by soft
 targets: once in fp32, of which the fp32, int8 and int4-weights files are made, and once quantisation-aware for the
@@ -12,7 +13,7 @@ of both ladders in fp32 and int8, by turns. All that takes long lies in OUT/work
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,8 +24,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a script's ow
 
 import torch
 
-from benchmarks.common import machine_facts, markdown_table, numbers
-from nas_kd.candidate import Architecture, Candidate, Precision, Recipe
+from benchmarks.common import machine_facts, numbers
+from benchmarks.precision_report import PRECISIONS, TIMED, write_report
+from nas_kd.candidate import Architecture, Candidate, Recipe
 from nas_kd.config import SearchConfig
 from nas_kd.deploy.verify import accuracy
 from nas_kd.engine.numerics import processor
@@ -38,14 +40,9 @@ from nas_kd.pipeline.gate import Gate
 from nas_kd.pipeline.networks import Builder
 from nas_kd.pipeline.progress import Progress
 from nas_kd.pipeline.teacher import prepare_teachers
-from nas_kd.record import Accuracy
-from nas_kd.statistics import accuracy_over_seeds, paired_gain
 
 LADDER = 8
-PRECISIONS: tuple[Precision, ...] = ("fp32", "int8", "int8-qat", "int4-weights")
-TIMED: tuple[Precision, ...] = ("fp32", "int8")
 REPEATS = 5  # measurements of each file whose speed is compared, by turns
-LOSS, CLOSE = 0.005, 0.005  # half a point
 
 
 @dataclass(frozen=True)
@@ -126,109 +123,6 @@ def time_ladder(chain: Chain) -> list[dict[str, Any]]:
     return rows
 
 
-def gains(student: Mapping[str, Any], samples: int) -> dict[str, Accuracy]:
-    """Of each precision over fp32, and of int8-qat over int8, paired by seed."""
-    tested = {precision: student[precision]["test"] for precision in PRECISIONS}
-    found = {p: paired_gain(tested[p], tested["fp32"], samples) for p in PRECISIONS if p != "fp32"}
-    return found | {"int8-qat over int8": paired_gain(tested["int8-qat"], tested["int8"], samples)}
-
-
-def points(gain: Accuracy) -> str:
-    """`-0.4 [-0.9, 0.1]`."""
-    return f"{gain.mean * 100:+.1f} [{gain.low * 100:.1f}, {gain.high * 100:.1f}]"
-
-
-def accuracy_table(students: Sequence[Mapping[str, Any]], samples: int) -> str:
-    """A row a student: accuracy in fp32, and what the others lose, in points."""
-    rows = []
-    for student in students:
-        plain, of = accuracy_over_seeds(student["fp32"]["test"], samples), gains(student, samples)
-        rows.append(
-            [
-                f"{student['space']}: {student['words']}",
-                f"{student['parameters']:,}",
-                f"{plain.mean * 100:.1f} [{plain.low * 100:.1f}, {plain.high * 100:.1f}]",
-                *(points(of[p]) for p in (*PRECISIONS[1:], "int8-qat over int8")),
-            ]
-        )
-    head = ["student", "weights", "fp32, %", *PRECISIONS[1:], "int8-qat over int8"]
-    return markdown_table(head, rows)
-
-
-def cost_table(students: Sequence[Mapping[str, Any]]) -> str:
-    """A row a student: size and latency of each file."""
-    rows = []
-    for student in students:
-        files = [student[p] for p in PRECISIONS]
-        costs = [f"{f['size_bytes'] / 1000:.1f} kB, {f['latency']['p50']:.4g} ms" for f in files]
-        rows.append([f"{student['space']}: {student['words']}", *costs])
-    return markdown_table(["student", *PRECISIONS], rows)
-
-
-def speed_table(ladders: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
-    """A row a network: how many times as fast it is in int8 as in fp32, with the range over all pairs of turns."""
-    rows = []
-    for space, ladder in ladders.items():
-        for row in ladder:
-            ratios = [a / b for a, b in zip(row["fp32"], row["int8"], strict=True)]
-            rows.append(
-                [
-                    space,
-                    f"{row['parameters']:,}",
-                    f"{row['macs']:,}",
-                    *(f"{median(row[p]):.4g}" for p in TIMED),
-                    f"{median(ratios):.2f} [{min(ratios):.2f}, {max(ratios):.2f}]",
-                    f"{row['fp32_bytes'] / row['int8_bytes']:.2f}",
-                ]
-            )
-    head = ["space", "weights", "multiply-adds", "fp32, ms", "int8, ms", "times as fast", "times as small"]
-    return markdown_table(head, rows)
-
-
-def turning_point(ladder: Sequence[Mapping[str, Any]]) -> str:
-    """Up to which size int8 is slower than fp32, in words."""
-    slower = [row for row in ladder if median(row["int8"]) > median(row["fp32"])]
-    if not slower:
-        return "int8 is faster at every size"
-    if len(slower) == len(ladder):
-        return "int8 is slower at every size"
-    largest = max(slower, key=lambda row: float(row["macs"]))
-    faster = min((row for row in ladder if row not in slower), key=lambda row: float(row["macs"]))
-    return f"slower up to {largest['macs']:,} multiply-adds, faster from {faster['macs']:,} on"
-
-
-def verdict(students: Sequence[Mapping[str, Any]], samples: int) -> str:
-    """The claims on accuracy, met or not, over all students."""
-    found = [gains(student, samples) for student in students]
-    losing = [g for g in found if g["int8"].mean <= -LOSS]
-    better = sum(g["int8-qat"].mean >= g["int8"].mean for g in losing)
-    close = sum(g["int8-qat"].mean >= -CLOSE for g in found)
-    return (
-        f"- int8 after training loses half a point or more for {len(losing)} of {len(found)} students; "
-        f"int8-qat is at least as accurate as int8 for {better} of these.\n"
-        f"- int8-qat is within half a point of fp32, or above it, for {close} of {len(found)}.\n"
-    )
-
-
-def write_report(out: Path, result: Mapping[str, Any]) -> None:
-    """`report.md` from what is in `result.json`."""
-    students, ladders, samples = result["students"], result["ladders"], result["test_samples"]
-    about = (__doc__ or "").split("\n\n")[2]
-    text = f"# Precision: accuracy, size and speed beside fp32\n\n`{result['command']}`\n\n{about}\n\n"
-    if students:
-        text += f"## Accuracy\n\n{verdict(students, samples)}\nDifferences in points of test accuracy, with 95 % "
-        text += (
-            f"intervals over {len(result['settings']['seeds'])} paired seeds.\n\n{accuracy_table(students, samples)}"
-        )
-        text += f"\n## Files of the first seed\n\n{cost_table(students)}\n"
-    text += "## Speed by size\n\n"
-    text += "".join(f"- {space}: {turning_point(ladder)}.\n" for space, ladder in ladders.items())
-    text += f"\nMedians of {REPEATS} measurements by turns; in brackets the least and the largest ratio of a turn.\n\n"
-    text += speed_table(ladders) + "\n## Machine\n\n"
-    text += ", ".join(f"{k} {v}" for k, v in result["machine"].items()) + "\n"
-    write_atomic(out / "report.md", text)
-
-
 def names(text: str) -> tuple[str, ...]:
     """`a,b` -> ("a", "b")."""
     return tuple(text.split(","))
@@ -237,7 +131,7 @@ def names(text: str) -> tuple[str, ...]:
 def main() -> int:
     """Distil, judge, time, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--data", type=Path, required=True, help="folder of cifar10-train.parquet and -test.parquet")
+    parser.add_argument("--data", type=Path, help="folder of cifar10-train.parquet and -test.parquet")
     parser.add_argument("--out", type=Path, default=Path("reports/precision"))
     parser.add_argument("--rows", type=int, default=10_000)
     parser.add_argument("--epochs", type=int, default=16)
@@ -245,7 +139,13 @@ def main() -> int:
     parser.add_argument("--seeds", type=numbers, default=(0, 1, 2))
     parser.add_argument("--spaces", type=names, default=("resnet", "mobilenet"))
     parser.add_argument("--places", type=numbers, default=(1, 3), help=f"on each ladder of {LADDER}; 0: the smallest")
+    parser.add_argument("--report-only", action="store_true", help="write the report of what is in OUT/result.json")
     given = parser.parse_args()
+    if given.report_only:
+        write_report(given.out)
+        return 0
+    if given.data is None:
+        parser.error("--data is missing")
     settings = Settings(given.rows, given.epochs, given.teacher_epochs, given.seeds, given.spaces, given.places)
     students, ladders, samples = [], {}, 0
     work: Path = given.out / "work"
@@ -264,15 +164,15 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     result = {
-        "command": "python " + " ".join(["benchmarks/precision.py", *sys.argv[1:]]),
         "settings": asdict(settings),
         "test_samples": samples,
         "students": students,
         "ladders": ladders,
+        "repeats": REPEATS,
         "machine": machine_facts(torch.get_num_threads()),
     }
     write_atomic(given.out / "result.json", json.dumps(result, indent=1) + "\n")
-    write_report(given.out, result)
+    write_report(given.out)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The tables and pictures of `benchmarks/search_cost.py`, from the runs that are there. Imports no torch."""
+"""The tables and pictures of `benchmarks/search_cost.py`, from the runs that are there."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -1,0 +1,166 @@
+"""The tables and the picture of `benchmarks/precision.py`, from its `result.json`."""
+
+import json
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
+
+from benchmarks.common import markdown_table
+from nas_kd.candidate import Precision
+from nas_kd.files import write_atomic
+from nas_kd.record import Accuracy
+from nas_kd.statistics import accuracy_over_seeds, paired_gain
+
+PRECISIONS: tuple[Precision, ...] = ("fp32", "int8", "int8-qat", "int4-weights")
+TIMED: tuple[Precision, ...] = ("fp32", "int8")
+LOSS, CLOSE = 0.005, 0.005  # half a point
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
+PICTURE = "speed.png"
+
+
+def gains(student: Mapping[str, Any], samples: int) -> dict[str, Accuracy]:
+    """Of each precision over fp32, and of int8-qat over int8, paired by seed."""
+    tested = {precision: student[precision]["test"] for precision in PRECISIONS}
+    found = {p: paired_gain(tested[p], tested["fp32"], samples) for p in PRECISIONS if p != "fp32"}
+    return found | {"int8-qat over int8": paired_gain(tested["int8-qat"], tested["int8"], samples)}
+
+
+def points(gain: Accuracy) -> str:
+    """`-0.4 [-0.9, 0.1]`."""
+    return f"{gain.mean * 100:+.1f} [{gain.low * 100:.1f}, {gain.high * 100:.1f}]"
+
+
+def accuracy_table(students: Sequence[Mapping[str, Any]], samples: int) -> str:
+    """A row a student: accuracy in fp32, and what the others lose, in points."""
+    rows = []
+    for student in students:
+        plain, of = accuracy_over_seeds(student["fp32"]["test"], samples), gains(student, samples)
+        rows.append(
+            [
+                f"{student['space']}: {student['words']}",
+                f"{student['parameters']:,}",
+                f"{plain.mean * 100:.1f} [{plain.low * 100:.1f}, {plain.high * 100:.1f}]",
+                *(points(of[p]) for p in (*PRECISIONS[1:], "int8-qat over int8")),
+            ]
+        )
+    head = ["student", "weights", "fp32, %", *PRECISIONS[1:], "int8-qat over int8"]
+    return markdown_table(head, rows)
+
+
+def cost_table(students: Sequence[Mapping[str, Any]]) -> str:
+    """A row a student: size and latency of each file."""
+    rows = []
+    for student in students:
+        files = [student[p] for p in PRECISIONS]
+        costs = [f"{f['size_bytes'] / 1000:.1f} kB, {f['latency']['p50']:.4g} ms" for f in files]
+        rows.append([f"{student['space']}: {student['words']}", *costs])
+    return markdown_table(["student", *PRECISIONS], rows)
+
+
+def speed_table(ladders: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """A row a network: how many times as fast it is in int8 as in fp32, with the range over all pairs of turns."""
+    rows = []
+    for space, ladder in ladders.items():
+        for row in ladder:
+            turns = ratios(row)
+            rows.append(
+                [
+                    space,
+                    f"{row['parameters']:,}",
+                    f"{row['macs']:,}",
+                    *(f"{median(row[p]):.4g}" for p in TIMED),
+                    f"{median(turns):.2f} [{min(turns):.2f}, {max(turns):.2f}]",
+                    f"{row['fp32_bytes'] / row['int8_bytes']:.2f}",
+                ]
+            )
+    head = ["space", "weights", "multiply-adds", "fp32, ms", "int8, ms", "times as fast", "times as small"]
+    return markdown_table(head, rows)
+
+
+def turning_point(ladder: Sequence[Mapping[str, Any]]) -> str:
+    """Up to which size int8 is slower than fp32, in words."""
+    slower = [row for row in ladder if median(row["int8"]) > median(row["fp32"])]
+    if not slower:
+        return "faster at every size"
+    if len(slower) == len(ladder):
+        return "slower at every size"
+    largest = max(slower, key=lambda row: float(row["macs"]))
+    faster = min((row for row in ladder if row not in slower), key=lambda row: float(row["macs"]))
+    return f"slower up to {largest['macs']:,} multiply-adds, faster from {faster['macs']:,} on"
+
+
+def verdict(students: Sequence[Mapping[str, Any]], samples: int) -> str:
+    """The claims on accuracy, met or not, over all students."""
+    found = [gains(student, samples) for student in students]
+    losing = [g for g in found if g["int8"].mean <= -LOSS]
+    better = sum(g["int8-qat"].mean >= g["int8"].mean for g in losing)
+    close = sum(g["int8-qat"].mean >= -CLOSE for g in found)
+    words = f"- int8 after training loses half a point or more for {len(losing)} of {len(found)} students"
+    words += f"; int8-qat is at least as accurate as int8 for {better} of these.\n" if losing else ".\n"
+    return f"{words}- int8-qat is within half a point of fp32, or above it, for {close} of {len(found)}.\n"
+
+
+def ratios(row: Mapping[str, Any]) -> list[float]:
+    """How many times as fast int8 is as fp32, turn by turn."""
+    return [a / b for a, b in zip(row["fp32"], row["int8"], strict=True)]
+
+
+def picture(ladders: Mapping[str, Sequence[Mapping[str, Any]]]) -> bytes:
+    """Speed of int8 over that of fp32 against multiply-adds, a line a space, with the range over turns. PNG."""
+    with mpl.rc_context({"font.size": 9, "font.family": "DejaVu Sans"}):
+        figure = Figure(figsize=(7.5, 4.2), layout="constrained")
+        axes = figure.subplots()
+        axes.axhline(1, color="#555555", linewidth=0.8, linestyle="--")
+        for (space, ladder), colour in zip(ladders.items(), COLOURS, strict=False):
+            macs, turns = [row["macs"] for row in ladder], [ratios(row) for row in ladder]
+            middle = [median(t) for t in turns]
+            ranges = [[m - min(t) for m, t in zip(middle, turns, strict=True)]]
+            ranges += [[max(t) - m for m, t in zip(middle, turns, strict=True)]]
+            axes.errorbar(macs, middle, ranges, color=colour, marker="o", markersize=4, capsize=3, label=space)
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(FixedLocator([0.5, 0.7, 1, 1.4, 2, 2.8]))
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.set_xlabel("multiply-adds a sample")
+        axes.set_ylabel("int8: times as fast as fp32")
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False)
+        buffer = BytesIO()
+        figure.savefig(buffer, format="png", dpi=150)
+        return buffer.getvalue()
+
+
+INTRODUCTION = """\
+Small students (by their places on each space's ladder of eight, 0 is the smallest) are distilled on CIFAR-10 by soft
+targets: once in fp32, of which the fp32, int8 and int4-weights files are made, and once quantisation-aware for the
+int8-qat file. Every accuracy is the file's through ONNX Runtime, on the test split. Then the latency of every network
+of both ladders in fp32 and int8, by turns.
+"""
+
+
+def write_report(out: Path) -> None:
+    """`report.md` and a picture from what is in `result.json`."""
+    result = json.loads((out / "result.json").read_text())
+    students, ladders, samples = result["students"], result["ladders"], result["test_samples"]
+    settings = {k: v for k, v in result["settings"].items() if k != "spaces"}
+    words = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in settings.items())
+    text = f"# Precision: accuracy, size and speed beside fp32\n\n{INTRODUCTION}\nSettings: {words}.\n\n"
+    if students:
+        text += f"## Accuracy\n\n{verdict(students, samples)}\nDifferences in points of test accuracy, with 95 % "
+        text += f"intervals over {len(settings['seeds'])} paired seeds.\n\n{accuracy_table(students, samples)}"
+        text += f"\n## Files of the first seed\n\n{cost_table(students)}\n"
+    text += "## Speed by size\n\n"
+    text += "".join(f"- {space}: int8 is {turning_point(ladder)}.\n" for space, ladder in ladders.items())
+    text += f"\n![Speed of int8 over that of fp32, by size]({PICTURE})\n\n"
+    text += f"Medians of {result['repeats']} measurements by turns; in brackets the least and the largest ratio of a "
+    text += f"turn.\n\n{speed_table(ladders)}\n## Machine\n\n"
+    text += ", ".join(f"{k} {v}" for k, v in result["machine"].items()) + "\n"
+    write_atomic(out / PICTURE, picture(ladders))
+    write_atomic(out / "report.md", text)
