@@ -4,10 +4,8 @@
         [--teacher-epochs 24] [--seeds 0,1,2] [--spaces resnet,mobilenet] [--places 1,3]
     python benchmarks/precision.py --report-only [--out reports/precision]
 
-Small students (by their places on each space's ladder of eight, 0 is the smallest) are distilled on CIFAR-10 by soft
-targets: once in fp32, of which the fp32, int8 and int4-weights files are made, and once quantisation-aware for the
-int8-qat file. Every accuracy is the file's through ONNX Runtime, on the test split. Then the latency of every network
-of both ladders in fp32 and int8, by turns. All that takes long lies in OUT/work and is not done again.
+What is done stands at the head of the report (`precision_report.py`). Trainings lie in OUT/work and are not done
+again; timings are.
 """
 
 import argparse

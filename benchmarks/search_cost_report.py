@@ -79,11 +79,11 @@ def races(raced: Mapping[int, Mapping[str, Run]]) -> dict[str, Any]:
         for seed, arms in raced.items()
     }
     kinds = {m: [("ratio", "ratio")] for m in MEASURES} | {"seen": [("ratio", "ratio"), ("to_first", "ratio_to_first")]}
-    summary = {m: {word: spread(_set_marks(each, m, key)) for word, key in kinds[m]} for m in MEASURES}
+    summary = {m: {word: spread(_where_marked(each, m, key)) for word, key in kinds[m]} for m in MEASURES}
     return {"seeds": each, "summary": summary}
 
 
-def _set_marks(each: Mapping[int, Mapping[str, Any]], measure: str, key: str) -> list[float | None]:
+def _where_marked(each: Mapping[int, Mapping[str, Any]], measure: str, key: str) -> list[float | None]:
     """A figure of the seeds on which the script has a volume by this measure, and so set a mark."""
     return [e[measure][key] for e in each.values() if e[measure]["script_volume"]]
 

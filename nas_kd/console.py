@@ -89,9 +89,10 @@ class ConsoleProgress(Progress):
 
     def went_on(self, what: str, done: int, total: int) -> None:
         """Redraw; what has come to its end is no longer shown."""
-        self._details[what] = f"{what} {done} of {total}"
-        if done >= total:
-            del self._details[what]
+        if done < total:
+            self._details[what] = f"{what} {done} of {total}"
+        else:
+            self._details.pop(what, None)
         self._draw()
 
     def searching(self, trials: int, seconds: float | None) -> None:

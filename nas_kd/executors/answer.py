@@ -23,7 +23,7 @@ class Executor(Protocol):
 
     @property
     def busy(self) -> int:
-        """How many jobs are under way."""
+        """How many jobs are under way, or done and not asked for."""
 
     @property
     def answered(self) -> bool:

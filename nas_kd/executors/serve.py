@@ -28,9 +28,8 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # from here on, nothing but answers is written where answers are read
     _die_with_parent()
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C reaches all of a terminal's processes: the coordinator ends us
+    # Ctrl-C reaches all of a terminal's processes: it is the coordinator who ends this one.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     first = json.loads(sys.stdin.readline() or "null")
     if first is None or os.getppid() != first["coordinator"]:
         return  # it was killed before anybody could be told to die with it
