@@ -13,7 +13,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
@@ -40,6 +40,11 @@ from nas_kd.pipeline.progress import Progress
 from nas_kd.pipeline.teacher import prepare_teachers
 
 LADDER = 8
+CALIBRATIONS: dict[str, dict[str, Any]] = {  # options of [quantise], beside its defaults
+    "percentile": {"calibration": "percentile"},
+    "entropy": {"calibration": "entropy"},
+    "16 samples": {"samples": 16},
+}
 REPEATS = 5  # measurements of each file whose speed is compared, by turns
 
 
@@ -88,12 +93,14 @@ def judge(chain: Chain, gate: Gate, student: Architecture, seeds: Sequence[int],
     files, test = Files(chain.context), chain.context.data.test
     found: dict[str, Any] = {"words": chain.builder.words(student), "parameters": chain.builder.parameters(student)}
     for precision in PRECISIONS:
-        made = [
-            files.deployed(
-                chain.distil(Candidate(student, (), Recipe("soft_targets"), precision), s, epochs), precision
-            )
-            for s in seeds
-        ]
+        candidate = Candidate(student, (), Recipe("soft_targets"), precision)
+        links = [chain.distil(candidate, seed, epochs) for seed in seeds]
+        made = [files.deployed(link, precision) for link in links]
+        if precision == "int8":
+            found["calibrations"] = {
+                name: [accuracy(other.deployed(link, precision).onnx, test) for link in links]
+                for name, other in calibrated(chain.context).items()
+            }
         found[precision] = {
             "test": [accuracy(file.onnx, test) for file in made],
             "size_bytes": len(made[0].onnx),
@@ -102,6 +109,16 @@ def judge(chain: Chain, gate: Gate, student: Architecture, seeds: Sequence[int],
         }
         print(f"{found['words']}, {precision}: {fmean(found[precision]['test']):.2%}", flush=True)
     return found
+
+
+def calibrated(context: Context) -> dict[str, Files]:
+    """Files whose ranges of activations are found in other ways than the default one."""
+    config = context.config
+    options = {name: config.quantise.model_copy(update=changes) for name, changes in CALIBRATIONS.items()}
+    return {
+        name: Files(replace(context, config=config.model_copy(update={"quantise": quantise})))
+        for name, quantise in options.items()
+    }
 
 
 def time_ladder(chain: Chain) -> list[dict[str, Any]]:

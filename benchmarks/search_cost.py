@@ -33,6 +33,7 @@ from nas_kd.errors import InputError
 from nas_kd.files import write_atomic
 
 UNLIMITED = 1e9
+MEMBERS = 500  # of an elastic network's parts: more than there is time to train
 ABLATION: dict[str, Overrides] = {
     "fp32": {"engine.precision": "fp32"},
     "one_rung": {"search.rungs": 1},
@@ -47,8 +48,9 @@ SAMPLERS: dict[str, Overrides] = {
     "random": {"search.rungs": 1, "search.sampler": "random"},
     "tpe": {"search.rungs": 1, "search.sampler": "tpe"},
     "nsga2": {"search.rungs": 1, "search.sampler": "nsga2"},
+    "once_for_all": {"search.strategy": "once-for-all", "search.once_for_all.members": MEMBERS},
 }
-LONGER = 1.25  # contestants without rungs spend less time on proposing: let them reach the same training seconds
+LONGER = 1.25  # the others train during less of their time: let them reach the same training seconds
 
 
 def race(place: Place, seed: int, arms: Mapping[str, Overrides]) -> bool:
@@ -65,7 +67,7 @@ def race(place: Place, seed: int, arms: Mapping[str, Overrides]) -> bool:
 
 
 def sample(place: Place, seed: int, minutes: float) -> bool:
-    """Our search with rungs, and each sampler without; whether all went well."""
+    """Our search with rungs, each sampler without, and an elastic network; whether all went well."""
     good = True
     for name, overrides in SAMPLERS.items():
         arm, limit = f"sampler_{name}", minutes * (LONGER if overrides else 1)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from math import exp, log, log10
+from math import exp, inf, log, log10
 from statistics import fmean, stdev
 from typing import Any
 
@@ -189,28 +189,35 @@ def spread(values: Iterable[float | None]) -> dict[str, Any] | None:
     return {"mean": mean, "low": min(there), "high": max(there), "seeds": len(there), "of": len(wanted)}
 
 
+def throughput(run: Run) -> float:
+    """Epochs that a search has trained, a second of the time in which it did."""
+    trained = [t for t in run["trials"] if t["rungs"]]
+    until = max((t["elapsed_s"] for t in trained), default=inf)
+    return float(sum(max(t["rungs"]) for t in trained) / (until - run["searching_from_s"]))
+
+
 def training_history(run: Run, case: Case) -> list[tuple[float, Event]]:
     """(training seconds spent by then, candidate) of those trained in full, in order of time.
 
-    What a candidate that waits for a promotion has cost is known, but not when: where there are rungs, training is
-    taken to be spread evenly over the time of the search.
+    An elastic network is trained before all of them. What a candidate that waits for a promotion has cost is known, but
+    not when: where there are rungs, training is taken to be spread evenly over the time of the search.
     """
     trials = sorted((t for t in run["trials"] if t["fate"] != "duplicate"), key=lambda t: t["elapsed_s"])
     total = sum(t["training_s"] for t in trials)
     rungs = any(t["fate"] == "stopped" for t in trials)
     first, last = run["searching_from_s"], trials[-1]["elapsed_s"] if trials else 1.0
-    spent, history = 0.0, []
+    before, spent, history = run["elastic_s"], 0.0, []
     for trial in trials:
         spent += trial["training_s"]
         share = (trial["elapsed_s"] - first) / max(last - first, 1e-9)
         events = our_events(case, {"trials": [trial]})
-        history += [(total * share if rungs else spent, e) for e in events]
+        history += [(before + (total * share if rungs else spent), e) for e in events]
     return history
 
 
 def at_equal_training(case: Case, runs: Mapping[str, Run], teacher: Run) -> dict[str, Any]:
     """Volume of each contestant once all have trained as long as the one that trained least."""
-    totals = {arm: sum(t["training_s"] for t in run["trials"]) for arm, run in runs.items()}
+    totals = {arm: run["elastic_s"] + sum(t["training_s"] for t in run["trials"]) for arm, run in runs.items()}
     limit = min(totals.values())
     found: dict[str, Any] = {"training_s": limit, "totals_s": totals, "volume": {}, "useful": {}}
     for arm, run in runs.items():

@@ -28,6 +28,7 @@ from benchmarks.search_cost_figures import (
     script_events,
     spread,
     steps,
+    throughput,
 )
 from nas_kd.files import write_atomic
 
@@ -100,6 +101,8 @@ def ablation(raced: Mapping[int, Mapping[str, Run]]) -> dict[str, Any]:
             "of": len(rows),
             "seconds": [a for a, _ in rows],
             "times_slower": spread(a / o if a and o else None for a, o in rows),
+            "proposed": [len(run["trials"]) for _, run in pairs],
+            "throughput": spread(throughput(run) / throughput(arms["ours"]) for arms, run in pairs),
         }
     return found
 
@@ -189,11 +192,17 @@ def arm_words(arms: Mapping[str, Any]) -> str:
             f"{row['reached']} of {row['of']}",
             ", ".join(_maybe(s, ".0f", "-") for s in row["seconds"]),
             _ratio(row["times_slower"]),
+            ", ".join(map(str, row["proposed"])),
+            _ratio(row["throughput"], ".2f"),
         ]
         for arm, row in arms.items()
     ]
-    head = ["one lever off", "seeds that reached the script's volume", "s to it", "times ours with all levers"]
-    fixed = f"\nEach search had as long as the script took. Levers that no option switches off: {FIXED}.\n"
+    head = ["one change", "seeds that reached the script's volume", "s to it", "times ours with all levers"]
+    head += ["proposed", "epochs a second, times ours"]
+    fixed = (
+        "\nEach search had as long as the script took. Epochs: of all candidates that were told, over the time from "
+        f"the first proposal to the last of them. Levers that no option switches off: {FIXED}.\n"
+    )
     return "### One lever off at a time\n\n" + markdown_table(head, rows) + fixed
 
 
@@ -209,9 +218,10 @@ def sampler_words(name: str, sampled: Mapping[int, Mapping[str, Run]], found: Ma
     words = (
         f"{_case_words(case_of(first))} {first['workers']} workers. All trained for {min(limits):.0f} to "
         f"{max(limits):.0f} s (summed over workers; the least that one of a seed's contestants did); `trials`: with "
-        "rungs, the others train every candidate within the budget in full. Mean +- standard deviation over seeds, and "
-        "on how many of them `trials` had more. Where `trials` trained longer than another, its training is taken to "
-        f"be spread evenly over its time. {_machines(sampled)}\n"
+        "rungs, as `once_for_all`, whose candidates are the best parts of an elastic network, of which the training "
+        "counts too; the others train every candidate within the budget in full. Mean +- standard deviation over "
+        "seeds, and on how many of them `trials` had more. Where a search with rungs trained longer than another, its "
+        f"training is taken to be spread evenly over its time. {_machines(sampled)}\n"
     )
     return f"## {name}: samplers, after equal training seconds\n\n{words}\n" + markdown_table(head, rows)
 
@@ -245,11 +255,11 @@ def _was_disturbed(run: Run) -> bool:
     return bool(max(run["load_after"], run["machine"]["load_1m"]) > run["machine"]["cores"] + SPARE_LOAD)
 
 
-def _ratio(found: Mapping[str, Any] | None) -> str:
+def _ratio(found: Mapping[str, Any] | None, form: str = ".1f") -> str:
     if found is None:
         return "not reached"
     missing = "" if found["seeds"] == found["of"] else f", not reached on {found['of'] - found['seeds']}"
-    return f"{found['mean']:.1f} [{found['low']:.1f}, {found['high']:.1f}]{missing}"
+    return f"{found['mean']:{form}} [{found['low']:{form}}, {found['high']:{form}}]{missing}"
 
 
 def _maybe(value: float | None, form: str, otherwise: str) -> str:

@@ -130,6 +130,7 @@ def read_study(database: Path, started: float) -> dict[str, Any]:
     storage.engine.dispose()
     return {
         "searching_from_s": round(min(offsets, default=0.0), 3),
+        "elastic_s": (study.user_attrs.get("once_for_all") or {}).get("training_s", 0.0),
         "where_time_went": study.user_attrs.get("seconds", {}),
         "teacher": {
             "val": teacher["val"]["mean"],

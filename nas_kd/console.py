@@ -21,10 +21,12 @@ from nas_kd.pipeline.progress import Progress
 from nas_kd.record import Accuracy, Costs, FinalistRecord, Latency, RunRecord, TeacherRecord, TrialRecord
 
 LINES_EVERY = 10  # trials or trainings, where nobody watches
+UNSTABLE = " (unstable)"
+SILENT_AT_MOST = 60.0  # seconds, there, while something goes on
 
 
 class ConsoleProgress(Progress):
-    """Some live lines on a terminal; elsewhere a line a stage and one every ten trials."""
+    """Some live lines on a terminal; elsewhere a line a stage, one every ten trials, and one a minute in long work."""
 
     def __init__(self, config: SearchConfig) -> None:
         self._console = Console(stderr=True)
@@ -35,6 +37,7 @@ class ConsoleProgress(Progress):
         self._told = self._done = 0
         self._begun: tuple[float, int] | None = None
         self._ends_at: float | None = None
+        self._said_at = 0.0
 
     def __enter__(self) -> "ConsoleProgress":
         if self._console.is_terminal:
@@ -48,6 +51,7 @@ class ConsoleProgress(Progress):
             self._live.stop()
 
     def _say(self, text: str) -> None:
+        self._said_at = time.monotonic()
         self._console.print(escape(text), highlight=False, soft_wrap=True)
 
     def _draw(self) -> None:
@@ -88,12 +92,15 @@ class ConsoleProgress(Progress):
             self._say(f"{self._status}: {words}")
 
     def went_on(self, what: str, done: int, total: int) -> None:
-        """Redraw; what has come to its end is no longer shown."""
+        """Redraw, after a long silence a line; what has come to its end is no longer shown."""
         if done < total:
             self._details[what] = f"{what} {done} of {total}"
         else:
             self._details.pop(what, None)
-        self._draw()
+        if self._console.is_terminal:
+            self._draw()
+        elif self._details and time.monotonic() - self._said_at >= SILENT_AT_MOST:
+            self._say("; ".join([self._status, *self._details.values()]))
 
     def searching(self, trials: int, seconds: float | None) -> None:
         """Say so; of so many, until then."""
@@ -150,11 +157,11 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
 
-def _ms(latency: Latency | None) -> str:
+def _ms(latency: Latency | None, unstable: str = UNSTABLE) -> str:
     if latency is None:
         return "-"
     figure = f"{latency.p50 * 1000:.3g} us" if latency.p50 < 1 else f"{latency.p50:.3g} ms"
-    return f"{figure}{' (unstable)' if latency.unstable else ''}"
+    return f"{figure}{unstable if latency.unstable else ''}"
 
 
 def _percent(accuracy: Accuracy) -> str:
@@ -167,19 +174,22 @@ def print_result(run: RunRecord, folder: Path) -> None:
     document = front_document(run)
     budget = ", ".join(f"{k} {v:g}" for k, v in run.config.get("budget", {}).items()) or "no limits"
     table = Table(title=f"Finalists of {escape(run.name)}, budget: {budget}", title_justify="left", box=box.SIMPLE)
-    for column in ("", "test accuracy", "size", "latency", "method, precision", "assistants"):
-        figures = column in ("size", "latency", "assistants")
+    for column in ("", "test accuracy", "size", "latency", "recipe"):
+        figures = column in ("size", "latency")
         whole = column in ("", "test accuracy", "size")
         table.add_column(column, justify="right" if figures else "left", no_wrap=whole, overflow="fold")
-    by_id = {f.id: f for f in run.finalists}
+    by_id, shown = {f.id: f for f in run.finalists}, []
     for entry in document["candidates"]:
         finalist = by_id[entry["id"]]
-        chain = str(len(finalist.chain_words) or "none")
-        mark = _mark(entry, document["winner"])
-        table.add_row(mark, *_figures(finalist.test, finalist.costs), escape(_recipe(finalist)), chain)
+        mark, recipe = _mark(entry, document["winner"]), escape(_recipe(finalist))
+        table.add_row(mark, *_figures(finalist.test, finalist.costs, "*"), recipe)
+        shown.append(finalist.costs)
     if run.teacher is not None and run.teacher.test is not None:
-        table.add_row("teacher", *_figures(run.teacher.test, run.teacher.costs), "", "")
+        table.add_row("teacher", *_figures(run.teacher.test, run.teacher.costs, "*"), "")
+        shown.append(run.teacher.costs)
     console.print(table)
+    if any(c.latency_ms is not None and c.latency_ms.unstable for c in shown):
+        console.print("* unstable: disturbed while it was measured; `nas-kd measure` repeats it")
     best = by_id.get(document["winner"] or "")
     if best is None:
         console.print("no finalist meets the budget; the report says how close they come")
@@ -200,11 +210,13 @@ def _mark(entry: Mapping[str, Any], winner: str | None) -> str:
 
 
 def _recipe(finalist: FinalistRecord) -> str:
-    return f"{finalist.candidate['method']}, {finalist.candidate['precision']}"
+    assistants = len(finalist.chain_words)
+    chain = f", {assistants} assistant{'s' if assistants > 1 else ''}" if assistants else ""
+    return f"{finalist.candidate['method']}, {finalist.candidate['precision']}{chain}"
 
 
-def _figures(accuracy: Accuracy, costs: Costs) -> tuple[str, str, str]:
-    return _percent(accuracy), f"{costs.size_bytes / 1000:.1f} kB", _ms(costs.latency_ms)
+def _figures(accuracy: Accuracy, costs: Costs, unstable: str = UNSTABLE) -> tuple[str, str, str]:
+    return _percent(accuracy), f"{costs.size_bytes / 1000:.1f} kB", _ms(costs.latency_ms, unstable)
 
 
 def print_finalist(finalist: FinalistRecord, out: Path) -> None:

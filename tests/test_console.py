@@ -1,13 +1,15 @@
 """What the terminal shows of a search, with and without somebody who watches."""
 
 import re
+from pathlib import Path
 
 import pytest
 
 from nas_kd.config import SearchConfig
-from nas_kd.console import ConsoleProgress
+from nas_kd.console import ConsoleProgress, print_result
+from nas_kd.record import Latency
 
-from .records import trial
+from .records import costs, finalist, run, trial
 
 SEARCH = SearchConfig()
 
@@ -46,9 +48,39 @@ def test_a_terminal_shows_all_that_is_under_way(
     assert "training A" not in last
 
 
+def test_long_work_is_not_silent_where_nobody_watches(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("nas_kd.console.SILENT_AT_MOST", 0.0)
+    with ConsoleProgress(SEARCH) as progress:
+        progress.stage("preparing the teacher")
+        progress.went_on("training A: epoch", 1, 3)
+        progress.went_on("training A: epoch", 3, 3)
+    assert capsys.readouterr().err.splitlines()[1:] == ["preparing the teacher; training A: epoch 1 of 3"]
+
+
 def test_nobody_is_told_of_every_epoch(capsys: pytest.CaptureFixture[str]) -> None:
     with ConsoleProgress(SEARCH) as progress:
         progress.stage("preparing the teacher")
         for epoch in range(1, 31):
             progress.went_on("training A: epoch", epoch, 30)
     assert capsys.readouterr().err == "preparing the teacher ...\n"
+
+
+def test_a_row_of_the_finalists_fits_a_line_of_80_columns(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    shaken = costs(98_300, 0.0654).model_copy(
+        update={"latency_ms": Latency(p50=0.0654, p90=0.09, low=0.06, high=0.07, unstable=True)}
+    )
+    print_result(run(finalists=(finalist("A", 0.9, 1, None, costs=shaken), finalist("B", 0.8, 5000, 0.02))), Path("x"))
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if "98.3 kB" in line and "65.4 us*" in line and "soft_targets, fp32" in line]
+    assert [line for line in lines if "5.0 kB" in line and "20 us " in line]
+    assert [line for line in lines if line.startswith("* unstable")]
+
+
+def test_where_all_is_stable_nothing_is_said_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+    print_result(run(finalists=(finalist("A", 0.9, 5000, 0.02),)), Path("x"))
+    assert "unstable" not in capsys.readouterr().out

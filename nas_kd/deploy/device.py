@@ -16,6 +16,7 @@ from nas_kd.files import fingerprint
 from nas_kd.plugins import load
 
 Optimisation = Literal["all", "extended", "basic", "none"]
+OPTIONLESS = "CPUExecutionProvider"
 PROTOCOL = 2  # of measuring: figures of another one are not comparable
 _PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 # What the latency of a given file does not depend on, or what is told apart beside the key.
@@ -74,7 +75,8 @@ class DeviceProfile:
         """Make sure that this machine has what the profile asks for.
 
         Raises:
-            InputError: it has not the provider or the version of ONNX Runtime, or fewer cores than threads.
+            InputError: it has not the provider or the version of ONNX Runtime, fewer cores than threads, or a provider
+                that would ignore its options.
         """
         if not self._versions().contains(onnxruntime.__version__, prereleases=True):
             raise InputError(
@@ -86,6 +88,11 @@ class DeviceProfile:
             raise InputError(
                 f"device {self.name} needs ONNX Runtime's {self.provider}, this installation has "
                 f"{', '.join(providers)}; install a build that has it, or choose another device"
+            )
+        if self.provider == OPTIONLESS and self.provider_options:
+            raise InputError(
+                f"device {self.name}: {OPTIONLESS} has no options, it ignores "
+                f"{', '.join(name for name, _ in self.provider_options)}; leave provider_options out"
             )
         if self.n_threads > usable_cores():
             raise InputError(

@@ -35,7 +35,7 @@ def outcome(record: TrialRecord, epochs: int) -> dict[str, Any] | None:
     rung = next((r for r in record.rungs if r.epochs == epochs), None)
     costs = record.costs
     if rung is None or not isinstance(costs, Costs) or costs.latency_ms is None:
-        if record.fate == "waiting":
+        if record.fate in ("waiting", "running"):
             return None
         return {"state": TrialState.FAIL if record.fate == "failed" else TrialState.PRUNED}
     values = (rung.val_accuracy, float(costs.size_bytes), costs.latency_ms.p50)

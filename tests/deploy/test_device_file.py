@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nas_kd.deploy.device import DeviceProfile, load_device
-from nas_kd.deploy.device_file import KEYS
+from nas_kd.deploy.device_file import KEYS, read_device_file
 from nas_kd.errors import InputError
 
 GUIDE = Path(__file__).parent.parent.parent / "docs" / "devices.md"
@@ -30,7 +30,6 @@ def test_every_key(tmp_path: Path) -> None:
         name = "Pi"
         summary = "a small board"
         provider = "CPUExecutionProvider"
-        provider_options = {first = 1, second = "x"}
         threads = "all"
         spinning = true
         optimisation = "basic"
@@ -43,7 +42,6 @@ def test_every_key(tmp_path: Path) -> None:
     assert load_device(written(tmp_path, text)) == DeviceProfile(
         name="Pi",
         summary="a small board",
-        provider_options=(("first", "1"), ("second", "x")),
         threads=None,
         spinning=True,
         optimisation="basic",
@@ -53,6 +51,16 @@ def test_every_key(tmp_path: Path) -> None:
         integer_scheme="s8s8",
         onnxruntime=">=1.20",
     )
+
+
+def test_provider_options_are_pairs_of_text(tmp_path: Path) -> None:
+    given = read_device_file(Path(written(tmp_path, 'provider_options = {second = "x", first = 1}')))
+    assert given["provider_options"] == (("first", "1"), ("second", "x"))
+
+
+def test_options_that_the_provider_would_ignore_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="CPUExecutionProvider has no options, it ignores arena, fast; leave"):
+        load_device(written(tmp_path, "provider_options = {fast = 1, arena = 2}"))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The study in memory and on the disk: whenever a process dies, another one goes on from what it has left."""
 
 import sqlite3
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from nas_kd.pipeline import sampling
 from nas_kd.pipeline.folder import RunFolder
 from nas_kd.pipeline.networks import Builder, load_space
 from nas_kd.pipeline.propose import Proposer, propose
+from nas_kd.pipeline.sampling import STARTUP_TRIALS
 from nas_kd.pipeline.study import RunStudy, read_run
 from nas_kd.record import Costs, Latency, RungRecord, TrialRecord
 
@@ -97,6 +99,36 @@ class Searching:
             trained.append((record.id, len(record.rungs)))
             if dies():
                 self.reopen()
+
+    def run_beside_each_other(self, trials: int, workers: int) -> None:
+        """So many are under way at once; whoever began first ends first."""
+        under_way: deque[TrialRecord] = deque()
+        while True:
+            while len(under_way) < workers:
+                waiting = self.study.next_to_promote(len(EPOCHS), 2)
+                if waiting is None and self.study.distinct == trials:
+                    break
+                if waiting is None:
+                    record = self.propose()
+                    waiting = record.model_copy(update={"rungs": ()})
+                else:
+                    record = self.judged(waiting.number, Candidate.from_json(waiting.candidate), waiting.rungs)
+                self.study.running(waiting)
+                under_way.append(record)
+            if not under_way:
+                return
+            self.study.tell(under_way.popleft())
+
+
+@pytest.mark.parametrize("sampler", ["auto", "nsga3"])
+def test_whoever_is_trained_on_while_the_rung_that_counts_rises_is_told_of_later(
+    sampler: str, builder: Builder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sampling, "TPE_TRIALS", 30)  # parents are the best of the rung that counts, with their values
+    search = Searching(tmp_path / "run", builder, sampler)
+    search.run_beside_each_other(TRIALS, 4)
+    assert sum(len(record.rungs) == len(EPOCHS) for record in search.study.records) >= STARTUP_TRIALS
+    search.study.close()
 
 
 @pytest.mark.parametrize("sampler", ["auto", "nsga3"])
