@@ -286,7 +286,7 @@ def picture(name: str, raced: Mapping[int, Mapping[str, Run]]) -> bytes:
         axes.set_ylabel("hypervolume")
         axes.set_title(f"{name}: what is known when, a line a seed", loc="left")
         axes.grid(alpha=0.3, which="both")
-        axes.legend(loc="upper left", frameon=False)
+        axes.legend(loc="lower right", frameon=False)
         buffer = BytesIO()
         figure.savefig(buffer, format="png", dpi=150, metadata={"Software": None})
     return buffer.getvalue()
