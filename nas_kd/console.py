@@ -21,8 +21,8 @@ from nas_kd.pipeline.progress import Progress
 from nas_kd.record import Accuracy, Costs, FinalistRecord, Latency, RunRecord, TeacherRecord, TrialRecord
 
 LINES_EVERY = 10  # trials or trainings, where nobody watches
-UNSTABLE = " (unstable)"
 SILENT_AT_MOST = 60.0  # seconds, there, while something goes on
+UNSTABLE = " (unstable)"
 
 
 class ConsoleProgress(Progress):
@@ -37,7 +37,7 @@ class ConsoleProgress(Progress):
         self._told = self._done = 0
         self._begun: tuple[float, int] | None = None
         self._ends_at: float | None = None
-        self._said_at = 0.0
+        self._said_at = time.monotonic()
 
     def __enter__(self) -> "ConsoleProgress":
         if self._console.is_terminal:
