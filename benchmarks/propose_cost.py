@@ -77,7 +77,9 @@ class MadeUpGate(Gate):
         super().__init__(context, builder)
         self._counts, self._clock = builder, clock
 
-    def costs(self, *deployed: Architecture, precision: Precision = "fp32", timed: bool = True) -> Costs:
+    def costs(
+        self, *deployed: Architecture, precision: Precision = "fp32", timed: bool = True, roughly: bool = False
+    ) -> Costs:
         """As the real gate, but nothing is exported or measured."""
         with self._clock:
             weights, macs = sum(map(self._counts.parameters, deployed)), sum(map(self._counts.macs, deployed))

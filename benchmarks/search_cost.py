@@ -33,7 +33,7 @@ from nas_kd.errors import InputError
 from nas_kd.files import write_atomic
 
 UNLIMITED = 1e9
-MEMBERS = 500  # of an elastic network's parts: more than there is time to train
+MEMBERS = 60  # of an elastic network's parts: about as many as there is time to train
 ABLATION: dict[str, Overrides] = {
     "fp32": {"engine.precision": "fp32"},
     "one_rung": {"search.rungs": 1},

@@ -99,6 +99,11 @@ class Candidate:
             policy=value.get("policy", "sequential"),
         )
 
+    @property
+    def kind(self) -> str:
+        """sha256 of all but the recipe's numbers: candidates of one kind differ in temperature and strength alone."""
+        return fingerprint(self.to_json() | {"params": None})
+
     def fingerprint(self) -> str:
         """sha256 of the canonical JSON: equal fingerprints are the same candidate and are never trained twice."""
         return fingerprint(self.to_json())

@@ -52,11 +52,15 @@ class Accuracy(Record):
 
 
 class RungRecord(Record):
-    """A trial's validation accuracy (0..1) after so many epochs of the full schedule."""
+    """A trial's validation accuracy (0..1) after so many epochs of the full schedule.
+
+    `latency_ms`: the median as it was known by then; None, in runs of older versions: as the trial's costs have it.
+    """
 
     epochs: int
     val_accuracy: float
     seconds: float
+    latency_ms: float | None = None
 
 
 class Forecast(Record):
@@ -92,6 +96,22 @@ class TrialRecord(Record):
     seconds: Mapping[str, float] = {}  # propose, gate, assistants, distil: this trial's own
     elapsed_s: float = 0.0  # wall clock of the run when this trial ended, pauses between resumes left out
     attempts: int = 1  # more than 1: the run was interrupted during this trial
+
+    @property
+    def median_ms(self) -> float | None:
+        """Its latency, as far as it is known."""
+        return self.costs.latency_ms.p50 if isinstance(self.costs, Costs) and self.costs.latency_ms else None
+
+    def objectives(self, level: int) -> tuple[float, int, float]:
+        """Validation accuracy at a rung, bytes, ms as known by then: what the search compares.
+
+        Raises:
+            ValueError: it has not been measured.
+        """
+        ms = self.rungs[level].latency_ms or self.median_ms
+        if not isinstance(self.costs, Costs) or ms is None:
+            raise ValueError(f"trial {self.number} was trained without having been measured")
+        return self.rungs[level].val_accuracy, self.costs.size_bytes, ms
 
 
 class SeedRecord(Record):

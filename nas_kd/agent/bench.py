@@ -18,7 +18,7 @@ from nas_kd.agent.refusal import Refusal
 from nas_kd.deploy.agent_words import TOKEN_VARIABLE, VERSION, Job
 from nas_kd.deploy.device import DeviceProfile
 from nas_kd.deploy.environment import machine
-from nas_kd.deploy.settle import history_file, settle
+from nas_kd.deploy.settle import Effort, history_file, settle
 from nas_kd.deploy.subject import Subject, memory_of, operators_of
 from nas_kd.deploy.worker_process import TooSlow, ask, start
 from nas_kd.errors import TrialError
@@ -99,7 +99,8 @@ class Bench:
         ask = partial(self._ask, deadline=time.monotonic() + self._limit_s)
         match job.what:
             case "latency":
-                return asdict(settle(subject, job.seconds, ask, history_file(job.reference, profile.key())))
+                effort, history = Effort(job.seconds, job.attempts), history_file(job.reference, profile.key())
+                return asdict(settle(subject, effort, ask, history))
             case "memory":
                 return asdict(memory_of(subject, ask))
             case "operators":

@@ -25,6 +25,7 @@ SHORTEST_TOKEN = 16
 MAX_JOB_BYTES = 4096
 MAX_BATCH = 65_536
 MAX_SECONDS = 30.0
+MAX_ATTEMPTS = 10
 MAX_SIDES = 8
 What = Literal["latency", "memory", "operators"]
 
@@ -34,8 +35,8 @@ class Job:
     """A measurement that is asked for.
 
     `key`: of the profile, as the agent told it (it refuses if that has changed); `input_shape`: one sample's, for a
-    file whose input leaves more than the batch open; `reference`: "small" or "large"; `seconds`: at which a latency
-    that has not settled is left so; sizes are in bytes.
+    file whose input leaves more than the batch open; `reference`: "small" or "large"; `seconds`, `attempts`: after
+    which a latency that has not settled is left so; sizes are in bytes.
     """
 
     what: What
@@ -44,6 +45,7 @@ class Job:
     batch_size: int
     input_shape: tuple[int, ...] | None
     seconds: float
+    attempts: int
     reference: str
     candidate_bytes: int
     reference_bytes: int
@@ -84,10 +86,9 @@ class Job:
             raise ValueError(f"what must be one of {', '.join(get_args(What))}")
         job = Job(**values | {"input_shape": _shape(values["input_shape"])})
         in_range = 1 <= job.batch_size <= MAX_BATCH and 0 < job.seconds <= MAX_SECONDS
-        if not in_range or min(job.candidate_bytes, job.reference_bytes) < 1:
-            raise ValueError(
-                f"batch_size must be 1 to {MAX_BATCH}, seconds at most {MAX_SECONDS:g}, and both files there"
-            )
+        if not (in_range and 1 <= job.attempts <= MAX_ATTEMPTS) or min(job.candidate_bytes, job.reference_bytes) < 1:
+            limits = f"batch_size 1 to {MAX_BATCH}, seconds at most {MAX_SECONDS:g}, attempts 1 to {MAX_ATTEMPTS}"
+            raise ValueError(f"{limits}, and both files must be there")
         if job.reference not in ("small", "large"):
             raise ValueError('reference must be "small" or "large"')
         return job

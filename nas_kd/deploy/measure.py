@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from nas_kd.deploy.device import DeviceProfile
 from nas_kd.deploy.environment import Fact, machine
 from nas_kd.deploy.reference_net import Size, reference_for, reference_net
-from nas_kd.deploy.settle import Settled, history_file, settle
+from nas_kd.deploy.settle import THOROUGH, Effort, Settled, as_usual, history_file, settle
 from nas_kd.deploy.subject import Subject
 from nas_kd.deploy.worker_process import ask
 from nas_kd.errors import TrialError
@@ -49,6 +49,11 @@ class Measurement:
     attempts: int
     environment: Mapping[str, Fact]
 
+    @property
+    def as_usual(self) -> bool:
+        """Whether the machine was like itself."""
+        return as_usual(self.reference_ms / self.speed, self.reference_ms)
+
 
 def measure_latency(
     content: bytes,
@@ -56,17 +61,17 @@ def measure_latency(
     batch_size: int = 1,
     *,
     input_shape: tuple[int, ...] | None = None,
-    seconds: float = 2.0,
+    effort: Effort = THOROUGH,
     limit_s: float = LIMIT_S,
     quieter: Callable[[], None] | None = None,
 ) -> Measurement:
-    """Latency of one call with `batch_size` samples; stops when its interval is within +-2 %, or after `seconds`.
+    """Latency of one call with `batch_size` samples; stops when its interval is within +-2 %, or after all `effort`.
 
     `input_shape` is one sample's, for a file whose input leaves more than the batch open. The median of another such
     measurement should lie in the interval. p90 and p99 are over single calls, disturbances included. One measurement at
     a time runs on a machine; another waits. Where the machine was not left alone for as long as it takes, it is
-    repeated, at most twice, after `quieter()`, and the one nearest to usual counts, marked `unstable` where that is
-    still far off.
+    repeated after `quieter()`, as far as the effort goes, and the one nearest to usual counts, marked `unstable` where
+    that is still far off.
 
     Raises:
         InputError: this machine lacks what the device profile asks for.
@@ -77,7 +82,7 @@ def measure_latency(
     subject = Subject(content, reference_net(size), batch_size, input_shape, device.settings())
     with alone(limit_s):
         history = history_file(size, device.key())
-        settled = settle(subject, seconds, partial(ask, limit_s=limit_s), history, quieter)
+        settled = settle(subject, effort, partial(ask, limit_s=limit_s), history, quieter)
     return measurement_of(settled, size, machine())
 
 

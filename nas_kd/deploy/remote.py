@@ -11,7 +11,7 @@ from nas_kd.deploy.agent_words import DEVICE_PATH, MEASURE_PATH, Job, What
 from nas_kd.deploy.environment import Fact, differences
 from nas_kd.deploy.measure import Measurement, measurement_of
 from nas_kd.deploy.reference_net import Size, reference_for, reference_net
-from nas_kd.deploy.settle import Settled
+from nas_kd.deploy.settle import THOROUGH, Effort, Settled
 from nas_kd.deploy.subject import Memory, Operator
 from nas_kd.errors import InputError, TrialError, unknown
 from nas_kd.record import DeviceRecord
@@ -19,7 +19,6 @@ from nas_kd.record import DeviceRecord
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
 PAUSES_GROW = 1.6
-SECONDS = 2.0  # of measuring, as on this machine
 TRANSFER_S = 60.0  # on top of what the agent takes to measure
 T = TypeVar("T")
 
@@ -141,6 +140,7 @@ class RemoteDevice:
         batch_size: int,
         input_shape: tuple[int, ...] | None = None,
         quieter: Callable[[], None] | None = None,
+        effort: Effort = THOROUGH,
     ) -> Measurement:
         """Latency on the agent's machine, where `quieter` is of no use.
 
@@ -154,7 +154,7 @@ class RemoteDevice:
         def read(measured: Any, environment: Mapping[str, Fact]) -> Measurement:
             return measurement_of(Settled.from_json(measured), size, environment)
 
-        return self._do("latency", content, batch_size, input_shape, read)
+        return self._do("latency", content, batch_size, input_shape, read, effort=effort)
 
     def memory(self, content: bytes, batch_size: int, input_shape: tuple[int, ...] | None = None) -> Memory:
         """Peak memory on the agent's machine; raises as `measure`."""
@@ -177,6 +177,8 @@ class RemoteDevice:
         batch_size: int,
         input_shape: tuple[int, ...] | None,
         read: Callable[[Any, Mapping[str, Fact]], T],
+        *,
+        effort: Effort = THOROUGH,
     ) -> T:
         known = self._description
         size: Size = reference_for(len(content)) if what == "latency" else "small"
@@ -187,7 +189,8 @@ class RemoteDevice:
             key=known.key,
             batch_size=batch_size,
             input_shape=input_shape or None,
-            seconds=SECONDS,
+            seconds=effort.seconds,
+            attempts=effort.attempts,
             reference=size,
             candidate_bytes=len(content),
             reference_bytes=len(reference),

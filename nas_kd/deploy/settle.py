@@ -14,9 +14,20 @@ from nas_kd.deploy.subject import Ask, Subject, time_once
 # Outside, the machine was at no moment like itself (a neighbour on the same physical core slows some networks more than
 # others), so that a proportional correction is doubtful: measured again, and unstable if it stays so.
 USUAL_SPEED = (0.9, 1.15)
-ATTEMPTS = 3
 # If none of so many runs before was left alone, one attempt is all: a neighbour that stays would make all wait in vain.
 HOPELESS = 3
+
+
+@dataclass(frozen=True)
+class Effort:
+    """Up to so many `attempts`, each of up to so many `seconds`."""
+
+    seconds: float
+    attempts: int
+
+
+THOROUGH = Effort(2.0, 3)
+ROUGH = Effort(1.0, 1)
 
 
 @dataclass(frozen=True)
@@ -31,7 +42,7 @@ class Settled:
     @property
     def steady(self) -> bool:
         """Whether the interval is narrow, and the machine was like itself."""
-        return not self.timing.unstable and _as_usual(self.timing, self.usual_ms)
+        return not self.timing.unstable and as_usual(self.timing.reference_ms, self.usual_ms)
 
     @staticmethod
     def from_json(value: Any) -> "Settled":
@@ -54,9 +65,9 @@ class Settled:
 
 
 def settle(
-    subject: Subject, seconds: float, ask: Ask, history: Path, quieter: Callable[[], None] | None = None
+    subject: Subject, effort: Effort, ask: Ask, history: Path, quieter: Callable[[], None] | None = None
 ) -> Settled:
-    """Measure up to `ATTEMPTS` times, each at most `seconds`; the steady run nearest to the usual speed counts.
+    """Measure until it is steady, with no more than this `effort`; the steady run nearest to the usual speed counts.
 
     It is not repeated while repeating has been of no use for long.
 
@@ -69,15 +80,15 @@ def settle(
 
     def usual() -> float:
         alone = subject.of_reference
-        return reference_speed.usual_ms(history, lambda: time_once(alone, seconds, ask)[0].reference_ms)
+        return reference_speed.usual_ms(history, lambda: time_once(alone, effort.seconds, ask)[0].reference_ms)
 
     attempts: list[tuple[Timing, dict[str, Fact]]] = []
     usual_ms, lately = usual(), reference_speed.latest(history, HOPELESS)
     hopeless = len(lately) == HOPELESS and min(lately) > usual_ms / USUAL_SPEED[0]
-    for attempt in range(1 if hopeless else ATTEMPTS):
+    for attempt in range(1 if hopeless else effort.attempts):
         if quieter and (attempt or hopeless):
             quieter()
-        attempts.append(time_once(subject, seconds, ask, usual()))
+        attempts.append(time_once(subject, effort.seconds, ask, usual()))
         reference_speed.remember(history, attempts[-1][0].reference_ms)
         if _settled(attempts, usual()).steady:
             break
@@ -95,5 +106,6 @@ def history_file(size: str, device_key: str) -> Path:
     return reference_speed.cache_folder() / f"reference-{size}-{device_key[:16]}.json"
 
 
-def _as_usual(timing: Timing, usual_ms: float) -> bool:
-    return USUAL_SPEED[0] <= usual_ms / timing.reference_ms <= USUAL_SPEED[1]
+def as_usual(reference_ms: float, usual_ms: float) -> bool:
+    """Whether the machine was like itself while the reference took so long."""
+    return USUAL_SPEED[0] <= usual_ms / reference_ms <= USUAL_SPEED[1]

@@ -10,6 +10,7 @@ from nas_kd.deploy.device import DeviceProfile, load_device
 from nas_kd.deploy.measure import Measurement, describe_device, measure_latency
 from nas_kd.deploy.remote import RemoteDevice, quiet
 from nas_kd.deploy.session_costs import measure_memory, operator_times
+from nas_kd.deploy.settle import THOROUGH, Effort
 from nas_kd.deploy.subject import Memory, Operator
 from nas_kd.record import DeviceRecord
 
@@ -64,6 +65,7 @@ class Device(Protocol):
         batch_size: int,
         input_shape: tuple[int, ...] | None = None,
         quieter: Callable[[], None] | None = None,
+        effort: Effort = THOROUGH,
     ) -> Measurement:
         """Latency of one call of the file with so many samples.
 
@@ -139,9 +141,12 @@ class ThisMachine:
         batch_size: int,
         input_shape: tuple[int, ...] | None = None,
         quieter: Callable[[], None] | None = None,
+        effort: Effort = THOROUGH,
     ) -> Measurement:
         """See `measure_latency`."""
-        return measure_latency(content, self.profile, batch_size, input_shape=input_shape, quieter=quieter)
+        return measure_latency(
+            content, self.profile, batch_size, input_shape=input_shape, effort=effort, quieter=quieter
+        )
 
     def memory(self, content: bytes, batch_size: int, input_shape: tuple[int, ...] | None = None) -> Memory:
         """See `measure_memory`."""

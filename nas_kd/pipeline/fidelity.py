@@ -15,7 +15,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from nas_kd.pipeline.sampling import STARTUP_TRIALS, quiet_optuna
-from nas_kd.record import Costs, TrialRecord
+from nas_kd.record import TrialRecord
 
 Direction = Literal["maximize", "minimize"]
 DIRECTIONS: tuple[Direction, ...] = ("maximize", "minimize", "minimize")  # validation accuracy, bytes, ms
@@ -32,13 +32,12 @@ def common_rung(reached: Mapping[int, int]) -> int:
 
 def outcome(record: TrialRecord, epochs: int) -> dict[str, Any] | None:
     """What Optuna is told of a trial judged after so many epochs: objectives, or a state; None: it is under way."""
-    rung = next((r for r in record.rungs if r.epochs == epochs), None)
-    costs = record.costs
-    if rung is None or not isinstance(costs, Costs) or costs.latency_ms is None:
+    level = next((level for level, rung in enumerate(record.rungs) if rung.epochs == epochs), None)
+    if level is None:
         if record.fate in ("waiting", "running"):
             return None
         return {"state": TrialState.FAIL if record.fate == "failed" else TrialState.PRUNED}
-    values = (rung.val_accuracy, float(costs.size_bytes), costs.latency_ms.p50)
+    values = tuple(map(float, record.objectives(level)))
     if not all(map(math.isfinite, values)):
         raise ValueError(f"objectives must be finite, got {values}")
     return {"values": values}

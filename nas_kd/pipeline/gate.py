@@ -7,13 +7,17 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 
 from nas_kd.candidate import Architecture, Precision
+from nas_kd.deploy.measure import Measurement
 from nas_kd.deploy.precision import load_precision
+from nas_kd.deploy.settle import ROUGH, THOROUGH, Effort
 from nas_kd.files import fingerprint, sha256
 from nas_kd.pipeline.budget import excess, require_measured
 from nas_kd.pipeline.context import Context
 from nas_kd.pipeline.files import Files
 from nas_kd.pipeline.networks import Builder
 from nas_kd.record import Costs, Counted, Latency
+
+ROUGHLY = 0.1  # half-width of an interval, as a share of the median
 
 
 class Gate:
@@ -31,10 +35,13 @@ class Gate:
         self._files = Files(context)
         self._pausing = pausing
 
-    def costs(self, *deployed: Architecture, precision: Precision = "fp32", timed: bool = True) -> Costs | Counted:
+    def costs(
+        self, *deployed: Architecture, precision: Precision = "fp32", timed: bool = True, roughly: bool = False
+    ) -> Costs | Counted:
         """What networks cost whose sum is deployed, the cheapest to know first.
 
         What is out of the budget already is not exported, or not measured, any more; without `timed` nothing is.
+        `roughly`: see `latency`.
 
         Raises:
             TrialError: it cannot be exported or run, or what the budget limits was not measured.
@@ -49,22 +56,22 @@ class Gate:
         found = found.model_copy(update={"memory_bytes": self._memory(onnx)})
         if excess(found, budget) > 0:
             return found
-        found = found.model_copy(update={"latency_ms": self.latency(onnx)})
+        found = found.model_copy(update={"latency_ms": self.latency(onnx, roughly=roughly)})
         require_measured(found, budget)
         return found
 
-    def all_costs(self, *deployed: Architecture, precision: Precision = "fp32") -> Costs:
+    def all_costs(self, *deployed: Architecture, precision: Precision = "fp32", roughly: bool = False) -> Costs:
         """As `costs`, all there are, whatever the budget.
 
         Raises:
             TrialError: it cannot be exported or run.
         """
-        return self.of_file(self._export(deployed, precision), self._counted(deployed))
+        return self.of_file(self._export(deployed, precision), self._counted(deployed), roughly=roughly)
 
-    def of_file(self, onnx: bytes, counted: Counted) -> Costs:
+    def of_file(self, onnx: bytes, counted: Counted, *, roughly: bool = False) -> Costs:
         """All costs of an exported file."""
         return self._of_size(onnx, counted).model_copy(
-            update={"memory_bytes": self._memory(onnx), "latency_ms": self.latency(onnx)}
+            update={"memory_bytes": self._memory(onnx), "latency_ms": self.latency(onnx, roughly=roughly)}
         )
 
     def notes(self, *deployed: Architecture, precision: Precision) -> tuple[str, ...]:
@@ -101,22 +108,42 @@ class Gate:
         scheme = [] if load_precision(precision).exact else [self._context.device.integer_scheme]
         return fingerprint([networks, data.input_shape, data.classes, precision, *scheme])
 
-    def latency(self, onnx: bytes) -> Latency:
-        """From the run's cache, or measured now."""
-        context, key = self._context, self._measured_key(onnx)
-        known = context.store.load_json("latency", key)
+    def latency(self, onnx: bytes, *, roughly: bool = False) -> Latency:
+        """From the run's cache, or measured now.
+
+        `roughly`: one short run will do, though it be `unstable`, if the machine was like itself and the interval, of
+        no more than +-10 %, does not hold the budget's limit. On a busy machine that takes a fifth of the time.
+        """
+        store, key = self._context.store, self._measured_key(onnx)
+        kinds = ("latency", "rough_latency") if roughly else ("latency",)
+        known = next((found for kind in kinds if (found := store.load_json(kind, key)) is not None), None)
         if known is not None:
             return Latency.model_validate(known)
+        measured = self._measure(onnx, ROUGH if roughly else THOROUGH)
+        if roughly and measured.latency.unstable:
+            if self._will_do(measured):
+                store.save_json("rough_latency", key, measured.latency.model_dump(mode="json"))
+                return measured.latency
+            measured = self._measure(onnx, THOROUGH)
+        store.save_json("latency", key, measured.latency.model_dump(mode="json"))
+        return measured.latency
+
+    def _will_do(self, measured: Measurement) -> bool:
+        latency, limit = measured.latency, self._context.config.budget.max_latency_ms
+        decided = limit is None or not latency.low <= limit <= latency.high
+        return decided and measured.as_usual and latency.high - latency.low <= 2 * ROUGHLY * latency.p50
+
+    def _measure(self, onnx: bytes, effort: Effort) -> Measurement:
+        context = self._context
         with ExitStack() as pauses:
             # Never while this run trains on the same cores; others may be the other halves of the same ones.
             pauses.enter_context(self._pausing(context.device.n_threads))
-            latency = context.device.measure(
+            return context.device.measure(
                 onnx,
                 context.batch_size,
                 quieter=lambda: pauses.enter_context(self._pausing(context.config.search.workers)),
-            ).latency
-        context.store.save_json("latency", key, latency.model_dump(mode="json"))
-        return latency
+                effort=effort,
+            )
 
     def _memory(self, onnx: bytes) -> int | None:
         """Peak bytes of a session, or what is known; None: not limited, or the system cannot tell."""

@@ -9,7 +9,7 @@ from nas_kd.pipeline.crew import Crew
 from nas_kd.pipeline.gate import Gate
 from nas_kd.pipeline.propose import FIRST, Proposer, propose
 from nas_kd.pipeline.study import RunStudy
-from nas_kd.pipeline.trial import admit
+from nas_kd.pipeline.trial import admit, settled
 from nas_kd.record import OnceForAllRecord, TrialRecord
 
 Told = Callable[[TrialRecord], None]
@@ -83,6 +83,10 @@ class SearchLoop:
         return True
 
     def _submit(self, record: TrialRecord) -> None:
+        record = settled(record, self._gate, self._chain)
+        if record.fate in ("failed", "rejected"):
+            self._told(self._study.tell(record))
+            return
         self._study.running(record)
         self._crew.submit({"record": record.model_dump(mode="json")})
 

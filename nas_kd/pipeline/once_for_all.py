@@ -104,7 +104,7 @@ class OnceForAll:
             if architecture not in self._costs:
                 try:
                     self._costs[architecture] = self._gate.all_costs(
-                        architecture, precision=self._config.search.precisions[0]
+                        architecture, precision=self._config.search.precisions[0], roughly=True
                     )
                 except TrialError as error:
                     self._broken.add(architecture)

@@ -2,11 +2,11 @@
 
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
-from optuna.trial import BaseTrial, Trial
+from optuna.trial import BaseTrial, FixedTrial, Trial
 
 from nas_kd.candidate import Architecture, Candidate, Choice, Policy, Precision, Recipe
 from nas_kd.config import SearchConfig
@@ -20,6 +20,7 @@ NO_ASSISTANT = "none"
 DUPLICATES_IN_A_ROW = 200  # then the space is taken to be exhausted
 FINE_LADDER = 16  # sizes among which the largest that fits is looked for
 FIRST = 6
+OF_A_KIND = 2  # candidates that differ in temperature and strength alone; then networks beside them are tried
 
 
 @dataclass(frozen=True)
@@ -130,9 +131,13 @@ def propose(study: RunStudy, proposer: Proposer, config: SearchConfig) -> Propos
         if (twin := study.find(candidate.id)) is None:
             return Proposal(trial, candidate, attempts=2)
         study.tell_duplicate(trial, candidate, twin)
+
+    def worn(parameters: Mapping[str, Any]) -> bool:
+        return study.tried(proposer.candidate(FixedTrial(dict(parameters))).kind) >= OF_A_KIND
+
     started = time.perf_counter()
     for _ in range(DUPLICATES_IN_A_ROW - study.duplicates_in_a_row):
-        trial = study.ask(config.search.sampler, config.search.seed)
+        trial = study.ask(config.search.sampler, config.search.seed, worn)
         candidate = proposer.candidate(trial)
         twin = study.find(candidate.id)
         if twin is None:

@@ -132,7 +132,7 @@ class Run:
         """End the run early if not even the space's smallest network comes near the budget at any precision."""
         smallest: Architecture = self.context.space.ladder(2)[0]
         budget = self.config.budget
-        possible = [self.gate.all_costs(smallest, precision=p) for p in self.config.search.precisions]
+        possible = [self.gate.all_costs(smallest, precision=p, roughly=True) for p in self.config.search.precisions]
         for costs in possible:
             require_measured(costs, budget)
         nearest = min(possible, key=lambda c: excess(c, budget))
@@ -162,7 +162,7 @@ class Run:
         self.chain.relatives = (elastic.key,)
 
     def _fits(self, architecture: Architecture, precision: Precision) -> bool:
-        return within_budget(self.gate.costs(architecture, precision=precision), self.config.budget)
+        return within_budget(self.gate.costs(architecture, precision=precision, roughly=True), self.config.budget)
 
     def search(self) -> None:
         """Propose, gate, distil, judge, until there are enough candidates."""

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from nas_kd.config import SearchSection
 from nas_kd.pareto import non_dominated
-from nas_kd.record import Costs, TrialRecord
+from nas_kd.record import TrialRecord
 
 Points = NDArray[np.float64]
 
@@ -150,7 +150,7 @@ class Ladder:
             if record.number not in self._rungs[level]:
                 self._rungs[level].add(record.number, _point(record, level))
             self._rungs[level].waiting.discard(record.number)
-        if record.rungs and record.fate in ("waiting", "failed"):
+        if record.rungs and record.fate in ("waiting", "failed", "rejected"):
             rung = self._rungs[len(record.rungs) - 1]
             (rung.waiting if record.fate == "waiting" else rung.failed).add(record.number)
 
@@ -186,7 +186,5 @@ def _dominates(points: Points, point: Points) -> NDArray[np.bool_]:
 
 def _point(record: TrialRecord, level: int) -> tuple[float, float, float]:
     """Error at the rung, log size, log latency."""
-    costs = record.costs
-    if not isinstance(costs, Costs) or costs.latency_ms is None:
-        raise ValueError(f"trial {record.number} was trained without having been measured")
-    return 1 - record.rungs[level].val_accuracy, log(costs.size_bytes), log(costs.latency_ms.p50)
+    accuracy, size, ms = record.objectives(level)
+    return 1 - accuracy, log(size), log(ms)

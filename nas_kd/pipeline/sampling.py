@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution
+from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.samplers import (
     BaseGASampler,
     BaseSampler,
@@ -25,14 +25,16 @@ from nas_kd.config import Sampler
 STARTUP_TRIALS = 12
 PARENTS = 50  # at most, and a tenth of all trials
 TPE_TRIALS = 500  # asking takes 10 ms more with every 400 of them
+STEPS = 30  # away from what was tried often enough, before it is tried once more
 Space = Mapping[str, BaseDistribution]
 Best = Callable[[int], Sequence[int]]
+Worn = Callable[[Mapping[str, Any]], bool]
 
 
-def make_sampler(name: Sampler, root_seed: int, number: int, space: Space, best: Best) -> BaseSampler:
+def make_sampler(name: Sampler, root_seed: int, number: int, *, space: Space, best: Best, worn: Worn) -> BaseSampler:
     """A fresh sampler for proposal `number`: a resumed run proposes what the uninterrupted one would have.
 
-    `best`: numbers of so many trials, the best ones first.
+    `best`: numbers of so many trials, the best ones first. `worn`: see `KnownSpace`.
     "auto": TPE, and once it would spend more time on its densities than a training is worth, NSGA-II.
     """
     if name == "auto":
@@ -40,14 +42,16 @@ def make_sampler(name: Sampler, root_seed: int, number: int, space: Space, best:
     seed = int(np.random.SeedSequence([root_seed, number]).generate_state(1)[0])
     match name:
         case "tpe":
-            return KnownSpace(TPESampler(n_startup_trials=STARTUP_TRIALS, multivariate=True, seed=seed), space)
+            return KnownSpace(
+                TPESampler(n_startup_trials=STARTUP_TRIALS, multivariate=True, seed=seed), space, worn, seed
+            )
         case "nsga2" | "nsga3":
             parents = min(PARENTS, max(STARTUP_TRIALS, number // 10))
             steady = (SteadyNSGAII if name == "nsga2" else SteadyNSGAIII)(population_size=parents, seed=seed)
             steady.best = best(2 * parents)
-            return KnownSpace(steady, space)
+            return KnownSpace(steady, space, worn, seed)
         case "gp":
-            return KnownSpace(GPSampler(n_startup_trials=STARTUP_TRIALS, seed=seed), space)
+            return KnownSpace(GPSampler(n_startup_trials=STARTUP_TRIALS, seed=seed), space, worn, seed)
         case "random":
             return RandomSampler(seed=seed)
 
@@ -84,21 +88,41 @@ class SteadyNSGAIII(_Steady, NSGAIIISampler):
 
 
 class KnownSpace(BaseSampler):
-    """A sampler that is told the space; a fresh one would else work it out from all trials, at every proposal."""
+    """A sampler that is told the space, and whose draws step aside from what was tried often enough.
 
-    def __init__(self, inner: BaseSampler, space: Space) -> None:
+    A fresh one would else work the space out from all trials, at every proposal. And a sampler that has found good
+    networks goes on drawing a handful of them, of which only temperature and strength still differ.
+    """
+
+    def __init__(self, inner: BaseSampler, space: Space, worn: Worn, seed: int) -> None:
+        """`worn`: whether what these parameters stand for was tried often enough, whatever its real numbers are."""
         self._inner = inner
-        self._space = {name: d for name, d in sorted(space.items()) if not d.single()}
+        self._space = dict(sorted(space.items()))
+        self._changing = {name: d for name, d in self._space.items() if not d.single()}
+        self._worn = worn
+        self._anew = RandomSampler(seed=seed)
+        self._generator = np.random.default_rng(seed)
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """The space that was told."""
-        return self._space
+        return self._changing
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """The inner sampler's draw of all parameters together."""
-        return self._inner.sample_relative(study, trial, search_space)
+        """The inner sampler's draw of all parameters together, or what lies beside it."""
+        drawn = self._inner.sample_relative(study, trial, search_space)
+        for name, distribution in self._space.items():
+            if name not in drawn:  # it has one value, or is left to chance: by TPE at first, by NSGA where it mutates
+                drawn[name] = self._inner.sample_independent(study, trial, name, distribution)
+        choices = [name for name, d in self._changing.items() if not isinstance(d, FloatDistribution)]
+        there = drawn
+        for _ in range(STEPS if choices else 0):
+            if not self._worn(there):
+                return there
+            name = str(self._generator.choice(choices))
+            there = there | {name: self._anew.sample_independent(study, trial, name, self._space[name])}
+        return drawn
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution

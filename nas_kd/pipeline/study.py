@@ -1,6 +1,7 @@
 """The study is the record of a run: every trial and every result is an Optuna attribute, read back by `read_run`."""
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -23,7 +24,7 @@ from nas_kd.pipeline.fidelity import common_rung, constrained, copy_in_memory, o
 from nas_kd.pipeline.folder import RunFolder, read_json
 from nas_kd.pipeline.prefilter import prefilter_record
 from nas_kd.pipeline.rungs import Ladder
-from nas_kd.pipeline.sampling import make_sampler, quiet_optuna
+from nas_kd.pipeline.sampling import Worn, make_sampler, quiet_optuna
 from nas_kd.record import (
     CacheRecord,
     DatasetRecord,
@@ -61,7 +62,10 @@ class RunStudy:
         stored = self._storage.get_all_trials(self._study._study_id, deepcopy=False)
         self._stored_ids = [t._trial_id for t in stored]
         self._records: dict[int, TrialRecord] = {r.number: r for t in stored if (r := trial_record(t)) is not None}
-        self._by_id = {r.id: r for r in self.records if r.fate != "duplicate"}
+        self._by_id: dict[str, TrialRecord] = {}
+        self._of_kind: Counter[str] = Counter()
+        for record in self.records:
+            self._know(record)
         self._settle_rest(stored)
         self._attributes: dict[str, Any] = dict(self._study.user_attrs)
         self._ladder = Ladder(self.records)
@@ -72,14 +76,17 @@ class RunStudy:
         earlier = max((r.elapsed_s for r in self.records), default=0.0)
         self._started = time.monotonic() - max(earlier, float(self._attributes.get("elapsed_s", 0.0)))
 
-    def ask(self, sampler: Sampler, root_seed: int) -> Trial:
-        """A new trial, whose sampler depends on the seed and on how many there are; `begin` stores it."""
+    def ask(self, sampler: Sampler, root_seed: int, worn: Worn) -> Trial:
+        """A new trial, whose sampler depends on the seed and on how many there are; `begin` stores it.
+
+        `worn`: see `KnownSpace`.
+        """
         trials = self._memory.get_trials(deepcopy=False)
         space = trials[0].distributions if trials else {}
         first: list[dict[str, Any]] = self._attributes.get("first", [])
         with quiet_optuna():
             best = partial(self._ladder.best, self._rung)
-            self._memory.sampler = make_sampler(sampler, root_seed, len(trials), space, best)
+            self._memory.sampler = make_sampler(sampler, root_seed, len(trials), space=space, best=best, worn=worn)
             if len(trials) < len(first):
                 self._memory.enqueue_trial(first[len(trials)])
             return self._memory.ask()
@@ -93,8 +100,16 @@ class RunStudy:
     def running(self, record: TrialRecord) -> None:
         """A trial is being trained: known to this process alone, so that another one starts it again."""
         record = record.model_copy(update={"fate": "running"})
-        self._records[record.number] = self._by_id[record.id] = record
+        self._records[record.number] = record
+        self._know(record)
         self._ladder.note(record)
+
+    def _know(self, record: TrialRecord) -> None:
+        if record.fate == "duplicate":
+            return
+        if record.id not in self._by_id:
+            self._of_kind[Candidate.from_json(record.candidate).kind] += 1
+        self._by_id[record.id] = record
 
     @property
     def is_new(self) -> bool:
@@ -114,6 +129,10 @@ class RunStudy:
     def find(self, candidate_id: str) -> TrialRecord | None:
         """The finished trial of this candidate."""
         return self._by_id.get(candidate_id)
+
+    def tried(self, kind: str) -> int:
+        """How many candidates of this kind there have been, see `Candidate.kind`."""
+        return self._of_kind[kind]
 
     @property
     def elapsed_s(self) -> float:
@@ -174,8 +193,7 @@ class RunStudy:
         """Remember a record, and let the copy in memory know of it."""
         record = record.model_copy(update={"elapsed_s": round(self.elapsed_s, 3)})
         self._records[record.number] = record
-        if record.fate != "duplicate":
-            self._by_id[record.id] = record
+        self._know(record)
         self._ladder.note(record)
         if (rung := common_rung(self._ladder.reached)) == self._rung:
             tell(self._memory, record, rung, self._violation)

@@ -37,7 +37,8 @@ def admit(proposal: Proposal, gate: Gate, chain: Chain, before: Sequence[TrialRe
             if config.device.prefilter:
                 expected = forecast(candidate, record.number, before, builder, config.budget)
             skipped = is_skipped(expected, record.number, before)
-            costs = gate.costs(*candidate.deployed, precision=candidate.precision, timed=not skipped)
+            roughly = len(chain.context.rungs) > 1
+            costs = gate.costs(*candidate.deployed, precision=candidate.precision, timed=not skipped, roughly=roughly)
             notes = gate.notes(*candidate.deployed, precision=candidate.precision) if isinstance(costs, Costs) else ()
         record = record.model_copy(update={"costs": costs, "notes": notes, "seconds": seconds, "forecast": expected})
         if why := reason(costs, config.budget):
@@ -49,6 +50,24 @@ def admit(proposal: Proposal, gate: Gate, chain: Chain, before: Sequence[TrialRe
     except TrialError as error:
         return record.model_copy(update={"fate": "failed", "reason": str(error), "seconds": seconds})
     return record.model_copy(update={"within_budget": True})
+
+
+def settled(record: TrialRecord, gate: Gate, chain: Chain) -> TrialRecord:
+    """The same before its last rung, with a latency that was measured thoroughly; rejected, if that is too much."""
+    costs, config = record.costs, chain.context.config
+    last = len(record.rungs) == len(chain.context.rungs) - 1
+    if not (last and isinstance(costs, Costs) and costs.latency_ms and costs.latency_ms.unstable):
+        return record
+    candidate, seconds = Candidate.from_json(record.candidate), dict(record.seconds)
+    try:
+        with _timed(seconds, "gate"):
+            costs = gate.costs(*candidate.deployed, precision=candidate.precision)
+    except TrialError as error:
+        return record.model_copy(update={"fate": "failed", "reason": str(error), "seconds": seconds})
+    record = record.model_copy(update={"costs": costs, "seconds": seconds})
+    if why := reason(costs, config.budget):
+        return record.model_copy(update={"fate": "rejected", "reason": why, "within_budget": False})
+    return record
 
 
 def train_on(record: TrialRecord, chain: Chain) -> TrialRecord:
@@ -67,7 +86,12 @@ def train_on(record: TrialRecord, chain: Chain) -> TrialRecord:
     except TrialError as error:
         return record.model_copy(update={"fate": "failed", "reason": str(error), "seconds": seconds})
     earlier = sum(r.seconds for r in record.rungs)
-    rung = RungRecord(epochs=epochs, val_accuracy=val_accuracy, seconds=round(max(0.0, link.seconds - earlier), 4))
+    rung = RungRecord(
+        epochs=epochs,
+        val_accuracy=val_accuracy,
+        seconds=round(max(0.0, link.seconds - earlier), 4),
+        latency_ms=record.median_ms,
+    )
     done = epochs == config.distill.epochs
     judged = {"rungs": (*record.rungs, rung), "val_accuracy": rung.val_accuracy, "seconds": seconds}
     return record.model_copy(update={"fate": "finished" if done else "waiting", **judged})

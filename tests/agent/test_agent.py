@@ -126,7 +126,15 @@ def test_what_it_was_not_asked_right_is_said(agent: AgentProcess, content: bytes
         measure(agent, content, profile="../../etc/passwd")
     with pytest.raises(InputError, match="have changed"):
         measure(agent, content, key="0" * 64)
-    for wrong in ({"batch_size": 0}, {"seconds": 0.0}, {"seconds": 1e9}, {"reference": "../x"}, {"batch_size": True}):
+    for wrong in (
+        {"batch_size": 0},
+        {"attempts": 0},
+        {"attempts": 99},
+        {"seconds": 0.0},
+        {"seconds": 1e9},
+        {"reference": "../x"},
+        {"batch_size": True},
+    ):
         with pytest.raises(InputError):
             measure(agent, content, **wrong)
     with pytest.raises(InputError, match="what must be one of latency, memory, operators"):

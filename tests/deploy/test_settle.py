@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from nas_kd.deploy.settle import settle
+from nas_kd.deploy.settle import ROUGH, THOROUGH, settle
 from nas_kd.deploy.subject import Ask, Subject
 from nas_kd.files import write_atomic
 
@@ -38,14 +38,16 @@ def history(tmp_path: Path) -> Path:
 
 def test_one_run_will_do_on_a_machine_that_is_left_alone(history: Path) -> None:
     jobs: list[Mapping[str, Any]] = []
-    settled = settle(SUBJECT, 2, answers([(2.0, 0.101, False)], jobs), history)
+    settled = settle(SUBJECT, THOROUGH, answers([(2.0, 0.101, False)], jobs), history)
     assert (settled.attempts, settled.steady, settled.timing.p50) == (1, True, 2)
     assert settled.usual_ms == pytest.approx(0.1)
     assert [job["usual_ms"] for job in jobs] == [pytest.approx(0.1)]
 
 
 def test_it_is_repeated_until_the_neighbour_rests(history: Path) -> None:
-    settled = settle(SUBJECT, 2, answers([(2.9, 0.16, True), (2.7, 0.105, True), (2.0, 0.1, False)], []), history)
+    settled = settle(
+        SUBJECT, THOROUGH, answers([(2.9, 0.16, True), (2.7, 0.105, True), (2.0, 0.1, False)], []), history
+    )
     assert (settled.attempts, settled.steady, settled.timing.p50) == (3, True, 2)
 
 
@@ -56,34 +58,43 @@ def test_whoever_can_be_stopped_is_stopped_before_it_is_repeated(history: Path) 
     def quieter() -> None:
         stops.append(len(jobs))
 
-    settle(SUBJECT, 2, answers([(2.0, 0.1, False)], jobs), history, quieter)
+    settle(SUBJECT, THOROUGH, answers([(2.0, 0.1, False)], jobs), history, quieter)
     assert stops == []
-    settle(SUBJECT, 2, answers([(2.9, 0.16, True), (2.0, 0.1, False)], jobs), history, quieter)
+    settle(SUBJECT, THOROUGH, answers([(2.9, 0.16, True), (2.0, 0.1, False)], jobs), history, quieter)
     assert stops == [2]
     write_atomic(history, str([0.1] * 30 + [0.16] * 9))
-    settle(SUBJECT, 2, answers([(2.9, 0.16, True)], jobs), history, quieter)
+    settle(SUBJECT, THOROUGH, answers([(2.9, 0.16, True)], jobs), history, quieter)
     assert stops == [2, 3]  # the only attempt
 
 
 def test_what_never_settles_is_told_by_its_best_run(history: Path) -> None:
-    settled = settle(SUBJECT, 2, answers([(2.9, 0.16, True), (2.2, 0.105, True), (2.8, 0.15, True)], []), history)
+    settled = settle(
+        SUBJECT, THOROUGH, answers([(2.9, 0.16, True), (2.2, 0.105, True), (2.8, 0.15, True)], []), history
+    )
     assert (settled.attempts, settled.steady, settled.timing.p50) == (3, False, 2.2)
+
+
+def test_a_rough_run_is_not_repeated(history: Path) -> None:
+    jobs: list[Mapping[str, Any]] = []
+    settled = settle(SUBJECT, ROUGH, answers([(2.9, 0.16, True), (2.0, 0.1, False)], jobs), history)
+    assert (settled.attempts, settled.steady, settled.timing.p50) == (1, False, 2.9)
+    assert [job["seconds"] for job in jobs] == [ROUGH.seconds]
 
 
 def test_nobody_waits_for_a_neighbour_that_stays(history: Path) -> None:
     write_atomic(history, str([0.1] * 30 + [0.16] * 9))
-    settled = settle(SUBJECT, 2, answers([(2.9, 0.16, True)], []), history)
+    settled = settle(SUBJECT, THOROUGH, answers([(2.9, 0.16, True)], []), history)
     assert (settled.attempts, settled.steady) == (1, False)
-    settled = settle(SUBJECT, 2, answers([(2.0, 0.1, False)], []), history)
+    settled = settle(SUBJECT, THOROUGH, answers([(2.0, 0.1, False)], []), history)
     assert (settled.attempts, settled.steady) == (1, True)
-    settled = settle(SUBJECT, 2, answers([(2.9, 0.16, True)] * 3, []), history)  # it did rest a moment ago
+    settled = settle(SUBJECT, THOROUGH, answers([(2.9, 0.16, True)] * 3, []), history)  # it did rest a moment ago
     assert settled.attempts == 3
 
 
 def test_the_first_time_the_reference_is_measured_alone(tmp_path: Path) -> None:
     jobs: list[Mapping[str, Any]] = []
     runs = [(1.0, ms, False) for ms in (0.16, 0.1, 0.16, 0.1, 0.16)] + [(3.0, 0.1, False)]
-    settled = settle(SUBJECT, 2, answers(runs, jobs), tmp_path / "new.json")
+    settled = settle(SUBJECT, THOROUGH, answers(runs, jobs), tmp_path / "new.json")
     assert settled.usual_ms == pytest.approx(0.1)
     assert [job["usual_ms"] for job in jobs] == [None] * 5 + [pytest.approx(0.1)]
     assert (settled.attempts, settled.timing.p50) == (1, 3)
@@ -92,6 +103,6 @@ def test_the_first_time_the_reference_is_measured_alone(tmp_path: Path) -> None:
 def test_a_machine_that_is_faster_than_it_was_known_to_be(tmp_path: Path) -> None:
     path = tmp_path / "reference.json"
     write_atomic(path, "[0.16, 0.16, 0.16, 0.16, 0.16]")  # a neighbour stayed for all of the first measurements
-    settled = settle(SUBJECT, 2, answers([(2.0, 0.1, False)], []), path)
+    settled = settle(SUBJECT, THOROUGH, answers([(2.0, 0.1, False)], []), path)
     assert settled.usual_ms == pytest.approx(0.1)
     assert (settled.attempts, settled.steady) == (1, True)

@@ -164,6 +164,25 @@ def test_pioneers_go_on_first_and_take_nobodys_place() -> None:
     assert chosen(better, 2) == 4
 
 
+def test_whoever_turned_out_too_slow_takes_nobodys_place() -> None:
+    slow = record(0, [0.9], "rejected")
+    assert Ladder([slow, record(1, [0.5]), record(2, [0.4])]).next_to_promote(2, 3) == 1
+
+
+def test_rungs_compare_latencies_as_they_were_known_by_then() -> None:
+    def known_as(first: float, second: float) -> TrialRecord:
+        judged = record(0, [0.5, 0.6], ms=second)
+        rungs = (r.model_copy(update={"latency_ms": ms}) for r, ms in zip(judged.rungs, (first, second), strict=True))
+        return judged.model_copy(update={"rungs": tuple(rungs)})
+
+    assert known_as(2.0, 1.0).objectives(0) == (0.5, 1000, 2.0)
+    assert outcome(known_as(2.0, 1.0), 1) == {"values": (0.5, 1000.0, 2.0)}
+    assert outcome(known_as(2.0, 1.0), 3) == {"values": (0.6, 1000.0, 1.0)}
+    one, rival = known_as(2.0, 1.0), record(1, [0.5, 0.6], ms=1.5)
+    assert Ladder([one, rival]).best(1, 1) == [1]
+    assert Ladder([one, rival]).best(3, 1) == [0]
+
+
 def test_the_sampler_is_shown_one_fidelity() -> None:
     low = [record(i, [0.5]) for i in range(STARTUP_TRIALS - 1)]
     assert common_rung(Ladder().reached) == 0

@@ -1,7 +1,7 @@
 """The study in memory and on the disk: whenever a process dies, another one goes on from what it has left."""
 
 import sqlite3
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from pathlib import Path
 
@@ -36,8 +36,8 @@ def builder() -> Builder:
 class Searching:
     """A search whose trainings are made up and follow from the candidate alone; `reopen`s its study when told to."""
 
-    def __init__(self, folder: Path, builder: Builder, sampler: str) -> None:
-        self.config: SearchConfig = small_config(search={"sampler": sampler})
+    def __init__(self, folder: Path, builder: Builder, sampler: str, **sections: dict[str, object]) -> None:
+        self.config: SearchConfig = small_config(search={"sampler": sampler}, **sections)
         self.folder, self._builder = RunFolder(folder), builder
         folder.mkdir()
         self.folder.config.write_text(dump_config(self.config))
@@ -146,6 +146,24 @@ def test_restarts_change_nothing_while_others_reach_higher_rungs(
     killed.study.close()
 
 
+@pytest.mark.parametrize("sampler", ["tpe", "nsga2"])
+def test_temperatures_of_one_network_are_not_tried_for_ever(
+    sampler: str, builder: Builder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def most_of_a_kind(limit: int) -> int:
+        monkeypatch.setattr("nas_kd.pipeline.propose.OF_A_KIND", limit)
+        folder = tmp_path / f"up to {limit}"
+        search = Searching(folder, builder, sampler, distill={"methods": ["soft_targets"]}, chain={"max_assistants": 0})
+        search.run(TRIALS, lambda: False)
+        search.study.close()
+        tried = [Candidate.from_json(r.candidate) for r in search.study.records if r.fate != "duplicate"]
+        kinds = Counter(candidate.kind for candidate in tried)
+        return max(kinds.values())
+
+    assert most_of_a_kind(1000) > 2  # this is what samplers come to
+    assert most_of_a_kind(2) == 2
+
+
 def test_killed_between_a_record_and_what_follows_from_it(builder: Builder, tmp_path: Path) -> None:
     search = Searching(tmp_path / "run", builder, "random")
     record = search.propose().model_copy(update={"fate": "failed", "rungs": ()})
@@ -165,7 +183,7 @@ def test_killed_between_a_record_and_what_follows_from_it(builder: Builder, tmp_
 def test_killed_before_a_duplicate_was_told(builder: Builder, tmp_path: Path) -> None:
     search = Searching(tmp_path / "run", builder, "random")
     first = search.study.tell(search.propose())
-    trial = search.study.ask("random", 1)
+    trial = search.study.ask("random", 1, lambda _: False)
     search.proposer.candidate(trial)
     search.study.begin(trial, Candidate.from_json(first.candidate))
     search.reopen()
