@@ -112,19 +112,20 @@ class Gate:
         """From the run's cache, or measured now.
 
         `roughly`: one short run will do, though it be `unstable`, if the machine was like itself and the interval, of
-        no more than +-10 %, does not hold the budget's limit. On a busy machine that takes a fifth of the time.
+        no more than +-10 %, does not hold the budget's limit. On a busy machine that takes a fifth of the time. What
+        was found so is what it stays at when asked for roughly again: a resumed run must not know more.
         """
         store, key = self._context.store, self._measured_key(onnx)
-        kinds = ("latency", "rough_latency") if roughly else ("latency",)
-        known = next((found for kind in kinds if (found := store.load_json(kind, key)) is not None), None)
-        if known is not None:
-            return Latency.model_validate(known)
+        rough_key = fingerprint([key, "roughly"])
+        for known_as in (rough_key, key) if roughly else (key,):
+            if (known := store.load_json("latency", known_as)) is not None:
+                return Latency.model_validate(known)
         measured = self._measure(onnx, ROUGH if roughly else THOROUGH)
         if roughly and measured.latency.unstable:
             if self._will_do(measured):
-                store.save_json("rough_latency", key, measured.latency.model_dump(mode="json"))
-                return measured.latency
-            measured = self._measure(onnx, THOROUGH)
+                key = rough_key
+            else:
+                measured = self._measure(onnx, THOROUGH)
         store.save_json("latency", key, measured.latency.model_dump(mode="json"))
         return measured.latency
 
