@@ -35,8 +35,8 @@ class Job:
     """A measurement that is asked for.
 
     `key`: of the profile, as the agent told it (it refuses if that has changed); `input_shape`: one sample's, for a
-    file whose input leaves more than the batch open; `reference`: "small" or "large"; `seconds`, `attempts`: after
-    which a latency that has not settled is left so; sizes are in bytes.
+    file whose input leaves more than the batch open; `reference`: "small" or "large"; `seconds`, `attempts`,
+    `tolerance`: of a latency, see `Effort`; sizes are in bytes.
     """
 
     what: What
@@ -46,6 +46,7 @@ class Job:
     input_shape: tuple[int, ...] | None
     seconds: float
     attempts: int
+    tolerance: float
     reference: str
     candidate_bytes: int
     reference_bytes: int
@@ -85,10 +86,10 @@ class Job:
         if values["what"] not in get_args(What):
             raise ValueError(f"what must be one of {', '.join(get_args(What))}")
         job = Job(**values | {"input_shape": _shape(values["input_shape"])})
-        in_range = 1 <= job.batch_size <= MAX_BATCH and 0 < job.seconds <= MAX_SECONDS
-        if not (in_range and 1 <= job.attempts <= MAX_ATTEMPTS) or min(job.candidate_bytes, job.reference_bytes) < 1:
-            limits = f"batch_size 1 to {MAX_BATCH}, seconds at most {MAX_SECONDS:g}, attempts 1 to {MAX_ATTEMPTS}"
-            raise ValueError(f"{limits}, and both files must be there")
+        effort = 0 < job.seconds <= MAX_SECONDS and 1 <= job.attempts <= MAX_ATTEMPTS and 0 < job.tolerance <= 1
+        if not (effort and 1 <= job.batch_size <= MAX_BATCH) or min(job.candidate_bytes, job.reference_bytes) < 1:
+            limits = f"seconds at most {MAX_SECONDS:g}, attempts 1 to {MAX_ATTEMPTS}, tolerance at most 1"
+            raise ValueError(f"batch_size must be 1 to {MAX_BATCH}, {limits}, and both files there")
         if job.reference not in ("small", "large"):
             raise ValueError('reference must be "small" or "large"')
         return job

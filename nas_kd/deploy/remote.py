@@ -191,6 +191,7 @@ class RemoteDevice:
             input_shape=input_shape or None,
             seconds=effort.seconds,
             attempts=effort.attempts,
+            tolerance=effort.tolerance,
             reference=size,
             candidate_bytes=len(content),
             reference_bytes=len(reference),

@@ -8,7 +8,7 @@ from typing import Any
 
 from nas_kd.deploy import reference_speed
 from nas_kd.deploy.environment import Fact
-from nas_kd.deploy.latency_worker import Timing
+from nas_kd.deploy.latency_worker import MIN_BLOCKS, TARGET, Timing
 from nas_kd.deploy.subject import Ask, Subject, time_once
 
 # Outside, the machine was at no moment like itself (a neighbour on the same physical core slows some networks more than
@@ -20,14 +20,18 @@ HOPELESS = 3
 
 @dataclass(frozen=True)
 class Effort:
-    """Up to so many `attempts`, each of up to so many `seconds`."""
+    """Up to so many `attempts`, each of up to so many `seconds`.
+
+    One is enough whose interval is within +-`tolerance` of the median, if the machine was like itself.
+    """
 
     seconds: float
     attempts: int
+    tolerance: float
 
 
-THOROUGH = Effort(2.0, 3)
-ROUGH = Effort(1.0, 1)
+THOROUGH = Effort(2.0, 3, TARGET)
+ROUGH = Effort(1.0, 3, 0.1)
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,13 @@ class Settled:
     def steady(self) -> bool:
         """Whether the interval is narrow, and the machine was like itself."""
         return not self.timing.unstable and as_usual(self.timing.reference_ms, self.usual_ms)
+
+    def within(self, tolerance: float) -> bool:
+        """Whether the interval is no wider than this share of the median, and the machine was like itself."""
+        timing = self.timing
+        half, quiet = max(timing.high - timing.p50, timing.p50 - timing.low), timing.blocks * (1 - timing.disturbed)
+        near = round(quiet) >= MIN_BLOCKS and half <= tolerance * timing.p50
+        return near and as_usual(timing.reference_ms, self.usual_ms)
 
     @staticmethod
     def from_json(value: Any) -> "Settled":
@@ -67,7 +78,7 @@ class Settled:
 def settle(
     subject: Subject, effort: Effort, ask: Ask, history: Path, quieter: Callable[[], None] | None = None
 ) -> Settled:
-    """Measure until it is steady, with no more than this `effort`; the steady run nearest to the usual speed counts.
+    """Measure with no more than this `effort`; of its runs the steady one nearest to the usual speed counts.
 
     It is not repeated while repeating has been of no use for long.
 
@@ -90,7 +101,7 @@ def settle(
             quieter()
         attempts.append(time_once(subject, effort.seconds, ask, usual()))
         reference_speed.remember(history, attempts[-1][0].reference_ms)
-        if _settled(attempts, usual()).steady:
+        if _settled(attempts, usual()).within(effort.tolerance):
             break
     return _settled(attempts, usual())
 

@@ -17,7 +17,7 @@ from nas_kd.pipeline.files import Files
 from nas_kd.pipeline.networks import Builder
 from nas_kd.record import Costs, Counted, Latency
 
-ROUGHLY = 0.1  # half-width of an interval, as a share of the median
+DOUBT = 1.3  # factor by which a latency may be wrong that was taken beside a busy neighbour
 
 
 class Gate:
@@ -111,9 +111,8 @@ class Gate:
     def latency(self, onnx: bytes, *, roughly: bool = False) -> Latency:
         """From the run's cache, or measured now.
 
-        `roughly`: one short run will do, though it be `unstable`, if the machine was like itself and the interval, of
-        no more than +-10 %, does not hold the budget's limit. On a busy machine that takes a fifth of the time. What
-        was found so is what it stays at when asked for roughly again: a resumed run must not know more.
+        `roughly`: with less effort, as long as that tells on which side of the budget's limit it is. What was found so
+        is what it stays at when asked for roughly again: a resumed run must not know more.
         """
         store, key = self._context.store, self._measured_key(onnx)
         rough_key = fingerprint([key, "roughly"])
@@ -122,17 +121,18 @@ class Gate:
                 return Latency.model_validate(known)
         measured = self._measure(onnx, ROUGH if roughly else THOROUGH)
         if roughly and measured.latency.unstable:
-            if self._will_do(measured):
+            if self._decides(measured):
                 key = rough_key
             else:
                 measured = self._measure(onnx, THOROUGH)
         store.save_json("latency", key, measured.latency.model_dump(mode="json"))
         return measured.latency
 
-    def _will_do(self, measured: Measurement) -> bool:
+    def _decides(self, measured: Measurement) -> bool:
+        """Whether the limit is outside the interval, and far outside where the machine was not like itself."""
         latency, limit = measured.latency, self._context.config.budget.max_latency_ms
-        decided = limit is None or not latency.low <= limit <= latency.high
-        return decided and measured.as_usual and latency.high - latency.low <= 2 * ROUGHLY * latency.p50
+        doubt = 1.0 if measured.as_usual else DOUBT
+        return limit is None or not latency.low / doubt <= limit <= latency.high * doubt
 
     def _measure(self, onnx: bytes, effort: Effort) -> Measurement:
         context = self._context

@@ -46,7 +46,7 @@ def job(agent: AgentProcess, content: bytes, **changes: Any) -> Job:
     """A job that the agent would do, but for the changes."""
     profile = describe(agent)["profiles"]["cpu-1t"]
     reference = reference_net("small")
-    plain = Job("latency", "cpu-1t", profile["key"], 1, None, 0.05, 1, "small", len(content), len(reference))
+    plain = Job("latency", "cpu-1t", profile["key"], 1, None, 0.05, 1, 0.02, "small", len(content), len(reference))
     return replace(plain, **changes)
 
 

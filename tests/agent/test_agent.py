@@ -130,6 +130,7 @@ def test_what_it_was_not_asked_right_is_said(agent: AgentProcess, content: bytes
         {"batch_size": 0},
         {"attempts": 0},
         {"attempts": 99},
+        {"tolerance": 0.0},
         {"seconds": 0.0},
         {"seconds": 1e9},
         {"reference": "../x"},
