@@ -111,8 +111,8 @@ class Gate:
     def latency(self, onnx: bytes, *, roughly: bool = False) -> Latency:
         """From the run's cache, or measured now.
 
-        `roughly`: with less effort, as long as that tells on which side of the budget's limit it is. What was found so
-        is what it stays at when asked for roughly again: a resumed run must not know more.
+        `roughly`: with less effort; the interval is wide where the machine was not like itself. What was found so is
+        what it stays at when asked for roughly again: a resumed run must not know more.
         """
         store, key = self._context.store, self._measured_key(onnx)
         rough_key = fingerprint([key, "roughly"])
@@ -120,19 +120,12 @@ class Gate:
             if (known := store.load_json("latency", known_as)) is not None:
                 return Latency.model_validate(known)
         measured = self._measure(onnx, ROUGH if roughly else THOROUGH)
-        if roughly and measured.latency.unstable:
-            if self._decides(measured):
-                key = rough_key
-            else:
-                measured = self._measure(onnx, THOROUGH)
-        store.save_json("latency", key, measured.latency.model_dump(mode="json"))
-        return measured.latency
-
-    def _decides(self, measured: Measurement) -> bool:
-        """Whether the limit is outside the interval, and far outside where the machine was not like itself."""
-        latency, limit = measured.latency, self._context.config.budget.max_latency_ms
-        doubt = 1.0 if measured.as_usual else DOUBT
-        return limit is None or not latency.low / doubt <= limit <= latency.high * doubt
+        latency = measured.latency
+        if roughly and latency.unstable:
+            key, doubt = rough_key, 1.0 if measured.as_usual else DOUBT
+            latency = latency.model_copy(update={"low": latency.low / doubt, "high": latency.high * doubt})
+        store.save_json("latency", key, latency.model_dump(mode="json"))
+        return latency
 
     def _measure(self, onnx: bytes, effort: Effort) -> Measurement:
         context = self._context

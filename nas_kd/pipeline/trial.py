@@ -12,7 +12,7 @@ from nas_kd.pipeline.files import Files
 from nas_kd.pipeline.gate import Gate
 from nas_kd.pipeline.prefilter import forecast, is_skipped, skipped_words
 from nas_kd.pipeline.propose import Proposal
-from nas_kd.record import Costs, RungRecord, TrialRecord
+from nas_kd.record import Costs, Counted, RungRecord, TrialRecord
 
 
 def admit(proposal: Proposal, gate: Gate, chain: Chain, before: Sequence[TrialRecord] = ()) -> TrialRecord:
@@ -41,15 +41,23 @@ def admit(proposal: Proposal, gate: Gate, chain: Chain, before: Sequence[TrialRe
             costs = gate.costs(*candidate.deployed, precision=candidate.precision, timed=not skipped, roughly=roughly)
             notes = gate.notes(*candidate.deployed, precision=candidate.precision) if isinstance(costs, Costs) else ()
         record = record.model_copy(update={"costs": costs, "notes": notes, "seconds": seconds, "forecast": expected})
-        if why := reason(costs, config.budget):
+        if reason(_at_best(costs) if roughly else costs, config.budget):
             untimed = {} if isinstance(costs, Costs) and costs.latency_ms else {"forecast": None}
-            return record.model_copy(update={"fate": "rejected", "reason": why, **untimed})
+            return record.model_copy(update={"fate": "rejected", "reason": reason(costs, config.budget), **untimed})
         if skipped and expected is not None:
             why = skipped_words(expected, config.budget)
             return record.model_copy(update={"fate": "rejected", "reason": why})
     except TrialError as error:
         return record.model_copy(update={"fate": "failed", "reason": str(error), "seconds": seconds})
     return record.model_copy(update={"within_budget": True})
+
+
+def _at_best(costs: Costs | Counted) -> Costs | Counted:
+    """With the least latency that an unstable one may stand for: whoever is in doubt is let in, see `settled`."""
+    if not isinstance(costs, Costs) or costs.latency_ms is None or not costs.latency_ms.unstable:
+        return costs
+    least = costs.latency_ms.model_copy(update={"p50": costs.latency_ms.low})
+    return costs.model_copy(update={"latency_ms": least})
 
 
 def settled(record: TrialRecord, gate: Gate, chain: Chain) -> TrialRecord:

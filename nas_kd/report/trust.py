@@ -136,7 +136,8 @@ def _measuring(run: RunRecord) -> list[tuple[str, str]]:
         f"which nothing slowed the reference down, p90 is over single calls. "
         f"{numbers.count(len(timings), 'measurement')}: the 95 % interval is typically "
         f"\u00b1{median(half) * 100:.1f}{numbers.NBSP}%, at worst \u00b1{max(half) * 100:.1f}{numbers.NBSP}%; "
-        f"{unstable or 'none'} marked unstable."
+        f"{unstable or 'none'} marked unstable. Candidates that were not trained to the end are left out here: they "
+        f"are measured for a second or two, to \u00b110{numbers.NBSP}% where that will do."
     )
     return [("Latency", text)]
 
@@ -158,8 +159,8 @@ def _prefilter(run: RunRecord) -> list[tuple[str, str]]:
 
 
 def _timings(run: RunRecord) -> dict[str, Latency]:
-    """One measurement a network; a finalist's, made on the trained file, stands for its trial's."""
-    own = [(f"trial {t.number}", t.costs) for t in run.trials if t.fate != "duplicate"]
+    """One measurement a network trained in full; a finalist's, made on the trained file, stands for its trial's."""
+    own = [(f"trial {t.number}", t.costs) for t in run.trials if t.fate == "finished"]
     found = {name: costs.latency_ms for name, costs in own if isinstance(costs, Costs)}
     for finalist in run.finalists:
         found.pop(f"trial {finalist.trial}", None)
