@@ -112,8 +112,10 @@ class KnownSpace(BaseSampler):
     ) -> dict[str, Any]:
         """The inner sampler's draw of all parameters together, or what lies beside it."""
         drawn = self._inner.sample_relative(study, trial, search_space)
+        if not drawn:
+            return drawn  # all is left to chance at first
         for name, distribution in self._space.items():
-            if name not in drawn:  # it has one value, or is left to chance: by TPE at first, by NSGA where it mutates
+            if name not in drawn:  # it has one value, or mutates
                 drawn[name] = self._inner.sample_independent(study, trial, name, distribution)
         choices = [name for name, d in self._changing.items() if not isinstance(d, FloatDistribution)]
         there = drawn
