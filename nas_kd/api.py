@@ -11,9 +11,9 @@ from nas_kd.errors import BudgetError
 from nas_kd.pipeline.distill import Distilled, distill_one
 from nas_kd.pipeline.folder import RunFolder, read_json
 from nas_kd.pipeline.progress import Progress
+from nas_kd.pipeline.reading import read_run
 from nas_kd.pipeline.results import export_winner
 from nas_kd.pipeline.run import search as run_search
-from nas_kd.pipeline.study import read_run
 from nas_kd.record import RunRecord
 from nas_kd.report import write_report
 

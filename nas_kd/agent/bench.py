@@ -99,11 +99,8 @@ class Bench:
         ask = partial(self._ask, deadline=time.monotonic() + self._limit_s)
         match job.what:
             case "latency":
-                effort, history = (
-                    Effort(job.seconds, job.attempts, job.tolerance),
-                    history_file(job.reference, profile.key()),
-                )
-                return asdict(settle(subject, effort, ask, history))
+                effort = Effort(job.seconds, job.attempts, job.tolerance)
+                return asdict(settle(subject, effort, ask, history_file(job.reference, profile.key())))
             case "memory":
                 return asdict(memory_of(subject, ask))
             case "operators":

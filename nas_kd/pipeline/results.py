@@ -11,7 +11,7 @@ from nas_kd.errors import BudgetError, InputError
 from nas_kd.files import sha256, write_atomic
 from nas_kd.front import closest_finalists, front_document, winner
 from nas_kd.pipeline.folder import RunFolder
-from nas_kd.pipeline.study import read_run
+from nas_kd.pipeline.reading import read_run
 from nas_kd.record import DatasetRecord, FinalistRecord, RunRecord
 from nas_kd.store import Store
 

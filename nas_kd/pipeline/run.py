@@ -28,8 +28,9 @@ from nas_kd.pipeline.networks import Builder
 from nas_kd.pipeline.once_for_all import OnceForAll
 from nas_kd.pipeline.progress import Progress
 from nas_kd.pipeline.propose import Proposer
+from nas_kd.pipeline.reading import read_run
 from nas_kd.pipeline.results import write_results
-from nas_kd.pipeline.study import RunStudy, read_run
+from nas_kd.pipeline.study import RunStudy
 from nas_kd.pipeline.teacher import ReadyTeacher, prepare_teachers
 from nas_kd.record import Accuracy, CacheRecord, DeviceRecord, OnceForAllRecord, RunRecord, TeacherRecord, TrialRecord
 from nas_kd.statistics import wilson_interval

@@ -49,7 +49,7 @@ def admit(proposal: Proposal, gate: Gate, chain: Chain, before: Sequence[TrialRe
             return record.model_copy(update={"fate": "rejected", "reason": why})
     except TrialError as error:
         return record.model_copy(update={"fate": "failed", "reason": str(error), "seconds": seconds})
-    return record.model_copy(update={"within_budget": True})
+    return record.model_copy(update={"within_budget": not reason(costs, config.budget)})
 
 
 def _at_best(costs: Costs | Counted) -> Costs | Counted:
@@ -75,7 +75,7 @@ def settled(record: TrialRecord, gate: Gate, chain: Chain) -> TrialRecord:
     record = record.model_copy(update={"costs": costs, "seconds": seconds})
     if why := reason(costs, config.budget):
         return record.model_copy(update={"fate": "rejected", "reason": why, "within_budget": False})
-    return record
+    return record.model_copy(update={"within_budget": True})
 
 
 def train_on(record: TrialRecord, chain: Chain) -> TrialRecord:

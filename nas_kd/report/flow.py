@@ -9,6 +9,7 @@ from nas_kd.report import numbers
 
 # What can become of a candidate on its way, in words, and what is said about it.
 ON_THE_WAY = {
+    "rejected": ("Rejected", "over the budget when measured thoroughly"),
     "failed": ("Failed", ""),
     "stopped": ("Stopped", "others did better"),
     "waiting": ("Waiting", "may be trained on yet"),
@@ -57,15 +58,15 @@ def flow(run: RunRecord) -> tuple[Step, ...]:
 def _changes(run: RunRecord) -> list[Step]:
     """Losses, and the rungs between them, in order; bars and the numbers at the rungs are still to be worked out."""
     own, names = own_trials(run.trials), list(rung_names(run.trials).values())
-    fates = Counter(t.fate for t in run.trials)
+    duplicates, rejected = len(run.trials) - len(own), sum(t.fate == "rejected" and not t.rungs for t in own)
     skipped = run.prefilter.skipped if run.prefilter else 0
     changes = [
-        _loss("Duplicates", fates["duplicate"], "known already: not trained again"),
-        _loss("Rejected at the gate", fates["rejected"] - skipped, "over the budget, before any training"),
+        _loss("Duplicates", duplicates, "known already: not trained again"),
+        _loss("Rejected at the gate", rejected - skipped, "over the budget, before any training"),
         _loss("Rejected unmeasured", skipped, "expected far above the latency limit"),
     ]
     for level in range(len(names) + 1):
-        lost = _lost([t for t in own if len(t.rungs) == level], level)
+        lost = _lost([t for t in own if len(t.rungs) == level and (level or t.fate != "rejected")], level)
         # The last rung is the end of the search, which is told of below.
         if level and (level < len(names) or any(change.number for change in lost)):
             changes.append(Step(f"Reached {names[level - 1]}", 0, 0.0, 0.0, True))

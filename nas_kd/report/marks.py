@@ -22,7 +22,7 @@ LEGEND: dict[Kind, str] = {
     "finished": "search: trained to its end",
     "stopped": "search: trained in part (stopped, or waiting)",
     "failed": "search: failed",
-    "rejected": "search: rejected at the gate",
+    "rejected": "search: rejected, over the budget",
 }
 
 

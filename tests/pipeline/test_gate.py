@@ -152,6 +152,7 @@ def test_a_short_run_will_do_at_the_gate(
             record = admit(proposal, gate, chain)
             assert (record.fate, record.median_ms, machine.efforts) == (fate, 1.0, [ROUGH])
             assert record.reason == (None if fate == "running" else f"1 ms > {limit:g} ms")
+            assert record.within_budget == (limit >= 1)  # whoever is in doubt is let in, and counts for nothing yet
 
 
 def test_without_rungs_the_gate_measures_thoroughly(measured: Measurement, tmp_path: Path) -> None:

@@ -22,8 +22,8 @@ from nas_kd.pipeline.gate import Gate
 from nas_kd.pipeline.networks import Builder
 from nas_kd.pipeline.progress import Progress
 from nas_kd.pipeline.propose import Proposer
+from nas_kd.pipeline.reading import read_run
 from nas_kd.pipeline.run import search
-from nas_kd.pipeline.study import read_run
 from nas_kd.record import RunRecord, TrialRecord
 
 from .conftest import small_config

@@ -18,8 +18,9 @@ from nas_kd.pipeline import sampling
 from nas_kd.pipeline.folder import RunFolder
 from nas_kd.pipeline.networks import Builder, load_space
 from nas_kd.pipeline.propose import Proposer, propose
+from nas_kd.pipeline.reading import read_run
 from nas_kd.pipeline.sampling import STARTUP_TRIALS
-from nas_kd.pipeline.study import RunStudy, read_run
+from nas_kd.pipeline.study import RunStudy
 from nas_kd.record import Costs, Latency, RungRecord, TrialRecord
 
 from .conftest import small_config

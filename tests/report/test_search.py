@@ -59,6 +59,13 @@ def test_a_failure_at_a_later_rung_falls_off_there() -> None:
     assert lost == [("Failed after rung 1", 1, "NaN (1)"), ("Stopped at rung 1", 1, "others did better")]
 
 
+def test_whoever_turned_out_too_slow_before_the_last_rung_was_not_rejected_at_the_gate() -> None:
+    at_the_gate = trial(0, None, 1000, 0.1, fate="rejected", reason="0.2 ms > 0.1 ms")
+    trials = (at_the_gate, climbed(1, 0.5, fate="rejected", reason="0.2 ms > 0.1 ms"), climbed(2, 0.6, 0.7))
+    lost = [(s.name, s.number) for s in flow(run(trials=trials)) if not s.stays]
+    assert lost == [("Rejected at the gate", 1), ("Rejected at rung 1", 1)]
+
+
 def test_rungs_that_predict_are_said_to() -> None:
     rows, warning = rungs_foresight(staged_run(1500).trials)
     assert [(r.sign, r.ranked) for r in rows] == [
