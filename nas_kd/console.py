@@ -188,7 +188,7 @@ def print_result(run: RunRecord, folder: Path) -> None:
         table.add_row("teacher", *_figures(run.teacher.test, run.teacher.costs, "*"), "")
         shown.append(run.teacher.costs)
     console.print(table)
-    if any(c.latency_ms is not None and c.latency_ms.unstable for c in shown):
+    if any(c.unstable for c in shown):
         console.print("* unstable: disturbed while it was measured; `nas-kd measure` repeats it")
     best = by_id.get(document["winner"] or "")
     if best is None:

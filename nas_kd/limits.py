@@ -123,13 +123,15 @@ def within_budget(costs: Counted, budget: Budget) -> bool:
 
 
 def costs_words(costs: Counted, budget: Budget) -> str:
-    """`98.0 kB (1.96 times the limit), 0.21 ms`: size and latency, and what else is limited."""
+    """`98.0 kB (1.96 times the limit), 0.21 ms (unstable)`: size and latency, and what else is limited."""
     known, times = spent(costs), factors(spent(costs), budget)
     said = []
     for limit in LIMITS:
         value, factor, asked = known[limit.name], times.get(limit.name, 0.0), limit.of(budget) is not None
         if value is not None and (asked or limit.name in ALWAYS):
-            said.append(f"{limit.words(value)}{f' ({factor:.3g} times the limit)' if factor > 1 else ''}")
+            notes = [f"{factor:.3g} times the limit"] if factor > 1 else []
+            notes += ["unstable"] if limit.name == "latency" and isinstance(costs, Costs) and costs.unstable else []
+            said.append(f"{limit.words(value)} ({', '.join(notes)})" if notes else limit.words(value))
         elif value is None and (asked or limit.name in ALWAYS):
             said.append(f"{limit.noun} not measured")
     return ", ".join(said)

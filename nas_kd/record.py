@@ -40,6 +40,11 @@ class Costs(Counted):
     latency_ms: Latency | None = None
     memory_bytes: int | None = None
 
+    @property
+    def unstable(self) -> bool:
+        """Whether its latency was measured, and did not settle."""
+        return self.latency_ms is not None and self.latency_ms.unstable
+
 
 class Accuracy(Record):
     """A share in 0..1 with its 95 % interval, and how many samples and seeds it rests on."""

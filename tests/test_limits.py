@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from nas_kd.config import Budget
 from nas_kd.errors import TrialError
 from nas_kd.limits import LIMITS, costs_words, factors, limited, over, spent, unmeasured, within_budget, worst
-from nas_kd.pipeline.budget import excess, reason, require_measured, violation
+from nas_kd.pipeline.budget import at_best, excess, reason, require_measured, violation
 from nas_kd.record import Costs, Counted, Forecast, Latency
 from tests.records import trial
 
@@ -72,6 +72,16 @@ def test_a_network_that_was_only_counted_has_no_other_costs() -> None:
     assert costs_words(counted, Budget(max_macs=1e6)) == (
         "3,000,000 multiply-adds (3 times the limit), size not measured, latency not measured"
     )
+
+
+def test_an_unstable_latency_is_said_to_be_so_and_may_stand_for_less() -> None:
+    measured, budget = costs(ms=2.0), Budget(max_latency_ms=1.6)
+    doubtful = measured.model_copy(update={"latency_ms": Latency(p50=2.0, p90=3.0, low=1.5, high=2.6, unstable=True)})
+    assert costs_words(measured, budget).endswith(", 2 ms (1.25 times the limit)")
+    assert costs_words(doubtful, budget).endswith(", 2 ms (1.25 times the limit, unstable)")
+    assert at_best(measured) == measured
+    assert excess(at_best(doubtful), budget) == pytest.approx(log(1.5 / 1.6))
+    assert excess(doubtful, budget) == pytest.approx(log(1.25))
 
 
 def test_limits_of_next_to_nothing_are_limits() -> None:

@@ -5,7 +5,7 @@ from math import log
 from nas_kd.config import Budget
 from nas_kd.errors import TrialError
 from nas_kd.limits import over, spent, unmeasured, worst
-from nas_kd.record import Counted, TrialRecord
+from nas_kd.record import Costs, Counted, TrialRecord
 
 
 def excess(costs: Counted, budget: Budget) -> float:
@@ -19,6 +19,14 @@ def excess(costs: Counted, budget: Budget) -> float:
 def reason(costs: Counted, budget: Budget) -> str:
     """Why costs are out of the budget, in words."""
     return " and ".join(over(costs, budget))
+
+
+def at_best(costs: Counted) -> Counted:
+    """The same with the least latency that an unstable one may stand for."""
+    if not isinstance(costs, Costs) or costs.latency_ms is None or not costs.unstable:
+        return costs
+    least = costs.latency_ms.model_copy(update={"p50": costs.latency_ms.low})
+    return costs.model_copy(update={"latency_ms": least})
 
 
 def require_measured(costs: Counted, budget: Budget) -> None:

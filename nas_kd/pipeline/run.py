@@ -16,7 +16,7 @@ from nas_kd.errors import BudgetError, TrialError
 from nas_kd.front import closest, closest_finalists, winner
 from nas_kd.hypervolume import GrowingHypervolume
 from nas_kd.limits import costs_words, within_budget
-from nas_kd.pipeline.budget import excess, require_measured
+from nas_kd.pipeline.budget import at_best, excess, require_measured
 from nas_kd.pipeline.chain import Chain
 from nas_kd.pipeline.context import Context, dataset_record
 from nas_kd.pipeline.crew import Crew, Workplace
@@ -136,8 +136,8 @@ class Run:
         possible = [self.gate.all_costs(smallest, precision=p, roughly=True) for p in self.config.search.precisions]
         for costs in possible:
             require_measured(costs, budget)
-        nearest = min(possible, key=lambda c: excess(c, budget))
-        if excess(nearest, budget) > NEAR:
+        nearest = min(possible, key=lambda c: excess(at_best(c), budget))
+        if excess(at_best(nearest), budget) > NEAR:
             words = costs_words(nearest, budget)
             self._give_up(f"the smallest network of space {self.context.space.name!r} has {words}")
 

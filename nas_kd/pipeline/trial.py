@@ -6,13 +6,13 @@ from contextlib import contextmanager
 
 from nas_kd.candidate import Candidate
 from nas_kd.errors import TrialError
-from nas_kd.pipeline.budget import reason
+from nas_kd.pipeline.budget import at_best, reason
 from nas_kd.pipeline.chain import Chain
 from nas_kd.pipeline.files import Files
 from nas_kd.pipeline.gate import Gate
 from nas_kd.pipeline.prefilter import forecast, is_skipped, skipped_words
 from nas_kd.pipeline.propose import Proposal
-from nas_kd.record import Costs, Counted, RungRecord, TrialRecord
+from nas_kd.record import Costs, RungRecord, TrialRecord
 
 
 def admit(proposal: Proposal, gate: Gate, chain: Chain, before: Sequence[TrialRecord] = ()) -> TrialRecord:
@@ -41,7 +41,7 @@ def admit(proposal: Proposal, gate: Gate, chain: Chain, before: Sequence[TrialRe
             costs = gate.costs(*candidate.deployed, precision=candidate.precision, timed=not skipped, roughly=roughly)
             notes = gate.notes(*candidate.deployed, precision=candidate.precision) if isinstance(costs, Costs) else ()
         record = record.model_copy(update={"costs": costs, "notes": notes, "seconds": seconds, "forecast": expected})
-        if reason(_at_best(costs) if roughly else costs, config.budget):
+        if reason(at_best(costs) if roughly else costs, config.budget):
             untimed = {} if isinstance(costs, Costs) and costs.latency_ms else {"forecast": None}
             return record.model_copy(update={"fate": "rejected", "reason": reason(costs, config.budget), **untimed})
         if skipped and expected is not None:
@@ -52,19 +52,11 @@ def admit(proposal: Proposal, gate: Gate, chain: Chain, before: Sequence[TrialRe
     return record.model_copy(update={"within_budget": not reason(costs, config.budget)})
 
 
-def _at_best(costs: Costs | Counted) -> Costs | Counted:
-    """With the least latency that an unstable one may stand for: whoever is in doubt is let in, see `settled`."""
-    if not isinstance(costs, Costs) or costs.latency_ms is None or not costs.latency_ms.unstable:
-        return costs
-    least = costs.latency_ms.model_copy(update={"p50": costs.latency_ms.low})
-    return costs.model_copy(update={"latency_ms": least})
-
-
 def settled(record: TrialRecord, gate: Gate, chain: Chain) -> TrialRecord:
     """The same before its last rung, with a latency that was measured thoroughly; rejected, if that is too much."""
     costs, config = record.costs, chain.context.config
     last = len(record.rungs) == len(chain.context.rungs) - 1
-    if not (last and isinstance(costs, Costs) and costs.latency_ms and costs.latency_ms.unstable):
+    if not (last and isinstance(costs, Costs) and costs.unstable):
         return record
     candidate, seconds = Candidate.from_json(record.candidate), dict(record.seconds)
     try:

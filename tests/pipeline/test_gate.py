@@ -14,7 +14,7 @@ from nas_kd.deploy.reference_net import reference_net
 from nas_kd.deploy.settle import ROUGH, THOROUGH, Effort
 from nas_kd.deploy.subject import Memory
 from nas_kd.deploy.target import ThisMachine
-from nas_kd.errors import TrialError
+from nas_kd.errors import BudgetError, TrialError
 from nas_kd.pipeline.chain import Chain
 from nas_kd.pipeline.context import Context
 from nas_kd.pipeline.finalists import choose
@@ -24,6 +24,7 @@ from nas_kd.pipeline.networks import Builder, load_space
 from nas_kd.pipeline.prefilter import FEWEST
 from nas_kd.pipeline.progress import Progress
 from nas_kd.pipeline.propose import Proposal
+from nas_kd.pipeline.run import search
 from nas_kd.pipeline.trial import admit, settled
 from nas_kd.record import Costs, Counted, Latency, RungRecord, TrialRecord
 from tests import records
@@ -153,6 +154,20 @@ def test_a_short_run_will_do_at_the_gate(
             assert (record.fate, record.median_ms, machine.efforts) == (fate, 1.0, [ROUGH])
             assert record.reason == (None if fate == "running" else f"1 ms > {limit:g} ms")
             assert record.within_budget == (limit >= 1)  # whoever is in doubt is let in, and counts for nothing yet
+
+
+@pytest.mark.parametrize(
+    ("limit", "closest"),
+    [(0.5, r"the smallest network of space 'resnet' has .*, 1 ms \(2 times the limit, unstable\)"), (0.7, "trial ")],
+)
+def test_a_search_is_not_given_up_for_what_a_busy_neighbour_may_have_done(
+    limit: float, closest: str, measured: Measurement, tmp_path: Path
+) -> None:
+    config = small_config(budget={"max_latency_ms": limit}, search={"trials": 2}, teacher={"epochs": 1})
+    with pytest.MonkeyPatch.context() as patch:
+        Machine(measured, patch).speed = 0.7
+        with pytest.raises(BudgetError, match=f"no candidate can meet the budget; closest: {closest}"):
+            search(config, tmp_path)
 
 
 def test_without_rungs_the_gate_measures_thoroughly(measured: Measurement, tmp_path: Path) -> None:
