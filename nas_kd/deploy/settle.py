@@ -31,7 +31,7 @@ class Effort:
 
 
 THOROUGH = Effort(2.0, 3, TARGET)
-ROUGH = Effort(1.0, 2, 0.1)
+ROUGH = Effort(0.5, 2, 0.1)
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,13 @@ def at_best(costs: Counted) -> Counted:
     return costs.model_copy(update={"latency_ms": least})
 
 
+def in_doubt(costs: Counted, budget: Budget) -> bool:
+    """Whether an unstable latency may lie on either side of its limit."""
+    if not isinstance(costs, Costs) or costs.latency_ms is None or budget.max_latency_ms is None:
+        return False
+    return costs.unstable and costs.latency_ms.low <= budget.max_latency_ms < costs.latency_ms.high
+
+
 def require_measured(costs: Counted, budget: Budget) -> None:
     """Refuse costs that are limited and were not measured: they could be anything.
 

@@ -1,6 +1,6 @@
 """The front's members again, in full: several seeds, verified ONNX files, controls, and the test split, once."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,6 +16,7 @@ from nas_kd.pipeline.chain import Chain
 from nas_kd.pipeline.controls import Control, controls_of
 from nas_kd.pipeline.files import DeployedFile, Files
 from nas_kd.pipeline.gate import Gate
+from nas_kd.pipeline.trial import measured_thoroughly
 from nas_kd.record import Accuracy, ControlRecord, Costs, Counted, FinalistRecord, SeedRecord, TrialRecord
 from nas_kd.statistics import accuracy_over_seeds, paired_gain
 
@@ -69,6 +70,10 @@ def _point(trial: TrialRecord) -> tuple[float, float, float]:
     return 1 - trial.val_accuracy, float(np.log(costs.size_bytes)), float(np.log(costs.latency_ms.p50))
 
 
+def _is_rough(trial: TrialRecord) -> bool:
+    return isinstance(trial.costs, Costs) and trial.costs.unstable
+
+
 class Finals:
     """Trains finalists and their controls, then judges all of them on the test split."""
 
@@ -77,6 +82,27 @@ class Finals:
         self._context = chain.context
         self._files = Files(chain.context)
         self._done = 0
+
+    def choose(self, trials: Iterable[TrialRecord]) -> list[TrialRecord]:
+        """As the config wants it."""
+        config = self._context.config
+        return choose(list(trials), config.finalists.max, config.budget.min_accuracy)
+
+    def settle(self, trials: Iterable[TrialRecord]) -> list[TrialRecord]:
+        """The same, with thorough latencies of those that are chosen, and of those that were chosen for rough ones.
+
+        Whoever turns out slower may lose its place to another, that is measured in its turn.
+        """
+        context, known, settled = self._context, {t.number: t for t in trials}, set[int]()
+        while rough := [t for t in self.choose(known.values()) if _is_rough(t) and t.number not in settled]:
+            for trial in rough:
+                settled.add(trial.number)
+                try:
+                    known[trial.number] = measured_thoroughly(trial, self._gate, context.config.budget)
+                except TrialError as error:
+                    context.progress.note(f"trial {trial.number} left out: {error}")
+                    del known[trial.number]
+        return list(known.values())
 
     def train(self, chosen: Sequence[TrialRecord], *, quiet: bool = False) -> list[TrainedFinalist]:
         """Train every finalist and control over the config's seeds; one that fails is left out and said.

@@ -20,7 +20,7 @@ from nas_kd.pipeline.budget import at_best, excess, require_measured
 from nas_kd.pipeline.chain import Chain
 from nas_kd.pipeline.context import Context, dataset_record
 from nas_kd.pipeline.crew import Crew, Workplace
-from nas_kd.pipeline.finalists import Finals, TrainedFinalist, choose
+from nas_kd.pipeline.finalists import Finals, TrainedFinalist
 from nas_kd.pipeline.folder import RunFolder, locked, write_environment
 from nas_kd.pipeline.gate import Gate
 from nas_kd.pipeline.loop import SearchLoop
@@ -189,14 +189,16 @@ class Run:
 
     def train_finalists(self) -> list[TrainedFinalist]:
         """The front's members over several seeds, with their controls."""
-        chosen = choose(self.study.records, self.config.finalists.max, self.config.budget.min_accuracy)
-        if not chosen:
+        finals = Finals(self.chain, self.gate)
+        self.progress.stage("measuring the front")
+        with self.study.spending("finalists"):
+            trials = finals.settle(self.study.records)
+        if not (chosen := finals.choose(trials)):
             self._explain_failures()
-            self._give_up(closest(self.study.records, self.config.budget))
+            self._give_up(closest(trials, self.config.budget))
         self.study.save("state", "finalists")
         self.progress.stage("training finalists")
         with self.study.spending("finalists"):
-            finals = Finals(self.chain, self.gate)
             if self.crew.workers > 1:
                 self._train_beforehand(finals.jobs(chosen))
             return finals.train(chosen, quiet=self.crew.workers > 1)

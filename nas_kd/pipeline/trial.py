@@ -5,8 +5,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from nas_kd.candidate import Candidate
+from nas_kd.config import Budget
 from nas_kd.errors import TrialError
-from nas_kd.pipeline.budget import at_best, reason
+from nas_kd.pipeline.budget import at_best, in_doubt, reason
 from nas_kd.pipeline.chain import Chain
 from nas_kd.pipeline.files import Files
 from nas_kd.pipeline.gate import Gate
@@ -53,21 +54,29 @@ def admit(proposal: Proposal, gate: Gate, chain: Chain, before: Sequence[TrialRe
 
 
 def settled(record: TrialRecord, gate: Gate, chain: Chain) -> TrialRecord:
-    """The same before its last rung, with a latency that was measured thoroughly; rejected, if that is too much."""
-    costs, config = record.costs, chain.context.config
+    """The same before its last rung: who is in doubt is measured thoroughly, and rejected if it takes too long."""
     last = len(record.rungs) == len(chain.context.rungs) - 1
-    if not (last and isinstance(costs, Costs) and costs.unstable):
+    if not (last and record.costs and in_doubt(record.costs, chain.context.config.budget)):
         return record
-    candidate, seconds = Candidate.from_json(record.candidate), dict(record.seconds)
+    seconds = dict(record.seconds)
     try:
         with _timed(seconds, "gate"):
-            costs = gate.costs(*candidate.deployed, precision=candidate.precision)
+            record = measured_thoroughly(record, gate, chain.context.config.budget)
     except TrialError as error:
         return record.model_copy(update={"fate": "failed", "reason": str(error), "seconds": seconds})
-    record = record.model_copy(update={"costs": costs, "seconds": seconds})
-    if why := reason(costs, config.budget):
-        return record.model_copy(update={"fate": "rejected", "reason": why, "within_budget": False})
-    return record.model_copy(update={"within_budget": True})
+    return record.model_copy(update={"seconds": seconds} | ({} if record.within_budget else {"fate": "rejected"}))
+
+
+def measured_thoroughly(record: TrialRecord, gate: Gate, budget: Budget) -> TrialRecord:
+    """The same with the latency that a thorough measurement finds; `reason`: why it is out of the budget, if it is.
+
+    Raises:
+        TrialError: it cannot be run.
+    """
+    candidate = Candidate.from_json(record.candidate)
+    costs = gate.costs(*candidate.deployed, precision=candidate.precision)
+    why = reason(costs, budget) or None
+    return record.model_copy(update={"costs": costs, "reason": why, "within_budget": why is None})
 
 
 def train_on(record: TrialRecord, chain: Chain) -> TrialRecord:

@@ -7,7 +7,7 @@ from typing import Any
 
 import tomli_w
 
-from nas_kd.record import Costs, Latency, RunRecord
+from nas_kd.record import Latency, RunRecord
 from nas_kd.report import numbers
 from nas_kd.report.subject import Subject
 
@@ -136,8 +136,8 @@ def _measuring(run: RunRecord) -> list[tuple[str, str]]:
         f"which nothing slowed the reference down, p90 is over single calls. "
         f"{numbers.count(len(timings), 'measurement')}: the 95 % interval is typically "
         f"\u00b1{median(half) * 100:.1f}{numbers.NBSP}%, at worst \u00b1{max(half) * 100:.1f}{numbers.NBSP}%; "
-        f"{unstable or 'none'} marked unstable. Candidates that were not trained to the end are left out here: they "
-        f"are measured for a second or two, to \u00b110{numbers.NBSP}% where that will do."
+        f"{unstable or 'none'} marked unstable. The search's candidates are left out here: they are measured for a "
+        f"second at most, to \u00b110{numbers.NBSP}% where that will do."
     )
     return [("Latency", text)]
 
@@ -159,12 +159,8 @@ def _prefilter(run: RunRecord) -> list[tuple[str, str]]:
 
 
 def _timings(run: RunRecord) -> dict[str, Latency]:
-    """One measurement a network trained in full; a finalist's, made on the trained file, stands for its trial's."""
-    own = [(f"trial {t.number}", t.costs) for t in run.trials if t.fate == "finished"]
-    found = {name: costs.latency_ms for name, costs in own if isinstance(costs, Costs)}
-    for finalist in run.finalists:
-        found.pop(f"trial {finalist.trial}", None)
-        found[finalist.id] = finalist.costs.latency_ms
+    """Of the files that were measured thoroughly."""
+    found = {f.id: f.costs.latency_ms for f in run.finalists}
     if run.teacher:
         found["teacher"] = run.teacher.costs.latency_ms
     return {name: timing for name, timing in found.items() if timing is not None}

@@ -17,7 +17,7 @@ from nas_kd.deploy.target import ThisMachine
 from nas_kd.errors import BudgetError, TrialError
 from nas_kd.pipeline.chain import Chain
 from nas_kd.pipeline.context import Context
-from nas_kd.pipeline.finalists import choose
+from nas_kd.pipeline.finalists import Finals, choose
 from nas_kd.pipeline.folder import RunFolder
 from nas_kd.pipeline.gate import Gate
 from nas_kd.pipeline.networks import Builder, load_space
@@ -179,11 +179,20 @@ def test_without_rungs_the_gate_measures_thoroughly(measured: Measurement, tmp_p
         assert (record.fate, record.median_ms, machine.efforts) == ("rejected", 1.02, [THOROUGH])
 
 
-@pytest.mark.parametrize(("exact", "fate"), [(1.02, "waiting"), (2.1, "rejected")])
-def test_before_the_last_rung_latency_is_measured_thoroughly(
-    exact: float, fate: str, measured: Measurement, tmp_path: Path
+@pytest.mark.parametrize(
+    ("limit", "exact", "fate"),
+    [
+        (1.05, 1.02, "waiting"),  # 0.94 to 1.06, they say at the gate
+        (1.05, 1.1, "rejected"),
+        (0.95, 0.94, "waiting"),
+        (2.0, 2.1, "waiting"),  # in no doubt, and so not measured again
+    ],
+)
+def test_who_is_in_doubt_is_measured_thoroughly_before_the_last_rung(
+    limit: float, exact: float, fate: str, measured: Measurement, tmp_path: Path
 ) -> None:
-    gate, chain = gate_under(tmp_path, max_latency_ms=2.0)
+    doubtful = limit < 2
+    gate, chain = gate_under(tmp_path, max_latency_ms=limit)
     with pytest.MonkeyPatch.context() as patch:
         machine = Machine(measured, patch, exact)
         record = admit(Proposal(optuna.create_study().ask(), Candidate(NETWORK, (), Recipe("none"))), gate, chain)
@@ -192,9 +201,35 @@ def test_before_the_last_rung_latency_is_measured_thoroughly(
         waiting = record.model_copy(update={"fate": "waiting", "rungs": (rung,)})
         assert machine.efforts == [ROUGH]
         known = settled(waiting, gate, chain)
-    assert machine.efforts == [ROUGH, THOROUGH]
-    assert (known.fate, known.median_ms, known.within_budget) == (fate, exact, fate == "waiting")
+    assert machine.efforts == [ROUGH, *([THOROUGH] if doubtful else [])]
+    ms = exact if doubtful else 1.0
+    assert (known.fate, known.median_ms, known.within_budget) == (fate, ms, fate == "waiting")
+    assert known.reason == (None if fate == "waiting" else f"{exact:g} ms > {limit:g} ms")
     assert known.objectives(0)[2] == 1.0  # as it was compared at that rung
+
+
+@pytest.mark.parametrize(("exact", "others"), [(0.98, []), (1.02, [1]), (2.1, [1])])
+def test_who_is_chosen_for_a_rough_latency_is_measured_thoroughly(
+    exact: float, others: list[int], measured: Measurement, tmp_path: Path
+) -> None:
+    """The smaller and more accurate of two is the only one that is chosen, unless it turns out to be the slower one."""
+    gate, chain = gate_under(tmp_path, max_latency_ms=2.0)
+    finals = Finals(chain, gate)
+    with pytest.MonkeyPatch.context() as patch:
+        machine = Machine(measured, patch, exact)
+        admitted = [
+            admit(Proposal(optuna.create_study().ask(), Candidate(a, (), Recipe("none"))), gate, chain)
+            for a in (NETWORK, load_space("resnet").ladder(3)[2])
+        ]
+        trials = [
+            record.model_copy(update={"number": number, "fate": "finished", "val_accuracy": 0.9 - number / 10})
+            for number, record in enumerate(admitted)
+        ]
+        assert [t.number for t in finals.choose(trials)] == [0]
+        known = finals.settle(trials)
+        assert [t.number for t in finals.choose(known)] == ([0] if exact < 2 else [])
+    assert machine.efforts == [ROUGH, ROUGH, THOROUGH] + [THOROUGH] * len(others)
+    assert [t.median_ms for t in known] == [exact, exact if others else 1.0]
 
 
 def test_a_limit_on_what_nobody_can_measure_is_the_trials_error(
