@@ -130,7 +130,7 @@ def costs_words(costs: Counted, budget: Budget) -> str:
         value, factor, asked = known[limit.name], times.get(limit.name, 0.0), limit.of(budget) is not None
         if value is not None and (asked or limit.name in ALWAYS):
             notes = [f"{factor:.3g} times the limit"] if factor > 1 else []
-            notes += ["unstable"] if limit.name == "latency" and isinstance(costs, Costs) and costs.unstable else []
+            notes += ["unstable"] if limit.name == "latency" and costs.unstable else []
             said.append(f"{limit.words(value)} ({', '.join(notes)})" if notes else limit.words(value))
         elif value is None and (asked or limit.name in ALWAYS):
             said.append(f"{limit.noun} not measured")

@@ -32,6 +32,11 @@ class Counted(Record):
     parameters: int
     macs: int
 
+    @property
+    def unstable(self) -> bool:
+        """Whether its latency was measured, and did not settle."""
+        return False
+
 
 class Costs(Counted):
     """What a network costs to deploy. `memory_bytes`: peak of a session; None, as of latency: not measured."""
@@ -42,7 +47,7 @@ class Costs(Counted):
 
     @property
     def unstable(self) -> bool:
-        """Whether its latency was measured, and did not settle."""
+        """By what was measured."""
         return self.latency_ms is not None and self.latency_ms.unstable
 
 

@@ -70,10 +70,6 @@ def _point(trial: TrialRecord) -> tuple[float, float, float]:
     return 1 - trial.val_accuracy, float(np.log(costs.size_bytes)), float(np.log(costs.latency_ms.p50))
 
 
-def _is_rough(trial: TrialRecord) -> bool:
-    return isinstance(trial.costs, Costs) and trial.costs.unstable
-
-
 class Finals:
     """Trains finalists and their controls, then judges all of them on the test split."""
 
@@ -94,7 +90,9 @@ class Finals:
         Whoever turns out slower may lose its place to another, that is measured in its turn.
         """
         context, known, settled = self._context, {t.number: t for t in trials}, set[int]()
-        while rough := [t for t in self.choose(known.values()) if _is_rough(t) and t.number not in settled]:
+        while rough := [
+            t for t in self.choose(known.values()) if t.costs and t.costs.unstable and t.number not in settled
+        ]:
             for trial in rough:
                 settled.add(trial.number)
                 try:
