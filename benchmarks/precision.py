@@ -1,17 +1,18 @@
 """What a precision costs in accuracy, and brings in size and speed, beside fp32.
 
-    python benchmarks/precision.py --data DIR [--out reports/precision] [--rows 10000] [--epochs 16]
-        [--teacher-epochs 24] [--seeds 0,1,2] [--spaces resnet,mobilenet] [--places 1,3]
+    python benchmarks/precision.py --data DIR [--out reports/precision] [--parts accuracy,speed] [--rows 10000]
+        [--epochs 16] [--teacher-epochs 24] [--seeds 0,1,2] [--spaces resnet,mobilenet] [--places 1,3]
     python benchmarks/precision.py --report-only [--out reports/precision]
 
-What is done stands at the head of the report (`precision_report.py`). Trainings lie in OUT/work and are not done
-again; timings are.
+What is done stands at the head of the report (`precision_report.py`). Each part leaves OUT/PART.json: the one of
+accuracy may be made on a busy machine, the one of speed should not. Trainings lie in OUT/work and are not done again;
+timings are.
 """
 
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -79,17 +80,38 @@ class Settings:
 
 
 @contextmanager
-def chain_of(config: SearchConfig, work: Path) -> Iterator[tuple[Chain, Gate]]:
-    """The engine, its teacher trained; its store stays in `work`."""
+def engine(config: SearchConfig, work: Path) -> Iterator[tuple[Context, Builder]]:
+    """What a search in that space works with; its store stays in `work`."""
     context = Context.prepare(config, RunFolder(work), Progress())
-    builder = Builder(context.data, context.space)
-    gate = Gate(context, builder)
     with processor(context.threads):
-        yield Chain(context, builder, [t.teacher for t in prepare_teachers(context, gate)]), gate
+        yield context, Builder(context.data, context.space)
 
 
-def judge(chain: Chain, gate: Gate, student: Architecture, seeds: Sequence[int], epochs: int) -> dict[str, Any]:
-    """Accuracy of a student's files over seeds, and what the first seed's files cost."""
+def accuracies(settings: Settings, data: Path, work: Path) -> dict[str, Any]:
+    """Of every student in every precision."""
+    students, samples = [], 0
+    for space in settings.spaces:
+        with engine(settings.config(space, data), work) as (context, builder):
+            teachers = [ready.teacher for ready in prepare_teachers(context, Gate(context, builder))]
+            chain, samples = Chain(context, builder, teachers), len(context.data.test)
+            ladder = context.space.ladder(LADDER)
+            for place in settings.places:
+                student = judge(chain, ladder[place], settings.seeds, settings.epochs)
+                students.append({"space": space, "place": place, **student})
+    return {"settings": asdict(settings), "test_samples": samples, "students": students}
+
+
+def speeds(settings: Settings, data: Path, work: Path) -> dict[str, Any]:
+    """Of every network of every ladder."""
+    ladders = {}
+    for space in settings.spaces:
+        with engine(settings.config(space, data), work) as (context, builder):
+            ladders[space] = time_ladder(context, builder)
+    return {"repeats": REPEATS, "ladders": ladders}
+
+
+def judge(chain: Chain, student: Architecture, seeds: Sequence[int], epochs: int) -> dict[str, Any]:
+    """Accuracy of a student's files over seeds, and the size of the first seed's."""
     files, test = Files(chain.context), chain.context.data.test
     found: dict[str, Any] = {"words": chain.builder.words(student), "parameters": chain.builder.parameters(student)}
     for precision in PRECISIONS:
@@ -104,7 +126,6 @@ def judge(chain: Chain, gate: Gate, student: Architecture, seeds: Sequence[int],
         found[precision] = {
             "test": [accuracy(file.onnx, test) for file in made],
             "size_bytes": len(made[0].onnx),
-            "latency": gate.latency(made[0].onnx).model_dump(mode="json"),
             "agreement": min(file.agreement for file in made),
         }
         print(f"{found['words']}, {precision}: {fmean(found[precision]['test']):.2%}", flush=True)
@@ -121,21 +142,24 @@ def calibrated(context: Context) -> dict[str, Files]:
     }
 
 
-def time_ladder(chain: Chain) -> list[dict[str, Any]]:
-    """Latencies (ms) of every network of the ladder in fp32 and int8, each file `REPEATS` times, by turns."""
-    context, files, rows = chain.context, Files(chain.context), []
+def time_ladder(context: Context, builder: Builder) -> list[dict[str, Any]]:
+    """Bytes and latencies (ms) of every network of the ladder, each file `REPEATS` times, by turns."""
+    files, rows = Files(context), []
     for architecture in context.space.ladder(LADDER):
-        untrained = [chain.builder.build(architecture, 0)]
+        untrained = [builder.build(architecture, 0)]
         contents = {precision: files.untrained(untrained, precision).content for precision in TIMED}
         times: dict[str, list[float]] = {precision: [] for precision in TIMED}
         for _ in range(REPEATS):
             for precision, content in contents.items():
                 times[precision].append(context.device.measure(content, context.batch_size).latency.p50)
-        macs = chain.builder.macs(architecture)
-        sizes = {f"{precision}_bytes": len(content) for precision, content in contents.items()}
-        rows.append({"parameters": chain.builder.parameters(architecture), "macs": macs, **sizes, **times})
+        macs = builder.macs(architecture)
+        sizes = {precision: len(content) for precision, content in contents.items()}
+        rows.append({"parameters": builder.parameters(architecture), "macs": macs, "bytes": sizes, "ms": times})
         print(f"{macs:,} multiply-adds: " + ", ".join(f"{p} {median(times[p]):.4g} ms" for p in TIMED), flush=True)
     return rows
+
+
+PARTS: dict[str, Callable[[Settings, Path, Path], dict[str, Any]]] = {"accuracy": accuracies, "speed": speeds}
 
 
 def names(text: str) -> tuple[str, ...]:
@@ -144,49 +168,37 @@ def names(text: str) -> tuple[str, ...]:
 
 
 def main() -> int:
-    """Distil, judge, time, write."""
+    """Distil and judge, time, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--data", type=Path, help="folder of cifar10-train.parquet and -test.parquet")
     parser.add_argument("--out", type=Path, default=Path("reports/precision"))
+    parser.add_argument("--parts", type=names, default=tuple(PARTS), help=" and ".join(PARTS))
     parser.add_argument("--rows", type=int, default=10_000)
     parser.add_argument("--epochs", type=int, default=16)
     parser.add_argument("--teacher-epochs", type=int, default=24)
     parser.add_argument("--seeds", type=numbers, default=(0, 1, 2))
     parser.add_argument("--spaces", type=names, default=("resnet", "mobilenet"))
     parser.add_argument("--places", type=numbers, default=(1, 3), help=f"on each ladder of {LADDER}; 0: the smallest")
-    parser.add_argument("--report-only", action="store_true", help="write the report of what is in OUT/result.json")
+    parser.add_argument("--report-only", action="store_true", help="write the report of what is in OUT/*.json")
     given = parser.parse_args()
     if given.report_only:
         write_report(given.out)
         return 0
     if given.data is None:
         parser.error("--data is missing")
+    if unknown := set(given.parts) - PARTS.keys():
+        parser.error(f"--parts: {', '.join(sorted(unknown))} is none of {', '.join(PARTS)}")
     settings = Settings(given.rows, given.epochs, given.teacher_epochs, given.seeds, given.spaces, given.places)
-    students, ladders, samples = [], {}, 0
     work: Path = given.out / "work"
     work.mkdir(parents=True, exist_ok=True)
     write_atomic(work / ".gitignore", "*\n")
     try:
-        for space in settings.spaces:
-            with chain_of(settings.config(space, given.data), work) as (chain, gate):
-                samples = len(chain.context.data.test)
-                ladder = chain.context.space.ladder(LADDER)
-                for place in settings.places:
-                    student = judge(chain, gate, ladder[place], settings.seeds, settings.epochs)
-                    students.append({"space": space, **student})
-                ladders[space] = time_ladder(chain)
+        for part in given.parts:
+            found = PARTS[part](settings, given.data, work) | {"machine": machine_facts(torch.get_num_threads())}
+            write_atomic(given.out / f"{part}.json", json.dumps(found, indent=1) + "\n")
     except (InputError, TrialError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    result = {
-        "settings": asdict(settings),
-        "test_samples": samples,
-        "students": students,
-        "ladders": ladders,
-        "repeats": REPEATS,
-        "machine": machine_facts(torch.get_num_threads()),
-    }
-    write_atomic(given.out / "result.json", json.dumps(result, indent=1) + "\n")
     write_report(given.out)
     return 0
 

@@ -1,4 +1,4 @@
-"""The tables and the picture of `benchmarks/precision.py`, from its `result.json`."""
+"""The tables and the picture of `benchmarks/precision.py`, from its result files."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -13,13 +13,14 @@ from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
 from benchmarks.common import markdown_table
 from nas_kd.candidate import Precision
+from nas_kd.config import QuantiseOptions
 from nas_kd.files import write_atomic
 from nas_kd.record import Accuracy
 from nas_kd.statistics import accuracy_over_seeds, paired_gain
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "int8", "int8-qat", "int4-weights")
-TIMED: tuple[Precision, ...] = ("fp32", "int8")
-DEFAULT = "minmax, 256 samples"  # of [quantise]
+TIMED: tuple[Precision, ...] = ("fp32", "int8", "int4-weights")  # int8-qat has the nodes of int8
+DEFAULT = "{0.calibration}, {0.samples} samples".format(QuantiseOptions())
 LOSS, CLOSE = 0.005, 0.005  # half a point
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
 PICTURE = "speed.png"
@@ -64,39 +65,29 @@ def calibration_table(students: Sequence[Mapping[str, Any]], samples: int) -> st
     return markdown_table(["student", *names], rows)
 
 
-def cost_table(students: Sequence[Mapping[str, Any]]) -> str:
-    """A row a student: size and latency of each file."""
-    rows = []
-    for student in students:
-        files = [student[p] for p in PRECISIONS]
-        costs = [f"{f['size_bytes'] / 1000:.1f} kB, {f['latency']['p50']:.4g} ms" for f in files]
-        rows.append([f"{student['space']}: {student['words']}", *costs])
-    return markdown_table(["student", *PRECISIONS], rows)
-
-
 def speed_table(ladders: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
-    """A row a network: how many times as fast it is in int8 as in fp32, with the range over all pairs of turns."""
+    """A row a network: latencies, and how many times as fast and small as in fp32."""
     rows = []
     for space, ladder in ladders.items():
         for row in ladder:
-            turns = ratios(row)
-            rows.append(
-                [
-                    space,
-                    f"{row['parameters']:,}",
-                    f"{row['macs']:,}",
-                    *(f"{median(row[p]):.4g}" for p in TIMED),
-                    f"{median(turns):.2f} [{min(turns):.2f}, {max(turns):.2f}]",
-                    f"{row['fp32_bytes'] / row['int8_bytes']:.2f}",
-                ]
-            )
-    head = ["space", "weights", "multiply-adds", "fp32, ms", "int8, ms", "times as fast", "times as small"]
+            cells = [space, f"{row['parameters']:,}", f"{row['macs']:,}"]
+            cells += [f"{median(row['ms'][p]):.4g}" for p in TIMED]
+            cells += [gained(row, p) for p in TIMED[1:]]
+            rows.append([*cells, *(f"{row['bytes'][p] / 1000:.1f}" for p in TIMED)])
+    head = ["space", "weights", "multiply-adds", *(f"{p}, ms" for p in TIMED)]
+    head += [*(f"{p}: times as fast" for p in TIMED[1:]), *(f"{p}, kB" for p in TIMED)]
     return markdown_table(head, rows)
+
+
+def gained(row: Mapping[str, Any], precision: Precision) -> str:
+    """`1.53 [1.52, 1.72]`: speed over that of fp32, with the least and the largest of a turn."""
+    turns = ratios(row, precision)
+    return f"{median(turns):.2f} [{min(turns):.2f}, {max(turns):.2f}]"
 
 
 def turning_point(ladder: Sequence[Mapping[str, Any]]) -> str:
     """Up to which size int8 is slower than fp32, in words."""
-    slower = [row for row in ladder if median(row["int8"]) > median(row["fp32"])]
+    slower = [row for row in ladder if median(ratios(row, "int8")) < 1]
     if not slower:
         return "faster at every size"
     if len(slower) == len(ladder):
@@ -113,21 +104,20 @@ def verdict(students: Sequence[Mapping[str, Any]], samples: int) -> str:
     plain = sum(name == DEFAULT for _, name, _ in losing)
     better = sum(paired_gain(s["int8-qat"]["test"], tested, samples).mean >= 0 for s, _, tested in losing)
     close = sum(gains(student, samples)["int8-qat"].mean >= -CLOSE for student in students)
-    words = f"- int8 after training loses half a point or more for {plain} of {len(students)} students"
-    if len(files) > len(students):
-        words += f" where it is calibrated by default, in {len(losing)} of {len(files)} cases over all calibrations"
+    words = f"- int8 after training loses half a point or more for {plain} of {len(students)} students where it is "
+    words += f"calibrated by default, in {len(losing)} of {len(files)} cases over all calibrations"
     words += f"; int8-qat is at least as accurate as int8 in {better} of these.\n" if losing else ".\n"
     return f"{words}- int8-qat is within half a point of fp32, or above it, for {close} of {len(students)}.\n"
 
 
 def int8_files(student: Mapping[str, Any]) -> dict[str, Sequence[float]]:
     """Test accuracies of its int8 files, by the way in which ranges of activations were found."""
-    return {DEFAULT: student["int8"]["test"], **student.get("calibrations", {})}
+    return {DEFAULT: student["int8"]["test"], **student["calibrations"]}
 
 
-def ratios(row: Mapping[str, Any]) -> list[float]:
-    """How many times as fast int8 is as fp32, turn by turn."""
-    return [a / b for a, b in zip(row["fp32"], row["int8"], strict=True)]
+def ratios(row: Mapping[str, Any], precision: Precision) -> list[float]:
+    """How many times as fast as fp32, turn by turn."""
+    return [a / b for a, b in zip(row["ms"]["fp32"], row["ms"][precision], strict=True)]
 
 
 def picture(ladders: Mapping[str, Sequence[Mapping[str, Any]]]) -> bytes:
@@ -137,7 +127,7 @@ def picture(ladders: Mapping[str, Sequence[Mapping[str, Any]]]) -> bytes:
         axes = figure.subplots()
         axes.axhline(1, color="#555555", linewidth=0.8, linestyle="--")
         for (space, ladder), colour in zip(ladders.items(), COLOURS, strict=False):
-            macs, turns = [row["macs"] for row in ladder], [ratios(row) for row in ladder]
+            macs, turns = [row["macs"] for row in ladder], [ratios(row, "int8") for row in ladder]
             middle = [median(t) for t in turns]
             ranges = [[m - min(t) for m, t in zip(middle, turns, strict=True)]]
             ranges += [[max(t) - m for m, t in zip(middle, turns, strict=True)]]
@@ -159,30 +149,48 @@ def picture(ladders: Mapping[str, Sequence[Mapping[str, Any]]]) -> bytes:
 INTRODUCTION = """\
 Small students (by their places on each space's ladder of eight, 0 is the smallest) are distilled on CIFAR-10 by soft
 targets: once in fp32, of which the fp32, int8 and int4-weights files are made, and once quantisation-aware for the
-int8-qat file. Every accuracy is the file's through ONNX Runtime, on the test split. Then the latency of every network
-of both ladders in fp32 and int8, by turns.
+int8-qat file. Every accuracy is the file's through ONNX Runtime, on the test split. And the latency of every network
+of both ladders, untrained, by turns.
 """
 
 
 def write_report(out: Path) -> None:
-    """`report.md` and a picture from what is in `result.json`."""
-    result = json.loads((out / "result.json").read_text())
-    students, ladders, samples = result["students"], result["ladders"], result["test_samples"]
-    settings = {k: v for k, v in result["settings"].items() if k != "spaces"}
-    words = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in settings.items())
-    text = f"# Precision: accuracy, size and speed beside fp32\n\n{INTRODUCTION}\nSettings: {words}.\n\n"
-    if students:
-        text += f"## Accuracy\n\n{verdict(students, samples)}\nDifferences in points of test accuracy, with 95 % "
-        text += f"intervals over {len(settings['seeds'])} paired seeds.\n\n{accuracy_table(students, samples)}"
-        if any("calibrations" in student for student in students):
-            text += "\n### int8 over fp32 by the way in which ranges of activations are found\n\n"
-            text += calibration_table(students, samples)
-        text += f"\n## Files of the first seed\n\n{cost_table(students)}\n"
-    text += "## Speed by size\n\n"
-    text += "".join(f"- {space}: int8 is {turning_point(ladder)}.\n" for space, ladder in ladders.items())
-    text += f"\n![Speed of int8 over that of fp32, by size]({PICTURE})\n\n"
-    text += f"Medians of {result['repeats']} measurements by turns; in brackets the least and the largest ratio of a "
-    text += f"turn.\n\n{speed_table(ladders)}\n## Machine\n\n"
-    text += ", ".join(f"{k} {v}" for k, v in result["machine"].items()) + "\n"
-    write_atomic(out / PICTURE, picture(ladders))
+    """`report.md` and a picture from the parts that are there."""
+    text = f"# Precision: accuracy, size and speed beside fp32\n\n{INTRODUCTION}"
+    if (path := out / "accuracy.json").exists():
+        text += accuracy_words(json.loads(path.read_text()))
+    if (path := out / "speed.json").exists():
+        found = json.loads(path.read_text())
+        text += speed_words(found)
+        write_atomic(out / PICTURE, picture(found["ladders"]))
     write_atomic(out / "report.md", text)
+
+
+def accuracy_words(found: Mapping[str, Any]) -> str:
+    """The section on accuracy."""
+    students, samples = found["students"], found["test_samples"]
+    settings = {k: v for k, v in found["settings"].items() if k != "spaces"}
+    words = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in settings.items())
+    return (
+        f"\n## Accuracy\n\n{verdict(students, samples)}\n"
+        f"Settings: {words}. Differences in points of test accuracy, with 95 % intervals over "
+        f"{len(settings['seeds'])} paired seeds.\n\n{accuracy_table(students, samples)}"
+        "\n### int8 over fp32 by the way in which ranges of activations are found\n\n"
+        f"{calibration_table(students, samples)}\n{machine_words(found)}"
+    )
+
+
+def speed_words(found: Mapping[str, Any]) -> str:
+    """The section on speed."""
+    ladders = found["ladders"]
+    turning = "".join(f"- {space}: int8 is {turning_point(ladder)}.\n" for space, ladder in ladders.items())
+    return (
+        f"\n## Speed by size\n\n{turning}\n![Speed of int8 over that of fp32, by size]({PICTURE})\n\n"
+        f"Medians of {found['repeats']} measurements by turns; in brackets the least and the largest ratio of a turn."
+        f"\n\n{speed_table(ladders)}\n{machine_words(found)}"
+    )
+
+
+def machine_words(found: Mapping[str, Any]) -> str:
+    """Where it was found."""
+    return "Machine: " + ", ".join(f"{k} {v}" for k, v in found["machine"].items()) + ".\n"

@@ -2,15 +2,15 @@
 
     python benchmarks/search_cost.py --case digits|mnist|cifar10 [--data DIR] [--out reports/search_cost] [--seeds 0,1]
         [--trials 40] [--rows N] [--epochs N] [--max-latency-ms X] [--max-size-kb X] [--workers 2] [--script-threads N]
-        [--judge-seeds 100,101] [--ablation] [--arm NAME:section.key=value,...] [--samplers] [--minutes 4]
+        [--judge-seeds 100,101] [--ablation | --samplers] [--arm NAME:section.key=value,...] [--minutes 4]
         [--report-only]
 
 For each seed: the script (`plain_optuna.py`), then a search through the command line for as long as the script took,
 then the judge, one after the other; nothing else should run beside. Both start as fresh processes, and their clocks
 with them: imports, loading of data and everything else is in the figures, but for the teacher, which is trained once
 before and read from a file by both. Each leaves OUT/runs/CASE.SEED.ARM.json; what is there is not done again. OUT/work
-is ignored by git. `--ablation`: also searches with one lever off; `--arm` adds one of your own. `--samplers`: instead,
-searches with rungs against samplers without, compared after equal training seconds.
+is ignored by git. `--ablation`: instead, searches of equal time with all levers and with one off; `--arm` adds one of
+your own. `--samplers`: instead, searches with rungs against samplers without, compared after equal training seconds.
 """
 
 import argparse
@@ -35,6 +35,7 @@ from nas_kd.files import write_atomic
 UNLIMITED = 1e9
 MEMBERS = 60  # of an elastic network's parts: about as many as there is time to train
 ABLATION: dict[str, Overrides] = {
+    "all_levers": {},
     "fp32": {"engine.precision": "fp32"},
     "one_rung": {"search.rungs": 1},
     "one_worker": {"search.workers": 1},
@@ -53,14 +54,19 @@ SAMPLERS: dict[str, Overrides] = {
 LONGER = 1.25  # the others train during less of their time: let them reach the same training seconds
 
 
-def race(place: Place, seed: int, arms: Mapping[str, Overrides]) -> bool:
-    """The script, our search, the judge, then our search with each lever off; whether all went well."""
+def race(place: Place, seed: int) -> bool:
+    """The script, our search, the judge; whether all went well."""
     if not do(place, seed, "plain", partial(run_script, place, seed)):
         return False
     minutes = place.result(seed, "plain")["trials"][-1]["elapsed_s"] / 60
     good = do(place, seed, "ours", partial(run_search, place, seed, "ours", minutes, {}))
-    good = good and do(place, seed, "judged", partial(run_judge, place, seed))
-    for name, overrides in arms.items() if good else ():
+    return good and do(place, seed, "judged", partial(run_judge, place, seed))
+
+
+def ablate(place: Place, seed: int, arms: Mapping[str, Overrides], minutes: float) -> bool:
+    """Our search, and the same with each lever off, all for the same time; whether all went well."""
+    good = True
+    for name, overrides in arms.items():
         arm = f"arm_{name}"
         good &= do(place, seed, arm, partial(run_search, place, seed, arm, minutes, overrides))
     return good
@@ -104,12 +110,16 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--script-threads", type=int, help="default: 1 on digits, elsewhere torch's own")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--judge-seeds", type=numbers, default=(100, 101), metavar="100,101,...")
-    parser.add_argument("--ablation", action="store_true")
     parser.add_argument("--arm", type=arm_of, action="append", default=[], metavar="NAME:section.key=value,...")
-    parser.add_argument("--samplers", action="store_true")
-    parser.add_argument("--minutes", type=float, default=4.0, help="of each search of --samplers")
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument("--ablation", action="store_true")
+    instead.add_argument("--samplers", action="store_true")
+    parser.add_argument("--minutes", type=float, default=4.0, help="of each search of --ablation or --samplers")
     parser.add_argument("--report-only", action="store_true")
-    return parser.parse_args()
+    given = parser.parse_args()
+    if given.arm and not given.ablation:
+        parser.error("--arm is one of --ablation")
+    return given
 
 
 def place_of(given: argparse.Namespace) -> Place:
@@ -132,12 +142,17 @@ def run_all(given: argparse.Namespace, place: Place) -> bool:
     """What is missing of all seeds; whether all went well."""
     place.work.mkdir(parents=True, exist_ok=True)
     write_atomic(place.work / ".gitignore", "*\n")
-    arms = dict(ABLATION if given.ablation else {}) | dict(given.arm)
-    if given.case == "digits" and given.ablation:
+    arms = ABLATION | dict(given.arm)
+    if given.case == "digits":
         arms.pop("fp32")  # images so small are trained in fp32 anyway
     good = True
     for seed in given.seeds:
-        good &= sample(place, seed, given.minutes) if given.samplers else race(place, seed, arms)
+        if given.samplers:
+            good &= sample(place, seed, given.minutes)
+        elif given.ablation:
+            good &= ablate(place, seed, arms, given.minutes)
+        else:
+            good &= race(place, seed)
         write_report(place.out)
     return good
 

@@ -1,9 +1,9 @@
-"""Figures of `search_cost.py`: hypervolume over time, how long each took to it, and the spread over seeds."""
+"""Figures of the race in `search_cost.py`: hypervolume over time, how long each took to it, the spread over seeds."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from math import exp, inf, log, log10
-from statistics import fmean, stdev
+from dataclasses import dataclass, field
+from math import exp, log, log10
+from statistics import fmean
 from typing import Any
 
 from benchmarks.search_cost_cases import CLASSES, Case
@@ -189,68 +189,6 @@ def spread(values: Iterable[float | None]) -> dict[str, Any] | None:
     return {"mean": mean, "low": min(there), "high": max(there), "seeds": len(there), "of": len(wanted)}
 
 
-def throughput(run: Run) -> float:
-    """Epochs that a search has trained, a second of the time in which it did."""
-    trained = [t for t in run["trials"] if t["rungs"]]
-    until = max((t["elapsed_s"] for t in trained), default=inf)
-    return float(sum(max(t["rungs"]) for t in trained) / (until - run["searching_from_s"]))
-
-
-def training_history(run: Run, case: Case) -> list[tuple[float, Event]]:
-    """(training seconds spent by then, candidate) of those trained in full, in order of time.
-
-    An elastic network is trained before all of them. What a candidate that waits for a promotion has cost is known, but
-    not when: where there are rungs, training is taken to be spread evenly over the time of the search.
-    """
-    trials = sorted((t for t in run["trials"] if t["fate"] != "duplicate"), key=lambda t: t["elapsed_s"])
-    total = sum(t["training_s"] for t in trials)
-    rungs = any(t["fate"] == "stopped" for t in trials)
-    first, last = run["searching_from_s"], trials[-1]["elapsed_s"] if trials else 1.0
-    before, spent, history = run["elastic_s"], 0.0, []
-    for trial in trials:
-        spent += trial["training_s"]
-        share = (trial["elapsed_s"] - first) / max(last - first, 1e-9)
-        events = our_events(case, {"trials": [trial]})
-        history += [(before + (total * share if rungs else spent), e) for e in events]
-    return history
-
-
-def at_equal_training(case: Case, runs: Mapping[str, Run], teacher: Run) -> dict[str, Any]:
-    """Volume of each contestant once all have trained as long as the one that trained least."""
-    totals = {arm: run["elastic_s"] + sum(t["training_s"] for t in run["trials"]) for arm, run in runs.items()}
-    limit = min(totals.values())
-    found: dict[str, Any] = {"training_s": limit, "totals_s": totals, "volume": {}, "useful": {}}
-    for arm, run in runs.items():
-        events = [e for spent, e in training_history(run, case) if spent <= limit + 1e-6]
-        points = [(e.accuracy, e.size_bytes, e.latency_ms) for e in events]
-        found["volume"][arm] = volume(points, teacher, "val")
-        found["useful"][arm] = volume(points, teacher, "val", USEFUL)
-    return found
-
-
-def samplers(sampled: Mapping[int, Mapping[str, Run]]) -> dict[str, Any]:
-    """Volumes after equal training seconds, of each seed and their means."""
-    each = {}
-    for seed, arms in sampled.items():
-        ours = arms["sampler_trials"]
-        each[seed] = at_equal_training(case_of(ours), arms, ours["teacher"])
-    names = sorted({a for arms in sampled.values() for a in arms}, key=lambda a: (a != "sampler_trials", a))
-    summary = {
-        arm.removeprefix("sampler_"): {
-            key: _mean([e[key][arm] for e in each.values() if arm in e[key]])
-            | {"ours_ahead": sum(e[key]["sampler_trials"] > e[key][arm] for e in each.values() if arm in e[key])}
-            for key in ("volume", "useful")
-        }
-        for arm in names
-    }
-    return {"seeds": each, "summary": summary}
-
-
-def _mean(values: Sequence[float]) -> dict[str, Any]:
-    deviation = stdev(values) if len(values) > 1 else None
-    return {"mean": fmean(values), "sd": deviation, "low": min(values), "high": max(values), "seeds": len(values)}
-
-
 def case_of(run: Run) -> Case:
     """The case that a result was made with."""
     return Case(**run["settings"])
@@ -259,11 +197,6 @@ def case_of(run: Run) -> Case:
 def read_judged(run: Run) -> Judged:
     """From a result file."""
     return Judged(run["teacher"], run["costs"], run["tests"], run["seeds"])
-
-
-def of_judged(judged: Judged) -> dict[str, Any]:
-    """To a result file."""
-    return asdict(judged)
 
 
 def by_seed(runs: Mapping[str, Run], case: str) -> dict[int, dict[str, Run]]:

@@ -13,6 +13,7 @@ from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
 from benchmarks.common import markdown_table
 from benchmarks.runs import read_runs
+from benchmarks.search_cost_arms import EARLY, ablation, family, samplers
 from benchmarks.search_cost_cases import Case
 from benchmarks.search_cost_figures import (
     USEFUL,
@@ -22,13 +23,10 @@ from benchmarks.search_cost_figures import (
     case_of,
     compare,
     our_events,
-    race,
     read_judged,
-    samplers,
     script_events,
     spread,
     steps,
-    throughput,
 )
 from nas_kd.files import write_atomic
 
@@ -56,13 +54,15 @@ def write_report(folder: Path) -> None:
     for name in cases:
         seeds = by_seed(runs, name)
         raced = {s: arms for s, arms in seeds.items() if arms.keys() >= RACE and arms["plain"]["trials"]}
-        sampled = {s: {k: r for k, r in arms.items() if k.startswith("sampler_")} for s, arms in seeds.items()}
-        sampled = {s: arms for s, arms in sampled.items() if len(arms) > 1 and "sampler_trials" in arms}
+        ablated, sampled = family(seeds, "arm_", "all_levers"), family(seeds, "sampler_", "trials")
         found: dict[str, Any] = {}
         if raced:
-            found |= {"races": races(raced), "arms": ablation(raced)}
+            found["races"] = races(raced)
             write_atomic(folder / f"{name}.png", picture(name, raced))
-            parts += [race_words(name, raced, found["races"]), arm_words(found["arms"])]
+            parts.append(race_words(name, raced, found["races"]))
+        if ablated:
+            found["arms"] = ablation(ablated)
+            parts.append(arm_words(name, ablated, found["arms"]))
         if sampled:
             found["samplers"] = samplers(sampled)
             parts.append(sampler_words(name, sampled, found["samplers"]))
@@ -87,32 +87,6 @@ def races(raced: Mapping[int, Mapping[str, Run]]) -> dict[str, Any]:
 def _where_marked(each: Mapping[int, Mapping[str, Any]], measure: str, key: str) -> list[float | None]:
     """A figure of the seeds on which the script has a volume by this measure, and so set a mark."""
     return [e[measure][key] for e in each.values() if e[measure]["script_volume"]]
-
-
-def ablation(raced: Mapping[int, Mapping[str, Run]]) -> dict[str, Any]:
-    """For each arm: its time to the script's volume, script over arm and arm over ours, paired by seed."""
-    found: dict[str, Any] = {}
-    for arm in sorted({a for arms in raced.values() for a in arms if a.startswith("arm_")}):
-        pairs = [(arms, arms[arm]) for arms in raced.values() if arm in arms]
-        rows = [_arm_and_ours(arms, run) for arms, run in pairs]
-        found[arm.removeprefix("arm_")] = {
-            "overrides": pairs[0][1]["overrides"],
-            "reached": sum(a is not None for a, _ in rows),
-            "of": len(rows),
-            "seconds": [a for a, _ in rows],
-            "times_slower": spread(a / o if a and o else None for a, o in rows),
-            "proposed": [len(run["trials"]) for _, run in pairs],
-            "throughput": spread(throughput(run) / throughput(arms["ours"]) for arms, run in pairs),
-        }
-    return found
-
-
-def _arm_and_ours(arms: Mapping[str, Run], run: Run) -> tuple[float | None, float | None]:
-    case, judged = case_of(arms["plain"]), read_judged(arms["judged"])
-    script_s = arms["plain"]["trials"][-1]["elapsed_s"]
-    theirs = steps(script_events(case, arms["plain"], judged), judged.seen)
-    arm, ours = (race(theirs, steps(our_events(case, r), judged.seen), script_s) for r in (run, arms["ours"]))
-    return arm["ours_s"], ours["ours_s"]
 
 
 INTRODUCTION = """\
@@ -182,33 +156,34 @@ def _race_cells(seed: int, e: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def arm_words(arms: Mapping[str, Any]) -> str:
+def arm_words(name: str, ablated: Mapping[int, Mapping[str, Run]], arms: Mapping[str, Any]) -> str:
     """What each lever is worth."""
-    if not arms:
-        return ""
+    first = next(iter(ablated.values()))["all_levers"]
     rows = [
         [
-            f"`{arm}`: " + ", ".join(f"{k} = {v}" for k, v in row["overrides"].items()),
-            f"{row['reached']} of {row['of']}",
-            ", ".join(_maybe(s, ".0f", "-") for s in row["seconds"]),
+            f"`{arm}`" + "".join(f", {k} = {v}" for k, v in row["overrides"].items()),
+            ", ".join(f"{v:.3f}" for v in row["volumes"]),
             _ratio(row["times_slower"]),
             ", ".join(map(str, row["proposed"])),
+            ", ".join(map(str, row["trained"])),
             _ratio(row["throughput"], ".2f"),
         ]
         for arm, row in arms.items()
     ]
-    head = ["one change", "seeds that reached the script's volume", "s to it", "times ours with all levers"]
-    head += ["proposed", "epochs a second, times ours"]
-    fixed = (
-        "\nEach search had as long as the script took. Epochs: of all candidates that were told, over the time from "
-        f"the first proposal to the last of them. Levers that no option switches off: {FIXED}.\n"
+    head = ["search", "hypervolume, a seed each", "times as long", "proposed", "trained in full", "epochs a second"]
+    words = (
+        f"{_case_words(case_of(first))} {first['workers']} workers, {first['minutes']:g} minutes each; seeds "
+        f"{', '.join(map(str, ablated))}. Times as long: to the volume that `all_levers` had after {EARLY:.0%} of its "
+        "time. Epochs: of all candidates that were told, over the time from the first proposal to the last of them, "
+        "times those of `all_levers`. Geometric means over seeds, in brackets the least and the most. Levers that no "
+        f"option switches off: {FIXED}. {_machines(ablated)}\n"
     )
-    return "### One lever off at a time\n\n" + markdown_table(head, rows) + fixed
+    return f"## {name}: one lever off at a time\n\n{words}\n" + markdown_table(head, rows)
 
 
 def sampler_words(name: str, sampled: Mapping[int, Mapping[str, Run]], found: Mapping[str, Any]) -> str:
     """Samplers on the same evaluator."""
-    first = next(iter(sampled.values()))["sampler_trials"]
+    first = next(iter(sampled.values()))["trials"]
     limits = [e["training_s"] for e in found["seeds"].values()]
     rows = [
         [f"`{arm}`", str(row["volume"]["seeds"]), *(_mean_words(row[k], arm) for k in ("volume", "useful"))]

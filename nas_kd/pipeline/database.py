@@ -1,5 +1,6 @@
 """The study's file: an SQLite database that Optuna keeps, written by one process, read by any."""
 
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -50,10 +51,18 @@ def close_database(storage: RDBStorage, *, written: bool) -> None:
     storage.engine.dispose()
 
 
-def trial_record(trial: FrozenTrial) -> TrialRecord | None:
-    """What a trial's attributes say; None: it was killed before it was judged, and is evaluated again."""
-    stored = trial.user_attrs.get("record")
-    return None if stored is None else TrialRecord.model_validate(stored)
+def trial_records(trials: Iterable[FrozenTrial], attributes: Mapping[str, Any]) -> list[TrialRecord]:
+    """What the attributes of trials say, and of those told already what their study has learnt of them since.
+
+    Trials without a record were killed before they were judged, and are evaluated again.
+    """
+    stored = [(t.number, t.user_attrs["record"]) for t in trials if "record" in t.user_attrs]
+    return [TrialRecord.model_validate(attributes.get(corrected(n), r)) for n, r in stored]
+
+
+def corrected(number: int) -> str:
+    """The attribute of a study with the record of a trial that was told already, which no longer can be written to."""
+    return f"corrected/{number}"
 
 
 def _url(path: Path) -> str:

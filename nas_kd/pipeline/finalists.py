@@ -1,6 +1,6 @@
 """The front's members again, in full: several seeds, verified ONNX files, controls, and the test split, once."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -84,8 +84,8 @@ class Finals:
         config = self._context.config
         return choose(list(trials), config.finalists.max, config.budget.min_accuracy)
 
-    def settle(self, trials: Iterable[TrialRecord]) -> list[TrialRecord]:
-        """The same, with thorough latencies of those that are chosen, and of those that were chosen for rough ones.
+    def settle(self, trials: Iterable[TrialRecord]) -> Iterator[TrialRecord]:
+        """One by one, those that are chosen, or were chosen, for rough latencies, with thorough ones.
 
         Whoever turns out slower may lose its place to another, that is measured in its turn.
         """
@@ -96,11 +96,12 @@ class Finals:
             for trial in rough:
                 settled.add(trial.number)
                 try:
-                    known[trial.number] = measured_thoroughly(trial, self._gate, context.config.budget)
+                    found = measured_thoroughly(trial, self._gate, context.config.budget)
                 except TrialError as error:
                     context.progress.note(f"trial {trial.number} left out: {error}")
-                    del known[trial.number]
-        return list(known.values())
+                    found = trial.model_copy(update={"fate": "failed", "reason": str(error)})
+                known[trial.number] = found
+                yield found
 
     def train(self, chosen: Sequence[TrialRecord], *, quiet: bool = False) -> list[TrainedFinalist]:
         """Train every finalist and control over the config's seeds; one that fails is left out and said.

@@ -9,7 +9,7 @@ import sqlalchemy
 
 from nas_kd.config_file import load_config
 from nas_kd.errors import InputError
-from nas_kd.pipeline.database import close_database, open_database, trial_record
+from nas_kd.pipeline.database import close_database, open_database, trial_records
 from nas_kd.pipeline.folder import RunFolder, read_json
 from nas_kd.pipeline.prefilter import prefilter_record
 from nas_kd.pipeline.sampling import quiet_optuna
@@ -45,7 +45,7 @@ def read_run(folder: RunFolder) -> RunRecord:
     except (sqlalchemy.exc.SQLAlchemyError, KeyError, ValueError) as error:
         raise InputError(f"{folder.study}: cannot be read as a study: {error}") from error
     close_database(storage, written=False)
-    records = tuple(sorted((r for t in trials if (r := trial_record(t))), key=lambda r: r.number))
+    records = tuple(sorted(trial_records(trials, attributes), key=lambda r: r.number))
     environment = read_json(folder.environment)
     return RunRecord(
         name=study.study_name,

@@ -192,10 +192,11 @@ class Run:
         finals = Finals(self.chain, self.gate)
         self.progress.stage("measuring the front")
         with self.study.spending("finalists"):
-            trials = finals.settle(self.study.records)
-        if not (chosen := finals.choose(trials)):
+            for record in finals.settle(self.study.records):
+                self.study.correct(record)
+        if not (chosen := finals.choose(self.study.records)):
             self._explain_failures()
-            self._give_up(closest(trials, self.config.budget))
+            self._give_up(closest(self.study.records, self.config.budget))
         self.study.save("state", "finalists")
         self.progress.stage("training finalists")
         with self.study.spending("finalists"):

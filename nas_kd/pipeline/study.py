@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from nas_kd.candidate import Candidate
 from nas_kd.config import Budget, Sampler
 from nas_kd.pipeline.budget import violation
-from nas_kd.pipeline.database import close_database, create_database, open_database, trial_record
+from nas_kd.pipeline.database import close_database, corrected, create_database, open_database, trial_records
 from nas_kd.pipeline.fidelity import common_rung, constrained, copy_in_memory, outcome, tell
 from nas_kd.pipeline.folder import RunFolder
 from nas_kd.pipeline.rungs import Ladder
@@ -50,13 +50,13 @@ class RunStudy:
         # not through the study, which would keep a copy of every trial
         stored = self._storage.get_all_trials(self._study._study_id, deepcopy=False)
         self._stored_ids = [t._trial_id for t in stored]
-        self._records: dict[int, TrialRecord] = {r.number: r for t in stored if (r := trial_record(t)) is not None}
+        self._attributes: dict[str, Any] = dict(self._study.user_attrs)
+        self._records: dict[int, TrialRecord] = {r.number: r for r in trial_records(stored, self._attributes)}
         self._by_id: dict[str, TrialRecord] = {}
         self._of_kind: Counter[str] = Counter()
         for record in self.records:
             self._know(record)
         self._settle_rest(stored)
-        self._attributes: dict[str, Any] = dict(self._study.user_attrs)
         self._ladder = Ladder(self.records)
         self._rung = common_rung(self._ladder.reached)
         self._memory = copy_in_memory(stored, self._records, self._rung, self._violation)
@@ -141,6 +141,12 @@ class RunStudy:
         if record.fate != "waiting":
             self._settle(record)
         return record
+
+    def correct(self, record: TrialRecord) -> None:
+        """Store what has been learnt of a trial since it was told; no later proposal knows of it."""
+        self.save(corrected(record.number), record)
+        self._records[record.number] = record
+        self._know(record)
 
     def _settle(self, record: TrialRecord) -> None:
         """Tell the database what follows from a record; the record is what counts."""

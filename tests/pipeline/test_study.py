@@ -181,6 +181,23 @@ def test_killed_between_a_record_and_what_follows_from_it(builder: Builder, tmp_
     assert read_run(search.folder).trials == (told,)
 
 
+def test_what_is_learnt_of_a_finished_trial_is_kept(builder: Builder, tmp_path: Path) -> None:
+    search = Searching(tmp_path / "run", builder, "random")
+    rungs = search.propose().rungs * (len(EPOCHS) - 1)
+    first, second = (
+        search.study.tell(record.model_copy(update={"fate": "finished", "within_budget": True, "rungs": rungs}))
+        for record in (search.propose(), search.propose())
+    )
+    late = first.model_copy(update={"within_budget": False, "reason": "0.02 ms > 0.01 ms"})
+    search.study.correct(late)
+    assert search.study.records == [late, second]
+    search.reopen()
+    assert search.study.records == [late, second]
+    assert search.study.find(late.id) == late
+    search.study.close()
+    assert read_run(search.folder).trials == (late, second)
+
+
 def test_killed_before_a_duplicate_was_told(builder: Builder, tmp_path: Path) -> None:
     search = Searching(tmp_path / "run", builder, "random")
     first = search.study.tell(search.propose())
