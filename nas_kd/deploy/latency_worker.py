@@ -265,8 +265,10 @@ def caller(
 
 
 def main() -> None:
-    """Read the job, measure, print."""
-    job = json.loads(sys.stdin.buffer.readline())
+    """Read the job, measure, print; nothing where no job comes."""
+    if not (line := sys.stdin.buffer.readline()):
+        return
+    job = json.loads(line)
     candidate = sys.stdin.buffer.read(job["candidate_bytes"])
     reference = sys.stdin.buffer.read(job["reference_bytes"])
     settings = job["settings"]

@@ -21,7 +21,7 @@ from nas_kd.deploy.environment import Fact, machine
 from nas_kd.deploy.reference_net import Size, reference_for, reference_net
 from nas_kd.deploy.settle import THOROUGH, Effort, Settled, as_usual, history_file, settle
 from nas_kd.deploy.subject import Subject
-from nas_kd.deploy.worker_process import ask
+from nas_kd.deploy.worker_process import Ahead, ask, start
 from nas_kd.errors import TrialError
 from nas_kd.record import DeviceRecord, Latency
 
@@ -64,6 +64,7 @@ def measure_latency(
     effort: Effort = THOROUGH,
     limit_s: float = LIMIT_S,
     quieter: Callable[[], None] | None = None,
+    ahead: Ahead | None = None,
 ) -> Measurement:
     """Latency of one call with `batch_size` samples; stops when its interval is within +-2 %, or after all `effort`.
 
@@ -71,7 +72,7 @@ def measure_latency(
     measurement should lie in the interval. p90 and p99 are over single calls, disturbances included. One measurement at
     a time runs on a machine; another waits. Where the machine was not left alone for as long as it takes, it is
     repeated after `quieter()`, as far as the effort goes, and the one nearest to usual counts, marked `unstable` where
-    that is still far off.
+    that is still far off. `ahead`: may have the process ready, and is renewed.
 
     Raises:
         InputError: this machine lacks what the device profile asks for.
@@ -80,9 +81,11 @@ def measure_latency(
     device.check()
     size = reference_for(len(content))
     subject = Subject(content, reference_net(size), batch_size, input_shape, device.settings())
+    send = partial(ask, limit_s=limit_s, start=ahead.start if ahead else start)
     with alone(limit_s):
-        history = history_file(size, device.key())
-        settled = settle(subject, effort, partial(ask, limit_s=limit_s), history, quieter)
+        settled = settle(subject, effort, send, history_file(size, device.key()), quieter)
+    if ahead:
+        ahead.renew()
     return measurement_of(settled, size, machine())
 
 

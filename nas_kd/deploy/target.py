@@ -1,10 +1,12 @@
 """Where latency is measured: on this machine, under a profile, or on another one, behind its agent."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from nas_kd.candidate import IntegerScheme, Precision
+from nas_kd.deploy import latency_worker
 from nas_kd.deploy.agent_link import is_address
 from nas_kd.deploy.device import DeviceProfile, load_device
 from nas_kd.deploy.measure import Measurement, describe_device, measure_latency
@@ -12,6 +14,7 @@ from nas_kd.deploy.remote import RemoteDevice, quiet
 from nas_kd.deploy.session_costs import measure_memory, operator_times
 from nas_kd.deploy.settle import THOROUGH, Effort
 from nas_kd.deploy.subject import Memory, Operator
+from nas_kd.deploy.worker_process import Ahead
 from nas_kd.record import DeviceRecord
 
 WAIT_S = 300.0
@@ -96,6 +99,7 @@ class ThisMachine:
     """A profile, applied here."""
 
     profile: DeviceProfile
+    ahead: Ahead = field(default_factory=partial(Ahead, latency_worker.__file__), compare=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -145,7 +149,13 @@ class ThisMachine:
     ) -> Measurement:
         """See `measure_latency`."""
         return measure_latency(
-            content, self.profile, batch_size, input_shape=input_shape, effort=effort, quieter=quieter
+            content,
+            self.profile,
+            batch_size,
+            input_shape=input_shape,
+            effort=effort,
+            quieter=quieter,
+            ahead=self.ahead,
         )
 
     def memory(self, content: bytes, batch_size: int, input_shape: tuple[int, ...] | None = None) -> Memory:

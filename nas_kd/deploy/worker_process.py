@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 from nas_kd.deploy.words import plain
 from nas_kd.errors import TrialError
 
+WAITING = 2  # a measurement is repeated at once where the machine was disturbed
 Start = Callable[[list[str], Mapping[str, str]], AbstractContextManager[subprocess.Popen[bytes]]]
 
 
@@ -28,6 +30,63 @@ def start(command: list[str], environment: Mapping[str, str], folder: str | None
     return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment, cwd=folder)
 
 
+class Ahead:
+    """Processes of one worker that are started before there are jobs for them.
+
+    A short measurement takes no longer than the start of Python and its imports, which so are over by then. Each does
+    one job like any other, and ends with this process if none comes, as its input ends. Whoever asks but once needs
+    none: the first ones come after the second job.
+    """
+
+    def __init__(self, worker: str) -> None:
+        """`worker`: its path."""
+        self._command, self._jobs = _command(worker), 0
+        self._waiting: list[subprocess.Popen[bytes]] = []
+        weakref.finalize(self, _end, self._waiting)
+
+    def start(self, command: list[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+        """One that waits, if it is alive and of this command, or a new one; see `ask`."""
+        self._jobs += 1
+        while command == self._command and self._waiting:
+            process = self._waiting.pop(0)
+            if process.poll() is None:
+                return process
+            _end([process])
+        return start(command, environment)
+
+    def renew(self) -> None:
+        """Start what is missing, if there seem to be more jobs; what fails now is started when it is needed."""
+        pipe = subprocess.PIPE
+        while self._jobs > 1 and len(self._waiting) < WAITING:
+            try:
+                process = subprocess.Popen(
+                    self._command,
+                    stdin=pipe,
+                    stdout=pipe,
+                    stderr=pipe,
+                    env=_environment(),
+                    start_new_session=True,  # Ctrl-C is not for who waits
+                )
+            except OSError:
+                return
+            self._waiting.append(process)
+
+
+def _end(processes: list[subprocess.Popen[bytes]]) -> None:
+    while processes:
+        with processes.pop() as process:
+            process.kill()
+
+
+def _command(worker: str) -> list[str]:
+    # By path and with -P: what lies beside the worker must not be imported in place of what it asks for.
+    return [sys.executable, "-P", str(Path(worker).resolve())]
+
+
+def _environment() -> dict[str, str]:
+    return os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+
+
 def ask(worker: str, job: Mapping[str, Any], files: bytes, doing: str, limit_s: float, *, start: Start = start) -> Any:
     """Start the worker at this path, send it the job as a line of JSON and then `files`; its answer, read as JSON.
 
@@ -37,11 +96,8 @@ def ask(worker: str, job: Mapping[str, Any], files: bytes, doing: str, limit_s: 
         TooSlow: it took more than `limit_s`.
         TrialError: it failed (the last line that it wrote says why), or was killed.
     """
-    # By path and with -P: what lies beside the worker must not be imported in place of what it asks for.
-    command = [sys.executable, "-P", str(Path(worker).resolve())]
-    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     try:
-        with start(command, environment) as process:
+        with start(_command(worker), _environment()) as process:
             try:
                 out, err = process.communicate(json.dumps(job).encode() + b"\n" + files, timeout=limit_s)
             finally:
