@@ -45,6 +45,7 @@ CALIBRATIONS: dict[str, dict[str, Any]] = {  # options of [quantise], beside its
     "percentile": {"calibration": "percentile"},
     "entropy": {"calibration": "entropy"},
     "16 samples": {"samples": 16},
+    "1 sample": {"samples": 1},
 }
 REPEATS = 5  # measurements of each file whose speed is compared, by turns
 
