@@ -182,25 +182,22 @@ def main() -> int:
     parser.add_argument("--places", type=numbers, default=(1, 3), help=f"on each ladder of {LADDER}; 0: the smallest")
     parser.add_argument("--report-only", action="store_true", help="write the report of what is in OUT/*.json")
     given = parser.parse_args()
-    if given.report_only:
-        write_report(given.out)
-        return 0
-    if given.data is None:
+    if given.data is None and not given.report_only:
         parser.error("--data is missing")
     if unknown := set(given.parts) - PARTS.keys():
         parser.error(f"--parts: {', '.join(sorted(unknown))} is none of {', '.join(PARTS)}")
     settings = Settings(given.rows, given.epochs, given.teacher_epochs, given.seeds, given.spaces, given.places)
-    work: Path = given.out / "work"
-    work.mkdir(parents=True, exist_ok=True)
-    write_atomic(work / ".gitignore", "*\n")
     try:
-        for part in given.parts:
+        for part in () if given.report_only else given.parts:
+            work: Path = given.out / "work"
+            work.mkdir(parents=True, exist_ok=True)
+            write_atomic(work / ".gitignore", "*\n")
             found = PARTS[part](settings, given.data, work) | {"machine": machine_facts(torch.get_num_threads())}
             write_atomic(given.out / f"{part}.json", json.dumps(found, indent=1) + "\n")
+        write_report(given.out)
     except (InputError, TrialError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    write_report(given.out)
     return 0
 
 

@@ -14,6 +14,7 @@ from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 from benchmarks.common import markdown_table
 from nas_kd.candidate import Precision
 from nas_kd.config import QuantiseOptions
+from nas_kd.errors import InputError
 from nas_kd.files import write_atomic
 from nas_kd.record import Accuracy
 from nas_kd.statistics import accuracy_over_seeds, paired_gain
@@ -155,7 +156,13 @@ of both ladders, untrained, by turns.
 
 
 def write_report(out: Path) -> None:
-    """`report.md` and a picture from the parts that are there."""
+    """`report.md` and a picture from the parts that are there.
+
+    Raises:
+        InputError: there are none.
+    """
+    if not any((out / f"{part}.json").exists() for part in ("accuracy", "speed")):
+        raise InputError(f"{out} has neither accuracy.json nor speed.json")
     text = f"# Precision: accuracy, size and speed beside fp32\n\n{INTRODUCTION}"
     if (path := out / "accuracy.json").exists():
         text += accuracy_words(json.loads(path.read_text()))

@@ -24,10 +24,14 @@ class TooSlow(TrialError):
     """The process was ended because its time was over."""
 
 
-def start(command: list[str], environment: Mapping[str, str], folder: str | None = None) -> subprocess.Popen[bytes]:
-    """A process that is spoken to through pipes, in this folder."""
+def start(
+    command: list[str], environment: Mapping[str, str], folder: str | None = None, *, own_session: bool = False
+) -> subprocess.Popen[bytes]:
+    """A process that is spoken to through pipes, in this folder; in a session of its own Ctrl-C does not reach it."""
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment, cwd=folder)
+    return subprocess.Popen(
+        command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment, cwd=folder, start_new_session=own_session
+    )
 
 
 class Ahead:
@@ -56,20 +60,11 @@ class Ahead:
 
     def renew(self) -> None:
         """Start what is missing, if there seem to be more jobs; what fails now is started when it is needed."""
-        pipe = subprocess.PIPE
         while self._jobs > 1 and len(self._waiting) < WAITING:
             try:
-                process = subprocess.Popen(
-                    self._command,
-                    stdin=pipe,
-                    stdout=pipe,
-                    stderr=pipe,
-                    env=_environment(),
-                    start_new_session=True,  # Ctrl-C is not for who waits
-                )
+                self._waiting.append(start(self._command, _environment(), own_session=True))
             except OSError:
                 return
-            self._waiting.append(process)
 
 
 def _end(processes: list[subprocess.Popen[bytes]]) -> None:

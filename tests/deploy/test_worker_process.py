@@ -78,12 +78,14 @@ def test_another_worker_gets_its_own_process(worker: str, tmp_path: Path) -> Non
     assert len(waiting(ahead)) == WAITING
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_nobody_waits_longer_than_who_started_them(worker: str) -> None:
     ahead = Ahead(worker)
     for n in range(2):
         asked(ahead, worker, n)
     ahead.renew()
     pids = waiting(ahead)
+    assert all(Path(f"/proc/{pid}").exists() for pid in pids)
     del ahead
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
 
