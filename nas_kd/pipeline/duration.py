@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
-from math import log2
+from math import inf, log2
 from statistics import fmean
 
 import optuna
@@ -22,7 +22,7 @@ from nas_kd.pipeline.context import Context
 from nas_kd.pipeline.controls import controls_of
 from nas_kd.pipeline.cost_model import CostModel
 from nas_kd.pipeline.networks import Builder
-from nas_kd.pipeline.once_for_all import DRAWN, DRAWN_A_STEP, EPOCHS, LADDER, MEASURED, POPULATION
+from nas_kd.pipeline.once_for_all import DRAWN, DRAWN_A_STEP, EPOCHS, LADDER, MEASURED, POPULATION, SHARE
 from nas_kd.pipeline.propose import FINE_LADDER, FIRST, Proposer
 from nas_kd.pipeline.rehearsal import Speed, measure_speed, uses_cache
 from nas_kd.pipeline.sampling import quiet_optuna
@@ -125,13 +125,21 @@ class _Plan:
         fitting = [c for c in drawn if model.excess(c.student) <= 0] or drawn[:1]
         elastic = self._config.search.strategy == "once-for-all"  # all that it proposes fits
         few = trials if elastic else max(1, round(trials * len(fitting) / len(drawn)))
+        before = {"teacher": self._teachers(teachers_macs), "outputs": self._outputs()}
+        if elastic:
+            before["once_for_all"] = self._elastic(fitting, self._left(before))
         return {
-            "teacher": self._teachers(teachers_macs),
-            "outputs": self._outputs(),
-            **({"once_for_all": self._elastic(fitting)} if elastic else {}),
-            **self._search(fitting, drawn, few, trials),
+            **before,
+            **self._search(fitting, drawn, (few, trials), self._left(before)),
             "finalists": self._finalists(fitting, few, trials),
         }
+
+    def _left(self, before: Mapping[str, Span]) -> Span:
+        """Seconds until the config says that nothing more is proposed, after all this."""
+        if (most := self._config.search.max_minutes) is None:
+            return inf, inf
+        low, high = (max(0.0, most * 60 - sum(span[end] for span in before.values())) for end in (0, 1))
+        return low, high
 
     def _drawn(self) -> list[Candidate]:
         """Candidates as the search would propose them at random, each once."""
@@ -159,27 +167,30 @@ class _Plan:
         seconds = -(-epochs // self._at_once) * self._speed.outputs_s if uses_cache(self._config) else 0.0
         return seconds, seconds
 
-    def _elastic(self, fitting: Sequence[Candidate]) -> Span:
+    def _elastic(self, fitting: Sequence[Candidate], left: Span) -> Span:
+        """Its training, however long; a sample that is measured; judging, while there is time."""
         options, builder = self._config.search.once_for_all, self._builder
         epochs = options.epochs or EPOCHS * self._config.distill.epochs
         ends = [float(builder.macs(a)) for a in self._context.space.ladder(2)]
         middle = fmean(builder.macs(c.student) for c in fitting)
         trained = sum(self._training(macs, "none", epochs) for macs in [*ends, *[middle] * DRAWN_A_STEP])
         judged = options.evaluations * self._speed.judge_s
-        generations = -(-options.evaluations // POPULATION)
-        most = LADDER + DRAWN + options.members + generations * MEASURED
-        return trained + judged + (LADDER + DRAWN) * self._gate_s, trained + judged + most * self._gate_s
+        measured = (-(-options.evaluations // POPULATION) * MEASURED + options.members) * self._gate_s
+        first = trained + (LADDER + DRAWN) * self._gate_s
+        low, high = (max(0.0, SHARE * (seconds - first)) for seconds in left)
+        return first + min(judged, low), first + min(judged + measured, high)
 
-    def _search(self, fitting: Sequence[Candidate], drawn: Sequence[Candidate], few: int, many: int) -> dict[str, Span]:
-        """Gate, assistants and candidates; cut off where the config says so."""
+    def _search(
+        self, fitting: Sequence[Candidate], drawn: Sequence[Candidate], numbers: tuple[int, int], left: Span
+    ) -> dict[str, Span]:
+        """Gate, assistants and candidates, of which there are so many; cut off where the config says so."""
+        few, many = numbers
         spans = {
             "gate": self._gate(few, many),
             "assistants": (self._assistants(fitting[:few]), self._assistants(drawn)),
             "candidates": (self._candidates(fitting, few), self._candidates(fitting, many)),
         }
-        if (most := self._config.search.max_minutes) is None:
-            return spans
-        shares = [min(1.0, most * 60 / max(1e-9, sum(s[end] for s in spans.values()))) for end in (0, 1)]
+        shares = [min(1.0, left[end] / max(1e-9, sum(s[end] for s in spans.values()))) for end in (0, 1)]
         return {name: (span[0] * shares[0], span[1] * shares[1]) for name, span in spans.items()}
 
     def _gate(self, few: int, many: int) -> Span:

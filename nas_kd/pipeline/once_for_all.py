@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from math import inf
 from typing import Any
 
 import torch
@@ -42,6 +43,7 @@ MEASURED = 4  # new ones a generation, to keep the cost model honest where the s
 STATISTICS_BATCHES = 4
 JUDGED_ON = 1000  # validation samples
 ROUND_OFF = 0.02  # predictions may miss the budget by so much
+SHARE = 0.5  # of the time that is left to judge sub-networks and to distil the best of them: so much to judge
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,12 @@ class OnceForAll:
         self._judged: dict[Architecture, SubNetwork] = {}
         self._broken: set[Architecture] = set()
 
-    def search(self) -> tuple[list[SubNetwork], OnceForAllRecord]:
+    def search(self, until: float = inf) -> tuple[list[SubNetwork], OnceForAllRecord]:
         """The sub-networks to distil, measured and within the budget, the best first; and what it took.
+
+        Args:
+            until: when their distillation has to be over, too (`time.monotonic`, s). The elastic network is trained
+                whatever that takes; of what is left then, half is for judging, and `members` at least are judged.
 
         Raises:
             TrialError: the elastic network cannot be trained.
@@ -80,7 +86,8 @@ class OnceForAll:
         _, seconds, key = self._elastic_and_seconds
         started = time.perf_counter()
         progress.stage("searching among its sub-networks")
-        self._evolve()
+        begun = time.monotonic()
+        self._evolve(begun + SHARE * (until - begun))
         members = self._members()
         record = OnceForAllRecord(
             key=key,
@@ -191,14 +198,20 @@ class OnceForAll:
         self._judged[architecture] = SubNetwork(architecture, genes, float(accuracy))
         self._context.progress.went_on("sub-networks judged:", len(self._judged), self._options.evaluations)
 
-    def _evolve(self) -> None:
-        """Judge `evaluations` sub-networks: random ones, then children of the best so far."""
+    def _evolve(self, until: float) -> None:
+        """Judge `evaluations` sub-networks, or as many as there is time for: random ones, then children of the best."""
         tries = TRIES * self._options.evaluations
-        while len(self._judged) < self._options.evaluations and tries > 0:
+
+        def goes_on(wanted: int) -> bool:
+            done = len(self._judged)
+            late = done >= self._options.members and time.monotonic() >= until
+            return done < wanted and tries > 0 and not late
+
+        while goes_on(self._options.evaluations):
             ranked = self._ranked(POPULATION // 2)
             self._measure([s.architecture for s in ranked if s.architecture not in self._costs][:MEASURED])
             wanted = min(POPULATION, self._options.evaluations - len(self._judged)) + len(self._judged)
-            while len(self._judged) < wanted and tries > 0:
+            while goes_on(wanted):
                 tries -= 1
                 genes = self._born(ranked)
                 if self._fits(self._draws.architecture(genes)):

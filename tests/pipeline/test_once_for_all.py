@@ -88,3 +88,13 @@ def test_what_was_trained_and_judged_is_found_again(
 
     monkeypatch.setattr(OnceForAll, "search", searched)
     assert search(elastic_config(), again).trials == repeated.trials
+
+
+def test_out_of_time_it_judges_as_many_as_it_needs_and_still_has_a_result(folder: Path, tmp_path: Path) -> None:
+    in_a_hurry = tmp_path / "in a hurry"
+    shutil.copytree(folder / "store", in_a_hurry / "store")
+    run = search(elastic_config(max_minutes=1e-6), in_a_hurry)
+    assert run.once_for_all is not None
+    assert run.once_for_all.evaluated == MEMBERS
+    assert [t.fate for t in run.trials] == ["finished"]
+    assert len(run.finalists) == 1

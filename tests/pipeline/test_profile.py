@@ -84,6 +84,16 @@ def test_the_time_has_all_parts_and_a_range(looked: tuple[SpaceProfile, Heard, P
     assert time.rungs == (2, 4)
 
 
+def test_the_time_knows_when_nothing_more_is_proposed() -> None:
+    """Judging all of these sub-networks would take hours."""
+    elastic = {"strategy": "once-for-all", "once_for_all": {"epochs": 1, "evaluations": 10_000_000}}
+    time = profile_space(small_config(search={**elastic, "max_minutes": 0.2}), SAMPLE).time
+    assert time is not None
+    assert 0 < time.parts["once_for_all"][0] <= time.parts["once_for_all"][1] < 300
+    before = [sum(time.parts[name][end] for name in ("teacher", "outputs", "once_for_all")) for end in (0, 1)]
+    assert all(before[end] + time.parts["candidates"][end] <= max(before[end], 12) + 1e-6 for end in (0, 1))
+
+
 def test_the_command_prints_the_same_as_text_and_as_json(
     looked: tuple[SpaceProfile, Heard, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
