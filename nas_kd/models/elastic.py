@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from nas_kd.candidate import Architecture
-from nas_kd.models.subnetwork import cut_weights, part_of
+from nas_kd.models.subnetwork import part_of
 
 Build = Callable[[Architecture], nn.Module]
 SHELLS = 1024  # sub-networks without weights that are kept
@@ -45,12 +45,6 @@ class Elastic(nn.Module):
         held = dict(self.weights.named_parameters())
         parts = {name: part_of(held, name, p.shape) for name, p in shell.named_parameters()}
         return functional_call(shell, parts | scratch, (x,))  # type: ignore[no-any-return]
-
-    def cut(self, architecture: Architecture) -> nn.Module:
-        """A network of its own with the sub-network's weights; its running statistics are yet to be estimated."""
-        network = self._build(architecture)
-        network.load_state_dict(cut_weights(self.weights.state_dict(), network))
-        return network
 
     def _make_shell(self, architecture: Architecture) -> tuple[nn.Module, dict[str, Tensor]]:
         """The network without its weights, and buffers that its training mode writes to and nobody reads."""

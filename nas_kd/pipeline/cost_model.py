@@ -68,8 +68,7 @@ class CostModel:
 
     def predict(self, architecture: Architecture) -> tuple[float, float]:
         """Log bytes and log milliseconds."""
-        builder = self._builder
-        counted = Counted(parameters=builder.parameters(architecture), macs=builder.macs(architecture))
+        counted = self._builder.counted([architecture])
         inputs = (np.array(self._features(architecture, counted)) - self._mean) / self._std
         size, latency = self._weights[0] + inputs @ self._weights[1:]
         return float(size), float(latency)

@@ -50,7 +50,7 @@ class Crew:
         self._chain, self.workers = chain, chain.context.config.search.workers
         self._executor = workplace.executor(Trainer(chain, gate))
         self._begun: dict[str, float] = {}
-        self._worked_s = 0.0
+        self._worked: list[tuple[float, float]] = []  # from, to; jobs that nobody has accounted for
         self.hits: Counter[str] = Counter()  # of the workers' stores, by kind
         self.misses: Counter[str] = Counter()
 
@@ -88,15 +88,15 @@ class Crew:
     def wait(self) -> Answer:
         """The next answer."""
         answer = self._executor.wait()
-        self._worked_s += time.monotonic() - self._begun.pop(_name(answer.job))
+        self._worked.append((self._begun.pop(_name(answer.job)), time.monotonic()))
         for kind, (hits, misses) in (answer.result or {}).get("cache", {}).items():
             self.hits[kind] += hits
             self.misses[kind] += misses
         return answer
 
     def idle_s(self, since: float) -> float:
-        """Seconds that workers had nothing to do, since `since` (`time.monotonic`) and the last time of asking."""
-        worked, self._worked_s = self._worked_s, 0.0
+        """Seconds that workers had nothing to do, since `since` (`time.monotonic`); asked when none is at work."""
+        worked, self._worked = sum(max(0.0, end - max(begun, since)) for begun, end in self._worked), []
         return max(0.0, (time.monotonic() - since) * self.workers - worked) if self.workers > 1 else 0.0
 
 

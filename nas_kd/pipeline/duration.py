@@ -174,7 +174,7 @@ class _Plan:
         ends = [float(builder.macs(a)) for a in self._context.space.ladder(2)]
         middle = fmean(builder.macs(c.student) for c in fitting)
         trained = sum(self._training(macs, "none", epochs) for macs in [*ends, *[middle] * DRAWN_A_STEP])
-        judged = options.evaluations * self._speed.judge_s
+        judged = options.evaluations * self._speed.judge_s / self._at_once
         measured = (-(-options.evaluations // POPULATION) * MEASURED + options.members) * self._gate_s
         first = trained + (LADDER + DRAWN) * self._gate_s
         low, high = (max(0.0, SHARE * (seconds - first)) for seconds in left)

@@ -17,7 +17,7 @@ from nas_kd.pipeline.controls import Control, controls_of
 from nas_kd.pipeline.files import DeployedFile, Files
 from nas_kd.pipeline.gate import Gate
 from nas_kd.pipeline.trial import measured_thoroughly
-from nas_kd.record import Accuracy, ControlRecord, Costs, Counted, FinalistRecord, SeedRecord, TrialRecord
+from nas_kd.record import Accuracy, ControlRecord, Costs, FinalistRecord, SeedRecord, TrialRecord
 from nas_kd.statistics import accuracy_over_seeds, paired_gain
 
 
@@ -177,12 +177,11 @@ class Finals:
     def judge(self, finalist: TrainedFinalist) -> FinalistRecord:
         """Read the test split with every file, and measure the deployed one's latency again."""
         trial, files = finalist.trial, finalist.files
-        context, builder = self._context, self._chain.builder
+        context = self._context
         seeds = tuple(self._tested(f) for f in files)
         best = max(files, key=lambda f: (f.file.val_accuracy, -f.seed))
         deployed = Candidate.from_json(trial.candidate).deployed
-        counted = Counted(parameters=sum(map(builder.parameters, deployed)), macs=sum(map(builder.macs, deployed)))
-        costs = self._gate.of_file(best.file.onnx, counted)
+        costs = self._gate.of_file(best.file.onnx, self._chain.builder.counted(deployed))
         return FinalistRecord(
             id=trial.id,
             trial=trial.number,

@@ -46,7 +46,7 @@ class Gate:
         Raises:
             TrialError: it cannot be exported or run, or what the budget limits was not measured.
         """
-        budget, counted = self._context.config.budget, self._counted(deployed)
+        budget, counted = self._context.config.budget, self._builder.counted(deployed)
         if excess(counted, budget) > 0:
             return counted
         onnx = self._export(deployed, precision)
@@ -66,7 +66,7 @@ class Gate:
         Raises:
             TrialError: it cannot be exported or run.
         """
-        return self.of_file(self._export(deployed, precision), self._counted(deployed), roughly=roughly)
+        return self.of_file(self._export(deployed, precision), self._builder.counted(deployed), roughly=roughly)
 
     def of_file(self, onnx: bytes, counted: Counted, *, roughly: bool = False) -> Costs:
         """All costs of an exported file."""
@@ -84,10 +84,6 @@ class Gate:
             return ()
         self._export(deployed, precision)
         return tuple(self._context.store.load_json("export_notes", self._key(deployed, precision)) or ())
-
-    def _counted(self, deployed: tuple[Architecture, ...]) -> Counted:
-        parameters, macs = (sum(map(count, deployed)) for count in (self._builder.parameters, self._builder.macs))
-        return Counted(parameters=parameters, macs=macs)
 
     def _of_size(self, onnx: bytes, counted: Counted) -> Costs:
         return Costs(size_bytes=len(onnx), parameters=counted.parameters, macs=counted.macs)

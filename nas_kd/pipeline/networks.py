@@ -1,5 +1,6 @@
 """Networks of the search spaces: building them, and what can be known of them before any training."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -13,6 +14,7 @@ from nas_kd.errors import InputError
 from nas_kd.models.normalised import Normalised
 from nas_kd.models.search_space import SearchSpace
 from nas_kd.plugins import load
+from nas_kd.record import Counted
 
 
 def load_space(name: str) -> SearchSpace:
@@ -35,8 +37,7 @@ class Builder:
     def __init__(self, data: Dataset, space: SearchSpace) -> None:
         self._data = data
         self._spaces = {space.name: space}
-        self.parameters = lru_cache(maxsize=None)(self._parameters)  # number of trained weights
-        self.macs = lru_cache(maxsize=None)(self._macs)  # multiply-adds of one sample
+        self._counted = lru_cache(maxsize=None)(self._count)
 
     def space(self, architecture: Architecture) -> SearchSpace:
         """The architecture's space."""
@@ -52,11 +53,21 @@ class Builder:
             body = self.space(architecture).build(architecture, data.input_shape, data.n_classes)
         return Normalised(body, data.mean, data.std)
 
-    def _parameters(self, architecture: Architecture) -> int:
-        return count_parameters(self.build(architecture, 0))
+    def parameters(self, architecture: Architecture) -> int:
+        """Number of trained weights."""
+        return self._counted(architecture).parameters
 
-    def _macs(self, architecture: Architecture) -> int:
-        return count_macs(self.build(architecture, 0), self._data.input_shape)
+    def macs(self, architecture: Architecture) -> int:
+        """Multiply-adds of one sample."""
+        return self._counted(architecture).macs
+
+    def counted(self, deployed: Sequence[Architecture]) -> Counted:
+        """Of all of them together, as a file has them."""
+        return Counted(parameters=sum(map(self.parameters, deployed)), macs=sum(map(self.macs, deployed)))
+
+    def _count(self, architecture: Architecture) -> Counted:
+        network = self.build(architecture, 0)
+        return Counted(parameters=count_parameters(network), macs=count_macs(network, self._data.input_shape))
 
     def words(self, architecture: Architecture) -> str:
         """`3 stages, 16-24-48 wide, 5 blocks, 21 k weights`."""

@@ -6,28 +6,23 @@ under predicted costs; what it ends with was measured.
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from itertools import islice
 from math import inf
-from typing import Any
-
-import torch
 
 from nas_kd.candidate import Architecture
-from nas_kd.data.dataset import Split
-from nas_kd.engine.batch_statistics import re_estimate
 from nas_kd.engine.schedule import Schedule
 from nas_kd.engine.teachers import Teacher
-from nas_kd.engine.training import Training, accuracy_of
+from nas_kd.engine.training import Training
 from nas_kd.errors import TrialError
-from nas_kd.files import fingerprint
 from nas_kd.limits import within_budget
 from nas_kd.methods.sandwich import Sandwich
 from nas_kd.models.elastic import Elastic
 from nas_kd.pipeline.chain import Chain
 from nas_kd.pipeline.checkpoints import run_from_checkpoint
 from nas_kd.pipeline.cost_model import CostModel
+from nas_kd.pipeline.crew import Crew
 from nas_kd.pipeline.draws import Draws, Genes
 from nas_kd.pipeline.gate import Gate
 from nas_kd.pipeline.rungs import best_first
@@ -39,9 +34,8 @@ DRAWN_A_STEP = 2  # of them, beside the largest and the smallest
 LADDER, DRAWN = 8, 24  # networks that the cost model starts from
 TRIES = 40  # random architectures drawn, for each that is wanted
 POPULATION = 64
+AT_A_TIME = 8  # are judged by one of the crew
 MEASURED = 4  # new ones a generation, to keep the cost model honest where the search is
-STATISTICS_BATCHES = 4
-JUDGED_ON = 1000  # validation samples
 ROUND_OFF = 0.02  # predictions may miss the budget by so much
 SHARE = 0.5  # of the time that is left to judge sub-networks and to distil the best of them: so much to judge
 
@@ -58,8 +52,8 @@ class SubNetwork:
 class OnceForAll:
     """One run's elastic network and the search among its sub-networks; all that takes long is kept in the store."""
 
-    def __init__(self, chain: Chain, gate: Gate, teacher: Teacher) -> None:
-        self._chain, self._gate, self._teacher = chain, gate, teacher
+    def __init__(self, chain: Chain, gate: Gate, crew: Crew, teacher: Teacher) -> None:
+        self._chain, self._gate, self._crew, self._teacher = chain, gate, crew, teacher
         self._context, self._builder = chain.context, chain.builder
         self._config = self._context.config
         self._options = self._config.search.once_for_all
@@ -83,18 +77,17 @@ class OnceForAll:
         progress.stage("measuring a sample of the space")
         self._measure([*self._context.space.ladder(LADDER), *(self._random() for _ in range(DRAWN))])
         progress.stage("training the elastic network")
-        _, seconds, key = self._elastic_and_seconds
-        started = time.perf_counter()
+        key, seconds = self._train()
         progress.stage("searching among its sub-networks")
-        begun = time.monotonic()
-        self._evolve(begun + SHARE * (until - begun))
+        started = time.monotonic()
+        self._evolve(key, started + SHARE * (until - started))
         members = self._members()
         record = OnceForAllRecord(
             key=key,
             epochs=self._schedule.epochs,
             networks_a_step=2 + DRAWN_A_STEP,
             training_s=round(seconds, 3),
-            search_s=round(time.perf_counter() - started, 3),
+            search_s=round(time.monotonic() - started, 3),
             evaluated=len(self._judged),
             measured=len(self._costs),
             latency_error=round(self._model.latency_error, 4),
@@ -130,7 +123,6 @@ class OnceForAll:
     def _schedule(self) -> Schedule:
         return Schedule.of(self._config.distill, self._options.epochs or EPOCHS * self._config.distill.epochs)
 
-    @cached_property
     def _pool(self) -> list[Architecture]:
         """Sub-networks within the budget, different from each other, in random order."""
         found = {a: None for a in self._costs if self._fits(a)}
@@ -141,10 +133,9 @@ class OnceForAll:
                 found[architecture] = None
         return list(found)
 
-    @cached_property
-    def _elastic_and_seconds(self) -> tuple[Elastic, float, str]:
-        """The trained network with averaged weights, from the store or trained now, and what that took."""
-        context, pool = self._context, self._pool
+    def _train(self) -> tuple[str, float]:
+        """Leave the trained network, its weights averaged, in the store: under which key, and how long that took."""
+        context, pool = self._context, self._pool()
         smallest = context.space.ladder(2)[0]
         if not pool:
             raise TrialError("no sub-network is within the budget as predicted")
@@ -152,9 +143,9 @@ class OnceForAll:
         facts = {"elastic": [a.to_json() for a in (smallest, shown, *pool)], "seed": context.seed}
         key = self._chain.key_of(facts, self._schedule, [self._teacher])
         builder, seed = self._builder, context.seed
-        elastic = Elastic(lambda a: builder.build(a, seed), context.space.ladder(2)[-1], shown)
         with context.store.alone("weights", key):
             if (entry := context.store.load("weights", key)) is None:
+                elastic = Elastic(lambda a: builder.build(a, seed), context.space.ladder(2)[-1], shown)
                 training = self._training(elastic, Sandwich(smallest, pool, DRAWN_A_STEP))
                 run_from_checkpoint(context, training, "the elastic network", key, self._schedule.epochs)
                 (averaged,) = training.averaged_students()
@@ -164,58 +155,61 @@ class OnceForAll:
                 entry = context.store.load("weights", key)
         if entry is None:
             raise OSError(f"{context.store.root}: the elastic network was written and cannot be read")
-        elastic.weights.load_state_dict(entry.tensors)
-        return elastic, float(entry.meta["seconds"]), key
+        return key, float(entry.meta["seconds"])
 
     def _training(self, elastic: Elastic, method: Sandwich) -> Training:
         setup = self._chain.setup(self._schedule, self._context.seed)
         return Training(elastic, [self._chain.outputs.of(self._teacher)], method, setup, lambda _: elastic)
 
-    @cached_property
-    def _statistics_batches(self) -> list[torch.Tensor]:
-        context = self._context
-        size = min(context.config.distill.batch_size, len(context.data.train))
-        order = torch.randperm(len(context.data.train), generator=torch.Generator().manual_seed(context.seed))
-        starts = range(0, min(STATISTICS_BATCHES * size, len(order) - size + 1), size)
-        return [context.numerics.lay_out(context.augmenter.batch(0, order[i : i + size])) for i in starts]
-
-    @cached_property
-    def _judges(self) -> Split:
-        val = self._context.data.val
-        return Split(val.x[:JUDGED_ON], val.y[:JUDGED_ON])
-
-    def _judge(self, genes: Genes) -> None:
-        architecture = self._draws.architecture(genes)
-        if architecture in self._judged:
-            return
-        elastic, _, elastic_key = self._elastic_and_seconds
-        store, key = self._context.store, fingerprint([elastic_key, architecture.to_json(), len(self._judges)])
-        accuracy: Any = store.load_json("inherited", key)
-        if accuracy is None:
-            network = re_estimate(self._context.numerics.place(elastic.cut(architecture)), self._statistics_batches)
-            accuracy = accuracy_of(network, self._judges, self._context.numerics)
-            store.save_json("inherited", key, accuracy)
-        self._judged[architecture] = SubNetwork(architecture, genes, float(accuracy))
-        self._context.progress.went_on("sub-networks judged:", len(self._judged), self._options.evaluations)
-
-    def _evolve(self, until: float) -> None:
+    def _evolve(self, key: str, until: float) -> None:
         """Judge `evaluations` sub-networks, or as many as there is time for: random ones, then children of the best."""
-        tries = TRIES * self._options.evaluations
-
-        def goes_on(wanted: int) -> bool:
-            done = len(self._judged)
-            late = done >= self._options.members and time.monotonic() >= until
-            return done < wanted and tries > 0 and not late
-
-        while goes_on(self._options.evaluations):
+        tries = iter(range(TRIES * self._options.evaluations))
+        goes_on = True
+        while goes_on:
             ranked = self._ranked(POPULATION // 2)
             self._measure([s.architecture for s in ranked if s.architecture not in self._costs][:MEASURED])
-            wanted = min(POPULATION, self._options.evaluations - len(self._judged)) + len(self._judged)
-            while goes_on(wanted):
-                tries -= 1
-                genes = self._born(ranked)
-                if self._fits(self._draws.architecture(genes)):
-                    self._judge(genes)
+            goes_on = self._judge(self._generation(ranked, tries), key, until)
+
+    def _generation(self, parents: list[SubNetwork], tries: Iterator[int]) -> Iterator[tuple[Architecture, Genes]]:
+        """New sub-networks that are likely to be within the budget, as many as a generation wants, each once."""
+        wanted = min(POPULATION, self._options.evaluations - len(self._judged))
+        known = set(self._judged)
+        while wanted > 0 and next(tries, None) is not None:
+            genes = self._born(parents)
+            architecture = self._draws.architecture(genes)
+            if architecture not in known and self._fits(architecture):
+                known.add(architecture)
+                wanted -= 1
+                yield architecture, genes
+
+    def _judge(self, generation: Iterator[tuple[Architecture, Genes]], key: str, until: float) -> bool:
+        """Let the crew judge them, a few at a time, while more are born; False: there are none, or no time for more."""
+        born: dict[Architecture, Genes] = {}
+        found: dict[Architecture, float] = {}
+        late = False
+        while not late and (share := dict(islice(generation, AT_A_TIME))):
+            born |= share
+            while not self._crew.has_room:
+                self._hear(found)
+            self._crew.submit({"inherited": [a.to_json() for a in share], "elastic": key})
+            late = time.monotonic() >= until and len(self._judged) + len(born) >= self._options.members
+        while self._crew.busy:
+            self._hear(found)
+        self._judged |= {a: SubNetwork(a, genes, found[a]) for a, genes in born.items() if a in found}
+        return bool(born) and not late
+
+    def _hear(self, found: dict[Architecture, float]) -> None:
+        """What one of the crew has to say of sub-networks; those that cannot be judged are left out."""
+        answer, progress = self._crew.wait(), self._context.progress
+        if "inherited" not in answer.job:
+            return  # outputs that the elastic network would have made itself
+        architectures = [Architecture.from_json(value) for value in answer.job["inherited"]]
+        if answer.error is not None:
+            self._broken.update(architectures)
+            progress.note(f"{len(architectures)} sub-networks are left out: {answer.error}")
+        else:
+            found.update(zip(architectures, answer.result["accuracies"], strict=True))
+        progress.went_on("sub-networks judged:", len(self._judged) + len(found), self._options.evaluations)
 
     def _born(self, parents: list[SubNetwork]) -> Genes:
         if len(parents) < 2:

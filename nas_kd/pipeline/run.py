@@ -151,7 +151,7 @@ class Run:
     def _prepare_elastic(self) -> None:
         if self.study.load("once_for_all", OnceForAllRecord) is None:
             with self.study.spending("once_for_all"):
-                once_for_all = OnceForAll(self.chain, self.gate, self.teacher.teacher)
+                once_for_all = OnceForAll(self.chain, self.gate, self.crew, self.teacher.teacher)
                 members, elastic = once_for_all.search(time.monotonic() + self._left_s())
             if not members:
                 self._give_up("no sub-network that was judged is within the budget")

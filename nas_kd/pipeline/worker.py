@@ -8,13 +8,14 @@ from typing import Any
 
 import torch
 
-from nas_kd.candidate import Candidate
+from nas_kd.candidate import Architecture, Candidate
 from nas_kd.config_file import load_config
 from nas_kd.pipeline.chain import Chain
 from nas_kd.pipeline.context import Context
 from nas_kd.pipeline.finalists import Finals
 from nas_kd.pipeline.folder import RunFolder
 from nas_kd.pipeline.gate import Gate
+from nas_kd.pipeline.inherited import Inherited
 from nas_kd.pipeline.networks import Builder
 from nas_kd.pipeline.progress import Progress
 from nas_kd.pipeline.teacher import load_teachers
@@ -31,18 +32,23 @@ class Trainer:
     def __init__(self, chain: Chain, gate: Gate) -> None:
         self._chain = chain
         self._finals = Finals(chain, gate)
+        self._inherited = Inherited(chain.context, chain.builder)
 
     def handle(self, job: Mapping[str, Any]) -> dict[str, Any]:
         """`{"record": ...}`: train a trial up to its next rung; `{"candidate", "seed", "epochs"}`: leave its file.
 
-        `{"outputs": [epoch, ...]}`: leave what the teachers say in these epochs.
+        `{"outputs": [epoch, ...]}`: leave what the teachers say in these epochs. `{"inherited": [architecture, ...],
+        "elastic": key}`: judge these parts of an elastic network.
 
-        All come with `relatives`, see `Chain`. The answer is `{"record": ...}`, or empty.
+        All come with `relatives`, see `Chain`. The answer is `{"record": ...}`, `{"accuracies": [...]}`, or empty.
         """
         self._chain.relatives = tuple(job["relatives"])
         if "outputs" in job:
             self._chain.outputs.prepare(job["outputs"])
             return {}
+        if "inherited" in job:
+            parts = map(Architecture.from_json, job["inherited"])
+            return {"accuracies": [self._inherited.accuracy(part, job["elastic"]) for part in parts]}
         if "record" in job:
             return {"record": train_on(TrialRecord.model_validate(job["record"]), self._chain).model_dump(mode="json")}
         self._finals.prepare_file(Candidate.from_json(job["candidate"]), job["seed"], job["epochs"])
