@@ -99,8 +99,7 @@ class SearchLoop:
         self._told(self._study.tell(record))
 
     def _late(self) -> bool:
-        limit = self._config.search.max_minutes
-        return limit is not None and self._study.elapsed_s >= limit * 60 and self._any("waiting", "finished")
+        return self._study.left_s(self._config.search.max_minutes) <= 0 and self._any("waiting", "finished")
 
     def _any(self, *fates: str) -> bool:
         return any(t.fate in fates for t in self._study.records)

@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from math import inf
 
 from nas_kd.candidate import Architecture
 from nas_kd.engine.schedule import Schedule
@@ -63,7 +62,7 @@ class OnceForAll:
         self._judged: dict[Architecture, SubNetwork] = {}
         self._broken: set[Architecture] = set()
 
-    def search(self, until: float = inf) -> tuple[list[SubNetwork], OnceForAllRecord]:
+    def search(self, until: float) -> tuple[list[SubNetwork], OnceForAllRecord]:
         """The sub-networks to distil, measured and within the budget, the best first; and what it took.
 
         Args:
@@ -165,7 +164,7 @@ class OnceForAll:
         """Judge `evaluations` sub-networks, or as many as there is time for: random ones, then children of the best."""
         tries = iter(range(TRIES * self._options.evaluations))
         goes_on = True
-        while goes_on:
+        while goes_on and len(self._judged) < self._options.evaluations:
             ranked = self._ranked(POPULATION // 2)
             self._measure([s.architecture for s in ranked if s.architecture not in self._costs][:MEASURED])
             goes_on = self._judge(self._generation(ranked, tries), key, until)

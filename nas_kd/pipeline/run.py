@@ -152,7 +152,9 @@ class Run:
         if self.study.load("once_for_all", OnceForAllRecord) is None:
             with self.study.spending("once_for_all"):
                 once_for_all = OnceForAll(self.chain, self.gate, self.crew, self.teacher.teacher)
-                members, elastic = once_for_all.search(time.monotonic() + self._left_s())
+                members, elastic = once_for_all.search(
+                    time.monotonic() + self.study.left_s(self.config.search.max_minutes)
+                )
             if not members:
                 self._give_up("no sub-network that was judged is within the budget")
             self.study.save("first", self.proposer.plain(m.architecture for m in members))
@@ -172,16 +174,11 @@ class Run:
             self.crew.prepare_outputs()
             self.prepare_first()
             loop = SearchLoop(self.study, self.chain, self.gate, self.proposer, crew=self.crew, told=self._told)
-            left = self._left_s()
+            left = self.study.left_s(self.config.search.max_minutes)
             self.progress.searching(loop.trials, None if left == inf else left)
             started = time.monotonic()
             loop.run()
             self.study.spent("idle", self.crew.idle_s(started))
-
-    def _left_s(self) -> float:
-        """Until nothing more is proposed."""
-        limit = self.config.search.max_minutes
-        return inf if limit is None else limit * 60 - self.study.elapsed_s
 
     def _told(self, record: TrialRecord) -> None:
         self._gained([record])

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import takewhile
+from math import inf
 from typing import Any, TypeVar
 
 import optuna
@@ -127,6 +128,10 @@ class RunStudy:
     def elapsed_s(self) -> float:
         """Wall clock of the run, pauses between processes left out."""
         return time.monotonic() - self._started
+
+    def left_s(self, minutes: float | None) -> float:
+        """Seconds until the run has taken so many minutes; None: it may take as long as it likes."""
+        return inf if minutes is None else minutes * 60 - self.elapsed_s
 
     @property
     def records(self) -> list[TrialRecord]:
