@@ -181,7 +181,8 @@ class SearchSection(Options):
     inherit: bool = Field(False, description="students start from weights cut out of whom they learn from, if they fit")
     trials: int = Field(60, ge=1, description="distinct candidates to propose, those rejected at the gate included")
     sampler: Sampler = Field(
-        "auto", description="auto (tpe, nsga2 in long searches) | tpe | nsga2 | nsga3 | gp | random"
+        "auto",
+        description="auto (tpe, now and then for accuracy alone; later nsga2) | tpe | nsga2 | nsga3 | gp | random",
     )
     seed: int = Field(0, ge=0, le=2**31 - 1)
     workers: int = Field(1, ge=1, le=64, description="candidates trained at the same time, one process and thread each")

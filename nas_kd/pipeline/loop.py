@@ -42,9 +42,10 @@ class SearchLoop:
         self._study.stop_waiting()
 
     def _look_ahead(self) -> None:
-        """Gate the next candidate while others are trained: whoever has done its job finds another one at once."""
-        while not (self._admitted or self._crew.answered or self._late()) and self._propose():
-            pass
+        """Gate one candidate a worker while others are trained: whoever has done its job finds another one at once."""
+        while len(self._admitted) < self._crew.workers and not self._crew.answered and not self._late():
+            if not self._propose():
+                return
 
     def _start(self) -> bool:
         """Start a training, or bring a candidate to the gate; False: there is nothing to start now."""

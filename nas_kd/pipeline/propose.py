@@ -112,8 +112,8 @@ class Proposer:
         several = policy == "dense" and method.teachers == "several"
         if not (method.chainable or several):
             return ()
-        smallest = self._builder.parameters(student)
-        return tuple(a for a in rungs if self._builder.parameters(a) > smallest)
+        parameters = self._builder.parameters
+        return tuple(a for a in rungs if parameters(a) > parameters(student))
 
 
 def _within(value: float, limits: tuple[float, float]) -> float:
