@@ -9,6 +9,7 @@ from benchmarks.search_cost_cases import Case
 from benchmarks.search_cost_figures import USEFUL, Event, Run, at, case_of, our_events, reached, spread, steps, volume
 
 EARLY = 0.35  # of the time of a search: what slower ones have a chance to reach
+MEASURES = ("volume", "useful", "best")  # hypervolume, that above `USEFUL`, the highest accuracy within the budget
 
 
 def family(seeds: Mapping[int, Mapping[str, Run]], start: str, first: str) -> dict[int, dict[str, Run]]:
@@ -66,53 +67,75 @@ def throughput(run: Run) -> float:
 def training_history(run: Run, case: Case) -> list[tuple[float, Event]]:
     """(training seconds spent by then, candidate) of those trained in full, in order of time.
 
-    An elastic network is trained before all of them. What a candidate that waits for a promotion has cost is known, but
-    not when: where there are rungs, training is taken to be spread evenly over the time of the search.
+    An elastic network is trained before all of them. Of a candidate only the end of its last rung is known, and of one
+    that was stopped not even that; but it was started before later ones were proposed: what went before counts when one
+    of these was first told of, rather too early than too late.
     """
-    trials = sorted((t for t in run["trials"] if t["fate"] != "duplicate"), key=lambda t: t["elapsed_s"])
-    total = sum(t["training_s"] for t in trials)
-    rungs = any(t["fate"] == "stopped" for t in trials)
-    first, last = run["searching_from_s"], trials[-1]["elapsed_s"] if trials else 1.0
-    before, spent, history = run["elastic_s"], 0.0, []
-    for trial in trials:
-        spent += trial["training_s"]
-        share = (trial["elapsed_s"] - first) / max(last - first, 1e-9)
-        events = our_events(case, {"trials": [trial]})
-        history += [(before + (total * share if rungs else spent), e) for e in events]
+    spent: list[tuple[float, int, float, list[Event]]] = []
+    bound = inf
+    for number, trial in reversed(list(enumerate(run["trials"]))):
+        bound = min(bound, trial["elapsed_s"])
+        if trial["fate"] != "duplicate":
+            last = _last_rung_s(trial)
+            spent.append((bound, number, trial["training_s"] - last, []))
+            spent.append((trial["elapsed_s"], number, last, our_events(case, {"trials": [trial]})))
+    seconds, history = run["elastic_s"], []
+    for _, _, more, events in sorted(spent, key=lambda part: part[:2]):
+        seconds += more
+        history += [(seconds, event) for event in events]
     return history
 
 
-def at_equal_training(case: Case, runs: Mapping[str, Run], teacher: Run) -> dict[str, Any]:
-    """Volume of each contestant once all have trained as long as the one that trained least."""
-    totals = {arm: run["elastic_s"] + sum(t["training_s"] for t in run["trials"]) for arm, run in runs.items()}
-    limit = min(totals.values())
-    found: dict[str, Any] = {"training_s": limit, "totals_s": totals, "volume": {}, "useful": {}}
-    for arm, run in runs.items():
+def _last_rung_s(trial: Mapping[str, Any]) -> float:
+    """Training seconds of the last rung of a candidate that was trained in full, by its share of epochs."""
+    if trial["fate"] != "finished":
+        return 0.0
+    before, last = [0, *trial["rungs"]][-2:]
+    return float(trial["training_s"] * (last - before) / last)
+
+
+def trained_s(run: Run) -> float:
+    """Seconds of training in all."""
+    return float(run["elastic_s"] + sum(t["training_s"] for t in run["trials"]))
+
+
+def at_equal_training(case: Case, ours: Run, other: Run) -> dict[str, Any]:
+    """What both had once each had trained as long as the one that trained least: (ours, other's) of each measure."""
+    limit = min(trained_s(ours), trained_s(other))
+    found: dict[str, Any] = {"training_s": limit, **{measure: [] for measure in MEASURES}}
+    for run in (ours, other):
         events = [e for spent, e in training_history(run, case) if spent <= limit + 1e-6]
         points = [(e.accuracy, e.size_bytes, e.latency_ms) for e in events]
-        found["volume"][arm] = volume(points, teacher, "val")
-        found["useful"][arm] = volume(points, teacher, "val", USEFUL)
+        found["volume"].append(volume(points, ours["teacher"], "val"))
+        found["useful"].append(volume(points, ours["teacher"], "val", USEFUL))
+        found["best"].append(max((e.accuracy for e in events), default=0.0))
     return found
 
 
 def samplers(sampled: Mapping[int, Mapping[str, Run]]) -> dict[str, Any]:
-    """Volumes after equal training seconds, of each seed and their means."""
-    each = {}
-    for seed, arms in sampled.items():
-        ours = arms["trials"]
-        each[seed] = at_equal_training(case_of(ours), arms, ours["teacher"])
-    names = dict.fromkeys(arm for arms in sampled.values() for arm in arms)
-    summary = {
-        arm: {
-            key: _mean([e[key][arm] for e in each.values() if arm in e[key]])
-            | {"ours_ahead": sum(e[key]["trials"] > e[key][arm] for e in each.values() if arm in e[key])}
-            for key in ("volume", "useful")
-        }
-        for arm in names
+    """Each search beside `trials` after equal training seconds: of each seed, and over them."""
+    each = {
+        seed: {arm: at_equal_training(case_of(run), arms["trials"], run) for arm, run in arms.items()}
+        for seed, arms in sampled.items()
     }
+    names = dict.fromkeys(arm for arms in sampled.values() for arm in arms)
+    summary = {}
+    for arm in names:
+        rows = [found[arm] for found in each.values() if arm in found]
+        summary[arm] = {
+            "training_s": [row["training_s"] for row in rows],
+            **{measure: _compared([row[measure] for row in rows]) for measure in MEASURES},
+        }
     return {"seeds": each, "summary": summary}
 
 
-def _mean(values: Sequence[float]) -> dict[str, Any]:
-    deviation = stdev(values) if len(values) > 1 else None
-    return {"mean": fmean(values), "sd": deviation, "low": min(values), "high": max(values), "seeds": len(values)}
+def _compared(pairs: Sequence[tuple[float, float]]) -> dict[str, Any]:
+    """Of (ours, other's), a seed each: the other's mean, by how much ours is more, and on how many seeds."""
+    more = [ours - other for ours, other in pairs]
+    return {
+        "mean": fmean(other for _, other in pairs),
+        "ours_more": fmean(more),
+        "ours_more_sd": stdev(more) if len(more) > 1 else None,
+        "ours_ahead": sum(difference > 0 for difference in more),
+        "seeds": len(pairs),
+    }

@@ -184,27 +184,33 @@ def arm_words(name: str, ablated: Mapping[int, Mapping[str, Run]], arms: Mapping
 def sampler_words(name: str, sampled: Mapping[int, Mapping[str, Run]], found: Mapping[str, Any]) -> str:
     """Samplers on the same evaluator."""
     first = next(iter(sampled.values()))["trials"]
-    limits = [e["training_s"] for e in found["seeds"].values()]
     rows = [
-        [f"`{arm}`", str(row["volume"]["seeds"]), *(_mean_words(row[k], arm) for k in ("volume", "useful"))]
+        [
+            f"`{arm}`",
+            str(row["volume"]["seeds"]),
+            f"{min(row['training_s']):.0f} to {max(row['training_s']):.0f}",
+            *(_beside_ours(row[k], form, arm) for k, form in (("volume", ".3f"), ("useful", ".3f"), ("best", ".1%"))),
+        ]
         for arm, row in found["summary"].items()
     ]
-    head = ["search", "seeds", "hypervolume", f"above {USEFUL:.0%} of the teacher's"]
+    head = ["search", "seeds", "training s", "hypervolume", f"above {USEFUL:.0%} of the teacher's", "best accuracy"]
+    elastic = " `once_for_all` trains the best parts of an elastic network; the training of that counts too."
     words = (
-        f"{_case_words(case_of(first))} {first['workers']} workers. All trained for {min(limits):.0f} to "
-        f"{max(limits):.0f} s (summed over workers; the least that one of a seed's contestants did); `trials`: with "
-        "rungs, as `once_for_all`, whose candidates are the best parts of an elastic network, of which the training "
-        "counts too; the others train every candidate within the budget in full. Mean +- standard deviation over "
-        "seeds, and on how many of them `trials` had more. Where a search with rungs trained longer than another, its "
-        f"training is taken to be spread evenly over its time. {_machines(sampled)}\n"
+        f"{_case_words(case_of(first))} {first['workers']} workers. Each beside `trials` once both had trained for as "
+        "long as the one that trained less, summed over workers, and in brackets what `trials` had more, mean +- "
+        "standard deviation over seeds, and on how many of them. `random`, `tpe`, `nsga2`: without rungs, every "
+        f"candidate within the budget trained in full.{elastic if 'once_for_all' in found['summary'] else ''} "
+        "What a candidate's earlier rungs cost counts when a later candidate was first told of. Accuracies are "
+        f"those of the validation split. {_machines(sampled)}\n"
     )
     return f"## {name}: samplers, after equal training seconds\n\n{words}\n" + markdown_table(head, rows)
 
 
-def _mean_words(row: Mapping[str, Any], arm: str) -> str:
-    deviation = "" if row["sd"] is None else f" +- {row['sd']:.3f}"
-    ahead = "" if arm == "trials" else f" ({row['ours_ahead']} of {row['seeds']})"
-    return f"{row['mean']:.3f}{deviation}{ahead}"
+def _beside_ours(row: Mapping[str, Any], form: str, arm: str) -> str:
+    if arm == "trials":
+        return f"{row['mean']:{form}}"
+    deviation = "" if row["ours_more_sd"] is None else f" +- {row['ours_more_sd']:{form}}"
+    return f"{row['mean']:{form}} ({row['ours_more']:+{form}}{deviation}, {row['ours_ahead']} of {row['seeds']})"
 
 
 def _case_words(case: Case) -> str:
