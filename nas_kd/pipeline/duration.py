@@ -23,7 +23,7 @@ from nas_kd.pipeline.controls import controls_of
 from nas_kd.pipeline.cost_model import CostModel
 from nas_kd.pipeline.networks import Builder
 from nas_kd.pipeline.once_for_all import DRAWN, DRAWN_A_STEP, EPOCHS, LADDER, MEASURED, POPULATION, SHARE
-from nas_kd.pipeline.propose import FINE_LADDER, FIRST, TRIES, Proposer
+from nas_kd.pipeline.propose import FINE_LADDER, FIRST, Proposer
 from nas_kd.pipeline.rehearsal import Speed, measure_speed, uses_cache
 from nas_kd.pipeline.sampling import quiet_optuna
 from nas_kd.record import Costs
@@ -194,10 +194,10 @@ class _Plan:
         return {name: (span[0] * shares[0], span[1] * shares[1]) for name, span in spans.items()}
 
     def _gate(self, few: int, many: int) -> Span:
-        """Candidates, and whom the budget's edges are found by; an elastic network's members are measured already."""
+        """Candidates, and the ladder up to the budget's edge; an elastic network's members are measured already."""
         if self._config.search.strategy == "once-for-all":
             return 0.0, 0.0
-        edge = log2(FINE_LADDER) + TRIES / 2 + FIRST
+        edge = log2(FINE_LADDER) + FIRST
         return (few + edge) * self._gate_s, (many + edge) * self._gate_s
 
     def _assistants(self, candidates: Sequence[Candidate]) -> float:

@@ -2,9 +2,8 @@
 
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, cast
 
 from optuna.trial import BaseTrial, FixedTrial, Trial
@@ -14,7 +13,6 @@ from nas_kd.config import SearchConfig
 from nas_kd.methods.base import Method
 from nas_kd.methods.combine import make_method
 from nas_kd.models.search_space import SearchSpace
-from nas_kd.pipeline.draws import Draws
 from nas_kd.pipeline.networks import Builder
 from nas_kd.pipeline.study import RunStudy
 
@@ -22,9 +20,6 @@ NO_ASSISTANT = "none"
 DUPLICATES_IN_A_ROW = 200  # then the space is taken to be exhausted
 FINE_LADDER = 16  # sizes among which the largest that fits is looked for
 FIRST = 6
-BESIDE = 2  # of them, at most
-MUCH = 2.0  # times as many weights as the ladder's largest that fits
-TRIES, DRAWN = 12, 64  # so many as large are tried, of so many random networks
 OF_A_KIND = 2  # candidates that differ in temperature and strength alone; then networks beside them are tried
 
 
@@ -51,37 +46,22 @@ class Proposer:
     def first(self, fits: Callable[[Architecture, Precision], bool]) -> list[dict[str, Choice]]:
         """Parameters of the first proposals: spread over the sizes that are within the budget, up to its very edge.
 
-        Most lie on the ladder. Latency may end that long before size does: some lie beside it, larger and yet as fast.
-        Precisions take turns, each up to edges of its own.
+        The edge is found by bisection, as size and latency grow along the ladder, but for noise. Precisions take turns,
+        each up to an edge of its own.
         """
         path, precisions = self._space.ladder(FINE_LADDER), self._config.search.precisions
 
-        def at(precision: Precision) -> Callable[[Architecture], bool]:
-            return lambda architecture: fits(architecture, precision)
+        def edge(precision: Precision) -> int:
+            return max(0, bisect_left(path, True, key=lambda a: not fits(a, precision)) - 1)
 
-        spread = {p: self._spread(path, at(p), beside=p in precisions[:BESIDE]) for p in precisions}
+        edges = {precision: edge(precision) for precision in precisions}
         proposals = []
         for step in range(FIRST):
             precision = precisions[(FIRST - 1 - step) % len(precisions)]
-            drawn: dict[str, Choice] = {f"student.{k}": v for k, v in spread[precision][step].choices.items()}
+            student = path[round(edges[precision] * step / (FIRST - 1))]
+            drawn: dict[str, Choice] = {f"student.{name}": value for name, value in student.choices.items()}
             proposals.append(drawn | ({"precision": precision} if len(precisions) > 1 else {}))
         return proposals
-
-    def _spread(
-        self, path: Sequence[Architecture], fits: Callable[[Architecture], bool], *, beside: bool
-    ) -> list[Architecture]:
-        """`FIRST` architectures, most of them on `path`, whose edge is found by bisection: costs rise but for noise."""
-        edge = max(0, bisect_left(path, True, key=lambda a: not fits(a)) - 1)
-        others = self._beside(path[edge], fits) if beside else []
-        on = FIRST - len(others)
-        return [*(path[round(edge * step / (on - 1))] for step in range(on)), *others]
-
-    def _beside(self, edge: Architecture, fits: Callable[[Architecture], bool]) -> list[Architecture]:
-        """Random networks that fit, though much larger than `edge`; those of the fewest multiply-adds first."""
-        draws, weights = Draws(self._space, self._config.search.seed), self._builder.parameters
-        drawn = dict.fromkeys(draws.architecture(draws.random()) for _ in range(DRAWN))
-        larger = sorted((a for a in drawn if weights(a) > MUCH * weights(edge)), key=self._builder.macs)
-        return sorted(islice((a for a in larger[:TRIES] if fits(a)), BESIDE), key=weights)
 
     def plain(self, students: Iterable[Architecture]) -> list[dict[str, Choice]]:
         """Proposals of these students straight from the teacher, by the first method, at the first precision."""

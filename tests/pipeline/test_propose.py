@@ -1,20 +1,19 @@
 """Proposals: the same after every restart, never the same candidate twice, chains in canonical form."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import optuna
 import pytest
 
-from nas_kd.candidate import Architecture, Candidate
+from nas_kd.candidate import Candidate
 from nas_kd.config import Budget, SearchConfig
 from nas_kd.config_file import dump_config
 from nas_kd.data.prepare import load_dataset
 from nas_kd.pipeline.budget import excess, reason
 from nas_kd.pipeline.folder import RunFolder
 from nas_kd.pipeline.networks import Builder, load_space
-from nas_kd.pipeline.propose import FINE_LADDER, Proposer, propose
+from nas_kd.pipeline.propose import Proposer, propose
 from nas_kd.pipeline.reading import read_run
 from nas_kd.pipeline.study import RunStudy
 from nas_kd.record import Costs, Latency, RungRecord, TrialRecord
@@ -131,28 +130,6 @@ def test_chains_are_largest_first_without_repeats_and_larger_than_the_student(bu
         assert candidate.recipe.method != "none" or not (candidate.assistants or candidate.recipe.params)
         seen.add(len(sizes))
     assert seen == {0, 1, 2}
-
-
-def test_the_first_lie_beside_the_ladder_where_latency_ends_it_before_size_does(builder: Builder) -> None:
-    space = load_space("resnet")
-    path, weights = space.ladder(FINE_LADDER), builder.parameters
-
-    def shallow(architecture: Architecture, _: str) -> bool:
-        return sum(architecture.choices[f"depth_{i}"] for i in (1, 2, 3)) <= 3 and weights(architecture) < 60_000
-
-    def small(architecture: Architecture, _: str) -> bool:
-        return weights(architecture) < 15_000
-
-    def first(fits: Callable[[Architecture, str], bool]) -> list[Architecture]:
-        proposals = Proposer(small_config(), space, builder, 400_000).first(fits)
-        return [Architecture("resnet", {k.removeprefix("student."): v for k, v in p.items()}) for p in proposals]
-
-    *on, one, other = first(shallow)
-    assert set(on) <= set(path)
-    assert 2 * weights(on[-1]) < weights(one) <= weights(other)
-    assert one != other
-    assert all(shallow(a, "") for a in (one, other))
-    assert set(first(small)) <= set(path)
 
 
 def test_excess_and_reason() -> None:
