@@ -58,6 +58,7 @@ class OnceForAll:
         self._options = self._config.search.once_for_all
         self._draws = Draws(self._context.space, self._context.seed)
         self._costs: dict[Architecture, Costs] = {}
+        self._measuring_s = 0.0  # all of them together
         self._model = CostModel(self._builder, self._config.budget)
         self._judged: dict[Architecture, SubNetwork] = {}
         self._broken: set[Architecture] = set()
@@ -67,7 +68,8 @@ class OnceForAll:
 
         Args:
             until: when their distillation has to be over, too (`time.monotonic`, s). The elastic network is trained
-                whatever that takes; of what is left then, half is for judging, and `members` at least are judged.
+                whatever that takes; of what is left then, half is for judging and for measuring the best. `members` at
+                least are judged, and one at least is measured.
 
         Raises:
             TrialError: the elastic network cannot be trained.
@@ -79,8 +81,9 @@ class OnceForAll:
         key, seconds = self._train()
         progress.stage("searching among its sub-networks")
         started = time.monotonic()
-        self._evolve(key, started + SHARE * (until - started))
-        members = self._members()
+        half = started + SHARE * (until - started)
+        self._evolve(key, half - self._options.members * self._measuring_s / max(1, len(self._costs)))
+        members = self._members(half)
         record = OnceForAllRecord(
             key=key,
             epochs=self._schedule.epochs,
@@ -99,6 +102,7 @@ class OnceForAll:
 
     def _measure(self, architectures: Iterable[Architecture]) -> None:
         """Costs of those that have none yet, and the model fitted anew."""
+        started = time.monotonic()
         for architecture in architectures:
             if architecture not in self._costs:
                 try:
@@ -108,6 +112,7 @@ class OnceForAll:
                 except TrialError as error:
                     self._broken.add(architecture)
                     self._context.progress.note(f"a sub-network is left out: {error}")
+        self._measuring_s += time.monotonic() - started
         self._model.fit(self._costs)
 
     def _fits(self, architecture: Architecture) -> bool:
@@ -224,11 +229,15 @@ class OnceForAll:
     def _point(self, sub: SubNetwork) -> tuple[float, float, float]:
         return 1 - sub.accuracy, *self._model.predict(sub.architecture)
 
-    def _members(self) -> list[SubNetwork]:
-        """The front's first, all of them measured: as long as one is not, it is measured and the ranking made again."""
+    def _members(self, until: float) -> list[SubNetwork]:
+        """The front's first, all of them measured: while some are not, a few are, and the ranking is made again.
+
+        After `until` those that were not measured are left out.
+        """
         while True:
             ranked = self._ranked(self._options.members)
             unknown = [s.architecture for s in ranked if s.architecture not in self._costs]
-            if not unknown:
-                return ranked
-            self._measure(unknown)
+            measured = [s for s in ranked if s.architecture in self._costs]
+            if not unknown or (measured and time.monotonic() >= until):
+                return measured
+            self._measure(unknown[:MEASURED])
