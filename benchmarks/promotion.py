@@ -24,8 +24,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a script's ow
 import numpy as np
 
 from benchmarks.common import machine_facts, markdown_table, numbers
-from benchmarks.search_cost_cases import CASES, CLASSES, MANY
-from benchmarks.search_cost_figures import USEFUL, volume
+from benchmarks.search_cost_cases import CASES, MANY
+from benchmarks.search_cost_figures import USEFUL, Point, losses, volume
 from benchmarks.search_cost_judge import train_teacher
 from nas_kd.api import search
 from nas_kd.config import SearchConfig
@@ -111,12 +111,9 @@ def train_all(case: str, seed: int, trials: int, workers: int, data: Path | None
             return table(search(config, run_dir=folder / "run"))
 
 
-def gains(row: Row, level: int, teacher: Row) -> tuple[float, float, float]:
-    """The coordinates of `nas_kd.hypervolume`, negated."""
-    chance = 1 / CLASSES
-    retention = (row["val_accuracy"][level] - chance) / (teacher["val"] - chance)
-    costs = (np.log10(row[key] / teacher[key]) for key in ("size_bytes", "latency_ms"))
-    return (-retention, *map(float, costs))
+def point(row: Row, level: int) -> Point:
+    """(accuracy, bytes, ms) at a rung, 0 the first."""
+    return row["val_accuracy"][level], row["size_bytes"], row["latency_ms"]
 
 
 def play(known: Row, rule: type[Rung] | None, order: Sequence[int], limit_s: float) -> dict[str, float]:
@@ -140,12 +137,12 @@ def play(known: Row, rule: type[Rung] | None, order: Sequence[int], limit_s: flo
         if level or rung is None:
             done.append(number)
         else:
-            rung.add(number, gains(rows[number], 0, teacher))
+            rung.add(number, losses(point(rows[number], 0), teacher, "val"))
             rung.waiting.add(number)
-    points = [(rows[n]["val_accuracy"][-1], rows[n]["size_bytes"], rows[n]["latency_ms"]) for n in done]
+    points = [point(rows[n], -1) for n in done]
     return {
-        "volume": volume(points, dict(teacher), "val"),
-        "useful": volume(points, dict(teacher), "val", USEFUL),
+        "volume": volume(points, teacher, "val"),
+        "useful": volume(points, teacher, "val", USEFUL),
         "best": max((p[0] for p in points), default=0.0),
         "in_full": len(done),
         "begun": begun,

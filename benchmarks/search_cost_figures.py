@@ -39,8 +39,18 @@ def key_of(architecture: Mapping[str, Any]) -> str:
     return fingerprint(architecture)[:12]
 
 
-def volume(points: Iterable[tuple[float, float, float]], teacher: Run, accuracy: str, floor: float = 0.0) -> float:
-    """`nas_kd.front.normalised_hypervolume` over the teacher's `val` or `test` accuracy, above a retention of `floor`.
+Point = tuple[float, float, float]  # accuracy 0..1, bytes, ms
+
+
+def losses(point: Point, teacher: Run, accuracy: str, floor: float = 0.0) -> Point:
+    """What is gained over the teacher as `nas_kd.hypervolume` counts it, negated; arguments as `volume`'s."""
+    chance = 1 / CLASSES
+    retention = (point[0] - chance) / (teacher[accuracy] - chance)
+    return floor - retention, log10(point[1] / teacher["size_bytes"]), log10(point[2] / teacher["latency_ms"])
+
+
+def volume(points: Iterable[Point], teacher: Run, accuracy: str, floor: float = 0.0) -> float:
+    """`normalised_hypervolume` of nas_kd over the teacher's `val` or `test` accuracy, above a retention of `floor`.
 
     Args:
         points: (accuracy 0..1, bytes, ms).
@@ -48,13 +58,7 @@ def volume(points: Iterable[tuple[float, float, float]], teacher: Run, accuracy:
         accuracy: which of its accuracies the points have.
         floor: retention, 0: guessing, 1: the teacher; what is below counts nothing.
     """
-    chance = 1 / CLASSES
-    margin = teacher[accuracy] - chance
-    rows = [
-        (floor - (a - chance) / margin, log10(size / teacher["size_bytes"]), log10(ms / teacher["latency_ms"]))
-        for a, size, ms in points
-    ]
-    return hypervolume(rows, [0.0, 0.0, 0.0])
+    return hypervolume([losses(point, teacher, accuracy, floor) for point in points], [0.0, 0.0, 0.0])
 
 
 @dataclass(frozen=True)
