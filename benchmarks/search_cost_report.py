@@ -110,13 +110,14 @@ def race_words(name: str, raced: Mapping[int, Mapping[str, Run]], found: Mapping
     """One case against the script."""
     first = next(iter(raced.values()))
     case, plain = case_of(first["plain"]), first["plain"]
+    exporters = ", ".join(sorted({runs["plain"]["exporter"] for runs in raced.values()}))
     head = ["seed", "script s", "ours s", "ratio", "script's volume", "ours in equal time", "judged ratio"]
     head += ["judged volume: script", "ours in equal time", "in budget: script", "ours proposed", "trained in full"]
     rows = [_race_cells(seed, e) for seed, e in found["seeds"].items()]
     summary = [[words, *(_summed_up(found, m, k) for k in ("ratio", "to_first"))] for m, words in MEASURES.items()]
     parts = [
         f"## {name}: against a plain script\n",
-        f"{_case_words(case)} Script: {case.trials} trials, exporter {plain['exporter']}, {plain['sampler']}, "
+        f"{_case_words(case)} Script: {case.trials} trials, exporter {exporters}, {plain['sampler']}, "
         f"{plain['threads']} training thread(s). Ours: {first['ours']['workers']} workers. {_machines(raced)}\n",
         markdown_table(head, rows),
         "Script's time over ours, geometric mean [smallest, largest] over seeds; `to first`: with the script's time "

@@ -58,8 +58,7 @@ class SearchLoop:
             return True
         if not late and self._propose():
             return True
-        unfinished = not late or not self._any("finished")
-        if unfinished and not self._crew.busy and (waiting := self._to_promote(last=True)) is not None:
+        if not self._crew.busy and (waiting := self._late_promotion() if late else self._to_promote(last=True)):
             self._submit(waiting)
             return True
         return False
@@ -104,6 +103,10 @@ class SearchLoop:
 
     def _any(self, *fates: str) -> bool:
         return any(t.fate in fates for t in self._study.records)
+
+    def _late_promotion(self) -> TrialRecord | None:
+        """Time is over: somebody must be trained to the end even so, and it is whoever would serve the user best."""
+        return None if self._any("finished") else self._study.most_accurate_waiting(len(self._chain.context.rungs))
 
     def _to_promote(self, *, last: bool = False) -> TrialRecord | None:
         rungs = len(self._chain.context.rungs)

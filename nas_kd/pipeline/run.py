@@ -16,7 +16,7 @@ from nas_kd.errors import BudgetError, TrialError
 from nas_kd.front import closest, closest_finalists, winner
 from nas_kd.hypervolume import GrowingHypervolume
 from nas_kd.limits import costs_words, within_budget
-from nas_kd.pipeline.budget import at_best, excess, require_measured
+from nas_kd.pipeline.budget import at_best, excess, in_doubt, require_measured
 from nas_kd.pipeline.chain import Chain
 from nas_kd.pipeline.context import Context, dataset_record
 from nas_kd.pipeline.crew import Crew, Workplace
@@ -166,7 +166,11 @@ class Run:
         self.chain.relatives = (elastic.key,)
 
     def _fits(self, architecture: Architecture, precision: Precision) -> bool:
-        return within_budget(self.gate.costs(architecture, precision=precision, roughly=True), self.config.budget)
+        budget = self.config.budget
+        costs = self.gate.costs(architecture, precision=precision, roughly=True)
+        if in_doubt(costs, budget):  # a network at the very edge is trained to the end: it should not be refused then
+            costs = self.gate.costs(architecture, precision=precision)
+        return within_budget(costs, budget)
 
     def search(self) -> None:
         """Propose, gate, distil, judge, until there are enough candidates."""

@@ -122,6 +122,11 @@ class Rung:
         best = islice((n for n in self.best_first() if n >= pioneers and n not in self.failed), most)
         return next((number for number in best if number in self.waiting), None)
 
+    def most_accurate(self) -> int | None:
+        """The most accurate who waits; of several the lowest number."""
+        errors = dict(zip(self._numbers.tolist(), self._points[:, 0].tolist(), strict=True))
+        return min(sorted(self.waiting), key=errors.__getitem__, default=None)
+
     def besides(self, pioneers: int) -> int:
         """How many trials with numbers of at least `pioneers` reached it."""
         return len(self) - int(np.searchsorted(self._numbers, pioneers))
@@ -177,6 +182,10 @@ class Ladder:
             if (number := rung.next_to_promote(allowed, pioneers)) is not None:
                 return number
         return None
+
+    def most_accurate(self, rungs: int) -> int | None:
+        """Number of the most accurate who waits at the highest rung where anyone does; `rungs`: how many there are."""
+        return next((rung.most_accurate() for rung in reversed(self._rungs[: rungs - 1]) if rung.waiting), None)
 
 
 def _dominates(points: Points, point: Points) -> NDArray[np.bool_]:

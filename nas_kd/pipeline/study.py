@@ -175,6 +175,11 @@ class RunStudy:
         number = self._ladder.next_to_promote(rungs, reduction, pioneers=pioneers, last=last)
         return None if number is None else self._records[number]
 
+    def most_accurate_waiting(self, rungs: int) -> TrialRecord | None:
+        """The waiting trial to train on if only one can be."""
+        number = self._ladder.most_accurate(rungs)
+        return None if number is None else self._records[number]
+
     def stop_waiting(self) -> None:
         """Nobody is trained on any more: who still waits is told as stopped."""
         for record in self.records:

@@ -138,6 +138,15 @@ def test_at_the_end_one_goes_on_from_every_rung_and_costs_count() -> None:
     assert next_to_promote([record(0, [0.5], "failed"), record(1, [0.4, 0.6], "finished")], 2, 3, last=True) is None
 
 
+def test_when_only_one_can_go_on_it_is_the_most_accurate_of_the_highest_rung() -> None:
+    small_ones = [record(0, [0.8], size=10_000), record(1, [0.5]), record(2, [0.8], size=20_000)]
+    assert Ladder(small_ones).most_accurate(2) == 0
+    higher = [*small_ones, record(3, [0.9, 0.6]), record(4, [0.1, 0.7], "failed")]
+    assert Ladder(higher).most_accurate(3) == 3
+    assert Ladder(higher).most_accurate(2) == 0  # whoever reached the second rung of two has finished
+    assert Ladder().most_accurate(2) is None
+
+
 def test_no_more_than_the_share_goes_on_and_whoever_failed_leaves_its_place() -> None:
     waiting = [record(i, [0.5 + 0.01 * i]) for i in range(2, 6)]
     gone_on = [record(0, [0.4, 0.6]), record(1, [0.4, 0.6])]  # the best of their time, beaten by every later one
