@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from nas_kd.candidate import Candidate
+from nas_kd.config import Budget
 from nas_kd.deploy.verify import accuracy
 from nas_kd.errors import TrialError
-from nas_kd.limits import within_budget
+from nas_kd.limits import Cost, costs_words, factors, spent, within_budget
 from nas_kd.pareto import hypervolume, non_dominated
 from nas_kd.pipeline.chain import Chain
 from nas_kd.pipeline.controls import Control, controls_of
@@ -62,6 +63,31 @@ def choose(trials: Sequence[TrialRecord], at_most: int, min_accuracy: float | No
     return [members[i] for i in taken]
 
 
+def stand_in(
+    refused: Sequence[tuple[TrialRecord, Costs]], trials: Iterable[TrialRecord], budget: Budget
+) -> list[TrialRecord]:
+    """One more finalist, where none of those trained can be deployed; empty if no trial leaves room enough.
+
+    `refused`: those whose files, trained, are out of the budget, and what they cost. Whoever takes their place would be
+    within it even if its own file were off by as much from what the search had measured.
+    """
+    growth = dict[Cost, float]()
+    for trial, found in refused:
+        before = spent(trial.costs) if trial.costs else {}
+        for name, value in spent(found).items():
+            if value and (searched := before.get(name)):
+                growth[name] = max(growth.get(name, 1.0), value / searched)
+    numbers = {trial.number for trial, _ in refused}
+    spare = [
+        t
+        for t in trials
+        if t.number not in numbers
+        and t.costs
+        and all(f * growth.get(name, 1.0) <= 1 for name, f in factors(spent(t.costs), budget).items())
+    ]
+    return choose(spare, 1, budget.min_accuracy)
+
+
 def _point(trial: TrialRecord) -> tuple[float, float, float]:
     """Error, log size, log latency: all minimised."""
     costs = trial.costs
@@ -103,12 +129,24 @@ class Finals:
                 known[trial.number] = found
                 yield found
 
+    def stand_in(self, trained: Sequence[TrainedFinalist], trials: Iterable[TrialRecord]) -> list[TrialRecord]:
+        """One more to train, if no finalist's file is within the budget: see the function of that name."""
+        budget = self._context.config.budget
+        refused = [(f.trial, self._deployed(f)[1]) for f in trained]
+        if not refused or any(within_budget(costs, budget) for _, costs in refused):
+            return []
+        found = stand_in(refused, trials, budget)
+        for one in found:
+            files = "; ".join(f"trial {trial.number}: {costs_words(costs, budget)}" for trial, costs in refused)
+            self._context.progress.note(f"out of the budget once trained: {files}; trial {one.number} takes the place")
+        return found
+
     def train(self, chosen: Sequence[TrialRecord], *, quiet: bool = False) -> list[TrainedFinalist]:
         """Train every finalist and control over the config's seeds; one that fails is left out and said.
 
         `quiet`: no progress is shown, as all lies in the store already.
         """
-        options, trained = self._context.config.finalists, []
+        options, trained, self._done = self._context.config.finalists, [], 0
         plans = self._plans(chosen)
         total = 0 if quiet else sum(1 + len(controls) for _, controls in plans) * options.seeds
         for trial, controls in plans:
@@ -179,9 +217,7 @@ class Finals:
         trial, files = finalist.trial, finalist.files
         context = self._context
         seeds = tuple(self._tested(f) for f in files)
-        best = max(files, key=lambda f: (f.file.val_accuracy, -f.seed))
-        deployed = Candidate.from_json(trial.candidate).deployed
-        costs = self._gate.of_file(best.file.onnx, self._chain.builder.counted(deployed))
+        best, costs = self._deployed(finalist)
         return FinalistRecord(
             id=trial.id,
             trial=trial.number,
@@ -198,6 +234,12 @@ class Finals:
             training_s=round(sum(f.file.seconds for f in files) + trial.seconds.get("assistants", 0.0), 3),
             within_budget=within_budget(costs, context.config.budget),
         )
+
+    def _deployed(self, finalist: TrainedFinalist) -> tuple[TrainedFile, Costs]:
+        """The file that is the best on validation, and what it costs."""
+        best = max(finalist.files, key=lambda f: (f.file.val_accuracy, -f.seed))
+        deployed = Candidate.from_json(finalist.trial.candidate).deployed
+        return best, self._gate.of_file(best.file.onnx, self._chain.builder.counted(deployed))
 
     def _control(self, control: Control, files: Sequence[TrainedFile], finalist: Sequence[SeedRecord]) -> ControlRecord:
         seeds = tuple(self._tested(f) for f in files)

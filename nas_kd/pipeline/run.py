@@ -195,7 +195,7 @@ class Run:
                 self.hypervolume.add(record.val_accuracy, record.costs)
 
     def train_finalists(self) -> list[TrainedFinalist]:
-        """The front's members over several seeds, with their controls."""
+        """The front's members over several seeds, with their controls; one more if no file is within the budget."""
         finals = Finals(self.chain, self.gate)
         self.progress.stage("measuring the front")
         with self.study.spending("finalists"):
@@ -207,9 +207,13 @@ class Run:
         self.study.save("state", "finalists")
         self.progress.stage("training finalists")
         with self.study.spending("finalists"):
-            if self.crew.workers > 1:
-                self._train_beforehand(finals.jobs(chosen))
-            return finals.train(chosen, quiet=self.crew.workers > 1)
+            trained = self._train(finals, chosen)
+            return trained + self._train(finals, finals.stand_in(trained, self.study.records))
+
+    def _train(self, finals: Finals, chosen: list[TrialRecord]) -> list[TrainedFinalist]:
+        if self.crew.workers > 1:
+            self._train_beforehand(finals.jobs(chosen))
+        return finals.train(chosen, quiet=self.crew.workers > 1)
 
     def _train_beforehand(self, jobs: list[dict[str, Any]]) -> None:
         """Let all workers have a share; whatever fails here fails again, and is said, when it is looked for."""

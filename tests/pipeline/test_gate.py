@@ -1,14 +1,17 @@
 """The gate finds out the cheapest first, and stops where the budget is missed."""
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
 
 from nas_kd.candidate import Architecture, Candidate, Recipe
+from nas_kd.config import Budget
 from nas_kd.deploy.measure import Measurement
 from nas_kd.deploy.reference_net import reference_net
 from nas_kd.deploy.settle import ROUGH, THOROUGH, Effort
@@ -17,7 +20,7 @@ from nas_kd.deploy.target import ThisMachine
 from nas_kd.errors import BudgetError, TrialError
 from nas_kd.pipeline.chain import Chain
 from nas_kd.pipeline.context import Context
-from nas_kd.pipeline.finalists import Finals, choose
+from nas_kd.pipeline.finalists import Finals, choose, stand_in
 from nas_kd.pipeline.folder import RunFolder
 from nas_kd.pipeline.gate import Gate
 from nas_kd.pipeline.networks import Builder, load_space
@@ -286,3 +289,56 @@ def test_who_reaches_the_accuracy_becomes_a_finalist_before_who_does_not() -> No
     assert {t.number for t in choose(members, 5, 0.7)} >= {4, 5, 6, 7}
     assert choose(members, 3, 0.99) == choose(members, 3)
     assert [t.number for t in choose(members, 1, 0.7)] == [7]
+
+
+def test_whoever_takes_the_place_of_refused_finalists_has_room_for_what_they_grew_by() -> None:
+    budget = Budget(max_latency_ms=1.0)
+    trials = [
+        records.trial(n, accuracy, 1000 * (n + 1), ms, within_budget=True)
+        for n, (accuracy, ms) in enumerate([(0.9, 0.98), (0.85, 0.95), (0.8, 0.9), (0.7, 0.5)])
+    ]
+
+    def instead(found: dict[int, float]) -> list[int]:
+        refused = [(trials[n], records.costs(1000 * (n + 1), ms)) for n, ms in found.items()]
+        return [t.number for t in stand_in(refused, trials, budget)]
+
+    assert instead({0: 1.01}) == [1]
+    assert instead({0: 1.078}) == [2]  # by a tenth
+    assert instead({0: 1.01, 1: 1.045}) == [2]  # the one that grew the most counts
+    assert instead({0: 1.5}) == [3]
+    assert instead({0: 3.0}) == []
+
+
+def test_a_run_whose_only_finalist_grew_too_slow_ends_with_another(
+    measured: Measurement, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Real trainings; latencies are made up: by size, but that the first file that was trained is slow."""
+    config = small_config(
+        budget={"max_latency_ms": 60.0}, finalists={"max": 1, "seeds": 1, "controls": False}, search={"rungs": 1}
+    )
+    slow_ms, notes = [60.1], list[str]()
+
+    class Watching(Progress):
+        training = False
+
+        def stage(self, text: str) -> None:
+            self.training = self.training or text == "training finalists"
+
+        def note(self, text: str) -> None:
+            notes.append(text)
+
+    def by_size(_: ThisMachine, onnx: bytes, *options: Any, **more: Any) -> Measurement:
+        ms = slow_ms.pop() if progress.training and slow_ms else len(onnx) / 1000
+        return replace(measured, latency=Latency(p50=ms, p90=ms, low=ms, high=ms))
+
+    progress = Watching()
+    monkeypatch.setattr(ThisMachine, "measure", by_size)
+    run = search(config, tmp_path / "run", progress)
+    assert not slow_ms
+    refused, other = run.finalists
+    assert [f.within_budget for f in run.finalists] == [False, True]
+    assert notes[-1].startswith(f"out of the budget once trained: trial {refused.trial}: ")
+    assert notes[-1].endswith(f"60.1 ms (1 times the limit); trial {other.trial} takes the place")
+    front = json.loads((tmp_path / "run" / "front.json").read_text())
+    assert front["winner"] == other.id
+    assert {c["id"] for c in front["candidates"]} == {refused.id, other.id}
