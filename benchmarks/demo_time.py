@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -105,10 +106,10 @@ def write_report(out: Path) -> None:
     head = ["limit", "turn", "version", "s", "candidates", "trained", "epochs", "finalists", "winner, test", "kB", "us"]
     summary = {limit: spread(found) for limit, found in ratios.items()}
     parts = [INTRODUCTION, markdown_table(head, rows)]
-    for limit, found in summary.items():
+    for allowed, found in summary.items():
         if found:
             parts.append(
-                f"Time now over time before, at most {limit * 1000:g} us: {found['mean']:.2f} [{found['low']:.2f}, "
+                f"Time now over time before, at most {allowed * 1000:g} us: {found['mean']:.2f} [{found['low']:.2f}, "
                 f"{found['high']:.2f}]. Geometric mean [smallest, largest] over turns.\n"
             )
     for machine in sorted({f"{m['cpu']}, {m['cores']} cores" for m in (r["machine"] for r in runs.values())}):
@@ -136,7 +137,8 @@ def main() -> int:
     parser.add_argument("--max-latency-ms", type=float, help="a limit for both instead of the demo's own")
     parser.add_argument("--out", type=Path, default=Path("reports/demo_time"))
     parser.add_argument("--report-only", action="store_true")
-    given = parser.parse_args()
+    given, good = parser.parse_args(), True
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that children are ended too
     if not given.report_only:
         if given.before is None or not (given.before / "nas_kd").is_dir():
             parser.error("--before needs the folder of a checkout")
@@ -145,14 +147,14 @@ def main() -> int:
             for version in VERSIONS[:: (-1) ** turn]:
                 name = f"{limit}.{turn}.{version}"
                 if not is_done(given.out, name):
-                    record(given.out, name, given.before if version == "before" else ROOT, given.max_latency_ms)
+                    good &= record(given.out, name, given.before if version == "before" else ROOT, given.max_latency_ms)
     write_report(given.out)
     print((given.out / "report.md").read_text())
-    return 0
+    return 0 if good else 1
 
 
-def record(out: Path, name: str, checkout: Path, limit: float | None) -> None:
-    """One run, or why it failed."""
+def record(out: Path, name: str, checkout: Path, limit: float | None) -> bool:
+    """Do one run and write what it gave, or why it failed; whether it ended well."""
     result: dict[str, Any] = {"machine": machine_facts(os.cpu_count() or 1)}
     try:
         result |= demo(checkout.resolve(), limit)
@@ -160,6 +162,7 @@ def record(out: Path, name: str, checkout: Path, limit: float | None) -> None:
         result["error"] = f"{type(error).__name__}: {' '.join(str(error).split())}"
     write_atomic(out / "runs" / f"{name}.json", json.dumps(result, indent=1) + "\n")
     print(f"{name}: {result.get('error') or result['seconds']}", flush=True)
+    return "error" not in result
 
 
 if __name__ == "__main__":
