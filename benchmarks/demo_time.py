@@ -12,13 +12,11 @@ another limit. Claim: less time than before.
 import argparse
 import json
 import os
-import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
 import tempfile
-import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -28,11 +26,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a script's ow
 from benchmarks.common import machine_facts, markdown_table
 from benchmarks.runs import is_done, read_runs
 from benchmarks.search_cost_figures import spread
+from benchmarks.search_cost_runs import ROOT, child
 from nas_kd.errors import TrialError
 from nas_kd.files import write_atomic
 
-ROOT = Path(__file__).resolve().parent.parent
 VERSIONS = ("before", "now")
+NO_WINNER = 3  # exit status
 
 
 def demo(checkout: Path, limit: float | None) -> dict[str, Any]:
@@ -44,27 +43,12 @@ def demo(checkout: Path, limit: float | None) -> dict[str, Any]:
     revision = subprocess.run(
         ["git", "-C", str(checkout), "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
     ).stdout.strip()
-    folder = Path(tempfile.mkdtemp())
-    try:
-        command = [sys.executable, "-m", "nas_kd", "search", "--run-dir", str(folder / "run")]
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(folder) / "run"
+        command = [sys.executable, "-m", "nas_kd", "search", "--run-dir", str(run)]
         command += [] if limit is None else ["--max-latency-ms", f"{limit:g}"]
-        started = time.monotonic()
-        done = subprocess.run(
-            command,
-            cwd=checkout,
-            env=os.environ | {"PYTHONPATH": str(checkout)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        seconds = time.monotonic() - started
-        if done.returncode not in (0, 3):
-            raise TrialError(f"exit status {done.returncode}: {done.stderr.strip()[-300:]}")
-        return {"revision": revision, "exit_status": done.returncode, "seconds": round(seconds, 1)} | facts(
-            folder / "run"
-        )
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        _, seconds = child(command, Path(folder) / "log", checkout, allowed=(0, NO_WINNER))
+        return {"revision": revision, "seconds": round(seconds, 1)} | facts(run)
 
 
 def facts(run: Path) -> dict[str, Any]:

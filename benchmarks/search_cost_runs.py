@@ -58,19 +58,25 @@ class Place:
         return dict(json.loads((self.out / "runs" / f"{name}.json").read_text()))
 
 
-def child(command: Sequence[str], log: Path) -> tuple[float, float]:
-    """Run a process to its end; when it was started (seconds since 1970), and how long it took.
+def child(
+    command: Sequence[str], log: Path, checkout: Path = ROOT, allowed: Sequence[int] = (0,)
+) -> tuple[float, float]:
+    """Run a process of a checkout to its end; when it was started (seconds since 1970), and how long it took.
+
+    `allowed`: exit statuses that are no failure.
 
     Raises:
         TrialError: it failed; its last words.
     """
     environment = {k: v for k, v in os.environ.items() if k not in {"OMP_NUM_THREADS", "MKL_NUM_THREADS"}}
-    environment["PYTHONPATH"] = str(ROOT)
+    environment["PYTHONPATH"] = str(checkout)
     with log.open("w") as words:
         started = time.time()
-        done = subprocess.run(command, cwd=ROOT, env=environment, stdout=words, stderr=subprocess.STDOUT, check=False)
+        done = subprocess.run(
+            command, cwd=checkout, env=environment, stdout=words, stderr=subprocess.STDOUT, check=False
+        )
         seconds = time.time() - started
-    if done.returncode:
+    if done.returncode not in allowed:
         last = (log.read_text().strip().splitlines() or ["it said nothing"])[-1]
         raise TrialError(f"exit status {done.returncode}: {last[:300]}")
     return started, seconds

@@ -64,9 +64,9 @@ def choose(trials: Sequence[TrialRecord], at_most: int, min_accuracy: float | No
 
 
 def stand_in(
-    refused: Sequence[tuple[TrialRecord, Costs]], trials: Iterable[TrialRecord], budget: Budget
+    refused: Sequence[tuple[TrialRecord, Costs]], others: Iterable[TrialRecord], budget: Budget
 ) -> list[TrialRecord]:
-    """One more finalist, where none of those trained can be deployed; empty if no trial leaves room enough.
+    """One more finalist, where none of those trained can be deployed; empty if none of the others leaves room enough.
 
     `refused`: those whose files, trained, are out of the budget, and what they cost. Whoever takes their place would be
     within it even if its own file were off by as much from what the search had measured.
@@ -77,15 +77,12 @@ def stand_in(
         for name, value in spent(found).items():
             if value and (searched := before.get(name)):
                 growth[name] = max(growth.get(name, 1.0), value / searched)
-    numbers = {trial.number for trial, _ in refused}
-    spare = [
-        t
-        for t in trials
-        if t.number not in numbers
-        and t.costs
-        and all(f * growth.get(name, 1.0) <= 1 for name, f in factors(spent(t.costs), budget).items())
-    ]
-    return choose(spare, 1, budget.min_accuracy)
+
+    def has_room(trial: TrialRecord) -> bool:
+        shares = factors(spent(trial.costs), budget) if trial.costs else {}
+        return all(share * growth.get(name, 1.0) <= 1 for name, share in shares.items())
+
+    return choose([t for t in others if has_room(t)], 1)
 
 
 def _point(trial: TrialRecord) -> tuple[float, float, float]:
@@ -129,13 +126,13 @@ class Finals:
                 known[trial.number] = found
                 yield found
 
-    def stand_in(self, trained: Sequence[TrainedFinalist], trials: Iterable[TrialRecord]) -> list[TrialRecord]:
-        """One more to train, if no finalist's file is within the budget: see the function of that name."""
+    def stand_in(self, trained: Sequence[TrainedFinalist], others: Iterable[TrialRecord]) -> list[TrialRecord]:
+        """One of those not chosen, if no finalist's file is within the budget: see the function of that name."""
         budget = self._context.config.budget
         refused = [(f.trial, self._deployed(f)[1]) for f in trained]
         if not refused or any(within_budget(costs, budget) for _, costs in refused):
             return []
-        found = stand_in(refused, trials, budget)
+        found = stand_in(refused, others, budget)
         for one in found:
             files = "; ".join(f"trial {trial.number}: {costs_words(costs, budget)}" for trial, costs in refused)
             self._context.progress.note(f"out of the budget once trained: {files}; trial {one.number} takes the place")

@@ -208,7 +208,9 @@ class Run:
         self.progress.stage("training finalists")
         with self.study.spending("finalists"):
             trained = self._train(finals, chosen)
-            return trained + self._train(finals, finals.stand_in(trained, self.study.records))
+            numbers = {t.number for t in chosen}
+            others = [t for t in self.study.records if t.number not in numbers]
+            return trained + self._train(finals, finals.stand_in(trained, others))
 
     def _train(self, finals: Finals, chosen: list[TrialRecord]) -> list[TrainedFinalist]:
         if self.crew.workers > 1:

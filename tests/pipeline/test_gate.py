@@ -300,7 +300,7 @@ def test_whoever_takes_the_place_of_refused_finalists_has_room_for_what_they_gre
 
     def instead(found: dict[int, float]) -> list[int]:
         refused = [(trials[n], records.costs(1000 * (n + 1), ms)) for n, ms in found.items()]
-        return [t.number for t in stand_in(refused, trials, budget)]
+        return [t.number for t in stand_in(refused, [t for t in trials if t.number not in found], budget)]
 
     assert instead({0: 1.01}) == [1]
     assert instead({0: 1.078}) == [2]  # by a tenth
