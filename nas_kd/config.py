@@ -198,7 +198,7 @@ class SearchSection(Options):
 class FinalistOptions(Options):
     """The front's members, trained again in full."""
 
-    max: int = Field(6, ge=1)
+    max: int = Field(6, ge=1, description="and one more if none of their files is within the budget")
     seeds: int = Field(3, ge=1, description="trainings of each; intervals need 2, be safe with 3")
     controls: bool = Field(True, description="also: no distillation, no assistants, at equal training cost")
     max_control_epochs: float = Field(3.0, ge=1, description="cap of a control's epochs, times distill.epochs")
