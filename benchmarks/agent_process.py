@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
-from nas_kd.deploy.agent_words import TOKEN_VARIABLE
+from nas_kd.latency.agent_protocol import TOKEN_VARIABLE
 
 TOKEN = "a-token-for-tests-and-benchmarks"
 START_S = 60.0

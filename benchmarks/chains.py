@@ -24,16 +24,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a script's ow
 from benchmarks.common import machine_facts, markdown_table, net_words, numbers
 from benchmarks.runs import bind, is_done, read_runs, record, run_all, worker_of
 from benchmarks.workplace import Settings, Workplace
-from nas_kd.deploy.costs import count_macs
+from nas_kd.export.network_costs import count_macs
 from nas_kd.engine.numerics import processor
-from nas_kd.engine.teachers import TeacherOutputs, can_use_cache
+from nas_kd.engine.teacher_outputs import TeacherOutputs, can_use_cache
 from nas_kd.engine.training import Training
 from nas_kd.errors import InputError
-from nas_kd.files import fingerprint, write_atomic
+from nas_kd.serialization import fingerprint, write_atomic
 from nas_kd.methods.base import Method
 from nas_kd.methods.chains.dense import make_dense
 from nas_kd.methods.combine import make_method
-from nas_kd.statistics import paired_gain
+from nas_kd.results.intervals import paired_gain
 
 ASSISTANT_SEED = 1_000_003
 TRAINING = 3  # a training step in forward passes

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from nas_kd.deploy.environment import cpu_model
+from nas_kd.latency.environment import cpu_model
 from nas_kd.engine.numerics import seeded
 from nas_kd.models.normalised import Normalised
 from nas_kd.plugins import load

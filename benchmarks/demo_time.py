@@ -28,7 +28,7 @@ from benchmarks.runs import is_done, read_runs
 from benchmarks.search_cost_figures import spread
 from benchmarks.search_cost_runs import ROOT, child
 from nas_kd.errors import TrialError
-from nas_kd.files import write_atomic
+from nas_kd.serialization import write_atomic
 
 VERSIONS = ("before", "now")
 NO_WINNER = 3  # exit status

@@ -26,14 +26,14 @@ from benchmarks.agent_process import TOKEN, AgentProcess
 from benchmarks.latency_files import write_sizes
 from benchmarks.network_namespace import network_namespace
 from nas_kd.api import load_run
-from nas_kd.config import SearchConfig
-from nas_kd.deploy.agent_words import TOKEN_VARIABLE
-from nas_kd.deploy.environment import machine
-from nas_kd.deploy.target import Device, open_device
-from nas_kd.files import write_atomic
-from nas_kd.pareto import non_dominated
-from nas_kd.pipeline.run import search
-from nas_kd.record import Costs, Latency, TrialRecord
+from nas_kd.config.options import SearchConfig
+from nas_kd.latency.agent_protocol import TOKEN_VARIABLE
+from nas_kd.latency.environment import machine
+from nas_kd.latency.device import Device, open_device
+from nas_kd.serialization import write_atomic
+from nas_kd.results.pareto import non_dominated
+from nas_kd.commands.search import search
+from nas_kd.results.records import Costs, Latency, TrialRecord
 
 HERE = "cpu-1t"
 

@@ -19,7 +19,7 @@ class Search:
 
     def __init__(self, config: Path, folder: Path, workers: int) -> None:
         self.folder, self._mark = folder, uuid4().hex
-        code = "from nas_kd.cli import app; app()"
+        code = "from nas_kd.cli.app import app; app()"
         command = [sys.executable, "-c", code, "search", str(config), "--run-dir", str(folder)]
         self._log = folder.with_suffix(".log")
         with self._log.open("w") as log:

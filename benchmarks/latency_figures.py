@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from nas_kd.statistics import kendall_tau
+from nas_kd.results.intervals import kendall_tau
 
 Run = Mapping[str, Any]
 SCENES = ("quiet", "busy")

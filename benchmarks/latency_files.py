@@ -6,12 +6,12 @@ import numpy as np
 import optuna
 import torch
 
-from nas_kd.candidate import Architecture
-from nas_kd.deploy.device import native_integer_scheme
-from nas_kd.deploy.export import export_onnx
-from nas_kd.deploy.static_quantisation import quantise
+from nas_kd.results.candidate import Architecture
+from nas_kd.latency.device_profile import native_integer_scheme
+from nas_kd.export.onnx_export import export_onnx
+from nas_kd.quantization.static_quantization import quantise
 from nas_kd.engine.numerics import seeded
-from nas_kd.files import write_atomic
+from nas_kd.serialization import write_atomic
 from nas_kd.models.normalised import Normalised
 from nas_kd.plugins import load
 

@@ -18,12 +18,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a script's ow
 import numpy as np
 
 from benchmarks.latency_files import SHAPE, drawn
-from nas_kd.config import DataOptions, SearchConfig
-from nas_kd.pipeline.context import Context
-from nas_kd.pipeline.folder import RunFolder
-from nas_kd.pipeline.gate import Gate
-from nas_kd.pipeline.networks import Builder
-from nas_kd.pipeline.progress import Progress
+from nas_kd.config.options import DataOptions, SearchConfig
+from nas_kd.context.run_context import Context
+from nas_kd.context.run_folder import RunFolder
+from nas_kd.nas.gate import Gate
+from nas_kd.kd.network_builder import Builder
+from nas_kd.context.callbacks import Progress
 
 SAMPLES = 400
 

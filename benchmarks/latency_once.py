@@ -18,8 +18,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a script's own folder is all that Python adds
 
-from nas_kd.deploy.device import load_device
-from nas_kd.deploy.measure import measure_latency
+from nas_kd.latency.device_profile import load_device
+from nas_kd.latency.measure import measure_latency
 
 SETTLE_S = 1.0
 # Binds itself to the core given, and never rests; but ends with the process that started it.

@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.common import markdown_table
 from benchmarks.latency_figures import figures
-from nas_kd.files import write_atomic
+from nas_kd.serialization import write_atomic
 
 # Figure, what is wanted of it, and how it is written.
 CLAIMS: tuple[tuple[str, str, float, bool, str], ...] = (

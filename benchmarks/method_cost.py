@@ -37,15 +37,15 @@ from benchmarks.common import (
     residual_net,
     spread,
 )
-from nas_kd.config import Augmentation, EngineOptions
+from nas_kd.config.options import Augmentation, EngineOptions
 from nas_kd.data.augment import Augmenter
-from nas_kd.engine.attachment import Facts
+from nas_kd.engine.method_setup import Facts
 from nas_kd.engine.numerics import Numerics, processor
 from nas_kd.engine.schedule import Schedule
-from nas_kd.engine.teachers import Teacher, TeacherOutputs, can_use_cache
+from nas_kd.engine.teacher_outputs import Teacher, TeacherOutputs, can_use_cache
 from nas_kd.engine.training import Setup, Training
 from nas_kd.errors import InputError, TrialError
-from nas_kd.files import write_atomic
+from nas_kd.serialization import write_atomic
 from nas_kd.methods.base import Method
 from nas_kd.methods.combine import make_method
 from nas_kd.plugins import found

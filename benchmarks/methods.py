@@ -27,7 +27,7 @@ from benchmarks.runs import bind, is_done, record, run_all, worker_of
 from benchmarks.workplace import Settings, Workplace
 from nas_kd.data.dataset import Dataset
 from nas_kd.engine.numerics import processor
-from nas_kd.engine.teachers import TeacherOutputs, can_use_cache
+from nas_kd.engine.teacher_outputs import TeacherOutputs, can_use_cache
 from nas_kd.engine.training import Training
 from nas_kd.errors import InputError
 from nas_kd.methods.base import Method

@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from benchmarks.common import markdown_table
 from benchmarks.runs import read_runs
 from benchmarks.workplace import Settings
-from nas_kd.files import write_atomic
-from nas_kd.statistics import paired_gain
+from nas_kd.serialization import write_atomic
+from nas_kd.results.intervals import paired_gain
 
 CONTROL = "none"
 # Top-1 on CIFAR-10, ResNet-56 (94.01 %) -> ResNet-20, %, one run each, as the survey's table has them.

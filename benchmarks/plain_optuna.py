@@ -31,7 +31,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from nas_kd.config import DataOptions
+from nas_kd.config.options import DataOptions
 from nas_kd.data.prepare import load_dataset
 from nas_kd.plugins import load
 

@@ -25,20 +25,20 @@ import torch
 
 from benchmarks.common import machine_facts, numbers
 from benchmarks.precision_report import PRECISIONS, TIMED, write_report
-from nas_kd.candidate import Architecture, Candidate, Recipe
-from nas_kd.config import SearchConfig
-from nas_kd.deploy.verify import accuracy
+from nas_kd.results.candidate import Architecture, Candidate, Recipe
+from nas_kd.config.options import SearchConfig
+from nas_kd.export.verify import accuracy
 from nas_kd.engine.numerics import processor
 from nas_kd.errors import InputError, TrialError
-from nas_kd.files import write_atomic
-from nas_kd.pipeline.chain import Chain
-from nas_kd.pipeline.context import Context
-from nas_kd.pipeline.files import Files
-from nas_kd.pipeline.folder import RunFolder
-from nas_kd.pipeline.gate import Gate
-from nas_kd.pipeline.networks import Builder
-from nas_kd.pipeline.progress import Progress
-from nas_kd.pipeline.teacher import prepare_teachers
+from nas_kd.serialization import write_atomic
+from nas_kd.kd.chain import Chain
+from nas_kd.context.run_context import Context
+from nas_kd.kd.artifacts import Files
+from nas_kd.context.run_folder import RunFolder
+from nas_kd.nas.gate import Gate
+from nas_kd.kd.network_builder import Builder
+from nas_kd.context.callbacks import Progress
+from nas_kd.kd.teachers import prepare_teachers
 
 LADDER = 8
 CALIBRATIONS: dict[str, dict[str, Any]] = {  # options of [quantise], beside its defaults

@@ -12,12 +12,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
 from benchmarks.common import markdown_table
-from nas_kd.candidate import Precision
-from nas_kd.config import QuantiseOptions
+from nas_kd.results.candidate import Precision
+from nas_kd.config.options import QuantiseOptions
 from nas_kd.errors import InputError
-from nas_kd.files import write_atomic
-from nas_kd.record import Accuracy
-from nas_kd.statistics import accuracy_over_seeds, paired_gain
+from nas_kd.serialization import write_atomic
+from nas_kd.results.records import Accuracy
+from nas_kd.results.intervals import accuracy_over_seeds, paired_gain
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "int8", "int8-qat", "int4-weights")
 TIMED: tuple[Precision, ...] = ("fp32", "int8", "int4-weights")  # int8-qat has the nodes of int8

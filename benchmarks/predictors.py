@@ -25,23 +25,23 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.common import machine_facts, markdown_table
-from nas_kd.candidate import Architecture, Candidate, Recipe
-from nas_kd.config import SearchConfig
-from nas_kd.config_file import load_config
+from nas_kd.results.candidate import Architecture, Candidate, Recipe
+from nas_kd.config.options import SearchConfig
+from nas_kd.config.loading import load_config
 from nas_kd.data.dataset import as_input
 from nas_kd.engine.numerics import processor
-from nas_kd.engine.taps import Tapped, find_taps
-from nas_kd.files import write_atomic
+from nas_kd.engine.feature_extractor import Tapped, find_taps
+from nas_kd.serialization import write_atomic
 from nas_kd.methods.base import Outputs
-from nas_kd.pipeline.chain import Chain
-from nas_kd.pipeline.context import Context
-from nas_kd.pipeline.draws import Draws
-from nas_kd.pipeline.folder import RunFolder
-from nas_kd.pipeline.gate import Gate
-from nas_kd.pipeline.networks import Builder
-from nas_kd.pipeline.progress import Progress
-from nas_kd.pipeline.teacher import prepare_teachers
-from nas_kd.statistics import kendall_tau
+from nas_kd.kd.chain import Chain
+from nas_kd.context.run_context import Context
+from nas_kd.nas.supernet.architecture_sampler import Draws
+from nas_kd.context.run_folder import RunFolder
+from nas_kd.nas.gate import Gate
+from nas_kd.kd.network_builder import Builder
+from nas_kd.context.callbacks import Progress
+from nas_kd.kd.teachers import prepare_teachers
+from nas_kd.results.intervals import kendall_tau
 
 SAMPLES, INITIALISATIONS = 128, 3
 DIGITS = {"data": {"source": "digits"}, "distill": {"epochs": 30, "batch_size": 64, "methods": ["soft_targets"]}}

@@ -28,12 +28,12 @@ from benchmarks.search_cost_cases import CASES, MANY
 from benchmarks.search_cost_figures import USEFUL, Point, losses, volume
 from benchmarks.search_cost_judge import train_teacher
 from nas_kd.api import search
-from nas_kd.config import SearchConfig
-from nas_kd.files import write_atomic
-from nas_kd.pareto import contribution
-from nas_kd.pipeline.rungs import Rung
-from nas_kd.record import RunRecord
-from nas_kd.statistics import kendall_tau
+from nas_kd.config.options import SearchConfig
+from nas_kd.serialization import write_atomic
+from nas_kd.results.pareto import contribution
+from nas_kd.nas.successive_halving import Rung
+from nas_kd.results.records import RunRecord
+from nas_kd.results.intervals import kendall_tau
 
 ORDERS = 60
 REDUCTION = 3
@@ -107,7 +107,7 @@ def train_all(case: str, seed: int, trials: int, workers: int, data: Path | None
         given = CASES[case].config(data, seed, train_teacher(CASES[case], seed, data, folder))
         given["search"] |= {"trials": trials, "sampler": "random", "workers": workers}
         config = SearchConfig.model_validate(given)
-        with patch("nas_kd.pipeline.loop.FIRST", MANY):  # nobody waits at a rung
+        with patch("nas_kd.nas.search_loop.FIRST", MANY):  # nobody waits at a rung
             return table(search(config, run_dir=folder / "run"))
 
 

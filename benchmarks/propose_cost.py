@@ -27,22 +27,22 @@ import psutil
 from torch import nn
 
 from benchmarks.common import Seconds, machine_facts
-from nas_kd.candidate import Architecture, Candidate, Precision
-from nas_kd.config import SearchConfig
-from nas_kd.engine.teachers import Teacher
-from nas_kd.files import write_atomic
-from nas_kd.pipeline.chain import Chain
-from nas_kd.pipeline.context import Context
-from nas_kd.pipeline.crew import Crew, Workplace
-from nas_kd.pipeline.folder import RunFolder, locked
-from nas_kd.pipeline.gate import Gate
-from nas_kd.pipeline.lesson import Link
-from nas_kd.pipeline.networks import Builder
-from nas_kd.pipeline.progress import Progress
-from nas_kd.pipeline.run import Run
-from nas_kd.pipeline.study import RunStudy
-from nas_kd.pipeline.teacher import ReadyTeacher
-from nas_kd.record import Accuracy, Costs, Latency, TeacherRecord, TrialRecord
+from nas_kd.results.candidate import Architecture, Candidate, Precision
+from nas_kd.config.options import SearchConfig
+from nas_kd.engine.teacher_outputs import Teacher
+from nas_kd.serialization import write_atomic
+from nas_kd.kd.chain import Chain
+from nas_kd.context.run_context import Context
+from nas_kd.commands.worker_pool import Crew, Workplace
+from nas_kd.context.run_folder import RunFolder, locked
+from nas_kd.nas.gate import Gate
+from nas_kd.kd.training_job import Link
+from nas_kd.kd.network_builder import Builder
+from nas_kd.context.callbacks import Progress
+from nas_kd.commands.search import Run
+from nas_kd.nas.study import RunStudy
+from nas_kd.kd.teachers import ReadyTeacher
+from nas_kd.results.records import Accuracy, Costs, Latency, TeacherRecord, TrialRecord
 
 WINDOW = 100
 POINTS = (100, 250, 500, 1000, 1500, 2500, 3500, 5000)

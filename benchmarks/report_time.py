@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from nas_kd.files import write_atomic
+from nas_kd.serialization import write_atomic
 from nas_kd.report import write_report
 from tests.report.synthetic import synthetic_run
 

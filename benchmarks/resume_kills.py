@@ -27,10 +27,10 @@ import numpy as np
 from benchmarks.common import machine_facts, markdown_table
 from benchmarks.killed_search import Search
 from nas_kd.api import load_run
-from nas_kd.config import SearchConfig
-from nas_kd.config_file import dump_config
-from nas_kd.files import sha256, write_atomic
-from nas_kd.record import RunRecord
+from nas_kd.config.options import SearchConfig
+from nas_kd.config.loading import dump_config
+from nas_kd.serialization import sha256, write_atomic
+from nas_kd.results.records import RunRecord
 
 KILLS_A_RUN = 6  # then it is left alone until it is finished
 WORKER_SHARE = 0.4  # of the kills that hit a worker, where there are any

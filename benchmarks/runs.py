@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 
 from benchmarks.workplace import Workplace
 from nas_kd.errors import InputError, TrialError
-from nas_kd.files import write_atomic
+from nas_kd.serialization import write_atomic
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

@@ -30,7 +30,7 @@ from benchmarks.search_cost_cases import CASES, LIVE
 from benchmarks.search_cost_report import write_report
 from benchmarks.search_cost_runs import Overrides, Place, do, run_judge, run_script, run_search
 from nas_kd.errors import InputError
-from nas_kd.files import write_atomic
+from nas_kd.serialization import write_atomic
 
 UNLIMITED = 1e9
 MEMBERS = 60  # of an elastic network's parts: about as many as there is time to train

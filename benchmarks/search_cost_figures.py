@@ -7,8 +7,8 @@ from statistics import fmean
 from typing import Any
 
 from benchmarks.search_cost_cases import CLASSES, Case
-from nas_kd.files import fingerprint
-from nas_kd.pareto import hypervolume, non_dominated
+from nas_kd.serialization import fingerprint
+from nas_kd.results.pareto import hypervolume, non_dominated
 
 USEFUL = 0.9  # of the teacher's accuracy over chance
 Run = Mapping[str, Any]
@@ -43,7 +43,7 @@ Point = tuple[float, float, float]  # accuracy 0..1, bytes, ms
 
 
 def losses(point: Point, teacher: Run, accuracy: str, floor: float = 0.0) -> Point:
-    """What is gained over the teacher as `nas_kd.hypervolume` counts it, negated; arguments as `volume`'s."""
+    """What is gained over the teacher as `nas_kd.results.hypervolume` counts it, negated; arguments as `volume`'s."""
     chance = 1 / CLASSES
     retention = (point[0] - chance) / (teacher[accuracy] - chance)
     return floor - retention, log10(point[1] / teacher["size_bytes"]), log10(point[2] / teacher["latency_ms"])

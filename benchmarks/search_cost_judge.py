@@ -9,21 +9,21 @@ from safetensors.torch import save_file
 
 from benchmarks.search_cost_cases import METHOD, TEACHER_SPACE, Case
 from benchmarks.search_cost_figures import Event, Judged, Run, Step, at, key_of, our_events, script_events, steps
-from nas_kd.candidate import Architecture, Candidate, Recipe
-from nas_kd.config import SearchConfig
+from nas_kd.results.candidate import Architecture, Candidate, Recipe
+from nas_kd.config.options import SearchConfig
 from nas_kd.engine.numerics import processor
 from nas_kd.engine.schedule import Schedule
 from nas_kd.engine.training import accuracy_of
 from nas_kd.errors import TrialError
-from nas_kd.files import write_atomic
-from nas_kd.pipeline.chain import Chain
-from nas_kd.pipeline.context import Context
-from nas_kd.pipeline.folder import RunFolder
-from nas_kd.pipeline.gate import Gate
-from nas_kd.pipeline.lesson import Lesson
-from nas_kd.pipeline.networks import Builder, load_space
-from nas_kd.pipeline.progress import Progress
-from nas_kd.pipeline.teacher import prepare_teachers
+from nas_kd.serialization import write_atomic
+from nas_kd.kd.chain import Chain
+from nas_kd.context.run_context import Context
+from nas_kd.context.run_folder import RunFolder
+from nas_kd.nas.gate import Gate
+from nas_kd.kd.training_job import Lesson
+from nas_kd.kd.network_builder import Builder, load_space
+from nas_kd.context.callbacks import Progress
+from nas_kd.kd.teachers import prepare_teachers
 
 
 def context_of(case: Case, seed: int, data: Path | None, work: Path) -> Context:

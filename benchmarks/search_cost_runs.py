@@ -20,8 +20,8 @@ from benchmarks.search_cost_cases import Case
 from benchmarks.search_cost_figures import Run
 from benchmarks.search_cost_judge import Judge, train_teacher
 from nas_kd.errors import InputError, TrialError
-from nas_kd.files import write_atomic
-from nas_kd.hypervolume import TRAINING
+from nas_kd.serialization import write_atomic
+from nas_kd.results.hypervolume import TRAINING
 
 ROOT = Path(__file__).resolve().parent.parent
 Overrides = Mapping[str, Any]

@@ -19,14 +19,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from nas_kd.config import Augmentation, EngineOptions
+from nas_kd.config.options import Augmentation, EngineOptions
 from nas_kd.data.augment import Augmenter
-from nas_kd.engine.attachment import Facts
+from nas_kd.engine.method_setup import Facts
 from nas_kd.engine.numerics import Numerics, processor, seeded, threads_for
 from nas_kd.engine.schedule import Schedule
-from nas_kd.engine.teachers import Teacher, TeacherOutputs
+from nas_kd.engine.teacher_outputs import Teacher, TeacherOutputs
 from nas_kd.engine.training import Setup, Training
-from nas_kd.files import write_atomic
+from nas_kd.serialization import write_atomic
 from nas_kd.methods.combine import make_method
 from nas_kd.models.normalised import Normalised
 from nas_kd.plugins import load

@@ -30,15 +30,15 @@ from torch import Tensor
 
 from benchmarks.common import by_turns, in_words, machine_facts, markdown_table, net_words, residual_net, spread
 from benchmarks.usual_loop import CRITERIA, Criterion, FitNet, Images, epochs_of, with_features
-from nas_kd.config import Augmentation, EngineOptions
+from nas_kd.config.options import Augmentation, EngineOptions
 from nas_kd.data.augment import Augmenter
-from nas_kd.engine.attachment import Facts
+from nas_kd.engine.method_setup import Facts
 from nas_kd.engine.numerics import Numerics, processor
 from nas_kd.engine.schedule import Schedule
-from nas_kd.engine.taps import Tapped, find_taps
-from nas_kd.engine.teachers import Teacher, TeacherOutputs, can_use_cache
+from nas_kd.engine.feature_extractor import Tapped, find_taps
+from nas_kd.engine.teacher_outputs import Teacher, TeacherOutputs, can_use_cache
 from nas_kd.engine.training import Setup, Training
-from nas_kd.files import write_atomic
+from nas_kd.serialization import write_atomic
 from nas_kd.methods.base import Batch
 from nas_kd.methods.combine import make_method
 

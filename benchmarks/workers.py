@@ -39,7 +39,7 @@ from benchmarks.search_cost_cases import CASES, CLASSES, SHAPES, Case
 from benchmarks.search_cost_figures import Run, case_of, key_of, our_events, spread
 from benchmarks.search_cost_runs import Place, do, run_search
 from nas_kd.errors import InputError
-from nas_kd.files import write_atomic
+from nas_kd.serialization import write_atomic
 from nas_kd.plugins import load
 
 CLAIM = 1.7

@@ -14,21 +14,21 @@ from filelock import FileLock
 from torch import nn
 
 from benchmarks.common import net_words, residual_net
-from nas_kd.config import DataOptions, DistillOptions, EngineOptions
+from nas_kd.config.options import DataOptions, DistillOptions, EngineOptions
 from nas_kd.data.augment import Augmenter
 from nas_kd.data.dataset import Dataset, Split
 from nas_kd.data.prepare import load_dataset, statistics
-from nas_kd.deploy.costs import count_macs, count_parameters
-from nas_kd.engine.attachment import Facts
+from nas_kd.export.network_costs import count_macs, count_parameters
+from nas_kd.engine.method_setup import Facts
 from nas_kd.engine.numerics import Numerics
 from nas_kd.engine.schedule import Schedule
-from nas_kd.engine.teachers import Teacher, TeacherOutputs
+from nas_kd.engine.teacher_outputs import Teacher, TeacherOutputs
 from nas_kd.engine.training import Setup, Training
 from nas_kd.errors import TrialError
-from nas_kd.files import fingerprint, sha256, write_atomic
+from nas_kd.serialization import fingerprint, sha256, write_atomic
 from nas_kd.methods.base import Method
 from nas_kd.methods.combine import make_method
-from nas_kd.store import Store
+from nas_kd.store.store import Store
 
 CHECKPOINT_EVERY_S = 60.0
 TEACHER_SEED = 1_000

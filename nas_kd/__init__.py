@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nas_kd.api import distill, export_winner, load_run, search
-    from nas_kd.config import Budget, SearchConfig
+    from nas_kd.config.options import Budget, SearchConfig
 
 __all__ = ["Budget", "SearchConfig", "distill", "export_winner", "load_run", "search"]
-_HOMES = {"Budget": "nas_kd.config", "SearchConfig": "nas_kd.config"}
+_HOMES = {"Budget": "nas_kd.config.options", "SearchConfig": "nas_kd.config.options"}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,5 +1,5 @@
 """`python -m nas_kd` is `nas-kd`."""
 
-from nas_kd.cli import main
+from nas_kd.cli.app import main
 
 main()

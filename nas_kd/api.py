@@ -5,20 +5,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nas_kd.config import Budget, SearchConfig
-from nas_kd.config_file import load_config
+from nas_kd.config.options import Budget, SearchConfig
+from nas_kd.config.loading import load_config
 from nas_kd.errors import BudgetError
-from nas_kd.pipeline.distill import Distilled, distill_one
-from nas_kd.pipeline.folder import RunFolder, read_json
-from nas_kd.pipeline.progress import Progress
-from nas_kd.pipeline.reading import read_run
-from nas_kd.pipeline.results import export_winner
-from nas_kd.pipeline.run import search as run_search
-from nas_kd.record import RunRecord
+from nas_kd.commands.distill import Distilled, distill_one
+from nas_kd.context.run_folder import RunFolder, read_json
+from nas_kd.context.callbacks import Progress
+from nas_kd.commands.load_run import read_run
+from nas_kd.commands.write_winner import export_winner
+from nas_kd.commands.search import search as run_search
+from nas_kd.results.records import RunRecord
 from nas_kd.report import write_report
 
 __all__ = ["distill", "export_winner", "load_run", "read_config", "report", "search"]
-DEMO = Path(__file__).parent / "demo.toml"
+DEMO = Path(__file__).parent / "config" / "demo.toml"
 
 
 def search(

@@ -15,8 +15,8 @@ PACKAGES: Mapping[str, str] = {
     "method": "nas_kd.methods",
     "space": "search_spaces",
     "dataset": "nas_kd.data",
-    "device": "nas_kd.deploy.devices",
-    "precision": "nas_kd.deploy.precisions",
+    "device": "nas_kd.latency.devices",
+    "precision": "nas_kd.quantization.precisions",
 }
 EXPORT = "PLUGIN"
 

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from nas_kd.candidate import Architecture, Candidate, Recipe
-from nas_kd.record import (
+from nas_kd.results.candidate import Architecture, Candidate, Recipe
+from nas_kd.results.records import (
     Accuracy,
     ControlRecord,
     Costs,

@@ -5,7 +5,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas_kd.candidate import Architecture, Candidate, Recipe
+from nas_kd.results.candidate import Architecture, Candidate, Recipe
 
 NAMES = st.text("abcdefgh_", min_size=1, max_size=6).filter(lambda name: name != "space")
 ARCHITECTURES = st.builds(

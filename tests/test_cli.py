@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper
 from typer.testing import CliRunner, Result
 
-from nas_kd.cli import app
+from nas_kd.cli.app import app
 
 SEARCH = ["search", "--run-dir", "run"]
 

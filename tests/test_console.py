@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from nas_kd.config import SearchConfig
-from nas_kd.console import ConsoleProgress, print_result
-from nas_kd.record import Latency
+from nas_kd.config.options import SearchConfig
+from nas_kd.cli.console import ConsoleProgress, print_result
+from nas_kd.results.records import Latency
 
 from .records import costs, finalist, run, trial
 
@@ -51,7 +51,7 @@ def test_a_terminal_shows_all_that_is_under_way(
 def test_long_work_is_not_silent_where_nobody_watches(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("nas_kd.console.SILENT_AT_MOST", 0.0)
+    monkeypatch.setattr("nas_kd.cli.console.SILENT_AT_MOST", 0.0)
     with ConsoleProgress(SEARCH) as progress:
         progress.stage("preparing the teacher")
         progress.went_on("training A: epoch", 1, 3)

@@ -13,9 +13,9 @@ import optuna
 import pytest
 import torch
 
-from nas_kd.config import DataOptions
+from nas_kd.config.options import DataOptions
 from nas_kd.data.prepare import load_dataset
-from nas_kd.deploy.device import load_device
+from nas_kd.latency.device_profile import load_device
 from nas_kd.methods.base import Batch, Outputs
 from nas_kd.plugins import found, load
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nas_kd.errors import InputError, unknown
-from nas_kd.files import canonical_json, fingerprint, sha256, write_atomic
+from nas_kd.serialization import canonical_json, fingerprint, sha256, write_atomic
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas_kd.config import Budget
-from nas_kd.front import closest, closest_finalists, front_document, fronts, ties, winner
-from nas_kd.limits import within_budget
-from nas_kd.record import Counted, FinalistRecord
+from nas_kd.config.options import Budget
+from nas_kd.results.fronts import closest, closest_finalists, front_document, fronts, ties, winner
+from nas_kd.results.limits import within_budget
+from nas_kd.results.records import Counted, FinalistRecord
 from tests.records import accuracy, control, costs, finalist, run, teacher, trial
 
 SMALL = finalist("small", 0.80, 10_000, 0.4)

@@ -6,8 +6,8 @@ from math import log10
 import numpy as np
 import pytest
 
-from nas_kd.hypervolume import hypervolume_2d, hypervolume_history, normalised_hypervolume, progress_points
-from nas_kd.record import RungRecord
+from nas_kd.results.hypervolume import hypervolume_2d, hypervolume_history, normalised_hypervolume, progress_points
+from nas_kd.results.records import RungRecord
 from tests.records import elastic_network, run, teacher, trial
 
 

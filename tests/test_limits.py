@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas_kd.config import Budget
+from nas_kd.config.options import Budget
 from nas_kd.errors import TrialError
-from nas_kd.limits import LIMITS, costs_words, factors, limited, over, spent, unmeasured, within_budget, worst
-from nas_kd.pipeline.budget import at_best, excess, reason, require_measured, violation
-from nas_kd.record import Costs, Counted, Forecast, Latency
+from nas_kd.results.limits import LIMITS, costs_words, factors, limited, over, spent, unmeasured, within_budget, worst
+from nas_kd.nas.feasibility import at_best, excess, reason, require_measured, violation
+from nas_kd.results.records import Costs, Counted, Forecast, Latency
 from tests.records import trial
 
 ALL = Budget(max_latency_ms=0.5, max_size_kb=100, max_memory_kb=2000, max_macs=1e6)

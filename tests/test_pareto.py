@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from nas_kd.pareto import contribution, hypervolume, non_dominated
+from nas_kd.results.pareto import contribution, hypervolume, non_dominated
 
 
 def tables(columns: int) -> st.SearchStrategy[Any]:

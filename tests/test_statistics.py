@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas_kd.statistics import Z_95, accuracy_over_seeds, kendall_tau, paired_gain, t_quantile, wilson_interval
+from nas_kd.results.intervals import Z_95, accuracy_over_seeds, kendall_tau, paired_gain, t_quantile, wilson_interval
 
 SHARES = st.floats(0, 1)
 SAMPLES = st.integers(1, 10**6)

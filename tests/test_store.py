@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from nas_kd.files import fingerprint, sha256
-from nas_kd.store import Store
+from nas_kd.serialization import fingerprint, sha256
+from nas_kd.store.store import Store
 
 KEY = fingerprint("a key")
 TENSORS = {
@@ -186,7 +186,7 @@ def test_a_full_disk_leaves_the_old_entry(tmp_path: Path) -> None:
     script = f"""
         import resource, torch
         from pathlib import Path
-        from nas_kd.store import Store
+        from nas_kd.store.store import Store
         store = Store(Path({str(tmp_path)!r}))
         store.save("weights", {KEY!r}, {{"w": torch.ones(10)}}, {{}})
         store.save_bytes("export", {KEY!r}, b"old")

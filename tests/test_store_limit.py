@@ -6,9 +6,9 @@ from pathlib import Path
 
 import torch
 
-from nas_kd.files import fingerprint
-from nas_kd.store import Store
-from nas_kd.store_limit import LEFTOVER_S, sweep
+from nas_kd.serialization import fingerprint
+from nas_kd.store.store import Store
+from nas_kd.store.size_limit import LEFTOVER_S, sweep
 
 ENTRY = {"t": torch.zeros(25_000)}  # 100 kB
 KEYS = [fingerprint(i) for i in range(6)]

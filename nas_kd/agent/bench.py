@@ -15,12 +15,12 @@ from typing import Any
 
 from nas_kd.agent.onnx_scan import Unsafe, refuse_unsafe
 from nas_kd.agent.refusal import Refusal
-from nas_kd.deploy.agent_words import TOKEN_VARIABLE, VERSION, Job
-from nas_kd.deploy.device import DeviceProfile
-from nas_kd.deploy.environment import machine
-from nas_kd.deploy.settle import Effort, history_file, settle
-from nas_kd.deploy.subject import Subject, memory_of, operators_of
-from nas_kd.deploy.worker_process import TooSlow, ask, start
+from nas_kd.latency.agent_protocol import TOKEN_VARIABLE, VERSION, Job
+from nas_kd.latency.device_profile import DeviceProfile
+from nas_kd.latency.environment import machine
+from nas_kd.latency.stable_timing import Effort, history_file, settle
+from nas_kd.latency.measurement_job import Subject, memory_of, operators_of
+from nas_kd.latency.worker_process import TooSlow, ask, start
 from nas_kd.errors import TrialError
 
 RETRY_AFTER_S = 5

@@ -11,8 +11,8 @@ from types import FrameType
 from nas_kd.agent.bench import Bench
 from nas_kd.agent.handler import Limits
 from nas_kd.agent.server import AgentServer
-from nas_kd.deploy.agent_words import DEFAULT_PORT, TOKEN_VARIABLE, read_token
-from nas_kd.deploy.device import DeviceProfile, load_device
+from nas_kd.latency.agent_protocol import DEFAULT_PORT, TOKEN_VARIABLE, read_token
+from nas_kd.latency.device_profile import DeviceProfile, load_device
 from nas_kd.errors import InputError
 from nas_kd.plugins import found
 

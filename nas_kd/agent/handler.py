@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from nas_kd.agent.reader import LimitedReader
 from nas_kd.agent.refusal import Refusal
-from nas_kd.deploy.agent_words import DEVICE_PATH, MEASURE_PATH, Job
+from nas_kd.latency.agent_protocol import DEVICE_PATH, MEASURE_PATH, Job
 
 if TYPE_CHECKING:
     from nas_kd.agent.server import AgentServer

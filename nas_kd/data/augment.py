@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nas_kd.config import Augmentation
+from nas_kd.config.options import Augmentation
 from nas_kd.data.dataset import Dataset, as_input
 from nas_kd.errors import InputError
 

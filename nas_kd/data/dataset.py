@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nas_kd.config import Augmentation
+from nas_kd.config.options import Augmentation
 
 
 @dataclass(frozen=True)

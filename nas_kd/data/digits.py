@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from nas_kd.config import DataOptions
+from nas_kd.config.options import DataOptions
 from nas_kd.data.source import Arrays, RawData, optional_module
 
 LEVELS = 16  # stored grey levels run from 0 to 16

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nas_kd.config import DataOptions
+from nas_kd.config.options import DataOptions
 from nas_kd.data.npz import from_mapping
 from nas_kd.data.source import RawData, Source, reason
 from nas_kd.errors import InputError

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from nas_kd.config import DataOptions
+from nas_kd.config.options import DataOptions
 from nas_kd.data.images import Decoded, Encoded, decode_all, stack
 from nas_kd.data.source import RawData, mirror_safe, reason
 from nas_kd.errors import InputError

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, bfloat16
 
-from nas_kd.config import DataOptions
+from nas_kd.config.options import DataOptions
 from nas_kd.data.source import Arrays, RawData, TeacherView, mirror_safe, reason
 from nas_kd.errors import InputError
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nas_kd.config import DataOptions
+from nas_kd.config.options import DataOptions
 from nas_kd.data.images import Decoded, Encoded, decode_all, stack
 from nas_kd.data.source import RawData, mirror_safe, optional_module, reason
 from nas_kd.errors import InputError

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nas_kd import plugins
-from nas_kd.config import Augmentation, DataOptions
+from nas_kd.config.options import Augmentation, DataOptions
 from nas_kd.data.checks import check_alike, checked_labels, checked_samples
 from nas_kd.data.dataset import Dataset, Split
 from nas_kd.data.factory import user_source

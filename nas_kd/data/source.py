@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nas_kd.config import DataOptions
+from nas_kd.config.options import DataOptions
 from nas_kd.errors import InputError
 
 MIRROR_SENSITIVE = ("left", "right", "clockwise")

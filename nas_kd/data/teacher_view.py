@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nas_kd.config import Augmentation
+from nas_kd.config.options import Augmentation
 from nas_kd.data.checks import check_alike, checked_samples
 from nas_kd.data.dataset import Dataset
 from nas_kd.data.npz import SPLITS, as_numpy
 from nas_kd.data.source import RawData, TeacherView
 from nas_kd.errors import InputError
-from nas_kd.files import fingerprint
+from nas_kd.serialization import fingerprint
 
 IMAGE_AXES = 3
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nas_kd.config import EngineOptions
+from nas_kd.config.options import EngineOptions
 
 # Below this many input values a network is bound by the overhead of its operators: casts and threads only add to it.
 SMALL_INPUT = 500

@@ -5,7 +5,7 @@ from bisect import bisect_left, bisect_right
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from nas_kd.config import DistillOptions
+from nas_kd.config.options import DistillOptions
 
 
 @dataclass(frozen=True)

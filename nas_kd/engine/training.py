@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from nas_kd.data.augment import Augmenter
 from nas_kd.data.dataset import Split, as_input
 from nas_kd.engine import checkpoint
-from nas_kd.engine.attachment import Attachment, Facts
-from nas_kd.engine.awareness import Awareness
+from nas_kd.engine.method_setup import Attachment, Facts
+from nas_kd.engine.qat_schedule import Awareness
 from nas_kd.engine.calibration import calibrate
 from nas_kd.engine.numerics import Numerics, mix, seeded
 from nas_kd.engine.schedule import Schedule
-from nas_kd.engine.taps import Tapped
-from nas_kd.engine.teachers import TeacherOutputs, can_use_cache
+from nas_kd.engine.feature_extractor import Tapped
+from nas_kd.engine.teacher_outputs import TeacherOutputs, can_use_cache
 from nas_kd.errors import TrialError
 from nas_kd.methods.base import Batch, Method, Outputs
 
@@ -29,7 +29,7 @@ EVALUATION_BATCH = 512
 class Setup:
     """All that a training depends on, beside the student itself. `calibrated`: see `nas_kd.engine.calibration`.
 
-    `aware_from`: see `nas_kd.engine.awareness`.
+    `aware_from`: see `nas_kd.engine.qat_schedule`.
     """
 
     augmenter: Augmenter

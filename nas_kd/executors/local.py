@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nas_kd.errors import InputError
-from nas_kd.executors.answer import Answer
+from nas_kd.executors.executor import Answer
 
 ATTEMPTS = 2  # of a job whose worker dies
 READ_BYTES = 2**16

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nas_kd.candidate import Architecture
+from nas_kd.results.candidate import Architecture
 from nas_kd.errors import InputError
 from nas_kd.methods.base import Batch, Method, Network, Outputs, Setting
 from nas_kd.methods.divergence import kl_divergence

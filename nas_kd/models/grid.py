@@ -11,7 +11,7 @@ import torch
 from optuna.trial import BaseTrial
 from torch import nn
 
-from nas_kd.candidate import Architecture
+from nas_kd.results.candidate import Architecture
 from nas_kd.errors import InputError, unknown
 
 IMAGE_AXES = 3

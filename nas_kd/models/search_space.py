@@ -5,7 +5,7 @@ from typing import Protocol
 from optuna.trial import BaseTrial
 from torch import nn
 
-from nas_kd.candidate import Architecture
+from nas_kd.results.candidate import Architecture
 
 
 class SearchSpace(Protocol):

@@ -4,8 +4,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nas_kd.report import numbers
-from nas_kd.report.subject import Axis
+from nas_kd.report import number_format as numbers
+from nas_kd.report.report_context import Axis
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,11 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from nas_kd.front import reaches
-from nas_kd.limits import LIMITS, Cost, factors, limited, spent
-from nas_kd.record import Counted, FinalistRecord, TrialRecord
-from nas_kd.report import numbers
-from nas_kd.report.subject import AXES, Subject
+from nas_kd.results.fronts import reaches
+from nas_kd.results.limits import LIMITS, Cost, factors, limited, spent
+from nas_kd.results.records import Counted, FinalistRecord, TrialRecord
+from nas_kd.report import number_format as numbers
+from nas_kd.report.report_context import AXES, Subject
 
 ORDER: tuple[Cost, ...] = ("latency", "size", "memory", "macs")
 WITHIN = "within the budget"

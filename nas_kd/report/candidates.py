@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nas_kd.record import Costs, Counted, FinalistRecord, TrialRecord
-from nas_kd.report import numbers
+from nas_kd.results.records import Costs, Counted, FinalistRecord, TrialRecord
+from nas_kd.report import number_format as numbers
 from nas_kd.report.gains import control_of
-from nas_kd.report.subject import Subject, chain_words, cost, method_words
+from nas_kd.report.report_context import Subject, chain_words, cost, method_words
 
 MOST_ROWS = 200  # of the page's table; the file has them all
 FORMULA = ("=", "+", "-", "@", "\t", "\r")

@@ -3,17 +3,17 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from nas_kd.record import RunRecord
-from nas_kd.report import numbers
-from nas_kd.report.answer import Answer, answer
+from nas_kd.results.records import RunRecord
+from nas_kd.report import number_format as numbers
+from nas_kd.report.summary import Answer, answer
 from nas_kd.report.candidates import MOST_ROWS, Brief, briefs
 from nas_kd.report.finalists import Row, finalist_rows
 from nas_kd.report.gains import GainTable, gain_tables
-from nas_kd.report.marks import LEGEND, Kind, Mark, marks
-from nas_kd.report.pictures import Picture, indistinguishable, pictures
-from nas_kd.report.progress import Progress, progress
-from nas_kd.report.subject import AXES, Subject, subject
-from nas_kd.report.trust import Trust, trust
+from nas_kd.report.plot_points import LEGEND, Kind, Mark, marks
+from nas_kd.report.front_plots import Picture, indistinguishable, pictures
+from nas_kd.report.search_history import Progress, progress
+from nas_kd.report.report_context import AXES, Subject, subject
+from nas_kd.report.methodology import Trust, trust
 
 
 @dataclass(frozen=True)

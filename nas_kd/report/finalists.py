@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
-from nas_kd.limits import over
-from nas_kd.record import Costs, FinalistRecord, Latency, TeacherRecord
-from nas_kd.report import numbers
+from nas_kd.results.limits import over
+from nas_kd.results.records import Costs, FinalistRecord, Latency, TeacherRecord
+from nas_kd.report import number_format as numbers
 from nas_kd.report.budget import WITHIN, extra_costs, verdict
 from nas_kd.report.gains import control_of
-from nas_kd.report.subject import Subject, chain_words, method_name, method_words
+from nas_kd.report.report_context import Subject, chain_words, method_name, method_words
 
 
 @dataclass(frozen=True)

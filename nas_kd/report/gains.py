@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Literal
 
-from nas_kd.record import Accuracy, ControlRecord, FinalistRecord
-from nas_kd.report import numbers
-from nas_kd.report.subject import Subject
-from nas_kd.statistics import t_quantile
+from nas_kd.results.records import Accuracy, ControlRecord, FinalistRecord
+from nas_kd.report import number_format as numbers
+from nas_kd.report.report_context import Subject
+from nas_kd.results.intervals import t_quantile
 
 ControlKind = Literal["no_distillation", "no_assistants"]
 QUESTIONS: dict[ControlKind, str] = {

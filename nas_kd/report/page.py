@@ -12,8 +12,8 @@ from markupsafe import Markup
 
 from nas_kd.report.content import Content
 from nas_kd.report.finalists import COLUMNS
-from nas_kd.report.marks import Mark
-from nas_kd.report.subject import timing_of
+from nas_kd.report.plot_points import Mark
+from nas_kd.report.report_context import timing_of
 
 ASSETS = files("nas_kd.report") / "assets"
 SCRIPTS = ("svg.js", "frame.js", "picture.js", "curve.js", "follow.js", "tables.js", "main.js")

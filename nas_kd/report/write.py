@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from nas_kd.files import write_atomic
-from nas_kd.record import RunRecord
+from nas_kd.serialization import write_atomic
+from nas_kd.results.records import RunRecord
 from nas_kd.report.candidates import candidates_csv
 from nas_kd.report.content import content
 from nas_kd.report.markdown import markdown
 from nas_kd.report.page import page
-from nas_kd.report.png import png
+from nas_kd.report.png_plots import png
 
 
 def write_report(run: RunRecord, out: Path, command: str = "", file_sha256: str = "") -> Path:

@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from benchmarks.agent_process import TOKEN, AgentProcess
-from nas_kd.deploy.agent_link import Address, request
-from nas_kd.deploy.agent_words import DEVICE_PATH, MEASURE_PATH, Job
-from nas_kd.deploy.reference_net import reference_net
+from nas_kd.latency.agent_client import Address, request
+from nas_kd.latency.agent_protocol import DEVICE_PATH, MEASURE_PATH, Job
+from nas_kd.latency.reference_net import reference_net
 
 AUTHORISED = f"Authorization: Bearer {TOKEN}\r\n"
 

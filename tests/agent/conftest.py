@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.agent_process import TOKEN, AgentProcess
-from nas_kd.deploy.agent_words import TOKEN_VARIABLE
+from nas_kd.latency.agent_protocol import TOKEN_VARIABLE
 
 
 @pytest.fixture(scope="session")

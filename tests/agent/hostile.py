@@ -7,7 +7,7 @@ from dataclasses import asdict
 from itertools import islice
 
 from benchmarks.agent_process import TOKEN
-from nas_kd.deploy.agent_words import DEVICE_PATH, MEASURE_PATH, Job
+from nas_kd.latency.agent_protocol import DEVICE_PATH, MEASURE_PATH, Job
 
 from .asking import AUTHORISED, post
 

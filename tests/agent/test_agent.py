@@ -10,9 +10,9 @@ import pytest
 from onnx import TensorProto, helper
 
 from benchmarks.agent_process import TOKEN, AgentProcess
-from nas_kd.deploy.environment import machine
-from nas_kd.deploy.settle import Settled
-from nas_kd.deploy.subject import Memory, Operator
+from nas_kd.latency.environment import machine
+from nas_kd.latency.stable_timing import Settled
+from nas_kd.latency.measurement_job import Memory, Operator
 from nas_kd.errors import InputError, TrialError
 
 from .asking import describe, measure, post, send

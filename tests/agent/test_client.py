@@ -14,14 +14,14 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks.agent_process import TOKEN, AgentProcess
-from nas_kd.cli import app
-from nas_kd.deploy.agent_link import Address
-from nas_kd.deploy.agent_words import TOKEN_VARIABLE
-from nas_kd.deploy.model_file import measure_file
-from nas_kd.deploy.target import Device, ThisMachine, open_device
+from nas_kd.cli.app import app
+from nas_kd.latency.agent_client import Address
+from nas_kd.latency.agent_protocol import TOKEN_VARIABLE
+from nas_kd.latency.measured_file import measure_file
+from nas_kd.latency.device import Device, ThisMachine, open_device
 from nas_kd.errors import InputError, TrialError
 
-OWN = "from nas_kd.deploy.device import DeviceProfile\nMINE = DeviceProfile('mine', 'my own', optimisation='{}')\n"
+OWN = "from nas_kd.latency.device_profile import DeviceProfile\nMINE = DeviceProfile('mine', 'my own', optimisation='{}')\n"
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,9 @@ from benchmarks.agent_process import TOKEN, AgentProcess
 from nas_kd.agent.bench import Bench
 from nas_kd.agent.handler import Limits
 from nas_kd.agent.server import AgentServer
-from nas_kd.deploy.agent_words import DEVICE_PATH
-from nas_kd.deploy.device import load_device
-from nas_kd.deploy.reference_net import reference_net
+from nas_kd.latency.agent_protocol import DEVICE_PATH
+from nas_kd.latency.device_profile import load_device
+from nas_kd.latency.reference_net import reference_net
 
 from .asking import AUTHORISED, describe, job, measure, post, send
 from .hostile import requests

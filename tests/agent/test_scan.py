@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from onnx import AttributeProto, GraphProto, ModelProto, TensorProto, helper
 
 from nas_kd.agent.onnx_scan import Unsafe, refuse_unsafe
-from nas_kd.deploy.onnx_graph import tensors
-from nas_kd.deploy.reference_net import reference_net
+from nas_kd.export.onnx_graph import tensors
+from nas_kd.latency.reference_net import reference_net
 
 LOCATION = b"\x70\x01"  # a tensor's field 14, data_location = EXTERNAL
 

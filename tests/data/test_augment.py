@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from nas_kd.config import Augmentation, DataOptions
+from nas_kd.config.options import Augmentation, DataOptions
 from nas_kd.data.augment import Augmenter
 from nas_kd.data.prepare import load_dataset
 from nas_kd.errors import InputError

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nas_kd.config import DataOptions
+from nas_kd.config.options import DataOptions
 from nas_kd.data.dataset import Dataset
 from nas_kd.data.image_folder import interleave
 from nas_kd.data.prepare import load_dataset

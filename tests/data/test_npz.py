@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from nas_kd.config import DataOptions
+from nas_kd.config.options import DataOptions
 from nas_kd.data.dataset import Dataset
 from nas_kd.data.npz import axis_order
 from nas_kd.data.prepare import load_dataset

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from nas_kd.config import Augmentation, DataOptions
+from nas_kd.config.options import Augmentation, DataOptions
 from nas_kd.data.augment import Augmenter
 from nas_kd.data.dataset import Dataset
 from nas_kd.data.prepare import load_dataset

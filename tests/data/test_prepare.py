@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nas_kd import plugins
-from nas_kd.config import Augmentation, DataOptions
+from nas_kd.config.options import Augmentation, DataOptions
 from nas_kd.data.prepare import load_dataset, resolve_augmentation, statistics
 from nas_kd.data.source import Source, mirror_safe, optional_module
 from nas_kd.data.splits import carve, check_class_sizes

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nas_kd.config import DataOptions
+from nas_kd.config.options import DataOptions
 from nas_kd.data.prepare import load_dataset
 
 FOLDER = os.environ.get("NAS_KD_DATA")

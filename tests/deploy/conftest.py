@@ -8,7 +8,7 @@ import torch
 from onnx import TensorProto, helper
 from torch import Tensor, nn
 
-from nas_kd.deploy.export import export_onnx
+from nas_kd.export.onnx_export import export_onnx
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 

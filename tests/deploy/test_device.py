@@ -4,7 +4,7 @@ from pathlib import Path
 import onnxruntime
 import pytest
 
-from nas_kd.deploy.device import DeviceProfile, load_device, usable_cores
+from nas_kd.latency.device_profile import DeviceProfile, load_device, usable_cores
 from nas_kd.errors import InputError
 from nas_kd.plugins import found
 
@@ -80,7 +80,7 @@ def test_settings_that_cannot_be_are_refused() -> None:
 def test_names_and_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    lines = ["from nas_kd.deploy.device import DeviceProfile", "MINE = DeviceProfile('mine', 'm')", "OTHER = 3"]
+    lines = ["from nas_kd.latency.device_profile import DeviceProfile", "MINE = DeviceProfile('mine', 'm')", "OTHER = 3"]
     Path("own_device.py").write_text("\n".join(lines))
     assert load_device("own_device:MINE").name == "mine"
     with pytest.raises(InputError, match=r"must be a .*DeviceProfile, got int"):

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from nas_kd.deploy.device import DeviceProfile, load_device
-from nas_kd.deploy.device_file import KEYS, read_device_file
+from nas_kd.latency.device_profile import DeviceProfile, load_device
+from nas_kd.latency.device_file import KEYS, read_device_file
 from nas_kd.errors import InputError
 
 GUIDE = Path(__file__).parent.parent.parent / "docs" / "devices.md"
@@ -113,5 +113,5 @@ def test_the_guides_example_names_every_key_and_is_usable(tmp_path: Path) -> Non
 
 
 def test_a_board_needs_little_to_read_a_profile() -> None:
-    code = "import sys, nas_kd.deploy.device; print([m for m in ('torch', 'onnx', 'pydantic') if m in sys.modules])"
+    code = "import sys, nas_kd.latency.device_profile; print([m for m in ('torch', 'onnx', 'pydantic') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nas_kd.deploy.export import OPSET, export_onnx, get_metadata, set_metadata
-from nas_kd.deploy.runtime import OnnxClassifier
+from nas_kd.export.onnx_export import OPSET, export_onnx, get_metadata, set_metadata
+from nas_kd.export.onnx_runtime import OnnxClassifier
 from nas_kd.errors import TrialError
 
 SHAPE = (3, 16, 16)
@@ -119,5 +119,5 @@ def test_metadata_round_trip(content: bytes, samples: Tensor) -> None:
 
 
 def test_the_measuring_process_imports_no_torch() -> None:
-    code = "import sys, nas_kd.deploy.model_file; sys.exit('torch' in sys.modules)"
+    code = "import sys, nas_kd.latency.measured_file; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -8,8 +8,11 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from nas_kd.deploy import latency_worker, memory_worker, operators_worker, worker_setup
-from nas_kd.deploy.latency_worker import (
+from nas_kd.latency import latency_worker
+from nas_kd.latency import memory_worker
+from nas_kd.latency import operators_worker
+from nas_kd.latency import worker_setup
+from nas_kd.latency.latency_worker import (
     Blocks,
     Call,
     interval,
@@ -20,7 +23,7 @@ from nas_kd.deploy.latency_worker import (
     timed,
     undisturbed,
 )
-from nas_kd.deploy.worker_setup import cpu_ticks
+from nas_kd.latency.worker_setup import cpu_ticks
 
 
 def spin(microseconds: float) -> None:

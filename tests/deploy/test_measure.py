@@ -13,12 +13,12 @@ import psutil
 import pytest
 from torch import nn
 
-from nas_kd.deploy.device import load_device
-from nas_kd.deploy.export import export_onnx
-from nas_kd.deploy.measure import describe_device, measure_latency
-from nas_kd.deploy.model_file import measure_file, parse_shape
-from nas_kd.deploy.reference_net import reference_net
-from nas_kd.deploy.target import ThisMachine
+from nas_kd.latency.device_profile import load_device
+from nas_kd.export.onnx_export import export_onnx
+from nas_kd.latency.measure import describe_device, measure_latency
+from nas_kd.latency.measured_file import measure_file, parse_shape
+from nas_kd.latency.reference_net import reference_net
+from nas_kd.latency.device import ThisMachine
 from nas_kd.errors import InputError, TrialError
 
 DEVICE = load_device("cpu-1t")
@@ -70,8 +70,8 @@ def test_ctrl_c_takes_the_measuring_process_along(tmp_path: Path, content: bytes
     path.write_bytes(content)
     measure_latency(content, DEVICE)
     code = (
-        "import signal; from pathlib import Path; from nas_kd.deploy.measure import measure_latency\n"
-        "from nas_kd.deploy.device import load_device\n"
+        "import signal; from pathlib import Path; from nas_kd.latency.measure import measure_latency\n"
+        "from nas_kd.latency.device_profile import load_device\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a job in the background ignores it
         f"content = Path({str(path)!r}).read_bytes(); print('ready', flush=True)\n"
         "while True: measure_latency(content, load_device('cpu-1t'))"

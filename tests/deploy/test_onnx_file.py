@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from torch import Tensor, nn
 
-from nas_kd.deploy.onnx_file import read_onnx
-from nas_kd.deploy.verify import OnnxClassifier, OnnxModule
+from nas_kd.export.onnx_file import read_onnx
+from nas_kd.export.verify import OnnxClassifier, OnnxModule
 from nas_kd.errors import InputError
 
 Identity = Callable[..., bytes]

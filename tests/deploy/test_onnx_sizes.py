@@ -7,9 +7,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from nas_kd.deploy.export import set_metadata
-from nas_kd.deploy.onnx_sizes import sizes_of
-from nas_kd.deploy.slim import strip
+from nas_kd.export.onnx_export import set_metadata
+from nas_kd.export.onnx_sizes import sizes_of
+from nas_kd.export.slimming import strip
 
 
 def verbose(content: bytes) -> bytes:

@@ -16,14 +16,14 @@ import torch
 from onnx import TensorProto, numpy_helper
 from torch import Tensor, nn
 
-from nas_kd.candidate import Precision
-from nas_kd.deploy.export import export_onnx, get_opset
-from nas_kd.deploy.packed_weights import FOUR_BITS, TWO_BITS, Packing, quantised
-from nas_kd.deploy.precision import Quantising, load_precision
-from nas_kd.deploy.runtime import OnnxClassifier
-from nas_kd.deploy.static_quantisation import quantise
+from nas_kd.results.candidate import Precision
+from nas_kd.export.onnx_export import export_onnx, get_opset
+from nas_kd.quantization.packed_weights import FOUR_BITS, TWO_BITS, Packing, quantised
+from nas_kd.quantization.precision import Quantising, load_precision
+from nas_kd.export.onnx_runtime import OnnxClassifier
+from nas_kd.quantization.static_quantization import quantise
 from nas_kd.errors import TrialError
-from nas_kd.models.fake_quantised import FakeQuantised
+from nas_kd.quantization.fake_quantized import FakeQuantised
 from nas_kd.models.normalised import Normalised
 from nas_kd.models.summed import summed
 from nas_kd.plugins import found
@@ -89,7 +89,7 @@ def test_files_keep_the_contract_and_are_verified(
 
 def test_two_processes_quantise_alike(quantising: Quantising) -> None:
     code = (
-        "import torch; from nas_kd.deploy.precision import *; from nas_kd.files import sha256; torch.manual_seed(0); "
+        "import torch; from nas_kd.quantization.precision import *; from nas_kd.serialization import sha256; torch.manual_seed(0); "
         "m = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.Conv2d(4, 4, 3), "
         "torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(4, 2)).eval(); "
         "x = torch.randn(64, 3, 8, 8); print(sha256(load_precision('int8').make(m, Quantising((3, 8, 8), x)).content))"

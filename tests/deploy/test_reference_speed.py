@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from nas_kd.deploy.reference_speed import CALIBRATE, KEEP, cache_folder, remember, usual_ms
+from nas_kd.latency.baseline import CALIBRATE, KEEP, cache_folder, remember, usual_ms
 
 
 def slow_at_first() -> Callable[[], float]:

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from nas_kd.deploy.settle import ROUGH, THOROUGH, settle
-from nas_kd.deploy.subject import Ask, Subject
-from nas_kd.files import write_atomic
+from nas_kd.latency.stable_timing import ROUGH, THOROUGH, settle
+from nas_kd.latency.measurement_job import Ask, Subject
+from nas_kd.serialization import write_atomic
 
 SUBJECT = Subject(b"net", b"reference", 1, None, {})
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from nas_kd.deploy import latency_worker
-from nas_kd.deploy.worker_process import WAITING, Ahead, ask
+from nas_kd.latency import latency_worker
+from nas_kd.latency.worker_process import WAITING, Ahead, ask
 from nas_kd.errors import TrialError
 
 ECHO = """
@@ -93,7 +93,7 @@ def test_nobody_waits_longer_than_who_started_them(worker: str) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_they_end_when_the_process_that_started_them_is_killed() -> None:
     code = (
-        "import time; from nas_kd.deploy import latency_worker; from nas_kd.deploy.worker_process import Ahead\n"
+        "import time; from nas_kd.latency import latency_worker; from nas_kd.latency.worker_process import Ahead\n"
         "ahead = Ahead(latency_worker.__file__); ahead._jobs = 2; ahead.renew()\n"
         "print(*(p.pid for p in ahead._waiting), flush=True); time.sleep(60)"
     )

@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch import nn
 
-from nas_kd.config import Augmentation
+from nas_kd.config.options import Augmentation
 from nas_kd.data.augment import Augmenter
-from nas_kd.engine.attachment import Facts
+from nas_kd.engine.method_setup import Facts
 from nas_kd.engine.numerics import Numerics, seeded
 from nas_kd.engine.schedule import Schedule
-from nas_kd.engine.teachers import Teacher, TeacherOutputs
+from nas_kd.engine.teacher_outputs import Teacher, TeacherOutputs
 from nas_kd.engine.training import Setup
 
 N, CLASSES = 96, 3

@@ -8,12 +8,12 @@ import torch
 from torch import nn
 
 from nas_kd.data.dataset import Split
-from nas_kd.engine.awareness import OBSERVED, Awareness
+from nas_kd.engine.qat_schedule import OBSERVED, Awareness
 from nas_kd.engine.schedule import Schedule
-from nas_kd.engine.teachers import TeacherOutputs
+from nas_kd.engine.teacher_outputs import TeacherOutputs
 from nas_kd.engine.training import Setup, Training
 from nas_kd.methods.combine import make_method
-from nas_kd.models.fake_quantised import FakeQuantised
+from nas_kd.quantization.fake_quantized import FakeQuantised
 
 from .conftest import net
 

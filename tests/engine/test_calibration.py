@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from nas_kd.engine.calibration import BATCHES, LARGEST, calibrate
-from nas_kd.engine.teachers import TeacherOutputs
+from nas_kd.engine.teacher_outputs import TeacherOutputs
 from nas_kd.engine.training import Setup, Training
 from nas_kd.methods.base import Batch, Method, Outputs
 from nas_kd.methods.combine import Combined, make_method

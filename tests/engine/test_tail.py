@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nas_kd.engine.tail import tail_of
-from nas_kd.engine.taps import find_taps
+from nas_kd.engine.subgraph import tail_of
+from nas_kd.engine.feature_extractor import find_taps
 from nas_kd.errors import InputError
 from nas_kd.models.normalised import Normalised
 from nas_kd.plugins import found

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from nas_kd.engine.taps import Tapped, find_taps
+from nas_kd.engine.feature_extractor import Tapped, find_taps
 from nas_kd.errors import InputError
 
 from .conftest import net

@@ -11,12 +11,12 @@ from torch import nn
 
 from nas_kd.data.dataset import Split
 from nas_kd.engine.schedule import Schedule
-from nas_kd.engine.teachers import TeacherOutputs
+from nas_kd.engine.teacher_outputs import TeacherOutputs
 from nas_kd.engine.training import Setup, Training, accuracy_of
 from nas_kd.errors import TrialError
 from nas_kd.methods.base import Batch, Method, Outputs, Setting
 from nas_kd.methods.combine import make_method
-from nas_kd.store import Store
+from nas_kd.store.store import Store
 
 from .conftest import FP32, net, stripes
 

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from nas_kd.errors import InputError
-from nas_kd.executors.here import Here
+from nas_kd.executors.in_process import Here
 from nas_kd.executors.local import LocalWorkers
 
 from .jobs import Jobs

@@ -7,15 +7,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nas_kd.candidate import Architecture
-from nas_kd.config import Augmentation, DataOptions
+from nas_kd.results.candidate import Architecture
+from nas_kd.config.options import Augmentation, DataOptions
 from nas_kd.data.augment import Augmenter
 from nas_kd.data.dataset import Dataset
 from nas_kd.data.prepare import load_dataset
-from nas_kd.engine.attachment import Facts
+from nas_kd.engine.method_setup import Facts
 from nas_kd.engine.numerics import Numerics, seeded
 from nas_kd.engine.schedule import Schedule
-from nas_kd.engine.teachers import Teacher, TeacherOutputs
+from nas_kd.engine.teacher_outputs import Teacher, TeacherOutputs
 from nas_kd.engine.training import Setup, Training
 from nas_kd.methods.base import Method
 from nas_kd.methods.chains.dense import make_dense

@@ -7,12 +7,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nas_kd.config import Augmentation
+from nas_kd.config.options import Augmentation
 from nas_kd.data.augment import Augmenter
-from nas_kd.engine.attachment import Facts
+from nas_kd.engine.method_setup import Facts
 from nas_kd.engine.numerics import seeded
 from nas_kd.engine.schedule import Schedule
-from nas_kd.engine.taps import Tapped, find_taps
+from nas_kd.engine.feature_extractor import Tapped, find_taps
 from nas_kd.engine.training import Setup, Training
 from nas_kd.methods.base import Batch, Method, Outputs
 from nas_kd.methods.combine import make_method

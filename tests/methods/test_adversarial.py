@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nas_kd.engine.attachment import Attachment
+from nas_kd.engine.method_setup import Attachment
 from nas_kd.errors import InputError
 from nas_kd.methods.adversarial.adversarial_logits import judged
 from nas_kd.methods.adversarial.adversarial_online import Discriminator

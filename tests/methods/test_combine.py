@@ -12,7 +12,7 @@ from nas_kd.methods.combine import make_method
         ("fitnets", "unknown method 'fitnets'; did you mean 'fitnet'?"),
         ("soft_targets+similarty", "unknown method 'similarty'; did you mean 'similarity'?"),
         ("dkd+dkd", "method 'dkd+dkd' names a part twice"),
-        ("nas_kd.files:sha256", "'nas_kd.files:sha256' is not a nas_kd.methods.base.Method class"),
+        ("nas_kd.serialization:sha256", "'nas_kd.serialization:sha256' is not a nas_kd.methods.base.Method class"),
         ("no_such_package.x:Y", "cannot import 'no_such_package.x'"),
     ],
 )

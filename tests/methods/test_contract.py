@@ -14,7 +14,7 @@ from nas_kd.errors import InputError
 from nas_kd.methods.base import Batch, Method
 from nas_kd.methods.combine import make_method
 from nas_kd.plugins import found
-from nas_kd.store import Store
+from nas_kd.store.store import Store
 
 from .conftest import (
     BF16,

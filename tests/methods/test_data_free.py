@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from nas_kd.data.augment import Augmenter
-from nas_kd.engine.teachers import Teacher, TeacherOutputs
+from nas_kd.engine.teacher_outputs import Teacher, TeacherOutputs
 from nas_kd.engine.training import Setup, Training
 from nas_kd.errors import InputError
 from nas_kd.methods.base import Batch, Outputs

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate
 
-from nas_kd.config import Augmentation
+from nas_kd.config.options import Augmentation
 from nas_kd.data.augment import Augmenter
 from nas_kd.data.dataset import Split
-from nas_kd.engine.attachment import Facts
+from nas_kd.engine.method_setup import Facts
 from nas_kd.engine.schedule import Schedule
-from nas_kd.engine.teachers import Teacher, TeacherOutputs
+from nas_kd.engine.teacher_outputs import Teacher, TeacherOutputs
 from nas_kd.engine.training import Setup, Training, accuracy_of
 from nas_kd.methods.base import Method
 from nas_kd.methods.combine import make_method

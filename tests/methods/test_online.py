@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from nas_kd.data.dataset import Split
-from nas_kd.engine.attachment import Attachment
+from nas_kd.engine.method_setup import Attachment
 from nas_kd.engine.training import Training
 from nas_kd.errors import InputError
 from nas_kd.methods.base import Outputs

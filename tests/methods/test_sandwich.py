@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from nas_kd.candidate import Architecture
+from nas_kd.results.candidate import Architecture
 from nas_kd.errors import InputError
 from nas_kd.methods.base import Outputs
 from nas_kd.methods.sandwich import Sandwich
 from nas_kd.models.elastic import Elastic
-from nas_kd.pipeline.networks import load_space
+from nas_kd.kd.network_builder import load_space
 
 from .toys import batch_of, kl, outputs, setting_of, softmax
 

@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import nn
 
-from nas_kd.candidate import Architecture
+from nas_kd.results.candidate import Architecture
 from nas_kd.engine.numerics import seeded
 from nas_kd.models.elastic import Elastic
 from nas_kd.models.search_space import SearchSpace
 from nas_kd.models.subnetwork import cut_weights
-from nas_kd.pipeline.draws import Draws
-from nas_kd.pipeline.networks import load_space
+from nas_kd.nas.supernet.architecture_sampler import Draws
+from nas_kd.kd.network_builder import load_space
 
 SHAPE, CLASSES = (3, 8, 8), 4
 

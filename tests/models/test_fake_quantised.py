@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from nas_kd.errors import TrialError
 from nas_kd.models.blocks import ConvNorm, InvertedResidual, ResidualBlock
-from nas_kd.models.fake_quantised import FakeQuantised, fake_quantised_parts
+from nas_kd.quantization.fake_quantized import FakeQuantised, fake_quantised_parts
 from nas_kd.models.normalised import Normalised
-from nas_kd.models.quantiser import LEVELS, quantised_weight
+from nas_kd.quantization.quantizer import LEVELS, quantised_weight
 from nas_kd.plugins import found
 
 X = torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 255

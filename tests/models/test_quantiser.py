@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from nas_kd.models.quantiser import LEVELS, RangeQuantiser, fake_quantise, quantised_weight, weight_steps
+from nas_kd.quantization.quantizer import LEVELS, RangeQuantiser, fake_quantise, quantised_weight, weight_steps
 
 
 def test_values_lie_on_the_grid_and_end_where_the_range_ends() -> None:

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from nas_kd.api import load_run
-from nas_kd.config import SearchConfig
-from nas_kd.pipeline.run import search
-from nas_kd.record import RunRecord
+from nas_kd.config.options import SearchConfig
+from nas_kd.commands.search import search
+from nas_kd.results.records import RunRecord
 
 SMALL = {
     "name": "small",

@@ -7,24 +7,24 @@ from typing import Any
 import pytest
 import torch
 
-from nas_kd.candidate import Candidate, Recipe
+from nas_kd.results.candidate import Candidate, Recipe
 from nas_kd.data.dataset import as_input
-from nas_kd.deploy.export import export_onnx
-from nas_kd.engine.teachers import Teacher
+from nas_kd.export.onnx_export import export_onnx
+from nas_kd.engine.teacher_outputs import Teacher
 from nas_kd.errors import InputError
-from nas_kd.files import fingerprint
+from nas_kd.serialization import fingerprint
 from nas_kd.models.subnetwork import cut_weights
-from nas_kd.pipeline.chain import Chain
-from nas_kd.pipeline.context import Context
-from nas_kd.pipeline.controls import controls_of, training_cost
-from nas_kd.pipeline.folder import RunFolder
-from nas_kd.pipeline.gate import Gate
-from nas_kd.pipeline.lesson import Lesson
-from nas_kd.pipeline.networks import Builder
-from nas_kd.pipeline.progress import Progress
-from nas_kd.pipeline.run import search
-from nas_kd.pipeline.teacher import prepare_teachers
-from nas_kd.store import Store
+from nas_kd.kd.chain import Chain
+from nas_kd.context.run_context import Context
+from nas_kd.kd.controls import controls_of, training_cost
+from nas_kd.context.run_folder import RunFolder
+from nas_kd.nas.gate import Gate
+from nas_kd.kd.training_job import Lesson
+from nas_kd.kd.network_builder import Builder
+from nas_kd.context.callbacks import Progress
+from nas_kd.commands.search import search
+from nas_kd.kd.teachers import prepare_teachers
+from nas_kd.store.store import Store
 
 from .conftest import SMALL, small_config
 

@@ -3,13 +3,13 @@ from pathlib import Path
 
 import pytest
 
-from nas_kd.config import SearchConfig, SearchSection
-from nas_kd.config_file import load_config
-from nas_kd.deploy.target import open_device
+from nas_kd.config.options import SearchConfig, SearchSection
+from nas_kd.config.loading import load_config
+from nas_kd.latency.device import open_device
 from nas_kd.errors import InputError
-from nas_kd.pipeline.context import Context, check_precisions
-from nas_kd.pipeline.folder import RunFolder
-from nas_kd.pipeline.progress import Progress
+from nas_kd.context.run_context import Context, check_precisions
+from nas_kd.context.run_folder import RunFolder
+from nas_kd.context.callbacks import Progress
 
 
 def test_samples_a_call_are_the_configs_or_else_the_devices(tmp_path: Path) -> None:

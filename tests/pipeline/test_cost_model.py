@@ -5,13 +5,13 @@ from math import exp, log
 import numpy as np
 import pytest
 
-from nas_kd.candidate import Architecture
-from nas_kd.config import Budget
+from nas_kd.results.candidate import Architecture
+from nas_kd.config.options import Budget
 from nas_kd.data.prepare import load_dataset
-from nas_kd.pipeline.cost_model import CostModel
-from nas_kd.pipeline.draws import Draws
-from nas_kd.pipeline.networks import Builder, load_space
-from nas_kd.record import Costs, Latency
+from nas_kd.nas.cost_model import CostModel
+from nas_kd.nas.supernet.architecture_sampler import Draws
+from nas_kd.kd.network_builder import Builder, load_space
+from nas_kd.results.records import Costs, Latency
 
 from .conftest import small_config
 

@@ -7,18 +7,18 @@ from typing import Any
 
 import pytest
 
-from nas_kd.candidate import Architecture
-from nas_kd.pipeline.chain import Chain
-from nas_kd.pipeline.context import Context
-from nas_kd.pipeline.crew import Crew, Workplace
-from nas_kd.pipeline.folder import RunFolder, locked
-from nas_kd.pipeline.gate import Gate
-from nas_kd.pipeline.networks import Builder
-from nas_kd.pipeline.progress import Progress
-from nas_kd.pipeline.run import search
-from nas_kd.pipeline.shared_outputs import SharedOutputs
-from nas_kd.pipeline.teacher import prepare_teachers
-from nas_kd.record import Costs, Counted
+from nas_kd.results.candidate import Architecture
+from nas_kd.kd.chain import Chain
+from nas_kd.context.run_context import Context
+from nas_kd.commands.worker_pool import Crew, Workplace
+from nas_kd.context.run_folder import RunFolder, locked
+from nas_kd.nas.gate import Gate
+from nas_kd.kd.network_builder import Builder
+from nas_kd.context.callbacks import Progress
+from nas_kd.commands.search import search
+from nas_kd.kd.shared_outputs import SharedOutputs
+from nas_kd.kd.teachers import prepare_teachers
+from nas_kd.results.records import Costs, Counted
 
 from .conftest import small_config
 

@@ -8,16 +8,16 @@ import pytest
 
 from benchmarks.agent_process import TOKEN, AgentProcess
 from nas_kd.api import load_run
-from nas_kd.config import SearchConfig
-from nas_kd.deploy.agent_words import TOKEN_VARIABLE
+from nas_kd.config.options import SearchConfig
+from nas_kd.latency.agent_protocol import TOKEN_VARIABLE
 from nas_kd.errors import InputError
-from nas_kd.pipeline.progress import Progress
-from nas_kd.pipeline.run import search
-from nas_kd.record import TrialRecord
+from nas_kd.context.callbacks import Progress
+from nas_kd.commands.search import search
+from nas_kd.results.records import TrialRecord
 
 from .conftest import small_config
 
-OWN = "from nas_kd.deploy.device import DeviceProfile\nMINE = DeviceProfile('mine', 'my own', optimisation='{}')\n"
+OWN = "from nas_kd.latency.device_profile import DeviceProfile\nMINE = DeviceProfile('mine', 'my own', optimisation='{}')\n"
 
 
 @pytest.fixture(autouse=True)

@@ -9,16 +9,16 @@ import pytest
 from typer.testing import CliRunner
 
 from nas_kd.api import distill
-from nas_kd.cli import app
-from nas_kd.config import SearchConfig
-from nas_kd.config_file import dump_config
+from nas_kd.cli.app import app
+from nas_kd.config.options import SearchConfig
+from nas_kd.config.loading import dump_config
 from nas_kd.data.prepare import load_dataset
-from nas_kd.deploy.export import export_onnx
+from nas_kd.export.onnx_export import export_onnx
 from nas_kd.errors import InputError
-from nas_kd.files import sha256
+from nas_kd.serialization import sha256
 from nas_kd.models.search_space import SearchSpace
-from nas_kd.pipeline.networks import load_space
-from nas_kd.pipeline.run import search
+from nas_kd.kd.network_builder import load_space
+from nas_kd.commands.search import search
 
 from .conftest import SMALL, small_config
 

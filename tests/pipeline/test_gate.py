@@ -10,26 +10,26 @@ from typing import Any
 import optuna
 import pytest
 
-from nas_kd.candidate import Architecture, Candidate, Recipe
-from nas_kd.config import Budget
-from nas_kd.deploy.measure import Measurement
-from nas_kd.deploy.reference_net import reference_net
-from nas_kd.deploy.settle import ROUGH, THOROUGH, Effort
-from nas_kd.deploy.subject import Memory
-from nas_kd.deploy.target import ThisMachine
+from nas_kd.results.candidate import Architecture, Candidate, Recipe
+from nas_kd.config.options import Budget
+from nas_kd.latency.measure import Measurement
+from nas_kd.latency.reference_net import reference_net
+from nas_kd.latency.stable_timing import ROUGH, THOROUGH, Effort
+from nas_kd.latency.measurement_job import Memory
+from nas_kd.latency.device import ThisMachine
 from nas_kd.errors import BudgetError, TrialError
-from nas_kd.pipeline.chain import Chain
-from nas_kd.pipeline.context import Context
-from nas_kd.pipeline.finalists import Finals, choose, stand_in
-from nas_kd.pipeline.folder import RunFolder
-from nas_kd.pipeline.gate import Gate
-from nas_kd.pipeline.networks import Builder, load_space
-from nas_kd.pipeline.prefilter import FEWEST
-from nas_kd.pipeline.progress import Progress
-from nas_kd.pipeline.propose import Proposal
-from nas_kd.pipeline.run import search
-from nas_kd.pipeline.trial import admit, settled
-from nas_kd.record import Costs, Counted, Latency, RungRecord, TrialRecord
+from nas_kd.kd.chain import Chain
+from nas_kd.context.run_context import Context
+from nas_kd.commands.finalists import Finals, choose, stand_in
+from nas_kd.context.run_folder import RunFolder
+from nas_kd.nas.gate import Gate
+from nas_kd.kd.network_builder import Builder, load_space
+from nas_kd.nas.prefilter import FEWEST
+from nas_kd.context.callbacks import Progress
+from nas_kd.nas.propose import Proposal
+from nas_kd.commands.search import search
+from nas_kd.nas.trial import admit, settled
+from nas_kd.results.records import Costs, Counted, Latency, RungRecord, TrialRecord
 from tests import records
 
 from .conftest import small_config

@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 
 from nas_kd.api import load_run
-from nas_kd.config import SearchConfig
-from nas_kd.pipeline.budget import excess
-from nas_kd.pipeline.context import Context
-from nas_kd.pipeline.crew import Workplace
-from nas_kd.pipeline.folder import RunFolder
-from nas_kd.pipeline.once_for_all import OnceForAll
-from nas_kd.pipeline.progress import Progress
-from nas_kd.pipeline.run import _open, search
-from nas_kd.record import RunRecord
+from nas_kd.config.options import SearchConfig
+from nas_kd.nas.feasibility import excess
+from nas_kd.context.run_context import Context
+from nas_kd.commands.worker_pool import Workplace
+from nas_kd.context.run_folder import RunFolder
+from nas_kd.nas.supernet.once_for_all import OnceForAll
+from nas_kd.context.callbacks import Progress
+from nas_kd.commands.search import _open, search
+from nas_kd.results.records import RunRecord
 
 from .conftest import small_config
 

@@ -10,21 +10,21 @@ import pytest
 from onnx import TensorProto
 
 from nas_kd.api import export_winner, load_run, report
-from nas_kd.candidate import Architecture, Candidate, Precision, Recipe
-from nas_kd.config import SearchConfig
-from nas_kd.deploy.verify import accuracy
-from nas_kd.pipeline.chain import Chain
-from nas_kd.pipeline.context import Context
-from nas_kd.pipeline.distill import distill_one
-from nas_kd.pipeline.files import Files
-from nas_kd.pipeline.folder import RunFolder
-from nas_kd.pipeline.gate import Gate
-from nas_kd.pipeline.networks import Builder
-from nas_kd.pipeline.progress import Progress
-from nas_kd.pipeline.propose import Proposer
-from nas_kd.pipeline.reading import read_run
-from nas_kd.pipeline.run import search
-from nas_kd.record import RunRecord, TrialRecord
+from nas_kd.results.candidate import Architecture, Candidate, Precision, Recipe
+from nas_kd.config.options import SearchConfig
+from nas_kd.export.verify import accuracy
+from nas_kd.kd.chain import Chain
+from nas_kd.context.run_context import Context
+from nas_kd.commands.distill import distill_one
+from nas_kd.kd.artifacts import Files
+from nas_kd.context.run_folder import RunFolder
+from nas_kd.nas.gate import Gate
+from nas_kd.kd.network_builder import Builder
+from nas_kd.context.callbacks import Progress
+from nas_kd.nas.propose import Proposer
+from nas_kd.commands.load_run import read_run
+from nas_kd.commands.search import search
+from nas_kd.results.records import RunRecord, TrialRecord
 
 from .conftest import small_config
 
@@ -121,7 +121,7 @@ def test_every_precision_is_tried_and_reported(run_dir: Path, finished: RunRecor
         assert {f.id: f.candidate["precision"] for f in finished.finalists}[entry["id"]] == entry["precision"]
         assert finalist.notes == ()
     card = json.loads((run_dir / "winner" / "card.json").read_text())
-    assert card["nas_kd.candidate"]["precision"] in ALL
+    assert card["nas_kd.results.candidate"]["precision"] in ALL
     csv = (run_dir / "report" / "candidates.csv").read_text().splitlines()
     assert "precision" in csv[0].split(",")
     text = (run_dir / "report" / "report.md").read_text()

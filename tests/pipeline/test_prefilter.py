@@ -6,16 +6,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nas_kd.candidate import Architecture, Candidate, Recipe
-from nas_kd.config import Budget
+from nas_kd.results.candidate import Architecture, Candidate, Recipe
+from nas_kd.config.options import Budget
 from nas_kd.data.prepare import load_dataset
-from nas_kd.pipeline.budget import violation
-from nas_kd.pipeline.draws import Draws
-from nas_kd.pipeline.networks import Builder, load_space
-from nas_kd.pipeline.prefilter import CHECK_EVERY, FEWEST, forecast, is_skipped, prefilter_record, skipped_words
-from nas_kd.record import Costs, Latency, TrialRecord
+from nas_kd.nas.feasibility import violation
+from nas_kd.nas.supernet.architecture_sampler import Draws
+from nas_kd.kd.network_builder import Builder, load_space
+from nas_kd.nas.prefilter import CHECK_EVERY, FEWEST, forecast, is_skipped, prefilter_record, skipped_words
+from nas_kd.results.records import Costs, Latency, TrialRecord
 from nas_kd.report.content import content
-from nas_kd.report.flow import flow
+from nas_kd.report.trial_flow import flow
 from tests import records
 
 from .conftest import small_config

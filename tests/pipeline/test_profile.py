@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from nas_kd.cli import app
-from nas_kd.config import Budget
-from nas_kd.config_file import dump_config
-from nas_kd.console_profile import print_profile, profile_json
+from nas_kd.cli.app import app
+from nas_kd.config.options import Budget
+from nas_kd.config.loading import dump_config
+from nas_kd.cli.profile_table import print_profile, profile_json
 from nas_kd.errors import InputError
-from nas_kd.pipeline.duration import epochs_of
-from nas_kd.pipeline.profile import LADDER, PrecisionProfile, Range, Share, SpaceProfile, profile_space
-from nas_kd.pipeline.progress import Progress
-from nas_kd.pipeline.rehearsal import Speed
-from nas_kd.statistics import wilson_interval
+from nas_kd.commands.time_estimate import epochs_of
+from nas_kd.commands.profile import LADDER, PrecisionProfile, Range, Share, SpaceProfile, profile_space
+from nas_kd.context.callbacks import Progress
+from nas_kd.commands.step_timing import Speed
+from nas_kd.results.intervals import wilson_interval
 
 from .conftest import small_config
 

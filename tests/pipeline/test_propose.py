@@ -6,17 +6,17 @@ import numpy as np
 import optuna
 import pytest
 
-from nas_kd.candidate import Candidate
-from nas_kd.config import Budget, SearchConfig
-from nas_kd.config_file import dump_config
+from nas_kd.results.candidate import Candidate
+from nas_kd.config.options import Budget, SearchConfig
+from nas_kd.config.loading import dump_config
 from nas_kd.data.prepare import load_dataset
-from nas_kd.pipeline.budget import excess, reason
-from nas_kd.pipeline.folder import RunFolder
-from nas_kd.pipeline.networks import Builder, load_space
-from nas_kd.pipeline.propose import Proposer, propose
-from nas_kd.pipeline.reading import read_run
-from nas_kd.pipeline.study import RunStudy
-from nas_kd.record import Costs, Latency, RungRecord, TrialRecord
+from nas_kd.nas.feasibility import excess, reason
+from nas_kd.context.run_folder import RunFolder
+from nas_kd.kd.network_builder import Builder, load_space
+from nas_kd.nas.propose import Proposer, propose
+from nas_kd.commands.load_run import read_run
+from nas_kd.nas.study import RunStudy
+from nas_kd.results.records import Costs, Latency, RungRecord, TrialRecord
 
 from .conftest import small_config
 

@@ -14,8 +14,8 @@ import pytest
 from benchmarks.killed_search import Search
 from benchmarks.resume_kills import Finished, differences, without_times
 from nas_kd.api import load_run
-from nas_kd.config_file import dump_config
-from nas_kd.record import RunRecord
+from nas_kd.config.loading import dump_config
+from nas_kd.results.records import RunRecord
 
 from .conftest import small_config
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.xdist_group("small run")
 
 def start(config: Path, folder: Path, largest_file: int | None = None) -> subprocess.Popen[str]:
     """A search in a process of its own; `largest_file`: bytes at which the system refuses to write on."""
-    code = "import resource, signal; from nas_kd.cli import app; "
+    code = "import resource, signal; from nas_kd.cli.app import app; "
     code += "signal.signal(signal.SIGINT, signal.default_int_handler); "  # a job in the background ignores it
     if largest_file is not None:
         code += "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "

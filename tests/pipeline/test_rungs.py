@@ -13,22 +13,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.trial import TrialState
 
-from nas_kd.candidate import Candidate, Recipe
-from nas_kd.config import SearchSection
-from nas_kd.engine.teachers import Teacher
-from nas_kd.files import fingerprint
-from nas_kd.pareto import non_dominated
-from nas_kd.pipeline.chain import Chain
-from nas_kd.pipeline.context import Context
-from nas_kd.pipeline.fidelity import common_rung, outcome
-from nas_kd.pipeline.folder import RunFolder
-from nas_kd.pipeline.lesson import Lesson
-from nas_kd.pipeline.networks import Builder
-from nas_kd.pipeline.progress import Progress
-from nas_kd.pipeline.run import search
-from nas_kd.pipeline.rungs import Ladder, Rung, best_first, crowding, rung_epochs
-from nas_kd.pipeline.sampling import STARTUP_TRIALS
-from nas_kd.record import Costs, Latency, RungRecord, TrialRecord
+from nas_kd.results.candidate import Candidate, Recipe
+from nas_kd.config.options import SearchSection
+from nas_kd.engine.teacher_outputs import Teacher
+from nas_kd.serialization import fingerprint
+from nas_kd.results.pareto import non_dominated
+from nas_kd.kd.chain import Chain
+from nas_kd.context.run_context import Context
+from nas_kd.nas.sampler_view import common_rung, outcome
+from nas_kd.context.run_folder import RunFolder
+from nas_kd.kd.training_job import Lesson
+from nas_kd.kd.network_builder import Builder
+from nas_kd.context.callbacks import Progress
+from nas_kd.commands.search import search
+from nas_kd.nas.successive_halving import Ladder, Rung, best_first, crowding, rung_epochs
+from nas_kd.nas.samplers import STARTUP_TRIALS
+from nas_kd.results.records import Costs, Latency, RungRecord, TrialRecord
 
 from .conftest import small_config
 

@@ -6,9 +6,9 @@ import optuna
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState, create_trial
 
-from nas_kd.config import Sampler
-from nas_kd.pipeline.fidelity import CONSTRAINT, DIRECTIONS
-from nas_kd.pipeline.sampling import MOST_ACCURATE, make_sampler
+from nas_kd.config.options import Sampler
+from nas_kd.nas.sampler_view import CONSTRAINT, DIRECTIONS
+from nas_kd.nas.samplers import MOST_ACCURATE, make_sampler
 
 SPACE = {"width": FloatDistribution(0.0, 1.0)}
 LIMIT = 0.7

@@ -10,14 +10,14 @@ import onnxruntime
 import pytest
 
 from nas_kd.api import export_winner
-from nas_kd.config import Budget
+from nas_kd.config.options import Budget
 from nas_kd.data.prepare import load_dataset
 from nas_kd.errors import BudgetError, InputError
-from nas_kd.files import sha256
-from nas_kd.limits import within_budget
-from nas_kd.pipeline.budget import excess
-from nas_kd.pipeline.run import search
-from nas_kd.record import RunRecord
+from nas_kd.serialization import sha256
+from nas_kd.results.limits import within_budget
+from nas_kd.nas.feasibility import excess
+from nas_kd.commands.search import search
+from nas_kd.results.records import RunRecord
 
 from .conftest import small_config
 
@@ -99,7 +99,7 @@ def test_the_winners_file_stands_alone_and_says_what_it_is(run_dir: Path, finish
     assert card["sha256"] == sha256(content)
     assert card["size_bytes"] == len(content)
     metadata = {p.key: p.value for p in model.metadata_props}
-    assert set(metadata) >= {"nas_kd.candidate", "nas_kd.classes", "nas_kd.preprocessing", "nas_kd.accuracy"}
+    assert set(metadata) >= {"nas_kd.results.candidate", "nas_kd.classes", "nas_kd.preprocessing", "nas_kd.accuracy"}
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     assert [i.name for i in session.get_inputs()] == ["input"]
     assert [o.name for o in session.get_outputs()] == ["logits"]
@@ -107,7 +107,7 @@ def test_the_winners_file_stands_alone_and_says_what_it_is(run_dir: Path, finish
     (logits,) = session.run(None, {"input": test.x.float().numpy()})
     stated = json.loads(metadata["nas_kd.accuracy"])["this_file"]["test"]
     assert float(np.mean(logits.argmax(1) == test.y.numpy())) == pytest.approx(stated)
-    winner = next(f for f in finished.finalists if f.id == card["nas_kd.candidate"]["id"])
+    winner = next(f for f in finished.finalists if f.id == card["nas_kd.results.candidate"]["id"])
     assert stated in [s.test_accuracy for s in winner.seeds]
 
 
@@ -117,7 +117,7 @@ def test_export_under_another_budget_needs_no_search(run_dir: Path, finished: Ru
     chosen = export_winner(run_dir, tmp_path / "small.onnx", {"max_size_kb": limit})
     assert chosen.id == smallest.id
     assert within_budget(chosen.costs, Budget(max_size_kb=limit))
-    assert json.loads((tmp_path / "small.json").read_text())["nas_kd.candidate"]["id"] == chosen.id
+    assert json.loads((tmp_path / "small.json").read_text())["nas_kd.results.candidate"]["id"] == chosen.id
     with pytest.raises(BudgetError, match="no finalist meets the budget; closest: "):
         export_winner(run_dir, tmp_path / "none.onnx", {"max_size_kb": 0.5})
     assert not (tmp_path / "none.onnx").exists()

@@ -10,18 +10,18 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from nas_kd.candidate import Candidate
-from nas_kd.config import Budget, SearchConfig
-from nas_kd.config_file import dump_config
+from nas_kd.results.candidate import Candidate
+from nas_kd.config.options import Budget, SearchConfig
+from nas_kd.config.loading import dump_config
 from nas_kd.data.prepare import load_dataset
-from nas_kd.pipeline import sampling
-from nas_kd.pipeline.folder import RunFolder
-from nas_kd.pipeline.networks import Builder, load_space
-from nas_kd.pipeline.propose import Proposer, propose
-from nas_kd.pipeline.reading import read_run
-from nas_kd.pipeline.sampling import STARTUP_TRIALS
-from nas_kd.pipeline.study import RunStudy
-from nas_kd.record import Costs, Latency, RungRecord, TrialRecord
+from nas_kd.nas import samplers as sampling
+from nas_kd.context.run_folder import RunFolder
+from nas_kd.kd.network_builder import Builder, load_space
+from nas_kd.nas.propose import Proposer, propose
+from nas_kd.commands.load_run import read_run
+from nas_kd.nas.samplers import STARTUP_TRIALS
+from nas_kd.nas.study import RunStudy
+from nas_kd.results.records import Costs, Latency, RungRecord, TrialRecord
 
 from .conftest import small_config
 
@@ -152,7 +152,7 @@ def test_temperatures_of_one_network_are_not_tried_for_ever(
     sampler: str, builder: Builder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def most_of_a_kind(limit: int) -> int:
-        monkeypatch.setattr("nas_kd.pipeline.propose.OF_A_KIND", limit)
+        monkeypatch.setattr("nas_kd.nas.propose.OF_A_KIND", limit)
         folder = tmp_path / f"up to {limit}"
         search = Searching(folder, builder, sampler, distill={"methods": ["soft_targets"]}, chain={"max_assistants": 0})
         search.run(TRIALS, lambda: False)
@@ -216,7 +216,7 @@ def test_killed_before_a_duplicate_was_told(builder: Builder, tmp_path: Path) ->
 def test_the_space_stays_exhausted(builder: Builder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     search = Searching(tmp_path / "run", builder, "random")
     candidate = Candidate.from_json(search.study.tell(search.propose()).candidate)
-    monkeypatch.setattr("nas_kd.pipeline.propose.DUPLICATES_IN_A_ROW", 9)
+    monkeypatch.setattr("nas_kd.nas.propose.DUPLICATES_IN_A_ROW", 9)
     with pytest.MonkeyPatch.context() as patch:
         draw = search.proposer.candidate
         patch.setattr(search.proposer, "candidate", lambda trial: draw(trial) and candidate)

@@ -7,20 +7,20 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from nas_kd.candidate import Recipe
-from nas_kd.config import SearchConfig
+from nas_kd.results.candidate import Recipe
+from nas_kd.config.options import SearchConfig
 from nas_kd.data.prepare import load_dataset
-from nas_kd.deploy.export import export_onnx
+from nas_kd.export.onnx_export import export_onnx
 from nas_kd.engine.training import accuracy_of
 from nas_kd.errors import InputError
-from nas_kd.pipeline.chain import Chain
-from nas_kd.pipeline.context import Context
-from nas_kd.pipeline.folder import RunFolder
-from nas_kd.pipeline.gate import Gate
-from nas_kd.pipeline.networks import Builder
-from nas_kd.pipeline.progress import Progress
-from nas_kd.pipeline.propose import Candidate
-from nas_kd.pipeline.teacher import ReadyTeacher, prepare_teachers
+from nas_kd.kd.chain import Chain
+from nas_kd.context.run_context import Context
+from nas_kd.context.run_folder import RunFolder
+from nas_kd.nas.gate import Gate
+from nas_kd.kd.network_builder import Builder
+from nas_kd.context.callbacks import Progress
+from nas_kd.nas.propose import Candidate
+from nas_kd.kd.teachers import ReadyTeacher, prepare_teachers
 
 from .conftest import small_config
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from nas_kd.record import CacheRecord, RungRecord, RunRecord, State, TrialRecord
+from nas_kd.results.records import CacheRecord, RungRecord, RunRecord, State, TrialRecord
 from tests.records import elastic_network
 
 from .synthetic import synthetic_run

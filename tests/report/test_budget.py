@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from nas_kd.record import Counted, RunRecord
+from nas_kd.results.records import Counted, RunRecord
 from nas_kd.report.content import Content, content
 from nas_kd.report.markdown import markdown
-from nas_kd.report.numbers import NBSP
+from nas_kd.report.number_format import NBSP
 from nas_kd.report.page import page
 from tests.records import costs, finalist, run, trial
 

@@ -5,14 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas_kd.record import Accuracy
+from nas_kd.results.records import Accuracy
 from nas_kd.report.axes import cost_scale, linear_scale
 from nas_kd.report.content import content
 from nas_kd.report.gains import pooled, verdict
 from nas_kd.report.importances import importances
-from nas_kd.report.numbers import NBSP
-from nas_kd.report.pictures import indistinguishable
-from nas_kd.report.subject import subject
+from nas_kd.report.number_format import NBSP
+from nas_kd.report.front_plots import indistinguishable
+from nas_kd.report.report_context import subject
 
 from .synthetic import synthetic_run
 

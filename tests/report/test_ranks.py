@@ -5,8 +5,8 @@ from math import asin, pi, sqrt, tanh
 import numpy as np
 import pytest
 
-from nas_kd.report.ranks import lead, rank_correlation
-from nas_kd.statistics import kendall_tau
+from nas_kd.report.rank_correlation import lead, rank_correlation
+from nas_kd.results.intervals import kendall_tau
 
 
 def test_tau_is_kendalls_with_ties() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from nas_kd.record import State
+from nas_kd.results.records import State
 from nas_kd.report import write_report
 from nas_kd.report.content import content
 from nas_kd.report.markdown import code, escape, markdown

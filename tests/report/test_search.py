@@ -5,16 +5,16 @@ from typing import Any
 
 import pytest
 
-from nas_kd.record import RungRecord, RunRecord, TrialRecord
-from nas_kd.report import numbers
+from nas_kd.results.records import RungRecord, RunRecord, TrialRecord
+from nas_kd.report import number_format as numbers
 from nas_kd.report.content import content
-from nas_kd.report.effort import stored, time_note, time_spent
-from nas_kd.report.flow import flow
-from nas_kd.report.foresight import once_for_all_words, rungs_foresight
+from nas_kd.report.time_breakdown import stored, time_note, time_spent
+from nas_kd.report.trial_flow import flow
+from nas_kd.report.rung_correlation import once_for_all_words, rungs_foresight
 from nas_kd.report.markdown import escape, markdown
 from nas_kd.report.page import page
-from nas_kd.report.progress import progress
-from nas_kd.report.subject import subject
+from nas_kd.report.search_history import progress
+from nas_kd.report.report_context import subject
 from tests.records import run, trial
 
 from .staged import staged_run

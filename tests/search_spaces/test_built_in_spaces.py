@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nas_kd.candidate import Architecture
+from nas_kd.results.candidate import Architecture
 from nas_kd.errors import InputError
 from nas_kd.models.grid import Dimension, GridSpace
 from nas_kd.models.subnetwork import cut_weights

@@ -14,7 +14,7 @@ import torch
 from optuna.trial import FixedTrial
 from torch import Tensor, nn
 
-from nas_kd.candidate import Architecture
+from nas_kd.results.candidate import Architecture
 from nas_kd.errors import InputError
 from nas_kd.models.search_space import SearchSpace
 from nas_kd.plugins import found

@@ -1,0 +1,270 @@
+"""The command line: parses, calls, prints."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from nas_kd.errors import BudgetError, InputError, TrialError
+
+app = typer.Typer(
+    name="nas-kd",
+    help="Search, distil and export small networks for a device budget.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+ConfigFile = Annotated[
+    Path | None, typer.Argument(help="config.toml (`nas-kd init` writes one); none: the digits demo")
+]
+RunDir = Annotated[
+    Path | None, typer.Option(help="folder of the run; an unfinished one is resumed [default: runs/NAME]")
+]
+MaxLatency = Annotated[float | None, typer.Option(help="median milliseconds a call")]
+MaxSize = Annotated[float | None, typer.Option(help="size of the ONNX file; 1 kB = 1,000 bytes")]
+MaxMemory = Annotated[float | None, typer.Option(help="peak memory of a session; 1 kB = 1,000 bytes")]
+MaxMacs = Annotated[float | None, typer.Option(help="multiply-adds a sample")]
+MinAccuracy = Annotated[float | None, typer.Option(help="on validation, 0..1: the fastest that reaches it wins")]
+Settings = Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="override any option")]
+
+
+@app.command()
+def search(
+    config: ConfigFile = None,
+    run_dir: RunDir = None,
+    trials: Annotated[int | None, typer.Option(help="candidates to propose")] = None,
+    max_latency_ms: MaxLatency = None,
+    max_size_kb: MaxSize = None,
+    max_memory_kb: MaxMemory = None,
+    max_macs: MaxMacs = None,
+    min_accuracy: MinAccuracy = None,
+    device: Annotated[
+        str | None, typer.Option(help="profile (`nas-kd list devices`), your own .toml, or http://AGENT:PORT/PROFILE")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="candidates trained at the same time")] = None,
+    seed: Annotated[int | None, typer.Option(help="root of every random choice")] = None,
+    max_minutes: Annotated[float | None, typer.Option(help="stop proposing after so long; finalists follow")] = None,
+    settings: Settings = None,
+) -> None:
+    """Search for the most accurate student within the budget; write the winner and the report.
+
+    Exit codes: 0 done, 2 bad input, 3 the budget cannot be met, 130 interrupted (the same command resumes).
+    """
+    flags = {
+        "search.trials": trials,
+        "budget.max_latency_ms": max_latency_ms,
+        "budget.max_size_kb": max_size_kb,
+        "budget.max_memory_kb": max_memory_kb,
+        "budget.max_macs": max_macs,
+        "budget.min_accuracy": min_accuracy,
+        "device.name": device,
+        "search.workers": workers,
+        "search.seed": seed,
+        "search.max_minutes": max_minutes,
+    }
+    with _errors():
+        from nas_kd import api
+        from nas_kd.cli.console import ConsoleProgress, print_result
+
+        options = _load(config, flags, settings)
+        folder = run_dir or api.default_run_dir(options)
+        with ConsoleProgress(options) as progress:
+            run = api.search(options, run_dir=folder, progress=progress)
+        print_result(run, folder)
+
+
+@app.command()
+def report(
+    run_dir: Annotated[Path, typer.Argument(help="folder of a run, finished or not")],
+    out: Annotated[Path | None, typer.Option(help="folder to write [default: RUN_DIR/report]")] = None,
+) -> None:
+    """Write the report (HTML, Markdown, CSV, PNG) of a run."""
+    with _errors():
+        from nas_kd import api
+
+        run = api.report(run_dir, out)
+        if run.state != "finished":
+            typer.echo(f"the run is not finished (state: {run.state}); the report says how far it has come")
+        typer.echo((out or run_dir / "report") / "index.html")
+
+
+@app.command()
+def export(
+    run_dir: Annotated[Path, typer.Argument(help="folder of a run with finalists")],
+    out: Annotated[Path, typer.Option(help="the ONNX file to write; its card goes beside it")],
+    max_latency_ms: MaxLatency = None,
+    max_size_kb: MaxSize = None,
+    max_memory_kb: MaxMemory = None,
+    max_macs: MaxMacs = None,
+    min_accuracy: MinAccuracy = None,
+    trial: Annotated[int | None, typer.Option(help="this trial's candidate, whatever the budget")] = None,
+) -> None:
+    """Write the best finalist under another budget, without searching again."""
+    with _errors():
+        from nas_kd import api
+        from nas_kd.cli.console import print_finalist
+
+        budget = {
+            "max_latency_ms": max_latency_ms,
+            "max_size_kb": max_size_kb,
+            "max_memory_kb": max_memory_kb,
+            "max_macs": max_macs,
+            "min_accuracy": min_accuracy,
+        }
+        print_finalist(api.export_winner(run_dir, out, budget, trial), out)
+
+
+@app.command()
+def distill(
+    config: Annotated[Path, typer.Argument(help="config.toml; [student] says which architecture")],
+    run_dir: RunDir = None,
+    settings: Settings = None,
+) -> None:
+    """Distil one student, no search."""
+    with _errors():
+        from nas_kd import api
+        from nas_kd.cli.console import ConsoleProgress, print_distilled
+
+        options = _load(config, {}, settings)
+        with ConsoleProgress(options) as progress:
+            distilled = api.distill(options, run_dir=run_dir, progress=progress)
+        print_distilled(distilled)
+
+
+@app.command()
+def profile(
+    config: Annotated[Path, typer.Argument(help="config.toml")],
+    sample: Annotated[int, typer.Option(min=2, help="networks to draw at random and measure")] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON instead")] = False,
+    settings: Settings = None,
+) -> None:
+    """Say what the space's networks cost on the device, whether the budget is reachable, and how long a search takes.
+
+    Nothing is trained in earnest, and nothing is written.
+    """
+    with _errors():
+        from nas_kd.cli.console import ConsoleProgress
+        from nas_kd.cli.profile_table import print_profile, profile_json
+        from nas_kd.commands.profile import profile_space
+
+        options = _load(config, {}, settings)
+        with ConsoleProgress(options) as progress:
+            profiled = profile_space(options, sample, progress)
+        if as_json:
+            typer.echo(profile_json(profiled))
+        else:
+            print_profile(profiled)
+
+
+@app.command()
+def measure(
+    model: Annotated[Path, typer.Argument(help="any ONNX classifier, one file")],
+    device: Annotated[
+        str, typer.Option(help="profile (`nas-kd list devices`), your own .toml, or http://AGENT:PORT/PROFILE")
+    ] = "cpu-1t",
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="samples a call [default: the device's, else 1]")
+    ] = None,
+    input_shape: Annotated[str | None, typer.Option(help="one sample's, for an open input: 3,224,224")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> None:
+    """Measure latency, size, memory and operators of an ONNX file."""
+    with _errors():
+        import json
+
+        from nas_kd.cli.device_tables import print_measured
+        from nas_kd.latency.measured_file import measure_file, parse_shape
+        from nas_kd.latency.device import open_device
+
+        shape = None if input_shape is None else parse_shape(input_shape)
+        opened = open_device(device, tell=lambda text: typer.echo(f"note: {text}", err=True))
+        opened.check()
+        measured = measure_file(model, opened, batch_size, shape)
+        if as_json:
+            typer.echo(json.dumps(measured.to_json(), indent=2, allow_nan=False))
+        else:
+            print_measured(measured)
+
+
+@app.command(
+    "device-agent",
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
+def device_agent(context: typer.Context) -> None:
+    """Measure on this machine for searches that run on another (--help says how)."""
+    from nas_kd.agent.command import main as serve
+
+    raise typer.Exit(serve(context.args))
+
+
+@app.command()
+def init(file: Annotated[Path, typer.Argument(help="file to write; never overwritten")] = Path("config.toml")) -> None:
+    """Write a config with every option, its default and what it means."""
+    with _errors():
+        from nas_kd.config.loading import commented_config
+        from nas_kd.serialization import write_atomic
+
+        if file.exists():
+            raise InputError(f"{file}: exists already; choose another name")
+        write_atomic(file, commented_config())
+        typer.echo(f"wrote {file}; edit it, then: nas-kd search {file}")
+
+
+@app.command("list")
+def list_plugins(
+    kind: Annotated[str, typer.Argument(help="methods | spaces | datasets | devices | precisions")],
+) -> None:
+    """List what can be chosen; anything else is given as package.module:Name."""
+    with _errors():
+        from nas_kd.cli.console import print_plugins
+        from nas_kd.cli.device_tables import print_devices
+        from nas_kd.errors import unknown
+        from nas_kd.plugins import PACKAGES, found
+
+        kinds = {f"{k}s": k for k in PACKAGES}
+        if kind not in kinds:
+            raise unknown("kind", kind, kinds)
+        plugins = found(kinds[kind])
+        if kind == "devices":
+            print_devices(plugins)
+        else:
+            print_plugins(kinds[kind], plugins)
+
+
+def _load(config: Path | None, flags: dict[str, Any], settings: list[str] | None) -> Any:
+    from nas_kd.api import read_config
+    from nas_kd.config.loading import setting
+
+    return read_config(config, flags | dict(setting(s) for s in settings or []))
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    """One line for the user, and the contract's exit codes."""
+    try:
+        yield
+    except (InputError, TrialError) as error:
+        _leave(str(error), 2)
+    except BudgetError as error:
+        _leave(str(error), 3)
+    except KeyboardInterrupt:
+        _leave("interrupted; the same command goes on from here", 130)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _leave(f"{where}{error.strerror or error}; nothing finished is lost, the same command goes on", 2)
+
+
+def _leave(message: str, code: int) -> None:
+    prefix = "" if code > 2 else "error: "
+    sys.stderr.write(f"{prefix}{' '.join(message.split())}\n")
+    raise typer.Exit(code)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()

@@ -1,0 +1,98 @@
+"""A run's record, read back from its study; nothing is written."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import optuna
+import sqlalchemy
+
+from nas_kd.config.loading import load_config
+from nas_kd.errors import InputError
+from nas_kd.nas.database import close_database, open_database, trial_records
+from nas_kd.context.run_folder import RunFolder, read_json
+from nas_kd.nas.prefilter import prefilter_record
+from nas_kd.nas.samplers import quiet_optuna
+from nas_kd.results.records import (
+    CacheRecord,
+    DatasetRecord,
+    DeviceRecord,
+    FinalistRecord,
+    OnceForAllRecord,
+    Record,
+    RunRecord,
+    TeacherRecord,
+    TrialRecord,
+)
+
+R = TypeVar("R", bound=Record)
+
+
+def read_run(folder: RunFolder) -> RunRecord:
+    """The whole run as far as it has come; nothing is written.
+
+    Raises:
+        InputError: the folder is not a run's, or its study cannot be read.
+    """
+    folder.require_run()
+    config = load_config(folder.config)
+    try:
+        with quiet_optuna():
+            storage = open_database(folder.study, writing=False)
+            study = optuna.load_study(study_name=None, storage=storage)
+            trials = study.get_trials(deepcopy=False)
+            attributes = dict(study.user_attrs)
+    except (sqlalchemy.exc.SQLAlchemyError, KeyError, ValueError) as error:
+        raise InputError(f"{folder.study}: cannot be read as a study: {error}") from error
+    close_database(storage, written=False)
+    records = tuple(sorted(trial_records(trials, attributes), key=lambda r: r.number))
+    environment = read_json(folder.environment)
+    return RunRecord(
+        name=study.study_name,
+        run_dir=str(folder.path),
+        state=attributes.get("state", "searching"),
+        message=attributes.get("message"),
+        config=_public(config.model_dump(exclude_none=True)),
+        dataset=_maybe(attributes, "dataset", DatasetRecord),
+        device=_maybe(attributes, "device", DeviceRecord),
+        teacher=_maybe(attributes, "teacher", TeacherRecord),
+        other_teachers=tuple(
+            TeacherRecord.model_validate(v) for k, v in sorted(attributes.items()) if k.startswith("teacher/")
+        ),
+        once_for_all=_maybe(attributes, "once_for_all", OnceForAllRecord),
+        prefilter=prefilter_record(records, config.budget),
+        trials=records,
+        finalists=tuple(
+            FinalistRecord.model_validate(v) for k, v in sorted(attributes.items()) if k.startswith("finalist/")
+        ),
+        cache={
+            k.removeprefix("cache/"): CacheRecord.model_validate(v)
+            for k, v in attributes.items()
+            if k.startswith("cache/")
+        },
+        environment=environment,
+        seconds=_where_time_went(attributes, records),
+        warnings=tuple(attributes.get("warnings", ())),
+        command=environment.get("command", ""),
+    )
+
+
+def _public(value: Any) -> Any:
+    """The config as a report may show it: of paths only the last part, which says what it is and not where it lies."""
+    if isinstance(value, Mapping):
+        return {k: _public(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_public(v) for v in value]
+    return value.name if isinstance(value, Path) else value
+
+
+def _maybe(attributes: Mapping[str, Any], name: str, kind: type[R]) -> R | None:
+    return kind.model_validate(attributes[name]) if name in attributes else None
+
+
+def _where_time_went(attributes: Mapping[str, Any], trials: tuple[TrialRecord, ...]) -> dict[str, float]:
+    seconds: dict[str, float] = dict(attributes.get("seconds", {}))
+    for trial in trials:
+        for what, spent in trial.seconds.items():
+            seconds[what] = seconds.get(what, 0.0) + spent
+    return seconds

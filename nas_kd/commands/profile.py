@@ -1,0 +1,181 @@
+"""A look before a search: what a space costs on a device, whether the budget is reachable, how long it will take."""
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import exp, inf
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+
+from nas_kd.results.candidate import Architecture, Precision
+from nas_kd.config.options import Budget, SearchConfig
+from nas_kd.engine.numerics import processor
+from nas_kd.errors import TrialError
+from nas_kd.results.limits import Cost, factors, spent, within_budget
+from nas_kd.nas.feasibility import excess
+from nas_kd.context.run_context import Context
+from nas_kd.nas.supernet.architecture_sampler import Draws
+from nas_kd.commands.time_estimate import TimeEstimate, estimate_time
+from nas_kd.context.run_folder import RunFolder
+from nas_kd.nas.gate import Gate
+from nas_kd.kd.network_builder import Builder
+from nas_kd.context.callbacks import Progress
+from nas_kd.kd.teachers import untrained_teachers
+from nas_kd.results.records import Costs
+from nas_kd.results.intervals import wilson_interval
+
+LADDER = 6  # networks from the smallest to the largest, measured beside the random ones
+
+Measured = Mapping[Architecture, Costs]
+
+
+@dataclass(frozen=True)
+class Range:
+    """Of all that were measured; None where nothing was."""
+
+    smallest: float
+    median: float
+    largest: float
+
+
+@dataclass(frozen=True)
+class Share:
+    """How many of those drawn at random meet the budget, with the 95 % interval of that share (0..1)."""
+
+    within: int
+    drawn: int
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class PrecisionProfile:
+    """Costs in one precision. `missed`: of those drawn at random, how many are above each limit.
+
+    `binding`: the limit that most of them miss; None: they meet all, or there is none. `nearest`: of all that were
+    measured, how often the worst limit would have to fit; 1 and less: within the budget.
+    """
+
+    precision: Precision
+    measured: int
+    failed: int
+    size_bytes: Range
+    latency_ms: Range
+    memory_bytes: Range | None
+    share: Share
+    missed: Mapping[Cost, int]
+    binding: Cost | None
+    nearest: float
+    reachable: bool
+
+
+@dataclass(frozen=True)
+class SpaceProfile:
+    """What is known of a space before a search."""
+
+    space: str
+    device: str
+    cardinality: int
+    macs: Range
+    precisions: tuple[PrecisionProfile, ...]
+    budget: Budget
+    reachable: bool
+    gate_s: float  # median, to export and measure one network
+    time: TimeEstimate | None  # None: nothing that was measured is within the budget
+
+
+def profile_space(config: SearchConfig, sample: int, progress: Progress | None = None) -> SpaceProfile:
+    """Measure a ladder and `sample` random networks of the config's space, and time a few training steps.
+
+    Nothing is trained in earnest, and nothing is kept.
+
+    Raises:
+        InputError: config, data, teacher or device are not usable.
+        TrialError: none of the networks can be exported and run.
+    """
+    progress = progress or Progress()
+    with TemporaryDirectory(prefix="nas-kd-profile-") as folder:
+        context = Context.prepare(config, RunFolder(Path(folder)), progress)
+        with processor(context.threads):
+            return _profile(context, sample)
+
+
+def _profile(context: Context, sample: int) -> SpaceProfile:
+    space, builder, budget = context.space, Builder(context.data, context.space), context.config.budget
+    teachers = untrained_teachers(context)  # first, as this is where a config may be wrong yet
+    gate, draws = Gate(context, builder), Draws(space, context.seed)
+    drawn = [draws.architecture(draws.random()) for _ in range(sample)]
+    wanted = list(dict.fromkeys([*space.ladder(LADDER), *drawn]))
+    found: dict[Precision, Measured] = {}
+    seconds: list[float] = []
+    for precision in context.config.search.precisions:
+        context.progress.stage(f"measuring networks, {precision}")
+        found[precision] = _measure(gate, wanted, precision, seconds, context.progress)
+    precisions = tuple(_of_precision(p, measured, wanted, drawn, budget) for p, measured in found.items())
+    gate_s = median(seconds)
+    reachable = [costs for costs in found.values() if any(within_budget(c, budget) for c in costs.values())]
+    estimate = estimate_time(context, builder, teachers, reachable[0], gate_s) if reachable else None
+    return SpaceProfile(
+        space=space.name,
+        device=context.device.name,
+        cardinality=space.cardinality(),
+        macs=_range([float(builder.macs(a)) for a in wanted]),
+        precisions=precisions,
+        budget=budget,
+        reachable=bool(reachable),
+        gate_s=gate_s,
+        time=estimate,
+    )
+
+
+def _measure(
+    gate: Gate, wanted: Sequence[Architecture], precision: Precision, seconds: list[float], progress: Progress
+) -> Measured:
+    """Costs of those that can be exported and run; `seconds` is told how long each took."""
+    found: dict[Architecture, Costs] = {}
+    failure: TrialError | None = None
+    for done, architecture in enumerate(wanted, start=1):
+        started = time.perf_counter()
+        try:
+            found[architecture] = gate.all_costs(architecture, precision=precision, roughly=True)
+            seconds.append(time.perf_counter() - started)
+        except TrialError as error:
+            failure = error
+            progress.note(f"a network is left out: {error}")
+        progress.measured(done, len(wanted))
+    if failure is not None and not found:
+        raise TrialError(f"none of {len(wanted)} networks can be measured; the last one: {failure}") from failure
+    return found
+
+
+def _of_precision(
+    precision: Precision,
+    measured: Measured,
+    wanted: Sequence[Architecture],
+    drawn: Sequence[Architecture],
+    budget: Budget,
+) -> PrecisionProfile:
+    # A network drawn twice counts twice: the share is that of the draws.
+    random = [measured[a] for a in drawn if a in measured]
+    within = sum(within_budget(costs, budget) for costs in random)
+    missed = Counter(name for c in random for name, factor in factors(spent(c), budget).items() if factor > 1)
+    memory = [float(c.memory_bytes) for c in measured.values() if c.memory_bytes is not None]
+    return PrecisionProfile(
+        precision=precision,
+        measured=len(measured),
+        failed=len(wanted) - len(measured),
+        size_bytes=_range([float(c.size_bytes) for c in measured.values()]),
+        latency_ms=_range([c.latency_ms.p50 for c in measured.values() if c.latency_ms is not None]),
+        memory_bytes=_range(memory) if memory else None,
+        share=Share(within, len(drawn), *wilson_interval(within / len(drawn), len(drawn))),
+        missed=dict(missed),
+        binding=next((name for name, _ in missed.most_common(1)), None),
+        nearest=exp(min((excess(c, budget) for c in measured.values()), default=inf)),
+        reachable=any(within_budget(c, budget) for c in measured.values()),
+    )
+
+
+def _range(values: Sequence[float]) -> Range:
+    return Range(min(values), median(values), max(values))

@@ -1,0 +1,165 @@
+"""How fast this machine trains this config: a few steps of an untrained student, beside teachers as they are."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+
+from nas_kd.results.candidate import Architecture, Precision
+from nas_kd.config.options import SearchConfig
+from nas_kd.data.augment import Augmenter
+from nas_kd.data.dataset import Dataset, Split
+from nas_kd.quantization.precision import load_precision
+from nas_kd.engine.teacher_outputs import Teacher, can_use_cache
+from nas_kd.engine.training import accuracy_of
+from nas_kd.errors import TrialError
+from nas_kd.methods.combine import make_method
+from nas_kd.kd.chain import Chain
+from nas_kd.context.run_context import Context
+from nas_kd.kd.artifacts import Files
+from nas_kd.kd.training_job import Link, known_to_training
+from nas_kd.kd.network_builder import Builder
+
+BATCHES = 6  # timed of each training, after as many to warm up
+PLAIN = "none"
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Seconds that things take here, on the threads that candidates get.
+
+    `step_s`: a training step without distillation by multiply-adds, of two networks. `extra_s`: what a method adds to
+    a step. `outputs_s`: a teacher's logits on one epoch. `begin_s`: before a training's first step. `judge_s`: one
+    network on validation. `slowdown`: of a training at a precision, times one in fp32. `file_s`: to make a precision's
+    file and judge it, where it does not say what the network says.
+    """
+
+    step_s: tuple[tuple[int, float], tuple[int, float]]
+    extra_s: Mapping[str, float]
+    outputs_s: float
+    begin_s: float
+    judge_s: float
+    slowdown: Mapping[Precision, float] = field(default_factory=dict)
+    file_s: Mapping[Precision, float] = field(default_factory=dict)
+
+    def step(self, macs: float, method: str, precision: Precision = "fp32") -> float:
+        """Seconds of a step: on the line through both networks, a tenth of the smaller one's at least."""
+        (small, fast), (large, slow) = self.step_s
+        slope = max(0.0, slow - fast) / (large - small) if large > small else 0.0
+        seconds = max(0.1 * fast, fast + slope * (macs - small)) + self.extra_s.get(method, 0.0)
+        return seconds * self.slowdown.get(precision, 1.0)
+
+
+def measure_speed(
+    context: Context, builder: Builder, teachers: Sequence[Teacher], typical: Architecture, largest: Architecture
+) -> Speed:
+    """Time every method of the config on the `typical` student, and the `largest` network without a method.
+
+    Raises:
+        InputError: a method cannot work with these networks.
+        TrialError: not even a plain training runs.
+    """
+    config = context.config
+    small = _few_batches(context)
+    chain = Chain(small, builder, teachers)
+    epoch = len(context.data.train) / len(small.data.train)
+    outputs_s = [_time_outputs(chain, teacher) * epoch for teacher in teachers]
+    begin_s, plain_s = _time_steps(chain, PLAIN, typical)
+    extra_s: dict[str, float] = {PLAIN: 0.0}
+    for name in dict.fromkeys([*config.distill.methods, config.chain.method]):
+        if name not in extra_s:
+            try:
+                extra_s[name] = max(0.0, _time_steps(chain, name, typical)[1] - plain_s)
+            except TrialError as error:  # an untrained teacher may say what a trained one would not
+                context.progress.note(f"{name} cannot be timed, it is taken to cost nothing extra: {error}")
+                extra_s[name] = 0.0
+    _, largest_s = _time_steps(chain, PLAIN, largest)
+    started = time.perf_counter()
+    accuracy_of(context.numerics.place(builder.build(typical, 0)), context.data.val, context.numerics)
+    judge_s = time.perf_counter() - started
+    pair = ((builder.macs(typical), plain_s), (builder.macs(largest), largest_s))
+    heard = max(len(teachers) if make_method(m).teachers == "several" else 1 for m in config.distill.methods)
+    return Speed(
+        pair,
+        extra_s,
+        sum(outputs_s[:heard]),
+        begin_s,
+        judge_s,
+        slowdown={
+            p: _slowdown(chain, p, typical, plain_s, config.quantise.aware_from) for p in config.search.precisions
+        },
+        file_s={p: _time_file(small, builder, p, typical) for p in config.search.precisions},
+    )
+
+
+def uses_cache(config: SearchConfig) -> bool:
+    """Whether some training reads a teacher's logits from the cache."""
+    made = [make_method(name) for name in (*config.distill.methods, config.chain.method)]
+    return any(m.teachers != "none" and not m.generations and can_use_cache(m.needs) for m in made)
+
+
+def _few_batches(context: Context) -> Context:
+    """The same with a few batches as the training split, drawn at random, and a schedule that is long enough."""
+    data, config = context.data, context.config
+    wanted = min(len(data.train), BATCHES * config.distill.batch_size)
+    rows = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(context.seed))[:wanted]
+    few = _rows(data, rows)
+    distill = config.distill.model_copy(update={"epochs": max(2, config.distill.epochs)})
+    quantise = config.quantise.model_copy(update={"aware_from": 0.0})  # what is timed is its slowest part
+    augmenter = Augmenter.of(few, context.seed)
+    return replace(
+        context,
+        config=config.model_copy(update={"distill": distill, "quantise": quantise}),
+        data=few,
+        augmenter=augmenter,
+        teacher_augmenter=Augmenter.of(few.teacher_view, context.seed) if few.teacher_view else augmenter,
+    )
+
+
+def _rows(data: Dataset, rows: torch.Tensor) -> Dataset:
+    view = data.teacher_view
+    split = Split(data.train.x[rows], data.train.y[rows])
+    return replace(data, train=split, teacher_view=None if view is None else _rows(view, rows))
+
+
+def _time_outputs(chain: Chain, teacher: Teacher) -> float:
+    """Seconds of a teacher's logits on one epoch; those of two epochs are then in the cache."""
+    outputs, first = chain.outputs.of(teacher), torch.tensor([0])
+    seconds = []
+    for epoch in (0, 1):
+        started = time.perf_counter()
+        outputs.cached(epoch, first)
+        seconds.append(time.perf_counter() - started)
+    return seconds[0] if outputs.augmenter.identity else seconds[1]
+
+
+def _slowdown(chain: Chain, precision: Precision, student: Architecture, plain_s: float, aware_from: float) -> float:
+    """Of a whole training, of which quantisers are on in the last part only."""
+    trained = known_to_training(precision)
+    if trained == "fp32":
+        return 1.0
+    return aware_from + (1 - aware_from) * max(1.0, _time_steps(chain, PLAIN, student, trained)[1] / plain_s)
+
+
+def _time_file(context: Context, builder: Builder, precision: Precision, student: Architecture) -> float:
+    """Seconds to make the file of a network and to judge it."""
+    form = load_precision(precision)
+    if form.exact:
+        return 0.0
+    network = form.prepare(builder.build(student, 0), context.data.input_shape).eval()
+    started = time.perf_counter()
+    Files(context).val_accuracy(Link(network, "untrained", 0.0, 0.0, {}, {}), precision)
+    return time.perf_counter() - started
+
+
+def _time_steps(chain: Chain, method: str, student: Architecture, precision: Precision = "fp32") -> tuple[float, float]:
+    """Seconds before the first step, calibration included, and of a step."""
+    started = time.perf_counter()
+    training = chain.rehearsal(method, student, precision)
+    prepared = time.perf_counter() - started
+    training.run(1)
+    first = training.seconds
+    training.run(2)
+    second = training.seconds - first
+    return prepared + max(0.0, first - second), second / training.steps_per_epoch

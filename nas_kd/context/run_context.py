@@ -1,0 +1,154 @@
+"""What every step of a run works with."""
+
+from dataclasses import dataclass, replace
+
+from nas_kd.config.options import SearchConfig
+from nas_kd.data.augment import Augmenter
+from nas_kd.data.dataset import Dataset
+from nas_kd.data.prepare import load_dataset
+from nas_kd.latency.device import Device, open_device
+from nas_kd.engine.numerics import Numerics, threads_for
+from nas_kd.engine.teacher_outputs import can_use_cache
+from nas_kd.errors import InputError
+from nas_kd.methods.combine import make_method
+from nas_kd.models.search_space import SearchSpace
+from nas_kd.context.run_folder import RunFolder
+from nas_kd.kd.network_builder import load_space
+from nas_kd.context.callbacks import Progress
+from nas_kd.nas.successive_halving import rung_epochs
+from nas_kd.results.records import DatasetRecord
+from nas_kd.store.store import Store
+
+ONNX_LACKS = {"features": "features", "embedding": "embedding", "network": "gradients"}
+
+
+@dataclass(frozen=True)
+class Context:
+    """The config and everything that follows from it alone."""
+
+    config: SearchConfig
+    folder: RunFolder
+    progress: Progress
+    store: Store
+    data: Dataset
+    augmenter: Augmenter
+    teacher_augmenter: Augmenter  # of what the teacher is shown; the same one where that is what the student is shown
+    space: SearchSpace
+    device: Device
+    numerics: Numerics
+    threads: int
+
+    @staticmethod
+    def prepare(config: SearchConfig, folder: RunFolder, progress: Progress, *, check_device: bool = True) -> "Context":
+        """Load data, space and device. `check_device`: refuse a device that is not there now, rather than wait for it.
+
+        Raises:
+            InputError: one of them is unknown, missing or broken.
+        """
+        check_methods(config)
+        progress.stage("loading data")
+        space = load_space(config.space.name)
+        device = open_device(config.device.name, config.device.wait_s, progress.note)
+        if check_device:
+            device.check()
+            check_precisions(config, device)
+        data = load_dataset(config.data, config.search.seed)
+        check_pairs(config, data)
+        for note in data.notes:
+            progress.note(note)
+        augmenter = Augmenter.of(data, config.search.seed)
+        return Context(
+            config=config,
+            folder=folder,
+            progress=progress,
+            store=Store(folder.store, round(config.store.max_gb * 1e9)),
+            data=data,
+            augmenter=augmenter,
+            teacher_augmenter=Augmenter.of(data.teacher_view, config.search.seed) if data.teacher_view else augmenter,
+            space=space,
+            device=device,
+            numerics=Numerics.choose(config.engine, data.input_shape),
+            threads=threads_for(config.engine, data.input_shape),
+        )
+
+    def for_teacher(self) -> "Context":
+        """The same with what the teacher is shown as the data."""
+        return replace(self, data=self.data.teacher_view or self.data, augmenter=self.teacher_augmenter)
+
+    @property
+    def rungs(self) -> tuple[int, ...]:
+        """Epochs after which candidates are compared, the last after all of them."""
+        distill = self.config.distill
+        steps = max(1, len(self.data.train) // distill.batch_size)
+        return rung_epochs(distill.epochs, steps, self.config.search)
+
+    @property
+    def batch_size(self) -> int:
+        """Samples a call on the device."""
+        return self.config.device.batch_size or self.device.batch_size
+
+    @property
+    def seed(self) -> int:
+        """The root seed."""
+        return self.config.search.seed
+
+
+def check_methods(config: SearchConfig) -> None:
+    """Refuse methods that do not exist, or that need more than the teachers show.
+
+    Raises:
+        InputError: says which.
+    """
+    onnx = [t for t in config.teacher if t.onnx is not None]
+    for name in (*config.distill.methods, config.chain.method):
+        method = make_method(name)
+        taught = method.teachers != "none" and not method.generations
+        if taught and onnx and not can_use_cache(method.needs):
+            wanted = " and ".join(sorted(ONNX_LACKS[n] for n in method.needs & ONNX_LACKS.keys()))
+            raise InputError(f"method {name!r} needs the teacher's {wanted}; an ONNX teacher shows its logits only")
+        if method.teachers == "several" and len(config.teacher) < 2:
+            raise InputError(f"method {name!r} needs several teachers, the config has one: write [[teacher]] twice")
+
+
+def check_precisions(config: SearchConfig, device: Device) -> None:
+    """Refuse precisions that the device does not allow.
+
+    Raises:
+        InputError: says which.
+    """
+    if refused := [p for p in config.search.precisions if p not in device.precisions]:
+        raise InputError(
+            f"search.precisions has {', '.join(refused)}, device {device.name} allows {', '.join(device.precisions)}"
+        )
+
+
+def check_pairs(config: SearchConfig, data: Dataset) -> None:
+    """Refuse methods that the data do not suit.
+
+    Raises:
+        InputError: says which.
+    """
+    for name in (*config.distill.methods, config.chain.method):
+        needs = make_method(name).needs
+        if "pairs" in needs and data.teacher_view is None:
+            raise InputError(
+                f"method {name!r} needs paired data: x_teacher_train beside x_train (source npz, or your own function)"
+            )
+        if "network" in needs and data.teacher_view is not None:
+            raise InputError(f"method {name!r} makes up samples, but teacher and student are shown different ones")
+
+
+def dataset_record(data: Dataset) -> DatasetRecord:
+    """What the study keeps of the data."""
+    return DatasetRecord(
+        name=data.name,
+        source=data.source,
+        key=data.key,
+        classes=data.classes,
+        input_shape=data.input_shape,
+        scale=data.scale,
+        n_train=len(data.train),
+        n_val=len(data.val),
+        n_test=len(data.test),
+        notes=data.notes,
+    )

@@ -1,0 +1,143 @@
+"""The run's folder: what lies where, who may write there, and which config it belongs to."""
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import filelock
+from optuna.exceptions import StorageInternalError
+
+from nas_kd.config.options import SearchConfig
+from nas_kd.config.loading import differing_keys, dump_config, load_config
+from nas_kd.errors import InputError
+from nas_kd.serialization import write_atomic
+
+PACKAGES = ("nas-kd", "torch", "optuna", "onnx", "onnxruntime", "numpy")
+MAY_CHANGE = frozenset({"search.trials", "search.max_minutes", "search.workers", "engine.threads", "device.wait_s"})
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths of a run."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The resolved config."""
+        return self.path / "config.toml"
+
+    @property
+    def environment(self) -> Path:
+        """Machine and versions."""
+        return self.path / "environment.json"
+
+    @property
+    def study(self) -> Path:
+        """The study: the record of the run."""
+        return self.path / "study.db"
+
+    @property
+    def store(self) -> Path:
+        """Trained weights, teacher's outputs, exports, latencies."""
+        return self.path / "store"
+
+    @property
+    def front(self) -> Path:
+        """The fronts, for programs."""
+        return self.path / "front.json"
+
+    @property
+    def winner(self) -> Path:
+        """Where the winner's file and card lie."""
+        return self.path / "winner"
+
+    @property
+    def report(self) -> Path:
+        """The report."""
+        return self.path / "report"
+
+    def require_run(self) -> None:
+        """Raise InputError unless this is a run's folder."""
+        if not self.path.is_dir():
+            raise InputError(f"{self.path}: no such run folder")
+        if not self.config.is_file():
+            raise InputError(f"{self.path}: not a nas-kd run (no config.toml in it)")
+        if not self.study.is_file():
+            raise InputError(f"{self.path}: nothing to show yet, the teacher is not ready; go on with `nas-kd search`")
+
+
+@contextmanager
+def locked(folder: RunFolder, config: SearchConfig) -> Iterator[bool]:
+    """Hold the folder for this process; yields whether an earlier run is resumed.
+
+    Raises:
+        InputError: another process has it, it belongs to another config, holds something else, or cannot be written.
+    """
+    try:
+        folder.path.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(folder.path / ".lock")
+        with lock.acquire(blocking=False):
+            resumed = _claim(folder, config)
+            yield resumed
+    except filelock.Timeout as error:
+        raise InputError(f"{folder.path}: another process is working on this run; wait for it or stop it") from error
+    except (PermissionError, FileExistsError, NotADirectoryError) as error:
+        raise InputError(f"{folder.path}: cannot be written: {error.strerror}") from error
+    except StorageInternalError as error:
+        reason = str(error.__cause__ or error).splitlines()[0]
+        raise InputError(
+            f"{folder.study}: cannot be written ({reason}); the same command goes on once it can"
+        ) from error
+
+
+def _claim(folder: RunFolder, config: SearchConfig) -> bool:
+    if not folder.config.exists():
+        if strangers := [p.name for p in folder.path.iterdir() if p.name not in {".lock", "store", ".study.new"}]:
+            raise InputError(
+                f"{folder.path}: not a nas-kd run and not empty (has {strangers[0]}); choose another --run-dir"
+            )
+        _write_config(folder, config)
+        return False
+    resumed = folder.study.exists()
+    differing = [k for k in differing_keys(load_config(folder.config), config) if k not in MAY_CHANGE]
+    if resumed and differing:
+        raise InputError(
+            f"{folder.path}: holds a run with another config (differs in {', '.join(differing)}); "
+            "use the same config to resume it, or another --run-dir"
+        )
+    _write_config(folder, config)
+    return resumed
+
+
+def _write_config(folder: RunFolder, config: SearchConfig) -> None:
+    text = dump_config(config)
+    if not folder.config.exists() or folder.config.read_text() != text:
+        write_atomic(folder.config, text)
+
+
+def write_environment(folder: RunFolder, device: dict[str, Any], threads: int) -> dict[str, Any]:
+    """Record machine, versions and command; returns what was written."""
+    environment = {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cores": os.cpu_count(),
+        "training_threads": threads,
+        "versions": {p: version(p) for p in PACKAGES},
+        "device": device,
+        "command": " ".join(["nas-kd", *sys.argv[1:]]) if Path(sys.argv[0]).name == "nas-kd" else "",
+    }
+    write_atomic(folder.environment, json.dumps(environment, indent=1))
+    return environment
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object, or {} where the file is not there (yet)."""
+    return dict(json.loads(path.read_text())) if path.is_file() else {}

@@ -1,0 +1,111 @@
+"""Runs ONNX classifiers on the CPU through ONNX Runtime: the judge of every accuracy that is reported."""
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from nas_kd.data.dataset import Split, as_input
+from nas_kd.export.onnx_file import OnnxFile, read_onnx
+from nas_kd.export.error_text import first_line
+from nas_kd.errors import InputError
+
+BATCH = 256
+Logits = NDArray[np.float32]
+
+
+class OnnxClassifier:
+    """A file, ready to run on the CPU.
+
+    Raises:
+        InputError: see `read_onnx`; or ONNX Runtime cannot load it.
+    """
+
+    def __init__(self, source: Path | bytes, threads: int = 1) -> None:
+        self.file: OnnxFile = read_onnx(source)
+        self._session = _session(self.file, threads)
+
+    def predict(self, x: Tensor) -> Logits:
+        """Logits (N, n_classes) of samples (N, ...), uint8 or float32 in stored units, run in batches.
+
+        Raises:
+            InputError: there are no samples, or their shape is not the file's.
+        """
+        if not len(x):
+            raise InputError(f"{self.file.source} was given no samples to run on")
+        self._check(tuple(x.shape[1:]))
+        size = self.file.batch or BATCH
+        parts = [self._run(as_input(x[i : i + size].detach().cpu()), size) for i in range(0, len(x), size)]
+        return np.concatenate(parts)
+
+    def _run(self, x: Tensor, size: int) -> Logits:
+        n = len(x)
+        if self.file.batch is not None and n < size:  # a file of fixed batch takes no smaller one
+            x = torch.cat([x, x[-1:].expand(size - n, *x.shape[1:])])
+        feed = {self.file.input_name: x.contiguous().numpy()}
+        try:
+            (logits,) = self._session.run([self.file.output_name], feed)
+        except Exception as error:  # ONNX Runtime's errors share no base class
+            raise InputError(
+                f"{self.file.source} does not run on input {tuple(x.shape)}: {first_line(error)}"
+            ) from error
+        if not isinstance(logits, np.ndarray) or logits.ndim != 2 or len(logits) != len(x):
+            raise InputError(f"{self.file.source}: the output of {len(x)} samples must be (batch, n_classes)")
+        return logits[:n].astype(np.float32, copy=False)
+
+    def _check(self, shape: tuple[int, ...]) -> None:
+        wanted = self.file.input_shape
+        if len(wanted) != len(shape) or any(w not in (None, s) for w, s in zip(wanted, shape, strict=True)):
+            text = ", ".join("any" if w is None else str(w) for w in wanted)
+            raise InputError(f"{self.file.source} takes samples of shape ({text}), the data's are {shape}")
+
+
+class OnnxModule(nn.Module):
+    """An ONNX file that can be called like a network: (B, *input_shape) float32 -> (B, n_classes) logits, no gradient.
+
+    Raises:
+        InputError: see `read_onnx`; or its shapes are not those of the data.
+    """
+
+    def __init__(self, source: Path | bytes, input_shape: tuple[int, ...], n_classes: int, threads: int = 1) -> None:
+        super().__init__()
+        self.classifier = OnnxClassifier(source, threads)
+        self.input_shape = input_shape
+        logits = self.classifier.predict(torch.zeros(2, *input_shape))
+        if logits.shape[1] != n_classes:
+            name = self.classifier.file.source
+            raise InputError(f"{name} tells {logits.shape[1]} classes apart, the data has {n_classes}")
+
+    @property
+    def parameters_count(self) -> int:
+        """Number of weights that the file holds."""
+        return self.classifier.file.parameters
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits, on the device of `x`."""
+        return torch.from_numpy(self.classifier.predict(x)).to(x.device)
+
+
+def accuracy(model: OnnxClassifier | bytes, split: Split) -> float:
+    """Share (0..1) of the split's samples whose largest logit is that of their class.
+
+    Raises:
+        InputError: the split is empty, or the model does not fit it.
+    """
+    classifier = model if isinstance(model, OnnxClassifier) else OnnxClassifier(model)
+    return float(np.mean(classifier.predict(split.x).argmax(1) == split.y.numpy()))
+
+
+def _session(file: OnnxFile, threads: int) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4  # what goes wrong is raised, in words
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # training may use the same cores
+    try:
+        return onnxruntime.InferenceSession(file.content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's errors share no base class
+        raise InputError(f"ONNX Runtime cannot load {file.source}: {first_line(error)}") from error

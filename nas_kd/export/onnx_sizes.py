@@ -1,0 +1,39 @@
+"""How large an ONNX file is, and how much of that could be left out. Imports no torch."""
+
+from dataclasses import dataclass
+from math import prod
+
+import onnx
+from onnx import TensorProto
+
+from nas_kd.export.onnx_graph import tensors
+from nas_kd.export.slimming import strip
+
+# Types of less than a byte, packed.
+_BITS = {"INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4, "INT2": 2, "UINT2": 2}
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Bytes of the file; of the same network without names, metadata and unused weights; of its constants alone."""
+
+    file: int
+    stripped: int
+    weights: int
+
+
+def sizes_of(content: bytes) -> Sizes:
+    """Sizes of a checked file (`read_onnx`)."""
+    model = onnx.load_from_string(content)
+    weights = sum(_bytes(tensor) for tensor in tensors(model))
+    strip(model)
+    stripped = len(model.SerializeToString())
+    return Sizes(file=len(content), stripped=min(len(content), stripped), weights=weights)
+
+
+def _bytes(tensor: TensorProto) -> int:
+    kind = TensorProto.DataType.Name(tensor.data_type)
+    if tensor.data_type == TensorProto.STRING:
+        return sum(map(len, tensor.string_data))
+    bits: int = _BITS.get(kind) or 8 * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+    return -(-prod(map(int, tensor.dims)) * bits // 8)

@@ -1,0 +1,160 @@
+"""Checks that an exported file says what the network says, on real samples, before anybody relies on it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnx import TensorProto
+from torch import Tensor, nn
+
+from nas_kd.data.dataset import as_input
+from nas_kd.export.eval_mode import device_of, evaluating
+from nas_kd.export.onnx_graph import tensors
+from nas_kd.export.onnx_runtime import BATCH, Logits, OnnxClassifier, OnnxModule, accuracy
+from nas_kd.export.error_text import first_line
+from nas_kd.errors import InputError, TrialError
+
+__all__ = ["OnnxClassifier", "OnnxModule", "Parity", "accuracy", "verify", "verify_quantised"]
+
+# fp32: two orders of summation differ by a few of float32's 1.2e-7 steps of the largest logit. Up to logits of 100 the
+# absolute limit holds; the relative one takes over beyond, where 1e-4 would be finer than float32 can tell.
+ABSOLUTE = 1e-4
+RELATIVE = 1e-6
+MIN_AGREEMENT = 0.999
+# Quantised: a value between two steps of 8 bits may fall either way, and all that comes after it changes a little.
+ROUNDING = 0.1  # of the largest logit
+QUANTISED_AGREEMENT, FEW = 0.97, 3  # share of decisions; so many may differ however few samples there are
+
+
+@dataclass(frozen=True)
+class Parity:
+    """ONNX against PyTorch. `agreement`: share (0..1) of equal top-1 decisions; `tolerance`: limit of the difference.
+
+    `not_ties`: disagreements in which PyTorch's logits of the two classes are further apart than rounding explains.
+    """
+
+    max_abs_difference: float
+    agreement: float
+    disagreements: int
+    not_ties: int
+    samples: int
+    tolerance: float
+
+
+def verify(content: bytes, model: nn.Module, x: Tensor) -> Parity:
+    """Compare the file with the network it came from, on samples (N, ...) in stored units.
+
+    Raises:
+        TrialError: the file is not valid or not a single file, its logits are not finite, or it differs from the
+            network by more than float32's rounding; the message says which and by how much.
+    """
+    ours, alone = _said(content, x)
+    parity = compare(ours, _logits(model, x))
+    if float(np.abs(alone - ours[: len(alone)]).max()) > parity.tolerance:
+        raise TrialError("the exported file's logits depend on the size of the batch")
+    return parity
+
+
+def verify_quantised(content: bytes, model: nn.Module, x: Tensor, *, rounds_alike: bool = False) -> Parity:
+    """Compare a quantised file with a network, on samples (N, ...) in stored units.
+
+    How far it may be from a network in fp32, nobody can say beforehand; what it is worth is its accuracy, which is
+    measured. A network that `rounds_alike` is close: values between two steps may fall either way, no more.
+
+    Raises:
+        TrialError: the file is not valid or not a single file, logits are not finite, they depend on the size of the
+            batch, or the file is further from a network that rounds alike than can be explained.
+    """
+    ours, alone = _said(content, x)
+    parity = _distance(ours, _logits(model, x), tolerance=float("inf"))
+    rounding = ROUNDING * float(np.abs(ours).max()) + ABSOLUTE
+    if float(np.abs(alone - ours[: len(alone)]).max()) > rounding:
+        raise TrialError("the quantised file's logits depend on the size of the batch")
+    if rounds_alike and parity.max_abs_difference > rounding:
+        raise TrialError(
+            f"the quantised file's logits differ from the network's by up to {parity.max_abs_difference:.2g}; "
+            f"rounding explains {rounding:.2g}"
+        )
+    if rounds_alike and parity.disagreements > max(FEW, (1 - QUANTISED_AGREEMENT) * parity.samples):
+        raise TrialError(
+            f"the quantised file decides otherwise than the network on {parity.disagreements} of {parity.samples} "
+            f"samples; allowed: {1 - QUANTISED_AGREEMENT:.1%}"
+        )
+    return parity
+
+
+def _said(content: bytes, x: Tensor) -> tuple[Logits, Logits]:
+    """The file's logits of all samples, and of the first two one by one."""
+    _check_file(content)
+    try:
+        classifier = OnnxClassifier(content)
+        return classifier.predict(x), np.concatenate([classifier.predict(x[i : i + 1]) for i in range(min(2, len(x)))])
+    except InputError as error:  # a file of ours that cannot be run is no mistake of the user
+        raise TrialError(str(error)) from error
+
+
+def compare(onnx_logits: Logits, torch_logits: Logits) -> Parity:
+    """How far the file's logits (N, n_classes) are from the network's.
+
+    Raises:
+        TrialError: further than float32's rounding; see `verify`.
+    """
+    tolerance = max(ABSOLUTE, RELATIVE * float(np.abs(torch_logits).max(initial=0)))
+    parity = _distance(onnx_logits, torch_logits, tolerance)
+    _check(parity)
+    return parity
+
+
+def _distance(onnx_logits: Logits, torch_logits: Logits, tolerance: float) -> Parity:
+    if onnx_logits.shape != torch_logits.shape:
+        raise TrialError(f"the exported file's logits are {onnx_logits.shape}, the network's {torch_logits.shape}")
+    for who, logits in (("network", torch_logits), ("exported file", onnx_logits)):
+        if not np.isfinite(logits).all():
+            raise TrialError(f"the {who}'s logits are not finite on {_bad_rows(logits)} of {len(logits)} samples")
+    difference = float(np.abs(onnx_logits - torch_logits).max())
+    top, other = torch_logits.argmax(1), onnx_logits.argmax(1)
+    rows = np.flatnonzero(top != other)
+    gaps = torch_logits[rows, top[rows]] - torch_logits[rows, other[rows]]
+    return Parity(
+        max_abs_difference=difference,
+        agreement=1 - len(rows) / len(top),
+        disagreements=len(rows),
+        not_ties=int((gaps > 2 * tolerance).sum()),
+        samples=len(top),
+        tolerance=tolerance,
+    )
+
+
+def _check(parity: Parity) -> None:
+    if parity.max_abs_difference > parity.tolerance:
+        raise TrialError(
+            f"the exported file's logits differ from the network's by up to {parity.max_abs_difference:.2g}; "
+            f"allowed: {parity.tolerance:.2g}"
+        )
+    if parity.not_ties or (parity.agreement < MIN_AGREEMENT and parity.disagreements > 1):
+        raise TrialError(
+            f"the exported file decides otherwise than the network on {parity.disagreements} of {parity.samples} "
+            f"samples, {parity.not_ties} of them no ties; allowed: {1 - MIN_AGREEMENT:.1%}, ties only"
+        )
+
+
+def _check_file(content: bytes) -> None:
+    try:
+        onnx.checker.check_model(content, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise TrialError(f"the exported ONNX file is not valid: {first_line(error)}") from error
+    if any(t.data_location == TensorProto.EXTERNAL for t in tensors(onnx.load_from_string(content))):
+        raise TrialError("the exported ONNX file keeps weights in external files")
+
+
+def _logits(model: nn.Module, x: Tensor) -> Logits:
+    device = device_of(model)
+    with evaluating(model):
+        parts = [model(as_input(x[i : i + BATCH]).to(device)).float().cpu() for i in range(0, len(x), BATCH)]
+    return torch.cat(parts).numpy()
+
+
+def _bad_rows(logits: NDArray[np.float32]) -> int:
+    return int((~np.isfinite(logits)).any(1).sum())

@@ -1,0 +1,85 @@
+"""All trials at one fidelity, as the sampler is shown them: mixing rungs would poison it, full trainings are too few.
+
+The highest rung that enough candidates have reached is what it learns from (as in BOHB, Falkner et al. 2018,
+arXiv:1807.01774). What it is told of a trial follows from the trial's record and that rung alone, so that a resumed run
+shows it the same.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import optuna
+from optuna.samplers import RandomSampler
+from optuna.study import Study
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from nas_kd.nas.samplers import STARTUP_TRIALS, quiet_optuna
+from nas_kd.results.records import TrialRecord
+
+Direction = Literal["maximize", "minimize"]
+DIRECTIONS: tuple[Direction, ...] = ("maximize", "minimize", "minimize")  # validation accuracy, bytes, ms
+CONSTRAINT = "budget"
+
+
+def common_rung(reached: Mapping[int, int]) -> int:
+    """Epochs of the highest rung that a sampler can start from; while there is none, of the lowest; 0: none at all.
+
+    `reached`: epochs of each rung, and by how many it was reached.
+    """
+    return max((e for e, n in reached.items() if n >= STARTUP_TRIALS), default=min(reached, default=0))
+
+
+def outcome(record: TrialRecord, epochs: int) -> dict[str, Any] | None:
+    """What Optuna is told of a trial judged after so many epochs: objectives, or a state; None: it is under way."""
+    level = next((level for level, rung in enumerate(record.rungs) if rung.epochs == epochs), None)
+    if level is None:
+        if record.fate in ("waiting", "running"):
+            return None
+        return {"state": TrialState.FAIL if record.fate == "failed" else TrialState.PRUNED}
+    values = tuple(map(float, record.objectives(level)))
+    if not all(map(math.isfinite, values)):
+        raise ValueError(f"objectives must be finite, got {values}")
+    return {"values": values}
+
+
+def constrained(violation: float) -> dict[str, Any]:
+    """How Optuna stores a trial's constraint: system attributes."""
+    return optuna.trial.create_trial(state=TrialState.PRUNED, constraints={CONSTRAINT: violation}).system_attrs
+
+
+def copy_in_memory(
+    trials: Sequence[FrozenTrial],
+    records: Mapping[int, TrialRecord],
+    epochs: int,
+    violation: Callable[[TrialRecord], float],
+) -> Study:
+    """A study of the same trials, told what is known of them after so many epochs."""
+    with quiet_optuna():
+        study = optuna.create_study(directions=DIRECTIONS, sampler=RandomSampler(seed=0))
+        study.add_trials([_under_way(trial) for trial in trials])
+        for trial in study.get_trials(deepcopy=False):
+            if (record := records.get(trial.number)) is not None:
+                tell(study, record, epochs, violation)
+    return study
+
+
+def tell(study: Study, record: TrialRecord, epochs: int, violation: Callable[[TrialRecord], float]) -> None:
+    """Tell a study in memory of a trial that it does not know the outcome of, if there is one."""
+    trial = study.get_trials(deepcopy=False)[record.number]
+    if trial.state.is_finished() or (told := outcome(record, epochs)) is None:
+        return
+    with quiet_optuna():
+        Trial(study, trial._trial_id).set_constraint(CONSTRAINT, violation(record))
+        study.tell(record.number, **told)
+
+
+def _under_way(trial: FrozenTrial) -> FrozenTrial:
+    """The same proposal before anything was known of it."""
+    return optuna.trial.create_trial(
+        state=TrialState.RUNNING,
+        params=trial.params,
+        distributions=trial.distributions,
+        user_attrs=trial.user_attrs,
+        system_attrs={k: v for k, v in trial.system_attrs.items() if not k.endswith(f":{CONSTRAINT}")},
+    )

@@ -1,0 +1,52 @@
+"""Random architectures of any space, and children of two: by the parameters that the space asks Optuna for."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.samplers import RandomSampler
+from optuna.trial import FixedTrial
+
+from nas_kd.results.candidate import Architecture
+from nas_kd.models.search_space import SearchSpace
+from nas_kd.nas.samplers import quiet_optuna
+
+Genes = Mapping[str, Any]  # parameter -> value
+MUTATED = 0.15  # chance of each parameter to be drawn anew
+
+
+class Draws:
+    """A stream of architectures that depends on the seed alone."""
+
+    def __init__(self, space: SearchSpace, seed: int) -> None:
+        self._space = space
+        self._generator = np.random.default_rng(seed)
+        with quiet_optuna():
+            self._study = optuna.create_study(sampler=RandomSampler(seed=seed))
+            first = self._study.ask()
+            space.suggest(first)
+            self._distributions = first.distributions
+
+    def random(self) -> Genes:
+        """Drawn as the space draws."""
+        with quiet_optuna():
+            return self._study.ask(self._distributions).params
+
+    def child(self, mother: Genes, father: Genes) -> Genes:
+        """Each parameter from one of the two, or drawn anew."""
+        new = self.random()
+        chances = self._generator.random((len(new), 2))
+        return {
+            name: value if mutation < MUTATED else (mother if side < 0.5 else father)[name]
+            for (name, value), (mutation, side) in zip(new.items(), chances, strict=True)
+        }
+
+    def pick(self, number: int, count: int) -> list[int]:
+        """`count` numbers below `number`, with repeats."""
+        return [int(i) for i in self._generator.integers(0, number, count)]
+
+    def architecture(self, genes: Genes) -> Architecture:
+        """In canonical form."""
+        with quiet_optuna():
+            return self._space.suggest(FixedTrial(dict(genes)))

@@ -1,0 +1,31 @@
+"""Single precision: the network as it was trained."""
+
+from torch import Tensor, nn
+
+from nas_kd.export.onnx_export import export_onnx
+from nas_kd.quantization.precision import MadeFile, Quantising
+from nas_kd.export.verify import Parity, verify
+
+
+class Fp32:
+    """Compared with PyTorch: logits within 1e-4."""
+
+    name = "fp32"
+    summary = "single precision, as trained"
+    aware = False
+    exact = True
+
+    def prepare(self, model: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
+        """The model."""
+        return model
+
+    def make(self, model: nn.Module, quantising: Quantising) -> MadeFile:
+        """The exported file."""
+        return MadeFile(export_onnx(model, quantising.input_shape))
+
+    def verify(self, content: bytes, model: nn.Module, x: Tensor) -> Parity:
+        """Against PyTorch."""
+        return verify(content, model, x)
+
+
+PLUGIN = Fp32()

@@ -1,0 +1,74 @@
+"""8-bit integers that training knows of: quantisation-aware distillation, with learnt ranges that the file carries.
+
+Polino et al. 2018 (arXiv:1802.05668): the student is fake-quantised, its teachers are in full precision. How ranges are
+learnt: `nas_kd.quantization.quantizer`; when quantisers are switched on: `nas_kd.engine.qat_schedule`.
+"""
+
+from contextlib import ExitStack
+
+import torch
+from torch import Tensor, nn
+
+from nas_kd.data.dataset import as_input
+from nas_kd.export.eval_mode import device_of, evaluating
+from nas_kd.export.onnx_export import export_onnx
+from nas_kd.quantization.integer_file import integer_file
+from nas_kd.quantization.precision import MadeFile, Quantising
+from nas_kd.export.verify import Parity, verify_quantised
+from nas_kd.export.error_text import first_line
+from nas_kd.errors import TrialError
+from nas_kd.quantization.fake_quantized import FakeQuantised, fake_quantised_parts
+
+BATCH = 32
+
+
+class Int8Aware:
+    """Trained apart from fp32, from the moment on at which quantisers begin to matter."""
+
+    name = "int8-qat"
+    summary = "8-bit weights and activations, rounded while the student is distilled; ranges are learnt"
+    aware = True
+    exact = False
+
+    def prepare(self, model: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
+        """The model behind quantisers, which are off.
+
+        Raises:
+            TrialError: it does not run on this shape.
+        """
+        generator = torch.Generator().manual_seed(0)
+        example = torch.rand(2, *input_shape, generator=generator).to(device_of(model))
+        try:
+            return FakeQuantised(model, example)
+        except RuntimeError as error:
+            raise TrialError(f"the network cannot be quantised: {first_line(error)}") from error
+
+    def make(self, model: nn.Module, quantising: Quantising) -> MadeFile:
+        """The file with the learnt ranges; those of a network that was never quantised are observed on the samples."""
+        parts = fake_quantised_parts(model)
+        if any(part.phase != "on" for part in parts):
+            _observe(model, parts, quantising.samples)
+        with ExitStack() as stack:
+            for part in parts:
+                stack.enter_context(part.exporting())
+            content = export_onnx(model, quantising.input_shape)
+        left = sorted({name for part in parts for name in part.left})
+        notes = tuple(f"weights of {name!r} are kept in fp32: no 8-bit kernel is known for it" for name in left)
+        return MadeFile(integer_file(content, quantising.scheme), notes)
+
+    def verify(self, content: bytes, model: nn.Module, x: Tensor) -> Parity:
+        """Against the fake-quantised network."""
+        return verify_quantised(content, model, x, rounds_alike=True)
+
+
+def _observe(model: nn.Module, parts: list[FakeQuantised], samples: Tensor) -> None:
+    for part in parts:
+        part.enter("observing")
+    with evaluating(model):
+        for batch in torch.split(samples, BATCH):
+            model(as_input(batch).to(device_of(model)))
+    for part in parts:
+        part.enter("on")
+
+
+PLUGIN = Int8Aware()

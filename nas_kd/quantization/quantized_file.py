@@ -1,0 +1,40 @@
+"""Makes a quantised ONNX graph small, and its length a function of the architecture alone."""
+
+from onnx import ModelProto, TensorProto, numpy_helper
+
+from nas_kd.export.slimming import checked_file, slim
+
+_WEIGHT_KINDS = {TensorProto.INT8, TensorProto.INT32}
+
+
+def finished(model: ModelProto) -> bytes:
+    """The checked file of a quantised model, which is changed in place.
+
+    Raises:
+        TrialError: the model is not valid.
+    """
+    _drop_zero_points_of_weights(model)
+    slim(model)
+    for tensor in model.graph.initializer:
+        _store_raw(tensor)
+    return checked_file(model, "quantised")
+
+
+def _drop_zero_points_of_weights(model: ModelProto) -> None:
+    """Kernels and their biases are symmetric, and 0 is what a zero point is where none is given.
+
+    ONNX Runtime then still computes convolutions in integers, but no other layers.
+    """
+    weights = {w.name: w for w in model.graph.initializer}
+    of_kernels = {name for node in model.graph.node if node.op_type == "Conv" for name in node.input[1:]}
+    for node in model.graph.node:
+        if node.op_type == "DequantizeLinear" and node.output[0] in of_kernels and len(node.input) == 3:
+            zero = numpy_helper.to_array(weights[node.input[2]])
+            if weights[node.input[0]].data_type in _WEIGHT_KINDS and not zero.any():
+                del node.input[2]
+
+
+def _store_raw(tensor: TensorProto) -> None:
+    # As a list of numbers a zero point of 200 takes a byte more than one of 0.
+    if not tensor.HasField("raw_data"):
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor), tensor.name))

@@ -1,0 +1,114 @@
+"""What the search proposes: a student architecture, a chain of assistants, a recipe and a precision."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+from nas_kd.serialization import canonical_json, fingerprint
+
+Choice = int | float | str
+Precision = Literal[
+    "fp32", "int8", "int8-qat", "int4-weights", "int2-weights"
+]  # one file each in nas_kd/quantization/precisions
+# How a chain is taught: each link by the one before, by all before, or each adding what the sum so far gets wrong.
+Policy = Literal["sequential", "dense", "residual"]
+IntegerScheme = Literal["u8s8", "s8s8"]  # types of an int8 network's activations and weights
+
+
+@dataclass(frozen=True, eq=False)
+class Architecture:
+    """A point of a search space: the value of each of the space's dimensions, in canonical form.
+
+    `choices` maps a dimension's name to its value, exactly as `SearchSpace.suggest` named them, so that an
+    architecture can be enqueued as an Optuna trial.
+    """
+
+    space: str
+    choices: Mapping[str, Choice] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """`{"space": ..., <dimension>: <value>, ...}`."""
+        return {"space": self.space, **self.choices}
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> "Architecture":
+        """The inverse of `to_json`."""
+        return Architecture(value["space"], {k: v for k, v in value.items() if k != "space"})
+
+    @cached_property
+    def _canonical(self) -> str:
+        return canonical_json(self.to_json())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Architecture) and self._canonical == other._canonical
+
+    def __hash__(self) -> int:
+        return hash(self._canonical)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a link of the chain is distilled: a method (`a+b` sums two) and its parameters."""
+
+    method: str
+    params: Mapping[str, float] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """`{"method": ..., "params": {...}}`."""
+        return {"method": self.method, "params": dict(self.params)}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One proposal of the search.
+
+    `assistants` are ordered largest first; empty means straight from the teacher (and the policy is "sequential").
+    """
+
+    student: Architecture
+    assistants: tuple[Architecture, ...]
+    recipe: Recipe
+    precision: Precision = "fp32"
+    policy: Policy = "sequential"
+
+    @property
+    def deployed(self) -> tuple[Architecture, ...]:
+        """The networks whose logits are summed on the device: the student; under "residual" its assistants too."""
+        return (self.student, *self.assistants) if self.policy == "residual" else (self.student,)
+
+    def to_json(self) -> dict[str, Any]:
+        """The candidate as the study, `front.json` and the exported file carry it; "policy" if it is not sequential."""
+        value = {
+            "student": self.student.to_json(),
+            "assistants": [a.to_json() for a in self.assistants],
+            "method": self.recipe.method,
+            "params": dict(self.recipe.params),
+            "precision": self.precision,
+        }
+        return value if self.policy == "sequential" else value | {"policy": self.policy}
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> "Candidate":
+        """The inverse of `to_json`."""
+        return Candidate(
+            student=Architecture.from_json(value["student"]),
+            assistants=tuple(Architecture.from_json(a) for a in value["assistants"]),
+            recipe=Recipe(value["method"], dict(value["params"])),
+            precision=value["precision"],
+            policy=value.get("policy", "sequential"),
+        )
+
+    @property
+    def kind(self) -> str:
+        """sha256 of all but the recipe's numbers: candidates of one kind differ in temperature and strength alone."""
+        return fingerprint(self.to_json() | {"params": None})
+
+    def fingerprint(self) -> str:
+        """sha256 of the canonical JSON: equal fingerprints are the same candidate and are never trained twice."""
+        return fingerprint(self.to_json())
+
+    @property
+    def id(self) -> str:
+        """The first 12 hex digits of the fingerprint: how reports and commands name the candidate."""
+        return self.fingerprint()[:12]
