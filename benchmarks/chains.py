@@ -22,18 +22,18 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a script's own folder is all that Python adds
 
 from benchmarks.common import machine_facts, markdown_table, net_words, numbers
+from benchmarks.processes import Settings, WorkerProcesses
 from benchmarks.runs import bind, is_done, read_runs, record, run_all, worker_of
-from benchmarks.workplace import Settings, Workplace
-from nas_kd.export.network_costs import count_macs
-from nas_kd.engine.numerics import processor
+from nas_kd.engine.numerics import training_threads
 from nas_kd.engine.teacher_outputs import TeacherOutputs, can_use_cache
 from nas_kd.engine.training import Training
 from nas_kd.errors import InputError
-from nas_kd.serialization import fingerprint, write_atomic
+from nas_kd.export.network_costs import count_macs
 from nas_kd.methods.base import Method
 from nas_kd.methods.chains.dense import make_dense
 from nas_kd.methods.combine import make_method
 from nas_kd.results.intervals import paired_gain
+from nas_kd.serialization import fingerprint, write_atomic
 
 ASSISTANT_SEED = 1_000_003
 TRAINING = 3  # a training step in forward passes
@@ -44,7 +44,7 @@ ARMS = {
     "sequential": "each link learns from the one before (TAKD)",
     "dense": "each link learns from all before (DGKD)",
 }
-Lesson = tuple[Method, list[TeacherOutputs]]
+TrainingJob = tuple[Method, list[TeacherOutputs]]
 
 
 @dataclass(frozen=True)
@@ -55,23 +55,23 @@ class ChainSettings(Settings):
     method: str = "soft_targets"
 
 
-def sequential(method: str, previous: list[TeacherOutputs]) -> Lesson:
+def sequential(method: str, previous: list[TeacherOutputs]) -> TrainingJob:
     """A link learns from the last of the `previous`."""
     return make_method(method), previous[-1:]
 
 
-def dense(method: str, previous: list[TeacherOutputs]) -> Lesson:
+def dense(method: str, previous: list[TeacherOutputs]) -> TrainingJob:
     """A link learns from all `previous`."""
     return make_dense(method, None, 1.0, len(previous)), previous
 
 
-POLICIES: dict[str, Callable[[str, list[TeacherOutputs]], Lesson]] = {"sequential": sequential, "dense": dense}
+POLICIES: dict[str, Callable[[str, list[TeacherOutputs]], TrainingJob]] = {"sequential": sequential, "dense": dense}
 
 
 class Chains:
     """The chains of one folder of results."""
 
-    def __init__(self, place: Workplace, settings: ChainSettings) -> None:
+    def __init__(self, place: WorkerProcesses, settings: ChainSettings) -> None:
         self.place, self.settings = place, settings
 
     def links(self, arm: str, seed: int) -> list[TeacherOutputs]:
@@ -182,7 +182,7 @@ def write_report(folder: Path, settings: ChainSettings) -> None:
     arms = summarise(runs)
     errors = {name: r["error"] for name, r in runs.items() if "error" in r}
     machines = sorted({f"{r['cpu']}, torch {r['torch']}" for r in runs.values() if "arm" in r})
-    result = {"settings": asdict(settings), "arms": arms, "words": ARMS, "errors": errors, "machines": machines}
+    result = {"settings": asdict(settings), "arms": arms, "description": ARMS, "errors": errors, "machines": machines}
     write_atomic(folder / "result.json", json.dumps(result, indent=1) + "\n")
     if arms:
         write_atomic(folder / "report.md", markdown(settings, arms, runs, machines))
@@ -269,12 +269,12 @@ def main() -> int:
     except InputError as error:
         sys.exit(f"chains.py: {error}")
     if given.run:
-        with processor(given.threads):
+        with training_threads(given.threads):
             return record(
                 folder,
                 work,
                 given.run,
-                lambda: Workplace(settings, given.data, work, given.threads),
+                lambda: WorkerProcesses(settings, given.data, work, given.threads),
                 lambda name, place: Chains(place, settings).run(name),
             )
     todo = [f"{arm}.{seed}" for seed in range(given.seeds) for arm in ARMS]

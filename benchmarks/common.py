@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from nas_kd.latency.environment import cpu_model
 from nas_kd.engine.numerics import seeded
-from nas_kd.models.normalised import Normalised
+from nas_kd.latency.environment import cpu_model
+from nas_kd.models.normalised import Normalized
 from nas_kd.plugins import load
 
 WIDTHS = (16, 32, 64)
@@ -38,7 +38,7 @@ def residual_net(blocks: int, seed: int, *, n_classes: int, mean: Tensor, std: T
         choices |= {f"width_{stage}": width, f"depth_{stage}": blocks, f"kernel_{stage}": 3}
     with seeded(seed, 0):
         body = load("space", "resnet").network(choices, len(mean), n_classes)
-    return Normalised(body, mean, std)
+    return Normalized(body, mean, std)
 
 
 def net_words(blocks: int) -> str:

@@ -26,14 +26,14 @@ from benchmarks.agent_process import TOKEN, AgentProcess
 from benchmarks.latency_files import write_sizes
 from benchmarks.network_namespace import network_namespace
 from nas_kd.api import load_run
+from nas_kd.commands.search import search
 from nas_kd.config.options import SearchConfig
 from nas_kd.latency.agent_protocol import TOKEN_VARIABLE
-from nas_kd.latency.environment import machine
 from nas_kd.latency.device import Device, open_device
-from nas_kd.serialization import write_atomic
+from nas_kd.latency.environment import machine
 from nas_kd.results.pareto import non_dominated
-from nas_kd.commands.search import search
 from nas_kd.results.records import Costs, Latency, TrialRecord
+from nas_kd.serialization import write_atomic
 
 HERE = "cpu-1t"
 
@@ -85,14 +85,14 @@ def config(device: str, trials: int, epochs: int) -> SearchConfig:
 def judged(device: str, folder: Path, trials: int, epochs: int) -> dict[str, TrialRecord]:
     """The candidates of a search, by id."""
     search(config(device, trials, epochs), folder)
-    return {t.id: t for t in load_run(folder).trials if t.fate == "finished"}
+    return {t.id: t for t in load_run(folder).trials if t.status == "finished"}
 
 
 def compare_searches(here: dict[str, TrialRecord], there: dict[str, TrialRecord]) -> dict[str, Any]:
     """Fronts of both, and of each candidate whether the intervals overlap."""
     both = [i for i in here if i in there]
     fronts = [front([run[i] for i in both]) for run in (here, there)]
-    alone = sorted(fronts[0] ^ fronts[1])
+    exclusive_measurement = sorted(fronts[0] ^ fronts[1])
     pairs = {i: (latency(here[i]), latency(there[i])) for i in both}
     return {
         "candidates": len(both),
@@ -101,7 +101,9 @@ def compare_searches(here: dict[str, TrialRecord], there: dict[str, TrialRecord]
         "median_ratio": median(b.p50 / a.p50 for a, b in pairs.values()),
         "front_here": sorted(fronts[0]),
         "front_there": sorted(fronts[1]),
-        "explained": {i: has_close_rival(i, both, here) or has_close_rival(i, both, there) for i in alone},
+        "explained": {
+            i: has_close_rival(i, both, here) or has_close_rival(i, both, there) for i in exclusive_measurement
+        },
     }
 
 
@@ -150,9 +152,9 @@ def main() -> None:
             if args.trials
         }
     searches = {name: compare_searches(runs["here"], runs[name]) for name in runs if name != "here"}
-    words = " ".join(f"--{option} {getattr(args, option)}" for option in ("rounds", "trials", "epochs"))
+    description = " ".join(f"--{option} {getattr(args, option)}" for option in ("rounds", "trials", "epochs"))
     result = {
-        "command": f"python -m benchmarks.device_agent {words}",
+        "command": f"python -m benchmarks.device_agent {description}",
         "environment": machine(),
         "files": measured,
         "searches": searches,

@@ -27,8 +27,8 @@ from filelock import Timeout
 from benchmarks.latency_files import write_candidates, write_sizes
 from benchmarks.latency_report import write_report
 from benchmarks.runs import bind, is_done, lock_of, read_runs
-from nas_kd.latency.environment import machine
 from nas_kd.errors import InputError
+from nas_kd.latency.environment import machine
 from nas_kd.serialization import write_atomic
 
 HERE = Path(__file__).resolve().parent

@@ -6,14 +6,14 @@ import numpy as np
 import optuna
 import torch
 
-from nas_kd.results.candidate import Architecture
-from nas_kd.latency.device_profile import native_integer_scheme
-from nas_kd.export.onnx_export import export_onnx
-from nas_kd.quantization.static_quantization import quantise
 from nas_kd.engine.numerics import seeded
-from nas_kd.serialization import write_atomic
-from nas_kd.models.normalised import Normalised
+from nas_kd.export.onnx_export import export_onnx
+from nas_kd.latency.device_profile import native_integer_scheme
+from nas_kd.models.normalised import Normalized
 from nas_kd.plugins import load
+from nas_kd.quantization.static_quantization import quantize
+from nas_kd.results.candidate import Architecture
+from nas_kd.serialization import write_atomic
 
 SHAPE = (3, 32, 32)
 SPACES = ("resnet", "mobilenet")
@@ -26,26 +26,26 @@ def fp32(architecture: Architecture) -> bytes:
     """The network as it would be exported."""
     with seeded(0, 0):
         body = load("space", architecture.space).build(architecture, SHAPE, 10)
-    return export_onnx(Normalised(body, torch.full((3,), 128.0), torch.full((3,), 60.0)), SHAPE)
+    return export_onnx(Normalized(body, torch.full((3,), 128.0), torch.full((3,), 60.0)), SHAPE)
 
 
 def int8(content: bytes) -> bytes:
     """The same quantised after training; what values it is calibrated on changes nothing about its speed."""
     pixels = np.random.default_rng(0).integers(0, 256, (CALIBRATION_IMAGES, *SHAPE), dtype=np.uint8)
-    return quantise(content, torch.from_numpy(pixels), "minmax", native_integer_scheme())[0]
+    return quantize(content, torch.from_numpy(pixels), "minmax", native_integer_scheme())[0]
 
 
 def write_sizes(folder: Path) -> list[Path]:
     """The smallest, the middle and the largest of each space's ladder, in both precisions; what is there is kept."""
     paths = []
     for space in SPACES:
-        for size, architecture in zip(SIZES, load("space", space).ladder(len(SIZES)), strict=True):
-            plain, quantised = (folder / f"{space}-{size}-{precision}.onnx" for precision in PRECISIONS)
+        for size, architecture in zip(SIZES, load("space", space).size_ladder(len(SIZES)), strict=True):
+            plain, quantized = (folder / f"{space}-{size}-{precision}.onnx" for precision in PRECISIONS)
             if not plain.exists():
                 write_atomic(plain, fp32(architecture))
-            if not quantised.exists():
-                write_atomic(quantised, int8(plain.read_bytes()))
-            paths += [plain, quantised]
+            if not quantized.exists():
+                write_atomic(quantized, int8(plain.read_bytes()))
+            paths += [plain, quantized]
     return paths
 
 

@@ -19,11 +19,11 @@ import numpy as np
 
 from benchmarks.latency_files import SHAPE, drawn
 from nas_kd.config.options import DataOptions, SearchConfig
+from nas_kd.context.callbacks import Callback
 from nas_kd.context.run_context import Context
 from nas_kd.context.run_folder import RunFolder
+from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.nas.gate import Gate
-from nas_kd.kd.network_builder import Builder
-from nas_kd.context.callbacks import Progress
 
 SAMPLES = 400
 
@@ -33,8 +33,8 @@ def gate_of(folder: Path) -> Gate:
     images = np.random.default_rng(0).integers(0, 256, (SAMPLES, *SHAPE), dtype=np.uint8)
     np.savez(folder / "images.npz", x_train=images, y_train=np.arange(SAMPLES) % 10)
     config = SearchConfig(data=DataOptions(source="npz", path=folder / "images.npz"))
-    context = Context.prepare(config, RunFolder(folder / "run"), Progress())
-    return Gate(context, Builder(context.data, context.space))
+    context = Context.prepare(config, RunFolder(folder / "run"), Callback())
+    return Gate(context, NetworkBuilder(context.data, context.space))
 
 
 def gated(count: int) -> dict[str, Any]:
@@ -44,7 +44,7 @@ def gated(count: int) -> dict[str, Any]:
         began = time.perf_counter()
         for architecture in architectures:
             started = time.perf_counter()
-            costs = gate.all_costs(architecture, roughly=True)
+            costs = gate.all_costs(architecture, quick=True)
             if costs.latency_ms is None:
                 raise RuntimeError("a candidate was not measured")
             seconds.append(time.perf_counter() - started)

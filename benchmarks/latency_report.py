@@ -46,11 +46,11 @@ def write_report(out: Path, runs: Mapping[str, Mapping[str, Any]], about: Mappin
 def claims(found: Mapping[str, Any]) -> str:
     """A row a claim, met or not."""
     rows = []
-    for name, words, limit, at_least, form in CLAIMS:
+    for name, description, limit, at_least, form in CLAIMS:
         value = found[name]
         met = "not measured" if value is None else "yes" if (value >= limit if at_least else value <= limit) else "NO"
         written = "" if value is None else form.format(value)
-        rows.append([words, f"{'>=' if at_least else '<='} {form.format(limit)}", written, met])
+        rows.append([description, f"{'>=' if at_least else '<='} {form.format(limit)}", written, met])
     counts = f"\nRanked: {found['candidates']} candidates. Gated: {found['gated']}"
     if found["gate_candidate_s"] is not None:
         counts += f", {found['gate_candidate_s']:.2f} s each (median; build, export, count, measure)"

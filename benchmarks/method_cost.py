@@ -39,16 +39,16 @@ from benchmarks.common import (
 )
 from nas_kd.config.options import Augmentation, EngineOptions
 from nas_kd.data.augment import Augmenter
-from nas_kd.engine.method_setup import Facts
-from nas_kd.engine.numerics import Numerics, processor
+from nas_kd.engine.method_setup import DatasetInfo
+from nas_kd.engine.numerics import Numerics, training_threads
 from nas_kd.engine.schedule import Schedule
 from nas_kd.engine.teacher_outputs import Teacher, TeacherOutputs, can_use_cache
-from nas_kd.engine.training import Setup, Training
+from nas_kd.engine.training import Training, TrainingSetup
 from nas_kd.errors import InputError, TrialError
-from nas_kd.serialization import write_atomic
 from nas_kd.methods.base import Method
 from nas_kd.methods.combine import make_method
 from nas_kd.plugins import found
+from nas_kd.serialization import write_atomic
 
 BATCH, SHAPE, CLASSES, TEACHERS = 128, (3, 32, 32), 10, 3
 BANK = 50_000  # samples that a memory bank is made for
@@ -63,7 +63,7 @@ MEMORY_MIB = {"crd": 1024}
 class Bench:
     """Networks and made-up data that all methods share."""
 
-    setup: Setup
+    setup: TrainingSetup
     teachers: list[TeacherOutputs]
     student: Callable[[], nn.Module]
     steps: int
@@ -78,7 +78,7 @@ class Bench:
         augmenter = Augmenter(x, mean, Augmentation(crop=4, flip=True, cutout=0), seed=0)
         numerics = Numerics.choose(EngineOptions(), SHAPE)
         schedule = Schedule(10_000, BATCH, 0.01, 0.9, 5e-4, 0.1, 0.1, 5.0)
-        setup = Setup(augmenter, y, Facts(BANK, CLASSES, mean, std), schedule, numerics, seed=0)
+        setup = TrainingSetup(augmenter, y, DatasetInfo(BANK, CLASSES, mean, std), schedule, numerics, seed=0)
         teachers = []
         for seed in range(TEACHERS):
             net = residual_net(blocks[0], 1 + seed, n_classes=CLASSES, mean=mean, std=std)
@@ -99,9 +99,9 @@ class Bench:
         """The first teacher's forward passes over as many batches, its features kept."""
         teacher = self.teachers[0]
         x = teacher.view(0, torch.arange(BATCH))
-        with teacher.tapped(frozenset({"features", "embedding"})) as tapped:
+        with teacher.extractor(frozenset({"features", "embedding"})) as extractor:
             for _ in range(self.steps):
-                teacher.live(tapped, x)
+                teacher.live(extractor, x)
 
 
 def teachers_of(method: Method) -> int:
@@ -203,7 +203,7 @@ def main() -> None:
     parser.add_argument("--memory", help=argparse.SUPPRESS)
     given = parser.parse_args()
     blocks = (given.teacher, given.student)
-    with processor(given.threads):
+    with training_threads(given.threads):
         if given.memory:
             run = Bench.of(blocks, given.steps, 2).run_of(given.memory)
             reset_peak()

@@ -23,10 +23,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a script's ow
 
 from benchmarks.common import machine_facts, net_words, peak_mib, reset_peak
 from benchmarks.methods_report import write_report
+from benchmarks.processes import Settings, WorkerProcesses
 from benchmarks.runs import bind, is_done, record, run_all, worker_of
-from benchmarks.workplace import Settings, Workplace
 from nas_kd.data.dataset import Dataset
-from nas_kd.engine.numerics import processor
+from nas_kd.engine.numerics import training_threads
 from nas_kd.engine.teacher_outputs import TeacherOutputs, can_use_cache
 from nas_kd.engine.training import Training
 from nas_kd.errors import InputError
@@ -82,10 +82,10 @@ def jobs(names: list[str], seeds: int, calibrated: bool) -> list[Job]:
 def weighs(name: str) -> bool:
     """Whether calibration does anything to a method."""
     method = make_method(name)
-    return method.ce_weight != 0 and any(part.balance is not None for part in method.parts())
+    return method.ce_weight != 0 and any(part.target_grad_ratio is not None for part in method.parts())
 
 
-def run(place: Workplace, job: Job) -> dict[str, Any]:
+def run(place: WorkerProcesses, job: Job) -> dict[str, Any]:
     """Train one student and judge it."""
     method, data = make_method(job.method), data_of(place, job)
     settings = place.settings
@@ -128,12 +128,12 @@ def run(place: Workplace, job: Job) -> dict[str, Any]:
     }
 
 
-def data_of(place: Workplace, job: Job) -> Dataset:
+def data_of(place: WorkerProcesses, job: Job) -> Dataset:
     """What its student is shown."""
     return place.grey if job.block == "pairs" else place.colour
 
 
-def trained(place: Workplace, job: Job, method: Method, teachers: list[TeacherOutputs]) -> Training:
+def trained(place: WorkerProcesses, job: Job, method: Method, teachers: list[TeacherOutputs]) -> Training:
     """One network of the student's architecture."""
     blocks, epochs = place.settings.student_blocks, place.settings.epochs
     training = place.training(
@@ -142,7 +142,7 @@ def trained(place: Workplace, job: Job, method: Method, teachers: list[TeacherOu
     return place.train(training, job.name)
 
 
-def teachers_for(place: Workplace, method: Method) -> list[TeacherOutputs]:
+def teachers_for(place: WorkerProcesses, method: Method) -> list[TeacherOutputs]:
     """Those that the method learns from, trained if they never were."""
     teachers = [place.teacher(number) for number in range(teachers_of(method))]
     return [place.filled(t, place.settings.epochs) for t in teachers] if can_use_cache(method.needs) else teachers
@@ -173,7 +173,7 @@ def line(result: dict[str, Any]) -> str:
     return f"test {result['test']:.2%}, {result['ms_per_step']:.1f} ms a step, {result['peak_mib']:.0f} MiB"
 
 
-def one(name: str, place: Workplace) -> dict[str, Any]:
+def one(name: str, place: WorkerProcesses) -> dict[str, Any]:
     """The run of that name."""
     if not name.startswith("teacher."):
         return run(place, Job.of(name))
@@ -222,8 +222,10 @@ def main() -> int:
     except InputError as error:
         sys.exit(f"methods.py: {error}")
     if given.run:
-        with processor(given.threads):
-            return record(folder, work, given.run, lambda: Workplace(settings, given.data, work, given.threads), one)
+        with training_threads(given.threads):
+            return record(
+                folder, work, given.run, lambda: WorkerProcesses(settings, given.data, work, given.threads), one
+            )
     failed = 0
     if not given.report_only:
         wanted = max(teachers_of(make_method(n)) for n in names)

@@ -12,10 +12,10 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from benchmarks.common import markdown_table
+from benchmarks.processes import Settings
 from benchmarks.runs import read_runs
-from benchmarks.workplace import Settings
-from nas_kd.serialization import write_atomic
 from nas_kd.results.intervals import paired_gain
+from nas_kd.serialization import write_atomic
 
 CONTROL = "none"
 # Top-1 on CIFAR-10, ResNet-56 (94.01 %) -> ResNet-20, %, one run each, as the survey's table has them.
@@ -192,7 +192,10 @@ def _verdicts(rows: Rows) -> str:
         "No difference shown": [r for r in judged if r["gain"]["low"] <= 0 <= r["gain"]["high"]],
         "Worse than `none` (interval below 0)": [r for r in judged if r["gain"]["high"] < 0],
     }
-    lines = (f"- {words}: {', '.join(_label(r) for r in members) or 'none'}." for words, members in groups.items())
+    lines = (
+        f"- {description}: {', '.join(_label(r) for r in members) or 'none'}."
+        for description, members in groups.items()
+    )
     return "\n".join(lines) + "\n" if judged else ""
 
 

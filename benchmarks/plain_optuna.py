@@ -120,7 +120,7 @@ def prepare(case: dict[str, Any]) -> tuple[Task, nn.Module]:
         max_size_kb=case["max_size_kb"],
     )
     of_teacher = load("space", case["teacher_space"])
-    teacher = of_teacher.build(of_teacher.ladder(2)[-1], data.input_shape, data.n_classes)
+    teacher = of_teacher.build(of_teacher.size_ladder(2)[-1], data.input_shape, data.n_classes)
     weights = load_file(case["teacher"])  # of body and normalisation, which is in the data here
     teacher.load_state_dict({k.removeprefix("body."): v for k, v in weights.items() if k.startswith("body.")})
     return task, teacher.eval().requires_grad_(False)

@@ -25,20 +25,20 @@ import torch
 
 from benchmarks.common import machine_facts, numbers
 from benchmarks.precision_report import PRECISIONS, TIMED, write_report
-from nas_kd.results.candidate import Architecture, Candidate, Recipe
 from nas_kd.config.options import SearchConfig
-from nas_kd.export.verify import accuracy
-from nas_kd.engine.numerics import processor
-from nas_kd.errors import InputError, TrialError
-from nas_kd.serialization import write_atomic
-from nas_kd.kd.chain import Chain
+from nas_kd.context.callbacks import Callback
 from nas_kd.context.run_context import Context
-from nas_kd.kd.artifacts import Files
 from nas_kd.context.run_folder import RunFolder
-from nas_kd.nas.gate import Gate
-from nas_kd.kd.network_builder import Builder
-from nas_kd.context.callbacks import Progress
+from nas_kd.engine.numerics import training_threads
+from nas_kd.errors import InputError, TrialError
+from nas_kd.export.verify import accuracy
+from nas_kd.kd.artifacts import ArtifactBuilder
+from nas_kd.kd.chain import Chain
+from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.kd.teachers import prepare_teachers
+from nas_kd.nas.gate import Gate
+from nas_kd.results.candidate import Architecture, Candidate, Recipe
+from nas_kd.serialization import write_atomic
 
 LADDER = 8
 CALIBRATIONS: dict[str, dict[str, Any]] = {  # options of [quantise], beside its defaults
@@ -81,11 +81,11 @@ class Settings:
 
 
 @contextmanager
-def engine(config: SearchConfig, work: Path) -> Iterator[tuple[Context, Builder]]:
+def engine(config: SearchConfig, work: Path) -> Iterator[tuple[Context, NetworkBuilder]]:
     """What a search in that space works with; its store stays in `work`."""
-    context = Context.prepare(config, RunFolder(work), Progress())
-    with processor(context.threads):
-        yield context, Builder(context.data, context.space)
+    context = Context.prepare(config, RunFolder(work), Callback())
+    with training_threads(context.threads):
+        yield context, NetworkBuilder(context.data, context.space)
 
 
 def accuracies(settings: Settings, data: Path, work: Path) -> dict[str, Any]:
@@ -95,7 +95,7 @@ def accuracies(settings: Settings, data: Path, work: Path) -> dict[str, Any]:
         with engine(settings.config(space, data), work) as (context, builder):
             teachers = [ready.teacher for ready in prepare_teachers(context, Gate(context, builder))]
             chain, samples = Chain(context, builder, teachers), len(context.data.test)
-            ladder = context.space.ladder(LADDER)
+            ladder = context.space.size_ladder(LADDER)
             for place in settings.places:
                 student = judge(chain, ladder[place], settings.seeds, settings.epochs)
                 students.append({"space": space, "place": place, **student})
@@ -113,11 +113,14 @@ def speeds(settings: Settings, data: Path, work: Path) -> dict[str, Any]:
 
 def judge(chain: Chain, student: Architecture, seeds: Sequence[int], epochs: int) -> dict[str, Any]:
     """Accuracy of a student's files over seeds, and the size of the first seed's."""
-    files, test = Files(chain.context), chain.context.data.test
-    found: dict[str, Any] = {"words": chain.builder.words(student), "parameters": chain.builder.parameters(student)}
+    files, test = ArtifactBuilder(chain.context), chain.context.data.test
+    found: dict[str, Any] = {
+        "description": chain.builder.description(student),
+        "parameters": chain.builder.parameters(student),
+    }
     for precision in PRECISIONS:
         candidate = Candidate(student, (), Recipe("soft_targets"), precision)
-        links = [chain.distil(candidate, seed, epochs) for seed in seeds]
+        links = [chain.distill(candidate, seed, epochs) for seed in seeds]
         made = [files.deployed(link, precision) for link in links]
         if precision == "int8":
             found["calibrations"] = {
@@ -129,24 +132,24 @@ def judge(chain: Chain, student: Architecture, seeds: Sequence[int], epochs: int
             "size_bytes": len(made[0].onnx),
             "agreement": min(file.agreement for file in made),
         }
-        print(f"{found['words']}, {precision}: {fmean(found[precision]['test']):.2%}", flush=True)
+        print(f"{found['description']}, {precision}: {fmean(found[precision]['test']):.2%}", flush=True)
     return found
 
 
-def calibrated(context: Context) -> dict[str, Files]:
+def calibrated(context: Context) -> dict[str, ArtifactBuilder]:
     """Files whose ranges of activations are found in other ways than the default one."""
     config = context.config
-    options = {name: config.quantise.model_copy(update=changes) for name, changes in CALIBRATIONS.items()}
+    options = {name: config.quantization.model_copy(update=changes) for name, changes in CALIBRATIONS.items()}
     return {
-        name: Files(replace(context, config=config.model_copy(update={"quantise": quantise})))
-        for name, quantise in options.items()
+        name: ArtifactBuilder(replace(context, config=config.model_copy(update={"quantization": quantize})))
+        for name, quantize in options.items()
     }
 
 
-def time_ladder(context: Context, builder: Builder) -> list[dict[str, Any]]:
+def time_ladder(context: Context, builder: NetworkBuilder) -> list[dict[str, Any]]:
     """Bytes and latencies (ms) of every network of the ladder, each file `REPEATS` times, by turns."""
-    files, rows = Files(context), []
-    for architecture in context.space.ladder(LADDER):
+    files, rows = ArtifactBuilder(context), []
+    for architecture in context.space.size_ladder(LADDER):
         untrained = [builder.build(architecture, 0)]
         contents = {precision: files.untrained(untrained, precision).content for precision in TIMED}
         times: dict[str, list[float]] = {precision: [] for precision in TIMED}

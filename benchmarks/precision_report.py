@@ -12,16 +12,16 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
 from benchmarks.common import markdown_table
-from nas_kd.results.candidate import Precision
-from nas_kd.config.options import QuantiseOptions
+from nas_kd.config.options import QuantizationOptions
 from nas_kd.errors import InputError
-from nas_kd.serialization import write_atomic
-from nas_kd.results.records import Accuracy
+from nas_kd.results.candidate import Precision
 from nas_kd.results.intervals import accuracy_over_seeds, paired_gain
+from nas_kd.results.records import Accuracy
+from nas_kd.serialization import write_atomic
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "int8", "int8-qat", "int4-weights")
 TIMED: tuple[Precision, ...] = ("fp32", "int8", "int4-weights")  # int8-qat has the nodes of int8
-DEFAULT = "{0.calibration}, {0.samples} samples".format(QuantiseOptions())
+DEFAULT = "{0.calibration}, {0.samples} samples".format(QuantizationOptions())
 LOSS, CLOSE = 0.005, 0.005  # half a point
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
 PICTURE = "speed.png"
@@ -46,7 +46,7 @@ def accuracy_table(students: Sequence[Mapping[str, Any]], samples: int) -> str:
         plain, of = accuracy_over_seeds(student["fp32"]["test"], samples), gains(student, samples)
         rows.append(
             [
-                f"{student['space']}: {student['words']}",
+                f"{student['space']}: {student['description']}",
                 f"{student['parameters']:,}",
                 f"{plain.mean * 100:.1f} [{plain.low * 100:.1f}, {plain.high * 100:.1f}]",
                 *(points(of[p]) for p in (*PRECISIONS[1:], "int8-qat over int8")),
@@ -62,7 +62,7 @@ def calibration_table(students: Sequence[Mapping[str, Any]], samples: int) -> st
     rows = []
     for student in students:
         lost = [paired_gain(int8_files(student)[name], student["fp32"]["test"], samples) for name in names]
-        rows.append([f"{student['space']}: {student['words']}", *map(points, lost)])
+        rows.append([f"{student['space']}: {student['description']}", *map(points, lost)])
     return markdown_table(["student", *names], rows)
 
 
@@ -105,10 +105,12 @@ def verdict(students: Sequence[Mapping[str, Any]], samples: int) -> str:
     plain = sum(name == DEFAULT for _, name, _ in losing)
     better = sum(paired_gain(s["int8-qat"]["test"], tested, samples).mean >= 0 for s, _, tested in losing)
     close = sum(gains(student, samples)["int8-qat"].mean >= -CLOSE for student in students)
-    words = f"- int8 after training loses half a point or more for {plain} of {len(students)} students where it is "
-    words += f"calibrated by default, in {len(losing)} of {len(files)} cases over all calibrations"
-    words += f"; int8-qat is at least as accurate as int8 in {better} of these.\n" if losing else ".\n"
-    return f"{words}- int8-qat is within half a point of fp32, or above it, for {close} of {len(students)}.\n"
+    description = (
+        f"- int8 after training loses half a point or more for {plain} of {len(students)} students where it is "
+    )
+    description += f"calibrated by default, in {len(losing)} of {len(files)} cases over all calibrations"
+    description += f"; int8-qat is at least as accurate as int8 in {better} of these.\n" if losing else ".\n"
+    return f"{description}- int8-qat is within half a point of fp32, or above it, for {close} of {len(students)}.\n"
 
 
 def int8_files(student: Mapping[str, Any]) -> dict[str, Sequence[float]]:
@@ -177,10 +179,10 @@ def accuracy_words(found: Mapping[str, Any]) -> str:
     """The section on accuracy."""
     students, samples = found["students"], found["test_samples"]
     settings = {k: v for k, v in found["settings"].items() if k != "spaces"}
-    words = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in settings.items())
+    description = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in settings.items())
     return (
         f"\n## Accuracy\n\n{verdict(students, samples)}\n"
-        f"Settings: {words}. Differences in points of test accuracy, with 95 % intervals over "
+        f"Settings: {description}. Differences in points of test accuracy, with 95 % intervals over "
         f"{len(settings['seeds'])} paired seeds.\n\n{accuracy_table(students, samples)}"
         "\n### int8 over fp32 by the way in which ranges of activations are found\n\n"
         f"One sample is what nobody should calibrate on: a case in which int8 does lose.\n\n"

@@ -25,23 +25,23 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.common import machine_facts, markdown_table
-from nas_kd.results.candidate import Architecture, Candidate, Recipe
-from nas_kd.config.options import SearchConfig
 from nas_kd.config.loading import load_config
-from nas_kd.data.dataset import as_input
-from nas_kd.engine.numerics import processor
-from nas_kd.engine.feature_extractor import Tapped, find_taps
-from nas_kd.serialization import write_atomic
-from nas_kd.methods.base import Outputs
-from nas_kd.kd.chain import Chain
+from nas_kd.config.options import SearchConfig
+from nas_kd.context.callbacks import Callback
 from nas_kd.context.run_context import Context
-from nas_kd.nas.supernet.architecture_sampler import Draws
 from nas_kd.context.run_folder import RunFolder
-from nas_kd.nas.gate import Gate
-from nas_kd.kd.network_builder import Builder
-from nas_kd.context.callbacks import Progress
+from nas_kd.data.dataset import as_input
+from nas_kd.engine.feature_extractor import FeatureExtractor, find_feature_points
+from nas_kd.engine.numerics import training_threads
+from nas_kd.kd.chain import Chain
+from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.kd.teachers import prepare_teachers
+from nas_kd.methods.base import Outputs
+from nas_kd.nas.gate import Gate
+from nas_kd.nas.supernet.architecture_sampler import ArchitectureSampler
+from nas_kd.results.candidate import Architecture, Candidate, Recipe
 from nas_kd.results.intervals import kendall_tau
+from nas_kd.serialization import write_atomic
 
 SAMPLES, INITIALISATIONS = 128, 3
 DIGITS = {"data": {"source": "digits"}, "distill": {"epochs": 30, "batch_size": 64, "methods": ["soft_targets"]}}
@@ -62,8 +62,10 @@ def alignment(a: Tensor, b: Tensor) -> float:
 @torch.no_grad()
 def shown(model: nn.Module, x: Tensor) -> Outputs:
     """All that a network shows of a batch."""
-    with Tapped(model, find_taps(model, x[:2]), frozenset({"features", "embedding", "logits"})) as tapped:
-        return tapped(x)
+    with FeatureExtractor(
+        model, find_feature_points(model, x[:2]), frozenset({"features", "embedding", "logits"})
+    ) as extractor:
+        return extractor(x)
 
 
 def untrained(chain: Chain, teacher: nn.Module, student: Architecture) -> list[float]:
@@ -84,10 +86,14 @@ def untrained(chain: Chain, teacher: nn.Module, student: Architecture) -> list[f
 def measure(config: SearchConfig, students: int, max_weights: int, rungs: Sequence[int]) -> list[dict[str, float]]:
     """What is known of each student, by name; the two final accuracies last."""
     with TemporaryDirectory() as folder:
-        context = Context.prepare(config, RunFolder(Path(folder)), Progress())
-        builder = Builder(context.data, context.space)
+        context = Context.prepare(config, RunFolder(Path(folder)), Callback())
+        builder = NetworkBuilder(context.data, context.space)
         teachers = [t.teacher for t in prepare_teachers(context, Gate(context, builder))]
-        chain, draws, full = Chain(context, builder, teachers), Draws(context.space, 1), config.distill.epochs
+        chain, draws, full = (
+            Chain(context, builder, teachers),
+            ArchitectureSampler(context.space, 1),
+            config.distill.epochs,
+        )
         rows: list[dict[str, float]] = []
         while len(rows) < students:
             student = draws.architecture(draws.random())
@@ -97,7 +103,7 @@ def measure(config: SearchConfig, students: int, max_weights: int, rungs: Sequen
             row: dict[str, float] = {}
             for name, restarts in (("one cosine", ()), ("restarts", tuple(rungs))):
                 for until in (*rungs, full):
-                    link = chain.distil(candidate, 0, full, until=until, restarts=restarts)
+                    link = chain.distill(candidate, 0, full, until=until, restarts=restarts)
                     row[f"epoch {until}, {name}"] = link.val_accuracy
             embedding, features, logits = untrained(chain, teachers[0].model, student)
             row |= {"weights": builder.parameters(student), "multiply-adds": builder.macs(student)}
@@ -109,10 +115,10 @@ def measure(config: SearchConfig, students: int, max_weights: int, rungs: Sequen
 
 def taus(rows: Sequence[dict[str, float]], full: int) -> list[list[str]]:
     """A row for each predictor: tau with the final accuracy of either schedule."""
-    finals = [f"epoch {full}, {name}" for name in ("one cosine", "restarts")]
+    trainer = [f"epoch {full}, {name}" for name in ("one cosine", "restarts")]
     table = []
     for name in rows[0]:
-        found = [kendall_tau([r[name] for r in rows], [r[final] for r in rows]) for final in finals]
+        found = [kendall_tau([r[name] for r in rows], [r[final] for r in rows]) for final in trainer]
         table.append([name, *("" if t is None else f"{t:.2f}" for t in found)])
     return table
 
@@ -130,7 +136,7 @@ def main() -> None:
     given = parser.parse_args()
     config = load_config(given.config) if given.config else SearchConfig.model_validate(DIGITS)
     rungs, full = [int(r) for r in given.rungs.split(",")], config.distill.epochs
-    with processor(given.threads):
+    with training_threads(given.threads):
         rows = measure(config, given.students, given.max_weights, rungs)
     table = taus(rows, full)
     means = [np.mean([r[f"epoch {full}, {n}"] for r in rows]) for n in ("one cosine", "restarts")]

@@ -29,11 +29,11 @@ from benchmarks.search_cost_figures import USEFUL, Point, losses, volume
 from benchmarks.search_cost_judge import train_teacher
 from nas_kd.api import search
 from nas_kd.config.options import SearchConfig
-from nas_kd.serialization import write_atomic
-from nas_kd.results.pareto import contribution
 from nas_kd.nas.successive_halving import Rung
-from nas_kd.results.records import RunRecord
 from nas_kd.results.intervals import kendall_tau
+from nas_kd.results.pareto import contribution
+from nas_kd.results.records import RunRecord
+from nas_kd.serialization import write_atomic
 
 ORDERS = 60
 REDUCTION = 3
@@ -95,7 +95,7 @@ def table(record: RunRecord) -> dict[str, Any]:
                 "seconds": [r.seconds for r in t.rungs],
             }
             for t in record.trials
-            if t.fate == "finished"
+            if t.status == "finished"
         ],
     }
 
@@ -164,7 +164,7 @@ def compare(known: Row, share: float) -> dict[str, Any]:
     return {"training_s": limit_s, "rules": found}
 
 
-def words(name: str, known: Row, found: Mapping[str, Any]) -> str:
+def description(name: str, known: Row, found: Mapping[str, Any]) -> str:
     """One case and seed."""
     rows = known["candidates"]
     first, last = ([row["val_accuracy"][i] for row in rows] for i in (0, -1))
@@ -211,7 +211,7 @@ def main() -> None:
     for file in sorted(given.out.glob("*.json")):
         known = json.loads(file.read_text())
         case, seed, _ = file.name.split(".")
-        text += "\n" + words(f"{case}, seed {seed}", known, compare(known, given.share))
+        text += "\n" + description(f"{case}, seed {seed}", known, compare(known, given.share))
     write_atomic(given.out / "report.md", text)
     print(text)
 

@@ -27,22 +27,22 @@ import psutil
 from torch import nn
 
 from benchmarks.common import Seconds, machine_facts
-from nas_kd.results.candidate import Architecture, Candidate, Precision
-from nas_kd.config.options import SearchConfig
-from nas_kd.engine.teacher_outputs import Teacher
-from nas_kd.serialization import write_atomic
-from nas_kd.kd.chain import Chain
-from nas_kd.context.run_context import Context
-from nas_kd.commands.worker_pool import Crew, Workplace
-from nas_kd.context.run_folder import RunFolder, locked
-from nas_kd.nas.gate import Gate
-from nas_kd.kd.training_job import Link
-from nas_kd.kd.network_builder import Builder
-from nas_kd.context.callbacks import Progress
 from nas_kd.commands.search import Run
-from nas_kd.nas.study import RunStudy
+from nas_kd.commands.worker_pool import WorkerPool, WorkerProcesses
+from nas_kd.config.options import SearchConfig
+from nas_kd.context.callbacks import Callback
+from nas_kd.context.run_context import Context
+from nas_kd.context.run_folder import RunFolder, locked
+from nas_kd.engine.teacher_outputs import Teacher
+from nas_kd.kd.chain import Chain
+from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.kd.teachers import ReadyTeacher
+from nas_kd.kd.training_job import TrainedModel
+from nas_kd.nas.gate import Gate
+from nas_kd.nas.study import RunStudy
+from nas_kd.results.candidate import Architecture, Candidate, Precision
 from nas_kd.results.records import Accuracy, Costs, Latency, TeacherRecord, TrialRecord
+from nas_kd.serialization import write_atomic
 
 WINDOW = 100
 POINTS = (100, 250, 500, 1000, 1500, 2500, 3500, 5000)
@@ -73,12 +73,12 @@ class Clock:
 class MadeUpGate(Gate):
     """Costs that follow from an architecture's weights and multiply-adds."""
 
-    def __init__(self, context: Context, builder: Builder, clock: Clock) -> None:
+    def __init__(self, context: Context, builder: NetworkBuilder, clock: Clock) -> None:
         super().__init__(context, builder)
         self._counts, self._clock = builder, clock
 
     def costs(
-        self, *deployed: Architecture, precision: Precision = "fp32", timed: bool = True, roughly: bool = False
+        self, *deployed: Architecture, precision: Precision = "fp32", timed: bool = True, quick: bool = False
     ) -> Costs:
         """As the real gate, but nothing is exported or measured."""
         with self._clock:
@@ -91,16 +91,16 @@ class MadeUpGate(Gate):
 class MadeUpChain(Chain):
     """Accuracies that rise with weights, epochs and a fitting strength, and scatter less the longer a training is."""
 
-    def __init__(self, context: Context, builder: Builder, teacher: Teacher, clock: Clock) -> None:
+    def __init__(self, context: Context, builder: NetworkBuilder, teacher: Teacher, clock: Clock) -> None:
         super().__init__(context, builder, [teacher])
         self._counts, self._clock, self._model = builder, clock, nn.Identity()
 
     def prepare(self, candidate: Candidate) -> None:
         """No assistants are trained."""
 
-    def distil(
+    def distill(
         self, candidate: Candidate, seed: int, epochs: int, *, until: int | None = None, restarts: tuple[int, ...] = ()
-    ) -> Link:
+    ) -> TrainedModel:
         """As the real chain, but nothing is trained."""
         done = until or epochs
         with self._clock:
@@ -108,10 +108,10 @@ class MadeUpChain(Chain):
             loss = 20 * self._counts.parameters(candidate.student) ** -0.5 + 0.3 / done
             loss += 0.02 * log(candidate.recipe.params.get("strength", 3.0)) ** 2
             accuracy = float(np.clip(1 - loss + rng.normal(0, 0.02 / done**0.5), 0.1, 0.995))
-        return Link(self._model, candidate.id, accuracy, float(done), {}, {})
+        return TrainedModel(self._model, candidate.id, accuracy, float(done), {}, {})
 
 
-class Watch(Progress):
+class Watch(Callback):
     """Notes when each trial is first told, and the process's memory when so many are."""
 
     def __init__(self, clock: Clock, points: Sequence[int]) -> None:
@@ -120,7 +120,7 @@ class Watch(Progress):
         self.memory_mb: dict[int, float] = {}
         self._seen: set[int] = set()
 
-    def trial(self, record: TrialRecord, trials: Sequence[TrialRecord], hypervolume: float) -> None:
+    def on_trial_end(self, record: TrialRecord, trials: Sequence[TrialRecord], hypervolume: float) -> None:
         """A trial was told; that of one that was trained on adds to the next new one's cost."""
         if record.number in self._seen:
             return
@@ -129,9 +129,9 @@ class Watch(Progress):
         if (told := len(self._seen)) in self._points:
             with self._clock:
                 self.memory_mb[told] = resident_mb()
-                wall, processor = np.median(np.diff(self.times[-WINDOW - 1 :], axis=0), axis=0) * 1000
+                wall, training_threads = np.median(np.diff(self.times[-WINDOW - 1 :], axis=0), axis=0) * 1000
                 print(
-                    f"{told}: {wall:.1f} ms a trial ({processor:.1f} of a core), {self.memory_mb[told]:.0f} MB",
+                    f"{told}: {wall:.1f} ms a trial ({training_threads:.1f} of a core), {self.memory_mb[told]:.0f} MB",
                     flush=True,
                 )
 
@@ -150,14 +150,14 @@ def measure(sampler: str, rungs: int, trials: int) -> dict[str, Any]:
     with TemporaryDirectory() as temporary:
         folder = RunFolder(Path(temporary))
         watch = Watch(clock, [p for p in POINTS if p <= trials])
-        with locked(folder, config), closing(Workplace(config, folder, watch)) as workplace:
+        with locked(folder, config), closing(WorkerProcesses(config, folder, watch)) as processes:
             context = Context.prepare(config, folder, watch)
-            builder = Builder(context.data, context.space)
+            builder = NetworkBuilder(context.data, context.space)
             gate = MadeUpGate(context, builder, clock)
             teacher = _teacher(context, builder, gate)
             study = RunStudy(folder, "benchmark", config.budget, config.distill.epochs)
             chain = MadeUpChain(context, builder, teacher.teacher, clock)
-            run = Run(study, chain, gate, [teacher], Crew(chain, gate, workplace))
+            run = Run(study, chain, gate, [teacher], WorkerPool(chain, gate, processes))
             run.require_reachable()
             watch.times[0] = clock.now()
             run.search()
@@ -167,19 +167,19 @@ def measure(sampler: str, rungs: int, trials: int) -> dict[str, Any]:
     return _figures(watch, end) | {"duplicates": _duplicates(study), "hypervolume": round(hypervolume, 4)}
 
 
-def _teacher(context: Context, builder: Builder, gate: Gate) -> ReadyTeacher:
+def _teacher(context: Context, builder: NetworkBuilder, gate: Gate) -> ReadyTeacher:
     """The space's largest network, untrained, and said to be good."""
-    largest = context.space.ladder(2)[-1]
+    largest = context.space.size_ladder(2)[-1]
     costs = gate.costs(largest)
     teacher = Teacher(builder.build(largest, 0), "0" * 64, "made up", costs.parameters, costs.macs)
     record = TeacherRecord(
-        words="made up", origin="space", costs=costs, val=Accuracy(mean=0.99, low=0.98, high=1.0, samples=1000)
+        description="made up", origin="space", costs=costs, val=Accuracy(mean=0.99, low=0.98, high=1.0, samples=1000)
     )
     return ReadyTeacher(teacher, b"", record)
 
 
 def _duplicates(study: RunStudy) -> int:
-    return sum(r.fate == "duplicate" for r in study.records)
+    return sum(r.status == "duplicate" for r in study.records)
 
 
 def _figures(watch: Watch, end: Seconds) -> dict[str, Any]:
@@ -189,7 +189,7 @@ def _figures(watch: Watch, end: Seconds) -> dict[str, Any]:
     grown = (watch.memory_mb[last] - watch.memory_mb[first]) / max(1, last - first)
     return {
         "ms_a_trial": {p: round(float(wall), 1) for p, (wall, _) in along.items()},
-        "processor_ms_a_trial": {p: round(float(processor), 1) for p, (_, processor) in along.items()},
+        "processor_ms_a_trial": {p: round(float(training_threads), 1) for p, (_, training_threads) in along.items()},
         "mean_ms_up_to": {p: round(float(spent[:p, 0].mean()), 1) for p in along},
         "slowest_ms": round(float(spent[:, 0].max()), 1),
         "share_above_claim": round(float((spent[:, 0] > CLAIM_MS).mean()), 4),

@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from nas_kd.serialization import write_atomic
 from nas_kd.report import write_report
+from nas_kd.serialization import write_atomic
 from tests.report.synthetic import synthetic_run
 
 

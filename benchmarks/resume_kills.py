@@ -27,10 +27,10 @@ import numpy as np
 from benchmarks.common import machine_facts, markdown_table
 from benchmarks.killed_search import Search
 from nas_kd.api import load_run
-from nas_kd.config.options import SearchConfig
 from nas_kd.config.loading import dump_config
-from nas_kd.serialization import sha256, write_atomic
+from nas_kd.config.options import SearchConfig
 from nas_kd.results.records import RunRecord
+from nas_kd.serialization import sha256, write_atomic
 
 KILLS_A_RUN = 6  # then it is left alone until it is finished
 WORKER_SHARE = 0.4  # of the kills that hit a worker, where there are any
@@ -42,7 +42,7 @@ CONFIG = {
     "name": "kills",
     "data": {"source": "digits", "augment": {"crop": 0}},
     "teacher": {"epochs": 6},
-    "chain": {"ladder": 3},
+    "chain": {"assistant_sizes": 3},
     "distill": {"methods": ["soft_targets", "similarity", "none"], "epochs": 9, "batch_size": 64},
     "budget": {"max_latency_ms": 5.0, "max_size_kb": 60},
     "search": {"trials": 12, "rungs": 3, "reduction": 2, "rung_steps": 1},
@@ -155,9 +155,9 @@ def _phase(folder: Path) -> str:
 def differences(reference: Path, folder: Path, workers: int) -> list[str]:
     """In what a finished run is unlike the reference; with several workers, only what may not be."""
     mine, theirs = load_run(folder), load_run(reference)
-    failed = [t for t in mine.trials if t.fate == "failed" and not (t.reason or "").startswith(KILLED_TWICE)]
+    failed = [t for t in mine.trials if t.status == "failed" and not (t.reason or "").startswith(KILLED_TWICE)]
     found = [f"trial {t.number} failed: {t.reason}" for t in failed]
-    distinct = [t.id for t in mine.trials if t.fate != "duplicate"]
+    distinct = [t.id for t in mine.trials if t.status != "duplicate"]
     if mine.state != "finished" or len(set(distinct)) != len(distinct) or len(distinct) != _distinct(theirs):
         found.append(f"{mine.state} with {len(distinct)} trials")
     if workers > 1:
@@ -171,7 +171,7 @@ def differences(reference: Path, folder: Path, workers: int) -> list[str]:
 
 
 def _distinct(run: RunRecord) -> int:
-    return sum(t.fate != "duplicate" for t in run.trials)
+    return sum(t.status != "duplicate" for t in run.trials)
 
 
 def _dumped(run: RunRecord, part: str) -> Any:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from benchmarks.workplace import Workplace
+from benchmarks.processes import WorkerProcesses
 from nas_kd.errors import InputError, TrialError
 from nas_kd.serialization import write_atomic
 
@@ -61,8 +61,8 @@ def record(
     folder: Path,
     work: Path,
     name: str,
-    prepare: Callable[[], Workplace],
-    run: Callable[[str, Workplace], dict[str, Any]],
+    prepare: Callable[[], WorkerProcesses],
+    run: Callable[[str, WorkerProcesses], dict[str, Any]],
 ) -> int:
     """Do one run and write what it gives, or why it failed; the process's exit status."""
     try:

@@ -174,8 +174,8 @@ def main() -> int:
                 good = run_all(given, place)
         write_report(given.out)
     except (InputError, Timeout) as error:
-        words = "another process is at it" if isinstance(error, Timeout) else error
-        print(f"search_cost.py: {words}", file=sys.stderr)
+        description = "another process is at it" if isinstance(error, Timeout) else error
+        print(f"search_cost.py: {description}", file=sys.stderr)
         return 2
     print(f"wrote {given.out}/report.md")
     return 0 if good else 1

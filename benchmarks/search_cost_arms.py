@@ -75,7 +75,7 @@ def training_history(run: Run, case: Case) -> list[tuple[float, Event]]:
     bound = inf
     for number, trial in reversed(list(enumerate(run["trials"]))):
         bound = min(bound, trial["elapsed_s"])
-        if trial["fate"] != "duplicate":
+        if trial["status"] != "duplicate":
             last = _last_rung_s(trial)
             spent.append((bound, number, trial["training_s"] - last, []))
             spent.append((trial["elapsed_s"], number, last, our_events(case, {"trials": [trial]})))
@@ -88,7 +88,7 @@ def training_history(run: Run, case: Case) -> list[tuple[float, Event]]:
 
 def _last_rung_s(trial: Mapping[str, Any]) -> float:
     """Training seconds of the last rung of a candidate that was trained in full, by its share of epochs."""
-    if trial["fate"] != "finished":
+    if trial["status"] != "finished":
         return 0.0
     before, last = [0, *trial["rungs"]][-2:]
     return float(trial["training_s"] * (last - before) / last)

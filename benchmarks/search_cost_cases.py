@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from nas_kd.methods.response.soft_targets import SoftTargets
-from nas_kd.models.normalised import Normalised
+from nas_kd.models.normalised import Normalized
 from nas_kd.plugins import load
 
 TEACHER_SPACE = "resnet"  # its largest network
@@ -115,5 +115,5 @@ def cifar10_teacher() -> nn.Module:
 def teacher_network(shape: tuple[int, ...]) -> nn.Module:
     """The largest network of the teacher's space; the normalisation comes with the weights."""
     space = load("space", TEACHER_SPACE)
-    body = space.build(space.ladder(2)[-1], shape, CLASSES)
-    return Normalised(body, torch.zeros(shape[0]), torch.ones(shape[0]))
+    body = space.build(space.size_ladder(2)[-1], shape, CLASSES)
+    return Normalized(body, torch.zeros(shape[0]), torch.ones(shape[0]))

@@ -7,8 +7,8 @@ from statistics import fmean
 from typing import Any
 
 from benchmarks.search_cost_cases import CLASSES, Case
-from nas_kd.serialization import fingerprint
 from nas_kd.results.pareto import hypervolume, non_dominated
+from nas_kd.serialization import fingerprint
 
 USEFUL = 0.9  # of the teacher's accuracy over chance
 Run = Mapping[str, Any]
@@ -105,7 +105,7 @@ def our_events(case: Case, run: Run) -> list[Event]:
     return [
         Event(t["elapsed_s"], t["val_accuracy"], t["size_bytes"], t["latency_ms"], key_of(t["architecture"]))
         for t in sorted(run["trials"], key=lambda t: t["elapsed_s"])
-        if t["fate"] == "finished" and case.allows(t["size_bytes"], t["latency_ms"])
+        if t["status"] == "finished" and case.allows(t["size_bytes"], t["latency_ms"])
     ]
 
 

@@ -9,27 +9,27 @@ from safetensors.torch import save_file
 
 from benchmarks.search_cost_cases import METHOD, TEACHER_SPACE, Case
 from benchmarks.search_cost_figures import Event, Judged, Run, Step, at, key_of, our_events, script_events, steps
-from nas_kd.results.candidate import Architecture, Candidate, Recipe
 from nas_kd.config.options import SearchConfig
-from nas_kd.engine.numerics import processor
+from nas_kd.context.callbacks import Callback
+from nas_kd.context.run_context import Context
+from nas_kd.context.run_folder import RunFolder
+from nas_kd.engine.numerics import training_threads
 from nas_kd.engine.schedule import Schedule
 from nas_kd.engine.training import accuracy_of
 from nas_kd.errors import TrialError
-from nas_kd.serialization import write_atomic
 from nas_kd.kd.chain import Chain
-from nas_kd.context.run_context import Context
-from nas_kd.context.run_folder import RunFolder
-from nas_kd.nas.gate import Gate
-from nas_kd.kd.training_job import Lesson
-from nas_kd.kd.network_builder import Builder, load_space
-from nas_kd.context.callbacks import Progress
+from nas_kd.kd.network_builder import NetworkBuilder, load_space
 from nas_kd.kd.teachers import prepare_teachers
+from nas_kd.kd.training_job import TrainingJob
+from nas_kd.nas.gate import Gate
+from nas_kd.results.candidate import Architecture, Candidate, Recipe
+from nas_kd.serialization import write_atomic
 
 
 def context_of(case: Case, seed: int, data: Path | None, work: Path) -> Context:
     """The case's data and device; its store is the judge's own."""
     config = SearchConfig.model_validate(case.config(data, seed, teacher_file(case, seed, work)))
-    return Context.prepare(config, RunFolder(work / f"{case.name}.{seed}.judge"), Progress())
+    return Context.prepare(config, RunFolder(work / f"{case.name}.{seed}.judge"), Callback())
 
 
 def teacher_file(case: Case, seed: int, work: Path) -> Path:
@@ -44,9 +44,9 @@ def train_teacher(case: Case, seed: int, data: Path | None, work: Path) -> Path:
         return path
     context, space = context_of(case, seed, data, work), load_space(TEACHER_SPACE)
     schedule = Schedule.of(context.config.distill, case.teacher_epochs)
-    lesson = Lesson(space.ladder(2)[-1], Recipe("none"), schedule, seed, schedule.epochs)
-    with processor(context.threads):
-        link = Chain(context, Builder(context.data, space)).train(lesson, [])
+    job = TrainingJob(space.size_ladder(2)[-1], Recipe("none"), schedule, seed, schedule.epochs)
+    with training_threads(context.threads):
+        link = Chain(context, NetworkBuilder(context.data, space)).train(job, [])
     facts = {"training_s": round(link.seconds, 3)}
     write_atomic(path.with_suffix(".json"), json.dumps(facts) + "\n")
     unfinished = path.with_suffix(".new")
@@ -61,7 +61,7 @@ class Judge:
     def __init__(self, case: Case, seed: int, data: Path | None, work: Path, seeds: Sequence[int]) -> None:
         self._case, self._seeds = case, tuple(seeds)
         self._context = context = context_of(case, seed, data, work)
-        builder = Builder(context.data, context.space)
+        builder = NetworkBuilder(context.data, context.space)
         self._gate = Gate(context, builder)
         (ready,) = prepare_teachers(context, self._gate)
         self._chain = Chain(context, builder, [ready.teacher])
@@ -70,7 +70,7 @@ class Judge:
             raise TrialError("the teacher's latency was not measured")
         facts = json.loads(teacher_file(case, seed, work).with_suffix(".json").read_text())
         self.teacher = {
-            "words": ready.record.words,
+            "description": ready.record.description,
             "val": ready.record.val.mean,
             "test": accuracy_of(ready.teacher.model, context.data.test, context.numerics),
             "size_bytes": ready.record.costs.size_bytes,
@@ -89,7 +89,7 @@ class Judge:
         """Test accuracy for each of the seeds, after the full schedule with soft targets from the teacher."""
         candidate = Candidate(Architecture.from_json(architecture), (), Recipe(METHOD))
         context = self._context
-        links = [self._chain.distil(candidate, seed, self._case.epochs) for seed in self._seeds]
+        links = [self._chain.distill(candidate, seed, self._case.epochs) for seed in self._seeds]
         return [accuracy_of(link.model, context.data.test, context.numerics) for link in links]
 
     def judge(self, plain: Run, ours: Run) -> Judged:
@@ -98,7 +98,7 @@ class Judge:
         Those are the script's last front, ours at every moment until it is as good by this judge, and ours when it
         passes the script by what each saw, when the script ends, and at last.
         """
-        with processor(self._context.threads):
+        with training_threads(self._context.threads):
             trained = {key_of(t["architecture"]): t["architecture"] for t in (*plain["trials"], *ours["trials"])}
             costs = {key_of(t["architecture"]): self.costs(t["architecture"]) for t in plain["trials"]}
             verdict = Judged(self.teacher, costs, {}, list(self._seeds))

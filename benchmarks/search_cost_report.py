@@ -114,7 +114,9 @@ def race_words(name: str, raced: Mapping[int, Mapping[str, Run]], found: Mapping
     head = ["seed", "script s", "ours s", "ratio", "script's volume", "ours in equal time", "judged ratio"]
     head += ["judged volume: script", "ours in equal time", "in budget: script", "ours proposed", "trained in full"]
     rows = [_race_cells(seed, e) for seed, e in found["seeds"].items()]
-    summary = [[words, *(_summed_up(found, m, k) for k in ("ratio", "to_first"))] for m, words in MEASURES.items()]
+    summary = [
+        [description, *(_summed_up(found, m, k) for k in ("ratio", "to_first"))] for m, description in MEASURES.items()
+    ]
     parts = [
         f"## {name}: against a plain script\n",
         f"{_case_words(case)} Script: {case.trials} trials, exporter {exporters}, {plain['sampler']}, "
@@ -135,8 +137,8 @@ def _summed_up(found: Mapping[str, Any], measure: str, kind: str) -> str:
     without = sum(not e[measure]["script_volume"] for e in found["seeds"].values())
     if without == len(found["seeds"]):
         return "the script has none"
-    words = _ratio(found["summary"][measure][kind])
-    return f"{words}, the script has none on {without}" if without else words
+    description = _ratio(found["summary"][measure][kind])
+    return f"{description}, the script has none on {without}" if without else description
 
 
 def _race_cells(seed: int, e: Mapping[str, Any]) -> list[str]:
@@ -172,14 +174,14 @@ def arm_words(name: str, ablated: Mapping[int, Mapping[str, Run]], arms: Mapping
         for arm, row in arms.items()
     ]
     head = ["search", "hypervolume, a seed each", "times as long", "proposed", "trained in full", "epochs a second"]
-    words = (
+    description = (
         f"{_case_words(case_of(first))} {first['workers']} workers, {first['minutes']:g} minutes each; seeds "
         f"{', '.join(map(str, ablated))}. Times as long: to the volume that `all_levers` had after {EARLY:.0%} of its "
         "time. Epochs: of all candidates that were told, over the time from the first proposal to the last of them, "
         "times those of `all_levers`. Geometric means over seeds, in brackets the least and the most. Levers that no "
         f"option switches off: {FIXED}. {_machines(ablated)}\n"
     )
-    return f"## {name}: one lever off at a time\n\n{words}\n" + markdown_table(head, rows)
+    return f"## {name}: one lever off at a time\n\n{description}\n" + markdown_table(head, rows)
 
 
 def sampler_words(name: str, sampled: Mapping[int, Mapping[str, Run]], found: Mapping[str, Any]) -> str:
@@ -196,7 +198,7 @@ def sampler_words(name: str, sampled: Mapping[int, Mapping[str, Run]], found: Ma
     ]
     head = ["search", "seeds", "training s", "hypervolume", f"above {USEFUL:.0%} of the teacher's", "best accuracy"]
     elastic = " `once_for_all` trains the best parts of an elastic network; the training of that counts too."
-    words = (
+    description = (
         f"{_case_words(case_of(first))} {first['workers']} workers. Each beside `trials` once both had trained for as "
         "long as the one that trained less, summed over workers, and in brackets what `trials` had more, mean +- "
         "standard deviation over seeds, and on how many of them. `random`, `tpe`, `nsga2`: without rungs, every "
@@ -204,7 +206,7 @@ def sampler_words(name: str, sampled: Mapping[int, Mapping[str, Run]], found: Ma
         "What a candidate's earlier rungs cost counts when a later candidate was first told of. Accuracies are "
         f"those of the validation split. {_machines(sampled)}\n"
     )
-    return f"## {name}: samplers, after equal training seconds\n\n{words}\n" + markdown_table(head, rows)
+    return f"## {name}: samplers, after equal training seconds\n\n{description}\n" + markdown_table(head, rows)
 
 
 def _beside_ours(row: Mapping[str, Any], form: str, arm: str) -> str:

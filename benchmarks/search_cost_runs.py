@@ -20,8 +20,8 @@ from benchmarks.search_cost_cases import Case
 from benchmarks.search_cost_figures import Run
 from benchmarks.search_cost_judge import Judge, train_teacher
 from nas_kd.errors import InputError, TrialError
-from nas_kd.serialization import write_atomic
 from nas_kd.results.hypervolume import TRAINING
+from nas_kd.serialization import write_atomic
 
 ROOT = Path(__file__).resolve().parent.parent
 Overrides = Mapping[str, Any]
@@ -70,10 +70,10 @@ def child(
     """
     environment = {k: v for k, v in os.environ.items() if k not in {"OMP_NUM_THREADS", "MKL_NUM_THREADS"}}
     environment["PYTHONPATH"] = str(checkout)
-    with log.open("w") as words:
+    with log.open("w") as description:
         started = time.time()
         done = subprocess.run(
-            command, cwd=checkout, env=environment, stdout=words, stderr=subprocess.STDOUT, check=False
+            command, cwd=checkout, env=environment, stdout=description, stderr=subprocess.STDOUT, check=False
         )
         seconds = time.time() - started
     if done.returncode not in allowed:
@@ -153,7 +153,7 @@ def trial_facts(record: Mapping[str, Any], told_s: float) -> dict[str, Any]:
     latency = costs.get("latency_ms") or {}
     return {
         "elapsed_s": round(told_s, 3),
-        "fate": record["fate"],
+        "status": record["status"],
         "architecture": record["candidate"]["student"],
         "val_accuracy": record["val_accuracy"],
         "size_bytes": costs.get("size_bytes"),

@@ -14,8 +14,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from nas_kd.api import read_config, search
-from nas_kd.serialization import write_atomic
 from nas_kd.commands.profile import profile_space
+from nas_kd.serialization import write_atomic
 
 SAMPLE = 20
 

@@ -21,15 +21,15 @@ from torch import nn
 
 from nas_kd.config.options import Augmentation, EngineOptions
 from nas_kd.data.augment import Augmenter
-from nas_kd.engine.method_setup import Facts
-from nas_kd.engine.numerics import Numerics, processor, seeded, threads_for
+from nas_kd.engine.method_setup import DatasetInfo
+from nas_kd.engine.numerics import Numerics, seeded, threads_for, training_threads
 from nas_kd.engine.schedule import Schedule
 from nas_kd.engine.teacher_outputs import Teacher, TeacherOutputs
-from nas_kd.engine.training import Setup, Training
-from nas_kd.serialization import write_atomic
+from nas_kd.engine.training import Training, TrainingSetup
 from nas_kd.methods.combine import make_method
-from nas_kd.models.normalised import Normalised
+from nas_kd.models.normalised import Normalized
 from nas_kd.plugins import load
+from nas_kd.serialization import write_atomic
 
 BATCH, STEPS, BLOCKS = 128, 10, 30
 SHAPES = {"8x8 grey": (1, 8, 8), "32x32 colour": (3, 32, 32)}
@@ -44,16 +44,16 @@ def contestants(shape: tuple[int, ...], numerics: Numerics) -> dict[str, Callabl
     mean, std = torch.full((channels,), 128.0), torch.full((channels,), 60.0)
     augmenter = Augmenter(x, mean, Augmentation(crop=shape[1] // 8, flip=False, cutout=0), seed=0)
     space = load("space", "resnet")
-    ladder = space.ladder(6)
+    ladder = space.size_ladder(6)
 
     def build(i: int) -> nn.Module:
         with seeded(0):
-            return Normalised(space.build(ladder[i], shape, 10), mean, std)
+            return Normalized(space.build(ladder[i], shape, 10), mean, std)
 
     schedule = Schedule(10_000, BATCH, 0.01, 0.9, 5e-4, 0.1, 0.1, 5.0)
     teacher = TeacherOutputs(Teacher(build(4), "0" * 64, "", 0, 0), augmenter, BATCH, numerics, None)
-    facts = Facts(len(x), 10, mean, std)
-    setup = Setup(augmenter, y, facts, schedule, numerics, seed=0)
+    facts = DatasetInfo(len(x), 10, mean, std)
+    setup = TrainingSetup(augmenter, y, facts, schedule, numerics, seed=0)
     for epoch in range(BLOCKS + 1):
         teacher.cached(epoch, torch.arange(1))
 
@@ -87,7 +87,7 @@ def hand_written(
         order = torch.randperm(len(y), generator=torch.Generator().manual_seed(epoch))
         for step in range(STEPS):
             indices = order[step * BATCH : (step + 1) * BATCH]
-            x = numerics.lay_out(augmenter.batch(epoch, indices))
+            x = numerics.to_layout(augmenter.batch(epoch, indices))
             with numerics.autocast():
                 logits = model(x)
             loss = F.cross_entropy(logits.float(), y[indices])
@@ -137,7 +137,7 @@ def main() -> None:
         for precision in ("fp32", "bf16"):
             numerics = Numerics(bf16=precision == "bf16", channels_last=True)
             threads = threads_for(EngineOptions(), shape)
-            with processor(threads):
+            with training_threads(threads):
                 figures = measure(shape, numerics)
             result[f"{name}, {precision}"] = {"threads": threads, **figures}
             for who, f in figures.items():

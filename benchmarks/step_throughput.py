@@ -32,15 +32,15 @@ from benchmarks.common import by_turns, in_words, machine_facts, markdown_table,
 from benchmarks.usual_loop import CRITERIA, Criterion, FitNet, Images, epochs_of, with_features
 from nas_kd.config.options import Augmentation, EngineOptions
 from nas_kd.data.augment import Augmenter
-from nas_kd.engine.method_setup import Facts
-from nas_kd.engine.numerics import Numerics, processor
+from nas_kd.engine.feature_extractor import FeatureExtractor, find_feature_points
+from nas_kd.engine.method_setup import DatasetInfo
+from nas_kd.engine.numerics import Numerics, training_threads
 from nas_kd.engine.schedule import Schedule
-from nas_kd.engine.feature_extractor import Tapped, find_taps
 from nas_kd.engine.teacher_outputs import Teacher, TeacherOutputs, can_use_cache
-from nas_kd.engine.training import Setup, Training
-from nas_kd.serialization import write_atomic
+from nas_kd.engine.training import Training, TrainingSetup
 from nas_kd.methods.base import Batch
 from nas_kd.methods.combine import make_method
+from nas_kd.serialization import write_atomic
 
 BATCH, CLASSES = 128, 10
 SHAPE = (3, 32, 32)
@@ -92,8 +92,8 @@ class Stage:
         for epoch in range(filled):
             teacher.cached(epoch, torch.arange(1))
         schedule = Schedule(10_000, BATCH, 0.01, 0.9, 5e-4, 0.1, 0.1, 5.0)
-        facts = Facts(len(self.x), CLASSES, self.mean, self.std)
-        setup = Setup(augmenter, self.y, facts, schedule, numerics, seed=0, calibrated=False)
+        facts = DatasetInfo(len(self.x), CLASSES, self.mean, self.std)
+        setup = TrainingSetup(augmenter, self.y, facts, schedule, numerics, seed=0, calibrated=False)
         return Training(self.net(1), [teacher], make_method(method), setup, lambda _: self.net(1)), teacher
 
 
@@ -112,10 +112,10 @@ def losses_on(stage: Stage, method: str) -> dict[str, float]:
     """Both losses for the same weights and the same batch, in fp32."""
     training, teacher = stage.training(method, FP32, 0)
     x, y = stage.x[:BATCH].float(), stage.y[:BATCH]
-    points = find_taps(training.student, x[:2])
-    with Tapped(training.student.train(), points, training.method.needs) as student:
-        with teacher.tapped(training.method.needs) as tapped:
-            taught = teacher.live(tapped, x)
+    points = find_feature_points(training.student, x[:2])
+    with FeatureExtractor(training.student.train(), points, training.method.needs) as student:
+        with teacher.extractor(training.method.needs) as extractor:
+            taught = teacher.live(extractor, x)
         training.method.train()
         ours, _ = training.loss(student(x), [taught], Batch(x, y, torch.arange(BATCH), 0.5))
     net, own = stage.net(1).train(), stage.net(0)
@@ -257,7 +257,7 @@ def main() -> None:
     for pair in given.pairs.split(","):
         stage = Stage.of(pair, given.steps)
         for threads in map(int, given.threads.split(",")):
-            with processor(threads), visiting(given.torchdistill, stage, threads) as visitor:
+            with training_threads(threads), visiting(given.torchdistill, stage, threads) as visitor:
                 for method in given.methods.split(","):
                     figures = measure(stage, method, given.blocks, visitor)
                     results.append({"pair": pair, "threads": threads, "method": method, **figures})

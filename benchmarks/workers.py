@@ -39,8 +39,8 @@ from benchmarks.search_cost_cases import CASES, CLASSES, SHAPES, Case
 from benchmarks.search_cost_figures import Run, case_of, key_of, our_events, spread
 from benchmarks.search_cost_runs import Place, do, run_search
 from nas_kd.errors import InputError
-from nas_kd.serialization import write_atomic
 from nas_kd.plugins import load
+from nas_kd.serialization import write_atomic
 
 CLAIM = 1.7
 ALONE_S = 10.0  # of each of the trainings that tell what the machine gives
@@ -53,7 +53,7 @@ def images_a_second(case: Case, seconds: float) -> float:
     """Training steps of a network of the case's space, halfway up its ladder, on one thread."""
     torch.set_num_threads(1)
     space = load("space", case.space)
-    network = space.build(space.ladder(3)[1], SHAPES[case.name], CLASSES)
+    network = space.build(space.size_ladder(3)[1], SHAPES[case.name], CLASSES)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
     images, labels = torch.rand(case.batch_size, *SHAPES[case.name]), torch.arange(case.batch_size) % CLASSES
     done, started = 0, time.perf_counter()
@@ -158,10 +158,10 @@ def table(rows: dict[int, dict[str, Any]]) -> str:
 
 def summary(ratios: dict[str, Any]) -> str:
     """Geometric means with the least and the most."""
-    words = {key: f"{r['mean']:.2f} [{r['low']:.2f}, {r['high']:.2f}]" for key, r in ratios.items()}
+    description = {key: f"{r['mean']:.2f} [{r['low']:.2f}, {r['high']:.2f}]" for key, r in ratios.items()}
     return (
-        f"Throughput of two workers over one: {words['throughput']} (claim: {CLAIM}); times shorter: "
-        f"{words['shorter']}; the machine gave {words['machine']}. Geometric mean [smallest, largest] over seeds.\n"
+        f"Throughput of two workers over one: {description['throughput']} (claim: {CLAIM}); times shorter: "
+        f"{description['shorter']}; the machine gave {description['machine']}. Geometric mean [smallest, largest] over seeds.\n"
     )
 
 
@@ -197,8 +197,8 @@ def main() -> int:
                     good &= pair(base, seed, [*ARMS][:: (-1) ** turn])
         write_report(given.out)
     except (InputError, Timeout) as error:
-        words = "another process is at it" if isinstance(error, Timeout) else error
-        print(f"workers.py: {words}", file=sys.stderr)
+        description = "another process is at it" if isinstance(error, Timeout) else error
+        print(f"workers.py: {description}", file=sys.stderr)
         return 2
     print((given.out / "report.md").read_text())
     return 0 if good else 1

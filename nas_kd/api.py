@@ -5,17 +5,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nas_kd.config.options import Budget, SearchConfig
-from nas_kd.config.loading import load_config
-from nas_kd.errors import BudgetError
-from nas_kd.commands.distill import Distilled, distill_one
-from nas_kd.context.run_folder import RunFolder, read_json
-from nas_kd.context.callbacks import Progress
+from nas_kd.commands.distill import DistillResult, distill_one
 from nas_kd.commands.load_run import read_run
-from nas_kd.commands.write_winner import export_winner
 from nas_kd.commands.search import search as run_search
-from nas_kd.results.records import RunRecord
+from nas_kd.commands.write_winner import export_winner
+from nas_kd.config.loading import load_config
+from nas_kd.config.options import Budget, SearchConfig
+from nas_kd.context.callbacks import Callback
+from nas_kd.context.run_folder import RunFolder, read_json
+from nas_kd.errors import BudgetError
 from nas_kd.report import write_report
+from nas_kd.results.records import RunRecord
 
 __all__ = ["distill", "export_winner", "load_run", "read_config", "report", "search"]
 DEMO = Path(__file__).parent / "config" / "demo.toml"
@@ -26,7 +26,7 @@ def search(
     *,
     budget: Budget | None = None,
     run_dir: Path | str | None = None,
-    progress: Progress | None = None,
+    callback: Callback | None = None,
 ) -> RunRecord:
     """Search for a student within the budget, write the winner and the report, and return all that is known of the run.
 
@@ -43,7 +43,7 @@ def search(
     options = _options(config, budget)
     folder = Path(run_dir) if run_dir is not None else default_run_dir(options)
     try:
-        run_search(options, folder, progress)
+        run_search(options, folder, callback)
     except BudgetError:
         report(folder)
         raise
@@ -54,8 +54,8 @@ def distill(
     config: SearchConfig | Path | str | None = None,
     *,
     run_dir: Path | str | None = None,
-    progress: Progress | None = None,
-) -> Distilled:
+    callback: Callback | None = None,
+) -> DistillResult:
     """Distil one student (the config's `[student]`, else a middle rung of the ladder) and write it to `run_dir`.
 
     Raises:
@@ -64,7 +64,7 @@ def distill(
     """
     options = _options(config, None)
     folder = Path(run_dir) if run_dir is not None else default_run_dir(options, "-distill")
-    return distill_one(options, folder, progress or Progress())
+    return distill_one(options, folder, callback or Callback())
 
 
 def load_run(run_dir: Path | str) -> RunRecord:

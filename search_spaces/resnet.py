@@ -9,9 +9,9 @@ from itertools import pairwise
 
 from torch import nn
 
-from nas_kd.results.candidate import Architecture
 from nas_kd.models.blocks import ConvNet, ConvNorm, ResidualBlock
 from nas_kd.models.grid import Dimension, GridSpace
+from nas_kd.results.candidate import Architecture
 
 STAGES = (1, 2, 3)
 DIMENSIONS = (

@@ -40,7 +40,7 @@ def finalist(name: str, val: float, size_bytes: int, latency_ms: float | None, *
         "id": name,
         "trial": 7,
         "candidate": CANDIDATE,
-        "words": f"the student {name}",
+        "description": f"the student {name}",
         "costs": costs(size_bytes, latency_ms),
         "val": accuracy(val),
         "test": accuracy(val - 0.01),
@@ -61,7 +61,7 @@ def control(mean: float, gain: float) -> ControlRecord:
 
 def teacher(val: float = 0.9, size_bytes: int = 1_000_000, latency_ms: float | None = 1.0) -> TeacherRecord:
     """A teacher of the tool's own, not tested yet."""
-    return TeacherRecord(words="big", origin="space", costs=costs(size_bytes, latency_ms), val=accuracy(val))
+    return TeacherRecord(description="big", origin="space", costs=costs(size_bytes, latency_ms), val=accuracy(val))
 
 
 def trial(number: int, val: float | None, size_bytes: int, latency_ms: float | None, **other: Any) -> TrialRecord:
@@ -70,8 +70,8 @@ def trial(number: int, val: float | None, size_bytes: int, latency_ms: float | N
         "number": number,
         "id": f"{number:012x}",
         "candidate": CANDIDATE,
-        "words": f"student {number}",
-        "fate": "finished",
+        "description": f"student {number}",
+        "status": "finished",
         "costs": costs(size_bytes, latency_ms),
         "val_accuracy": val,
         "seconds": {"gate": 1.0, "distil": 1.5, "assistants": 0.5},

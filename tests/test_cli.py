@@ -174,8 +174,15 @@ def test_measure_on_a_device_of_ones_own(identity: bytes) -> None:
     assert (told["device"], told["batch_size"], told["input_shape"]) == ("my board", 2, [7])
     assert told["environment"]["spinning"] is True
     shown = call("measure", "model.onnx", "--input-shape", "7").output
-    for words in ("latency p99", "samples/s at 1 a call", "peak memory", "multiply-adds", "Identity", "measured on: "):
-        assert words in shown
+    for description in (
+        "latency p99",
+        "samples/s at 1 a call",
+        "peak memory",
+        "multiply-adds",
+        "Identity",
+        "measured on: ",
+    ):
+        assert description in shown
 
 
 @pytest.mark.parametrize(

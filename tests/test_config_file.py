@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nas_kd.config.options import SearchConfig
-from nas_kd.config.loading import commented_config, differing_keys, dump_config, load_config, setting
 from nas_kd.config.fields import submodel
+from nas_kd.config.loading import commented_config, differing_keys, dump_config, load_config, setting
+from nas_kd.config.options import SearchConfig
 from nas_kd.errors import InputError
 
 

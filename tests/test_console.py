@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from nas_kd.cli.console import ConsoleCallback, print_result
 from nas_kd.config.options import SearchConfig
-from nas_kd.cli.console import ConsoleProgress, print_result
 from nas_kd.results.records import Latency
 
 from .records import costs, finalist, run, trial
@@ -14,18 +14,18 @@ from .records import costs, finalist, run, trial
 SEARCH = SearchConfig()
 
 
-def _told(progress: ConsoleProgress, so_many: int) -> None:
+def _told(callback: ConsoleCallback, so_many: int) -> None:
     trials = [trial(n, 0.9, 1000, 0.1) for n in range(so_many)]
     for n in range(1, so_many + 1):
-        progress.trial(trials[n - 1], trials[:n], 0.5)
+        callback.on_trial_end(trials[n - 1], trials[:n], 0.5)
 
 
 def test_time_left_ends_with_the_time_that_the_search_is_given(capsys: pytest.CaptureFixture[str]) -> None:
-    with ConsoleProgress(SEARCH) as progress:
-        progress.searching(10**12, None)
-        _told(progress, 20)
-        progress.searching(10**12, 3600.0)
-        _told(progress, 20)
+    with ConsoleCallback(SEARCH) as callback:
+        callback.on_search_start(10**12, None)
+        _told(callback, 20)
+        callback.on_search_start(10**12, 3600.0)
+        _told(callback, 20)
     unlimited, limited = re.findall(r"trial 20 of .*, about (.*) left", capsys.readouterr().err)
     assert int(unlimited.removesuffix(" min")) > 60
     assert limited == "60 min"
@@ -36,12 +36,12 @@ def test_a_terminal_shows_all_that_is_under_way(
 ) -> None:
     monkeypatch.setenv("TTY_COMPATIBLE", "1")
     monkeypatch.setenv("TERM", "xterm")
-    with ConsoleProgress(SEARCH) as progress:
-        progress.searching(40, None)
-        progress.went_on("training A: epoch", 1, 3)
-        progress.went_on("training B: epoch", 2, 3)
-        progress.went_on("training A: epoch", 3, 3)
-        progress.went_on("training C: epoch", 1, 9)
+    with ConsoleCallback(SEARCH) as callback:
+        callback.on_search_start(40, None)
+        callback.on_progress("training A: epoch", 1, 3)
+        callback.on_progress("training B: epoch", 2, 3)
+        callback.on_progress("training A: epoch", 3, 3)
+        callback.on_progress("training C: epoch", 1, 9)
     last = capsys.readouterr().err.rpartition("searching")[2]
     assert "training B: epoch 2 of 3" in last
     assert "training C: epoch 1 of 9" in last
@@ -52,18 +52,18 @@ def test_long_work_is_not_silent_where_nobody_watches(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("nas_kd.cli.console.SILENT_AT_MOST", 0.0)
-    with ConsoleProgress(SEARCH) as progress:
-        progress.stage("preparing the teacher")
-        progress.went_on("training A: epoch", 1, 3)
-        progress.went_on("training A: epoch", 3, 3)
+    with ConsoleCallback(SEARCH) as callback:
+        callback.on_stage("preparing the teacher")
+        callback.on_progress("training A: epoch", 1, 3)
+        callback.on_progress("training A: epoch", 3, 3)
     assert capsys.readouterr().err.splitlines()[1:] == ["preparing the teacher; training A: epoch 1 of 3"]
 
 
 def test_nobody_is_told_of_every_epoch(capsys: pytest.CaptureFixture[str]) -> None:
-    with ConsoleProgress(SEARCH) as progress:
-        progress.stage("preparing the teacher")
+    with ConsoleCallback(SEARCH) as callback:
+        callback.on_stage("preparing the teacher")
         for epoch in range(1, 31):
-            progress.went_on("training A: epoch", epoch, 30)
+            callback.on_progress("training A: epoch", epoch, 30)
     assert capsys.readouterr().err == "preparing the teacher ...\n"
 
 

@@ -62,7 +62,7 @@ def test_a_space(add: Any) -> None:
     architecture = space.suggest(optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0)).ask(), "student.")
     assert space.build(architecture, (3, 9, 7), 5)(torch.randn(2, 3, 9, 7)).shape == (2, 5)
     assert space.cardinality() == 24
-    assert space.describe(space.ladder(3)[-1]) == "3 stages, 64 wide"
+    assert space.describe(space.size_ladder(3)[-1]) == "3 stages, 64 wide"
 
 
 def test_a_data_source(add: Any, tmp_path: Path) -> None:

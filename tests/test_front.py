@@ -171,14 +171,14 @@ def test_the_document_s_hypervolume_is_the_finalists_() -> None:
 
 def test_the_closest_are_named_with_their_factors() -> None:
     trials = [
-        trial(1, None, 300_000, 0.4, fate="rejected"),
-        trial(2, None, 120_000, 0.6, fate="rejected"),
-        trial(3, None, 110_000, 2.0, fate="rejected"),
-        trial(4, None, 900_000, None, fate="rejected"),
-        trial(5, None, 1, 0.1, fate="failed", costs=None),
+        trial(1, None, 300_000, 0.4, status="infeasible"),
+        trial(2, None, 120_000, 0.6, status="infeasible"),
+        trial(3, None, 110_000, 2.0, status="infeasible"),
+        trial(4, None, 900_000, None, status="infeasible"),
+        trial(5, None, 1, 0.1, status="failed", costs=None),
     ]
-    words = closest(trials, BUDGET)
-    assert words == (
+    description = closest(trials, BUDGET)
+    assert description == (
         "trial 2 (student 2): 120.0 kB (1.2 times the limit), 0.6 ms (1.2 times the limit); "
         "trial 1 (student 1): 300.0 kB (3 times the limit), 0.4 ms; "
         "trial 3 (student 3): 110.0 kB (1.1 times the limit), 2 ms (4 times the limit)"
@@ -218,8 +218,8 @@ def test_the_document_has_new_limits_only_where_they_are_set() -> None:
 
 
 def test_the_closest_to_an_accuracy_are_named_with_theirs() -> None:
-    words = closest_finalists([SMALL, GOOD, HUGE], Budget(max_size_kb=100, min_accuracy=0.92))
-    assert words == (
+    description = closest_finalists([SMALL, GOOD, HUGE], Budget(max_size_kb=100, min_accuracy=0.92))
+    assert description == (
         "trial 7 (the student good): 90.0 kB, 0.4 ms, 90.00% on validation (2 points below the least); "
         "trial 7 (the student small): 10.0 kB, 0.4 ms, 80.00% on validation (12 points below the least); "
         "trial 7 (the student huge): 500.0 kB (5 times the limit), 2 ms, 95.00% on validation"
@@ -227,9 +227,11 @@ def test_the_closest_to_an_accuracy_are_named_with_theirs() -> None:
 
 
 def test_who_was_not_measured_is_not_the_closest() -> None:
-    unmeasured = trial(1, None, 50_000, None, fate="rejected")
-    counted = trial(2, None, 1, 1, fate="rejected", costs=Counted(parameters=1, macs=3000))
+    unmeasured = trial(1, None, 50_000, None, status="infeasible")
+    counted = trial(2, None, 1, 1, status="infeasible", costs=Counted(parameters=1, macs=3000))
     budget = Budget(max_latency_ms=0.5, max_macs=1000)
-    words = closest([unmeasured, counted, trial(3, None, 10_000, 5.0, fate="rejected")], budget)
-    assert [words.index(f"trial {n} ") for n in (2, 3, 1)] == sorted(words.index(f"trial {n} ") for n in (1, 2, 3))
-    assert "3,000 multiply-adds (3 times the limit), size not measured, latency not measured" in words
+    description = closest([unmeasured, counted, trial(3, None, 10_000, 5.0, status="infeasible")], budget)
+    assert [description.index(f"trial {n} ") for n in (2, 3, 1)] == sorted(
+        description.index(f"trial {n} ") for n in (1, 2, 3)
+    )
+    assert "3,000 multiply-adds (3 times the limit), size not measured, latency not measured" in description

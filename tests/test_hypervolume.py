@@ -6,26 +6,26 @@ from math import log10
 import numpy as np
 import pytest
 
-from nas_kd.results.hypervolume import hypervolume_2d, hypervolume_history, normalised_hypervolume, progress_points
+from nas_kd.results.hypervolume import hypervolume_2d, hypervolume_history, normalized_hypervolume, progress_points
 from nas_kd.results.records import RungRecord
 from tests.records import elastic_network, run, teacher, trial
 
 
 def test_by_hand() -> None:
     # The teacher's accuracy, a tenth of the size and of the time.
-    assert normalised_hypervolume([(0.9, 100_000, 0.1)], teacher(), 10) == pytest.approx(1)
+    assert normalized_hypervolume([(0.9, 100_000, 0.1)], teacher(), 10) == pytest.approx(1)
     # Half way from chance to the teacher; a hundredth of the size, half the time.
-    assert normalised_hypervolume([(0.5, 10_000, 0.5)], teacher(), 10) == pytest.approx(0.5 * 2 * log10(2))
+    assert normalized_hypervolume([(0.5, 10_000, 0.5)], teacher(), 10) == pytest.approx(0.5 * 2 * log10(2))
     # Better than the teacher counts as that.
-    assert normalised_hypervolume([(0.98, 100_000, 0.1)], teacher(), 10) == pytest.approx(1.1)
+    assert normalized_hypervolume([(0.98, 100_000, 0.1)], teacher(), 10) == pytest.approx(1.1)
 
 
 @pytest.mark.parametrize(
     "point", [(0.1, 1, 0.001), (0.0, 1, 0.001), (0.9, 1_000_000, 0.1), (0.9, 1, 1.0), (1.0, 1, 9.0)]
 )
 def test_no_better_than_chance_or_no_cheaper_than_the_teacher_gives_nothing(point: tuple[float, float, float]) -> None:
-    assert normalised_hypervolume([point], teacher(), 10) == 0
-    assert normalised_hypervolume([], teacher(), 10) == 0
+    assert normalized_hypervolume([point], teacher(), 10) == 0
+    assert normalized_hypervolume([], teacher(), 10) == 0
 
 
 def test_areas_by_hand() -> None:
@@ -36,21 +36,21 @@ def test_areas_by_hand() -> None:
 
 def test_teachers_that_are_no_reference_are_refused() -> None:
     with pytest.raises(ValueError, match="no better than chance"):
-        normalised_hypervolume([], teacher(val=0.1), 10)
+        normalized_hypervolume([], teacher(val=0.1), 10)
     with pytest.raises(ValueError, match="latency was not measured"):
-        normalised_hypervolume([], teacher(latency_ms=None), 10)
+        normalized_hypervolume([], teacher(latency_ms=None), 10)
 
 
 def test_history_by_hand() -> None:
     trials = (
         trial(3, 0.5, 10_000, 0.5),
-        trial(1, None, 10, 0.1, fate="rejected", seconds={"gate": 9.0}),
+        trial(1, None, 10, 0.1, status="infeasible", seconds={"gate": 9.0}),
         trial(2, 0.9, 100_000, 0.1),
-        trial(4, 0.3, 100, 0.1, fate="stopped"),
+        trial(4, 0.3, 100, 0.1, status="pruned"),
         trial(5, 0.4, 20_000, 0.6),
-        trial(6, None, 1, 0.1, fate="running"),
+        trial(6, None, 1, 0.1, status="running"),
     )
-    volume = normalised_hypervolume([(0.9, 100_000, 0.1), (0.5, 10_000, 0.5)], teacher(), 10)
+    volume = normalized_hypervolume([(0.9, 100_000, 0.1), (0.5, 10_000, 0.5)], teacher(), 10)
     history = hypervolume_history(run(trials=trials, state="searching"))
     assert [row[:2] for row in history] == [(2, 2), (3, 4), (5, 8)]
     assert [row[2] for row in history] == [pytest.approx(1), pytest.approx(volume), pytest.approx(volume)]
@@ -60,15 +60,15 @@ def test_history_with_rungs_by_hand() -> None:
     def rungs(*seconds: float) -> tuple[RungRecord, ...]:
         return tuple(RungRecord(epochs=n, val_accuracy=0.5, seconds=s) for n, s in enumerate(seconds, start=1))
 
-    stopped = {"fate": "stopped", "elapsed_s": 99.0, "rungs": rungs(1)}  # told when the search ended
+    stopped = {"status": "pruned", "elapsed_s": 99.0, "rungs": rungs(1)}  # told when the search ended
     trials = (
         trial(1, 0.9, 100_000, 0.1, elapsed_s=20.0, rungs=rungs(1, 3), seconds={"distil": 8.0, "assistants": 4.0}),
         trial(2, 0.5, 10, 0.1, seconds={"distil": 5.0}, **stopped),
-        trial(3, None, 10, 0.1, fate="rejected", elapsed_s=10.0, seconds={"gate": 1.0}),
+        trial(3, None, 10, 0.1, status="infeasible", elapsed_s=10.0, seconds={"gate": 1.0}),
         trial(4, 0.9, 100_000, 0.1, elapsed_s=12.0, rungs=rungs(1, 1), seconds={"distil": 6.0}),
         trial(5, 0.5, 10, 0.1, seconds={"distil": 7.0}, **stopped),
-        trial(6, 0.5, 10, 0.1, fate="waiting", elapsed_s=30.0, rungs=rungs(1), seconds={"distil": 9.0}),
-        trial(7, 0.9, 10, 0.1, fate="duplicate", elapsed_s=31.0, rungs=rungs(1), seconds={"distil": 100.0}),
+        trial(6, 0.5, 10, 0.1, status="paused", elapsed_s=30.0, rungs=rungs(1), seconds={"distil": 9.0}),
+        trial(7, 0.9, 10, 0.1, status="duplicate", elapsed_s=31.0, rungs=rungs(1), seconds={"distil": 100.0}),
     )
     history = hypervolume_history(run(trials=trials))
     # Before 12 s: 1's assistants and first rung (4 + 2) and 2 (5) by 10 s, when 3 was known; then all of 4.
@@ -108,4 +108,4 @@ def test_history_of_five_thousand_trials_is_quick_and_right() -> None:
     assert volumes == sorted(volumes)
     for n in (0, 10, 500, 4999):
         points = progress_points((t.val_accuracy, t.costs) for t in trials[: n + 1])
-        assert volumes[n] == pytest.approx(normalised_hypervolume(points, teacher(), 10))
+        assert volumes[n] == pytest.approx(normalized_hypervolume(points, teacher(), 10))

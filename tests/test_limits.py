@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from nas_kd.config.options import Budget
 from nas_kd.errors import TrialError
+from nas_kd.nas.feasibility import at_lower_bound, log_excess, reason, require_measured, violation
 from nas_kd.results.limits import LIMITS, costs_words, factors, limited, over, spent, unmeasured, within_budget, worst
-from nas_kd.nas.feasibility import at_best, excess, reason, require_measured, violation
 from nas_kd.results.records import Costs, Counted, Forecast, Latency
 from tests.records import trial
 
@@ -36,7 +36,7 @@ def test_every_limit_is_an_option_of_the_budget_and_found_out_in_order_of_its_pr
 
 
 @pytest.mark.parametrize(
-    ("spent_more", "factor", "words"),
+    ("spent_more", "factor", "description"),
     [
         ({}, 1.0, ""),
         ({"macs": 1_500_000}, 1.5, "1,500,000 multiply-adds > 1,000,000 multiply-adds"),
@@ -46,11 +46,11 @@ def test_every_limit_is_an_option_of_the_budget_and_found_out_in_order_of_its_pr
         ({"ms": 0.6, "size": 400_000}, 4.0, "400.0 kB > 100 kB and 0.6 ms > 0.5 ms"),
     ],
 )
-def test_excess_and_reason_of_each(spent_more: dict[str, Any], factor: float, words: str) -> None:
+def test_excess_and_reason_of_each(spent_more: dict[str, Any], factor: float, description: str) -> None:
     known = costs(**spent_more)
-    assert excess(known, ALL) == pytest.approx(log(factor))
-    assert reason(known, ALL) == words
-    assert within_budget(known, ALL) == (words == "")
+    assert log_excess(known, ALL) == pytest.approx(log(factor))
+    assert reason(known, ALL) == description
+    assert within_budget(known, ALL) == (description == "")
 
 
 def test_what_is_not_known_is_never_within_and_an_error_of_the_trial() -> None:
@@ -79,14 +79,14 @@ def test_an_unstable_latency_is_said_to_be_so_and_may_stand_for_less() -> None:
     doubtful = measured.model_copy(update={"latency_ms": Latency(p50=2.0, p90=3.0, low=1.5, high=2.6, unstable=True)})
     assert costs_words(measured, budget).endswith(", 2 ms (1.25 times the limit)")
     assert costs_words(doubtful, budget).endswith(", 2 ms (1.25 times the limit, unstable)")
-    assert at_best(measured) == measured
-    assert excess(at_best(doubtful), budget) == pytest.approx(log(1.5 / 1.6))
-    assert excess(doubtful, budget) == pytest.approx(log(1.25))
+    assert at_lower_bound(measured) == measured
+    assert log_excess(at_lower_bound(doubtful), budget) == pytest.approx(log(1.5 / 1.6))
+    assert log_excess(doubtful, budget) == pytest.approx(log(1.25))
 
 
 def test_limits_of_next_to_nothing_are_limits() -> None:
     assert Budget(max_size_kb=1e-9).max_size_bytes == 1
-    assert excess(costs(), Budget(max_size_kb=1e-9)) == pytest.approx(log(100_000))
+    assert log_excess(costs(), Budget(max_size_kb=1e-9)) == pytest.approx(log(100_000))
     assert worst({"latency": 0.0}, Budget(max_latency_ms=1)) < -100
 
 
@@ -95,15 +95,17 @@ def test_limits_of_next_to_nothing_are_limits() -> None:
     st.builds(Budget, max_macs=st.none() | st.floats(1, 1e8), max_size_kb=st.none() | st.floats(0.1, 1000)),
 )
 def test_reason_and_excess_agree(known: Costs, budget: Budget) -> None:
-    assert bool(over(known, budget)) == (excess(known, budget) > 0 or not within_budget(known, budget))
-    assert (excess(known, budget) > 0) <= bool(reason(known, budget))
+    assert bool(over(known, budget)) == (log_excess(known, budget) > 0 or not within_budget(known, budget))
+    assert (log_excess(known, budget) > 0) <= bool(reason(known, budget))
 
 
 def test_the_sampler_is_told_by_how_much_a_skipped_trial_would_miss() -> None:
-    skipped = trial(1, None, 50_000, None, fate="rejected", forecast=Forecast(expected=2.0, least=1.5, doubted=True))
+    skipped = trial(
+        1, None, 50_000, None, status="infeasible", forecast=Forecast(expected=2.0, least=1.5, doubted=True)
+    )
     budget = Budget(max_latency_ms=0.5, max_size_kb=100)
     assert violation(skipped, budget) == pytest.approx(log(3))
-    too_large = trial(1, None, 200_000, None, fate="rejected")
+    too_large = trial(1, None, 200_000, None, status="infeasible")
     assert violation(too_large, budget) == pytest.approx(log(2))
     assert violation(trial(1, 0.9, 50_000, 0.25), budget) == pytest.approx(log(0.5))
-    assert violation(trial(1, None, 1, 1, fate="failed", costs=None), budget) == -1
+    assert violation(trial(1, None, 1, 1, status="failed", costs=None), budget) == -1

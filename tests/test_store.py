@@ -38,7 +38,7 @@ def files(store: Store) -> list[Path]:
 
 
 def test_tensors_come_back_bit_for_bit(store: Store) -> None:
-    meta = {"val_accuracy": 0.1 + 0.2, "words": "größer", "list": [1, None, True]}
+    meta = {"val_accuracy": 0.1 + 0.2, "description": "größer", "list": [1, None, True]}
     store.save("weights", KEY, TENSORS, meta)
     entry = Store(store.root).load("weights", KEY)
     assert entry is not None
@@ -124,7 +124,7 @@ def filled(root: Path, form: str) -> tuple[Store, Path]:
     if form == "tensors":
         store.save("things", KEY, TENSORS, {"meta": 1})
     elif form == "json":
-        store.save_json("things", KEY, {"p50": 0.25, "words": "something longer"})
+        store.save_json("things", KEY, {"p50": 0.25, "description": "something longer"})
     else:
         store.save_bytes("things", KEY, bytes(range(256)))
     return store, files(store)[0]

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 
 from nas_kd.serialization import fingerprint
+from nas_kd.store.size_limit import LEFTOVER_S, remove_leftovers
 from nas_kd.store.store import Store
-from nas_kd.store.size_limit import LEFTOVER_S, sweep
 
 ENTRY = {"t": torch.zeros(25_000)}  # 100 kB
 KEYS = [fingerprint(i) for i in range(6)]
@@ -59,7 +59,7 @@ def test_leftovers_of_killed_writes_are_swept_once_they_are_old(tmp_path: Path) 
     for name, seconds in ((".old.tmp", LEFTOVER_S + 60), (".new.tmp", 1.0)):
         (folder / name).write_bytes(b"half")
         os.utime(folder / name, (time.time() - seconds,) * 2)
-    assert sweep(tmp_path) == 1
+    assert remove_leftovers(tmp_path) == 1
     assert kept(store, "logits") == [0]
     assert not (folder / ".old.tmp").exists()
     assert (folder / ".new.tmp").exists()

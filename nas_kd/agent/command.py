@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from nas_kd.agent.bench import Bench
 from nas_kd.agent.handler import Limits
+from nas_kd.agent.measurement_queue import MeasurementQueue
 from nas_kd.agent.server import AgentServer
+from nas_kd.errors import InputError
 from nas_kd.latency.agent_protocol import DEFAULT_PORT, TOKEN_VARIABLE, read_token
 from nas_kd.latency.device_profile import DeviceProfile, load_device
-from nas_kd.errors import InputError
 from nas_kd.plugins import found
 
 LINE_S = 60.0  # somebody who waits for others is told to come back after so long
@@ -70,7 +70,7 @@ def _server(options: argparse.Namespace) -> AgentServer:
     if not (0 < options.max_mb <= 2000 and 1 <= options.time_limit <= 86_400):
         raise InputError("--max-mb must be above 0 and at most 2000, --time-limit 1 to 86400 seconds")
     limits = Limits(max_bytes=int(options.max_mb * 1e6))
-    bench = Bench(_profiles(options.profile), limits.max_bytes, options.time_limit, LINE_S)
+    bench = MeasurementQueue(_profiles(options.profile), limits.max_bytes, options.time_limit, LINE_S)
     tls = _tls(options.certificate, options.key)
     try:
         return AgentServer((options.host, options.port), bench=bench, token=token, limits=limits, tls=tls)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from nas_kd.agent.reader import LimitedReader
 from nas_kd.agent.refusal import Refusal
-from nas_kd.latency.agent_protocol import DEVICE_PATH, MEASURE_PATH, Job
+from nas_kd.latency.agent_protocol import DEVICE_PATH, MEASURE_PATH, MeasureRequest
 
 if TYPE_CHECKING:
     from nas_kd.agent.server import AgentServer
@@ -82,7 +82,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         length = self._length()
         with bench.turn():  # the body waits, too: memory holds one, and nothing is received beside a measurement
             try:
-                job, content, reference = Job.read(self._body(length))
+                job, content, reference = MeasureRequest.read(self._body(length))
             except ValueError as error:
                 raise Refusal(400, str(error)) from error
             return bench.measure(job, content, reference)

@@ -7,8 +7,8 @@ import sys
 import threading
 from typing import Any
 
-from nas_kd.agent.bench import Bench
 from nas_kd.agent.handler import Handler, Limits
+from nas_kd.agent.measurement_queue import MeasurementQueue
 
 
 class AgentServer(socketserver.ThreadingTCPServer):
@@ -20,7 +20,13 @@ class AgentServer(socketserver.ThreadingTCPServer):
     request_queue_size = 32
 
     def __init__(
-        self, address: tuple[str, int], *, bench: Bench, token: str, limits: Limits, tls: ssl.SSLContext | None
+        self,
+        address: tuple[str, int],
+        *,
+        bench: MeasurementQueue,
+        token: str,
+        limits: Limits,
+        tls: ssl.SSLContext | None,
     ) -> None:
         self.bench, self.token, self.limits, self._tls = bench, token, limits, tls
         self._places = threading.Semaphore(limits.connections)

@@ -68,12 +68,12 @@ def search(
     }
     with _errors():
         from nas_kd import api
-        from nas_kd.cli.console import ConsoleProgress, print_result
+        from nas_kd.cli.console import ConsoleCallback, print_result
 
         options = _load(config, flags, settings)
         folder = run_dir or api.default_run_dir(options)
-        with ConsoleProgress(options) as progress:
-            run = api.search(options, run_dir=folder, progress=progress)
+        with ConsoleCallback(options) as callback:
+            run = api.search(options, run_dir=folder, callback=callback)
         print_result(run, folder)
 
 
@@ -127,11 +127,11 @@ def distill(
     """Distil one student, no search."""
     with _errors():
         from nas_kd import api
-        from nas_kd.cli.console import ConsoleProgress, print_distilled
+        from nas_kd.cli.console import ConsoleCallback, print_distilled
 
         options = _load(config, {}, settings)
-        with ConsoleProgress(options) as progress:
-            distilled = api.distill(options, run_dir=run_dir, progress=progress)
+        with ConsoleCallback(options) as callback:
+            distilled = api.distill(options, run_dir=run_dir, callback=callback)
         print_distilled(distilled)
 
 
@@ -147,13 +147,13 @@ def profile(
     Nothing is trained in earnest, and nothing is written.
     """
     with _errors():
-        from nas_kd.cli.console import ConsoleProgress
+        from nas_kd.cli.console import ConsoleCallback
         from nas_kd.cli.profile_table import print_profile, profile_json
         from nas_kd.commands.profile import profile_space
 
         options = _load(config, {}, settings)
-        with ConsoleProgress(options) as progress:
-            profiled = profile_space(options, sample, progress)
+        with ConsoleCallback(options) as callback:
+            profiled = profile_space(options, sample, callback)
         if as_json:
             typer.echo(profile_json(profiled))
         else:
@@ -177,8 +177,8 @@ def measure(
         import json
 
         from nas_kd.cli.device_tables import print_measured
-        from nas_kd.latency.measured_file import measure_file, parse_shape
         from nas_kd.latency.device import open_device
+        from nas_kd.latency.measured_file import measure_file, parse_shape
 
         shape = None if input_shape is None else parse_shape(input_shape)
         opened = open_device(device, tell=lambda text: typer.echo(f"note: {text}", err=True))

@@ -13,11 +13,11 @@ from rich.markup import escape
 from rich.table import Column, Table
 from rich.text import Text
 
+from nas_kd.commands.distill import DistillResult
 from nas_kd.config.options import Budget, SearchConfig
+from nas_kd.context.callbacks import Callback
 from nas_kd.results.fronts import front_document
 from nas_kd.results.limits import costs_words
-from nas_kd.commands.distill import Distilled
-from nas_kd.context.callbacks import Progress
 from nas_kd.results.records import Accuracy, Costs, FinalistRecord, Latency, RunRecord, TeacherRecord, TrialRecord
 
 LINES_EVERY = 10  # trials or trainings, where nobody watches
@@ -25,7 +25,7 @@ SILENT_AT_MOST = 60.0  # seconds, there, while something goes on
 UNSTABLE = " (unstable)"
 
 
-class ConsoleProgress(Progress):
+class ConsoleCallback(Callback):
     """Some live lines on a terminal; elsewhere a line a stage, one every ten trials, and one a minute in long work."""
 
     def __init__(self, config: SearchConfig) -> None:
@@ -39,7 +39,7 @@ class ConsoleProgress(Progress):
         self._ends_at: float | None = None
         self._said_at = time.monotonic()
 
-    def __enter__(self) -> "ConsoleProgress":
+    def __enter__(self) -> "ConsoleCallback":
         if self._console.is_terminal:
             self._live.start()
         return self
@@ -58,11 +58,11 @@ class ConsoleProgress(Progress):
         if self._console.is_terminal:
             self._live.update(Text("\n  ".join([self._status, *self._details.values()]), style="cyan"))
 
-    def started(self, run_dir: str, resumed: bool) -> None:
+    def on_start(self, run_dir: str, resumed: bool) -> None:
         """Say where."""
         self._say(f"{'resuming' if resumed else 'run folder'}: {run_dir}")
 
-    def stage(self, text: str) -> None:
+    def on_stage(self, text: str) -> None:
         """Say what comes next."""
         self._status, self._details, self._begun, self._ends_at = text, {}, None, None
         if self._console.is_terminal:
@@ -70,28 +70,28 @@ class ConsoleProgress(Progress):
         else:
             self._say(f"{text} ...")
 
-    def note(self, text: str) -> None:
+    def on_note(self, text: str) -> None:
         """Say it."""
         self._say(f"note: {text}")
 
-    def teacher(self, record: TeacherRecord) -> None:
+    def on_teacher(self, record: TeacherRecord) -> None:
         """Say what the teacher is worth."""
         costs = record.costs
         self._say(
-            f"teacher: {record.words}; validation accuracy {record.val.mean:.2%}, {costs.size_bytes / 1000:.1f} kB, "
+            f"teacher: {record.description}; validation accuracy {record.val.mean:.2%}, {costs.size_bytes / 1000:.1f} kB, "
             f"{_ms(costs.latency_ms)}"
         )
 
-    def measured(self, done: int, total: int) -> None:
+    def on_measured(self, done: int, total: int) -> None:
         """Redraw, now and then a line."""
-        words = f"{done} of {total}{self._time_left(done, total)}"
-        self._details = {"measured": words}
+        description = f"{done} of {total}{self._time_left(done, total)}"
+        self._details = {"measured": description}
         if self._console.is_terminal:
             self._draw()
         elif done % LINES_EVERY == 0:
-            self._say(f"{self._status}: {words}")
+            self._say(f"{self._status}: {description}")
 
-    def went_on(self, what: str, done: int, total: int) -> None:
+    def on_progress(self, what: str, done: int, total: int) -> None:
         """Redraw, after a long silence a line; what has come to its end is no longer shown."""
         if done < total:
             self._details[what] = f"{what} {done} of {total}"
@@ -102,20 +102,22 @@ class ConsoleProgress(Progress):
         elif self._details and time.monotonic() - self._said_at >= SILENT_AT_MOST:
             self._say("; ".join([self._status, *self._details.values()]))
 
-    def searching(self, trials: int, seconds: float | None) -> None:
+    def on_search_start(self, trials: int, seconds: float | None) -> None:
         """Say so; of so many, until then."""
         self._goal = trials
-        self.stage("searching")
+        self.on_stage("searching")
         self._ends_at = None if seconds is None else time.monotonic() + seconds
 
-    def trial(self, record: TrialRecord, trials: Sequence[TrialRecord], hypervolume: float) -> None:
+    def on_trial_end(self, record: TrialRecord, trials: Sequence[TrialRecord], hypervolume: float) -> None:
         """Count, redraw, now and then a line; a trial is told anew after every rung."""
         self._told += 1
-        fates = {f: sum(t.fate == f for t in trials) for f in ("rejected", "failed", "waiting", "stopped", "duplicate")}
+        fates = {
+            f: sum(t.status == f for t in trials) for f in ("infeasible", "failed", "paused", "pruned", "duplicate")
+        }
         done = len(trials) - fates["duplicate"]
         best = max((t.val_accuracy or 0.0 for t in trials if t.within_budget), default=0.0)
-        parts = [f"trial {done} of {self._goal}", f"{fates['rejected']} rejected"]
-        parts += [f"{fates[f]} {f}" for f in ("waiting", "stopped", "failed") if fates[f]]
+        parts = [f"trial {done} of {self._goal}", f"{fates['infeasible']} infeasible"]
+        parts += [f"{fates[f]} {f}" for f in ("paused", "pruned", "failed") if fates[f]]
         parts += [
             f"best within budget {best:.2%}" if best else "none within budget yet",
             f"hypervolume {hypervolume:.3f}",
@@ -127,7 +129,7 @@ class ConsoleProgress(Progress):
         elif self._told % LINES_EVERY == 0 or (done == self._goal and done > self._done):
             self._say(self._status)
         self._done = done
-        if record.fate == "failed":
+        if record.status == "failed":
             self._say(f"trial {record.number} failed: {record.reason}")
 
     def _time_left(self, done: int, total: int) -> str:
@@ -143,10 +145,10 @@ class ConsoleProgress(Progress):
             left = min(left, max(0.0, self._ends_at - now))
         return f", about {_duration(left)} left"
 
-    def finalist(self, done: int, total: int, words: str) -> None:
+    def on_finalist(self, done: int, total: int, description: str) -> None:
         """Count and redraw."""
         self._status = f"training finalists: {done} of {total}{self._time_left(done, total)}"
-        self._details = {"finalist": words} if words else {}
+        self._details = {"finalist": description} if description else {}
         if self._console.is_terminal:
             self._draw()
         elif done % LINES_EVERY == 0 or done == total:
@@ -195,7 +197,7 @@ def print_result(run: RunRecord, folder: Path) -> None:
         console.print("no finalist meets the budget; the report says how close they come")
     else:
         costs = costs_words(best.costs, Budget.model_validate(run.config.get("budget") or {}))
-        line = f"winner: {folder / 'winner' / 'student.onnx'}: {best.words}; {costs}"
+        line = f"winner: {folder / 'winner' / 'student.onnx'}: {best.description}; {costs}"
         console.print(escape(line), soft_wrap=True, highlight=False)
     console.print(f"report: {folder / 'report' / 'index.html'}", soft_wrap=True, highlight=False)
 
@@ -210,7 +212,7 @@ def _mark(entry: Mapping[str, Any], winner: str | None) -> str:
 
 
 def _recipe(finalist: FinalistRecord) -> str:
-    assistants = len(finalist.chain_words)
+    assistants = len(finalist.assistant_descriptions)
     chain = f", {assistants} assistant{'s' if assistants > 1 else ''}" if assistants else ""
     return f"{finalist.candidate['method']}, {finalist.candidate['precision']}{chain}"
 
@@ -221,15 +223,15 @@ def _figures(accuracy: Accuracy, costs: Costs, unstable: str = UNSTABLE) -> tupl
 
 def print_finalist(finalist: FinalistRecord, out: Path) -> None:
     """What was exported."""
-    said = (f"trial {finalist.trial}", finalist.words, _recipe(finalist))
+    said = (f"trial {finalist.trial}", finalist.description, _recipe(finalist))
     figures = _figures(finalist.test, finalist.costs)
     Console().print(escape(f"{out}: {'; '.join((*said, *figures))}"), soft_wrap=True, highlight=False)
 
 
-def print_distilled(distilled: Distilled) -> None:
+def print_distilled(distilled: DistillResult) -> None:
     """Student beside teacher."""
     Console().print(
-        f"{escape(str(distilled.path))}: {escape(distilled.words)}, {escape(distilled.method)}; "
+        f"{escape(str(distilled.path))}: {escape(distilled.description)}, {escape(distilled.method)}; "
         f"test accuracy {_percent(distilled.test)} (teacher {distilled.teacher.val.mean:.2%} on validation), "
         f"{distilled.size_bytes / 1000:.1f} kB, {_ms(distilled.latency)}",
         soft_wrap=True,
@@ -257,8 +259,8 @@ def _facts(method: Any) -> str:
     if "network" in made.needs:
         needs.append("the teacher's gradients but no training images")
     default = [f"CE x {made.ce_weight:g}"]
-    if made.balance is not None and made.teachers != "none":
-        default.append(f"gradient x {made.balance:g}")
+    if made.target_grad_ratio is not None and made.teachers != "none":
+        default.append(f"gradient x {made.target_grad_ratio:g}")
     if "temperature" in made.tunable:
         default.append(f"T {made.temperature:g}")
     if made.networks > 1:

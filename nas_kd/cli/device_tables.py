@@ -7,10 +7,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
+from nas_kd.errors import InputError
 from nas_kd.latency.device_profile import DeviceProfile
 from nas_kd.latency.environment import Fact, capabilities
 from nas_kd.latency.measured_file import MeasuredFile
-from nas_kd.errors import InputError
 
 SLOWEST = 10
 
@@ -57,7 +57,7 @@ def _figures(file: MeasuredFile) -> dict[str, str]:
     p99 = {} if latency.p99 is None else {"latency p99": f"{latency.p99:.4g} ms"}
     shape = ", ".join(map(str, (file.batch_size, *file.input_shape)))
     return {
-        "device": escape(f"{file.device.name}: {file.device.words}"),
+        "device": escape(f"{file.device.name}: {file.device.description}"),
         "input": f"({shape})",
         "latency p50": f"{latency.p50:.4g} ms \\[{latency.low:.4g}, {latency.high:.4g}]{unstable}",
         "latency p90": f"{latency.p90:.4g} ms",
@@ -78,5 +78,5 @@ def _kb(size_bytes: int | None) -> str:
 
 def _print_facts(console: Console, title: str, facts: Mapping[str, Fact]) -> None:
     told = ((name, "unknown" if fact is None else str(fact)) for name, fact in facts.items())
-    words = "; ".join(f"{name.replace('_', ' ')} {value}" for name, value in told if value)
-    console.print(f"{title}: {escape(words)}", highlight=False, soft_wrap=True)
+    description = "; ".join(f"{name.replace('_', ' ')} {value}" for name, value in told if value)
+    console.print(f"{title}: {escape(description)}", highlight=False, soft_wrap=True)

@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from nas_kd.results.limits import LIMITS, limited
+from nas_kd.commands.profile import CostRange, PrecisionProfile, SpaceProfile
 from nas_kd.commands.time_estimate import MARGIN, TimeEstimate
-from nas_kd.commands.profile import PrecisionProfile, Range, SpaceProfile
+from nas_kd.results.limits import LIMITS, limited
 
 PARTS = {
     "teacher": "training the teacher",
@@ -60,7 +60,7 @@ def print_profile(profile: SpaceProfile) -> None:
         console.print(escape(line), highlight=False, soft_wrap=True)
 
 
-def _add(table: Table, name: str, values: Range, write: Callable[[float], str], measured: str) -> None:
+def _add(table: Table, name: str, values: CostRange, write: Callable[[float], str], measured: str) -> None:
     table.add_row(name, write(values.smallest), write(values.median), write(values.largest), measured)
 
 

@@ -4,30 +4,30 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from nas_kd.results.candidate import Architecture, Candidate, Recipe
 from nas_kd.config.options import SearchConfig
-from nas_kd.export.verify import accuracy
-from nas_kd.engine.numerics import processor
-from nas_kd.errors import InputError
-from nas_kd.serialization import write_atomic
-from nas_kd.kd.chain import Chain
+from nas_kd.context.callbacks import Callback
 from nas_kd.context.run_context import Context
-from nas_kd.kd.artifacts import Files
 from nas_kd.context.run_folder import RunFolder, locked
-from nas_kd.nas.gate import Gate
-from nas_kd.kd.network_builder import Builder
-from nas_kd.context.callbacks import Progress
+from nas_kd.engine.numerics import training_threads
+from nas_kd.errors import InputError
+from nas_kd.export.verify import accuracy
+from nas_kd.kd.artifacts import ArtifactBuilder
+from nas_kd.kd.chain import Chain
+from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.kd.teachers import prepare_teachers
-from nas_kd.results.records import Accuracy, Latency, TeacherRecord
+from nas_kd.nas.gate import Gate
+from nas_kd.results.candidate import Architecture, Candidate, Recipe
 from nas_kd.results.intervals import wilson_interval
+from nas_kd.results.records import Accuracy, Latency, TeacherRecord
+from nas_kd.serialization import write_atomic
 
 
 @dataclass(frozen=True)
-class Distilled:
+class DistillResult:
     """A distilled student and what is known of it. Accuracies are the file's, through ONNX Runtime."""
 
     path: Path
-    words: str
+    description: str
     method: str
     val_accuracy: float
     test: Accuracy
@@ -36,7 +36,7 @@ class Distilled:
     teacher: TeacherRecord
 
 
-def distill_one(config: SearchConfig, run_dir: Path, progress: Progress) -> Distilled:
+def distill_one(config: SearchConfig, run_dir: Path, callback: Callback) -> DistillResult:
     """Distil the config's student, with its first method, at its first precision: `student.onnx` and `card.json`.
 
     Raises:
@@ -45,32 +45,32 @@ def distill_one(config: SearchConfig, run_dir: Path, progress: Progress) -> Dist
     """
     folder = RunFolder(run_dir)
     with locked(folder, config) as resumed:
-        progress.started(str(run_dir), resumed)
-        context = Context.prepare(config, folder, progress)
-        with processor(context.threads):
-            return _distil(context)
+        callback.on_start(str(run_dir), resumed)
+        context = Context.prepare(config, folder, callback)
+        with training_threads(context.threads):
+            return _distill(context)
 
 
-def _distil(context: Context) -> Distilled:
-    config, folder, progress = context.config, context.folder, context.progress
-    builder = Builder(context.data, context.space)
+def _distill(context: Context) -> DistillResult:
+    config, folder, callback = context.config, context.folder, context.callback
+    builder = NetworkBuilder(context.data, context.space)
     gate = Gate(context, builder)
     candidate = _candidate(config, context)
     builder.parameters(candidate.student)
-    progress.stage("preparing the teacher" if len(config.teacher) == 1 else "preparing the teachers")
+    callback.on_stage("preparing the teacher" if len(config.teacher) == 1 else "preparing the teachers")
     teachers = prepare_teachers(context, gate)
-    progress.stage("distilling the student")
+    callback.on_stage("distilling the student")
     chain = Chain(context, builder, [t.teacher for t in teachers])
     chain.check([candidate.recipe.method])
-    link = chain.distil(candidate, context.seed, config.distill.epochs)
-    file = Files(context).deployed(link, candidate.precision)
+    trained = chain.distill(candidate, context.seed, config.distill.epochs)
+    file = ArtifactBuilder(context).deployed(trained, candidate.precision)
     onnx, test = file.onnx, context.data.test
     mean = accuracy(onnx, test)
     low, high = wilson_interval(mean, len(test))
     write_atomic(folder.path / "student.onnx", onnx)
-    result = Distilled(
+    result = DistillResult(
         path=folder.path / "student.onnx",
-        words=builder.words(candidate.student),
+        description=builder.description(candidate.student),
         method=candidate.recipe.method,
         val_accuracy=file.val_accuracy,
         test=Accuracy(mean=mean, low=low, high=high, samples=len(test)),
@@ -82,8 +82,8 @@ def _distil(context: Context) -> Distilled:
         "schema": 1,
         "candidate": candidate.to_json(),
         "classes": list(context.data.classes),
-        "losses": link.losses,
-        "calibration": link.calibration,
+        "losses": trained.losses,
+        "calibration": trained.calibration,
         "notes": gate.notes(candidate.student, precision=candidate.precision),
         "sha256": file.sha256,
         "accuracy": {"val": result.val_accuracy, "test": result.test.model_dump()},
@@ -95,7 +95,7 @@ def _distil(context: Context) -> Distilled:
 
 
 def _candidate(config: SearchConfig, context: Context) -> Candidate:
-    student = context.space.ladder(5)[2]
+    student = context.space.size_ladder(5)[2]
     if config.student is not None:
         student = Architecture(config.student.get("space", context.space.name), _choices(config.student))
         if student.space != context.space.name:

@@ -7,19 +7,19 @@ from typing import Any
 
 import numpy as np
 
-from nas_kd.results.candidate import Candidate
 from nas_kd.config.options import Budget
-from nas_kd.export.verify import accuracy
 from nas_kd.errors import TrialError
-from nas_kd.results.limits import Cost, costs_words, factors, spent, within_budget
-from nas_kd.results.pareto import hypervolume, non_dominated
+from nas_kd.export.verify import accuracy
+from nas_kd.kd.artifacts import ArtifactBuilder, ExportedFile
 from nas_kd.kd.chain import Chain
 from nas_kd.kd.controls import Control, controls_of
-from nas_kd.kd.artifacts import DeployedFile, Files
 from nas_kd.nas.gate import Gate
-from nas_kd.nas.trial import measured_thoroughly
-from nas_kd.results.records import Accuracy, ControlRecord, Costs, FinalistRecord, SeedRecord, TrialRecord
+from nas_kd.nas.trial import measured_in_full
+from nas_kd.results.candidate import Candidate
 from nas_kd.results.intervals import accuracy_over_seeds, paired_gain
+from nas_kd.results.limits import Cost, costs_words, factors, spent, within_budget
+from nas_kd.results.pareto import hypervolume, non_dominated
+from nas_kd.results.records import Accuracy, ControlRecord, Costs, FinalistRecord, SeedRecord, TrialRecord
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class TrainedFile:
 
     seed: int
     epochs: int
-    file: DeployedFile
+    file: ExportedFile
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def choose(trials: Sequence[TrialRecord], at_most: int, min_accuracy: float | No
     Where there are more than `at_most`, those are taken one by one that add most hypervolume to the ones already taken;
     with a `min_accuracy` (0..1), the fastest member that reaches it, and all others that do, before those that do not.
     """
-    judged = [t for t in trials if t.fate == "finished" and t.within_budget]
+    judged = [t for t in trials if t.status == "finished" and t.within_budget]
     if not judged:
         return []
     points = np.array([_point(t) for t in judged])
@@ -63,7 +63,7 @@ def choose(trials: Sequence[TrialRecord], at_most: int, min_accuracy: float | No
     return [members[i] for i in taken]
 
 
-def stand_in(
+def fallback_finalist(
     refused: Sequence[tuple[TrialRecord, Costs]], others: Iterable[TrialRecord], budget: Budget
 ) -> list[TrialRecord]:
     """One more finalist, where none of those trained can be deployed; empty if none of the others leaves room enough.
@@ -93,13 +93,13 @@ def _point(trial: TrialRecord) -> tuple[float, float, float]:
     return 1 - trial.val_accuracy, float(np.log(costs.size_bytes)), float(np.log(costs.latency_ms.p50))
 
 
-class Finals:
+class FinalistTrainer:
     """Trains finalists and their controls, then judges all of them on the test split."""
 
     def __init__(self, chain: Chain, gate: Gate) -> None:
         self._chain, self._gate = chain, gate
         self._context = chain.context
-        self._files = Files(chain.context)
+        self._files = ArtifactBuilder(chain.context)
         self._done = 0
 
     def choose(self, trials: Iterable[TrialRecord]) -> list[TrialRecord]:
@@ -107,35 +107,39 @@ class Finals:
         config = self._context.config
         return choose(list(trials), config.finalists.max, config.budget.min_accuracy)
 
-    def settle(self, trials: Iterable[TrialRecord]) -> Iterator[TrialRecord]:
+    def measure_until_stable(self, trials: Iterable[TrialRecord]) -> Iterator[TrialRecord]:
         """One by one, those that are chosen, or were chosen, for rough latencies, with thorough ones.
 
         Whoever turns out slower may lose its place to another, that is measured in its turn.
         """
-        context, known, settled = self._context, {t.number: t for t in trials}, set[int]()
+        context, known, remeasure_borderline = self._context, {t.number: t for t in trials}, set[int]()
         while rough := [
-            t for t in self.choose(known.values()) if t.costs and t.costs.unstable and t.number not in settled
+            t
+            for t in self.choose(known.values())
+            if t.costs and t.costs.unstable and t.number not in remeasure_borderline
         ]:
             for trial in rough:
-                settled.add(trial.number)
+                remeasure_borderline.add(trial.number)
                 try:
-                    found = measured_thoroughly(trial, self._gate, context.config.budget)
+                    found = measured_in_full(trial, self._gate, context.config.budget)
                 except TrialError as error:
-                    context.progress.note(f"trial {trial.number} left out: {error}")
-                    found = trial.model_copy(update={"fate": "failed", "reason": str(error)})
+                    context.callback.on_note(f"trial {trial.number} left out: {error}")
+                    found = trial.model_copy(update={"status": "failed", "reason": str(error)})
                 known[trial.number] = found
                 yield found
 
-    def stand_in(self, trained: Sequence[TrainedFinalist], others: Iterable[TrialRecord]) -> list[TrialRecord]:
+    def fallback_finalist(self, trained: Sequence[TrainedFinalist], others: Iterable[TrialRecord]) -> list[TrialRecord]:
         """One of those not chosen, if no finalist's file is within the budget: see the function of that name."""
         budget = self._context.config.budget
         refused = [(f.trial, self._deployed(f)[1]) for f in trained]
         if not refused or any(within_budget(costs, budget) for _, costs in refused):
             return []
-        found = stand_in(refused, others, budget)
+        found = fallback_finalist(refused, others, budget)
         for one in found:
             files = "; ".join(f"trial {trial.number}: {costs_words(costs, budget)}" for trial, costs in refused)
-            self._context.progress.note(f"out of the budget once trained: {files}; trial {one.number} takes the place")
+            self._context.callback.on_note(
+                f"out of the budget once trained: {files}; trial {one.number} takes the place"
+            )
         return found
 
     def train(self, chosen: Sequence[TrialRecord], *, quiet: bool = False) -> list[TrainedFinalist]:
@@ -150,12 +154,12 @@ class Finals:
             candidate = Candidate.from_json(trial.candidate)
             epochs = self._context.config.distill.epochs
             try:
-                files = self._train_seeds(candidate, epochs, partial(self._step, total, trial.words))
+                files = self._train_seeds(candidate, epochs, partial(self._step, total, trial.description))
                 others = tuple(
                     (c, self._train_seeds(c.candidate, c.epochs, partial(self._step, total, c.kind))) for c in controls
                 )
             except TrialError as error:
-                self._context.progress.note(f"finalist {trial.id} left out: {error}")
+                self._context.callback.on_note(f"finalist {trial.id} left out: {error}")
                 continue
             trained.append(TrainedFinalist(trial, files, others))
         return trained
@@ -188,10 +192,10 @@ class Finals:
         """Those that the search did not use, so that the choice of finalists does not flatter them."""
         return [self._context.seed + n for n in range(1, self._context.config.finalists.seeds + 1)]
 
-    def _step(self, total: int, words: str) -> None:
+    def _step(self, total: int, description: str) -> None:
         self._done += 1
         if total:
-            self._context.progress.finalist(self._done, total, words)
+            self._context.callback.on_finalist(self._done, total, description)
 
     def _train_seeds(self, candidate: Candidate, epochs: int, done: Callable[[], None]) -> tuple[TrainedFile, ...]:
         files = []
@@ -206,8 +210,8 @@ class Finals:
         Raises:
             TrialError: one of these fails.
         """
-        link = self._chain.distil(candidate, seed, epochs)
-        return TrainedFile(seed, epochs, self._files.deployed(link, candidate.precision))
+        trained = self._chain.distill(candidate, seed, epochs)
+        return TrainedFile(seed, epochs, self._files.deployed(trained, candidate.precision))
 
     def judge(self, finalist: TrainedFinalist) -> FinalistRecord:
         """Read the test split with every file, and measure the deployed one's latency again."""
@@ -219,8 +223,8 @@ class Finals:
             id=trial.id,
             trial=trial.number,
             candidate=trial.candidate,
-            words=trial.words,
-            chain_words=trial.chain_words,
+            description=trial.description,
+            assistant_descriptions=trial.assistant_descriptions,
             costs=costs,
             notes=trial.notes,
             val=accuracy_over_seeds([f.file.val_accuracy for f in files], len(context.data.val)),

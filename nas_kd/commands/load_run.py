@@ -8,11 +8,11 @@ import optuna
 import sqlalchemy
 
 from nas_kd.config.loading import load_config
+from nas_kd.context.run_folder import RunFolder, read_json
 from nas_kd.errors import InputError
 from nas_kd.nas.database import close_database, open_database, trial_records
-from nas_kd.context.run_folder import RunFolder, read_json
 from nas_kd.nas.prefilter import prefilter_record
-from nas_kd.nas.samplers import quiet_optuna
+from nas_kd.nas.samplers import optuna_silenced
 from nas_kd.results.records import (
     CacheRecord,
     DatasetRecord,
@@ -37,7 +37,7 @@ def read_run(folder: RunFolder) -> RunRecord:
     folder.require_run()
     config = load_config(folder.config)
     try:
-        with quiet_optuna():
+        with optuna_silenced():
             storage = open_database(folder.study, writing=False)
             study = optuna.load_study(study_name=None, storage=storage)
             trials = study.get_trials(deepcopy=False)

@@ -9,22 +9,22 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
-from nas_kd.results.candidate import Architecture, Precision
-from nas_kd.config.options import Budget, SearchConfig
-from nas_kd.engine.numerics import processor
-from nas_kd.errors import TrialError
-from nas_kd.results.limits import Cost, factors, spent, within_budget
-from nas_kd.nas.feasibility import excess
-from nas_kd.context.run_context import Context
-from nas_kd.nas.supernet.architecture_sampler import Draws
 from nas_kd.commands.time_estimate import TimeEstimate, estimate_time
+from nas_kd.config.options import Budget, SearchConfig
+from nas_kd.context.callbacks import Callback
+from nas_kd.context.run_context import Context
 from nas_kd.context.run_folder import RunFolder
-from nas_kd.nas.gate import Gate
-from nas_kd.kd.network_builder import Builder
-from nas_kd.context.callbacks import Progress
+from nas_kd.engine.numerics import training_threads
+from nas_kd.errors import TrialError
+from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.kd.teachers import untrained_teachers
-from nas_kd.results.records import Costs
+from nas_kd.nas.feasibility import log_excess
+from nas_kd.nas.gate import Gate
+from nas_kd.nas.supernet.architecture_sampler import ArchitectureSampler
+from nas_kd.results.candidate import Architecture, Precision
 from nas_kd.results.intervals import wilson_interval
+from nas_kd.results.limits import Cost, factors, spent, within_budget
+from nas_kd.results.records import Costs
 
 LADDER = 6  # networks from the smallest to the largest, measured beside the random ones
 
@@ -32,7 +32,7 @@ Measured = Mapping[Architecture, Costs]
 
 
 @dataclass(frozen=True)
-class Range:
+class CostRange:
     """Of all that were measured; None where nothing was."""
 
     smallest: float
@@ -41,7 +41,7 @@ class Range:
 
 
 @dataclass(frozen=True)
-class Share:
+class FeasibleShare:
     """How many of those drawn at random meet the budget, with the 95 % interval of that share (0..1)."""
 
     within: int
@@ -61,10 +61,10 @@ class PrecisionProfile:
     precision: Precision
     measured: int
     failed: int
-    size_bytes: Range
-    latency_ms: Range
-    memory_bytes: Range | None
-    share: Share
+    size_bytes: CostRange
+    latency_ms: CostRange
+    memory_bytes: CostRange | None
+    share: FeasibleShare
     missed: Mapping[Cost, int]
     binding: Cost | None
     nearest: float
@@ -78,7 +78,7 @@ class SpaceProfile:
     space: str
     device: str
     cardinality: int
-    macs: Range
+    macs: CostRange
     precisions: tuple[PrecisionProfile, ...]
     budget: Budget
     reachable: bool
@@ -86,7 +86,7 @@ class SpaceProfile:
     time: TimeEstimate | None  # None: nothing that was measured is within the budget
 
 
-def profile_space(config: SearchConfig, sample: int, progress: Progress | None = None) -> SpaceProfile:
+def profile_space(config: SearchConfig, sample: int, callback: Callback | None = None) -> SpaceProfile:
     """Measure a ladder and `sample` random networks of the config's space, and time a few training steps.
 
     Nothing is trained in earnest, and nothing is kept.
@@ -95,24 +95,24 @@ def profile_space(config: SearchConfig, sample: int, progress: Progress | None =
         InputError: config, data, teacher or device are not usable.
         TrialError: none of the networks can be exported and run.
     """
-    progress = progress or Progress()
+    callback = callback or Callback()
     with TemporaryDirectory(prefix="nas-kd-profile-") as folder:
-        context = Context.prepare(config, RunFolder(Path(folder)), progress)
-        with processor(context.threads):
+        context = Context.prepare(config, RunFolder(Path(folder)), callback)
+        with training_threads(context.threads):
             return _profile(context, sample)
 
 
 def _profile(context: Context, sample: int) -> SpaceProfile:
-    space, builder, budget = context.space, Builder(context.data, context.space), context.config.budget
+    space, builder, budget = context.space, NetworkBuilder(context.data, context.space), context.config.budget
     teachers = untrained_teachers(context)  # first, as this is where a config may be wrong yet
-    gate, draws = Gate(context, builder), Draws(space, context.seed)
-    drawn = [draws.architecture(draws.random()) for _ in range(sample)]
-    wanted = list(dict.fromkeys([*space.ladder(LADDER), *drawn]))
+    gate, sampler = Gate(context, builder), ArchitectureSampler(space, context.seed)
+    drawn = [sampler.architecture(sampler.random()) for _ in range(sample)]
+    wanted = list(dict.fromkeys([*space.size_ladder(LADDER), *drawn]))
     found: dict[Precision, Measured] = {}
     seconds: list[float] = []
     for precision in context.config.search.precisions:
-        context.progress.stage(f"measuring networks, {precision}")
-        found[precision] = _measure(gate, wanted, precision, seconds, context.progress)
+        context.callback.on_stage(f"measuring networks, {precision}")
+        found[precision] = _measure(gate, wanted, precision, seconds, context.callback)
     precisions = tuple(_of_precision(p, measured, wanted, drawn, budget) for p, measured in found.items())
     gate_s = median(seconds)
     reachable = [costs for costs in found.values() if any(within_budget(c, budget) for c in costs.values())]
@@ -131,7 +131,7 @@ def _profile(context: Context, sample: int) -> SpaceProfile:
 
 
 def _measure(
-    gate: Gate, wanted: Sequence[Architecture], precision: Precision, seconds: list[float], progress: Progress
+    gate: Gate, wanted: Sequence[Architecture], precision: Precision, seconds: list[float], callback: Callback
 ) -> Measured:
     """Costs of those that can be exported and run; `seconds` is told how long each took."""
     found: dict[Architecture, Costs] = {}
@@ -139,12 +139,12 @@ def _measure(
     for done, architecture in enumerate(wanted, start=1):
         started = time.perf_counter()
         try:
-            found[architecture] = gate.all_costs(architecture, precision=precision, roughly=True)
+            found[architecture] = gate.all_costs(architecture, precision=precision, quick=True)
             seconds.append(time.perf_counter() - started)
         except TrialError as error:
             failure = error
-            progress.note(f"a network is left out: {error}")
-        progress.measured(done, len(wanted))
+            callback.on_note(f"a network is left out: {error}")
+        callback.on_measured(done, len(wanted))
     if failure is not None and not found:
         raise TrialError(f"none of {len(wanted)} networks can be measured; the last one: {failure}") from failure
     return found
@@ -169,13 +169,13 @@ def _of_precision(
         size_bytes=_range([float(c.size_bytes) for c in measured.values()]),
         latency_ms=_range([c.latency_ms.p50 for c in measured.values() if c.latency_ms is not None]),
         memory_bytes=_range(memory) if memory else None,
-        share=Share(within, len(drawn), *wilson_interval(within / len(drawn), len(drawn))),
+        share=FeasibleShare(within, len(drawn), *wilson_interval(within / len(drawn), len(drawn))),
         missed=dict(missed),
         binding=next((name for name, _ in missed.most_common(1)), None),
-        nearest=exp(min((excess(c, budget) for c in measured.values()), default=inf)),
+        nearest=exp(min((log_excess(c, budget) for c in measured.values()), default=inf)),
         reachable=any(within_budget(c, budget) for c in measured.values()),
     )
 
 
-def _range(values: Sequence[float]) -> Range:
-    return Range(min(values), median(values), max(values))
+def _range(values: Sequence[float]) -> CostRange:
+    return CostRange(min(values), median(values), max(values))

@@ -7,55 +7,63 @@ from math import inf, log
 from pathlib import Path
 from typing import Any
 
-from nas_kd.results.candidate import Architecture, Precision
-from nas_kd.config.options import Budget, SearchConfig
-from nas_kd.latency.environment import differences
-from nas_kd.export.verify import accuracy
-from nas_kd.engine.numerics import processor
-from nas_kd.errors import BudgetError, TrialError
-from nas_kd.results.fronts import closest, closest_finalists, winner
-from nas_kd.results.hypervolume import GrowingHypervolume
-from nas_kd.results.limits import costs_words, within_budget
-from nas_kd.nas.feasibility import at_best, excess, in_doubt, require_measured
-from nas_kd.kd.chain import Chain
-from nas_kd.context.run_context import Context, dataset_record
-from nas_kd.commands.worker_pool import Crew, Workplace
-from nas_kd.commands.finalists import Finals, TrainedFinalist
-from nas_kd.context.run_folder import RunFolder, locked, write_environment
-from nas_kd.nas.gate import Gate
-from nas_kd.nas.search_loop import SearchLoop
-from nas_kd.kd.network_builder import Builder
-from nas_kd.nas.supernet.once_for_all import OnceForAll
-from nas_kd.context.callbacks import Progress
-from nas_kd.nas.propose import Proposer
+from nas_kd.commands.finalists import FinalistTrainer, TrainedFinalist
 from nas_kd.commands.load_run import read_run
+from nas_kd.commands.worker_pool import WorkerPool, WorkerProcesses
 from nas_kd.commands.write_winner import write_results
-from nas_kd.nas.study import RunStudy
+from nas_kd.config.options import Budget, SearchConfig
+from nas_kd.context.callbacks import Callback
+from nas_kd.context.run_context import Context, dataset_record
+from nas_kd.context.run_folder import RunFolder, locked, write_environment
+from nas_kd.engine.numerics import training_threads
+from nas_kd.errors import BudgetError, TrialError
+from nas_kd.export.verify import accuracy
+from nas_kd.kd.chain import Chain
+from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.kd.teachers import ReadyTeacher, prepare_teachers
-from nas_kd.results.records import Accuracy, CacheRecord, DeviceRecord, OnceForAllRecord, RunRecord, TeacherRecord, TrialRecord
+from nas_kd.latency.environment import differences
+from nas_kd.nas.feasibility import at_lower_bound, is_borderline, log_excess, require_measured
+from nas_kd.nas.gate import Gate
+from nas_kd.nas.propose import Proposer
+from nas_kd.nas.search_loop import SearchLoop
+from nas_kd.nas.study import RunStudy
+from nas_kd.nas.supernet.once_for_all import OnceForAll
+from nas_kd.results.candidate import Architecture, Precision
+from nas_kd.results.fronts import closest, closest_finalists, winner
+from nas_kd.results.hypervolume import IncrementalHypervolume
 from nas_kd.results.intervals import wilson_interval
-from nas_kd.store.size_limit import sweep
+from nas_kd.results.limits import costs_words, within_budget
+from nas_kd.results.records import (
+    Accuracy,
+    CacheRecord,
+    DeviceRecord,
+    OnceForAllRecord,
+    RunRecord,
+    TeacherRecord,
+    TrialRecord,
+)
+from nas_kd.store.size_limit import remove_leftovers
 
 # The smallest network is not always quite the fastest: budgets that it misses by less than a quarter are tried.
 NEAR = log(1.25)
 
 
-def search(config: SearchConfig, run_dir: Path, progress: Progress | None = None) -> RunRecord:
+def search(config: SearchConfig, run_dir: Path, callback: Callback | None = None) -> RunRecord:
     """Search for students within the budget; a folder that holds an unfinished run is resumed.
 
     Raises:
         InputError: config, data, teacher or folder are not usable.
         BudgetError: no candidate can meet the budget, or no finalist does; the run's record says which come closest.
     """
-    folder, progress = RunFolder(run_dir), progress or Progress()
+    folder, callback = RunFolder(run_dir), callback or Callback()
     with locked(folder, config) as resumed:
-        progress.started(str(run_dir), resumed)
-        sweep(folder.store)
-        with closing(Workplace(config, folder, progress)) as workplace:
-            context = Context.prepare(config, folder, progress)
-            with processor(context.threads), closing(_open(context, workplace)) as run:
+        callback.on_start(str(run_dir), resumed)
+        remove_leftovers(folder.store)
+        with closing(WorkerProcesses(config, folder, callback)) as processes:
+            context = Context.prepare(config, folder, callback)
+            with training_threads(context.threads), closing(_open(context, processes)) as run:
                 if run.is_finished:
-                    progress.note("this run is finished; to search on, choose another run folder")
+                    callback.on_note("this run is finished; to search on, choose another run folder")
                 else:
                     run.require_reachable()
                     run.search()
@@ -63,7 +71,7 @@ def search(config: SearchConfig, run_dir: Path, progress: Progress | None = None
                     run.read_test_once(finalists)
         record = read_run(folder)
         write_results(folder, record)
-        progress.finished(record, record.finalists)
+        callback.on_finish(record, record.finalists)
         _require_winner(record, config.budget)
         return record
 
@@ -74,12 +82,12 @@ def _require_winner(run: RunRecord, budget: Budget) -> None:
         raise BudgetError(f"no finalist meets the budget (their fronts are in the report); closest: {nearest}")
 
 
-def _open(context: Context, workplace: Workplace) -> "Run":
+def _open(context: Context, processes: WorkerProcesses) -> "Run":
     """Prepare the teacher, then open the study: until it is there, nothing ties the folder to its config."""
-    config, folder, progress = context.config, context.folder, context.progress
-    builder = Builder(context.data, context.space)
-    gate = Gate(context, builder, workplace.paused)
-    progress.stage("preparing the teacher" if len(config.teacher) == 1 else "preparing the teachers")
+    config, folder, callback = context.config, context.folder, context.callback
+    builder = NetworkBuilder(context.data, context.space)
+    gate = Gate(context, builder, processes.paused)
+    callback.on_stage("preparing the teacher" if len(config.teacher) == 1 else "preparing the teachers")
     started = time.monotonic()
     teachers = prepare_teachers(context, gate)
     chain = Chain(context, builder, [t.teacher for t in teachers])
@@ -92,30 +100,32 @@ def _open(context: Context, workplace: Workplace) -> "Run":
         study.spent("teacher", time.monotonic() - started)
     device = context.device.describe(context.batch_size)
     if (before := study.load("device", DeviceRecord)) is not None:
-        _tell_changes(progress, before, device)
+        _tell_changes(callback, before, device)
     study.save("dataset", dataset_record(context.data))
     study.save("device", device)
     write_environment(folder, dict(device.environment), context.threads)
-    return Run(study, chain, gate, teachers, Crew(chain, gate, workplace))
+    return Run(study, chain, gate, teachers, WorkerPool(chain, gate, processes))
 
 
-def _tell_changes(progress: Progress, before: DeviceRecord, now: DeviceRecord) -> None:
+def _tell_changes(callback: Callback, before: DeviceRecord, now: DeviceRecord) -> None:
     """Of the device since the run was worked on last: what was measured then stays in the record as it is."""
     facts = ({"batch_size": record.batch_size, **record.environment} for record in (before, now))
     if changes := differences(*facts):
-        progress.note(f"the device is not what it was when this run was worked on last: {changes}")
+        callback.on_note(f"the device is not what it was when this run was worked on last: {changes}")
 
 
 class Run:
     """A search under way: everything loaded, the teachers ready; the first is the one that students are judged by."""
 
-    def __init__(self, study: RunStudy, chain: Chain, gate: Gate, teachers: list[ReadyTeacher], crew: Crew) -> None:
-        self.study, self.chain, self.gate, self.crew = study, chain, gate, crew
+    def __init__(
+        self, study: RunStudy, chain: Chain, gate: Gate, teachers: list[ReadyTeacher], pool: WorkerPool
+    ) -> None:
+        self.study, self.chain, self.gate, self.pool = study, chain, gate, pool
         self.teacher, self.others = teachers[0], teachers[1:]
-        self.context, self.config, self.progress = chain.context, chain.context.config, chain.context.progress
+        self.context, self.config, self.callback = chain.context, chain.context.config, chain.context.callback
         largest = self.teacher.teacher.parameters
         self.proposer = Proposer(self.config, self.context.space, chain.builder, largest)
-        self.hypervolume = GrowingHypervolume(self.teacher.record, self.context.data.n_classes)
+        self.hypervolume = IncrementalHypervolume(self.teacher.record, self.context.data.n_classes)
         self._gained(study.records)
         if (elastic := study.load("once_for_all", OnceForAllRecord)) is not None:
             self._know(elastic)
@@ -131,15 +141,15 @@ class Run:
 
     def require_reachable(self) -> None:
         """End the run early if not even the space's smallest network comes near the budget at any precision."""
-        smallest: Architecture = self.context.space.ladder(2)[0]
+        smallest: Architecture = self.context.space.size_ladder(2)[0]
         budget = self.config.budget
-        possible = [self.gate.all_costs(smallest, precision=p, roughly=True) for p in self.config.search.precisions]
+        possible = [self.gate.all_costs(smallest, precision=p, quick=True) for p in self.config.search.precisions]
         for costs in possible:
             require_measured(costs, budget)
-        nearest = min(possible, key=lambda c: excess(at_best(c), budget))
-        if excess(at_best(nearest), budget) > NEAR:
-            words = costs_words(nearest, budget)
-            self._give_up(f"the smallest network of space {self.context.space.name!r} has {words}")
+        nearest = min(possible, key=lambda c: log_excess(at_lower_bound(c), budget))
+        if log_excess(at_lower_bound(nearest), budget) > NEAR:
+            description = costs_words(nearest, budget)
+            self._give_up(f"the smallest network of space {self.context.space.name!r} has {description}")
 
     def prepare_first(self) -> None:
         """Find whom the search begins with: sizes spread over the budget, or an elastic network's best parts."""
@@ -151,7 +161,7 @@ class Run:
     def _prepare_elastic(self) -> None:
         if self.study.load("once_for_all", OnceForAllRecord) is None:
             with self.study.spending("once_for_all"):
-                once_for_all = OnceForAll(self.chain, self.gate, self.crew, self.teacher.teacher)
+                once_for_all = OnceForAll(self.chain, self.gate, self.pool, self.teacher.teacher)
                 members, elastic = once_for_all.search(
                     time.monotonic() + self.study.left_s(self.config.search.max_minutes)
                 )
@@ -163,77 +173,79 @@ class Run:
 
     def _know(self, elastic: OnceForAllRecord) -> None:
         """Let students inherit from it, where the config says that they inherit."""
-        self.chain.relatives = (elastic.key,)
+        self.chain.weight_sources = (elastic.key,)
 
     def _fits(self, architecture: Architecture, precision: Precision) -> bool:
         budget = self.config.budget
-        costs = self.gate.costs(architecture, precision=precision, roughly=True)
-        if in_doubt(costs, budget):  # a network at the very edge is trained to the end: it should not be refused then
+        costs = self.gate.costs(architecture, precision=precision, quick=True)
+        if is_borderline(
+            costs, budget
+        ):  # a network at the very edge is trained to the end: it should not be refused then
             costs = self.gate.costs(architecture, precision=precision)
         return within_budget(costs, budget)
 
     def search(self) -> None:
         """Propose, gate, distil, judge, until there are enough candidates."""
         if self.study.state == "searching":
-            self.crew.prepare_outputs()
+            self.pool.prepare_outputs()
             self.prepare_first()
-            loop = SearchLoop(self.study, self.chain, self.gate, self.proposer, crew=self.crew, told=self._told)
+            loop = SearchLoop(self.study, self.chain, self.gate, self.proposer, pool=self.pool, told=self._told)
             left = self.study.left_s(self.config.search.max_minutes)
-            self.progress.searching(loop.trials, None if left == inf else left)
+            self.callback.on_search_start(loop.trials, None if left == inf else left)
             started = time.monotonic()
             loop.run()
-            self.study.spent("idle", self.crew.idle_s(started))
+            self.study.spent("idle", self.pool.idle_s(started))
 
     def _told(self, record: TrialRecord) -> None:
         self._gained([record])
-        self.progress.trial(record, self.study.records, self.hypervolume.volume)
+        self.callback.on_trial_end(record, self.study.records, self.hypervolume.volume)
 
     def _gained(self, records: Iterable[TrialRecord]) -> None:
         """Candidates within the budget that were trained in full count, on validation accuracy."""
         for record in records:
-            if record.fate == "finished":
+            if record.status == "finished":
                 self.hypervolume.add(record.val_accuracy, record.costs)
 
     def train_finalists(self) -> list[TrainedFinalist]:
         """The front's members over several seeds, with their controls; one more if no file is within the budget."""
-        finals = Finals(self.chain, self.gate)
-        self.progress.stage("measuring the front")
+        trainer = FinalistTrainer(self.chain, self.gate)
+        self.callback.on_stage("measuring the front")
         with self.study.spending("finalists"):
-            for record in finals.settle(self.study.records):
+            for record in trainer.measure_until_stable(self.study.records):
                 self.study.correct(record)
-        if not (chosen := finals.choose(self.study.records)):
+        if not (chosen := trainer.choose(self.study.records)):
             self._explain_failures()
             self._give_up(closest(self.study.records, self.config.budget))
         self.study.save("state", "finalists")
-        self.progress.stage("training finalists")
+        self.callback.on_stage("training finalists")
         with self.study.spending("finalists"):
-            trained = self._train(finals, chosen)
+            trained = self._train(trainer, chosen)
             numbers = {t.number for t in chosen}
             others = [t for t in self.study.records if t.number not in numbers]
-            return trained + self._train(finals, finals.stand_in(trained, others))
+            return trained + self._train(trainer, trainer.fallback_finalist(trained, others))
 
-    def _train(self, finals: Finals, chosen: list[TrialRecord]) -> list[TrainedFinalist]:
-        if self.crew.workers > 1:
-            self._train_beforehand(finals.jobs(chosen))
-        return finals.train(chosen, quiet=self.crew.workers > 1)
+    def _train(self, trainer: FinalistTrainer, chosen: list[TrialRecord]) -> list[TrainedFinalist]:
+        if self.pool.workers > 1:
+            self._train_beforehand(trainer.jobs(chosen))
+        return trainer.train(chosen, quiet=self.pool.workers > 1)
 
     def _train_beforehand(self, jobs: list[dict[str, Any]]) -> None:
         """Let all workers have a share; whatever fails here fails again, and is said, when it is looked for."""
         done = 0
-        while jobs or self.crew.busy:
-            while jobs and self.crew.has_room:
-                self.crew.submit(jobs.pop(0))
-            self.crew.wait()
+        while jobs or self.pool.busy:
+            while jobs and self.pool.has_room:
+                self.pool.submit(jobs.pop(0))
+            self.pool.wait()
             done += 1
-            self.progress.finalist(done, done + len(jobs) + self.crew.busy, "")
+            self.callback.on_finalist(done, done + len(jobs) + self.pool.busy, "")
 
     def read_test_once(self, finalists: list[TrainedFinalist]) -> None:
         """Judge finalists, controls and teacher on the test split; this ends the run."""
-        self.progress.stage("reading the test split")
-        finals = Finals(self.chain, self.gate)
+        self.callback.on_stage("reading the test split")
+        trainer = FinalistTrainer(self.chain, self.gate)
         with self.study.spending("test"):
             for rank, finalist in enumerate(finalists):
-                self.study.save(f"finalist/{rank:03d}", finals.judge(finalist))
+                self.study.save(f"finalist/{rank:03d}", trainer.judge(finalist))
             for place, teacher in enumerate([self.teacher, *self.others]):
                 self._read_test(teacher, f"teacher/{place:03d}" if place else "teacher")
         self._save_cache()
@@ -242,7 +254,7 @@ class Run:
 
     def _save_cache(self) -> None:
         """How often the store had what was asked for, in this process and in its workers."""
-        hits, misses = self.context.store.hits + self.crew.hits, self.context.store.misses + self.crew.misses
+        hits, misses = self.context.store.hits + self.pool.hits, self.context.store.misses + self.pool.misses
         for kind in sorted({*hits, *misses}):
             self.study.save(f"cache/{kind}", CacheRecord(hits=hits[kind], misses=misses[kind]))
 
@@ -256,7 +268,7 @@ class Run:
 
     def _explain_failures(self) -> None:
         """If candidates passed the gate but none could be trained, it is not the budget that is to blame."""
-        failed = [t for t in self.study.records if t.fate == "failed"]
+        failed = [t for t in self.study.records if t.status == "failed"]
         if failed:
             raise TrialError(f"none of {len(failed)} candidates could be trained; the last one: {failed[-1].reason}")
 

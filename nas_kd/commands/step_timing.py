@@ -6,27 +6,27 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from nas_kd.results.candidate import Architecture, Precision
 from nas_kd.config.options import SearchConfig
+from nas_kd.context.run_context import Context
 from nas_kd.data.augment import Augmenter
 from nas_kd.data.dataset import Dataset, Split
-from nas_kd.quantization.precision import load_precision
 from nas_kd.engine.teacher_outputs import Teacher, can_use_cache
 from nas_kd.engine.training import accuracy_of
 from nas_kd.errors import TrialError
-from nas_kd.methods.combine import make_method
+from nas_kd.kd.artifacts import ArtifactBuilder
 from nas_kd.kd.chain import Chain
-from nas_kd.context.run_context import Context
-from nas_kd.kd.artifacts import Files
-from nas_kd.kd.training_job import Link, known_to_training
-from nas_kd.kd.network_builder import Builder
+from nas_kd.kd.network_builder import NetworkBuilder
+from nas_kd.kd.training_job import TrainedModel, training_precision
+from nas_kd.methods.combine import make_method
+from nas_kd.quantization.precision import load_precision
+from nas_kd.results.candidate import Architecture, Precision
 
 BATCHES = 6  # timed of each training, after as many to warm up
 PLAIN = "none"
 
 
 @dataclass(frozen=True)
-class Speed:
+class StepTimes:
     """Seconds that things take here, on the threads that candidates get.
 
     `step_s`: a training step without distillation by multiply-adds, of two networks. `extra_s`: what a method adds to
@@ -51,9 +51,9 @@ class Speed:
         return seconds * self.slowdown.get(precision, 1.0)
 
 
-def measure_speed(
-    context: Context, builder: Builder, teachers: Sequence[Teacher], typical: Architecture, largest: Architecture
-) -> Speed:
+def measure_step_times(
+    context: Context, builder: NetworkBuilder, teachers: Sequence[Teacher], typical: Architecture, largest: Architecture
+) -> StepTimes:
     """Time every method of the config on the `typical` student, and the `largest` network without a method.
 
     Raises:
@@ -72,7 +72,7 @@ def measure_speed(
             try:
                 extra_s[name] = max(0.0, _time_steps(chain, name, typical)[1] - plain_s)
             except TrialError as error:  # an untrained teacher may say what a trained one would not
-                context.progress.note(f"{name} cannot be timed, it is taken to cost nothing extra: {error}")
+                context.callback.on_note(f"{name} cannot be timed, it is taken to cost nothing extra: {error}")
                 extra_s[name] = 0.0
     _, largest_s = _time_steps(chain, PLAIN, largest)
     started = time.perf_counter()
@@ -80,14 +80,14 @@ def measure_speed(
     judge_s = time.perf_counter() - started
     pair = ((builder.macs(typical), plain_s), (builder.macs(largest), largest_s))
     heard = max(len(teachers) if make_method(m).teachers == "several" else 1 for m in config.distill.methods)
-    return Speed(
+    return StepTimes(
         pair,
         extra_s,
         sum(outputs_s[:heard]),
         begin_s,
         judge_s,
         slowdown={
-            p: _slowdown(chain, p, typical, plain_s, config.quantise.aware_from) for p in config.search.precisions
+            p: _slowdown(chain, p, typical, plain_s, config.quantization.qat_start) for p in config.search.precisions
         },
         file_s={p: _time_file(small, builder, p, typical) for p in config.search.precisions},
     )
@@ -106,11 +106,11 @@ def _few_batches(context: Context) -> Context:
     rows = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(context.seed))[:wanted]
     few = _rows(data, rows)
     distill = config.distill.model_copy(update={"epochs": max(2, config.distill.epochs)})
-    quantise = config.quantise.model_copy(update={"aware_from": 0.0})  # what is timed is its slowest part
+    quantization = config.quantization.model_copy(update={"qat_start": 0.0})  # what is timed is its slowest part
     augmenter = Augmenter.of(few, context.seed)
     return replace(
         context,
-        config=config.model_copy(update={"distill": distill, "quantise": quantise}),
+        config=config.model_copy(update={"distill": distill, "quantization": quantization}),
         data=few,
         augmenter=augmenter,
         teacher_augmenter=Augmenter.of(few.teacher_view, context.seed) if few.teacher_view else augmenter,
@@ -134,29 +134,29 @@ def _time_outputs(chain: Chain, teacher: Teacher) -> float:
     return seconds[0] if outputs.augmenter.identity else seconds[1]
 
 
-def _slowdown(chain: Chain, precision: Precision, student: Architecture, plain_s: float, aware_from: float) -> float:
+def _slowdown(chain: Chain, precision: Precision, student: Architecture, plain_s: float, qat_start: float) -> float:
     """Of a whole training, of which quantisers are on in the last part only."""
-    trained = known_to_training(precision)
+    trained = training_precision(precision)
     if trained == "fp32":
         return 1.0
-    return aware_from + (1 - aware_from) * max(1.0, _time_steps(chain, PLAIN, student, trained)[1] / plain_s)
+    return qat_start + (1 - qat_start) * max(1.0, _time_steps(chain, PLAIN, student, trained)[1] / plain_s)
 
 
-def _time_file(context: Context, builder: Builder, precision: Precision, student: Architecture) -> float:
+def _time_file(context: Context, builder: NetworkBuilder, precision: Precision, student: Architecture) -> float:
     """Seconds to make the file of a network and to judge it."""
     form = load_precision(precision)
     if form.exact:
         return 0.0
     network = form.prepare(builder.build(student, 0), context.data.input_shape).eval()
     started = time.perf_counter()
-    Files(context).val_accuracy(Link(network, "untrained", 0.0, 0.0, {}, {}), precision)
+    ArtifactBuilder(context).val_accuracy(TrainedModel(network, "untrained", 0.0, 0.0, {}, {}), precision)
     return time.perf_counter() - started
 
 
 def _time_steps(chain: Chain, method: str, student: Architecture, precision: Precision = "fp32") -> tuple[float, float]:
     """Seconds before the first step, calibration included, and of a step."""
     started = time.perf_counter()
-    training = chain.rehearsal(method, student, precision)
+    training = chain.untrained(method, student, precision)
     prepared = time.perf_counter() - started
     training.run(1)
     first = training.seconds

@@ -12,20 +12,20 @@ import optuna
 import torch
 from optuna.samplers import RandomSampler
 
-from nas_kd.results.candidate import Architecture, Candidate
+from nas_kd.commands.step_timing import StepTimes, measure_step_times, uses_cache
 from nas_kd.config.options import SearchConfig
-from nas_kd.engine.teacher_outputs import Teacher
-from nas_kd.results.limits import within_budget
-from nas_kd.methods.combine import make_method
-from nas_kd.kd.chain import Chain
 from nas_kd.context.run_context import Context
+from nas_kd.engine.teacher_outputs import Teacher
+from nas_kd.kd.chain import Chain
 from nas_kd.kd.controls import controls_of
+from nas_kd.kd.network_builder import NetworkBuilder
+from nas_kd.methods.combine import make_method
 from nas_kd.nas.cost_model import CostModel
-from nas_kd.kd.network_builder import Builder
+from nas_kd.nas.propose import FINE_LADDER, N_INITIAL_TRIALS, Proposer
+from nas_kd.nas.samplers import optuna_silenced
 from nas_kd.nas.supernet.once_for_all import DRAWN, DRAWN_A_STEP, EPOCHS, LADDER, MEASURED, POPULATION, SHARE
-from nas_kd.nas.propose import FINE_LADDER, FIRST, Proposer
-from nas_kd.commands.step_timing import Speed, measure_speed, uses_cache
-from nas_kd.nas.samplers import quiet_optuna
+from nas_kd.results.candidate import Architecture, Candidate
+from nas_kd.results.limits import within_budget
 from nas_kd.results.records import Costs
 
 DRAWN_CANDIDATES = 100  # of a search's proposals, to see what they are like
@@ -50,7 +50,7 @@ class TimeEstimate:
 
 def estimate_time(
     context: Context,
-    builder: Builder,
+    builder: NetworkBuilder,
     teachers: Sequence[Teacher],
     measured: Mapping[Architecture, Costs],
     gate_s: float,
@@ -68,30 +68,30 @@ def estimate_time(
         InputError: a method is not usable.
         TrialError: no training runs.
     """
-    context.progress.stage("timing training steps")
+    context.callback.on_stage("timing training steps")
     fitting = sorted((a for a, c in measured.items() if within_budget(c, context.config.budget)), key=builder.macs)
-    typical, largest = fitting[len(fitting) // 2], context.space.ladder(2)[-1]
+    typical, largest = fitting[len(fitting) // 2], context.space.size_ladder(2)[-1]
     with _threads(context):
-        speed = measure_speed(context, builder, teachers, typical, largest)
-    plan = _Plan(context, builder, speed, gate_s, teachers[0].parameters)
+        speed = measure_step_times(context, builder, teachers, typical, largest)
+    plan = SearchCostModel(context, builder, speed, gate_s, teachers[0].parameters)
     parts = plan.parts(measured, [t.macs for t in teachers])
     low, high = (sum(span[end] for span in parts.values()) * MARGIN[end] for end in (0, 1))
     step_s = speed.step(builder.macs(typical), "none")
     return TimeEstimate(low, high, parts, step_s, context.rungs)
 
 
-def epochs_of(candidates: int, rungs: Sequence[int], reduction: int, pioneers: int = 0) -> tuple[int, int]:
+def epochs_of(candidates: int, rungs: Sequence[int], reduction: int, n_initial: int = 0) -> tuple[int, int]:
     """Epochs that so many candidates are trained for altogether, and how many reach the last rung.
 
     `pioneers`: so many of them are trained to the end whatever they reach.
     """
-    pioneers = min(pioneers, candidates)
-    there = candidates - pioneers
-    total = pioneers * rungs[-1] + there * rungs[0]
+    n_initial = min(n_initial, candidates)
+    there = candidates - n_initial
+    total = n_initial * rungs[-1] + there * rungs[0]
     for before, after in pairwise(rungs):
         there = min(there, max(1, there // reduction))
         total += there * (after - before)
-    return total, pioneers + there
+    return total, n_initial + there
 
 
 @contextmanager
@@ -105,10 +105,12 @@ def _threads(context: Context) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-class _Plan:
+class SearchCostModel:
     """What a run has to do, in seconds."""
 
-    def __init__(self, context: Context, builder: Builder, speed: Speed, gate_s: float, largest: int) -> None:
+    def __init__(
+        self, context: Context, builder: NetworkBuilder, speed: StepTimes, gate_s: float, largest: int
+    ) -> None:
         self._context, self._config, self._builder = context, context.config, builder
         self._speed, self._gate_s = speed, gate_s
         self._chain = Chain(context, builder)
@@ -122,7 +124,7 @@ class _Plan:
         model = CostModel(self._builder, self._config.budget)
         model.fit(measured)
         drawn, trials = self._drawn(), _trials(self._config)
-        fitting = [c for c in drawn if model.excess(c.student) <= 0] or drawn[:1]
+        fitting = [c for c in drawn if model.log_excess(c.student) <= 0] or drawn[:1]
         elastic = self._config.search.strategy == "once-for-all"  # all that it proposes fits
         few = trials if elastic else max(1, round(trials * len(fitting) / len(drawn)))
         before = {"teacher": self._teachers(teachers_macs), "outputs": self._outputs()}
@@ -144,7 +146,7 @@ class _Plan:
     def _drawn(self) -> list[Candidate]:
         """Candidates as the search would propose them at random, each once."""
         found: dict[str, Candidate] = {}
-        with quiet_optuna():
+        with optuna_silenced():
             study = optuna.create_study(sampler=RandomSampler(seed=self._context.seed))
             for _ in range(min(DRAWN_CANDIDATES, self._config.search.trials)):
                 candidate = self._proposer.candidate(study.ask())
@@ -171,7 +173,7 @@ class _Plan:
         """Its training, however long; a sample that is measured; judging, while there is time."""
         options, builder = self._config.search.once_for_all, self._builder
         epochs = options.epochs or EPOCHS * self._config.distill.epochs
-        ends = [float(builder.macs(a)) for a in self._context.space.ladder(2)]
+        ends = [float(builder.macs(a)) for a in self._context.space.size_ladder(2)]
         middle = fmean(builder.macs(c.student) for c in fitting)
         trained = sum(self._training(macs, "none", epochs) for macs in [*ends, *[middle] * DRAWN_A_STEP])
         judged = options.evaluations * self._speed.judge_s / self._at_once
@@ -197,7 +199,7 @@ class _Plan:
         """Candidates, and the ladder up to the budget's edge; an elastic network's members are measured already."""
         if self._config.search.strategy == "once-for-all":
             return 0.0, 0.0
-        edge = log2(FINE_LADDER) + FIRST
+        edge = log2(FINE_LADDER) + N_INITIAL_TRIALS
         return (few + edge) * self._gate_s, (many + edge) * self._gate_s
 
     def _assistants(self, candidates: Sequence[Candidate]) -> float:
@@ -223,8 +225,8 @@ class _Plan:
 
     def _epochs(self, candidates: int) -> tuple[int, int]:
         search = self._config.search
-        pioneers = FIRST if search.strategy == "trials" else 0
-        return epochs_of(candidates, self._context.rungs, search.reduction, pioneers)
+        n_initial = N_INITIAL_TRIALS if search.strategy == "trials" else 0
+        return epochs_of(candidates, self._context.rungs, search.reduction, n_initial)
 
     def _step(self, candidate: Candidate) -> float:
         deployed = [float(self._builder.macs(a)) for a in candidate.deployed]

@@ -6,30 +6,32 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
+from nas_kd.commands.worker import TARGET, JobRunner
 from nas_kd.config.options import SearchConfig
-from nas_kd.executors.executor import Answer, Executor
-from nas_kd.executors.in_process import Here
-from nas_kd.executors.local import LocalWorkers
-from nas_kd.serialization import canonical_json
-from nas_kd.kd.chain import Chain
+from nas_kd.context.callbacks import Callback
 from nas_kd.context.run_folder import RunFolder
+from nas_kd.executors.executor import Executor, JobResult
+from nas_kd.executors.in_process import InProcessExecutor
+from nas_kd.executors.local import LocalExecutor
+from nas_kd.kd.chain import Chain
 from nas_kd.nas.gate import Gate
-from nas_kd.context.callbacks import Progress
-from nas_kd.commands.worker import TARGET, Trainer
+from nas_kd.serialization import canonical_json
 
 
-class Workplace:
+class WorkerProcesses:
     """Where a run's trainings are done: workers, who load code and data while the teacher is prepared; or here."""
 
-    def __init__(self, config: SearchConfig, folder: RunFolder, progress: Progress) -> None:
+    def __init__(self, config: SearchConfig, folder: RunFolder, callback: Callback) -> None:
         """`folder`: with its config in it. `progress`: hears how far the workers are."""
         setup = {"run_dir": str(folder.path.resolve())}
         count = config.search.workers
-        self._workers = LocalWorkers(TARGET, setup, count, lambda told: progress.went_on(**told)) if count > 1 else None
+        self._workers = (
+            LocalExecutor(TARGET, setup, count, lambda told: callback.on_progress(**told)) if count > 1 else None
+        )
 
-    def executor(self, trainer: Trainer) -> Executor:
+    def executor(self, trainer: JobRunner) -> Executor:
         """Whoever trains: the workers, or where there are none this process's own trainer."""
-        return self._workers or Here(trainer)
+        return self._workers or InProcessExecutor(trainer)
 
     @contextmanager
     def paused(self, count: int) -> Iterator[None]:
@@ -43,12 +45,12 @@ class Workplace:
             self._workers.close()
 
 
-class Crew:
+class WorkerPool:
     """Whoever trains for this run: this process, or workers; jobs and answers as `Trainer` has them."""
 
-    def __init__(self, chain: Chain, gate: Gate, workplace: Workplace) -> None:
+    def __init__(self, chain: Chain, gate: Gate, processes: WorkerProcesses) -> None:
         self._chain, self.workers = chain, chain.context.config.search.workers
-        self._executor = workplace.executor(Trainer(chain, gate))
+        self._executor = processes.executor(JobRunner(chain, gate))
         self._begun: dict[str, float] = {}
         self._worked: list[tuple[float, float]] = []  # from, to; jobs that nobody has accounted for
         self.hits: Counter[str] = Counter()  # of the workers' stores, by kind
@@ -81,11 +83,11 @@ class Crew:
 
     def submit(self, job: Mapping[str, Any]) -> None:
         """Take a job."""
-        job = {**job, "relatives": list(self._chain.relatives)}
+        job = {**job, "relatives": list(self._chain.weight_sources)}
         self._begun[_name(job)] = time.monotonic()
         self._executor.submit(job)
 
-    def wait(self) -> Answer:
+    def wait(self) -> JobResult:
         """The next answer."""
         answer = self._executor.wait()
         self._worked.append((self._begun.pop(_name(answer.job)), time.monotonic()))

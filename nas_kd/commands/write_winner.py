@@ -5,14 +5,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nas_kd.config.loading import load_config
-from nas_kd.export.onnx_export import get_opset, set_metadata
-from nas_kd.errors import BudgetError, InputError
-from nas_kd.serialization import sha256, write_atomic
-from nas_kd.results.fronts import closest_finalists, front_document, winner
-from nas_kd.context.run_folder import RunFolder
 from nas_kd.commands.load_run import read_run
+from nas_kd.config.loading import load_config
+from nas_kd.context.run_folder import RunFolder
+from nas_kd.errors import BudgetError, InputError
+from nas_kd.export.onnx_export import get_opset, set_metadata
+from nas_kd.results.fronts import closest_finalists, front_document, winner
 from nas_kd.results.records import DatasetRecord, FinalistRecord, RunRecord
+from nas_kd.serialization import sha256, write_atomic
 from nas_kd.store.store import Store
 
 

@@ -9,12 +9,12 @@ from typing import Any
 import tomli_w
 from pydantic import ValidationError
 
-from nas_kd.config.options import Options, SearchConfig
-from nas_kd.config.messages import explain, wrong_type
 from nas_kd.config.fields import is_path, several, submodel
+from nas_kd.config.messages import explain, wrong_type
+from nas_kd.config.options import Options, SearchConfig
 from nas_kd.config.template import commented_config
-from nas_kd.errors import InputError
 from nas_kd.config.toml_file import read_toml
+from nas_kd.errors import InputError
 
 __all__ = ["commented_config", "differing_keys", "dump_config", "load_config", "setting"]
 

@@ -8,8 +8,8 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from nas_kd.config.options import Options, SearchConfig
 from nas_kd.config.fields import number, several, submodel
+from nas_kd.config.options import Options, SearchConfig
 
 # Start of pydantic's error types -> what the value must be.
 _MUST_BE = {
@@ -81,7 +81,7 @@ def _must(kind: str, context: Mapping[str, Any]) -> str | None:
         return f"have at least {context['min_length']} items"
     if kind == "string_pattern_mismatch":
         return f"match {context['pattern']}"
-    return next((f"be {words}" for start, words in _MUST_BE.items() if kind.startswith(start)), None)
+    return next((f"be {description}" for start, description in _MUST_BE.items() if kind.startswith(start)), None)
 
 
 def _unknown(loc: tuple[int | str, ...], name: str, value: Any) -> str:

@@ -95,7 +95,7 @@ class ChainOptions(Options):
         description="sequential: each link learns from the one before; dense: from all before; residual: adds to the "
         "sum, and is deployed with it; of several the search chooses",
     )
-    ladder: int = Field(4, ge=2, le=12, description="number of assistant sizes to choose from")
+    assistant_sizes: int = Field(4, ge=2, le=12, description="number of assistant sizes to choose from")
     method: str = Field("soft_targets", description="how assistants are distilled (one method, so trials share them)")
 
 
@@ -204,12 +204,12 @@ class FinalistOptions(Options):
     max_control_epochs: float = Field(3.0, ge=1, description="cap of a control's epochs, times distill.epochs")
 
 
-class QuantiseOptions(Options):
+class QuantizationOptions(Options):
     """How the files of the precisions below fp32 are made."""
 
     calibration: Calibration = Field("minmax", description="int8: ranges of activations; minmax | entropy | percentile")
     samples: int = Field(256, ge=1, description="training samples that ranges of activations are learnt from")
-    aware_from: float = Field(
+    qat_start: float = Field(
         0.7, ge=0, lt=1, description="int8-qat: quantised from this share of the schedule (of a rung's, up to a rung)"
     )
 
@@ -240,7 +240,7 @@ class SearchConfig(Options):
     device: DeviceOptions = DeviceOptions()
     search: SearchSection = SearchSection()
     finalists: FinalistOptions = FinalistOptions()
-    quantise: QuantiseOptions = QuantiseOptions()
+    quantization: QuantizationOptions = QuantizationOptions()
     store: StoreOptions = StoreOptions()
     engine: EngineOptions = EngineOptions()
     student: dict[str, Any] | None = Field(None, description="`nas-kd distill` only: the architecture")

@@ -6,8 +6,8 @@ import tomli_w
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from nas_kd.config.options import Options, SearchConfig
 from nas_kd.config.fields import choices, is_table, limits, several, submodel
+from nas_kd.config.options import Options, SearchConfig
 
 HEAD = """\
 # A run of nas-kd: every option, with its default. All of them may be left out.

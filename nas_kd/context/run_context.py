@@ -3,18 +3,18 @@
 from dataclasses import dataclass, replace
 
 from nas_kd.config.options import SearchConfig
+from nas_kd.context.callbacks import Callback
+from nas_kd.context.run_folder import RunFolder
 from nas_kd.data.augment import Augmenter
 from nas_kd.data.dataset import Dataset
 from nas_kd.data.prepare import load_dataset
-from nas_kd.latency.device import Device, open_device
 from nas_kd.engine.numerics import Numerics, threads_for
 from nas_kd.engine.teacher_outputs import can_use_cache
 from nas_kd.errors import InputError
+from nas_kd.kd.network_builder import load_space
+from nas_kd.latency.device import Device, open_device
 from nas_kd.methods.combine import make_method
 from nas_kd.models.search_space import SearchSpace
-from nas_kd.context.run_folder import RunFolder
-from nas_kd.kd.network_builder import load_space
-from nas_kd.context.callbacks import Progress
 from nas_kd.nas.successive_halving import rung_epochs
 from nas_kd.results.records import DatasetRecord
 from nas_kd.store.store import Store
@@ -28,7 +28,7 @@ class Context:
 
     config: SearchConfig
     folder: RunFolder
-    progress: Progress
+    callback: Callback
     store: Store
     data: Dataset
     augmenter: Augmenter
@@ -39,28 +39,28 @@ class Context:
     threads: int
 
     @staticmethod
-    def prepare(config: SearchConfig, folder: RunFolder, progress: Progress, *, check_device: bool = True) -> "Context":
+    def prepare(config: SearchConfig, folder: RunFolder, callback: Callback, *, check_device: bool = True) -> "Context":
         """Load data, space and device. `check_device`: refuse a device that is not there now, rather than wait for it.
 
         Raises:
             InputError: one of them is unknown, missing or broken.
         """
         check_methods(config)
-        progress.stage("loading data")
+        callback.on_stage("loading data")
         space = load_space(config.space.name)
-        device = open_device(config.device.name, config.device.wait_s, progress.note)
+        device = open_device(config.device.name, config.device.wait_s, callback.on_note)
         if check_device:
             device.check()
             check_precisions(config, device)
         data = load_dataset(config.data, config.search.seed)
         check_pairs(config, data)
         for note in data.notes:
-            progress.note(note)
+            callback.on_note(note)
         augmenter = Augmenter.of(data, config.search.seed)
         return Context(
             config=config,
             folder=folder,
-            progress=progress,
+            callback=callback,
             store=Store(folder.store, round(config.store.max_gb * 1e9)),
             data=data,
             augmenter=augmenter,

@@ -14,8 +14,8 @@ from typing import Any
 import filelock
 from optuna.exceptions import StorageInternalError
 
-from nas_kd.config.options import SearchConfig
 from nas_kd.config.loading import differing_keys, dump_config, load_config
+from nas_kd.config.options import SearchConfig
 from nas_kd.errors import InputError
 from nas_kd.serialization import write_atomic
 

@@ -18,7 +18,7 @@ from nas_kd.data.dataset import Dataset, as_input
 from nas_kd.errors import InputError
 
 
-class Draws(NamedTuple):
+class AugmentationParams(NamedTuple):
     """What happens to each of the N samples in one epoch.
 
     `shift`: (N, 2) int64 in 0..2*crop, rows and columns; `flip`: (N,) bool; `centre`: (N, 2) int64, of the cutout.
@@ -42,7 +42,7 @@ class Augmenter:
         self.x, self.seed = x, seed
         fill = mean if x.is_floating_point() else mean.round()
         self.fill = fill.to(device=x.device, dtype=x.dtype)
-        self._drawn: tuple[int, Draws] | None = None
+        self._drawn: tuple[int, AugmentationParams] | None = None
 
     @staticmethod
     def of(dataset: Dataset, seed: int) -> "Augmenter":
@@ -73,37 +73,37 @@ class Augmenter:
         samples = self.x.index_select(0, indices)
         if self.identity:
             return as_input(samples)
-        draws = Draws(*(values.index_select(0, indices) for values in self.draws(epoch)))
+        params = AugmentationParams(*(values.index_select(0, indices) for values in self.params(epoch)))
         b, c, height, width = samples.shape
-        pixels = self._pixels(draws, height, width).view(b, 1, height * width).expand(b, c, -1)
+        pixels = self._pixels(params, height, width).view(b, 1, height * width).expand(b, c, -1)
         return as_input(self._padded(samples).flatten(2).gather(2, pixels).view(b, c, height, width))
 
-    def draws(self, epoch: int) -> Draws:
+    def params(self, epoch: int) -> AugmentationParams:
         """The random numbers of an epoch, for all samples at once; those of the latest epoch are kept."""
         if self._drawn is None or self._drawn[0] != epoch:
             n, (height, width) = len(self.x), self.x.shape[2:]
             shift, flip, centre = (np.random.default_rng((self.seed, epoch, part)) for part in range(3))
-            draws = Draws(
+            params = AugmentationParams(
                 torch.from_numpy(shift.integers(0, 2 * self.crop + 1, (n, 2))),
                 torch.from_numpy(flip.integers(0, 2, n).astype(bool) & self.flip),
                 torch.from_numpy(centre.integers(0, (height, width), (n, 2))),
             )
-            self._drawn = epoch, Draws(*(values.to(self.x.device) for values in draws))
+            self._drawn = epoch, AugmentationParams(*(values.to(self.x.device) for values in params))
         return self._drawn[1]
 
-    def _pixels(self, draws: Draws, height: int, width: int) -> Tensor:
+    def _pixels(self, params: AugmentationParams, height: int, width: int) -> Tensor:
         """Which pixel of the padded sample, counted row by row, each output pixel shows: (B, height, width) int64.
 
         Mirroring is a reversed order of columns; a hole shows pixel 0, which is padding: one gather does it all.
         """
         rows, columns = torch.arange(height, device=self.x.device), torch.arange(width, device=self.x.device)
-        origin = draws.shift + (self.pad - self.crop)
+        origin = params.shift + (self.pad - self.crop)
         from_rows = rows + origin[:, :1]
-        from_columns = torch.where(draws.flip[:, None], width - 1 - columns, columns) + origin[:, 1:]
+        from_columns = torch.where(params.flip[:, None], width - 1 - columns, columns) + origin[:, 1:]
         pixels = from_rows[:, :, None] * (width + 2 * self.pad) + from_columns[:, None, :]
         if not self.cutout:
             return pixels
-        start = draws.centre - self.cutout // 2  # the hole may stick out of the image
+        start = params.centre - self.cutout // 2  # the hole may stick out of the image
         in_rows = (rows >= start[:, :1]) & (rows < start[:, :1] + self.cutout)
         in_columns = (columns >= start[:, 1:]) & (columns < start[:, 1:] + self.cutout)
         return pixels.masked_fill_(in_rows[:, :, None] & in_columns[:, None, :], 0)

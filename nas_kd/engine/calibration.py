@@ -27,7 +27,7 @@ def calibrate(
     So a training goes on as one that had been given these factors. `show(i)`: the i-th batch, as student and teachers
     see it. Nothing is done where there is no cross-entropy to be weighed against.
     """
-    parts = [p for p in method.parts() if p.balance is not None]
+    parts = [p for p in method.parts() if p.target_grad_ratio is not None]
     if not parts or method.ce_weight == 0:
         return
     weights = [p for p in student.parameters() if p.requires_grad]
@@ -38,11 +38,11 @@ def calibrate(
             losses = [F.cross_entropy(outputs.logits, batch.y)]
             for part in parts:
                 terms = part(outputs, taught, batch._replace(progress=1.0))  # past all warm-ups
-                losses.append(sum((t for name, t in terms.items() if name not in part.own_terms), torch.zeros(())))
+                losses.append(sum((t for name, t in terms.items() if name not in part.unscaled_terms), torch.zeros(())))
             lengths += torch.stack([_length(loss, weights) for loss in losses])
     for part, length in zip(parts, lengths[1:], strict=True):
-        if length > 0 and torch.isfinite(length) and part.balance is not None:
-            part.scale.fill_(float((part.balance * lengths[0] / length).clamp(1 / LARGEST, LARGEST)))
+        if length > 0 and torch.isfinite(length) and part.target_grad_ratio is not None:
+            part.scale.fill_(float((part.target_grad_ratio * lengths[0] / length).clamp(1 / LARGEST, LARGEST)))
 
 
 @contextmanager

@@ -14,7 +14,7 @@ MAP_DIMS = (3, 4)  # tokens (B, t, d) and maps (B, c, h, w)
 
 
 @dataclass(frozen=True)
-class TapPoints:
+class FeaturePoints:
     """Module paths: where features are read (outputs), and the classifier (its input is the embedding)."""
 
     features: tuple[str, ...]
@@ -28,7 +28,7 @@ class _Call:
     shape_out: tuple[int, ...] | None
 
 
-def find_taps(model: nn.Module, example: Tensor, features: Sequence[str] | None = None) -> TapPoints:
+def find_feature_points(model: nn.Module, example: Tensor, features: Sequence[str] | None = None) -> FeaturePoints:
     """Run `example` (B, ...) once and find the last module before each change of resolution, and the last linear layer.
 
     Args:
@@ -43,14 +43,14 @@ def find_taps(model: nn.Module, example: Tensor, features: Sequence[str] | None 
     linear = [c.path for c in calls if isinstance(model.get_submodule(c.path), nn.Linear)]
     classifier = linear[-1] if linear else None
     if features is None:
-        return TapPoints(_last_of_each_resolution(model, calls), classifier)
+        return FeaturePoints(_last_of_each_resolution(model, calls), classifier)
     maps = {c.path for c in calls if c.shape_out is not None}
     for path in features:
         if path not in maps:
             raise InputError(
                 f"teacher.features: {path!r} gives no feature map; modules that do: {', '.join(sorted(maps))}"
             )
-    return TapPoints(tuple(features), classifier)
+    return FeaturePoints(tuple(features), classifier)
 
 
 def _record(model: nn.Module, example: Tensor) -> list[_Call]:
@@ -108,10 +108,10 @@ def _is_block(model: nn.Module, call: _Call, calls: list[_Call]) -> bool:
     return inside <= {call.shape_in, call.shape_out}
 
 
-class Tapped:
+class FeatureExtractor:
     """A model that returns `Outputs`; only what `needs` names is kept, in float32."""
 
-    def __init__(self, model: nn.Module, points: TapPoints, needs: frozenset[Need]) -> None:
+    def __init__(self, model: nn.Module, points: FeaturePoints, needs: frozenset[Need]) -> None:
         self.model = model
         self._seen: dict[str, Tensor] = {}
         self._features = points.features if "features" in needs else ()
@@ -142,7 +142,7 @@ class Tapped:
         embedding = self._seen.get("", logits).flatten(1).float() if self._wants_embedding else logits[:, :0]
         return Outputs(logits, features, embedding)
 
-    def __enter__(self) -> "Tapped":
+    def __enter__(self) -> "FeatureExtractor":
         return self
 
     def __exit__(self, *_error: object) -> None:

@@ -39,7 +39,7 @@ class Numerics:
         """The model in this memory format (in place)."""
         return model.to(memory_format=torch.channels_last) if self.channels_last else model  # type: ignore[call-overload]
 
-    def lay_out(self, x: Tensor) -> Tensor:
+    def to_layout(self, x: Tensor) -> Tensor:
         """A batch in this memory format."""
         return x.contiguous(memory_format=torch.channels_last) if self.channels_last else x
 
@@ -55,7 +55,7 @@ def threads_for(options: EngineOptions, input_shape: tuple[int, ...]) -> int:
 
 
 @contextmanager
-def processor(threads: int) -> Iterator[None]:
+def training_threads(threads: int) -> Iterator[None]:
     """So many threads, and denormals flushed to zero, inside; afterwards as torch has them by default."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -71,10 +71,10 @@ def processor(threads: int) -> Iterator[None]:
 def seeded(*seed: int) -> Iterator[None]:
     """Torch's global generator seeded from these numbers inside, as it was outside."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(mix(*seed))
+        torch.manual_seed(mix_seeds(*seed))
         yield
 
 
-def mix(*seed: int) -> int:
+def mix_seeds(*seed: int) -> int:
     """One 63-bit seed from several numbers."""
     return int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] >> np.uint64(1))

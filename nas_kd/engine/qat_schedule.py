@@ -12,17 +12,17 @@ from collections.abc import Sequence
 from torch import nn
 
 from nas_kd.engine.schedule import Schedule
-from nas_kd.quantization.fake_quantized import Phase, fake_quantised_parts
+from nas_kd.quantization.fake_quantized import Phase, fake_quantized_modules
 
 OBSERVED = 32  # steps, if there are so many
 
 
-class Awareness:
+class QATSchedule:
     """Switches the quantisers of networks; those without any are left alone."""
 
     def __init__(self, networks: Sequence[nn.Module], schedule: Schedule, steps_per_epoch: int, share: float) -> None:
         """`share`: of a cycle, from which on quantisers are on."""
-        self._parts = [part for network in networks for part in fake_quantised_parts(network)]
+        self._parts = [part for network in networks for part in fake_quantized_modules(network)]
         self._schedule, self._steps, self._share = schedule, steps_per_epoch, share
 
     def before_step(self, epoch: int, step: int) -> bool:

@@ -17,7 +17,7 @@ class _Tracer(torch.fx.Tracer):
         return not self._cut.startswith(f"{module_qualified_name}.")
 
 
-def tail_of(model: nn.Module, cut: str) -> nn.Module:
+def subgraph_after(model: nn.Module, cut: str) -> nn.Module:
     """The layers of `model` behind the last call of its module `cut`: what that returns -> what the model returns.
 
     The layers are the model's own, under their own names.

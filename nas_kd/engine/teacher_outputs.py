@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from nas_kd.data.augment import Augmenter
+from nas_kd.engine.feature_extractor import FeatureExtractor, FeaturePoints, find_feature_points
 from nas_kd.engine.numerics import Numerics
-from nas_kd.engine.feature_extractor import Tapped, TapPoints, find_taps
-from nas_kd.serialization import fingerprint
 from nas_kd.methods.base import Need, Outputs
+from nas_kd.serialization import fingerprint
 from nas_kd.store.store import Store
 
 CACHED_EPOCHS_BYTES = 256 * 2**20  # kept in memory, per teacher
@@ -30,7 +30,7 @@ class Teacher:
 
     model: nn.Module
     key: str
-    words: str
+    description: str
     parameters: int
     macs: int
     features: tuple[str, ...] | None = None  # module paths to tap; None: found by resolution
@@ -49,27 +49,27 @@ class TeacherOutputs:
         self._numerics = numerics
         self._store = store
         self._memory: OrderedDict[int, Tensor] = OrderedDict()
-        self._points: TapPoints | None = None
+        self._points: FeaturePoints | None = None
         numerics.place(teacher.model).requires_grad_(False).eval()
 
-    def tapped(self, needs: frozenset[Need]) -> Tapped:
+    def extractor(self, needs: frozenset[Need]) -> FeatureExtractor:
         """The live teacher, with hooks on; the caller closes them."""
         if self._points is None:
-            self._points = find_taps(self.teacher.model, self.example(), self.teacher.features)
-        return Tapped(self.teacher.model, self._points, needs)
+            self._points = find_feature_points(self.teacher.model, self.example(), self.teacher.features)
+        return FeatureExtractor(self.teacher.model, self._points, needs)
 
     def example(self) -> Tensor:
         """Two made-up samples of what the teacher takes."""
-        return self._numerics.lay_out(self.augmenter.example())
+        return self._numerics.to_layout(self.augmenter.example())
 
-    def live(self, tapped: Tapped, x: Tensor) -> Outputs:
+    def live(self, extractor: FeatureExtractor, x: Tensor) -> Outputs:
         """Outputs for a batch, no gradient."""
         with torch.no_grad(), self._numerics.autocast():
-            return tapped(x)
+            return extractor(x)
 
     def view(self, epoch: int, indices: Tensor) -> Tensor:
         """What the teacher is shown of these samples in this epoch: (B, ...) in stored units."""
-        return self._numerics.lay_out(self.augmenter.batch(epoch, indices))
+        return self._numerics.to_layout(self.augmenter.batch(epoch, indices))
 
     def cached(self, epoch: int, indices: Tensor) -> Outputs:
         """Logits for these samples as augmented in this epoch; features and embedding are empty."""
@@ -109,11 +109,11 @@ class TeacherOutputs:
     def _compute(self, epoch: int) -> Tensor:
         """(N, C). Every chunk has exactly the training batch's size: kernels are chosen by shape, and so are bits."""
         n, size = len(self.augmenter), self._batch_size
-        tapped = Tapped(self.teacher.model, TapPoints((), None), frozenset())
+        extractor = FeatureExtractor(self.teacher.model, FeaturePoints((), None), frozenset())
         parts = []
         for start in range(0, n, size):
             indices = torch.arange(start, start + size) % n
-            parts.append(self.live(tapped, self.view(epoch, indices)).logits)
+            parts.append(self.live(extractor, self.view(epoch, indices)).logits)
         return torch.cat(parts)[:n].contiguous()
 
 

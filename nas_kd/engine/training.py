@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from nas_kd.data.augment import Augmenter
 from nas_kd.data.dataset import Split, as_input
 from nas_kd.engine import checkpoint
-from nas_kd.engine.method_setup import Attachment, Facts
-from nas_kd.engine.qat_schedule import Awareness
 from nas_kd.engine.calibration import calibrate
-from nas_kd.engine.numerics import Numerics, mix, seeded
+from nas_kd.engine.feature_extractor import FeatureExtractor
+from nas_kd.engine.method_setup import DatasetInfo, MethodSetup
+from nas_kd.engine.numerics import Numerics, mix_seeds, seeded
+from nas_kd.engine.qat_schedule import QATSchedule
 from nas_kd.engine.schedule import Schedule
-from nas_kd.engine.feature_extractor import Tapped
 from nas_kd.engine.teacher_outputs import TeacherOutputs, can_use_cache
 from nas_kd.errors import TrialError
 from nas_kd.methods.base import Batch, Method, Outputs
@@ -26,7 +26,7 @@ EVALUATION_BATCH = 512
 
 
 @dataclass(frozen=True)
-class Setup:
+class TrainingSetup:
     """All that a training depends on, beside the student itself. `calibrated`: see `nas_kd.engine.calibration`.
 
     `aware_from`: see `nas_kd.engine.qat_schedule`.
@@ -34,12 +34,12 @@ class Setup:
 
     augmenter: Augmenter
     labels: Tensor  # (N,) of the training split
-    facts: Facts
+    facts: DatasetInfo
     schedule: Schedule
     numerics: Numerics
     seed: int
     calibrated: bool = True
-    aware_from: float = 0.7
+    qat_start: float = 0.7
 
 
 @dataclass
@@ -71,7 +71,7 @@ class Training:
         student: nn.Module,
         teachers: Sequence[TeacherOutputs],
         method: Method,
-        setup: Setup,
+        setup: TrainingSetup,
         rebuild: Callable[[int], nn.Module],
     ) -> None:
         """`rebuild`: the student's architecture with the initial weights of another seed, for methods that train peers.
@@ -87,7 +87,7 @@ class Training:
         self.losses: dict[str, float] = {}  # means over the last epoch
         self._teachers = tuple(teachers)
         self._cached = can_use_cache(method.needs)
-        attachment = Attachment(self.student, self._teachers, method, setup.numerics, setup.augmenter.example())
+        attachment = MethodSetup(self.student, self._teachers, method, setup.numerics, setup.augmenter.example())
         attachment.attach(setup.facts, rebuild, setup.seed)
         self._points = attachment.points
         self._weights = [list(self.student.parameters()), method.trained()]
@@ -96,7 +96,7 @@ class Training:
         self.average = [t.clone() for t in self._averaged]
         self.batch_size = min(setup.schedule.batch_size, len(setup.augmenter))
         self.steps_per_epoch = len(setup.augmenter) // self.batch_size
-        self._awareness = Awareness(self.networks, setup.schedule, self.steps_per_epoch, setup.aware_from)
+        self._qat_schedule = QATSchedule(self.networks, setup.schedule, self.steps_per_epoch, setup.qat_start)
 
     @property
     def networks(self) -> list[nn.Module]:
@@ -110,8 +110,8 @@ class Training:
             TrialError: the loss is no longer finite, or memory ran out.
         """
         until = self.setup.schedule.epochs if until is None else until
-        student = Tapped(self.student, self._points, self.method.needs)
-        teachers = [] if self._cached else [t.tapped(self.method.needs) for t in self._teachers]
+        student = FeatureExtractor(self.student, self._points, self.method.needs)
+        teachers = [] if self._cached else [t.extractor(self.method.needs) for t in self._teachers]
         try:
             while self.epoch < until:
                 started = time.perf_counter()
@@ -125,12 +125,12 @@ class Training:
                 raise TrialError(f"out of memory in epoch {self.epoch + 1}") from error
             raise
         finally:
-            for tapped in (student, *teachers):
-                tapped.close()
+            for extractor in (student, *teachers):
+                extractor.close()
 
-    def _run_epoch(self, student: Tapped, teachers: list[Tapped]) -> None:
+    def _run_epoch(self, student: FeatureExtractor, teachers: list[FeatureExtractor]) -> None:
         setup = self.setup
-        generator = torch.Generator().manual_seed(mix(setup.seed, 2, self.epoch))
+        generator = torch.Generator().manual_seed(mix_seeds(setup.seed, 2, self.epoch))
         order = self.method.order(setup.labels, generator)
         for network in self.networks:
             network.train()
@@ -148,13 +148,13 @@ class Training:
                     lambda i: self._show(student, teachers, indices(i % self.steps_per_epoch), 0.0),
                 )
             for step in range(self.steps_per_epoch):
-                if self._awareness.before_step(self.epoch, step):
+                if self._qat_schedule.before_step(self.epoch, step):
                     torch._foreach_copy_(self.average, self._averaged)
                 losses.add(self._step(student, teachers, indices(step), self.epoch * self.steps_per_epoch + step))
         self.losses = losses.means()
 
     def _show(
-        self, student: Tapped, teachers: list[Tapped], indices: Tensor, progress: float
+        self, student: FeatureExtractor, teachers: list[FeatureExtractor], indices: Tensor, progress: float
     ) -> tuple[Outputs, list[Outputs], Batch]:
         """What student and teachers say of a batch."""
         batch = self.method.draw(lambda: self._real(indices, progress))
@@ -163,21 +163,23 @@ class Training:
         return outputs, self._teach(teachers, batch), batch
 
     def _real(self, indices: Tensor, progress: float) -> Batch:
-        x = self.setup.numerics.lay_out(self.setup.augmenter.batch(self.epoch, indices))
+        x = self.setup.numerics.to_layout(self.setup.augmenter.batch(self.epoch, indices))
         return Batch(x, self.setup.labels[indices], indices, progress)
 
-    def _teach(self, teachers: list[Tapped], batch: Batch) -> list[Outputs]:
+    def _teach(self, teachers: list[FeatureExtractor], batch: Batch) -> list[Outputs]:
         if self._cached:
             return [t.cached(self.epoch, batch.indices) for t in self._teachers]
         pairs = zip(self._teachers, teachers, strict=True)
-        return [t.live(tapped, self._seen_by(t, batch)) for t, tapped in pairs]
+        return [t.live(extractor, self._seen_by(t, batch)) for t, extractor in pairs]
 
     def _seen_by(self, teacher: TeacherOutputs, batch: Batch) -> Tensor:
         """The batch itself, or the teacher's own view of the same samples."""
         same = teacher.augmenter is self.setup.augmenter or len(batch.indices) == 0
         return batch.x if same else teacher.view(self.epoch, batch.indices)
 
-    def _step(self, student: Tapped, teachers: list[Tapped], indices: Tensor, step: int) -> dict[str, Tensor]:
+    def _step(
+        self, student: FeatureExtractor, teachers: list[FeatureExtractor], indices: Tensor, step: int
+    ) -> dict[str, Tensor]:
         schedule = self.setup.schedule
         total_steps = schedule.epochs * self.steps_per_epoch
         outputs, taught, batch = self._show(student, teachers, indices, step / total_steps)
@@ -204,7 +206,7 @@ class Training:
             own = part(student, teachers, batch)
             terms |= own
             for name, term in own.items():
-                total = total + (term if name in part.own_terms else part.strength * part.scale * term)
+                total = total + (term if name in part.unscaled_terms else part.strength * part.scale * term)
         return total, terms
 
     def averaged_students(self) -> list[nn.Module]:
@@ -226,7 +228,7 @@ class Training:
 
     def calibration(self) -> dict[str, float]:
         """The factor that calibration gave each part of the method, by name."""
-        return {part.name: float(part.scale) for part in self.method.parts() if part.balance is not None}
+        return {part.name: float(part.scale) for part in self.method.parts() if part.target_grad_ratio is not None}
 
     def state(self) -> dict[str, Tensor]:
         """Weights, averages, method's parameters and momenta, by name, for a checkpoint."""
@@ -281,7 +283,7 @@ def logits_of(model: nn.Module, split: Split, numerics: Numerics) -> Tensor:
     """(N, C) in float32 arithmetic, whatever format training used."""
     model.eval()
     parts = (split.x[i : i + EVALUATION_BATCH] for i in range(0, len(split), EVALUATION_BATCH))
-    return torch.cat([model(numerics.lay_out(as_input(x))).float() for x in parts])
+    return torch.cat([model(numerics.to_layout(as_input(x))).float() for x in parts])
 
 
 def accuracy_of(model: nn.Module, split: Split, numerics: Numerics) -> float:

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 
 @dataclass(frozen=True)
-class Answer:
+class JobResult:
     """What became of a job. `error`: why there is no result, in one line."""
 
     job: Mapping[str, Any]
@@ -32,5 +32,5 @@ class Executor(Protocol):
     def submit(self, job: Mapping[str, Any]) -> None:
         """Take a job."""
 
-    def wait(self) -> Answer:
+    def wait(self) -> JobResult:
         """The next answer."""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from nas_kd.executors.executor import Answer
+from nas_kd.executors.executor import JobResult
 
 
 class Handler(Protocol):
@@ -13,7 +13,7 @@ class Handler(Protocol):
         """JSON in, JSON out."""
 
 
-class Here:
+class InProcessExecutor:
     """Does a job when its answer is asked for; what it raises is raised."""
 
     def __init__(self, handler: Handler) -> None:
@@ -41,9 +41,9 @@ class Here:
             raise RuntimeError("there is a job already")
         self._job = job
 
-    def wait(self) -> Answer:
+    def wait(self) -> JobResult:
         """Do it."""
         if self._job is None:
             raise RuntimeError("no job is under way")
         job, self._job = self._job, None
-        return Answer(job, self._handler.handle(job))
+        return JobResult(job, self._handler.handle(job))

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nas_kd.errors import InputError
-from nas_kd.executors.executor import Answer
+from nas_kd.executors.executor import JobResult
 
 ATTEMPTS = 2  # of a job whose worker dies
 READ_BYTES = 2**16
@@ -28,7 +28,7 @@ class _Worker:
     core: int | None
     job: Mapping[str, Any] | None = None
     attempts: int = 0
-    answer: Answer | None = None  # that nobody has asked for yet
+    answer: JobResult | None = None  # that nobody has asked for yet
     heard: bytes = b""  # of a line that is not complete yet
 
     @property
@@ -36,7 +36,7 @@ class _Worker:
         return self.job is not None and self.answer is None
 
 
-class LocalWorkers:
+class LocalExecutor:
     """`count` processes that serve `target` (`package.module:Class`), made with `setup`; a context manager."""
 
     def __init__(
@@ -49,7 +49,7 @@ class LocalWorkers:
         self._selector = selectors.DefaultSelector()
         self._workers = [self._start(cores[i] if count <= len(cores) else None) for i in range(count)]
 
-    def __enter__(self) -> "LocalWorkers":
+    def __enter__(self) -> "LocalExecutor":
         return self
 
     def __exit__(self, *_error: object) -> None:
@@ -87,7 +87,7 @@ class LocalWorkers:
         free.job, free.attempts = job, 1
         self._send(free, job)
 
-    def wait(self) -> Answer:
+    def wait(self) -> JobResult:
         """The next answer, whoever gives it; a worker that dies is replaced, its job tried once more.
 
         Raises:
@@ -163,7 +163,7 @@ class LocalWorkers:
             if "told" in message:
                 self._told(message["told"])
             elif "ready" not in message and worker.job is not None:
-                worker.answer = Answer(worker.job, message.get("result"), message.get("error"))
+                worker.answer = JobResult(worker.job, message.get("result"), message.get("error"))
 
     def _replace(self, dead: _Worker) -> None:
         """A new process in its place, for the same job, unless that is done or was tried often enough."""
@@ -175,8 +175,8 @@ class LocalWorkers:
         if dead.job is None or dead.answer is not None:
             return
         if dead.attempts >= ATTEMPTS:
-            words = f"its worker died {dead.attempts} times, the last time with status {status}"
-            new.answer = Answer(dead.job, error=words)
+            description = f"its worker died {dead.attempts} times, the last time with status {status}"
+            new.answer = JobResult(dead.job, error=description)
         else:
             self._send(new, dead.job)
 

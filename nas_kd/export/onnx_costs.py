@@ -7,8 +7,8 @@ import onnx
 import onnxruntime
 from onnx import ModelProto, NodeProto
 
-from nas_kd.export.onnx_file import OnnxFile
 from nas_kd.errors import InputError
+from nas_kd.export.onnx_file import OnnxFile
 
 # Which input holds the weights.
 _COUNTED = {"Conv": 1, "ConvInteger": 1, "QLinearConv": 3, "ConvTranspose": 1}

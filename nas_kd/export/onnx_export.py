@@ -9,10 +9,10 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from nas_kd.errors import TrialError
+from nas_kd.export.error_text import first_line
 from nas_kd.export.eval_mode import device_of, evaluating
 from nas_kd.export.slimming import checked_file, slim
-from nas_kd.export.error_text import first_line
-from nas_kd.errors import TrialError
 
 OPSET = 17
 PREFIX = "nas_kd."

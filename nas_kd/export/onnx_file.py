@@ -7,8 +7,8 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import ModelProto, TensorProto, ValueInfoProto
 
-from nas_kd.export.onnx_graph import nodes, tensors
 from nas_kd.errors import InputError
+from nas_kd.export.onnx_graph import nodes, tensors
 
 MAX_BYTES = 1_000_000_000  # protobuf itself ends at 2 GB
 DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})  # what ONNX Runtime runs without extra libraries

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nas_kd.data.dataset import Split, as_input
-from nas_kd.export.onnx_file import OnnxFile, read_onnx
-from nas_kd.export.error_text import first_line
 from nas_kd.errors import InputError
+from nas_kd.export.error_text import first_line
+from nas_kd.export.onnx_file import OnnxFile, read_onnx
 
 BATCH = 256
 Logits = NDArray[np.float32]

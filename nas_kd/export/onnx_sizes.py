@@ -14,7 +14,7 @@ _BITS = {"INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4, "INT2": 2, "UINT2": 2}
 
 
 @dataclass(frozen=True)
-class Sizes:
+class FileSizes:
     """Bytes of the file; of the same network without names, metadata and unused weights; of its constants alone."""
 
     file: int
@@ -22,13 +22,13 @@ class Sizes:
     weights: int
 
 
-def sizes_of(content: bytes) -> Sizes:
+def sizes_of(content: bytes) -> FileSizes:
     """Sizes of a checked file (`read_onnx`)."""
     model = onnx.load_from_string(content)
     weights = sum(_bytes(tensor) for tensor in tensors(model))
     strip(model)
     stripped = len(model.SerializeToString())
-    return Sizes(file=len(content), stripped=min(len(content), stripped), weights=weights)
+    return FileSizes(file=len(content), stripped=min(len(content), stripped), weights=weights)
 
 
 def _bytes(tensor: TensorProto) -> int:

@@ -5,9 +5,9 @@ from collections.abc import Collection
 import onnx
 from onnx import GraphProto, ModelProto
 
-from nas_kd.export.onnx_graph import graphs, nodes
-from nas_kd.export.error_text import first_line
 from nas_kd.errors import TrialError
+from nas_kd.export.error_text import first_line
+from nas_kd.export.onnx_graph import graphs, nodes
 
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 

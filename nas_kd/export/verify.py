@@ -10,13 +10,13 @@ from onnx import TensorProto
 from torch import Tensor, nn
 
 from nas_kd.data.dataset import as_input
+from nas_kd.errors import InputError, TrialError
+from nas_kd.export.error_text import first_line
 from nas_kd.export.eval_mode import device_of, evaluating
 from nas_kd.export.onnx_graph import tensors
 from nas_kd.export.onnx_runtime import BATCH, Logits, OnnxClassifier, OnnxModule, accuracy
-from nas_kd.export.error_text import first_line
-from nas_kd.errors import InputError, TrialError
 
-__all__ = ["OnnxClassifier", "OnnxModule", "Parity", "accuracy", "verify", "verify_quantised"]
+__all__ = ["OnnxClassifier", "OnnxModule", "Parity", "accuracy", "verify", "verify_quantized"]
 
 # fp32: two orders of summation differ by a few of float32's 1.2e-7 steps of the largest logit. Up to logits of 100 the
 # absolute limit holds; the relative one takes over beyond, where 1e-4 would be finer than float32 can tell.
@@ -57,7 +57,7 @@ def verify(content: bytes, model: nn.Module, x: Tensor) -> Parity:
     return parity
 
 
-def verify_quantised(content: bytes, model: nn.Module, x: Tensor, *, rounds_alike: bool = False) -> Parity:
+def verify_quantized(content: bytes, model: nn.Module, x: Tensor, *, rounds_alike: bool = False) -> Parity:
     """Compare a quantised file with a network, on samples (N, ...) in stored units.
 
     How far it may be from a network in fp32, nobody can say beforehand; what it is worth is its accuracy, which is

@@ -9,17 +9,17 @@ import onnxruntime
 import torch
 from torch import nn
 
-from nas_kd.results.candidate import Precision
-from nas_kd.quantization.precision import MadeFile, Quantising, load_precision
-from nas_kd.export.verify import accuracy
-from nas_kd.serialization import fingerprint, sha256
-from nas_kd.models.summed import summed
 from nas_kd.context.run_context import Context
-from nas_kd.kd.training_job import Link
+from nas_kd.export.verify import accuracy
+from nas_kd.kd.training_job import TrainedModel
+from nas_kd.models.summed import summed
+from nas_kd.quantization.precision import PrecisionFile, QuantizationInputs, load_precision
+from nas_kd.results.candidate import Precision
+from nas_kd.serialization import fingerprint, sha256
 
 
 @dataclass(frozen=True)
-class DeployedFile:
+class ExportedFile:
     """A verified file. `parity`: largest difference of logits from what it was made from; `agreement`: of decisions."""
 
     onnx: bytes
@@ -30,13 +30,13 @@ class DeployedFile:
     seconds: float
 
 
-class Files:
+class ArtifactBuilder:
     """Makes files, each once; all are kept in the store."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
 
-    def untrained(self, networks: Sequence[nn.Module], precision: Precision) -> MadeFile:
+    def untrained(self, networks: Sequence[nn.Module], precision: Precision) -> PrecisionFile:
         """The file of the networks' sum, as large and as fast as that of the same networks trained.
 
         Raises:
@@ -45,58 +45,60 @@ class Files:
         # However ranges are found, the file has the same nodes: the quickest way will do.
         plugin, shape = load_precision(precision), self._context.data.input_shape
         network = summed([plugin.prepare(network, shape) for network in networks])
-        return plugin.make(network, replace(self._quantising, calibration="minmax"))
+        return plugin.make(network, replace(self._quantization_inputs, calibration="minmax"))
 
-    def val_accuracy(self, link: Link, precision: Precision) -> float:
+    def val_accuracy(self, trained: TrainedModel, precision: Precision) -> float:
         """Of the link's file on validation, 0..1.
 
         Raises:
             TrialError: there is no such file.
         """
         if load_precision(precision).exact:
-            return link.val_accuracy
-        store, key = self._context.store, self._key(link, precision)
+            return trained.val_accuracy
+        store, key = self._context.store, self._key(trained, precision)
         known = store.load_json("judged", key)
         if known is None:
-            made = load_precision(precision).make(link.model, self._quantising)
+            made = load_precision(precision).make(trained.model, self._quantization_inputs)
             known = accuracy(made.content, self._context.data.val)
             store.save_json("judged", key, known)
         return float(known)
 
-    def deployed(self, link: Link, precision: Precision) -> DeployedFile:
+    def deployed(self, trained: TrainedModel, precision: Precision) -> ExportedFile:
         """The link's file, verified on validation, or taken from the store.
 
         Raises:
             TrialError: it cannot be made, or is not what it was made from.
         """
-        store, data, key = self._context.store, self._context.data, self._key(link, precision)
+        store, data, key = self._context.store, self._context.data, self._key(trained, precision)
         started = time.perf_counter()
         facts, onnx = store.load_json("file", key), store.load_bytes("file", key)
         if facts is None or onnx is None:
             made = load_precision(precision)
-            onnx = made.make(link.model, self._quantising).content
-            parity = made.verify(onnx, link.model, data.val.x)
+            onnx = made.make(trained.model, self._quantization_inputs).content
+            parity = made.verify(onnx, trained.model, data.val.x)
             facts = {
                 "sha256": sha256(onnx),
                 "val_accuracy": accuracy(onnx, data.val),
                 "parity": parity.max_abs_difference,
                 "agreement": parity.agreement,
-                "seconds": round(max(link.seconds, time.perf_counter() - started), 4),
+                "seconds": round(max(trained.seconds, time.perf_counter() - started), 4),
             }
             store.save_bytes("file", key, onnx)
             store.save_json("file", key, facts)
-        return DeployedFile(onnx=onnx, **facts)
+        return ExportedFile(onnx=onnx, **facts)
 
-    def _key(self, link: Link, precision: Precision) -> str:
+    def _key(self, trained: TrainedModel, precision: Precision) -> str:
         if load_precision(precision).exact:
-            return link.key
-        options, context = self._context.config.quantise, self._context
+            return trained.key
+        options, context = self._context.config.quantization, self._context
         ranges = [options.calibration, options.samples, context.seed, context.device.integer_scheme]
-        return fingerprint([link.key, precision, ranges, onnxruntime.__version__])
+        return fingerprint([trained.key, precision, ranges, onnxruntime.__version__])
 
     @cached_property
-    def _quantising(self) -> Quantising:
-        context, options = self._context, self._context.config.quantise
+    def _quantization_inputs(self) -> QuantizationInputs:
+        context, options = self._context, self._context.config.quantization
         x = context.data.train.x
         chosen = torch.randperm(len(x), generator=torch.Generator().manual_seed(context.seed))[: options.samples]
-        return Quantising(context.data.input_shape, x[chosen], options.calibration, context.device.integer_scheme)
+        return QuantizationInputs(
+            context.data.input_shape, x[chosen], options.calibration, context.device.integer_scheme
+        )

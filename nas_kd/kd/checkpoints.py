@@ -2,8 +2,8 @@
 
 import time
 
-from nas_kd.engine.training import Training
 from nas_kd.context.run_context import Context
+from nas_kd.engine.training import Training
 
 CHECKPOINT_EVERY_S = 20.0
 
@@ -20,7 +20,7 @@ def run_from_checkpoint(context: Context, training: Training, what: str, key: st
 
     def after_epoch(running: Training) -> None:
         nonlocal saved_at
-        context.progress.went_on(f"training {what}: epoch", running.epoch, until)
+        context.callback.on_progress(f"training {what}: epoch", running.epoch, until)
         rest = running.epoch < epochs
         if rest and (running.epoch == until or time.monotonic() - saved_at >= CHECKPOINT_EVERY_S):
             state = {k: v.contiguous() for k, v in running.state().items()}

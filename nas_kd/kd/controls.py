@@ -7,9 +7,9 @@ teacher shows is not counted: it is computed once where it fits into the cache.
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from nas_kd.results.candidate import Candidate, Recipe
-from nas_kd.methods.combine import make_method
 from nas_kd.kd.chain import Chain
+from nas_kd.methods.combine import make_method
+from nas_kd.results.candidate import Candidate, Recipe
 
 
 @dataclass(frozen=True)

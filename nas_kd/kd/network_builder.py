@@ -6,14 +6,14 @@ from typing import Any
 
 from torch import nn
 
-from nas_kd.results.candidate import Architecture
 from nas_kd.data.dataset import Dataset
-from nas_kd.export.network_costs import count_macs, count_parameters
 from nas_kd.engine.numerics import seeded
 from nas_kd.errors import InputError
-from nas_kd.models.normalised import Normalised
+from nas_kd.export.network_costs import count_macs, count_parameters
+from nas_kd.models.normalised import Normalized
 from nas_kd.models.search_space import SearchSpace
 from nas_kd.plugins import load
+from nas_kd.results.candidate import Architecture
 from nas_kd.results.records import Counted
 
 
@@ -25,13 +25,13 @@ def load_space(name: str) -> SearchSpace:
     """
     found: Any = load("space", name)
     space = found() if isinstance(found, type) else found
-    for part in ("name", "suggest", "build", "ladder", "cardinality", "describe"):
+    for part in ("name", "suggest", "build", "size_ladder", "cardinality", "describe"):
         if not hasattr(space, part):
             raise InputError(f"space {name!r} has no {part!r}; see nas_kd.models.search_space.SearchSpace")
     return space  # type: ignore[no-any-return]
 
 
-class Builder:
+class NetworkBuilder:
     """Builds one data set's networks: (B, *input_shape) in stored units -> (B, C) logits, normalisation inside."""
 
     def __init__(self, data: Dataset, space: SearchSpace) -> None:
@@ -51,7 +51,7 @@ class Builder:
         data = self._data
         with seeded(seed, 0):
             body = self.space(architecture).build(architecture, data.input_shape, data.n_classes)
-        return Normalised(body, data.mean, data.std)
+        return Normalized(body, data.mean, data.std)
 
     def parameters(self, architecture: Architecture) -> int:
         """Number of trained weights."""
@@ -69,7 +69,7 @@ class Builder:
         network = self.build(architecture, 0)
         return Counted(parameters=count_parameters(network), macs=count_macs(network, self._data.input_shape))
 
-    def words(self, architecture: Architecture) -> str:
+    def description(self, architecture: Architecture) -> str:
         """`3 stages, 16-24-48 wide, 5 blocks, 21 k weights`."""
         return (
             f"{self.space(architecture).describe(architecture)}, {in_thousands(self.parameters(architecture))} weights"

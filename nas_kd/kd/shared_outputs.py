@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from itertools import product
 
+from nas_kd.context.run_context import Context
 from nas_kd.engine.teacher_outputs import Teacher, TeacherOutputs, can_use_cache
 from nas_kd.methods.base import Method
 from nas_kd.methods.combine import make_method
-from nas_kd.context.run_context import Context
 
 
 class SharedOutputs:
@@ -39,7 +39,7 @@ class SharedOutputs:
         total = len(teachers) * len(epochs)
         for done, (teacher, epoch) in enumerate(product(teachers, epochs), start=1):
             self.of(teacher).prepare([epoch])
-            self._context.progress.went_on("teacher's outputs, a worker's share: epoch", done, total)
+            self._context.callback.on_progress("teacher's outputs, a worker's share: epoch", done, total)
 
     def _readers(self) -> list[Method]:
         """Methods whose students find all that they learn from the config's teachers in the store."""

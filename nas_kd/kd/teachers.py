@@ -10,28 +10,28 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from nas_kd.results.candidate import Architecture, Recipe
 from nas_kd.config.options import TeacherOptions
+from nas_kd.context.run_context import Context
 from nas_kd.data.dataset import Dataset, as_input
-from nas_kd.export.network_costs import count_macs, count_parameters
-from nas_kd.export.onnx_export import export_onnx
-from nas_kd.export.verify import OnnxModule
+from nas_kd.engine.feature_extractor import find_feature_points
 from nas_kd.engine.schedule import Schedule
-from nas_kd.engine.feature_extractor import find_taps
 from nas_kd.engine.teacher_outputs import Teacher
 from nas_kd.engine.training import accuracy_of
 from nas_kd.errors import InputError, TrialError
-from nas_kd.serialization import fingerprint, sha256
-from nas_kd.models.normalised import Normalised
-from nas_kd.models.search_space import SearchSpace
+from nas_kd.export.network_costs import count_macs, count_parameters
+from nas_kd.export.onnx_export import export_onnx
+from nas_kd.export.verify import OnnxModule
 from nas_kd.kd.chain import Chain
-from nas_kd.context.run_context import Context
+from nas_kd.kd.network_builder import NetworkBuilder, in_thousands, load_space
+from nas_kd.kd.training_job import TrainingJob
+from nas_kd.models.normalised import Normalized
+from nas_kd.models.search_space import SearchSpace
 from nas_kd.nas.gate import Gate
-from nas_kd.kd.training_job import Lesson
-from nas_kd.kd.network_builder import Builder, in_thousands, load_space
 from nas_kd.plugins import import_object
-from nas_kd.results.records import Accuracy, Counted, TeacherRecord
+from nas_kd.results.candidate import Architecture, Recipe
 from nas_kd.results.intervals import wilson_interval
+from nas_kd.results.records import Accuracy, Counted, TeacherRecord
+from nas_kd.serialization import fingerprint, sha256
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def prepare_teachers(context: Context, gate: Gate) -> list[ReadyTeacher]:
         except InputError as error:
             several = len(context.config.teacher) > 1
             raise InputError(f"{_ordinal(place)} {error}" if several else str(error)) from error
-        context.progress.teacher(teacher.record)
+        context.callback.on_teacher(teacher.record)
         teachers.append(teacher)
     keys = [t.teacher.key for t in teachers]
     if len(set(keys)) < len(keys):
@@ -89,11 +89,11 @@ def untrained_teachers(context: Context) -> list[Teacher]:
             found.append(_from_factory(options, context.data)[0])
         else:
             space, architecture = _architecture(options)
-            builder = Builder(context.data, space)
+            builder = NetworkBuilder(context.data, space)
             key = fingerprint(["untrained", architecture.to_json(), place])
-            words, parameters = builder.words(architecture), builder.parameters(architecture)
+            description, parameters = builder.description(architecture), builder.parameters(architecture)
             model, macs = builder.build(architecture, place), builder.macs(architecture)
-            found.append(Teacher(model.eval(), key, words, parameters, macs))
+            found.append(Teacher(model.eval(), key, description, parameters, macs))
     return [replace(teacher, paired=True) for teacher in found]
 
 
@@ -102,7 +102,7 @@ def _architecture(options: TeacherOptions) -> tuple[SearchSpace, Architecture]:
     space = load_space(options.space or "resnet")
     if options.architecture is not None:
         return space, Architecture(space.name, options.architecture)
-    return space, space.ladder(2)[-1]
+    return space, space.size_ladder(2)[-1]
 
 
 def _ordinal(place: int) -> str:
@@ -128,7 +128,7 @@ def _prepare(options: TeacherOptions, context: Context, gate: Gate, place: int) 
     val = _accuracy(teacher.model, context)
     record = TeacherRecord.model_validate(
         {
-            "words": teacher.words,
+            "description": teacher.description,
             "origin": origin,
             "costs": gate.of_file(onnx, Counted(parameters=teacher.parameters, macs=teacher.macs)),
             "val": val,
@@ -143,15 +143,15 @@ def _trained(options: TeacherOptions, context: Context, place: int) -> tuple[Tea
     space, architecture = _architecture(options)
     schedule = Schedule.of(context.config.distill, options.epochs)
     seed = context.seed + place if options.seed is None else options.seed
-    chain = Chain(context, Builder(context.data, space))
+    chain = Chain(context, NetworkBuilder(context.data, space))
     started = time.perf_counter()
-    lesson = Lesson(architecture, Recipe("none"), schedule, seed, schedule.epochs)
+    job = TrainingJob(architecture, Recipe("none"), schedule, seed, schedule.epochs)
     try:
-        link = chain.train(lesson, [])
+        trained = chain.train(job, [])
     except TrialError as error:
         raise InputError(f"teacher: its training failed: {error}") from error
-    spent = max(link.seconds, time.perf_counter() - started)
-    return chain.as_teacher(link, architecture), export_onnx(link.model, context.data.input_shape), spent
+    spent = max(trained.seconds, time.perf_counter() - started)
+    return chain.as_teacher(trained, architecture), export_onnx(trained.model, context.data.input_shape), spent
 
 
 def _from_factory(options: TeacherOptions, data: Dataset) -> tuple[Teacher, bytes]:
@@ -175,7 +175,9 @@ def _from_factory(options: TeacherOptions, data: Dataset) -> tuple[Teacher, byte
         ) from error
     features = None
     if options.features is not None:
-        features = find_taps(model, as_input(data.val.x[:2]), [_inside(f, model) for f in options.features]).features
+        features = find_feature_points(
+            model, as_input(data.val.x[:2]), [_inside(f, model) for f in options.features]
+        ).features
     key = fingerprint([factory, sha256(weights.read_bytes()), options.preprocessing, data.input_shape])
     return _described(model, key, f"{factory}", data, features=features), onnx
 
@@ -203,14 +205,14 @@ def _with_preprocessing(net: nn.Module, options: TeacherOptions, data: Dataset) 
         case "raw":
             return net
         case "unit":
-            return Normalised(net, torch.zeros_like(data.mean), torch.full_like(data.std, data.scale))
+            return Normalized(net, torch.zeros_like(data.mean), torch.full_like(data.std, data.scale))
         case "normalized":
-            return Normalised(net, data.mean, data.std)
+            return Normalized(net, data.mean, data.std)
 
 
 def _inside(path: str, model: nn.Module) -> str:
     """The user's module path as seen from outside of the preprocessing."""
-    return f"body.{path}" if isinstance(model, Normalised) else path
+    return f"body.{path}" if isinstance(model, Normalized) else path
 
 
 def _from_onnx(options: TeacherOptions, data: Dataset) -> tuple[Teacher, bytes]:
@@ -225,14 +227,16 @@ def _from_onnx(options: TeacherOptions, data: Dataset) -> tuple[Teacher, bytes]:
     onnx = path.read_bytes()
     key = fingerprint([sha256(onnx), options.preprocessing])
     parameters = count_parameters(module)
-    words = f"{path.name}, {in_thousands(parameters)} weights"
-    return Teacher(model, key, words, parameters, count_macs(module, data.input_shape)), onnx
+    description = f"{path.name}, {in_thousands(parameters)} weights"
+    return Teacher(model, key, description, parameters, count_macs(module, data.input_shape)), onnx
 
 
-def _described(model: nn.Module, key: str, words: str, data: Dataset, features: tuple[str, ...] | None) -> Teacher:
+def _described(
+    model: nn.Module, key: str, description: str, data: Dataset, features: tuple[str, ...] | None
+) -> Teacher:
     parameters = count_parameters(model)
-    words = f"{words}, {in_thousands(parameters)} weights"
-    return Teacher(model, key, words, parameters, count_macs(model, data.input_shape), features)
+    description = f"{description}, {in_thousands(parameters)} weights"
+    return Teacher(model, key, description, parameters, count_macs(model, data.input_shape), features)
 
 
 def _check_shape(model: nn.Module, data: Dataset) -> None:

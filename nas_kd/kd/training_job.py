@@ -4,13 +4,13 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from nas_kd.results.candidate import Architecture, Precision, Recipe
-from nas_kd.quantization.precision import load_precision
 from nas_kd.engine.schedule import Schedule
+from nas_kd.quantization.precision import load_precision
+from nas_kd.results.candidate import Architecture, Precision, Recipe
 
 
 @dataclass(frozen=True)
-class Link:
+class TrainedModel:
     """A trained network. `seconds`: what its training took, when it took place; `losses`: means over the last epoch."""
 
     model: nn.Module
@@ -22,7 +22,7 @@ class Link:
 
 
 @dataclass(frozen=True)
-class Lesson:
+class TrainingJob:
     """One link to train: who, with which recipe, for how long, from which seed. `until`: epochs of the schedule.
 
     `precision`: the one that training knows of; fp32 for those that are made of its weights afterwards.
@@ -36,6 +36,6 @@ class Lesson:
     precision: Precision = "fp32"
 
 
-def known_to_training(precision: Precision) -> Precision:
+def training_precision(precision: Precision) -> Precision:
     """The precision itself if training knows of it, else that of the weights that it is made of."""
     return precision if load_precision(precision).aware else "fp32"

@@ -12,23 +12,25 @@ from nas_kd.store.store import Store
 
 
 @dataclass(frozen=True)
-class Elder:
+class WeightSource:
     """A trained, larger relative. `key`: of its weights."""
 
     key: str
     weights: Mapping[str, Tensor]
 
 
-def elder_of(student: nn.Module, stored: Sequence[str], teachers: Sequence[Teacher], store: Store) -> Elder | None:
+def find_weight_source(
+    student: nn.Module, stored: Sequence[str], teachers: Sequence[Teacher], store: Store
+) -> WeightSource | None:
     """The first that `student` (its weights are not looked at) is a part of: those in the store by key, then teachers.
 
     Of the teachers, who are in the order of the chain, the nearest comes first.
     """
-    elders = chain(_stored(stored, store), (Elder(t.key, t.model.state_dict()) for t in reversed(teachers)))
+    elders = chain(_stored(stored, store), (WeightSource(t.key, t.model.state_dict()) for t in reversed(teachers)))
     return next((e for e in elders if is_part(e.weights, student)), None)
 
 
-def _stored(keys: Sequence[str], store: Store) -> Iterator[Elder]:
+def _stored(keys: Sequence[str], store: Store) -> Iterator[WeightSource]:
     for key in keys:
         if (entry := store.load("weights", key)) is not None:
-            yield Elder(key, entry.tensors)
+            yield WeightSource(key, entry.tensors)

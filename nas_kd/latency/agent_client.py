@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from nas_kd.latency.agent_protocol import DEFAULT_PORT, DEFAULT_PROFILE, TOKEN_VARIABLE, read_error, read_token
 from nas_kd.errors import InputError, TrialError
+from nas_kd.latency.agent_protocol import DEFAULT_PORT, DEFAULT_PROFILE, TOKEN_VARIABLE, read_error, read_token
 
 CONNECT_S = 10.0
 MAX_ANSWER_BYTES = 4_000_000
@@ -19,7 +19,7 @@ LATER = {408, 429, 500, 502, 503, 504}
 KEEP_ALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 4}  # a board without power says no goodbye
 
 
-class Unreachable(Exception):
+class AgentUnreachable(Exception):
     """The agent cannot be reached or is busy; `retry_after_s`: what it asks for."""
 
     def __init__(self, reason: str, retry_after_s: float = 0.0) -> None:
@@ -28,7 +28,7 @@ class Unreachable(Exception):
 
 
 @dataclass(frozen=True)
-class Address:
+class AgentAddress:
     """Where an agent is, and which of its profiles is meant."""
 
     scheme: str
@@ -37,7 +37,7 @@ class Address:
     profile: str
 
     @staticmethod
-    def parse(text: str) -> "Address":
+    def parse(text: str) -> "AgentAddress":
         """`http[s]://HOST[:PORT][/PROFILE]`.
 
         Raises:
@@ -55,7 +55,7 @@ class Address:
         readable = all(c.isprintable() and not c.isspace() for c in text)
         if not parts.hostname or parts.query or parts.fragment or "/" in profile or not readable:
             raise InputError(form)
-        return Address(parts.scheme, parts.hostname, port or DEFAULT_PORT, profile or DEFAULT_PROFILE)
+        return AgentAddress(parts.scheme, parts.hostname, port or DEFAULT_PORT, profile or DEFAULT_PROFILE)
 
     @property
     def agent(self) -> str:
@@ -69,7 +69,7 @@ def is_address(device: str) -> bool:
     return device.lower().startswith(("http://", "https://"))
 
 
-def request(address: Address, method: str, path: str, body: bytes | None = None, timeout_s: float = 30.0) -> Any:
+def request(address: AgentAddress, method: str, path: str, body: bytes | None = None, timeout_s: float = 30.0) -> Any:
     """The agent's answer (JSON); redirects and proxies are not followed, the token goes to this address only.
 
     Raises:
@@ -92,13 +92,13 @@ def request(address: Address, method: str, path: str, body: bytes | None = None,
         reason = f"{address.agent}: its certificate is not trusted ({error.verify_message})"
         raise InputError(f"{reason}; name a file that holds it in SSL_CERT_FILE") from error
     except (OSError, http.client.HTTPException) as error:
-        raise Unreachable(_reason(error)) from error
+        raise AgentUnreachable(_reason(error)) from error
     finally:
         connection.close()
     return _understood(address, response, content)
 
 
-def _understood(address: Address, response: http.client.HTTPResponse, content: bytes) -> Any:
+def _understood(address: AgentAddress, response: http.client.HTTPResponse, content: bytes) -> Any:
     try:
         answer = json.loads(content)
     except (ValueError, RecursionError):
@@ -109,7 +109,7 @@ def _understood(address: Address, response: http.client.HTTPResponse, content: b
         return answer
     if status in LATER:
         wait = response.headers.get("Retry-After", "")
-        raise Unreachable(reason, min(60.0, float(wait)) if wait.isascii() and wait.isdecimal() else 0.0)
+        raise AgentUnreachable(reason, min(60.0, float(wait)) if wait.isascii() and wait.isdecimal() else 0.0)
     if status == 401:
         raise InputError(f"{address.agent} does not accept the token in {TOKEN_VARIABLE}")
     if status in (413, 422) and said:
@@ -119,7 +119,7 @@ def _understood(address: Address, response: http.client.HTTPResponse, content: b
     raise InputError(f"{address.agent} answers, but not as a device agent does ({reason}); look at host and port")
 
 
-def _connection(address: Address) -> http.client.HTTPConnection:
+def _connection(address: AgentAddress) -> http.client.HTTPConnection:
     if address.scheme == "https":
         context = ssl.create_default_context()
         return http.client.HTTPSConnection(address.host, address.port, timeout=CONNECT_S, context=context)

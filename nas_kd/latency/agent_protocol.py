@@ -31,7 +31,7 @@ What = Literal["latency", "memory", "operators"]
 
 
 @dataclass(frozen=True)
-class Job:
+class MeasureRequest:
     """A measurement that is asked for.
 
     `key`: of the profile, as the agent told it (it refuses if that has changed); `input_shape`: one sample's, for a
@@ -56,7 +56,7 @@ class Job:
         return json.dumps(asdict(self)).encode() + b"\n" + content + reference
 
     @staticmethod
-    def read(body: bytes) -> tuple["Job", bytes, bytes]:
+    def read(body: bytes) -> tuple["MeasureRequest", bytes, bytes]:
         """The job, the file and the reference out of what was sent.
 
         Raises:
@@ -65,19 +65,19 @@ class Job:
         end = body.find(b"\n", 0, MAX_JOB_BYTES)
         if end < 0:
             raise ValueError(f"the body must begin with a line of JSON of at most {MAX_JOB_BYTES} bytes")
-        job = Job._checked(body[:end])
+        job = MeasureRequest._checked(body[:end])
         middle = end + 1 + job.candidate_bytes
         if len(body) != middle + job.reference_bytes:
             raise ValueError("the body is not as long as its first line says")
         return job, body[end + 1 : middle], body[middle:]
 
     @staticmethod
-    def _checked(line: bytes) -> "Job":
+    def _checked(line: bytes) -> "MeasureRequest":
         try:
             values = json.loads(line)
         except (ValueError, RecursionError) as error:
             raise ValueError("the body's first line is not JSON") from error
-        names = [f.name for f in fields(Job)]
+        names = [f.name for f in fields(MeasureRequest)]
         if not isinstance(values, dict) or values.keys() != set(names):
             raise ValueError(f"the body's first line must hold exactly {', '.join(names)}")
         for name, kind in _KINDS.items():
@@ -85,7 +85,7 @@ class Job:
                 raise ValueError(f"{name} must be of type {kind.__name__}")
         if values["what"] not in get_args(What):
             raise ValueError(f"what must be one of {', '.join(get_args(What))}")
-        job = Job(**values | {"input_shape": _shape(values["input_shape"])})
+        job = MeasureRequest(**values | {"input_shape": _shape(values["input_shape"])})
         effort = 0 < job.seconds <= MAX_SECONDS and 1 <= job.attempts <= MAX_ATTEMPTS and 0 < job.tolerance <= 1
         if not (effort and 1 <= job.batch_size <= MAX_BATCH) or min(job.candidate_bytes, job.reference_bytes) < 1:
             limits = f"seconds at most {MAX_SECONDS:g}, attempts 1 to {MAX_ATTEMPTS}, tolerance at most 1"
@@ -95,7 +95,7 @@ class Job:
         return job
 
 
-_KINDS: dict[str, type] = {"what": str} | {f.name: f.type for f in fields(Job) if isinstance(f.type, type)}
+_KINDS: dict[str, type] = {"what": str} | {f.name: f.type for f in fields(MeasureRequest) if isinstance(f.type, type)}
 
 
 def _shape(value: Any) -> tuple[int, ...] | None:

@@ -27,7 +27,7 @@ def cache_folder() -> Path:
     return Path(base) / "nas-kd"
 
 
-def usual_ms(path: Path, measure_ms: Callable[[], float]) -> float:
+def baseline_ms(path: Path, measure_ms: Callable[[], float]) -> float:
     """The reference's usual time undisturbed, by those kept in `path`; measured afresh where too few are kept."""
     times = _read(path)
     while len(times) < CALIBRATE:

@@ -5,16 +5,16 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
-from nas_kd.results.candidate import IntegerScheme, Precision
 from nas_kd.latency import latency_worker
 from nas_kd.latency.agent_client import is_address
 from nas_kd.latency.device_profile import DeviceProfile, load_device
 from nas_kd.latency.measure import Measurement, describe_device, measure_latency
+from nas_kd.latency.measurement_job import OperatorTime, SessionMemory
 from nas_kd.latency.remote_device import RemoteDevice, quiet
 from nas_kd.latency.session_costs import measure_memory, operator_times
-from nas_kd.latency.stable_timing import THOROUGH, Effort
-from nas_kd.latency.measurement_job import Memory, Operator
-from nas_kd.latency.worker_process import Ahead
+from nas_kd.latency.stable_timing import FULL, MeasurementBudget
+from nas_kd.latency.worker_process import PrewarmedProcess
+from nas_kd.results.candidate import IntegerScheme, Precision
 from nas_kd.results.records import DeviceRecord
 
 WAIT_S = 300.0
@@ -68,7 +68,7 @@ class Device(Protocol):
         batch_size: int,
         input_shape: tuple[int, ...] | None = None,
         quieter: Callable[[], None] | None = None,
-        effort: Effort = THOROUGH,
+        effort: MeasurementBudget = FULL,
     ) -> Measurement:
         """Latency of one call of the file with so many samples.
 
@@ -78,7 +78,7 @@ class Device(Protocol):
             TrialError: the file cannot be measured, or the device is gone for longer than it is waited for.
         """
 
-    def memory(self, content: bytes, batch_size: int, input_shape: tuple[int, ...] | None = None) -> Memory:
+    def memory(self, content: bytes, batch_size: int, input_shape: tuple[int, ...] | None = None) -> SessionMemory:
         """Peak memory of a session that runs the file.
 
         Raises:
@@ -87,7 +87,7 @@ class Device(Protocol):
 
     def operators(
         self, content: bytes, batch_size: int, input_shape: tuple[int, ...] | None = None
-    ) -> tuple[Operator, ...]:
+    ) -> tuple[OperatorTime, ...]:
         """Operators of the file by their time, the slowest first; raises as `measure`."""
 
     def describe(self, batch_size: int) -> DeviceRecord:
@@ -99,7 +99,9 @@ class ThisMachine:
     """A profile, applied here."""
 
     profile: DeviceProfile
-    ahead: Ahead = field(default_factory=partial(Ahead, latency_worker.__file__), compare=False, repr=False)
+    ahead: PrewarmedProcess = field(
+        default_factory=partial(PrewarmedProcess, latency_worker.__file__), compare=False, repr=False
+    )
 
     @property
     def name(self) -> str:
@@ -145,7 +147,7 @@ class ThisMachine:
         batch_size: int,
         input_shape: tuple[int, ...] | None = None,
         quieter: Callable[[], None] | None = None,
-        effort: Effort = THOROUGH,
+        effort: MeasurementBudget = FULL,
     ) -> Measurement:
         """See `measure_latency`."""
         return measure_latency(
@@ -158,13 +160,13 @@ class ThisMachine:
             ahead=self.ahead,
         )
 
-    def memory(self, content: bytes, batch_size: int, input_shape: tuple[int, ...] | None = None) -> Memory:
+    def memory(self, content: bytes, batch_size: int, input_shape: tuple[int, ...] | None = None) -> SessionMemory:
         """See `measure_memory`."""
         return measure_memory(content, self.profile, batch_size, input_shape=input_shape)
 
     def operators(
         self, content: bytes, batch_size: int, input_shape: tuple[int, ...] | None = None
-    ) -> tuple[Operator, ...]:
+    ) -> tuple[OperatorTime, ...]:
         """See `operator_times`."""
         return operator_times(content, self.profile, batch_size, input_shape=input_shape)
 

@@ -8,8 +8,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from nas_kd.errors import InputError
 from nas_kd.config.toml_file import read_toml
+from nas_kd.errors import InputError
 
 
 def _line(value: Any) -> bool:
@@ -57,9 +57,9 @@ def read_device_file(path: Path) -> dict[str, Any]:
             near = get_close_matches(key, KEYS, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"allowed: {', '.join(sorted(KEYS))}"
             raise InputError(f"{path}: {key}: unknown key; {hint}")
-        fits, words = KEYS[key]
+        fits, description = KEYS[key]
         if not fits(value):
-            raise InputError(f"{path}: {key} must be {words}, got {value!r}")
+            raise InputError(f"{path}: {key} must be {description}, got {value!r}")
     if "threads" in given:
         given["threads"] = None if given["threads"] == "all" else given["threads"]
     if "precisions" in given:

@@ -8,12 +8,12 @@ from typing import Any, Literal, get_args
 import onnxruntime
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
-from nas_kd.results.candidate import IntegerScheme, Precision
+from nas_kd.errors import InputError, unknown
 from nas_kd.latency.device_file import read_device_file
 from nas_kd.latency.environment import Fact, cpu_model, usable_cores
-from nas_kd.errors import InputError, unknown
-from nas_kd.serialization import fingerprint
 from nas_kd.plugins import load
+from nas_kd.results.candidate import IntegerScheme, Precision
+from nas_kd.serialization import fingerprint
 
 Optimisation = Literal["all", "extended", "basic", "none"]
 OPTIONLESS = "CPUExecutionProvider"
@@ -140,7 +140,9 @@ def load_device(name: str) -> DeviceProfile:
     """
     profile = _of_file(Path(name)) if name.endswith(".toml") else load("device", name)
     if not isinstance(profile, DeviceProfile):
-        raise InputError(f"device {name!r} must be a nas_kd.latency.device_profile.DeviceProfile, got {type(profile).__name__}")
+        raise InputError(
+            f"device {name!r} must be a nas_kd.latency.device_profile.DeviceProfile, got {type(profile).__name__}"
+        )
     profile.check()
     return profile
 

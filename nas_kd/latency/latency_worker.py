@@ -102,15 +102,15 @@ class Blocks:
         around = np.add(self.reference_switches[:-1], self.reference_switches[1:])
         return np.equal(np.add(self.switches, around), 0)
 
-    def disturbed(self, usual_ms: float | None) -> bool:
+    def disturbed(self, baseline_ms: float | None) -> bool:
         """Whether the last block, or the reference after it, was slowed or interrupted."""
-        limit = NEAR_BEST * min(self.reference) if usual_ms is None else CALM * usual_ms * 1e6
+        limit = NEAR_BEST * min(self.reference) if baseline_ms is None else CALM * baseline_ms * 1e6
         return self.reference[-1] > limit or self.reference_switches[-1] + self.switches[-1] > 0
 
-    def calm(self, usual_ms: float | None) -> NDArray[np.bool_]:
+    def calm(self, baseline_ms: float | None) -> NDArray[np.bool_]:
         """Blocks between references that took no longer than usual; all, where it is not known what is usual."""
         slowest = np.maximum(self.reference[:-1], self.reference[1:])
-        limit = math.inf if usual_ms is None else CALM * usual_ms * 1e6
+        limit = math.inf if baseline_ms is None else CALM * baseline_ms * 1e6
         return np.less_equal(slowest, limit)
 
 
@@ -118,7 +118,7 @@ def measure(
     candidates: Sequence[Call],
     references: Sequence[Call],
     seconds: float,
-    usual_ms: float | None = None,
+    baseline_ms: float | None = None,
     move: Callable[[], None] = lambda: None,
 ) -> Timing:
     """Time both by turns until the interval of the candidate's median is within 2 %, at most `seconds`.
@@ -137,23 +137,23 @@ def measure(
         blocks.add(candidates[turn % len(candidates)], per_block[0])
         turn += 1
         blocks.add_reference(references[turn % len(references)], per_block[1])
-        disturbed = disturbed + 1 if blocks.disturbed(usual_ms) else 0
+        disturbed = disturbed + 1 if blocks.disturbed(baseline_ms) else 0
         if disturbed == PATIENCE:
             move()
             disturbed = 0
         spent = time.perf_counter() - began
         if turn < MIN_BLOCKS or spent < min(check_at, seconds):
             continue
-        timing = summary(blocks, time.perf_counter() - start, usual_ms)
+        timing = summary(blocks, time.perf_counter() - start, baseline_ms)
         if not timing.unstable or spent >= seconds:
             return timing
         check_at = spent * 1.3
 
 
-def summary(blocks: Blocks, seconds: float, usual_ms: float | None = None) -> Timing:
+def summary(blocks: Blocks, seconds: float, baseline_ms: float | None = None) -> Timing:
     """The median over undisturbed blocks and its interval; p90 and p99 over all calls, disturbed or not."""
     ratios, clean = blocks.ratios(), blocks.clean()
-    quiet = clean & blocks.calm(usual_ms)
+    quiet = clean & blocks.calm(baseline_ms)
     enough = int(quiet.sum()) >= MIN_BLOCKS
     chosen = quiet if enough else clean if int(clean.sum()) >= MIN_BLOCKS else np.ones_like(clean)
     used, session = ratios[chosen], np.arange(len(ratios))[chosen] % blocks.sessions
@@ -246,11 +246,11 @@ def forced_switches() -> int:
     return resource.getrusage(getattr(resource, "RUSAGE_THREAD", resource.RUSAGE_SELF)).ru_nivcsw
 
 
-def sessions(open_one: Callable[[], tuple[Call, Call]], alone: bool) -> tuple[list[Call], list[Call]]:
+def sessions(open_one: Callable[[], tuple[Call, Call]], exclusive_measurement: bool) -> tuple[list[Call], list[Call]]:
     """Sessions of the candidate and of the reference, by pairs; `alone`: one pair."""
     started = time.perf_counter()
     pairs = [open_one()]
-    several = not alone and time.perf_counter() - started < OPENING_S
+    several = not exclusive_measurement and time.perf_counter() - started < OPENING_S
     pairs += [open_one() for _ in range(SESSIONS - 1)] if several else []
     return [candidate for candidate, _ in pairs], [reference for _, reference in pairs]
 
@@ -277,7 +277,9 @@ def main() -> None:
     def open_one() -> tuple[Call, Call]:
         return caller(candidate, settings, job["batch_size"], job.get("input_shape")), caller(reference, PLAIN, 1)
 
-    calls = sessions(open_one, alone=settings["threads"] > 1)  # spinning threads of one would take another's cores
+    calls = sessions(
+        open_one, exclusive_measurement=settings["threads"] > 1
+    )  # spinning threads of one would take another's cores
     before = cpu_ticks()
     timing = measure(*calls, job["seconds"], job.get("usual_ms"), cores.move if cores else lambda: None)
     after = cpu_ticks()

@@ -16,13 +16,20 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from nas_kd.errors import TrialError
 from nas_kd.latency.device_profile import DeviceProfile
 from nas_kd.latency.environment import Fact, machine
+from nas_kd.latency.measurement_job import MeasurementJob
 from nas_kd.latency.reference_net import Size, reference_for, reference_net
-from nas_kd.latency.stable_timing import THOROUGH, Effort, Settled, as_usual, history_file, settle
-from nas_kd.latency.measurement_job import Subject
-from nas_kd.latency.worker_process import Ahead, ask, start
-from nas_kd.errors import TrialError
+from nas_kd.latency.stable_timing import (
+    FULL,
+    MeasurementBudget,
+    StableTiming,
+    history_file,
+    is_undisturbed,
+    measure_until_stable,
+)
+from nas_kd.latency.worker_process import PrewarmedProcess, ask, start
 from nas_kd.results.records import DeviceRecord, Latency
 
 LIMIT_S = 120.0  # for a model so large or slow that the process does not come back
@@ -50,9 +57,9 @@ class Measurement:
     environment: Mapping[str, Fact]
 
     @property
-    def as_usual(self) -> bool:
+    def is_undisturbed(self) -> bool:
         """Whether the machine was like itself."""
-        return as_usual(self.reference_ms / self.speed, self.reference_ms)
+        return is_undisturbed(self.reference_ms / self.speed, self.reference_ms)
 
 
 def measure_latency(
@@ -61,10 +68,10 @@ def measure_latency(
     batch_size: int = 1,
     *,
     input_shape: tuple[int, ...] | None = None,
-    effort: Effort = THOROUGH,
+    effort: MeasurementBudget = FULL,
     limit_s: float = LIMIT_S,
     quieter: Callable[[], None] | None = None,
-    ahead: Ahead | None = None,
+    ahead: PrewarmedProcess | None = None,
 ) -> Measurement:
     """Latency of one call with `batch_size` samples; stops when its interval is within +-2 %, or after all `effort`.
 
@@ -80,48 +87,48 @@ def measure_latency(
     """
     device.check()
     size = reference_for(len(content))
-    subject = Subject(content, reference_net(size), batch_size, input_shape, device.settings())
+    job = MeasurementJob(content, reference_net(size), batch_size, input_shape, device.settings())
     send = partial(ask, limit_s=limit_s, start=ahead.start if ahead else start)
-    with alone(limit_s):
-        settled = settle(subject, effort, send, history_file(size, device.key()), quieter)
+    with exclusive_measurement(limit_s):
+        remeasure_borderline = measure_until_stable(job, effort, send, history_file(size, device.key()), quieter)
     if ahead:
         ahead.renew()
-    return measurement_of(settled, size, machine())
+    return measurement_of(remeasure_borderline, size, machine())
 
 
-def measurement_of(settled: Settled, size: Size, environment: Mapping[str, Fact]) -> Measurement:
+def measurement_of(remeasure_borderline: StableTiming, size: Size, environment: Mapping[str, Fact]) -> Measurement:
     """A latency in milliseconds out of multiples of the reference of this `size`."""
-    timing, usual_ms = settled.timing, settled.usual_ms
+    timing, baseline_ms = remeasure_borderline.timing, remeasure_borderline.baseline_ms
     return Measurement(
         latency=Latency(
-            p50=timing.p50 * usual_ms,
-            p90=timing.p90 * usual_ms,
-            p99=timing.p99 * usual_ms,
-            low=timing.low * usual_ms,
-            high=timing.high * usual_ms,
-            unstable=not settled.steady,
+            p50=timing.p50 * baseline_ms,
+            p90=timing.p90 * baseline_ms,
+            p99=timing.p99 * baseline_ms,
+            low=timing.low * baseline_ms,
+            high=timing.high * baseline_ms,
+            unstable=not remeasure_borderline.steady,
         ),
         raw_p50_ms=timing.raw_p50_ms,
-        speed=usual_ms / timing.reference_ms,
+        speed=baseline_ms / timing.reference_ms,
         reference=size,
-        reference_ms=usual_ms,
+        reference_ms=baseline_ms,
         blocks=timing.blocks,
         calls=timing.calls,
         disturbed=timing.disturbed,
         seconds=timing.seconds,
-        attempts=settled.attempts,
-        environment={**environment, **settled.facts},
+        attempts=remeasure_borderline.attempts,
+        environment={**environment, **remeasure_borderline.facts},
     )
 
 
 def describe_device(device: DeviceProfile, batch_size: int) -> DeviceRecord:
     """The profile and this machine, as the run's record carries them."""
     environment = device.facts() | machine()
-    return DeviceRecord(name=device.name, words=device.summary, batch_size=batch_size, environment=environment)
+    return DeviceRecord(name=device.name, description=device.summary, batch_size=batch_size, environment=environment)
 
 
 @contextmanager
-def alone(limit_s: float) -> Iterator[None]:
+def exclusive_measurement(limit_s: float) -> Iterator[None]:
     """Keep this machine's other measurements waiting.
 
     Raises:

@@ -4,13 +4,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from nas_kd.latency.measure import Measurement
+from nas_kd.errors import InputError, TrialError
 from nas_kd.export.onnx_costs import count_onnx_macs
 from nas_kd.export.onnx_file import OnnxFile, read_onnx
-from nas_kd.export.onnx_sizes import Sizes, sizes_of
-from nas_kd.latency.measurement_job import Memory, Operator
+from nas_kd.export.onnx_sizes import FileSizes, sizes_of
 from nas_kd.latency.device import Device
-from nas_kd.errors import InputError, TrialError
+from nas_kd.latency.measure import Measurement
+from nas_kd.latency.measurement_job import OperatorTime, SessionMemory
 from nas_kd.results.records import DeviceRecord, Latency
 
 
@@ -23,11 +23,11 @@ class MeasuredFile:
     input_shape: tuple[int, ...]
     n_classes: int | None
     batch_size: int
-    sizes: Sizes
+    sizes: FileSizes
     parameters: int
     macs: int
-    memory: Memory
-    operators: tuple[Operator, ...]
+    memory: SessionMemory
+    operators: tuple[OperatorTime, ...]
     measurement: Measurement
 
     @property

@@ -5,15 +5,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar, get_args
 
-from nas_kd.results.candidate import IntegerScheme, Precision
-from nas_kd.latency.agent_client import Address, Unreachable, request
-from nas_kd.latency.agent_protocol import DEVICE_PATH, MEASURE_PATH, Job, What
+from nas_kd.errors import InputError, TrialError, unknown
+from nas_kd.latency.agent_client import AgentAddress, AgentUnreachable, request
+from nas_kd.latency.agent_protocol import DEVICE_PATH, MEASURE_PATH, MeasureRequest, What
 from nas_kd.latency.environment import Fact, differences
 from nas_kd.latency.measure import Measurement, measurement_of
+from nas_kd.latency.measurement_job import OperatorTime, SessionMemory
 from nas_kd.latency.reference_net import Size, reference_for, reference_net
-from nas_kd.latency.stable_timing import THOROUGH, Effort, Settled
-from nas_kd.latency.measurement_job import Memory, Operator
-from nas_kd.errors import InputError, TrialError, unknown
+from nas_kd.latency.stable_timing import FULL, MeasurementBudget, StableTiming
+from nas_kd.results.candidate import IntegerScheme, Precision
 from nas_kd.results.records import DeviceRecord
 
 FIRST_PAUSE_S = 0.5
@@ -28,7 +28,7 @@ def quiet(_text: str) -> None:
 
 
 @dataclass(frozen=True)
-class Description:
+class AgentDescription:
     """What an agent says of itself and of the profile that is meant. `facts`: the profile's settings, the machine."""
 
     key: str
@@ -41,7 +41,7 @@ class Description:
     longest_s: float
 
     @staticmethod
-    def read(answer: Mapping[str, Any], address: Address) -> "Description":
+    def read(answer: Mapping[str, Any], address: AgentAddress) -> "AgentDescription":
         """Out of the agent's answer.
 
         Raises:
@@ -50,7 +50,7 @@ class Description:
         try:
             profiles = answer["profiles"]
             profile = profiles.get(address.profile)
-            described = None if profile is None else Description._of(answer, profile)
+            described = None if profile is None else AgentDescription._of(answer, profile)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise _other_version(address) from error
         if described is None:
@@ -58,11 +58,11 @@ class Description:
         return described
 
     @staticmethod
-    def _of(answer: Mapping[str, Any], profile: Mapping[str, Any]) -> "Description":
+    def _of(answer: Mapping[str, Any], profile: Mapping[str, Any]) -> "AgentDescription":
         batch_size, scheme = int(profile["batch_size"]), profile["integer_scheme"]
         if batch_size < 1 or scheme not in get_args(IntegerScheme):
             raise ValueError("no profile")
-        return Description(
+        return AgentDescription(
             key=str(profile["key"]),
             summary=str(profile["summary"]),
             facts=_facts(profile["settings"]) | _facts(answer["environment"]),
@@ -79,10 +79,10 @@ class RemoteDevice:
 
     n_threads = 0
 
-    def __init__(self, name: str, address: Address, wait_s: float, tell: Callable[[str], None]) -> None:
+    def __init__(self, name: str, address: AgentAddress, wait_s: float, tell: Callable[[str], None]) -> None:
         self.name = name
         self._address, self._wait_s, self._tell = address, wait_s, tell
-        self._known: Description | None = None
+        self._known: AgentDescription | None = None
 
     @staticmethod
     def at(url: str, wait_s: float, tell: Callable[[str], None]) -> "RemoteDevice":
@@ -91,7 +91,7 @@ class RemoteDevice:
         Raises:
             InputError: it is no such address.
         """
-        address = Address.parse(url)
+        address = AgentAddress.parse(url)
         return RemoteDevice(f"{address.agent}/{address.profile}", address, wait_s, tell)
 
     @property
@@ -122,7 +122,7 @@ class RemoteDevice:
         """
         try:
             self._known = self._look()
-        except Unreachable as error:
+        except AgentUnreachable as error:
             raise InputError(f"the device agent at {self._address.agent} cannot be reached: {error}") from error
 
     def key(self) -> str:
@@ -140,7 +140,7 @@ class RemoteDevice:
         batch_size: int,
         input_shape: tuple[int, ...] | None = None,
         quieter: Callable[[], None] | None = None,
-        effort: Effort = THOROUGH,
+        effort: MeasurementBudget = FULL,
     ) -> Measurement:
         """Latency on the agent's machine, where `quieter` is of no use.
 
@@ -152,21 +152,23 @@ class RemoteDevice:
         size = reference_for(len(content))
 
         def read(measured: Any, environment: Mapping[str, Fact]) -> Measurement:
-            return measurement_of(Settled.from_json(measured), size, environment)
+            return measurement_of(StableTiming.from_json(measured), size, environment)
 
         return self._do("latency", content, batch_size, input_shape, read, effort=effort)
 
-    def memory(self, content: bytes, batch_size: int, input_shape: tuple[int, ...] | None = None) -> Memory:
+    def memory(self, content: bytes, batch_size: int, input_shape: tuple[int, ...] | None = None) -> SessionMemory:
         """Peak memory on the agent's machine; raises as `measure`."""
-        return self._do("memory", content, batch_size, input_shape, lambda measured, _: Memory.from_json(measured))
+        return self._do(
+            "memory", content, batch_size, input_shape, lambda measured, _: SessionMemory.from_json(measured)
+        )
 
     def operators(
         self, content: bytes, batch_size: int, input_shape: tuple[int, ...] | None = None
-    ) -> tuple[Operator, ...]:
+    ) -> tuple[OperatorTime, ...]:
         """Operators on the agent's machine, the slowest first; raises as `measure`."""
 
-        def read(measured: Any, _: Mapping[str, Fact]) -> tuple[Operator, ...]:
-            return tuple(map(Operator.from_json, measured))
+        def read(measured: Any, _: Mapping[str, Fact]) -> tuple[OperatorTime, ...]:
+            return tuple(map(OperatorTime.from_json, measured))
 
         return self._do("operators", content, batch_size, input_shape, read)
 
@@ -178,12 +180,12 @@ class RemoteDevice:
         input_shape: tuple[int, ...] | None,
         read: Callable[[Any, Mapping[str, Fact]], T],
         *,
-        effort: Effort = THOROUGH,
+        effort: MeasurementBudget = FULL,
     ) -> T:
         known = self._description
         size: Size = reference_for(len(content)) if what == "latency" else "small"
         reference = reference_net(size)
-        job = Job(
+        job = MeasureRequest(
             what=what,
             profile=self._address.profile,
             key=known.key,
@@ -210,22 +212,22 @@ class RemoteDevice:
     def describe(self, batch_size: int) -> DeviceRecord:
         """The profile's settings and the agent's environment; see `key` for what is raised."""
         known = self._description
-        return DeviceRecord(name=self.name, words=self.summary, batch_size=batch_size, environment=known.facts)
+        return DeviceRecord(name=self.name, description=self.summary, batch_size=batch_size, environment=known.facts)
 
     @property
-    def _description(self) -> Description:
+    def _description(self) -> AgentDescription:
         if self._known is None:
             self._known = self._patiently(self._look)
         return self._known
 
-    def _look(self) -> Description:
+    def _look(self) -> AgentDescription:
         """What the agent says now, if it is still the one that was known.
 
         Raises:
             Unreachable: it does not answer.
             InputError: it lets nobody in, has no such profile, or has changed.
         """
-        found = Description.read(request(self._address, "GET", DEVICE_PATH), self._address)
+        found = AgentDescription.read(request(self._address, "GET", DEVICE_PATH), self._address)
         if self._known is not None and found.key != self._known.key:
             changes = differences(self._known.facts, found.facts) or "another profile"
             raise InputError(f"{self._address.agent} is not what it was when this run began: {changes}")
@@ -243,7 +245,7 @@ class RemoteDevice:
                 if failed_at is not None:
                     self._look()  # small: says clearly what a large request that is cut off does not
                 answer = ask()
-            except Unreachable as error:
+            except AgentUnreachable as error:
                 now = time.monotonic()
                 if failed_at is None:
                     failed_at = now
@@ -265,5 +267,5 @@ def _facts(value: Mapping[str, Any]) -> dict[str, Fact]:
     return {str(name): fact for name, fact in value.items()}
 
 
-def _other_version(address: Address) -> InputError:
+def _other_version(address: AgentAddress) -> InputError:
     return InputError(f"{address.agent} answers as another version of nas-kd would; install the same one on both sides")

@@ -3,9 +3,9 @@
 from functools import partial
 
 from nas_kd.latency.device_profile import DeviceProfile
-from nas_kd.latency.measure import LIMIT_S, alone
+from nas_kd.latency.measure import LIMIT_S, exclusive_measurement
+from nas_kd.latency.measurement_job import MeasurementJob, OperatorTime, SessionMemory, memory_of, operators_of
 from nas_kd.latency.reference_net import reference_net
-from nas_kd.latency.measurement_job import Memory, Operator, Subject, memory_of, operators_of
 from nas_kd.latency.worker_process import ask
 
 
@@ -16,15 +16,15 @@ def measure_memory(
     *,
     input_shape: tuple[int, ...] | None = None,
     limit_s: float = LIMIT_S,
-) -> Memory:
+) -> SessionMemory:
     """Peak memory of a session that runs the file.
 
     Raises:
         InputError: this machine lacks what the device profile asks for.
         TrialError: the file cannot be run, or what comes out for random samples is not finite.
     """
-    subject = _subject(content, device, batch_size, input_shape)
-    return memory_of(subject, partial(ask, limit_s=limit_s))
+    job = _subject(content, device, batch_size, input_shape)
+    return memory_of(job, partial(ask, limit_s=limit_s))
 
 
 def operator_times(
@@ -34,18 +34,20 @@ def operator_times(
     *,
     input_shape: tuple[int, ...] | None = None,
     limit_s: float = LIMIT_S,
-) -> tuple[Operator, ...]:
+) -> tuple[OperatorTime, ...]:
     """Operators by their time, the slowest first; nothing else is measured on this machine meanwhile.
 
     Raises:
         InputError: this machine lacks what the device profile asks for.
         TrialError: the file cannot be run.
     """
-    subject = _subject(content, device, batch_size, input_shape)
-    with alone(limit_s):
-        return operators_of(subject, partial(ask, limit_s=limit_s))
+    job = _subject(content, device, batch_size, input_shape)
+    with exclusive_measurement(limit_s):
+        return operators_of(job, partial(ask, limit_s=limit_s))
 
 
-def _subject(content: bytes, device: DeviceProfile, batch_size: int, input_shape: tuple[int, ...] | None) -> Subject:
+def _subject(
+    content: bytes, device: DeviceProfile, batch_size: int, input_shape: tuple[int, ...] | None
+) -> MeasurementJob:
     device.check()
-    return Subject(content, reference_net("small"), batch_size, input_shape, device.settings())
+    return MeasurementJob(content, reference_net("small"), batch_size, input_shape, device.settings())

@@ -9,17 +9,17 @@ from typing import Any
 from nas_kd.latency import baseline as reference_speed
 from nas_kd.latency.environment import Fact
 from nas_kd.latency.latency_worker import MIN_BLOCKS, TARGET, Timing
-from nas_kd.latency.measurement_job import Ask, Subject, time_once
+from nas_kd.latency.measurement_job import Ask, MeasurementJob, time_once
 
 # Outside, the machine was at no moment like itself (a neighbour on the same physical core slows some networks more than
 # others), so that a proportional correction is doubtful: measured again, and unstable if it stays so.
-USUAL_SPEED = (0.9, 1.15)
+UNDISTURBED_SPEED = (0.9, 1.15)
 # If none of so many runs before was left alone, one attempt is all: a neighbour that stays would make all wait in vain.
 HOPELESS = 3
 
 
 @dataclass(frozen=True)
-class Effort:
+class MeasurementBudget:
     """Up to so many `attempts`, each of up to so many `seconds`.
 
     One is enough whose interval is within +-`tolerance` of the median, if the machine was like itself.
@@ -30,33 +30,33 @@ class Effort:
     tolerance: float
 
 
-THOROUGH = Effort(2.0, 3, TARGET)
-ROUGH = Effort(0.5, 2, 0.1)
+FULL = MeasurementBudget(2.0, 3, TARGET)
+QUICK = MeasurementBudget(0.5, 2, 0.1)
 
 
 @dataclass(frozen=True)
-class Settled:
+class StableTiming:
     """The run that counts, of so many `attempts`, and the reference's usual time on that machine."""
 
     timing: Timing
     facts: Mapping[str, Fact]
-    usual_ms: float
+    baseline_ms: float
     attempts: int
 
     @property
     def steady(self) -> bool:
         """Whether the interval is narrow, and the machine was like itself."""
-        return not self.timing.unstable and as_usual(self.timing.reference_ms, self.usual_ms)
+        return not self.timing.unstable and is_undisturbed(self.timing.reference_ms, self.baseline_ms)
 
     def within(self, tolerance: float) -> bool:
         """Whether the interval is no wider than this share of the median, and the machine was like itself."""
         timing = self.timing
         half, quiet = max(timing.high - timing.p50, timing.p50 - timing.low), timing.blocks * (1 - timing.disturbed)
         near = round(quiet) >= MIN_BLOCKS and half <= tolerance * timing.p50
-        return near and as_usual(timing.reference_ms, self.usual_ms)
+        return near and is_undisturbed(timing.reference_ms, self.baseline_ms)
 
     @staticmethod
-    def from_json(value: Any) -> "Settled":
+    def from_json(value: Any) -> "StableTiming":
         """Out of what `dataclasses.asdict` gave on another machine.
 
         Raises:
@@ -64,20 +64,20 @@ class Settled:
         """
         try:
             timing = Timing(**value["timing"])
-            settled = Settled(timing, dict(value["facts"]), value["usual_ms"], value["attempts"])
+            remeasure_borderline = StableTiming(timing, dict(value["facts"]), value["usual_ms"], value["attempts"])
         except (TypeError, KeyError, ValueError) as error:
             raise ValueError("no measurement, or one of another version") from error
-        numbers = [*vars(timing).values(), settled.usual_ms, settled.attempts]
+        numbers = [*vars(timing).values(), remeasure_borderline.baseline_ms, remeasure_borderline.attempts]
         if not all(isinstance(n, int | float) and math.isfinite(n) for n in numbers):
             raise ValueError("a measurement must hold finite numbers")
-        if min(timing.p50, timing.raw_p50_ms, timing.reference_ms, settled.usual_ms) <= 0:
+        if min(timing.p50, timing.raw_p50_ms, timing.reference_ms, remeasure_borderline.baseline_ms) <= 0:
             raise ValueError("a measurement must hold times above 0")
-        return settled
+        return remeasure_borderline
 
 
-def settle(
-    subject: Subject, effort: Effort, ask: Ask, history: Path, quieter: Callable[[], None] | None = None
-) -> Settled:
+def measure_until_stable(
+    job: MeasurementJob, effort: MeasurementBudget, ask: Ask, history: Path, quieter: Callable[[], None] | None = None
+) -> StableTiming:
     """Measure with no more than this `effort`; of its runs the steady one nearest to the usual speed counts.
 
     It is not repeated while repeating has been of no use for long.
@@ -90,26 +90,28 @@ def settle(
     """
 
     def usual() -> float:
-        alone = subject.of_reference
-        return reference_speed.usual_ms(history, lambda: time_once(alone, effort.seconds, ask)[0].reference_ms)
+        exclusive_measurement = job.of_reference
+        return reference_speed.baseline_ms(
+            history, lambda: time_once(exclusive_measurement, effort.seconds, ask)[0].reference_ms
+        )
 
     attempts: list[tuple[Timing, dict[str, Fact]]] = []
-    usual_ms, lately = usual(), reference_speed.latest(history, HOPELESS)
-    hopeless = len(lately) == HOPELESS and min(lately) > usual_ms / USUAL_SPEED[0]
+    baseline_ms, lately = usual(), reference_speed.latest(history, HOPELESS)
+    hopeless = len(lately) == HOPELESS and min(lately) > baseline_ms / UNDISTURBED_SPEED[0]
     for attempt in range(1 if hopeless else effort.attempts):
         if quieter and (attempt or hopeless):
             quieter()
-        attempts.append(time_once(subject, effort.seconds, ask, usual()))
+        attempts.append(time_once(job, effort.seconds, ask, usual()))
         reference_speed.remember(history, attempts[-1][0].reference_ms)
-        if _settled(attempts, usual()).within(effort.tolerance):
+        if _best_attempt(attempts, usual()).within(effort.tolerance):
             break
-    return _settled(attempts, usual())
+    return _best_attempt(attempts, usual())
 
 
-def _settled(attempts: list[tuple[Timing, dict[str, Fact]]], usual_ms: float) -> Settled:
+def _best_attempt(attempts: list[tuple[Timing, dict[str, Fact]]], baseline_ms: float) -> StableTiming:
     steady = [a for a in attempts if not a[0].unstable] or attempts
-    timing, facts = min(steady, key=lambda a: abs(usual_ms - a[0].reference_ms))
-    return Settled(timing, facts, usual_ms, len(attempts))
+    timing, facts = min(steady, key=lambda a: abs(baseline_ms - a[0].reference_ms))
+    return StableTiming(timing, facts, baseline_ms, len(attempts))
 
 
 def history_file(size: str, device_key: str) -> Path:
@@ -117,6 +119,6 @@ def history_file(size: str, device_key: str) -> Path:
     return reference_speed.cache_folder() / f"reference-{size}-{device_key[:16]}.json"
 
 
-def as_usual(reference_ms: float, usual_ms: float) -> bool:
+def is_undisturbed(reference_ms: float, baseline_ms: float) -> bool:
     """Whether the machine was like itself while the reference took so long."""
-    return USUAL_SPEED[0] <= usual_ms / reference_ms <= USUAL_SPEED[1]
+    return UNDISTURBED_SPEED[0] <= baseline_ms / reference_ms <= UNDISTURBED_SPEED[1]

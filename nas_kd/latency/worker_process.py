@@ -13,8 +13,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from nas_kd.export.error_text import plain
 from nas_kd.errors import TrialError
+from nas_kd.export.error_text import plain
 
 WAITING = 2  # a measurement is repeated at once where the machine was disturbed
 Start = Callable[[list[str], Mapping[str, str]], AbstractContextManager[subprocess.Popen[bytes]]]
@@ -34,7 +34,7 @@ def start(
     )
 
 
-class Ahead:
+class PrewarmedProcess:
     """Processes of one worker that are started before there are jobs for them.
 
     A short measurement takes no longer than the start of Python and its imports, which so are over by then. Each does

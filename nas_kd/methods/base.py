@@ -36,7 +36,7 @@ Network = Callable[[Tensor], Outputs]
 
 
 @dataclass(frozen=True)
-class Setting:
+class MethodContext:
     """What a method may build on: given once, before training. Outputs are those of an example of two samples.
 
     `rebuild`: the student's architecture with other initial weights, by number. `observe`: runs a network as the
@@ -76,8 +76,8 @@ class Method(nn.Module):
     teachers: Literal["none", "one", "several"] = "one"
     tunable: tuple[str, ...] = ("strength",)  # which of "temperature", "strength" change this method
     ce_weight: float = 1.0
-    balance: float | None = 1.0  # None: the published weights mean the same everywhere
-    own_terms: frozenset[str] = frozenset()  # terms that `strength` does not scale: peers' labels, discriminators
+    target_grad_ratio: float | None = 1.0  # None: the published weights mean the same everywhere
+    unscaled_terms: frozenset[str] = frozenset()  # terms that `strength` does not scale: peers' labels, discriminators
     networks: float = 1.0  # how many networks like the student are trained, the student included
     generations: int = 0  # how often the student's architecture is trained before, each from the one before
     default_temperature: ClassVar[float] = 4.0
@@ -89,7 +89,7 @@ class Method(nn.Module):
         self.strength = strength
         self.register_buffer("scale", torch.ones(()))
 
-    def attach(self, setting: Setting) -> None:
+    def attach(self, context: MethodContext) -> None:
         """Create adapters, peers, discriminators and the like; called once, before training.
 
         Raises:

@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from nas_kd.errors import InputError
-from nas_kd.methods.base import Batch, Method, Outputs, Setting
+from nas_kd.methods.base import Batch, Method, MethodContext, Outputs
 from nas_kd.plugins import load
 
 TEACHERS = ("none", "one", "several")
@@ -27,14 +27,14 @@ class Combined(Method):
         self.needs = frozenset(need for part in parts for need in part.needs)
         self.teachers = max((p.teachers for p in parts), key=TEACHERS.index)
         self.tunable = tuple(sorted({t for part in parts for t in part.tunable}))
-        self.own_terms = frozenset(term for part in parts for term in part.own_terms)
+        self.unscaled_terms = frozenset(term for part in parts for term in part.unscaled_terms)
         self.networks = 1 + sum(p.networks - 1 for p in parts)
         self.generations = max(p.generations for p in parts)
 
-    def attach(self, setting: Setting) -> None:
+    def attach(self, context: MethodContext) -> None:
         """Attach every part."""
         for part in self.methods:
-            part.attach(setting)
+            part.attach(context)
 
     def forward(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> dict[str, Tensor]:
         """All parts' terms."""

@@ -13,11 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nas_kd.results.candidate import Architecture
 from nas_kd.errors import InputError
-from nas_kd.methods.base import Batch, Method, Network, Outputs, Setting
+from nas_kd.methods.base import Batch, Method, MethodContext, Network, Outputs
 from nas_kd.methods.divergence import kl_divergence
 from nas_kd.methods.response.soft_targets import SoftTargets
+from nas_kd.results.candidate import Architecture
 
 
 @runtime_checkable
@@ -36,7 +36,7 @@ class Sandwich(Method):
     summary = "trains the largest, the smallest and random sub-networks of one elastic network together"
     tunable = ()
     ce_weight = 0.0
-    balance = None
+    target_grad_ratio = None
 
     def __init__(self, smallest: Architecture, pool: Sequence[Architecture], drawn: int) -> None:
         """`pool`: the sub-networks from which `drawn` take part in a step."""
@@ -44,11 +44,11 @@ class Sandwich(Method):
         self._smallest, self._pool, self._drawn = smallest, tuple(pool), drawn
         self._student: tuple[ManySided, Network] | None = None
 
-    def attach(self, setting: Setting) -> None:
+    def attach(self, context: MethodContext) -> None:
         """See the student."""
-        if not isinstance(setting.student, ManySided):
+        if not isinstance(context.student, ManySided):
             raise InputError("the sandwich rule trains an elastic network, and the student is none")
-        self._student = setting.student, setting.observe(setting.student, setting.example)
+        self._student = context.student, context.observe(context.student, context.example)
 
     def forward(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> dict[str, Tensor]:
         """One term for the labels, one for the teacher."""

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from nas_kd.results.candidate import Architecture
 from nas_kd.models.subnetwork import part_of
+from nas_kd.results.candidate import Architecture
 
 Build = Callable[[Architecture], nn.Module]
 SHELLS = 1024  # sub-networks without weights that are kept

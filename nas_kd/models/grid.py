@@ -11,8 +11,8 @@ import torch
 from optuna.trial import BaseTrial
 from torch import nn
 
-from nas_kd.results.candidate import Architecture
 from nas_kd.errors import InputError, unknown
+from nas_kd.results.candidate import Architecture
 
 IMAGE_AXES = 3
 _REFERENCE = ((3, 32, 32), 10)  # input shape and classes with which the ladder counts weights
@@ -41,7 +41,7 @@ class Dimension:
         return tuple(range(self.low, self.high + 1, self.step))
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         """The values, for a message."""
         if len(self.values) <= _LISTED:
             return ", ".join(map(str, self.values))
@@ -116,14 +116,14 @@ class GridSpace(ABC):
         choices: dict[str, int] = {}
         for name, dimension in by_name.items():
             if name not in architecture.choices:
-                raise InputError(f"space {self.name!r}: {name} is missing; allowed: {dimension.words}")
+                raise InputError(f"space {self.name!r}: {name} is missing; allowed: {dimension.description}")
             value = architecture.choices[name]
             if type(value) is not int or value not in dimension.values:
-                raise InputError(f"space {self.name!r}: {name} must be one of {dimension.words}; got {value!r}")
+                raise InputError(f"space {self.name!r}: {name} must be one of {dimension.description}; got {value!r}")
             choices[name] = value
         return choices
 
-    def ladder(self, n: int) -> list[Architecture]:
+    def size_ladder(self, n: int) -> list[Architecture]:
         """`n` architectures, or as many as there are: smallest to largest, log-spaced in weights, strictly increasing.
 
         Raises:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 
-class Normalised(nn.Module):
+class Normalized(nn.Module):
     """`body` behind (x - mean) / std: a multiplication and an addition in the exported graph."""
 
     scale: Tensor

@@ -28,7 +28,7 @@ class SearchSpace(Protocol):
             InputError: the input shape is not one that the space can take, or the architecture is not one of the space.
         """
 
-    def ladder(self, n: int) -> list[Architecture]:
+    def size_ladder(self, n: int) -> list[Architecture]:
         """`n` architectures (or as many as there are), log-spaced in size from the space's smallest to its largest."""
 
     def cardinality(self) -> int:

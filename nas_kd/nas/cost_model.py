@@ -9,10 +9,10 @@ from math import exp, log
 import numpy as np
 from numpy.typing import NDArray
 
-from nas_kd.results.candidate import Architecture
 from nas_kd.config.options import Budget
-from nas_kd.results.limits import Spent, worst
-from nas_kd.kd.network_builder import Builder
+from nas_kd.kd.network_builder import NetworkBuilder
+from nas_kd.results.candidate import Architecture
+from nas_kd.results.limits import CostValues, worst
 from nas_kd.results.records import Costs, Counted
 
 RIDGE = 0.1  # of standardised features
@@ -22,7 +22,7 @@ Values = NDArray[np.float64]
 class CostModel:
     """Predicts log bytes and log milliseconds; `fit` comes first."""
 
-    def __init__(self, builder: Builder, budget: Budget) -> None:
+    def __init__(self, builder: NetworkBuilder, budget: Budget) -> None:
         self._builder, self._budget = builder, budget
         self._left_out: Values = np.empty((0, 2))
         self._columns: tuple[tuple[str, str], ...] = ()
@@ -35,8 +35,8 @@ class CostModel:
         """
         if len(measured) < 2:
             raise ValueError(f"a cost model needs two measured networks at least, got {len(measured)}")
-        words = {(k, str(v)) for a in measured for k, v in a.choices.items() if isinstance(v, str)}
-        self._columns = tuple(sorted(words))
+        description = {(k, str(v)) for a in measured for k, v in a.choices.items() if isinstance(v, str)}
+        self._columns = tuple(sorted(description))
         table = np.array([self._features(a, c) for a, c in measured.items()])
         targets = np.array([_logs(costs) for costs in measured.values()])
         self._mean, self._std = table.mean(axis=0), table.std(axis=0) + 1e-9
@@ -73,17 +73,17 @@ class CostModel:
         size, latency = self._weights[0] + inputs @ self._weights[1:]
         return float(size), float(latency)
 
-    def excess(self, architecture: Architecture) -> float:
+    def log_excess(self, architecture: Architecture) -> float:
         """By how much the budget is likely to be missed: the log of the worst ratio, feasible at <= 0."""
         size, latency = self.predict(architecture)
-        expected: Spent = {"macs": self._builder.macs(architecture), "size": exp(size), "latency": exp(latency)}
+        expected: CostValues = {"macs": self._builder.macs(architecture), "size": exp(size), "latency": exp(latency)}
         return max(-1.0, worst(expected, self._budget))
 
     def _features(self, architecture: Architecture, counted: Counted) -> list[float]:
         numbers = [float(v) for _, v in sorted(architecture.choices.items()) if not isinstance(v, str)]
-        words = [float(str(architecture.choices[name]) == value) for name, value in self._columns]
+        description = [float(str(architecture.choices[name]) == value) for name, value in self._columns]
         logs = [log(1 + counted.macs), log(1 + counted.parameters)]
-        return [*logs, *numbers, *words]
+        return [*logs, *numbers, *description]
 
 
 def _logs(costs: Costs) -> tuple[float, float]:

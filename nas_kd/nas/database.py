@@ -10,9 +10,9 @@ import sqlalchemy
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial
 
-from nas_kd.nas.sampler_view import DIRECTIONS
 from nas_kd.context.run_folder import RunFolder
-from nas_kd.nas.samplers import quiet_optuna
+from nas_kd.nas.sampler_view import DIRECTIONS
+from nas_kd.nas.samplers import optuna_silenced
 from nas_kd.results.records import TrialRecord
 
 
@@ -20,7 +20,7 @@ def create_database(folder: RunFolder, name: str) -> None:
     """Make the database beside its place and move it there, so that it is either whole or absent."""
     unfinished = folder.path / ".study.new"
     unfinished.unlink(missing_ok=True)
-    with quiet_optuna():
+    with optuna_silenced():
         storage = RDBStorage(_url(unfinished))
         optuna.create_study(storage=storage, study_name=name, directions=DIRECTIONS)
     close_database(storage, written=False)

@@ -8,7 +8,7 @@ from nas_kd.results.limits import over, spent, unmeasured, worst
 from nas_kd.results.records import Costs, Counted, TrialRecord
 
 
-def excess(costs: Counted, budget: Budget) -> float:
+def log_excess(costs: Counted, budget: Budget) -> float:
     """By how much the budget is missed: log of the worst ratio of cost to limit, at least -1; feasible at <= 0.
 
     Costs that are not known do not count: who must know them asks `require_measured`.
@@ -21,7 +21,7 @@ def reason(costs: Counted, budget: Budget) -> str:
     return " and ".join(over(costs, budget))
 
 
-def at_best(costs: Counted) -> Counted:
+def at_lower_bound(costs: Counted) -> Counted:
     """The same with the least latency that an unstable one may stand for."""
     if not isinstance(costs, Costs) or costs.latency_ms is None or not costs.unstable:
         return costs
@@ -29,7 +29,7 @@ def at_best(costs: Counted) -> Counted:
     return costs.model_copy(update={"latency_ms": least})
 
 
-def in_doubt(costs: Counted, budget: Budget) -> bool:
+def is_borderline(costs: Counted, budget: Budget) -> bool:
     """Whether an unstable latency may lie on either side of its limit."""
     if not isinstance(costs, Costs) or costs.latency_ms is None or budget.max_latency_ms is None:
         return False
@@ -51,8 +51,8 @@ def violation(record: TrialRecord, budget: Budget) -> float:
     """A trial's excess, as the sampler is told; of one that was not measured, that of the least latency expected."""
     if record.costs is None:
         return -1.0
-    known = excess(record.costs, budget)
-    skipped = record.fate == "rejected" and known <= 0 and record.forecast is not None
+    known = log_excess(record.costs, budget)
+    skipped = record.status == "infeasible" and known <= 0 and record.forecast is not None
     if not skipped or record.forecast is None or budget.max_latency_ms is None:
         return known
     return log(record.forecast.least / budget.max_latency_ms)

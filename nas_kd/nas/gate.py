@@ -6,16 +6,16 @@ Costs do not depend on the values of the weights, so each architecture is export
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 
-from nas_kd.results.candidate import Architecture, Precision
-from nas_kd.latency.measure import Measurement
-from nas_kd.quantization.precision import load_precision
-from nas_kd.latency.stable_timing import ROUGH, THOROUGH, Effort
-from nas_kd.serialization import fingerprint, sha256
-from nas_kd.nas.feasibility import excess, require_measured
 from nas_kd.context.run_context import Context
-from nas_kd.kd.artifacts import Files
-from nas_kd.kd.network_builder import Builder
+from nas_kd.kd.artifacts import ArtifactBuilder
+from nas_kd.kd.network_builder import NetworkBuilder
+from nas_kd.latency.measure import Measurement
+from nas_kd.latency.stable_timing import FULL, QUICK, MeasurementBudget
+from nas_kd.nas.feasibility import log_excess, require_measured
+from nas_kd.quantization.precision import load_precision
+from nas_kd.results.candidate import Architecture, Precision
 from nas_kd.results.records import Costs, Counted, Latency
+from nas_kd.serialization import fingerprint, sha256
 
 DOUBT = 1.3  # factor by which a latency may be wrong that was taken beside a busy neighbour
 
@@ -26,17 +26,17 @@ class Gate:
     def __init__(
         self,
         context: Context,
-        builder: Builder,
+        builder: NetworkBuilder,
         pausing: Callable[[int], AbstractContextManager[None]] = lambda _: nullcontext(),
     ) -> None:
         """`pausing`: inside, so many cores are left alone by the run's trainings."""
         self._context = context
         self._builder = builder
-        self._files = Files(context)
+        self._files = ArtifactBuilder(context)
         self._pausing = pausing
 
     def costs(
-        self, *deployed: Architecture, precision: Precision = "fp32", timed: bool = True, roughly: bool = False
+        self, *deployed: Architecture, precision: Precision = "fp32", timed: bool = True, quick: bool = False
     ) -> Costs | Counted:
         """What networks cost whose sum is deployed, the cheapest to know first.
 
@@ -47,31 +47,31 @@ class Gate:
             TrialError: it cannot be exported or run, or what the budget limits was not measured.
         """
         budget, counted = self._context.config.budget, self._builder.counted(deployed)
-        if excess(counted, budget) > 0:
+        if log_excess(counted, budget) > 0:
             return counted
         onnx = self._export(deployed, precision)
         found = self._of_size(onnx, counted)
-        if not timed or excess(found, budget) > 0:
+        if not timed or log_excess(found, budget) > 0:
             return found
         found = found.model_copy(update={"memory_bytes": self._memory(onnx)})
-        if excess(found, budget) > 0:
+        if log_excess(found, budget) > 0:
             return found
-        found = found.model_copy(update={"latency_ms": self.latency(onnx, roughly=roughly)})
+        found = found.model_copy(update={"latency_ms": self.latency(onnx, quick=quick)})
         require_measured(found, budget)
         return found
 
-    def all_costs(self, *deployed: Architecture, precision: Precision = "fp32", roughly: bool = False) -> Costs:
+    def all_costs(self, *deployed: Architecture, precision: Precision = "fp32", quick: bool = False) -> Costs:
         """As `costs`, all there are, whatever the budget.
 
         Raises:
             TrialError: it cannot be exported or run.
         """
-        return self.of_file(self._export(deployed, precision), self._builder.counted(deployed), roughly=roughly)
+        return self.of_file(self._export(deployed, precision), self._builder.counted(deployed), quick=quick)
 
-    def of_file(self, onnx: bytes, counted: Counted, *, roughly: bool = False) -> Costs:
+    def of_file(self, onnx: bytes, counted: Counted, *, quick: bool = False) -> Costs:
         """All costs of an exported file."""
         return self._of_size(onnx, counted).model_copy(
-            update={"memory_bytes": self._memory(onnx), "latency_ms": self.latency(onnx, roughly=roughly)}
+            update={"memory_bytes": self._memory(onnx), "latency_ms": self.latency(onnx, quick=quick)}
         )
 
     def notes(self, *deployed: Architecture, precision: Precision) -> tuple[str, ...]:
@@ -104,7 +104,7 @@ class Gate:
         scheme = [] if load_precision(precision).exact else [self._context.device.integer_scheme]
         return fingerprint([networks, data.input_shape, data.classes, precision, *scheme])
 
-    def latency(self, onnx: bytes, *, roughly: bool = False) -> Latency:
+    def latency(self, onnx: bytes, *, quick: bool = False) -> Latency:
         """From the run's cache, or measured now.
 
         `roughly`: with less effort; the interval is wide where the machine was not like itself. What was found so is
@@ -112,18 +112,18 @@ class Gate:
         """
         store, key = self._context.store, self._measured_key(onnx)
         rough_key = fingerprint([key, "roughly"])
-        for known_as in (rough_key, key) if roughly else (key,):
+        for known_as in (rough_key, key) if quick else (key,):
             if (known := store.load_json("latency", known_as)) is not None:
                 return Latency.model_validate(known)
-        measured = self._measure(onnx, ROUGH if roughly else THOROUGH)
+        measured = self._measure(onnx, QUICK if quick else FULL)
         latency = measured.latency
-        if roughly and latency.unstable:
-            key, doubt = rough_key, 1.0 if measured.as_usual else DOUBT
+        if quick and latency.unstable:
+            key, doubt = rough_key, 1.0 if measured.is_undisturbed else DOUBT
             latency = latency.model_copy(update={"low": latency.low / doubt, "high": latency.high * doubt})
         store.save_json("latency", key, latency.model_dump(mode="json"))
         return latency
 
-    def _measure(self, onnx: bytes, effort: Effort) -> Measurement:
+    def _measure(self, onnx: bytes, effort: MeasurementBudget) -> Measurement:
         context = self._context
         with ExitStack() as pauses:
             # Never while this run trains on the same cores; others may be the other halves of the same ones.

@@ -10,10 +10,10 @@ A decision follows from the records of the trials before it alone, so that a res
 from collections.abc import Iterable
 from statistics import median
 
-from nas_kd.results.candidate import Candidate
 from nas_kd.config.options import Budget
+from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.nas.cost_model import CostModel
-from nas_kd.kd.network_builder import Builder
+from nas_kd.results.candidate import Candidate
 from nas_kd.results.records import Costs, Forecast, Latency, PrefilterRecord, TrialRecord
 
 RISK = 0.05  # one-sided: how many networks may be faster than the bound says
@@ -22,7 +22,7 @@ CHECK_EVERY = 10  # doubted trials; the first of them is measured all the same
 
 
 def forecast(
-    candidate: Candidate, number: int, trials: Iterable[TrialRecord], builder: Builder, budget: Budget
+    candidate: Candidate, number: int, trials: Iterable[TrialRecord], builder: NetworkBuilder, budget: Budget
 ) -> Forecast | None:
     """What is to be expected of trial `number`'s latency, from the trials before it; None: there is no telling.
 
@@ -78,7 +78,7 @@ def prefilter_record(trials: Iterable[TrialRecord], budget: Budget) -> Prefilter
 
 def own_trials(trials: Iterable[TrialRecord]) -> list[TrialRecord]:
     """Without duplicates, which repeat another's results."""
-    return [t for t in trials if t.fate != "duplicate"]
+    return [t for t in trials if t.status != "duplicate"]
 
 
 def _latency(trial: TrialRecord) -> Latency | None:

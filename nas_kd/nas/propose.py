@@ -8,19 +8,21 @@ from typing import Any, cast
 
 from optuna.trial import BaseTrial, FixedTrial, Trial
 
-from nas_kd.results.candidate import Architecture, Candidate, Choice, Policy, Precision, Recipe
 from nas_kd.config.options import SearchConfig
+from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.methods.base import Method
 from nas_kd.methods.combine import make_method
 from nas_kd.models.search_space import SearchSpace
-from nas_kd.kd.network_builder import Builder
 from nas_kd.nas.study import RunStudy
+from nas_kd.results.candidate import Architecture, Candidate, Choice, Policy, Precision, Recipe
 
 NO_ASSISTANT = "none"
 DUPLICATES_IN_A_ROW = 200  # then the space is taken to be exhausted
 FINE_LADDER = 16  # sizes among which the largest that fits is looked for
-FIRST = 6
-OF_A_KIND = 2  # candidates that differ in temperature and strength alone; then networks beside them are tried
+N_INITIAL_TRIALS = 6
+MAX_TRIALS_PER_ARCHITECTURE = (
+    2  # candidates that differ in temperature and strength alone; then networks beside them are tried
+)
 
 
 @dataclass(frozen=True)
@@ -36,12 +38,14 @@ class Proposal:
 class Proposer:
     """Turns Optuna's trials into candidates of one run."""
 
-    def __init__(self, config: SearchConfig, space: SearchSpace, builder: Builder, largest: int) -> None:
+    def __init__(self, config: SearchConfig, space: SearchSpace, builder: NetworkBuilder, largest: int) -> None:
         """`largest`: the teacher's number of weights; assistants are smaller."""
         self._config = config
         self._space = space
         self._builder = builder
-        self._rungs = [a for a in space.ladder(config.chain.ladder + 2)[1:-1] if builder.parameters(a) < largest]
+        self._rungs = [
+            a for a in space.size_ladder(config.chain.assistant_sizes + 2)[1:-1] if builder.parameters(a) < largest
+        ]
 
     def first(self, fits: Callable[[Architecture, Precision], bool]) -> list[dict[str, Choice]]:
         """Parameters of the first proposals: spread over the sizes that are within the budget, up to its very edge.
@@ -49,16 +53,16 @@ class Proposer:
         The edge is found by bisection, as size and latency grow along the ladder, but for noise. Precisions take turns,
         each up to an edge of its own.
         """
-        path, precisions = self._space.ladder(FINE_LADDER), self._config.search.precisions
+        path, precisions = self._space.size_ladder(FINE_LADDER), self._config.search.precisions
 
         def edge(precision: Precision) -> int:
             return max(0, bisect_left(path, True, key=lambda a: not fits(a, precision)) - 1)
 
         edges = {precision: edge(precision) for precision in precisions}
         proposals = []
-        for step in range(FIRST):
-            precision = precisions[(FIRST - 1 - step) % len(precisions)]
-            student = path[round(edges[precision] * step / (FIRST - 1))]
+        for step in range(N_INITIAL_TRIALS):
+            precision = precisions[(N_INITIAL_TRIALS - 1 - step) % len(precisions)]
+            student = path[round(edges[precision] * step / (N_INITIAL_TRIALS - 1))]
             drawn: dict[str, Choice] = {f"student.{name}": value for name, value in student.choices.items()}
             proposals.append(drawn | ({"precision": precision} if len(precisions) > 1 else {}))
         return proposals
@@ -132,12 +136,12 @@ def propose(study: RunStudy, proposer: Proposer, config: SearchConfig) -> Propos
             return Proposal(trial, candidate, attempts=2)
         study.tell_duplicate(trial, candidate, twin)
 
-    def worn(parameters: Mapping[str, Any]) -> bool:
-        return study.tried(proposer.candidate(FixedTrial(dict(parameters))).kind) >= OF_A_KIND
+    def tried_enough(parameters: Mapping[str, Any]) -> bool:
+        return study.tried(proposer.candidate(FixedTrial(dict(parameters))).kind) >= MAX_TRIALS_PER_ARCHITECTURE
 
     started = time.perf_counter()
     for _ in range(DUPLICATES_IN_A_ROW - study.duplicates_in_a_row):
-        trial = study.ask(config.search.sampler, config.search.seed, worn)
+        trial = study.ask(config.search.sampler, config.search.seed, tried_enough)
         candidate = proposer.candidate(trial)
         twin = study.find(candidate.id)
         if twin is None:

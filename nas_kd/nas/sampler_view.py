@@ -14,7 +14,7 @@ from optuna.samplers import RandomSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from nas_kd.nas.samplers import STARTUP_TRIALS, quiet_optuna
+from nas_kd.nas.samplers import STARTUP_TRIALS, optuna_silenced
 from nas_kd.results.records import TrialRecord
 
 Direction = Literal["maximize", "minimize"]
@@ -34,9 +34,9 @@ def outcome(record: TrialRecord, epochs: int) -> dict[str, Any] | None:
     """What Optuna is told of a trial judged after so many epochs: objectives, or a state; None: it is under way."""
     level = next((level for level, rung in enumerate(record.rungs) if rung.epochs == epochs), None)
     if level is None:
-        if record.fate in ("waiting", "running"):
+        if record.status in ("paused", "running"):
             return None
-        return {"state": TrialState.FAIL if record.fate == "failed" else TrialState.PRUNED}
+        return {"state": TrialState.FAIL if record.status == "failed" else TrialState.PRUNED}
     values = tuple(map(float, record.objectives(level)))
     if not all(map(math.isfinite, values)):
         raise ValueError(f"objectives must be finite, got {values}")
@@ -55,7 +55,7 @@ def copy_in_memory(
     violation: Callable[[TrialRecord], float],
 ) -> Study:
     """A study of the same trials, told what is known of them after so many epochs."""
-    with quiet_optuna():
+    with optuna_silenced():
         study = optuna.create_study(directions=DIRECTIONS, sampler=RandomSampler(seed=0))
         study.add_trials([_under_way(trial) for trial in trials])
         for trial in study.get_trials(deepcopy=False):
@@ -69,7 +69,7 @@ def tell(study: Study, record: TrialRecord, epochs: int, violation: Callable[[Tr
     trial = study.get_trials(deepcopy=False)[record.number]
     if trial.state.is_finished() or (told := outcome(record, epochs)) is None:
         return
-    with quiet_optuna():
+    with optuna_silenced():
         Trial(study, trial._trial_id).set_constraint(CONSTRAINT, violation(record))
         study.tell(record.number, **told)
 

@@ -29,10 +29,12 @@ MOST_ACCURATE = 3  # of so many proposals one seeks accuracy alone
 STEPS = 30  # away from what was tried often enough, before it is tried once more
 Space = Mapping[str, BaseDistribution]
 Best = Callable[[int], Sequence[int]]
-Worn = Callable[[Mapping[str, Any]], bool]
+TriedEnough = Callable[[Mapping[str, Any]], bool]
 
 
-def make_sampler(name: Sampler, root_seed: int, number: int, *, space: Space, best: Best, worn: Worn) -> BaseSampler:
+def make_sampler(
+    name: Sampler, root_seed: int, number: int, *, space: Space, best: Best, tried_enough: TriedEnough
+) -> BaseSampler:
     """A fresh sampler for proposal `number`: a resumed run proposes what the uninterrupted one would have.
 
     `best`: numbers of so many trials, the best ones first. `worn`: see `KnownSpace`.
@@ -46,14 +48,16 @@ def make_sampler(name: Sampler, root_seed: int, number: int, *, space: Space, be
     seed = int(np.random.SeedSequence([root_seed, number]).generate_state(1)[0])
     match name:
         case "tpe":
-            return KnownSpace(tpe(n_startup_trials=STARTUP_TRIALS, multivariate=True, seed=seed), space, worn, seed)
+            return FixedSpaceSampler(
+                tpe(n_startup_trials=STARTUP_TRIALS, multivariate=True, seed=seed), space, tried_enough, seed
+            )
         case "nsga2" | "nsga3":
             parents = min(PARENTS, max(STARTUP_TRIALS, number // 10))
             steady = (SteadyNSGAII if name == "nsga2" else SteadyNSGAIII)(population_size=parents, seed=seed)
             steady.best = best(2 * parents)
-            return KnownSpace(steady, space, worn, seed)
+            return FixedSpaceSampler(steady, space, tried_enough, seed)
         case "gp":
-            return KnownSpace(GPSampler(n_startup_trials=STARTUP_TRIALS, seed=seed), space, worn, seed)
+            return FixedSpaceSampler(GPSampler(n_startup_trials=STARTUP_TRIALS, seed=seed), space, tried_enough, seed)
         case "random":
             return RandomSampler(seed=seed)
 
@@ -68,7 +72,7 @@ class AccuracyTPE(TPESampler):
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """A draw as if there were no other objectives."""
-        with quiet_optuna():
+        with optuna_silenced():
             alone = optuna.create_study(direction=study.directions[0], sampler=RandomSampler(seed=0))
             alone.add_trials([_first_objective(t) for t in study.get_trials(deepcopy=False) if t.state.is_finished()])
             asked = alone.ask()
@@ -85,7 +89,7 @@ def _first_objective(trial: FrozenTrial) -> FrozenTrial:
     )
 
 
-class _Steady(BaseGASampler):
+class SteadyStateGA(BaseGASampler):
     """Parents are the best of all trials, not of the last generation.
 
     Optuna remembers a generation's parents from when they were first asked for: a restart would change them. Working
@@ -108,27 +112,27 @@ class _Steady(BaseGASampler):
         return self.select_parent(study, generation) if generation else []
 
 
-class SteadyNSGAII(_Steady, NSGAIISampler):
+class SteadyNSGAII(SteadyStateGA, NSGAIISampler):
     """NSGA-II, one child at a time."""
 
 
-class SteadyNSGAIII(_Steady, NSGAIIISampler):
+class SteadyNSGAIII(SteadyStateGA, NSGAIIISampler):
     """NSGA-III, one child at a time."""
 
 
-class KnownSpace(BaseSampler):
+class FixedSpaceSampler(BaseSampler):
     """A sampler that is told the space, and whose draws step aside from what was tried often enough.
 
     A fresh one would else work the space out from all trials, at every proposal. And a sampler that has found good
     networks goes on drawing a handful of them, of which only temperature and strength still differ.
     """
 
-    def __init__(self, inner: BaseSampler, space: Space, worn: Worn, seed: int) -> None:
+    def __init__(self, inner: BaseSampler, space: Space, tried_enough: TriedEnough, seed: int) -> None:
         """`worn`: whether what these parameters stand for was tried often enough, whatever its real numbers are."""
         self._inner = inner
         self._space = dict(sorted(space.items()))
         self._changing = {name: d for name, d in self._space.items() if not d.single()}
-        self._worn = worn
+        self._tried_enough = tried_enough
         self._anew = RandomSampler(seed=seed)
         self._generator = np.random.default_rng(seed)
 
@@ -149,7 +153,7 @@ class KnownSpace(BaseSampler):
         choices = [name for name, d in self._changing.items() if not isinstance(d, FloatDistribution)]
         there = drawn
         for _ in range(STEPS if choices else 0):
-            if not self._worn(there):
+            if not self._tried_enough(there):
                 return there
             name = str(self._generator.choice(choices))
             there = there | {name: self._anew.sample_independent(study, trial, name, self._space[name])}
@@ -175,7 +179,7 @@ class KnownSpace(BaseSampler):
 
 
 @contextmanager
-def quiet_optuna() -> Iterator[None]:
+def optuna_silenced() -> Iterator[None]:
     """Optuna's log lines and its notices about experimental parts, which a user can do nothing about, left out."""
     level = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)

@@ -3,13 +3,13 @@
 from collections import deque
 from collections.abc import Callable
 
-from nas_kd.executors.executor import Answer
+from nas_kd.commands.worker_pool import WorkerPool
+from nas_kd.executors.executor import JobResult
 from nas_kd.kd.chain import Chain
-from nas_kd.commands.worker_pool import Crew
 from nas_kd.nas.gate import Gate
-from nas_kd.nas.propose import FIRST, Proposer, propose
+from nas_kd.nas.propose import N_INITIAL_TRIALS, Proposer, propose
 from nas_kd.nas.study import RunStudy
-from nas_kd.nas.trial import admit, settled
+from nas_kd.nas.trial import check_feasibility, remeasure_borderline
 from nas_kd.results.records import OnceForAllRecord, TrialRecord
 
 Told = Callable[[TrialRecord], None]
@@ -19,11 +19,11 @@ class SearchLoop:
     """The search proper; only this process talks to the study. `told` hears of every trial that was told."""
 
     def __init__(
-        self, study: RunStudy, chain: Chain, gate: Gate, proposer: Proposer, *, crew: Crew, told: Told
+        self, study: RunStudy, chain: Chain, gate: Gate, proposer: Proposer, *, pool: WorkerPool, told: Told
     ) -> None:
         self._study, self._chain, self._gate, self._proposer = study, chain, gate, proposer
-        self._crew, self._told = crew, told
-        self._config, self._progress = chain.context.config, chain.context.progress
+        self._crew, self._told = pool, told
+        self._config, self._callback = chain.context.config, chain.context.callback
         elastic = study.load("once_for_all", OnceForAllRecord)
         self._inherited = elastic.inherited if elastic else ()
         self.trials = min(self._config.search.trials, len(self._inherited) or self._config.search.trials)
@@ -70,12 +70,14 @@ class SearchLoop:
         proposal = propose(self._study, self._proposer, self._config)
         if proposal is None:
             self._exhausted = True
-            self._progress.note("the space seems to be exhausted: only candidates that were tried already are proposed")
+            self._callback.on_note(
+                "the space seems to be exhausted: only candidates that were tried already are proposed"
+            )
             return False
-        record = admit(proposal, self._gate, self._chain, self._study.records)
+        record = check_feasibility(proposal, self._gate, self._chain, self._study.records)
         if record.number < len(self._inherited):
             record = record.model_copy(update={"inherited_accuracy": self._inherited[record.number]})
-        if record.fate == "running":
+        if record.status == "running":
             self._study.running(record)
             self._admitted.append(record)
         else:
@@ -83,26 +85,26 @@ class SearchLoop:
         return True
 
     def _submit(self, record: TrialRecord) -> None:
-        record = settled(record, self._gate, self._chain)
-        if record.fate in ("failed", "rejected"):
+        record = remeasure_borderline(record, self._gate, self._chain)
+        if record.status in ("failed", "infeasible"):
             self._told(self._study.tell(record))
             return
         self._study.running(record)
         self._crew.submit({"record": record.model_dump(mode="json")})
 
-    def _judge(self, answer: Answer) -> None:
+    def _judge(self, answer: JobResult) -> None:
         if "record" not in answer.job:
             return  # what a trial would lack of it, the trial makes itself, or says why not
         record = TrialRecord.model_validate((answer.result or answer.job)["record"])
         if answer.error is not None:
-            record = record.model_copy(update={"fate": "failed", "reason": answer.error})
+            record = record.model_copy(update={"status": "failed", "reason": answer.error})
         self._told(self._study.tell(record))
 
     def _late(self) -> bool:
-        return self._study.left_s(self._config.search.max_minutes) <= 0 and self._any("waiting", "finished")
+        return self._study.left_s(self._config.search.max_minutes) <= 0 and self._any("paused", "finished")
 
     def _any(self, *fates: str) -> bool:
-        return any(t.fate in fates for t in self._study.records)
+        return any(t.status in fates for t in self._study.records)
 
     def _late_promotion(self) -> TrialRecord | None:
         """Time is over: somebody must be trained to the end even so, and it is whoever would serve the user best."""
@@ -110,5 +112,5 @@ class SearchLoop:
 
     def _to_promote(self, *, last: bool = False) -> TrialRecord | None:
         rungs = len(self._chain.context.rungs)
-        pioneers = 0 if self._inherited else FIRST  # an elastic network's parts have been compared already
-        return self._study.next_to_promote(rungs, self._config.search.reduction, pioneers=pioneers, last=last)
+        n_initial = 0 if self._inherited else N_INITIAL_TRIALS  # an elastic network's parts have been compared already
+        return self._study.next_to_promote(rungs, self._config.search.reduction, n_initial=n_initial, last=last)

@@ -13,14 +13,14 @@ import optuna
 from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from nas_kd.results.candidate import Candidate
 from nas_kd.config.options import Budget, Sampler
-from nas_kd.nas.feasibility import violation
-from nas_kd.nas.database import close_database, corrected, create_database, open_database, trial_records
-from nas_kd.nas.sampler_view import common_rung, constrained, copy_in_memory, outcome, tell
 from nas_kd.context.run_folder import RunFolder
-from nas_kd.nas.successive_halving import Ladder
-from nas_kd.nas.samplers import Worn, make_sampler, quiet_optuna
+from nas_kd.nas.database import close_database, corrected, create_database, open_database, trial_records
+from nas_kd.nas.feasibility import violation
+from nas_kd.nas.sampler_view import common_rung, constrained, copy_in_memory, outcome, tell
+from nas_kd.nas.samplers import TriedEnough, make_sampler, optuna_silenced
+from nas_kd.nas.successive_halving import SuccessiveHalving
+from nas_kd.results.candidate import Candidate
 from nas_kd.results.records import (
     Record,
     TeacherRecord,
@@ -44,7 +44,7 @@ class RunStudy:
         self._budget, self._full = budget, full
         if not folder.study.exists():
             create_database(folder, name)
-        with quiet_optuna():
+        with optuna_silenced():
             self._storage = open_database(folder.study, writing=True)
             self._study = optuna.load_study(study_name=None, storage=self._storage)
             self._study.sampler = RandomSampler(seed=0)  # never asked
@@ -58,15 +58,15 @@ class RunStudy:
         for record in self.records:
             self._know(record)
         self._settle_rest(stored)
-        self._ladder = Ladder(self.records)
-        self._rung = common_rung(self._ladder.reached)
+        self._halving = SuccessiveHalving(self.records)
+        self._rung = common_rung(self._halving.reached)
         self._memory = copy_in_memory(stored, self._records, self._rung, self._violation)
         running = self._memory.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         self.interrupted = [Trial(self._memory, t._trial_id) for t in running if t.number not in self._records]
         earlier = max((r.elapsed_s for r in self.records), default=0.0)
         self._started = time.monotonic() - max(earlier, float(self._attributes.get("elapsed_s", 0.0)))
 
-    def ask(self, sampler: Sampler, root_seed: int, worn: Worn) -> Trial:
+    def ask(self, sampler: Sampler, root_seed: int, tried_enough: TriedEnough) -> Trial:
         """A new trial, whose sampler depends on the seed and on how many there are; `begin` stores it.
 
         `worn`: see `KnownSpace`.
@@ -74,9 +74,11 @@ class RunStudy:
         trials = self._memory.get_trials(deepcopy=False)
         space = trials[0].distributions if trials else {}
         first: list[dict[str, Any]] = self._attributes.get("first", [])
-        with quiet_optuna():
-            best = partial(self._ladder.best, self._rung)
-            self._memory.sampler = make_sampler(sampler, root_seed, len(trials), space=space, best=best, worn=worn)
+        with optuna_silenced():
+            best = partial(self._halving.best, self._rung)
+            self._memory.sampler = make_sampler(
+                sampler, root_seed, len(trials), space=space, best=best, tried_enough=tried_enough
+            )
             if len(trials) < len(first):
                 self._memory.enqueue_trial(first[len(trials)])
             return self._memory.ask()
@@ -89,13 +91,13 @@ class RunStudy:
 
     def running(self, record: TrialRecord) -> None:
         """A trial is being trained: known to this process alone, so that another one starts it again."""
-        record = record.model_copy(update={"fate": "running"})
+        record = record.model_copy(update={"status": "running"})
         self._records[record.number] = record
         self._know(record)
-        self._ladder.note(record)
+        self._halving.note(record)
 
     def _know(self, record: TrialRecord) -> None:
-        if record.fate == "duplicate":
+        if record.status == "duplicate":
             return
         if record.id not in self._by_id:
             self._of_kind[Candidate.from_json(record.candidate).kind] += 1
@@ -114,7 +116,7 @@ class RunStudy:
     @property
     def duplicates_in_a_row(self) -> int:
         """How many of the latest proposals had been tried before."""
-        return sum(1 for _ in takewhile(lambda r: r.fate == "duplicate", reversed(self._records.values())))
+        return sum(1 for _ in takewhile(lambda r: r.status == "duplicate", reversed(self._records.values())))
 
     def find(self, candidate_id: str) -> TrialRecord | None:
         """The finished trial of this candidate."""
@@ -143,7 +145,7 @@ class RunStudy:
         record = self._told(record)
         dumped = record.model_dump(mode="json")
         self._storage.set_trial_user_attr(self._stored_ids[record.number], "record", dumped)
-        if record.fate != "waiting":
+        if record.status != "paused":
             self._settle(record)
         return record
 
@@ -165,31 +167,31 @@ class RunStudy:
         """An earlier process may have been killed between a record and what follows from it."""
         for trial in stored:
             record = self._records.get(trial.number)
-            if record is not None and record.fate != "waiting" and not trial.state.is_finished():
+            if record is not None and record.status != "paused" and not trial.state.is_finished():
                 self._settle(record)
 
     def next_to_promote(
-        self, rungs: int, reduction: int, *, pioneers: int = 0, last: bool = False
+        self, rungs: int, reduction: int, *, n_initial: int = 0, last: bool = False
     ) -> TrialRecord | None:
         """The waiting trial that has earned more training, see `Ladder`."""
-        number = self._ladder.next_to_promote(rungs, reduction, pioneers=pioneers, last=last)
+        number = self._halving.next_to_promote(rungs, reduction, n_initial=n_initial, last=last)
         return None if number is None else self._records[number]
 
     def most_accurate_waiting(self, rungs: int) -> TrialRecord | None:
         """The waiting trial to train on if only one can be."""
-        number = self._ladder.most_accurate(rungs)
+        number = self._halving.most_accurate(rungs)
         return None if number is None else self._records[number]
 
     def stop_waiting(self) -> None:
         """Nobody is trained on any more: who still waits is told as stopped."""
         for record in self.records:
-            if record.fate == "waiting":
+            if record.status == "paused":
                 reason = f"not among the best after {record.rungs[-1].epochs} epochs"
-                self.tell(record.model_copy(update={"fate": "stopped", "reason": reason}))
+                self.tell(record.model_copy(update={"status": "pruned", "reason": reason}))
 
     def tell_duplicate(self, trial: Trial, candidate: Candidate, twin: TrialRecord) -> None:
         """Store that a trial proposed what an earlier one had, with that one's results."""
-        changed = {"number": trial.number, "fate": "duplicate", "duplicate_of": twin.number, "seconds": {}}
+        changed = {"number": trial.number, "status": "duplicate", "duplicate_of": twin.number, "seconds": {}}
         if trial.number == len(self._stored_ids):  # else an earlier process was killed before it had told
             self.begin(trial, candidate)
         self.tell(twin.model_copy(update=changed))
@@ -199,8 +201,8 @@ class RunStudy:
         record = record.model_copy(update={"elapsed_s": round(self.elapsed_s, 3)})
         self._records[record.number] = record
         self._know(record)
-        self._ladder.note(record)
-        if (rung := common_rung(self._ladder.reached)) == self._rung:
+        self._halving.note(record)
+        if (rung := common_rung(self._halving.reached)) == self._rung:
             tell(self._memory, record, rung, self._violation)
         else:
             self._rung = rung

@@ -111,15 +111,15 @@ class Rung:
             members = by_room(self._points, np.flatnonzero(self._fronts == front))
             yield from self._numbers[members].tolist()
 
-    def next_to_promote(self, most: int, pioneers: int = 0) -> int | None:
+    def next_to_promote(self, most: int, n_initial: int = 0) -> int | None:
         """The best who waits, if it is among the `most` best, and fewer have gone on.
 
         The failed do not count, nor do trials with numbers below `pioneers`, none of whom waits any more.
         """
-        gone_on = self.besides(pioneers) - len(self.waiting) - sum(number >= pioneers for number in self.failed)
+        gone_on = self.besides(n_initial) - len(self.waiting) - sum(number >= n_initial for number in self.failed)
         if not self.waiting or gone_on >= most:
             return None
-        best = islice((n for n in self.best_first() if n >= pioneers and n not in self.failed), most)
+        best = islice((n for n in self.best_first() if n >= n_initial and n not in self.failed), most)
         return next((number for number in best if number in self.waiting), None)
 
     def most_accurate(self) -> int | None:
@@ -127,12 +127,12 @@ class Rung:
         errors = dict(zip(self._numbers.tolist(), self._points[:, 0].tolist(), strict=True))
         return min(sorted(self.waiting), key=errors.__getitem__, default=None)
 
-    def besides(self, pioneers: int) -> int:
+    def besides(self, n_initial: int) -> int:
         """How many trials with numbers of at least `pioneers` reached it."""
-        return len(self) - int(np.searchsorted(self._numbers, pioneers))
+        return len(self) - int(np.searchsorted(self._numbers, n_initial))
 
 
-class Ladder:
+class SuccessiveHalving:
     """All rungs of a run; what it says follows from the records alone, whatever their order."""
 
     def __init__(self, records: Iterable[TrialRecord] = ()) -> None:
@@ -147,7 +147,7 @@ class Ladder:
 
     def note(self, record: TrialRecord) -> None:
         """What is known of a trial now."""
-        if record.fate == "duplicate":
+        if record.status == "duplicate":
             return
         for level, result in enumerate(record.rungs):
             if level == len(self._rungs):
@@ -155,15 +155,15 @@ class Ladder:
             if record.number not in self._rungs[level]:
                 self._rungs[level].add(record.number, _point(record, level))
             self._rungs[level].waiting.discard(record.number)
-        if record.rungs and record.fate in ("waiting", "failed", "rejected"):
+        if record.rungs and record.status in ("paused", "failed", "infeasible"):
             rung = self._rungs[len(record.rungs) - 1]
-            (rung.waiting if record.fate == "waiting" else rung.failed).add(record.number)
+            (rung.waiting if record.status == "paused" else rung.failed).add(record.number)
 
     def best(self, epochs: int, most: int) -> list[int]:
         """Numbers of the `most` best trials after so many epochs."""
         return [n for rung in self._rungs if rung.epochs == epochs for n in islice(rung.best_first(), most)]
 
-    def next_to_promote(self, rungs: int, reduction: int, *, pioneers: int = 0, last: bool = False) -> int | None:
+    def next_to_promote(self, rungs: int, reduction: int, *, n_initial: int = 0, last: bool = False) -> int | None:
         """Number of the waiting trial to train on, from the highest rung downwards; None: nobody has earned it yet.
 
         Args:
@@ -173,13 +173,13 @@ class Ladder:
             last: nothing more will be proposed: one at least goes on from every rung.
         """
         below = self._rungs[: rungs - 1]
-        for pioneer in range(pioneers):
-            if any(pioneer in rung.waiting for rung in below):
-                return pioneer
+        for initial in range(n_initial):
+            if any(initial in rung.waiting for rung in below):
+                return initial
         for rung in reversed(below):
-            there = rung.besides(pioneers)
+            there = rung.besides(n_initial)
             allowed = max(there // reduction, 1 if last and there else 0)
-            if (number := rung.next_to_promote(allowed, pioneers)) is not None:
+            if (number := rung.next_to_promote(allowed, n_initial)) is not None:
                 return number
         return None
 

@@ -4,19 +4,19 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from nas_kd.results.candidate import Candidate
 from nas_kd.config.options import Budget
 from nas_kd.errors import TrialError
-from nas_kd.nas.feasibility import at_best, in_doubt, reason
+from nas_kd.kd.artifacts import ArtifactBuilder
 from nas_kd.kd.chain import Chain
-from nas_kd.kd.artifacts import Files
+from nas_kd.nas.feasibility import at_lower_bound, is_borderline, reason
 from nas_kd.nas.gate import Gate
 from nas_kd.nas.prefilter import forecast, is_skipped, skipped_words
 from nas_kd.nas.propose import Proposal
+from nas_kd.results.candidate import Candidate
 from nas_kd.results.records import Costs, RungRecord, TrialRecord
 
 
-def admit(proposal: Proposal, gate: Gate, chain: Chain, before: Sequence[TrialRecord] = ()) -> TrialRecord:
+def check_feasibility(proposal: Proposal, gate: Gate, chain: Chain, before: Sequence[TrialRecord] = ()) -> TrialRecord:
     """What becomes of a new candidate at the gate: rejected, failed, or running: to be trained.
 
     `before`: what is known of trials so far; where the config has a prefilter, it learns from them.
@@ -27,9 +27,9 @@ def admit(proposal: Proposal, gate: Gate, chain: Chain, before: Sequence[TrialRe
         number=proposal.trial.number,
         id=candidate.id,
         candidate=candidate.to_json(),
-        words=builder.words(candidate.student),
-        chain_words=tuple(builder.words(a) for a in candidate.assistants),
-        fate="running",
+        description=builder.description(candidate.student),
+        assistant_descriptions=tuple(builder.description(a) for a in candidate.assistants),
+        status="running",
         attempts=proposal.attempts,
     )
     try:
@@ -38,36 +38,36 @@ def admit(proposal: Proposal, gate: Gate, chain: Chain, before: Sequence[TrialRe
             if config.device.prefilter:
                 expected = forecast(candidate, record.number, before, builder, config.budget)
             skipped = is_skipped(expected, record.number, before)
-            roughly = len(chain.context.rungs) > 1
-            costs = gate.costs(*candidate.deployed, precision=candidate.precision, timed=not skipped, roughly=roughly)
+            quick = len(chain.context.rungs) > 1
+            costs = gate.costs(*candidate.deployed, precision=candidate.precision, timed=not skipped, quick=quick)
             notes = gate.notes(*candidate.deployed, precision=candidate.precision) if isinstance(costs, Costs) else ()
         record = record.model_copy(update={"costs": costs, "notes": notes, "seconds": seconds, "forecast": expected})
-        if reason(at_best(costs) if roughly else costs, config.budget):
+        if reason(at_lower_bound(costs) if quick else costs, config.budget):
             untimed = {} if isinstance(costs, Costs) and costs.latency_ms else {"forecast": None}
-            return record.model_copy(update={"fate": "rejected", "reason": reason(costs, config.budget), **untimed})
+            return record.model_copy(update={"status": "infeasible", "reason": reason(costs, config.budget), **untimed})
         if skipped and expected is not None:
             why = skipped_words(expected, config.budget)
-            return record.model_copy(update={"fate": "rejected", "reason": why})
+            return record.model_copy(update={"status": "infeasible", "reason": why})
     except TrialError as error:
-        return record.model_copy(update={"fate": "failed", "reason": str(error), "seconds": seconds})
+        return record.model_copy(update={"status": "failed", "reason": str(error), "seconds": seconds})
     return record.model_copy(update={"within_budget": not reason(costs, config.budget)})
 
 
-def settled(record: TrialRecord, gate: Gate, chain: Chain) -> TrialRecord:
+def remeasure_borderline(record: TrialRecord, gate: Gate, chain: Chain) -> TrialRecord:
     """The same before its last rung: who is in doubt is measured thoroughly, and rejected if it takes too long."""
     last = len(record.rungs) == len(chain.context.rungs) - 1
-    if not (last and record.costs and in_doubt(record.costs, chain.context.config.budget)):
+    if not (last and record.costs and is_borderline(record.costs, chain.context.config.budget)):
         return record
     seconds = dict(record.seconds)
     try:
         with _timed(seconds, "gate"):
-            record = measured_thoroughly(record, gate, chain.context.config.budget)
+            record = measured_in_full(record, gate, chain.context.config.budget)
     except TrialError as error:
-        return record.model_copy(update={"fate": "failed", "reason": str(error), "seconds": seconds})
-    return record.model_copy(update={"seconds": seconds} | ({} if record.within_budget else {"fate": "rejected"}))
+        return record.model_copy(update={"status": "failed", "reason": str(error), "seconds": seconds})
+    return record.model_copy(update={"seconds": seconds} | ({} if record.within_budget else {"status": "infeasible"}))
 
 
-def measured_thoroughly(record: TrialRecord, gate: Gate, budget: Budget) -> TrialRecord:
+def measured_in_full(record: TrialRecord, gate: Gate, budget: Budget) -> TrialRecord:
     """The same with the latency that a thorough measurement finds; `reason`: why it is out of the budget, if it is.
 
     Raises:
@@ -79,7 +79,7 @@ def measured_thoroughly(record: TrialRecord, gate: Gate, budget: Budget) -> Tria
     return record.model_copy(update={"costs": costs, "reason": why, "within_budget": why is None})
 
 
-def train_on(record: TrialRecord, chain: Chain) -> TrialRecord:
+def train_to_next_rung(record: TrialRecord, chain: Chain) -> TrialRecord:
     """Train a candidate up to its next rung: its assistants in full, then the student from where it stopped.
 
     It is judged by its file.
@@ -90,20 +90,22 @@ def train_on(record: TrialRecord, chain: Chain) -> TrialRecord:
         with _timed(seconds, "assistants"):
             chain.prepare(candidate)
         with _timed(seconds, "distil"):
-            link = chain.distil(candidate, config.search.seed, config.distill.epochs, until=epochs, restarts=rungs[:-1])
-            val_accuracy = Files(chain.context).val_accuracy(link, candidate.precision)
+            trained = chain.distill(
+                candidate, config.search.seed, config.distill.epochs, until=epochs, restarts=rungs[:-1]
+            )
+            val_accuracy = ArtifactBuilder(chain.context).val_accuracy(trained, candidate.precision)
     except TrialError as error:
-        return record.model_copy(update={"fate": "failed", "reason": str(error), "seconds": seconds})
+        return record.model_copy(update={"status": "failed", "reason": str(error), "seconds": seconds})
     earlier = sum(r.seconds for r in record.rungs)
     rung = RungRecord(
         epochs=epochs,
         val_accuracy=val_accuracy,
-        seconds=round(max(0.0, link.seconds - earlier), 4),
+        seconds=round(max(0.0, trained.seconds - earlier), 4),
         latency_ms=record.median_ms,
     )
     done = epochs == config.distill.epochs
     judged = {"rungs": (*record.rungs, rung), "val_accuracy": rung.val_accuracy, "seconds": seconds}
-    return record.model_copy(update={"fate": "finished" if done else "waiting", **judged})
+    return record.model_copy(update={"status": "finished" if done else "paused", **judged})
 
 
 @contextmanager

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from nas_kd.errors import TrialError
 from nas_kd.quantization.interception import Interception
-from nas_kd.quantization.quantizer import LARGEST, LEVELS, RangeQuantiser, quantised_weight, weight_steps
+from nas_kd.quantization.quantizer import LARGEST, LEVELS, RangeQuantizer, quantized_weight, weight_steps
 
 Phase = Literal["off", "observing", "on"]
 PHASES: tuple[Phase, ...] = ("off", "observing", "on")
 
 
-class FakeQuantised(nn.Module):
+class FakeQuantized(nn.Module):
     """`network` behind quantisers: "off", it is the network; "observing", too, and ranges follow what is seen."""
 
     phase_number: Tensor
@@ -59,9 +59,9 @@ class FakeQuantised(nn.Module):
         self.phase_number.fill_(PHASES.index(phase))
 
     @property
-    def ranges(self) -> list[RangeQuantiser]:
+    def ranges(self) -> list[RangeQuantizer]:
         """Of activations, in the order in which they are computed."""
-        return [q for q in self.activations if isinstance(q, RangeQuantiser)]
+        return [q for q in self.activations if isinstance(q, RangeQuantizer)]
 
     @contextmanager
     def exporting(self) -> Iterator[None]:
@@ -80,7 +80,7 @@ class FakeQuantised(nn.Module):
         names = {id(tensor): name for name, tensor in self._named().items()}
 
         def activation(_number: int, value: Tensor) -> Tensor:
-            self.activations.append(RangeQuantiser(value.device))
+            self.activations.append(RangeQuantizer(value.device))
             return value
 
         def weight(_number: int, value: Tensor) -> Tensor:
@@ -118,7 +118,7 @@ class FakeQuantised(nn.Module):
         if self._phase == "observing" or self._weights[number] is None:
             return value
         if self._exported is None:
-            return quantised_weight(value)
+            return quantized_weight(value)
         step = self._exported[1][number]
         if step is None:
             return value
@@ -131,10 +131,10 @@ def _changing() -> TrialError:
 
 
 def _follow_loaded(module: nn.Module, _keys: Any) -> None:
-    if isinstance(module, FakeQuantised):
+    if isinstance(module, FakeQuantized):
         module._phase = PHASES[int(module.phase_number)]
 
 
-def fake_quantised_parts(model: nn.Module) -> list[FakeQuantised]:
+def fake_quantized_modules(model: nn.Module) -> list[FakeQuantized]:
     """Those of a network's modules, itself included."""
-    return [module for module in model.modules() if isinstance(module, FakeQuantised)]
+    return [module for module in model.modules() if isinstance(module, FakeQuantized)]

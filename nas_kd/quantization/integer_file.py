@@ -8,9 +8,9 @@ import numpy as np
 import onnx
 from onnx import NodeProto, helper
 
-from nas_kd.results.candidate import IntegerScheme
 from nas_kd.export.editable_graph import EditableGraph
 from nas_kd.quantization.quantized_file import finished
+from nas_kd.results.candidate import IntegerScheme
 
 # Kernels have integers for input and output. What only moves values leaves the grid as it is; a pair behind it says so.
 _SAME_GRID = {"Flatten", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "MaxPool"}

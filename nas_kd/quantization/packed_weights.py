@@ -11,9 +11,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper, version_converter
 
-from nas_kd.quantization.quantized_file import finished
-from nas_kd.export.error_text import first_line
 from nas_kd.errors import TrialError
+from nas_kd.export.error_text import first_line
+from nas_kd.quantization.quantized_file import finished
 
 SHRUNK = np.linspace(0.2, 1.0, 41)  # of the largest weight: where ranges may end
 Values = NDArray[np.float32]
@@ -61,7 +61,7 @@ def pack_weights(content: bytes, packing: Packing) -> bytes:
     return finished(model)
 
 
-def quantised(weights: Values, axis: int, packing: Packing) -> tuple[NDArray[np.int8], Values]:
+def quantized(weights: Values, axis: int, packing: Packing) -> tuple[NDArray[np.int8], Values]:
     """Whole numbers, and their scale per channel of `axis`, in a shape that both can be multiplied in.
 
     A channel's scale is the one of 41 that leaves the smallest squared error: few outliers are clipped for the sake of
@@ -109,7 +109,7 @@ def _axis(node: NodeProto, rank: int) -> int:
 def _packed(model: ModelProto, name: str, axis: int, packing: Packing) -> list[NodeProto]:
     """Replace a weight; the nodes that unpack it."""
     weight = next(w for w in model.graph.initializer if w.name == name)
-    whole, scale = quantised(numpy_helper.to_array(weight), axis, packing)
+    whole, scale = quantized(numpy_helper.to_array(weight), axis, packing)
     stored = helper.make_tensor(f"{name}.packed", packing.kind, whole.shape, _in_bits(whole, packing.bits), raw=True)
     weight.CopyFrom(stored)
     model.graph.initializer.append(numpy_helper.from_array(scale, f"{name}.scale"))

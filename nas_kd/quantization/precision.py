@@ -5,14 +5,14 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from nas_kd.results.candidate import IntegerScheme
 from nas_kd.config.options import Calibration
 from nas_kd.export.verify import Parity
 from nas_kd.plugins import load
+from nas_kd.results.candidate import IntegerScheme
 
 
 @dataclass(frozen=True)
-class Quantising:
+class QuantizationInputs:
     """What files are made with.
 
     `samples`: (N, *input_shape), of the training split without augmentation, in stored units: ranges of activations are
@@ -26,7 +26,7 @@ class Quantising:
 
 
 @dataclass(frozen=True)
-class MadeFile:
+class PrecisionFile:
     """A deployable file. `notes`: what a user has to know of it, such as layers that were kept in fp32."""
 
     content: bytes
@@ -48,7 +48,7 @@ class PrecisionFormat(Protocol):
     def prepare(self, model: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
         """What is trained in the place of `model`, with its weights: the model itself where training is unaware."""
 
-    def make(self, model: nn.Module, quantising: Quantising) -> MadeFile:
+    def make(self, model: nn.Module, quantising: QuantizationInputs) -> PrecisionFile:
         """The file of a network, trained or not, as `prepare` gave it or a sum of such; equal inputs give equal bytes.
 
         Raises:

@@ -43,7 +43,7 @@ class _Rounded(torch.autograd.Function):
         return gradient * inside, of_step, None
 
 
-def fake_quantise(x: Tensor, step: Tensor, bounds: tuple[int, int]) -> Tensor:
+def fake_quantize(x: Tensor, step: Tensor, bounds: tuple[int, int]) -> Tensor:
     """`x` on the grid of whole numbers within `bounds` times `step`, which broadcasts to `x`."""
     result: Tensor = _Rounded.apply(x, step, bounds)  # type: ignore[no-untyped-call]
     return result
@@ -59,13 +59,13 @@ def weight_steps(weight: Tensor) -> Tensor:
     return (largest / LARGEST).clamp_min(SMALLEST_STEP)
 
 
-def quantised_weight(weight: Tensor) -> Tensor:
+def quantized_weight(weight: Tensor) -> Tensor:
     """A layer's weights (out, in, ...) on their grid; nothing is clipped."""
     steps = weight_steps(weight).view(-1, *(1 for _ in weight.shape[1:]))
-    return fake_quantise(weight, steps, (-LARGEST, LARGEST))
+    return fake_quantize(weight, steps, (-LARGEST, LARGEST))
 
 
-class RangeQuantiser(nn.Module):
+class RangeQuantizer(nn.Module):
     """A tensor of activations: the logarithm of its step is learnt; `zero` is the whole number that stands for 0."""
 
     log_step: nn.Parameter
@@ -106,4 +106,4 @@ class RangeQuantiser(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """On the grid, in float32."""
         zero = int(self.zero)
-        return fake_quantise(x.float(), self.step, (-zero, LEVELS - zero))
+        return fake_quantize(x.float(), self.step, (-zero, LEVELS - zero))

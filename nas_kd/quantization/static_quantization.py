@@ -17,13 +17,13 @@ from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 from torch import Tensor
 
-from nas_kd.results.candidate import IntegerScheme
 from nas_kd.config.options import Calibration
 from nas_kd.data.dataset import as_input
-from nas_kd.quantization.quantized_file import finished
-from nas_kd.export.onnx_runtime import OnnxClassifier
-from nas_kd.export.error_text import first_line
 from nas_kd.errors import InputError, TrialError
+from nas_kd.export.error_text import first_line
+from nas_kd.export.onnx_runtime import OnnxClassifier
+from nas_kd.quantization.quantized_file import finished
+from nas_kd.results.candidate import IntegerScheme
 
 BATCH = 32
 METHODS: dict[Calibration, CalibrationMethod] = {
@@ -39,7 +39,7 @@ Names = Sequence[str]
 Attempt = Callable[[Names], bytes]
 
 
-def quantise(
+def quantize(
     content: bytes, samples: Tensor, calibration: Calibration, scheme: IntegerScheme
 ) -> tuple[bytes, tuple[str, ...]]:
     """The file in 8-bit integers, and which layers were kept in fp32 because they cannot be quantised.

@@ -7,17 +7,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nas_kd.results.records import Costs, Counted, FinalistRecord, TrialRecord
 from nas_kd.report import number_format as numbers
 from nas_kd.report.gains import control_of
-from nas_kd.report.report_context import Subject, chain_words, cost, method_words
+from nas_kd.report.report_context import ReportContext, assistant_descriptions, cost, method_words
+from nas_kd.results.records import Costs, Counted, FinalistRecord, TrialRecord
 
 MOST_ROWS = 200  # of the page's table; the file has them all
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 @dataclass(frozen=True)
-class Brief:
+class CandidateRow:
     """A candidate in the page's long table; `order` are the values its columns are sorted by."""
 
     id: str
@@ -25,49 +25,49 @@ class Brief:
     order: tuple[float | str, ...]
 
 
-def briefs(subject: Subject) -> tuple[Brief, ...]:
+def candidate_rows(context: ReportContext) -> tuple[CandidateRow, ...]:
     """The search's best candidates by validation accuracy, at most `MOST_ROWS`, duplicates left out."""
-    own = [t for t in subject.run.trials if t.fate != "duplicate"]
+    own = [t for t in context.run.trials if t.status != "duplicate"]
     own.sort(key=lambda t: (-(t.val_accuracy or -1.0), t.number))
-    return tuple(_brief(subject, t) for t in own[:MOST_ROWS])
+    return tuple(_brief(context, t) for t in own[:MOST_ROWS])
 
 
-def _brief(subject: Subject, trial: TrialRecord) -> Brief:
+def _brief(context: ReportContext, trial: TrialRecord) -> CandidateRow:
     size, speed = cost(trial.costs, "size"), cost(trial.costs, "latency")
-    name = f"{trial.number}" + (f" ({subject.letters[trial.id]})" if trial.id in subject.letters else "")
+    name = f"{trial.number}" + (f" ({context.letters[trial.id]})" if trial.id in context.letters else "")
     value = trial.val_accuracy
-    chain = chain_words(trial) if trial.chain_words else "none"
-    fate = trial.fate + (f": {trial.reason}" if trial.reason else "")
+    chain = assistant_descriptions(trial) if trial.assistant_descriptions else "none"
+    status = trial.status + (f": {trial.reason}" if trial.reason else "")
     cells = (
         name,
-        trial.words,
+        trial.description,
         chain,
         method_words(trial.candidate),
         str(trial.candidate["precision"]),
         numbers.percent(value) if value is not None else numbers.NONE,
         numbers.size(size),
         numbers.latency(speed),
-        fate,
+        status,
     )
     order = (
         trial.number,
-        trial.words,
-        len(trial.chain_words),
+        trial.description,
+        len(trial.assistant_descriptions),
         cells[3],
         cells[4],
         value or -1.0,
         size or 0.0,
         speed or 0.0,
-        fate,
+        status,
     )
-    return Brief(trial.id, cells, order)
+    return CandidateRow(trial.id, cells, order)
 
 
-def candidates_csv(subject: Subject) -> str:
+def candidates_csv(context: ReportContext) -> str:
     """One row a trial, in order; empty where there is nothing; nested values as JSON."""
-    finalists = {f.id: f for f in subject.run.finalists}
-    rows = [_row(subject, trial, finalists.get(trial.id)) for trial in subject.run.trials]
-    names = list(dict.fromkeys(name for row in rows for name in row)) or ["trial", "id", "fate"]
+    finalists = {f.id: f for f in context.run.finalists}
+    rows = [_row(context, trial, finalists.get(trial.id)) for trial in context.run.trials]
+    names = list(dict.fromkeys(name for row in rows for name in row)) or ["trial", "id", "status"]
     file = io.StringIO()
     writer = csv.DictWriter(file, names, restval="", lineterminator="\n")
     writer.writeheader()
@@ -75,18 +75,18 @@ def candidates_csv(subject: Subject) -> str:
     return file.getvalue()
 
 
-def _row(subject: Subject, trial: TrialRecord, finalist: FinalistRecord | None) -> dict[str, Any]:
+def _row(context: ReportContext, trial: TrialRecord, finalist: FinalistRecord | None) -> dict[str, Any]:
     candidate = trial.candidate
     return {
         "trial": trial.number,
         "id": trial.id,
-        "letter": subject.letters.get(trial.id),
-        "fate": trial.fate,
+        "letter": context.letters.get(trial.id),
+        "status": trial.status,
         "reason": trial.reason,
         "duplicate_of": trial.duplicate_of,
         "within_budget": trial.within_budget,
-        "words": trial.words,
-        "chain_words": " > ".join(trial.chain_words),
+        "description": trial.description,
+        "assistant_descriptions": " > ".join(trial.assistant_descriptions),
         **{f"student.{k}": v for k, v in candidate["student"].items()},
         "assistants": candidate["assistants"],
         "policy": candidate.get("policy", "sequential"),
@@ -102,7 +102,7 @@ def _row(subject: Subject, trial: TrialRecord, finalist: FinalistRecord | None) 
         **{f"seconds.{k}": v for k, v in trial.seconds.items()},
         "elapsed_s": trial.elapsed_s,
         "attempts": trial.attempts,
-        **(_finalist(subject, finalist) if finalist else {}),
+        **(_finalist(context, finalist) if finalist else {}),
     }
 
 
@@ -115,11 +115,11 @@ def _costs(costs: Counted | None, prefix: str = "") -> dict[str, Any]:
     return {f"{prefix}{k}": v for k, v in {**plain, **timing}.items()}
 
 
-def _finalist(subject: Subject, finalist: FinalistRecord) -> dict[str, Any]:
-    row: dict[str, Any] = {"final.winner": subject.winner is not None and subject.winner.id == finalist.id}
+def _finalist(context: ReportContext, finalist: FinalistRecord) -> dict[str, Any]:
+    row: dict[str, Any] = {"final.winner": context.winner is not None and context.winner.id == finalist.id}
     for name, value in (("val", finalist.val), ("test", finalist.test)):
         row |= {f"final.{name}.{k}": v for k, v in dict(value).items()}
-    row |= {f"final.on_front.{k}": v for k, v in subject.fronts.get(finalist.id, {}).items()}
+    row |= {f"final.on_front.{k}": v for k, v in context.fronts.get(finalist.id, {}).items()}
     row |= _costs(finalist.costs, "final.")
     row |= {"final.deployed_seed": finalist.deployed_seed, "final.training_s": finalist.training_s}
     row["final.seeds"] = [s.model_dump() for s in finalist.seeds]

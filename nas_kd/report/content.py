@@ -3,65 +3,65 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from nas_kd.results.records import RunRecord
 from nas_kd.report import number_format as numbers
-from nas_kd.report.summary import Answer, answer
-from nas_kd.report.candidates import MOST_ROWS, Brief, briefs
+from nas_kd.report.candidates import MOST_ROWS, CandidateRow, candidate_rows
 from nas_kd.report.finalists import Row, finalist_rows
-from nas_kd.report.gains import GainTable, gain_tables
-from nas_kd.report.plot_points import LEGEND, Kind, Mark, marks
 from nas_kd.report.front_plots import Picture, indistinguishable, pictures
-from nas_kd.report.search_history import Progress, progress
-from nas_kd.report.report_context import AXES, Subject, subject
-from nas_kd.report.methodology import Trust, trust
+from nas_kd.report.gains import GainTable, gain_tables
+from nas_kd.report.methodology import Methodology, methodology
+from nas_kd.report.plot_points import LEGEND, Kind, PlotPoint, plot_points
+from nas_kd.report.report_context import AXES, ReportContext, context
+from nas_kd.report.search_history import SearchHistory, search_history
+from nas_kd.report.summary import Summary, summary
+from nas_kd.results.records import RunRecord
 
 
 @dataclass(frozen=True)
-class Content:
+class ReportContent:
     """The six sections, with their captions."""
 
-    subject: Subject
-    answer: Answer
-    marks: tuple[Mark, ...]
+    context: ReportContext
+    summary: Summary
+    plot_points: tuple[PlotPoint, ...]
     pictures: tuple[Picture, ...]
     rows: tuple[Row, ...]
-    briefs: tuple[Brief, ...]
-    briefs_title: str
+    candidate_rows: tuple[CandidateRow, ...]
+    candidate_rows_title: str
     gains: tuple[GainTable, ...]
     no_finalists: str
     no_gains: str
-    progress: Progress
-    trust: Trust
+    search_history: SearchHistory
+    methodology: Methodology
     caption: Mapping[str, str]
     legend: tuple[tuple[Kind, str], ...]
     limited: bool
 
 
-def content(run: RunRecord, command: str = "", file_sha256: str = "") -> Content:
+def content(run: RunRecord, command: str = "", file_sha256: str = "") -> ReportContent:
     """What the report of `run` says."""
-    about = subject(run)
-    drawn = marks(about)
+    about = context(run)
+    drawn = plot_points(about)
     shown = pictures(about, drawn)
-    went = progress(about)
+    went = search_history(about)
     kinds = {mark.kind for mark in drawn}
-    rows = briefs(about)
-    own = sum(t.fate != "duplicate" for t in run.trials)
+    rows = candidate_rows(about)
+    own = sum(t.status != "duplicate" for t in run.trials)
     best = f"The best {MOST_ROWS:,} of {own:,} candidates" if own > MOST_ROWS else f"All {own:,} candidates"
-    return Content(
-        subject=about,
-        answer=answer(about, file_sha256),
-        marks=drawn,
+    return ReportContent(
+        context=about,
+        summary=summary(about, file_sha256),
+        plot_points=drawn,
         pictures=shown,
         rows=finalist_rows(about),
-        briefs=rows,
-        briefs_title=f"{best} of the search, by validation accuracy",
+        candidate_rows=rows,
+        candidate_rows_title=f"{best} of the search, by validation accuracy",
         gains=gain_tables(about),
         no_finalists=_no_finalists(run),
         no_gains=_no_gains(run),
-        progress=went,
-        trust=trust(about, command),
+        search_history=went,
+        methodology=methodology(about, command),
         caption=_captions(about, shown, went),
-        legend=tuple((kind, words) for kind, words in LEGEND.items() if kind in kinds),
+        legend=tuple((kind, description) for kind, description in LEGEND.items() if kind in kinds),
         limited=any(about.limit(axis) is not None for axis in AXES),
     )
 
@@ -82,7 +82,7 @@ def _no_gains(run: RunRecord) -> str:
     return "Not known: this run trained no controls (finalists.controls)."
 
 
-def _captions(about: Subject, shown: tuple[Picture, ...], went: Progress) -> dict[str, str]:
+def _captions(about: ReportContext, shown: tuple[Picture, ...], went: SearchHistory) -> dict[str, str]:
     finalists = bool(about.run.finalists)
     read = "Up and to the left is better. "
     if finalists:
@@ -116,7 +116,7 @@ def _captions(about: Subject, shown: tuple[Picture, ...], went: Progress) -> dic
     }
 
 
-def _below(about: Subject, picture: Picture) -> str:
+def _below(about: ReportContext, picture: Picture) -> str:
     """The caption under one picture: ties, and what it does not show."""
     groups = indistinguishable(about, picture.axis)
     said = []

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nas_kd.results.pareto import non_dominated
-from nas_kd.results.records import FinalistRecord
 from nas_kd.report import number_format as numbers
 from nas_kd.report.axes import Scale, cost_scale, linear_scale
 from nas_kd.report.budget import least_words
-from nas_kd.report.plot_points import CONTROLS, SEARCH, Mark
-from nas_kd.report.report_context import Axis, Subject, timing_of
+from nas_kd.report.plot_points import CONTROLS, SEARCH, PlotPoint
+from nas_kd.report.report_context import Axis, ReportContext, timing_of
+from nas_kd.results.pareto import non_dominated
+from nas_kd.results.records import FinalistRecord
 
 WIDEST = 1.8  # the near view is at most this many times as high as what the finalists span
 
@@ -41,14 +41,14 @@ class Picture:
     alternative: str
 
 
-def pictures(subject: Subject, marks: Sequence[Mark]) -> tuple[Picture, Picture]:
+def pictures(context: ReportContext, plot_points: Sequence[PlotPoint]) -> tuple[Picture, Picture]:
     """Accuracy against size, and against latency."""
-    return _picture(subject, marks, "size"), _picture(subject, marks, "latency")
+    return _picture(context, plot_points, "size"), _picture(context, plot_points, "latency")
 
 
-def _picture(subject: Subject, marks: Sequence[Mark], axis: Axis) -> Picture:
-    limit = subject.limit(axis)
-    placed = [m for m in marks if m.at(axis) is not None]
+def _picture(context: ReportContext, plot_points: Sequence[PlotPoint], axis: Axis) -> Picture:
+    limit = context.limit(axis)
+    placed = [m for m in plot_points if m.at(axis) is not None]
     costs = [at for m in placed if (at := m.at(axis))]
     spread = [end for m in placed if m.kind not in SEARCH for end in _latency_ends(m, axis)]
     whole = [v for m in placed for v in _heights(m)]
@@ -68,11 +68,11 @@ def _picture(subject: Subject, marks: Sequence[Mark], axis: Axis) -> Picture:
         provisional=not members,
         limit=limit,
         limit_label=f"budget {numbers.trimmed(write(limit))}" if limit else "",
-        least=subject.budget.min_accuracy,
-        least_label=least_words(subject),
+        least=context.budget.min_accuracy,
+        least_label=least_words(context),
         hidden=sum(m.accuracy is not None and m.accuracy < near_scale.low for m in placed),
-        unplaced=len(marks) - len(placed),
-        alternative=_alternative(subject, members, axis, limit),
+        unplaced=len(plot_points) - len(placed),
+        alternative=_alternative(context, members, axis, limit),
     )
 
 
@@ -81,16 +81,16 @@ def _if_near(limit: float | None, costs: Sequence[float], factor: float = 4) -> 
     return [limit] if limit and (not costs or limit < factor * max(costs)) else []
 
 
-def _latency_ends(mark: Mark, axis: Axis) -> tuple[float, ...]:
+def _latency_ends(mark: PlotPoint, axis: Axis) -> tuple[float, ...]:
     timing = timing_of(mark.costs)
     return (timing.low, timing.high) if axis == "latency" and timing else ()
 
 
-def _heights(mark: Mark) -> list[float]:
+def _heights(mark: PlotPoint) -> list[float]:
     return [*([mark.accuracy] if mark.accuracy is not None else []), *(mark.interval or ())]
 
 
-def _near(placed: Sequence[Mark]) -> list[float]:
+def _near(placed: Sequence[PlotPoint]) -> list[float]:
     """What the near view must hold: solid marks whole, and of the search as much as leaves those readable."""
     solid = [v for m in placed if m.kind not in SEARCH for v in _heights(m)]
     grey = sorted(m.accuracy for m in placed if m.kind in SEARCH and m.accuracy is not None)
@@ -100,7 +100,7 @@ def _near(placed: Sequence[Mark]) -> list[float]:
     return [*solid, *(v for v in grey if v >= floor)]
 
 
-def _close(placed: Sequence[Mark], axis: Axis, limit: float | None) -> tuple[Scale, Scale] | None:
+def _close(placed: Sequence[PlotPoint], axis: Axis, limit: float | None) -> tuple[Scale, Scale] | None:
     solid = [m for m in placed if m.kind not in (*SEARCH, "teacher")]
     if not solid:
         return None
@@ -109,7 +109,7 @@ def _close(placed: Sequence[Mark], axis: Axis, limit: float | None) -> tuple[Sca
     return cost_scale([*ends, *_if_near(limit, ends, 2)], axis), linear_scale(heights)
 
 
-def _provisional(placed: Sequence[Mark], axis: Axis) -> list[Mark]:
+def _provisional(placed: Sequence[PlotPoint], axis: Axis) -> list[PlotPoint]:
     """Before there are finalists: the front of the search, on validation accuracy."""
     done = [m for m in placed if m.kind == "finished" and m.accuracy is not None]
     if any(m.kind not in (*SEARCH, *CONTROLS, "teacher") for m in placed) or not done:
@@ -118,7 +118,7 @@ def _provisional(placed: Sequence[Mark], axis: Axis) -> list[Mark]:
     return [m for m, member in zip(done, non_dominated(table), strict=True) if member]
 
 
-def _step_line(members: Sequence[Mark], axis: Axis) -> tuple[tuple[float, float], ...]:
+def _step_line(members: Sequence[PlotPoint], axis: Axis) -> tuple[tuple[float, float], ...]:
     """Corners of the running best of `members` by rising cost."""
     corners: list[tuple[float, float]] = []
     for cost, height in sorted((m.at(axis) or 0.0, m.accuracy or 0.0) for m in members):
@@ -131,20 +131,20 @@ def _step_line(members: Sequence[Mark], axis: Axis) -> tuple[tuple[float, float]
     return tuple(corners)
 
 
-def _alternative(subject: Subject, members: Sequence[Mark], axis: Axis, limit: float | None) -> str:
+def _alternative(context: ReportContext, members: Sequence[PlotPoint], axis: Axis, limit: float | None) -> str:
     """What a reader who cannot see the picture is told."""
     write = numbers.size if axis == "size" else numbers.latency
     ordered = sorted(members, key=lambda m: m.at(axis) or 0.0)
-    points = [f"{m.label} {numbers.percent(m.accuracy or 0, subject.places)} at {write(m.at(axis))}" for m in ordered]
+    points = [f"{m.label} {numbers.percent(m.accuracy or 0, context.places)} at {write(m.at(axis))}" for m in ordered]
     front = f"Front: {numbers.listing(points)}." if points else "No finalists yet."
     budget = f" Budget: {write(limit)}." if limit else ""
-    winner = f" Winner: {subject.letters[subject.winner.id]}." if subject.winner else ""
+    winner = f" Winner: {context.letters[context.winner.id]}." if context.winner else ""
     return f"{'Test accuracy' if members else 'Validation accuracy'} against {axis}. {front}{budget}{winner}"
 
 
-def indistinguishable(subject: Subject, axis: Axis) -> tuple[tuple[str, ...], ...]:
+def indistinguishable(context: ReportContext, axis: Axis) -> tuple[tuple[str, ...], ...]:
     """Groups of letters, neighbours on the front, whose test intervals all overlap each other."""
-    members = [f for f in subject.finalists if subject.on_front(f, axis)]
+    members = [f for f in context.finalists if context.on_front(f, axis)]
     members.sort(
         key=lambda f: f.costs.size_bytes if axis == "size" else (f.costs.latency_ms.p50 if f.costs.latency_ms else 0)
     )
@@ -155,7 +155,7 @@ def indistinguishable(subject: Subject, axis: Axis) -> tuple[tuple[str, ...], ..
             last += 1
         if last > first and (not groups or last > groups[-1][1]):
             groups.append((first, last))
-    return tuple(tuple(subject.letters[f.id] for f in members[a : b + 1]) for a, b in groups)
+    return tuple(tuple(context.letters[f.id] for f in members[a : b + 1]) for a, b in groups)
 
 
 def _overlap(finalists: Sequence[FinalistRecord]) -> bool:

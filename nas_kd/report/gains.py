@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Literal
 
-from nas_kd.results.records import Accuracy, ControlRecord, FinalistRecord
 from nas_kd.report import number_format as numbers
-from nas_kd.report.report_context import Subject
+from nas_kd.report.report_context import ReportContext
 from nas_kd.results.intervals import t_quantile
+from nas_kd.results.records import Accuracy, ControlRecord, FinalistRecord
 
 ControlKind = Literal["no_distillation", "no_assistants"]
 QUESTIONS: dict[ControlKind, str] = {
@@ -43,9 +43,9 @@ class GainTable:
     ends: tuple[str, str]
 
 
-def gain_tables(subject: Subject) -> tuple[GainTable, ...]:
+def gain_tables(context: ReportContext) -> tuple[GainTable, ...]:
     """One table a kind of control that was trained."""
-    return tuple(table for kind in QUESTIONS if (table := _table(subject, kind)) is not None)
+    return tuple(table for kind in QUESTIONS if (table := _table(context, kind)) is not None)
 
 
 def control_of(finalist: FinalistRecord, kind: ControlKind) -> ControlRecord | None:
@@ -75,13 +75,13 @@ def pooled(gains: Sequence[Accuracy]) -> Accuracy | None:
     return Accuracy(mean=mean, low=mean - half, high=mean + half, samples=gains[0].samples, seeds=seeds)
 
 
-def _table(subject: Subject, kind: ControlKind) -> GainTable | None:
-    pairs = [(f, c) for f in subject.finalists if (c := control_of(f, kind)) is not None]
+def _table(context: ReportContext, kind: ControlKind) -> GainTable | None:
+    pairs = [(f, c) for f in context.finalists if (c := control_of(f, kind)) is not None]
     if not pairs:
         return None
     rows = [
         _row(
-            f"{subject.letters[f.id]} ({f.id})",
+            f"{context.letters[f.id]} ({f.id})",
             c.gain,
             f"control trained at {c.cost_ratio:.2f}{numbers.TIMES} the cost",
         )

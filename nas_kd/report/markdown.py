@@ -4,7 +4,7 @@ import re
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from nas_kd.report.content import Content
+from nas_kd.report.content import ReportContent
 from nas_kd.report.finalists import COLUMNS
 
 SPECIAL = re.compile(r"([\\`*_{}\[\]<>|~#!&$])")
@@ -30,7 +30,7 @@ def block(text: str, language: str = "") -> str:
     return f"{fence}{language}\n{text.rstrip()}\n{fence}"
 
 
-def markdown(content: Content) -> str:
+def markdown(content: ReportContent) -> str:
     """The whole of report.md."""
     environment = Environment(
         loader=PackageLoader("nas_kd.report"),
@@ -44,7 +44,7 @@ def markdown(content: Content) -> str:
     environment.filters["block"] = lambda text: _Done(block(text, "toml"))
     text = environment.get_template("report.md").render(
         **{name: getattr(content, name) for name in content.__dataclass_fields__},
-        run=content.subject.run,
+        run=content.context.run,
         columns=COLUMNS,
     )
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"

@@ -7,13 +7,13 @@ from typing import Any
 
 import tomli_w
 
-from nas_kd.results.records import Latency, RunRecord
 from nas_kd.report import number_format as numbers
-from nas_kd.report.report_context import Subject
+from nas_kd.report.report_context import ReportContext
+from nas_kd.results.records import Latency, RunRecord
 
 
 @dataclass(frozen=True)
-class Fact:
+class MethodologyItem:
     """A name and what is said about it."""
 
     name: str
@@ -21,20 +21,20 @@ class Fact:
 
 
 @dataclass(frozen=True)
-class Trust:
+class Methodology:
     """All of section 6."""
 
-    facts: tuple[Fact, ...]
+    facts: tuple[MethodologyItem, ...]
     unstable: tuple[str, ...]
     warnings: tuple[str, ...]
-    environment: tuple[Fact, ...]
+    environment: tuple[MethodologyItem, ...]
     config: str
     command: str
 
 
-def trust(subject: Subject, command: str) -> Trust:
+def methodology(context: ReportContext, command: str) -> Methodology:
     """What a sceptical reader asks for."""
-    run = subject.run
+    run = context.run
     device = dict(run.device.environment) if run.device else {}
     # A run's environment may repeat the device's: said once is enough.
     machine = {k: v for k, v in run.environment.items() if k not in ("device", "command")}
@@ -47,9 +47,9 @@ def trust(subject: Subject, command: str) -> Trust:
         *_prefilter(run),
         *_parity(run),
     )
-    return Trust(
-        facts=tuple(Fact(name, text) for name, text in facts),
-        unstable=_unstable(subject),
+    return Methodology(
+        facts=tuple(MethodologyItem(name, text) for name, text in facts),
+        unstable=_unstable(context),
         warnings=run.warnings,
         environment=(*_flat(machine), *_flat(device or run.environment.get("device", {}), "device.")),
         config=tomli_w.dumps(_without_none(run.config)),
@@ -82,12 +82,12 @@ def _seeds(run: RunRecord) -> list[tuple[str, str]]:
 
 
 def _schedule(run: RunRecord) -> list[tuple[str, str]]:
-    distil = _section(run, "distill")
+    distill = _section(run, "distill")
     trained = sorted({r.epochs for t in run.trials for r in t.rungs})
     parts = []
-    if distil.get("epochs"):
+    if distill.get("epochs"):
         parts.append(
-            f"full schedule {numbers.count(distil['epochs'], 'epoch')}, batches of {distil.get('batch_size', '?')}"
+            f"full schedule {numbers.count(distill['epochs'], 'epoch')}, batches of {distill.get('batch_size', '?')}"
         )
     if trained:
         parts.append(f"in the search, candidates were judged after {numbers.listing(str(n) for n in trained)} epochs")
@@ -130,7 +130,7 @@ def _measuring(run: RunRecord) -> list[tuple[str, str]]:
     half = [(t.high - t.low) / 2 / t.p50 for t in timings if t.p50 > 0] or [0.0]
     unstable = sum(t.unstable for t in timings)
     text = (
-        f"{device.name}: {device.words}; {numbers.count(device.batch_size, 'sample')} a call. Each measurement is a "
+        f"{device.name}: {device.description}; {numbers.count(device.batch_size, 'sample')} a call. Each measurement is a "
         f"fresh process, never while this run trains on the same cores, that times the exported file and a reference "
         f"network by turns, so that changes of the machine's speed cancel; the figure is the median over moments in "
         f"which nothing slowed the reference down, p90 is over single calls. "
@@ -166,10 +166,10 @@ def _timings(run: RunRecord) -> dict[str, Latency]:
     return {name: timing for name, timing in found.items() if timing is not None}
 
 
-def _unstable(subject: Subject) -> tuple[str, ...]:
+def _unstable(context: ReportContext) -> tuple[str, ...]:
     return tuple(
-        f"{subject.letters.get(name, name)}: {numbers.latency(t.p50)} ({numbers.latency_interval(t)})"
-        for name, t in _timings(subject.run).items()
+        f"{context.letters.get(name, name)}: {numbers.latency(t.p50)} ({numbers.latency_interval(t)})"
+        for name, t in _timings(context.run).items()
         if t.unstable
     )
 
@@ -177,7 +177,9 @@ def _unstable(subject: Subject) -> tuple[str, ...]:
 def _parity(run: RunRecord) -> list[tuple[str, str]]:
     precisions = dict.fromkeys(str(f.candidate["precision"]) for f in run.finalists)
     facts = [_compared(precision, run) for precision in precisions]
-    notes = dict.fromkeys(f"{f.candidate['precision']}, {f.words}: {note}" for f in run.finalists for note in f.notes)
+    notes = dict.fromkeys(
+        f"{f.candidate['precision']}, {f.description}: {note}" for f in run.finalists for note in f.notes
+    )
     return [*facts, *(("Kept in fp32", note) for note in notes)]
 
 
@@ -199,14 +201,14 @@ def _section(run: RunRecord, name: str) -> Mapping[str, Any]:
     return found if isinstance(found, Mapping) else {}
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> list[Fact]:
+def _flat(values: Mapping[str, Any], prefix: str = "") -> list[MethodologyItem]:
     facts = []
     for key, value in values.items():
         if isinstance(value, Mapping):
             facts += _flat(value, f"{prefix}{key}.")
         elif value is not None:
             text = ", ".join(str(v) for v in value) if isinstance(value, list | tuple) else str(value)
-            facts.append(Fact(f"{prefix}{key}", text))
+            facts.append(MethodologyItem(f"{prefix}{key}", text))
     return facts
 
 

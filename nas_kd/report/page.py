@@ -10,9 +10,9 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from nas_kd.report.content import Content
+from nas_kd.report.content import ReportContent
 from nas_kd.report.finalists import COLUMNS
-from nas_kd.report.plot_points import Mark
+from nas_kd.report.plot_points import PlotPoint
 from nas_kd.report.report_context import timing_of
 
 ASSETS = files("nas_kd.report") / "assets"
@@ -21,7 +21,7 @@ SCRIPTS = ("svg.js", "frame.js", "picture.js", "curve.js", "follow.js", "tables.
 UNSAFE = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
 
 
-def page(content: Content) -> str:
+def page(content: ReportContent) -> str:
     """The whole page as text."""
     environment = Environment(
         loader=PackageLoader("nas_kd.report"),
@@ -35,7 +35,7 @@ def page(content: Content) -> str:
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return environment.get_template("index.html").render(
         **{name: getattr(content, name) for name in content.__dataclass_fields__},
-        run=content.subject.run,
+        run=content.context.run,
         columns=COLUMNS,
         style=Markup((ASSETS / "style.css").read_text("utf-8")),
         script=Markup(script),
@@ -54,15 +54,15 @@ def _script() -> str:
     return '(() => {\n"use strict";\n' + "\n".join(parts) + "})();\n"
 
 
-def _data(content: Content) -> dict[str, Any]:
+def _data(content: ReportContent) -> dict[str, Any]:
     return {
-        "marks": [_mark(mark) for mark in content.marks],
-        "pictures": [asdict(picture) for picture in content.pictures if content.marks],
-        "curves": [asdict(curve) for curve in content.progress.curves],
+        "marks": [_mark(mark) for mark in content.plot_points],
+        "pictures": [asdict(picture) for picture in content.pictures if content.plot_points],
+        "curves": [asdict(curve) for curve in content.search_history.curves],
     }
 
 
-def _mark(mark: Mark) -> dict[str, Any]:
+def _mark(mark: PlotPoint) -> dict[str, Any]:
     timing = timing_of(mark.costs)
     spread = {"spread": [timing.low, timing.high]} if mark.letter and timing else {}
     solid = (

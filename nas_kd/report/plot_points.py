@@ -3,15 +3,15 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from nas_kd.results.records import Accuracy, ControlRecord, Counted, FinalistRecord, TrialRecord
 from nas_kd.report import number_format as numbers
 from nas_kd.report.budget import extra_costs, verdict
-from nas_kd.report.report_context import Axis, Subject, chain_words, cost, method_words, timing_of
+from nas_kd.report.report_context import Axis, ReportContext, assistant_descriptions, cost, method_words, timing_of
+from nas_kd.results.records import Accuracy, ControlRecord, Counted, FinalistRecord, TrialRecord
 
 Kind = Literal[
-    "winner", "finalist", "no_distillation", "no_assistants", "teacher", "finished", "stopped", "failed", "rejected"
+    "winner", "finalist", "no_distillation", "no_assistants", "teacher", "finished", "pruned", "failed", "infeasible"
 ]
-SEARCH: tuple[Kind, ...] = ("finished", "stopped", "failed", "rejected")
+SEARCH: tuple[Kind, ...] = ("finished", "pruned", "failed", "infeasible")
 CONTROLS: tuple[Kind, ...] = ("no_distillation", "no_assistants")
 LEGEND: dict[Kind, str] = {
     "winner": "winner",
@@ -20,14 +20,14 @@ LEGEND: dict[Kind, str] = {
     "no_assistants": "control: no assistants",
     "teacher": "teacher",
     "finished": "search: trained to its end",
-    "stopped": "search: trained in part (stopped, or waiting)",
+    "pruned": "search: trained in part (stopped, or waiting)",
     "failed": "search: failed",
-    "rejected": "search: rejected, over the budget",
+    "infeasible": "search: rejected, over the budget",
 }
 
 
 @dataclass(frozen=True)
-class Mark:
+class PlotPoint:
     """`id` is what a click selects; `accuracy` is on test for solid marks, on validation for the search's."""
 
     id: str
@@ -46,61 +46,63 @@ class Mark:
         return cost(self.costs, axis)
 
 
-def marks(subject: Subject) -> tuple[Mark, ...]:
+def plot_points(context: ReportContext) -> tuple[PlotPoint, ...]:
     """All marks, those to be drawn on top last."""
-    finalists = subject.finalists
+    finalists = context.finalists
     taken = {f.id for f in finalists}
-    trials = [t for t in subject.run.trials if t.id not in taken and t.fate not in ("duplicate", "running")]
-    search = [_trial(subject, t) for t in trials]
-    controls = [_control(subject, f, c) for f in finalists for c in f.controls]
-    members = sorted((_finalist(subject, f) for f in finalists), key=lambda m: m.kind == "winner")
-    return (*(m for m in search if m is not None), *_teacher(subject), *controls, *members)
+    trials = [t for t in context.run.trials if t.id not in taken and t.status not in ("duplicate", "running")]
+    search = [_trial(context, t) for t in trials]
+    controls = [_control(context, f, c) for f in finalists for c in f.controls]
+    members = sorted((_finalist(context, f) for f in finalists), key=lambda m: m.kind == "winner")
+    return (*(m for m in search if m is not None), *_teacher(context), *controls, *members)
 
 
-def _numbers(subject: Subject, costs: Counted) -> str:
+def _numbers(context: ReportContext, costs: Counted) -> str:
     timing = timing_of(costs)
     speed = (
         f", {numbers.latency(timing.p50)} (p90 {numbers.latency(timing.p90)})" if timing else ", latency not measured"
     )
-    others = "".join(f", {text}" for text in extra_costs(subject, costs))
+    others = "".join(f", {text}" for text in extra_costs(context, costs))
     return f"{numbers.size(cost(costs, 'size'))}{speed}{others}"
 
 
 def _how(of: FinalistRecord | TrialRecord) -> tuple[str, str, str]:
-    return of.words, chain_words(of), f"{method_words(of.candidate)}, {of.candidate['precision']}"
+    return of.description, assistant_descriptions(of), f"{method_words(of.candidate)}, {of.candidate['precision']}"
 
 
-def _label(subject: Subject, finalist: FinalistRecord) -> str:
-    letter, precision = subject.letters[finalist.id], str(finalist.candidate["precision"])
-    several = len({f.candidate["precision"] for f in subject.finalists}) > 1
+def _label(context: ReportContext, finalist: FinalistRecord) -> str:
+    letter, precision = context.letters[finalist.id], str(finalist.candidate["precision"])
+    several = len({f.candidate["precision"] for f in context.finalists}) > 1
     return f"{letter} {precision}" if several and precision != "fp32" else letter
 
 
-def _trial(subject: Subject, trial: TrialRecord) -> Mark | None:
+def _trial(context: ReportContext, trial: TrialRecord) -> PlotPoint | None:
     if trial.costs is None:
         return None
-    kind: Kind = next((k for k in SEARCH if k == trial.fate), "stopped")  # a waiting one may be trained on yet
-    lines = [*_how(trial), _numbers(subject, trial.costs)]
+    kind: Kind = next((k for k in SEARCH if k == trial.status), "pruned")  # a waiting one may be trained on yet
+    lines = [*_how(trial), _numbers(context, trial.costs)]
     if trial.val_accuracy is not None:
         epochs = f" after {numbers.count(trial.rungs[-1].epochs, 'epoch')}" if trial.rungs else ""
         lines.append(f"validation {numbers.percent(trial.val_accuracy)}{epochs}")
     if trial.reason:
-        lines.append(f"{trial.fate}: {trial.reason}")
-    return Mark(trial.id, kind, f"Trial {trial.number}, {trial.fate}", tuple(lines), trial.costs, trial.val_accuracy)
+        lines.append(f"{trial.status}: {trial.reason}")
+    return PlotPoint(
+        trial.id, kind, f"Trial {trial.number}, {trial.status}", tuple(lines), trial.costs, trial.val_accuracy
+    )
 
 
-def _finalist(subject: Subject, finalist: FinalistRecord) -> Mark:
-    winner = subject.winner is not None and finalist.id == subject.winner.id
-    letter = subject.letters[finalist.id]
+def _finalist(context: ReportContext, finalist: FinalistRecord) -> PlotPoint:
+    winner = context.winner is not None and finalist.id == context.winner.id
+    letter = context.letters[finalist.id]
     lines = (
         *_how(finalist),
-        _numbers(subject, finalist.costs),
-        f"test {numbers.accuracy(finalist.test, subject.places)}",
-        f"validation {numbers.accuracy(finalist.val, subject.places)}",
-        verdict(subject, finalist),
+        _numbers(context, finalist.costs),
+        f"test {numbers.accuracy(finalist.test, context.places)}",
+        f"validation {numbers.accuracy(finalist.val, context.places)}",
+        verdict(context, finalist),
     )
     axes: tuple[Axis, ...] = ("size", "latency")
-    return Mark(
+    return PlotPoint(
         id=finalist.id,
         kind="winner" if winner else "finalist",
         title=f"{letter}, {'the winner' if winner else 'finalist'}",
@@ -109,22 +111,22 @@ def _finalist(subject: Subject, finalist: FinalistRecord) -> Mark:
         accuracy=finalist.test.mean,
         interval=_ends(finalist.test),
         letter=letter,
-        label=_label(subject, finalist),
-        fronts=tuple(axis for axis in axes if subject.on_front(finalist, axis)),
+        label=_label(context, finalist),
+        fronts=tuple(axis for axis in axes if context.on_front(finalist, axis)),
     )
 
 
-def _control(subject: Subject, finalist: FinalistRecord, control: ControlRecord) -> Mark:
+def _control(context: ReportContext, finalist: FinalistRecord, control: ControlRecord) -> PlotPoint:
     how = "no distillation" if control.kind == "no_distillation" else "no assistants"
     lines = (
-        finalist.words,
-        f"test {numbers.accuracy(control.accuracy, subject.places)}",
-        f"{subject.letters[finalist.id]} gains {numbers.gain(control.gain, subject.places)} points over it",
+        finalist.description,
+        f"test {numbers.accuracy(control.accuracy, context.places)}",
+        f"{context.letters[finalist.id]} gains {numbers.gain(control.gain, context.places)} points over it",
     )
-    return Mark(
+    return PlotPoint(
         id=finalist.id,
         kind=control.kind,
-        title=f"{subject.letters[finalist.id]} with {how}",
+        title=f"{context.letters[finalist.id]} with {how}",
         lines=lines,
         costs=finalist.costs,
         accuracy=control.accuracy.mean,
@@ -132,15 +134,19 @@ def _control(subject: Subject, finalist: FinalistRecord, control: ControlRecord)
     )
 
 
-def _teacher(subject: Subject) -> list[Mark]:
-    teacher = subject.run.teacher
+def _teacher(context: ReportContext) -> list[PlotPoint]:
+    teacher = context.run.teacher
     if teacher is None:
         return []
     shown = teacher.test or teacher.val
     split = "test" if teacher.test else "validation"
-    lines = (teacher.words, _numbers(subject, teacher.costs), f"{split} {numbers.accuracy(shown, subject.places)}")
+    lines = (
+        teacher.description,
+        _numbers(context, teacher.costs),
+        f"{split} {numbers.accuracy(shown, context.places)}",
+    )
     return [
-        Mark(
+        PlotPoint(
             "teacher",
             "teacher",
             "Teacher" if teacher.test else "Teacher, on validation",

@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 from matplotlib.transforms import Affine2D, Transform
 
-from nas_kd.report.content import Content
-from nas_kd.report.plot_points import CONTROLS, LEGEND, SEARCH, Kind, Mark
+from nas_kd.report.content import ReportContent
 from nas_kd.report.front_plots import Picture
+from nas_kd.report.plot_points import CONTROLS, LEGEND, SEARCH, Kind, PlotPoint
 from nas_kd.report.report_context import timing_of
 
 INK, SOFT, FAINT, GREY = "#17202b", "#566373", "#eaeef2", "#8c97a5"
@@ -28,16 +28,16 @@ STYLES: dict[Kind, tuple[str, float, str, bool]] = {
     "no_assistants": ("^", 7, PINK, False),
     "teacher": ("D", 8, INK, True),
     "finished": ("o", 3.5, GREY, True),
-    "stopped": ("v", 4.5, GREY, False),
+    "pruned": ("v", 4.5, GREY, False),
     "failed": ("x", 5, GREY, False),
-    "rejected": ("|", 7, GREY, False),
+    "infeasible": ("|", 7, GREY, False),
 }
 DPI = 130
 PIXELS = DPI / 72  # of a point
 BESIDE = ((-12, 8), (12, 8), (-12, -9), (12, -9), (0, 15), (0, -16), (-20, 0), (20, 0))  # points
 
 
-def png(content: Content, picture: Picture) -> bytes:
+def png(content: ReportContent, picture: Picture) -> bytes:
     """The picture as a PNG of 1,040 x 720 pixels; equal runs give equal bytes."""
     with mpl.rc_context({"font.family": "DejaVu Sans", "font.size": 10, "text.parse_math": False}):
         figure = Figure(figsize=(8, 5.54), dpi=DPI, layout="constrained", facecolor="white")
@@ -46,7 +46,7 @@ def png(content: Content, picture: Picture) -> bytes:
         _frame(axes, picture)
         _budget(axes, picture)
         _least(axes, picture)
-        placed = [m for m in content.marks if m.at(picture.axis) is not None]
+        placed = [m for m in content.plot_points if m.at(picture.axis) is not None]
         _search(axes, picture, placed)
         _solid(axes, picture, placed)
         _legend(axes)
@@ -120,7 +120,7 @@ def _least(axes: Axes, picture: Picture) -> None:
     )  # fmt: skip
 
 
-def _search(axes: Axes, picture: Picture, placed: Sequence[Mark]) -> None:
+def _search(axes: Axes, picture: Picture, placed: Sequence[PlotPoint]) -> None:
     rug = picture.near.low + (picture.near.high - picture.near.low) * 0.012
     for kind in SEARCH:
         spots = [(m.at(picture.axis), rug if m.accuracy is None else m.accuracy) for m in placed if m.kind == kind]
@@ -134,7 +134,7 @@ def _search(axes: Axes, picture: Picture, placed: Sequence[Mark]) -> None:
         )  # fmt: skip
 
 
-def _solid(axes: Axes, picture: Picture, placed: Sequence[Mark]) -> None:
+def _solid(axes: Axes, picture: Picture, placed: Sequence[PlotPoint]) -> None:
     owners = {m.id: m for m in placed if m.letter}
     for teacher in (m for m in placed if m.kind == "teacher"):
         axes.axhline(teacher.accuracy or 0.0, color=INK, linewidth=1.1, linestyle=(0, (5, 4)), alpha=0.6)
@@ -163,7 +163,7 @@ def _look(kind: Kind, filled: bool) -> dict[str, Any]:
     return look | {"markeredgecolor": "white" if filled else colour, "markeredgewidth": 0.8 if filled else 1.5}
 
 
-def _bars(axes: Axes, picture: Picture, mark: Mark) -> None:
+def _bars(axes: Axes, picture: Picture, mark: PlotPoint) -> None:
     at, height, timing = mark.at(picture.axis), mark.accuracy, timing_of(mark.costs)
     if at is None or height is None or mark.interval is None:
         return
@@ -177,7 +177,7 @@ def _bars(axes: Axes, picture: Picture, mark: Mark) -> None:
     )  # fmt: skip
 
 
-def _letters(axes: Axes, picture: Picture, placed: Sequence[Mark]) -> None:
+def _letters(axes: Axes, picture: Picture, placed: Sequence[PlotPoint]) -> None:
     """Each letter beside its mark, where no other mark or letter is."""
     points = {m: axes.transData.transform((m.at(picture.axis) or 0.0, m.accuracy or 0.0)) for m in placed if m.interval}
     taken = [(at[0] + _aside(m) * PIXELS, at[1], 12.0) for m, at in points.items()]
@@ -201,11 +201,11 @@ def _letters(axes: Axes, picture: Picture, placed: Sequence[Mark]) -> None:
         )
 
 
-def _place(axes: Axes, mark: Mark) -> Transform:
+def _place(axes: Axes, mark: PlotPoint) -> Transform:
     """Data coordinates, moved aside for controls."""
     return axes.transData + Affine2D().translate(_aside(mark) * PIXELS, 0)
 
 
-def _aside(mark: Mark) -> float:
+def _aside(mark: PlotPoint) -> float:
     """Points to the side that a control is drawn: its costs are its finalist's own."""
     return {"no_distillation": -8.0, "no_assistants": 8.0}.get(mark.kind, 0.0)

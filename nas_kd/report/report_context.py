@@ -5,17 +5,17 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from nas_kd.config.options import Budget
+from nas_kd.report.number_format import column_decimals
 from nas_kd.results.fronts import front_document
 from nas_kd.results.limits import Cost, spent
 from nas_kd.results.records import Costs, Counted, FinalistRecord, Latency, RunRecord, TrialRecord
-from nas_kd.report.number_format import column_decimals
 
 Axis = Literal["size", "latency"]
 AXES: tuple[Axis, ...] = ("size", "latency")
 
 
 @dataclass(frozen=True)
-class Subject:
+class ReportContext:
     """`letters` names finalists A, B, C ... by size; `fronts` are those of front.json, by candidate id."""
 
     run: RunRecord
@@ -39,11 +39,11 @@ class Subject:
         return self.budget.max_size_bytes if axis == "size" else self.budget.max_latency_ms
 
 
-def subject(run: RunRecord) -> Subject:
+def context(run: RunRecord) -> ReportContext:
     """Everything that sections share, worked out once."""
     document = front_document(run)
     by_size = sorted(run.finalists, key=lambda f: (f.costs.size_bytes, cost(f.costs, "latency") or 0.0, f.id))
-    return Subject(
+    return ReportContext(
         run=run,
         budget=Budget.model_validate(run.config.get("budget") or {}),
         letters={f.id: _letters(n) for n, f in enumerate(by_size)},
@@ -74,13 +74,13 @@ def method_name(candidate: Mapping[str, Any]) -> str:
     return " + ".join(str(candidate["method"]).split("+"))
 
 
-def chain_words(of: FinalistRecord | TrialRecord) -> str:
+def assistant_descriptions(of: FinalistRecord | TrialRecord) -> str:
     """`teacher -> 3 stages, 32 wide -> student`; of a sum `teacher -> student + 3 stages, 32 wide`."""
     policy = of.candidate.get("policy", "sequential")
     if policy == "residual":
-        return f"teacher \u2192 {' + '.join(('student', *of.chain_words))}"
-    words = " \u2192 ".join(("teacher", *of.chain_words, "student"))
-    return f"{words} (dense)" if policy == "dense" else words
+        return f"teacher \u2192 {' + '.join(('student', *of.assistant_descriptions))}"
+    description = " \u2192 ".join(("teacher", *of.assistant_descriptions, "student"))
+    return f"{description} (dense)" if policy == "dense" else description
 
 
 def _letters(number: int) -> str:

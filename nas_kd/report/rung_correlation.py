@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import isfinite
 
-from nas_kd.results.records import RunRecord, TrialRecord
 from nas_kd.report import number_format as numbers
+from nas_kd.report.rank_correlation import FEWEST, Rank, lead, rank_correlation
 from nas_kd.report.time_breakdown import option
 from nas_kd.report.trial_flow import own_trials, rung_names
-from nas_kd.report.rank_correlation import FEWEST, Rank, lead, rank_correlation
+from nas_kd.results.records import RunRecord, TrialRecord
 
 LEAST, GOOD = 0.2, 0.4  # tau: six pairs of ten in the right order, seven of ten
 ADVICE = (
@@ -20,7 +20,7 @@ Pairs = list[tuple[float, float]]
 
 
 @dataclass(frozen=True)
-class Foresight:
+class RungCorrelation:
     """How well an early sign ranks candidates; `tau` with its interval, as text."""
 
     sign: str
@@ -30,13 +30,13 @@ class Foresight:
     verdict: str
 
 
-def rungs_foresight(trials: Sequence[TrialRecord]) -> tuple[tuple[Foresight, ...], str]:
+def rungs_foresight(trials: Sequence[TrialRecord]) -> tuple[tuple[RungCorrelation, ...], str]:
     """Successive rungs, and the first against the last; a plain warning where one does not predict, else ""."""
     names = rung_names(trials)
     steps = list(pairwise(names))
     if len(steps) > 1:
         steps.append((steps[0][0], steps[-1][1]))
-    rows: list[Foresight] = []
+    rows: list[RungCorrelation] = []
     poor: list[str] = []
     unsure: list[str] = []
     for early, late in steps:
@@ -45,7 +45,9 @@ def rungs_foresight(trials: Sequence[TrialRecord]) -> tuple[tuple[Foresight, ...
         if len(pairs) < 2:
             continue
         rank = _rank(pairs)
-        rows.append(Foresight(f"accuracy at {names[early]}", names[late], len(pairs), tau_text(rank), _verdict(rank)))
+        rows.append(
+            RungCorrelation(f"accuracy at {names[early]}", names[late], len(pairs), tau_text(rank), _verdict(rank))
+        )
         if rank is not None and not predicts(rank):
             (unsure if _is_unsure(rank) else poor).append(_failing(names, early, late, rank))
     return tuple(rows), " ".join([*poor, *([ADVICE] if poor else []), *unsure])

@@ -4,16 +4,16 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nas_kd.results.fronts import hypervolume_history
-from nas_kd.results.records import RunRecord, TrialRecord
 from nas_kd.report import number_format as numbers
 from nas_kd.report.axes import Scale, linear_scale
-from nas_kd.report.time_breakdown import Bar, Stored, option, stored, time_note, time_spent, worker_count
-from nas_kd.report.trial_flow import Step, flow, own_trials
-from nas_kd.report.rung_correlation import Foresight, once_for_all_words, rungs_foresight
 from nas_kd.report.importances import importances
-from nas_kd.report.report_context import Subject
+from nas_kd.report.report_context import ReportContext
+from nas_kd.report.rung_correlation import RungCorrelation, once_for_all_words, rungs_foresight
+from nas_kd.report.time_breakdown import Bar, CacheUse, option, stored, time_note, time_spent, worker_count
+from nas_kd.report.trial_flow import Step, flow, own_trials
+from nas_kd.results.fronts import hypervolume_history
 from nas_kd.results.intervals import kendall_tau
+from nas_kd.results.records import RunRecord, TrialRecord
 
 MOST_POINTS = 400  # of a curve; a long search is thinned to those where it rises
 MOST_CHOICES = 12
@@ -32,32 +32,32 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Progress:
+class SearchHistory:
     """All of section 5."""
 
     curves: tuple[Curve, ...]
     curves_note: str
     flow: tuple[Step, ...]
-    rungs: tuple[Foresight, ...]
+    rungs: tuple[RungCorrelation, ...]
     rungs_note: str
     rungs_warning: str
     once_for_all: tuple[str, ...]
     time: tuple[Bar, ...]
     time_note: str
-    stored: tuple[Stored, ...]
+    stored: tuple[CacheUse, ...]
     choices: tuple[Bar, ...]
     choices_note: str
     remarks: tuple[str, ...]
 
 
-def progress(subject: Subject) -> Progress:
+def search_history(context: ReportContext) -> SearchHistory:
     """What the search did, as far as it got."""
-    run = subject.run
+    run = context.run
     epochs, judged = _same_epochs(run.trials)
     shares = importances([_choices(t) for t, _ in judged], [accuracy for _, accuracy in judged])
     rungs, warning = rungs_foresight(run.trials)
     after = f" after {numbers.count(epochs, 'epoch')}" if epochs else ""
-    return Progress(
+    return SearchHistory(
         curves=_curves(run),
         curves_note=_curves_note(run),
         flow=flow(run),
@@ -165,7 +165,7 @@ def _chain_remark(trials: Sequence[TrialRecord]) -> list[str]:
     links = [
         str(t.candidate["assistants"][: n + 1])
         for t in trials
-        if t.rungs and t.fate != "duplicate"
+        if t.rungs and t.status != "duplicate"
         for n in range(len(t.candidate["assistants"]))
     ]
     distinct = len(set(links))

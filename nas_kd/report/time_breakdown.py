@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nas_kd.results.records import CacheRecord, RunRecord
 from nas_kd.report import number_format as numbers
+from nas_kd.results.records import CacheRecord, RunRecord
 
 PARTS = {
     "data": "loading the data",
@@ -42,7 +42,7 @@ class Bar:
 
 
 @dataclass(frozen=True)
-class Stored:
+class CacheUse:
     """One kind of entry of the store: how often it was found there, and how often it had to be made."""
 
     name: str
@@ -85,14 +85,14 @@ def option(run: RunRecord, name: str) -> Any:
     return search.get(name) if isinstance(search, Mapping) else None
 
 
-def stored(cache: Mapping[str, CacheRecord]) -> tuple[Stored, ...]:
+def stored(cache: Mapping[str, CacheRecord]) -> tuple[CacheUse, ...]:
     """What was looked for in the store, in the order of what it saves."""
     kinds = [*(k for k in STORED if k in cache), *sorted(k for k in cache if k not in STORED)]
     return tuple(_stored(kind, cache[kind]) for kind in kinds if cache[kind].hits + cache[kind].misses)
 
 
-def _stored(kind: str, record: CacheRecord) -> Stored:
+def _stored(kind: str, record: CacheRecord) -> CacheUse:
     share = record.hits / (record.hits + record.misses)
     # Neither "none" nor "all" by rounding.
     text = f"{min(max(share * 100, 1.0), 99.0) if 0 < share < 1 else share * 100:.0f}{numbers.NBSP}%"
-    return Stored(STORED.get(kind, kind.replace("_", " ")), record.hits, record.misses, text)
+    return CacheUse(STORED.get(kind, kind.replace("_", " ")), record.hits, record.misses, text)

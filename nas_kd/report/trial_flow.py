@@ -4,15 +4,15 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from nas_kd.results.records import RunRecord, TrialRecord
 from nas_kd.report import number_format as numbers
+from nas_kd.results.records import RunRecord, TrialRecord
 
 # What can become of a candidate on its way, in words, and what is said about it.
 ON_THE_WAY = {
-    "rejected": ("Rejected", "over the budget when measured thoroughly"),
+    "infeasible": ("Rejected", "over the budget when measured thoroughly"),
     "failed": ("Failed", ""),
-    "stopped": ("Stopped", "others did better"),
-    "waiting": ("Waiting", "may be trained on yet"),
+    "pruned": ("Stopped", "others did better"),
+    "paused": ("Waiting", "may be trained on yet"),
     "running": ("Still running", "when the record was read"),
 }
 
@@ -31,7 +31,7 @@ class Step:
 
 def own_trials(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
     """Without duplicates, which repeat another's results."""
-    return [t for t in trials if t.fate != "duplicate"]
+    return [t for t in trials if t.status != "duplicate"]
 
 
 def rung_names(trials: Sequence[TrialRecord]) -> dict[int, str]:
@@ -58,7 +58,7 @@ def flow(run: RunRecord) -> tuple[Step, ...]:
 def _changes(run: RunRecord) -> list[Step]:
     """Losses, and the rungs between them, in order; bars and the numbers at the rungs are still to be worked out."""
     own, names = own_trials(run.trials), list(rung_names(run.trials).values())
-    duplicates, rejected = len(run.trials) - len(own), sum(t.fate == "rejected" and not t.rungs for t in own)
+    duplicates, rejected = len(run.trials) - len(own), sum(t.status == "infeasible" and not t.rungs for t in own)
     skipped = run.prefilter.skipped if run.prefilter else 0
     changes = [
         _loss("Duplicates", duplicates, "known already: not trained again"),
@@ -66,7 +66,7 @@ def _changes(run: RunRecord) -> list[Step]:
         _loss("Rejected unmeasured", skipped, "expected far above the latency limit"),
     ]
     for level in range(len(names) + 1):
-        lost = _lost([t for t in own if len(t.rungs) == level and (level or t.fate != "rejected")], level)
+        lost = _lost([t for t in own if len(t.rungs) == level and (level or t.status != "infeasible")], level)
         # The last rung is the end of the search, which is told of below.
         if level and (level < len(names) or any(change.number for change in lost)):
             changes.append(Step(f"Reached {names[level - 1]}", 0, 0.0, 0.0, True))
@@ -81,17 +81,17 @@ def _loss(name: str, number: int, note: str) -> Step:
 def _lost(here: Sequence[TrialRecord], level: int) -> list[Step]:
     """Those that came as far as this and, so far, no further."""
     losses = []
-    for fate, (name, note) in ON_THE_WAY.items():
-        them = [t for t in here if t.fate == fate]
-        said = f"{name} {'after' if fate in ('failed', 'running') else 'at'} rung {level}" if level else name
-        losses.append(_loss(said, len(them), _reasons(them) if fate == "failed" else note))
+    for status, (name, note) in ON_THE_WAY.items():
+        them = [t for t in here if t.status == status]
+        said = f"{name} {'after' if status in ('failed', 'running') else 'at'} rung {level}" if level else name
+        losses.append(_loss(said, len(them), _reasons(them) if status == "failed" else note))
     return losses
 
 
 def _end(run: RunRecord) -> list[Step]:
     total, final = len(run.trials), len(run.finalists)
-    finished = sum(t.fate == "finished" for t in run.trials)
-    epochs = max((t.rungs[-1].epochs for t in run.trials if t.fate == "finished" and t.rungs), default=0)
+    finished = sum(t.status == "finished" for t in run.trials)
+    epochs = max((t.rungs[-1].epochs for t in run.trials if t.status == "finished" and t.rungs), default=0)
     note = numbers.count(epochs, "epoch") if epochs else ""
     steps = [Step("Trained to the end of the search", finished, 0.0, finished / total * 100, True, note)]
     if final or run.state in ("finished", "finalists"):

@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from nas_kd.serialization import write_atomic
-from nas_kd.results.records import RunRecord
 from nas_kd.report.candidates import candidates_csv
 from nas_kd.report.content import content
 from nas_kd.report.markdown import markdown
 from nas_kd.report.page import page
 from nas_kd.report.png_plots import png
+from nas_kd.results.records import RunRecord
+from nas_kd.serialization import write_atomic
 
 
 def write_report(run: RunRecord, out: Path, command: str = "", file_sha256: str = "") -> Path:
@@ -24,7 +24,7 @@ def write_report(run: RunRecord, out: Path, command: str = "", file_sha256: str 
     files: dict[str, str | bytes] = {
         "pareto_size.png": png(said, said.pictures[0]),
         "pareto_latency.png": png(said, said.pictures[1]),
-        "candidates.csv": candidates_csv(said.subject),
+        "candidates.csv": candidates_csv(said.context),
         "report.md": markdown(said),
         "index.html": page(said),
     }

@@ -9,7 +9,7 @@ from nas_kd.results.hypervolume import (
     hypervolume_2d,
     hypervolume_history,
     is_reference,
-    normalised_hypervolume,
+    normalized_hypervolume,
     progress_points,
 )
 from nas_kd.results.limits import costs_words, factors, limited, spent, unmeasured, within_budget
@@ -32,7 +32,7 @@ __all__ = [
     "fronts",
     "hypervolume_2d",
     "hypervolume_history",
-    "normalised_hypervolume",
+    "normalized_hypervolume",
     "reaches",
     "ties",
     "winner",
@@ -85,13 +85,13 @@ def ties(finalists: Sequence[FinalistRecord]) -> dict[str, tuple[str, ...]]:
 
 def closest(trials: Iterable[TrialRecord], budget: Budget, most: int = 3) -> str:
     """The candidates nearest to the budget, and how often each limit would have to fit, in words."""
-    known = {t.id: _Near(f"trial {t.number}", t.words, t.costs) for t in trials if t.costs}
+    known = {t.id: _Near(f"trial {t.number}", t.description, t.costs) for t in trials if t.costs}
     return _closest(known.values(), budget, most)
 
 
 def closest_finalists(finalists: Iterable[FinalistRecord], budget: Budget, most: int = 3) -> str:
     """As `closest`, of finalists; where an accuracy is asked for, with theirs."""
-    known = {f.id: _Near(f"trial {f.trial}", f.words, f.costs, f.val.mean) for f in finalists}
+    known = {f.id: _Near(f"trial {f.trial}", f.description, f.costs, f.val.mean) for f in finalists}
     return _closest(known.values(), budget, most)
 
 
@@ -129,7 +129,7 @@ def _candidates(finalists: Sequence[FinalistRecord], budget: Budget) -> list[dic
             "id": f.id,
             "trial": f.trial,
             **f.candidate,
-            "words": f.words,
+            "description": f.description,
             "seeds": [s.seed for s in f.seeds],
             "deployed_seed": f.deployed_seed,
             "accuracy": _accuracies(f.val, f.test),
@@ -152,7 +152,7 @@ def _teacher(teacher: TeacherRecord | None) -> dict[str, Any] | None:
     if teacher is None:
         return None
     return {
-        "words": teacher.words,
+        "description": teacher.description,
         "accuracy": _accuracies(teacher.val, teacher.test),
         "size_bytes": teacher.costs.size_bytes,
         "latency_ms": _latency(teacher.costs.latency_ms),
@@ -194,7 +194,7 @@ def _hypervolume(run: RunRecord) -> float | None:
     if teacher is None or data is None or not is_reference(teacher, len(data.classes)):
         return None
     points = progress_points((f.val.mean, f.costs) for f in run.finalists)
-    return normalised_hypervolume(points, teacher, len(data.classes))
+    return normalized_hypervolume(points, teacher, len(data.classes))
 
 
 def _front(finalists: Sequence[FinalistRecord], axes: Sequence[Axis]) -> frozenset[str]:
@@ -225,7 +225,7 @@ class _Near(NamedTuple):
     """Somebody who may be near to the budget. `val`: mean validation accuracy, where it counts."""
 
     name: str
-    words: str
+    description: str
     costs: Counted
     val: float | None = None
 
@@ -234,7 +234,7 @@ def _closest(known: Iterable[_Near], budget: Budget, most: int) -> str:
     ranked = sorted(known, key=lambda n: (_miss(n, budget), spent(n.costs)["size"] or inf))
     if not ranked:
         return "none, as no candidate was measured"
-    return "; ".join(f"{near.name} ({near.words}): {_miss_words(near, budget)}" for near in ranked[:most])
+    return "; ".join(f"{near.name} ({near.description}): {_miss_words(near, budget)}" for near in ranked[:most])
 
 
 def _miss(near: _Near, budget: Budget) -> float:

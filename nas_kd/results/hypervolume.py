@@ -14,7 +14,7 @@ ProgressPoint = tuple[float, float, float]
 TRAINING = ("assistants", "distil")
 
 
-def normalised_hypervolume(points: Sequence[ProgressPoint], teacher: TeacherRecord, n_classes: int) -> float:
+def normalized_hypervolume(points: Sequence[ProgressPoint], teacher: TeacherRecord, n_classes: int) -> float:
     """What candidates gain over the teacher, in accuracy, size and latency together.
 
     The volume that `points` dominate in the coordinates
@@ -35,7 +35,7 @@ def normalised_hypervolume(points: Sequence[ProgressPoint], teacher: TeacherReco
     return hypervolume(table, np.zeros(3))
 
 
-class GrowingHypervolume:
+class IncrementalHypervolume:
     """`normalised_hypervolume` of candidates that come one by one: most are dominated, and cost one comparison.
 
     Raises:
@@ -72,12 +72,12 @@ def hypervolume_history(run: RunRecord) -> list[tuple[float, float, float]]:
     teacher, data = run.teacher, run.dataset
     if teacher is None or data is None or not is_reference(teacher, len(data.classes)):
         return []
-    ended = sorted((t for t in run.trials if t.fate != "running"), key=lambda t: (t.elapsed_s, t.number))
+    ended = sorted((t for t in run.trials if t.status != "running"), key=lambda t: (t.elapsed_s, t.number))
     spent = _training(ended)
-    growing, passed = GrowingHypervolume(teacher, len(data.classes)), 0
+    growing, passed = IncrementalHypervolume(teacher, len(data.classes)), 0
     training_s = run.once_for_all.training_s if run.once_for_all else 0.0
     history: list[tuple[float, float, float]] = []
-    for trial in (t for t in ended if t.fate == "finished"):
+    for trial in (t for t in ended if t.status == "finished"):
         while passed < len(spent) and spent[passed][:2] <= (trial.elapsed_s, trial.number):
             training_s += spent[passed][2]
             passed += 1
@@ -96,8 +96,8 @@ def _training(trials: Iterable[TrialRecord]) -> list[tuple[float, int, float]]:
     spent, bound = [], inf
     for trial in sorted(trials, key=lambda t: -t.number):
         bound = min(bound, trial.elapsed_s)
-        if trial.fate != "duplicate":
-            last = _last_rung(trial) if trial.fate == "finished" else 0.0
+        if trial.status != "duplicate":
+            last = _last_rung(trial) if trial.status == "finished" else 0.0
             whole = sum(trial.seconds.get(part, 0.0) for part in TRAINING)
             spent += [(bound, trial.number, whole - last), (trial.elapsed_s, trial.number, last)]
     return sorted(spent)
@@ -105,8 +105,8 @@ def _training(trials: Iterable[TrialRecord]) -> list[tuple[float, int, float]]:
 
 def _last_rung(trial: TrialRecord) -> float:
     """Training seconds of the student's last rung, of what all of them took together."""
-    rungs, distil = [r.seconds for r in trial.rungs], trial.seconds.get("distil", 0.0)
-    return distil * rungs[-1] / sum(rungs) if sum(rungs) > 0 else distil
+    rungs, distill = [r.seconds for r in trial.rungs], trial.seconds.get("distil", 0.0)
+    return distill * rungs[-1] / sum(rungs) if sum(rungs) > 0 else distill
 
 
 def progress_points(judged: Iterable[tuple[float | None, Counted | None]]) -> list[ProgressPoint]:

@@ -10,7 +10,7 @@ from nas_kd.results.records import Costs, Counted
 
 Cost = Literal["macs", "size", "memory", "latency"]
 ALWAYS: tuple[Cost, ...] = ("size", "latency")  # told of a network whether they are limited or not
-Spent = Mapping[Cost, float | None]  # in multiply-adds, bytes, bytes, ms; None: not known
+CostValues = Mapping[Cost, float | None]  # in multiply-adds, bytes, bytes, ms; None: not known
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Limit:
         found: float | None = getattr(budget, self.key)
         return found
 
-    def words(self, value: float) -> str:
+    def description(self, value: float) -> str:
         """A cost: `98.0 kB`, `0.21 ms`, `1,200 multiply-adds`."""
         return f"{value / self.per_unit:{self.digits}} {self.unit}"
 
@@ -85,18 +85,18 @@ def limited(budget: Budget) -> tuple[tuple[Limit, float], ...]:
     return tuple((limit, most) for limit in LIMITS if (most := limit.of(budget)) is not None)
 
 
-def spent(costs: Counted) -> Spent:
+def spent(costs: Counted) -> CostValues:
     """Every cost, as far as it is known."""
     return {limit.name: limit.spent(costs) for limit in LIMITS}
 
 
-def factors(values: Spent, budget: Budget) -> dict[Cost, float]:
+def factors(values: CostValues, budget: Budget) -> dict[Cost, float]:
     """Cost over limit, of what is limited and known."""
     pairs = ((limit.name, values.get(limit.name), most) for limit, most in limited(budget))
     return {name: value / most for name, value, most in pairs if value is not None}
 
 
-def worst(values: Spent, budget: Budget) -> float:
+def worst(values: CostValues, budget: Budget) -> float:
     """By how much the budget is missed: log of the worst ratio of a known cost to its limit, feasible at <= 0."""
     return max((log(f) if f > 0 else -inf for f in factors(values, budget).values()), default=-1.0)
 
@@ -105,7 +105,7 @@ def over(costs: Counted, budget: Budget) -> tuple[str, ...]:
     """What is above its limit, in words: `120.0 kB > 60 kB`."""
     known = spent(costs)
     return tuple(
-        f"{limit.words(value)} > {limit.limit_words(most)}"
+        f"{limit.description(value)} > {limit.limit_words(most)}"
         for limit, most in limited(budget)
         if (value := known[limit.name]) is not None and value > most
     )
@@ -131,7 +131,7 @@ def costs_words(costs: Counted, budget: Budget) -> str:
         if value is not None and (asked or limit.name in ALWAYS):
             notes = [f"{factor:.3g} times the limit"] if factor > 1 else []
             notes += ["unstable"] if limit.name == "latency" and costs.unstable else []
-            said.append(f"{limit.words(value)} ({', '.join(notes)})" if notes else limit.words(value))
+            said.append(f"{limit.description(value)} ({', '.join(notes)})" if notes else limit.description(value))
         elif value is None and (asked or limit.name in ALWAYS):
             said.append(f"{limit.noun} not measured")
     return ", ".join(said)

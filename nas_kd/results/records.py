@@ -5,8 +5,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-Fate = Literal["running", "waiting", "duplicate", "rejected", "stopped", "failed", "finished"]
-State = Literal["searching", "finalists", "finished", "unreachable"]
+TrialStatus = Literal["running", "paused", "duplicate", "infeasible", "pruned", "failed", "finished"]
+RunState = Literal["searching", "finalists", "finished", "unreachable"]
 
 
 class Record(BaseModel):
@@ -91,9 +91,9 @@ class TrialRecord(Record):
     number: int
     id: str  # candidate id
     candidate: Mapping[str, Any]  # Candidate.to_json()
-    words: str  # the student: "3 stages, 16-24-48 wide, 5 blocks, 21 k weights"
-    chain_words: tuple[str, ...] = ()  # one an assistant, largest first
-    fate: Fate
+    description: str  # the student: "3 stages, 16-24-48 wide, 5 blocks, 21 k weights"
+    assistant_descriptions: tuple[str, ...] = ()  # one an assistant, largest first
+    status: TrialStatus
     reason: str | None = None  # why rejected or failed
     duplicate_of: int | None = None  # trial number
     within_budget: bool = False
@@ -156,8 +156,8 @@ class FinalistRecord(Record):
     id: str
     trial: int
     candidate: Mapping[str, Any]
-    words: str
-    chain_words: tuple[str, ...] = ()
+    description: str
+    assistant_descriptions: tuple[str, ...] = ()
     costs: Costs  # measured again, on the trained file
     notes: tuple[str, ...] = ()  # of the file: layers kept in fp32
     val: Accuracy
@@ -172,7 +172,7 @@ class FinalistRecord(Record):
 class TeacherRecord(Record):
     """The reference point."""
 
-    words: str
+    description: str
     origin: Literal["space", "factory", "onnx"]
     costs: Costs
     val: Accuracy
@@ -199,7 +199,7 @@ class DeviceRecord(Record):
     """The device profile in words and figures."""
 
     name: str
-    words: str
+    description: str
     batch_size: int
     environment: Mapping[str, str | int | float | bool | None] = {}
 
@@ -243,7 +243,7 @@ class RunRecord(Record):
 
     name: str
     run_dir: str
-    state: State
+    state: RunState
     message: str | None = None  # for "unreachable": the closest candidates
     config: Mapping[str, Any]  # resolved config.toml
     dataset: DatasetRecord | None = None

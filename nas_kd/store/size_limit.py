@@ -12,7 +12,7 @@ LEFTOVER_S = 3600.0  # a file that is being written is younger
 SCAN_SHARE = 0.02  # of the limit: so much may be written before the store is looked at again
 
 
-class Limit:
+class SizeLimit:
     """One process's view of a store folder that several may write to."""
 
     def __init__(self, root: Path, max_bytes: int | None) -> None:
@@ -42,7 +42,7 @@ class Limit:
                 excess -= size
 
 
-def sweep(root: Path) -> int:
+def remove_leftovers(root: Path) -> int:
     """Remove what processes that were killed in the middle of a write have left; how many files."""
     old = time.time() - LEFTOVER_S
     leftovers = [p for p in root.rglob(".*") if (s := _stat(p)) is not None and s.st_mtime < old]

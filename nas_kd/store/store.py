@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from nas_kd.serialization import canonical_json, sha256, write_atomic
-from nas_kd.store.size_limit import Limit
+from nas_kd.store.size_limit import SizeLimit
 
 _LOG = logging.getLogger(__name__)
 _KEY = re.compile(r"[0-9a-f]{64}")
@@ -48,7 +48,7 @@ class Store:
     def __init__(self, root: Path, max_bytes: int | None = None) -> None:
         """`max_bytes`: of the whole folder; where it would be exceeded, what can be made again is removed."""
         self.root = root
-        self._limit = Limit(root, max_bytes)
+        self._limit = SizeLimit(root, max_bytes)
         self.hits: Counter[str] = Counter()
         self.misses: Counter[str] = Counter()
 
@@ -185,8 +185,8 @@ def _check(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> int:
 def _sum_of_words(tensor: Tensor) -> int:
     raw = tensor.reshape(-1).view(torch.uint8).numpy()
     whole = raw.size // 8 * 8
-    words = int(raw[:whole].view(np.uint64).sum(dtype=np.uint64))
-    return words + int.from_bytes(raw[whole:].tobytes(), "little")
+    description = int(raw[:whole].view(np.uint64).sum(dtype=np.uint64))
+    return description + int.from_bytes(raw[whole:].tobytes(), "little")
 
 
 def _read_tensors(path: Path) -> Entry:

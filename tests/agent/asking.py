@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from benchmarks.agent_process import TOKEN, AgentProcess
-from nas_kd.latency.agent_client import Address, request
-from nas_kd.latency.agent_protocol import DEVICE_PATH, MEASURE_PATH, Job
+from nas_kd.latency.agent_client import AgentAddress, request
+from nas_kd.latency.agent_protocol import DEVICE_PATH, MEASURE_PATH, MeasureRequest
 from nas_kd.latency.reference_net import reference_net
 
 AUTHORISED = f"Authorization: Bearer {TOKEN}\r\n"
@@ -42,20 +42,22 @@ def post(body: bytes, *, head: str = AUTHORISED, path: str = MEASURE_PATH, lengt
     return f"POST {path} HTTP/1.1\r\n{head}Content-Length: {size}\r\n\r\n".encode("latin-1") + body
 
 
-def job(agent: AgentProcess, content: bytes, **changes: Any) -> Job:
+def job(agent: AgentProcess, content: bytes, **changes: Any) -> MeasureRequest:
     """A job that the agent would do, but for the changes."""
     profile = describe(agent)["profiles"]["cpu-1t"]
     reference = reference_net("small")
-    plain = Job("latency", "cpu-1t", profile["key"], 1, None, 0.05, 1, 0.02, "small", len(content), len(reference))
+    plain = MeasureRequest(
+        "latency", "cpu-1t", profile["key"], 1, None, 0.05, 1, 0.02, "small", len(content), len(reference)
+    )
     return replace(plain, **changes)
 
 
 def measure(agent: AgentProcess, content: bytes, **changes: Any) -> Any:
     """Ask for a measurement, as the client does."""
     body = job(agent, content, **changes).body(content, reference_net("small"))
-    return request(Address.parse(agent.url), "POST", MEASURE_PATH, body, 120.0)
+    return request(AgentAddress.parse(agent.url), "POST", MEASURE_PATH, body, 120.0)
 
 
 def describe(agent: AgentProcess) -> Any:
     """What the agent says of itself."""
-    return request(Address.parse(agent.url), "GET", DEVICE_PATH)
+    return request(AgentAddress.parse(agent.url), "GET", DEVICE_PATH)

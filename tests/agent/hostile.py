@@ -7,7 +7,7 @@ from dataclasses import asdict
 from itertools import islice
 
 from benchmarks.agent_process import TOKEN
-from nas_kd.latency.agent_protocol import DEVICE_PATH, MEASURE_PATH, Job
+from nas_kd.latency.agent_protocol import DEVICE_PATH, MEASURE_PATH, MeasureRequest
 
 from .asking import AUTHORISED, post
 
@@ -34,7 +34,7 @@ HEADS = [
 LENGTHS = ["", "-1", "+3", "0x10", "1e3", "3.0", "3, 3", "\xb2", "9" * 30, "100000001", " ", "3\r\nContent-Length: 4"]
 
 
-def requests(job: Job, content: bytes, reference: bytes, count: int, seed: int) -> Iterator[bytes]:
+def requests(job: MeasureRequest, content: bytes, reference: bytes, count: int, seed: int) -> Iterator[bytes]:
     """So many, of all kinds by turns; `job`, `content` and `reference` would be measured."""
     rng = random.Random(seed)
     kinds = [_unauthorised, _wrong_length, _wrong_target, _wrong_job, _not_http, _wrong_file, _large_head, _cut_off]
@@ -44,14 +44,14 @@ def requests(job: Job, content: bytes, reference: bytes, count: int, seed: int) 
     yield from islice(turns, count)
 
 
-def _unauthorised(rng: random.Random, job: Job, good: bytes) -> Iterator[bytes]:
+def _unauthorised(rng: random.Random, job: MeasureRequest, good: bytes) -> Iterator[bytes]:
     while True:
         head, path, method = rng.choice(HEADS), rng.choice(PATHS[:2]), rng.choice(METHODS[:2])
         body = good if rng.random() < 0.1 else b"{}\n"
         yield f"{method} {path} HTTP/1.1\r\n{head}Content-Length: {len(body)}\r\n\r\n".encode("latin-1") + body
 
 
-def _wrong_length(rng: random.Random, job: Job, good: bytes) -> Iterator[bytes]:
+def _wrong_length(rng: random.Random, job: MeasureRequest, good: bytes) -> Iterator[bytes]:
     while True:
         yield post(b"abc", length=rng.choice(LENGTHS))
         yield f"POST {MEASURE_PATH} HTTP/1.1\r\n{AUTHORISED}\r\n".encode() + good
@@ -61,14 +61,14 @@ def _wrong_length(rng: random.Random, job: Job, good: bytes) -> Iterator[bytes]:
         yield post(good, length=str(rng.randrange(len(good))))  # the rest is no second request
 
 
-def _wrong_target(rng: random.Random, job: Job, good: bytes) -> Iterator[bytes]:
+def _wrong_target(rng: random.Random, job: MeasureRequest, good: bytes) -> Iterator[bytes]:
     while True:
         method, path = rng.choice(METHODS), rng.choice(PATHS)
         if (method, path) not in (("GET", DEVICE_PATH), ("POST", MEASURE_PATH)):
             yield f"{method} {path} HTTP/1.1\r\n{AUTHORISED}\r\n".encode("latin-1")
 
 
-def _wrong_job(rng: random.Random, job: Job, good: bytes) -> Iterator[bytes]:
+def _wrong_job(rng: random.Random, job: MeasureRequest, good: bytes) -> Iterator[bytes]:
     plain = asdict(job)
     files = good[good.index(b"\n") :]
     wrong = [None, True, -1, 0, 2**70, 1e308, "", "../../etc/passwd", "\x00", [], {}, [[]] * 9, "a" * 5000]
@@ -86,7 +86,7 @@ def _wrong_job(rng: random.Random, job: Job, good: bytes) -> Iterator[bytes]:
         yield post(good[: rng.randrange(len(good))])
 
 
-def _not_http(rng: random.Random, job: Job, good: bytes) -> Iterator[bytes]:
+def _not_http(rng: random.Random, job: MeasureRequest, good: bytes) -> Iterator[bytes]:
     while True:
         yield rng.randbytes(rng.randrange(1, 3000))
         yield b"GET " + DEVICE_PATH.encode() + b"\r\n"  # HTTP/0.9
@@ -102,7 +102,7 @@ def _not_http(rng: random.Random, job: Job, good: bytes) -> Iterator[bytes]:
         yield b""
 
 
-def _wrong_file(rng: random.Random, job: Job, good: bytes) -> Iterator[bytes]:
+def _wrong_file(rng: random.Random, job: MeasureRequest, good: bytes) -> Iterator[bytes]:
     begin = good.index(b"\n") + 1
     while True:
         body = bytearray(good)
@@ -116,7 +116,7 @@ def _wrong_file(rng: random.Random, job: Job, good: bytes) -> Iterator[bytes]:
         yield post(bytes(body))
 
 
-def _large_head(rng: random.Random, job: Job, good: bytes) -> Iterator[bytes]:
+def _large_head(rng: random.Random, job: MeasureRequest, good: bytes) -> Iterator[bytes]:
     while True:
         yield b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\n\r\n"
         yield f"GET {DEVICE_PATH} HTTP/1.1\r\n{AUTHORISED}X: {'a' * 70_000}\r\n\r\n".encode()
@@ -124,7 +124,7 @@ def _large_head(rng: random.Random, job: Job, good: bytes) -> Iterator[bytes]:
         yield f"GET {DEVICE_PATH} HTTP/1.1\r\n".encode() + b"".join(b"X%d: y\r\n" % i for i in range(300)) + b"\r\n"
 
 
-def _cut_off(rng: random.Random, job: Job, good: bytes) -> Iterator[bytes]:
+def _cut_off(rng: random.Random, job: MeasureRequest, good: bytes) -> Iterator[bytes]:
     whole = post(good)
     head = whole.index(b"\r\n\r\n")
     while True:

@@ -10,10 +10,10 @@ import pytest
 from onnx import TensorProto, helper
 
 from benchmarks.agent_process import TOKEN, AgentProcess
-from nas_kd.latency.environment import machine
-from nas_kd.latency.stable_timing import Settled
-from nas_kd.latency.measurement_job import Memory, Operator
 from nas_kd.errors import InputError, TrialError
+from nas_kd.latency.environment import machine
+from nas_kd.latency.measurement_job import OperatorTime, SessionMemory
+from nas_kd.latency.stable_timing import StableTiming
 
 from .asking import describe, measure, post, send
 from .opened import watched
@@ -21,7 +21,7 @@ from .opened import watched
 ALONE = """
 import sys
 import nas_kd.agent.command as command
-from nas_kd.agent.bench import Bench
+from nas_kd.agent.measurement_queue import Bench
 Bench(command._profiles([]), 1, 1, 1).describe()
 print(" ".join(sorted({name.partition(".")[0] for name in sys.modules} - set(sys.stdlib_module_names))))
 """
@@ -38,9 +38,9 @@ def test_it_needs_python_numpy_onnxruntime_and_packaging_and_nothing_else() -> N
 
 def test_it_measures_and_tells_what_the_figure_rests_on(agent: AgentProcess, content: bytes) -> None:
     answer = measure(agent, content)
-    settled = Settled.from_json(answer["measured"])
-    assert 0 < settled.timing.low <= settled.timing.p50 <= settled.timing.high
-    assert settled.usual_ms > 0
+    remeasure_borderline = StableTiming.from_json(answer["measured"])
+    assert 0 < remeasure_borderline.timing.low <= remeasure_borderline.timing.p50 <= remeasure_borderline.timing.high
+    assert remeasure_borderline.baseline_ms > 0
     facts = {k: v for k, v in answer["environment"].items() if k != "load_1m"}
     assert facts == {k: v for k, v in machine().items() if k != "load_1m"}
     with pytest.raises(TrialError, match=r"measuring latency failed: .*NoSuchOperator"):
@@ -48,9 +48,9 @@ def test_it_measures_and_tells_what_the_figure_rests_on(agent: AgentProcess, con
 
 
 def test_it_tells_memory_and_operators(agent: AgentProcess, content: bytes) -> None:
-    memory = Memory.from_json(measure(agent, content, what="memory")["measured"])
+    memory = SessionMemory.from_json(measure(agent, content, what="memory")["measured"])
     assert memory.runtime_bytes is None or memory.runtime_bytes > 1_000_000
-    operators = [Operator.from_json(row) for row in measure(agent, content, what="operators")["measured"]]
+    operators = [OperatorTime.from_json(row) for row in measure(agent, content, what="operators")["measured"]]
     assert [(o.kind, o.share) for o in operators] == [("MatMul", 1.0)]
     for what, says in (("memory", "running the file failed"), ("operators", "profiling the file failed")):
         with pytest.raises(TrialError, match=rf"{says}: .*NoSuchOperator"):

@@ -15,11 +15,11 @@ from typer.testing import CliRunner
 
 from benchmarks.agent_process import TOKEN, AgentProcess
 from nas_kd.cli.app import app
-from nas_kd.latency.agent_client import Address
-from nas_kd.latency.agent_protocol import TOKEN_VARIABLE
-from nas_kd.latency.measured_file import measure_file
-from nas_kd.latency.device import Device, ThisMachine, open_device
 from nas_kd.errors import InputError, TrialError
+from nas_kd.latency.agent_client import AgentAddress
+from nas_kd.latency.agent_protocol import TOKEN_VARIABLE
+from nas_kd.latency.device import Device, ThisMachine, open_device
+from nas_kd.latency.measured_file import measure_file
 
 OWN = "from nas_kd.latency.device_profile import DeviceProfile\nMINE = DeviceProfile('mine', 'my own', optimisation='{}')\n"
 
@@ -27,15 +27,15 @@ OWN = "from nas_kd.latency.device_profile import DeviceProfile\nMINE = DevicePro
 @pytest.mark.parametrize(
     ("url", "address"),
     [
-        ("http://board", Address("http", "board", 8765, "cpu-1t")),
-        ("https://board:1/", Address("https", "board", 1, "cpu-1t")),
-        ("http://board:8765/cpu-2t", Address("http", "board", 8765, "cpu-2t")),
-        ("HTTP://10.0.0.7/my%20own", Address("http", "10.0.0.7", 8765, "my own")),
-        ("http://[::1]:9/x", Address("http", "::1", 9, "x")),
+        ("http://board", AgentAddress("http", "board", 8765, "cpu-1t")),
+        ("https://board:1/", AgentAddress("https", "board", 1, "cpu-1t")),
+        ("http://board:8765/cpu-2t", AgentAddress("http", "board", 8765, "cpu-2t")),
+        ("HTTP://10.0.0.7/my%20own", AgentAddress("http", "10.0.0.7", 8765, "my own")),
+        ("http://[::1]:9/x", AgentAddress("http", "::1", 9, "x")),
     ],
 )
-def test_addresses(url: str, address: Address) -> None:
-    assert Address.parse(url) == address
+def test_addresses(url: str, address: AgentAddress) -> None:
+    assert AgentAddress.parse(url) == address
 
 
 @pytest.mark.parametrize(
@@ -241,8 +241,8 @@ def test_a_file_that_is_too_large_for_the_agent_fails_its_trial(tmp_path: Path, 
 
 def test_over_tls(tmp_path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
-    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *subject]
+    job = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
+    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *job]
     try:
         subprocess.run([*made, "-keyout", key, "-out", certificate], check=True, capture_output=True)
     except FileNotFoundError:
@@ -267,8 +267,8 @@ def test_the_command_measures_there(agent: AgentProcess, tmp_path: Path, content
     path.write_bytes(content)
     result = CliRunner().invoke(app, ["measure", str(path), "--device", agent.url])
     assert result.exit_code == 0, result.output
-    for words in ("latency p50", "latency p99", "peak memory", "MatMul", f"{agent.url}/cpu-1t"):
-        assert words in result.output.replace("\n", "")
+    for description in ("latency p50", "latency p99", "peak memory", "MatMul", f"{agent.url}/cpu-1t"):
+        assert description in result.output.replace("\n", "")
     result = CliRunner().invoke(app, ["measure", str(path), "--device", f"{agent.url}/x"])
     assert result.exit_code == 2
     result = CliRunner().invoke(app, ["device-agent", "--help"])

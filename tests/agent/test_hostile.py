@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.agent_process import TOKEN, AgentProcess
-from nas_kd.agent.bench import Bench
 from nas_kd.agent.handler import Limits
+from nas_kd.agent.measurement_queue import MeasurementQueue
 from nas_kd.agent.server import AgentServer
 from nas_kd.latency.agent_protocol import DEVICE_PATH
 from nas_kd.latency.device_profile import load_device
@@ -51,7 +51,7 @@ def test_a_thousand_requests_none_served_none_fatal(tmp_path: Path, content: byt
 @contextmanager
 def listening(limits: Limits, line_s: float = 30.0) -> Iterator[AgentServer]:
     """An agent in this process, less patient than usual."""
-    bench = Bench({"cpu-1t": load_device("cpu-1t")}, limits.max_bytes, 60.0, line_s)
+    bench = MeasurementQueue({"cpu-1t": load_device("cpu-1t")}, limits.max_bytes, 60.0, line_s)
     server = AgentServer(("127.0.0.1", 0), bench=bench, token=TOKEN, limits=limits, tls=None)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()

@@ -8,8 +8,8 @@ import pytest
 
 from benchmarks.agent_process import AgentProcess
 from benchmarks.network_namespace import Namespace, network_namespace
-from nas_kd.latency.device import open_device
 from nas_kd.errors import InputError
+from nas_kd.latency.device import open_device
 
 
 @pytest.fixture

@@ -27,16 +27,16 @@ def augmenter(x: Tensor, augment: Augmentation = ALL, seed: int = 0) -> Augmente
 
 def reference(augmenter: Augmenter, epoch: int, index: int) -> Tensor:
     """One sample, the slow way: pad, cut a window, mirror, blank a square."""
-    draws, crop = augmenter.draws(epoch), augmenter.crop
+    params, crop = augmenter.params(epoch), augmenter.crop
     c, height, width = augmenter.x.shape[1:]
     padded = augmenter.fill.view(c, 1, 1).repeat(1, height + 2 * crop, width + 2 * crop)
     padded[:, crop : crop + height, crop : crop + width] = augmenter.x[index]
-    top, left = draws.shift[index].tolist()
+    top, left = params.shift[index].tolist()
     out = padded[:, top : top + height, left : left + width].clone()
-    if draws.flip[index]:
+    if params.flip[index]:
         out = out.flip(-1)
     if augmenter.cutout:
-        top, left = (draws.centre[index] - augmenter.cutout // 2).tolist()
+        top, left = (params.centre[index] - augmenter.cutout // 2).tolist()
         rows, columns = (slice(max(0, at), max(0, at + augmenter.cutout)) for at in (top, left))
         out[:, rows, columns] = augmenter.fill.view(c, 1, 1)
     return out.float()
@@ -84,8 +84,8 @@ def test_epochs_and_seeds_differ() -> None:
 
 
 def test_one_option_does_not_change_what_another_draws() -> None:
-    alone = augmenter(images(), Augmentation(crop=4, flip=False)).draws(0)
-    together = augmenter(images()).draws(0)
+    alone = augmenter(images(), Augmentation(crop=4, flip=False)).params(0)
+    together = augmenter(images()).params(0)
     assert torch.equal(alone.shift, together.shift)
     assert not alone.flip.any()
     assert together.flip.any()
@@ -101,13 +101,13 @@ def test_nothing_to_do_is_the_identity() -> None:
 
 def test_shifts_cover_the_whole_range_evenly() -> None:
     it = augmenter(images(1, 8).repeat(20_000, 1, 1, 1), Augmentation(crop=2, flip=False))
-    shift = it.draws(0).shift
+    shift = it.params(0).shift
     counts = torch.bincount(shift[:, 0] * 5 + shift[:, 1], minlength=25).double()
     expected = 20_000 / 25
     chi2 = float(((counts - expected) ** 2 / expected).sum())
     assert len(counts) == 25
     assert chi2 < 51.2  # 99.9 % point of chi-squared with 24 degrees of freedom
-    assert 0.48 < float(augmenter(it.x).draws(0).flip.double().mean()) < 0.52
+    assert 0.48 < float(augmenter(it.x).params(0).flip.double().mean()) < 0.52
 
 
 def test_cutout_blanks_a_square_with_the_rounded_mean() -> None:
@@ -124,7 +124,7 @@ def test_digits_are_never_mirrored() -> None:
     dataset = load_dataset(DataOptions(source="digits"), 0)
     assert dataset.augment == Augmentation(crop=1, flip=False, cutout=0)
     it = Augmenter.of(dataset, 0)
-    assert not any(it.draws(epoch).flip.any() for epoch in range(5))
+    assert not any(it.params(epoch).flip.any() for epoch in range(5))
     padded = torch.nn.functional.pad(dataset.train.x[:50].float(), (1, 1, 1, 1), value=float(it.fill))
     windows = padded.unfold(2, 8, 1).unfold(3, 8, 1).reshape(50, 9, 8, 8)
     shown = it.batch(4, torch.arange(50))

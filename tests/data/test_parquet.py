@@ -57,8 +57,8 @@ def test_without_names_classes_are_numbers_and_not_mirrored(write_parquet: Write
     dataset = load(write_parquet(COLOUR, LABELS, names=None))
     assert dataset.classes == ("0", "1")
     assert dataset.augment.flip is False
-    words = [("cat", "dog")[label] for label in LABELS]
-    assert load(write_parquet(COLOUR, words, names=None)).classes == ("cat", "dog")
+    description = [("cat", "dog")[label] for label in LABELS]
+    assert load(write_parquet(COLOUR, description, names=None)).classes == ("cat", "dog")
 
 
 @pytest.mark.parametrize("names", [("3", "8"), ("b", "d"), ("turn left", "stop")])

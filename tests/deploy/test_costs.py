@@ -10,8 +10,8 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantiz
 from torch import Tensor, nn
 
 from nas_kd.export.network_costs import count_macs, count_parameters
-from nas_kd.export.onnx_export import export_onnx
 from nas_kd.export.onnx_costs import count_onnx_macs
+from nas_kd.export.onnx_export import export_onnx
 from nas_kd.export.onnx_file import read_onnx
 from nas_kd.export.verify import OnnxModule
 

@@ -4,8 +4,8 @@ from pathlib import Path
 import onnxruntime
 import pytest
 
-from nas_kd.latency.device_profile import DeviceProfile, load_device, usable_cores
 from nas_kd.errors import InputError
+from nas_kd.latency.device_profile import DeviceProfile, load_device, usable_cores
 from nas_kd.plugins import found
 
 
@@ -50,8 +50,8 @@ def test_the_runtime_must_be_a_version_that_will_do() -> None:
 
 
 def test_the_scheme_of_int8_is_the_processors(monkeypatch: pytest.MonkeyPatch) -> None:
-    for processor, scheme in (("x86_64", "u8s8"), ("AMD64", "u8s8"), ("aarch64", "s8s8"), ("armv7l", "s8s8")):
-        monkeypatch.setattr("platform.machine", lambda name=processor: name)
+    for training_threads, scheme in (("x86_64", "u8s8"), ("AMD64", "u8s8"), ("aarch64", "s8s8"), ("armv7l", "s8s8")):
+        monkeypatch.setattr("platform.machine", lambda name=training_threads: name)
         assert DeviceProfile("d", "s").integer_scheme == scheme
     assert DeviceProfile("d", "s", integer_scheme="u8s8").integer_scheme == "u8s8"
 
@@ -80,7 +80,11 @@ def test_settings_that_cannot_be_are_refused() -> None:
 def test_names_and_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    lines = ["from nas_kd.latency.device_profile import DeviceProfile", "MINE = DeviceProfile('mine', 'm')", "OTHER = 3"]
+    lines = [
+        "from nas_kd.latency.device_profile import DeviceProfile",
+        "MINE = DeviceProfile('mine', 'm')",
+        "OTHER = 3",
+    ]
     Path("own_device.py").write_text("\n".join(lines))
     assert load_device("own_device:MINE").name == "mine"
     with pytest.raises(InputError, match=r"must be a .*DeviceProfile, got int"):

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from nas_kd.latency.device_profile import DeviceProfile, load_device
-from nas_kd.latency.device_file import KEYS, read_device_file
 from nas_kd.errors import InputError
+from nas_kd.latency.device_file import KEYS, read_device_file
+from nas_kd.latency.device_profile import DeviceProfile, load_device
 
 GUIDE = Path(__file__).parent.parent.parent / "docs" / "devices.md"
 

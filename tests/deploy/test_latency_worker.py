@@ -8,10 +8,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from nas_kd.latency import latency_worker
-from nas_kd.latency import memory_worker
-from nas_kd.latency import operators_worker
-from nas_kd.latency import worker_setup
+from nas_kd.latency import latency_worker, memory_worker, operators_worker, worker_setup
 from nas_kd.latency.latency_worker import (
     Blocks,
     Call,
@@ -83,7 +80,7 @@ def test_what_a_neighbour_slows_unevenly_does_not_count() -> None:
     speeds = [1.0] * 15 + [1.6] * 40  # of the reference; the candidate suffers more
     calls = [[200] * 3 if speed == 1 else [420] * 3 for speed in speeds]
     blocks = blocks_of([100 * s for s in speeds] + [160.0], calls, [0] * 55)
-    timing = summary(blocks, 1, usual_ms=100e-6)
+    timing = summary(blocks, 1, baseline_ms=100e-6)
     assert timing.p50 == 2
     assert timing.disturbed == pytest.approx(41 / 55)  # the one between a calm and a slowed reference too
     assert timing.reference_ms == pytest.approx(100e-6)
@@ -92,7 +89,7 @@ def test_what_a_neighbour_slows_unevenly_does_not_count() -> None:
 
 
 def test_a_machine_that_is_never_left_alone_is_unstable() -> None:
-    timing = summary(blocks_of([160] * 21, [[400] * 3] * 20, [0] * 20), 1, usual_ms=100e-6)
+    timing = summary(blocks_of([160] * 21, [[400] * 3] * 20, [0] * 20), 1, baseline_ms=100e-6)
     assert (timing.unstable, timing.disturbed) == (True, 1)
     assert timing.p50 == pytest.approx(2.5)  # all the same as good as it gets
 
@@ -121,9 +118,9 @@ def test_sessions_take_turns_unless_opening_one_takes_long() -> None:
         time.sleep(seconds)
         return (lambda: None), (lambda: None)
 
-    assert [len(calls) for calls in sessions(lambda: opening(0), alone=False)] == [5, 5]
-    assert [len(calls) for calls in sessions(lambda: opening(0), alone=True)] == [1, 1]
-    assert [len(calls) for calls in sessions(lambda: opening(0.15), alone=False)] == [1, 1]
+    assert [len(calls) for calls in sessions(lambda: opening(0), exclusive_measurement=False)] == [5, 5]
+    assert [len(calls) for calls in sessions(lambda: opening(0), exclusive_measurement=True)] == [1, 1]
+    assert [len(calls) for calls in sessions(lambda: opening(0.15), exclusive_measurement=False)] == [1, 1]
 
 
 def test_interval() -> None:

@@ -13,13 +13,13 @@ import psutil
 import pytest
 from torch import nn
 
-from nas_kd.latency.device_profile import load_device
+from nas_kd.errors import InputError, TrialError
 from nas_kd.export.onnx_export import export_onnx
+from nas_kd.latency.device import ThisMachine
+from nas_kd.latency.device_profile import load_device
 from nas_kd.latency.measure import describe_device, measure_latency
 from nas_kd.latency.measured_file import measure_file, parse_shape
 from nas_kd.latency.reference_net import reference_net
-from nas_kd.latency.device import ThisMachine
-from nas_kd.errors import InputError, TrialError
 
 DEVICE = load_device("cpu-1t")
 HERE = ThisMachine(DEVICE)

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from torch import Tensor, nn
 
+from nas_kd.errors import InputError
 from nas_kd.export.onnx_file import read_onnx
 from nas_kd.export.verify import OnnxClassifier, OnnxModule
-from nas_kd.errors import InputError
 
 Identity = Callable[..., bytes]
 

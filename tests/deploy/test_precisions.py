@@ -16,32 +16,32 @@ import torch
 from onnx import TensorProto, numpy_helper
 from torch import Tensor, nn
 
-from nas_kd.results.candidate import Precision
-from nas_kd.export.onnx_export import export_onnx, get_opset
-from nas_kd.quantization.packed_weights import FOUR_BITS, TWO_BITS, Packing, quantised
-from nas_kd.quantization.precision import Quantising, load_precision
-from nas_kd.export.onnx_runtime import OnnxClassifier
-from nas_kd.quantization.static_quantization import quantise
 from nas_kd.errors import TrialError
-from nas_kd.quantization.fake_quantized import FakeQuantised
-from nas_kd.models.normalised import Normalised
+from nas_kd.export.onnx_export import export_onnx, get_opset
+from nas_kd.export.onnx_runtime import OnnxClassifier
+from nas_kd.models.normalised import Normalized
 from nas_kd.models.summed import summed
 from nas_kd.plugins import found
+from nas_kd.quantization.fake_quantized import FakeQuantized
+from nas_kd.quantization.packed_weights import FOUR_BITS, TWO_BITS, Packing, quantized
+from nas_kd.quantization.precision import QuantizationInputs, load_precision
+from nas_kd.quantization.static_quantization import quantize
+from nas_kd.results.candidate import Precision
 
 SHAPE = (3, 16, 16)
 PRECISIONS = sorted(found("precision"))
 
 
 @pytest.fixture
-def quantising(samples: Tensor) -> Quantising:
-    return Quantising(SHAPE, samples[:64])
+def quantising(samples: Tensor) -> QuantizationInputs:
+    return QuantizationInputs(SHAPE, samples[:64])
 
 
 def of_space(space: str, rung: int = 2) -> nn.Module:
     torch.manual_seed(0)
     built = found("space")[space]
-    body = built.build(built.ladder(6)[rung], SHAPE, 4)
-    return Normalised(body, torch.full((3,), 120.0), torch.full((3,), 64.0))
+    body = built.build(built.size_ladder(6)[rung], SHAPE, 4)
+    return Normalized(body, torch.full((3,), 120.0), torch.full((3,), 64.0))
 
 
 def test_the_config_knows_those_that_there_are() -> None:
@@ -52,7 +52,7 @@ def test_the_config_knows_those_that_there_are() -> None:
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("space", sorted(found("space")))
 def test_an_untrained_file_is_as_large_as_a_trained_one_and_has_the_same_nodes(
-    space: str, precision: str, quantising: Quantising, randomise: Callable[[nn.Module], nn.Module]
+    space: str, precision: str, quantising: QuantizationInputs, randomise: Callable[[nn.Module], nn.Module]
 ) -> None:
     plugin = load_precision(precision)
     untrained = plugin.make(plugin.prepare(of_space(space), SHAPE), quantising).content
@@ -63,7 +63,7 @@ def test_an_untrained_file_is_as_large_as_a_trained_one_and_has_the_same_nodes(
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_equal_weights_give_equal_bytes(precision: str, net: nn.Module, quantising: Quantising) -> None:
+def test_equal_weights_give_equal_bytes(precision: str, net: nn.Module, quantising: QuantizationInputs) -> None:
     plugin = load_precision(precision)
     first = plugin.make(plugin.prepare(copy.deepcopy(net), SHAPE), quantising).content
     other = copy.deepcopy(net).to(memory_format=torch.channels_last)
@@ -73,7 +73,11 @@ def test_equal_weights_give_equal_bytes(precision: str, net: nn.Module, quantisi
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("members", [1, 2])
 def test_files_keep_the_contract_and_are_verified(
-    precision: str, members: int, quantising: Quantising, samples: Tensor, randomise: Callable[[nn.Module], nn.Module]
+    precision: str,
+    members: int,
+    quantising: QuantizationInputs,
+    samples: Tensor,
+    randomise: Callable[[nn.Module], nn.Module],
 ) -> None:
     plugin = load_precision(precision)
     networks = [plugin.prepare(randomise(of_space("mobilenet", rung)), SHAPE) for rung in range(members)]
@@ -87,7 +91,7 @@ def test_files_keep_the_contract_and_are_verified(
     assert not any(n.name or n.doc_string for n in onnx.load_from_string(made.content).graph.node)
 
 
-def test_two_processes_quantise_alike(quantising: Quantising) -> None:
+def test_two_processes_quantise_alike(quantising: QuantizationInputs) -> None:
     code = (
         "import torch; from nas_kd.quantization.precision import *; from nas_kd.serialization import sha256; torch.manual_seed(0); "
         "m = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.Conv2d(4, 4, 3), "
@@ -104,7 +108,9 @@ def test_two_processes_quantise_alike(quantising: Quantising) -> None:
     assert len(runs[0].stdout.strip()) == 64
 
 
-def test_int8_is_smaller_and_computes_in_integers(net: nn.Module, quantising: Quantising, samples: Tensor) -> None:
+def test_int8_is_smaller_and_computes_in_integers(
+    net: nn.Module, quantising: QuantizationInputs, samples: Tensor
+) -> None:
     plugin = load_precision("int8")
     large = of_space("resnet", 4)
     made = plugin.make(large, quantising).content
@@ -117,7 +123,7 @@ def test_int8_is_smaller_and_computes_in_integers(net: nn.Module, quantising: Qu
 
 @pytest.mark.parametrize("calibration", ["entropy", "percentile"])
 def test_other_ways_of_calibrating_change_ranges_alone(
-    calibration: str, net: nn.Module, quantising: Quantising, capfd: pytest.CaptureFixture[str]
+    calibration: str, net: nn.Module, quantising: QuantizationInputs, capfd: pytest.CaptureFixture[str]
 ) -> None:
     plugin = load_precision("int8")
     plain = plugin.make(net, quantising).content
@@ -128,7 +134,9 @@ def test_other_ways_of_calibrating_change_ranges_alone(
 
 
 @pytest.mark.parametrize("precision", ["int8", "int8-qat"])
-def test_the_scheme_says_which_integers_activations_are(precision: str, net: nn.Module, quantising: Quantising) -> None:
+def test_the_scheme_says_which_integers_activations_are(
+    precision: str, net: nn.Module, quantising: QuantizationInputs
+) -> None:
     plugin = load_precision(precision)
     kinds, logits = [], []
     for scheme in ("u8s8", "s8s8"):
@@ -142,7 +150,7 @@ def test_the_scheme_says_which_integers_activations_are(precision: str, net: nn.
     assert np.abs(logits[0] - logits[1]).max() < 0.05 * np.abs(logits[0]).max()
 
 
-def test_a_layer_that_cannot_be_quantised_is_kept_and_said(quantising: Quantising, samples: Tensor) -> None:
+def test_a_layer_that_cannot_be_quantised_is_kept_and_said(quantising: QuantizationInputs, samples: Tensor) -> None:
     torch.manual_seed(0)
     grouped = nn.ConvTranspose2d(8, 8, 2, 2, groups=4)  # ONNX Runtime's tools take no grouped one per channel
     model = nn.Sequential(
@@ -160,7 +168,7 @@ def test_a_layer_that_cannot_be_quantised_is_kept_and_said(quantising: Quantisin
     assert aware.make(trained, quantising).notes[0].startswith("weights of 'conv_transpose2d' are kept in fp32")
 
 
-def test_a_network_that_diverged_is_refused(net: nn.Module, quantising: Quantising) -> None:
+def test_a_network_that_diverged_is_refused(net: nn.Module, quantising: QuantizationInputs) -> None:
     net.head.weight.data[0] = float("nan")
     for precision in ("int8", "int8-qat", "int4-weights", "int2-weights"):
         plugin = load_precision(precision)
@@ -169,18 +177,18 @@ def test_a_network_that_diverged_is_refused(net: nn.Module, quantising: Quantisi
             plugin.verify(plugin.make(model, quantising).content, model, quantising.samples)
 
 
-def test_nothing_to_quantise_leaves_the_file_as_it_is(quantising: Quantising) -> None:
+def test_nothing_to_quantise_leaves_the_file_as_it_is(quantising: QuantizationInputs) -> None:
     content = export_onnx(nn.Sequential(nn.Sigmoid(), nn.Flatten()), SHAPE)
-    logits = OnnxClassifier(quantise(content, quantising.samples, "minmax", "u8s8")[0]).predict(quantising.samples)
+    logits = OnnxClassifier(quantize(content, quantising.samples, "minmax", "u8s8")[0]).predict(quantising.samples)
     assert np.abs(logits - OnnxClassifier(content).predict(quantising.samples)).max() < 0.01
 
 
-def test_learnt_ranges_and_folded_weights_are_in_the_file(net: nn.Module, quantising: Quantising) -> None:
+def test_learnt_ranges_and_folded_weights_are_in_the_file(net: nn.Module, quantising: QuantizationInputs) -> None:
     """Batch normalisation with negative factors too, and integers as the fake-quantised forward has them."""
     net.norm.weight.data[::2] *= -1
     plugin = load_precision("int8-qat")
     model = plugin.prepare(net, SHAPE)
-    assert isinstance(model, FakeQuantised)
+    assert isinstance(model, FakeQuantized)
     plugin.make(model, quantising)  # observes
     for quantiser in model.ranges:
         quantiser.log_step.data += 0.1
@@ -194,7 +202,7 @@ def test_learnt_ranges_and_folded_weights_are_in_the_file(net: nn.Module, quanti
     assert parity.max_abs_difference < 0.02 * np.abs(OnnxClassifier(made).predict(quantising.samples)).max()
 
 
-def test_another_file_is_not_the_fake_quantised_network(net: nn.Module, quantising: Quantising) -> None:
+def test_another_file_is_not_the_fake_quantised_network(net: nn.Module, quantising: QuantizationInputs) -> None:
     plugin = load_precision("int8-qat")
     model = plugin.prepare(net, SHAPE)
     made = plugin.make(model, quantising).content
@@ -205,7 +213,7 @@ def test_another_file_is_not_the_fake_quantised_network(net: nn.Module, quantisi
 
 @pytest.mark.parametrize(("precision", "packing"), [("int4-weights", FOUR_BITS), ("int2-weights", TWO_BITS)])
 def test_packed_weights_are_what_unpacked_ones_were(
-    precision: str, packing: Packing, net: nn.Module, quantising: Quantising, samples: Tensor
+    precision: str, packing: Packing, net: nn.Module, quantising: QuantizationInputs, samples: Tensor
 ) -> None:
     plugin = load_precision(precision)
     made = plugin.make(net, quantising).content
@@ -219,7 +227,7 @@ def test_packed_weights_are_what_unpacked_ones_were(
             if folded is not None:
                 factor = folded.weight / (folded.running_var + folded.eps).sqrt()
             factor = factor.view(-1, *(1 for _ in module.weight.shape[1:]))
-            whole, scale = quantised((module.weight * factor).numpy(), 0, packing)
+            whole, scale = quantized((module.weight * factor).numpy(), 0, packing)
             module.weight.copy_(torch.from_numpy((whole + np.float32(packing.offset)) * scale) / factor)
     difference = np.abs(OnnxClassifier(made).predict(samples) - net.eval()(samples.float()).detach().numpy()).max()
     assert difference < 1e-3
@@ -227,17 +235,17 @@ def test_packed_weights_are_what_unpacked_ones_were(
 
 
 def test_four_bits_by_hand() -> None:
-    whole, scale = quantised(np.array([[7.0, -3.0, 0.4], [0.0, 0.0, 0.0]], np.float32), 0, FOUR_BITS)
+    whole, scale = quantized(np.array([[7.0, -3.0, 0.4], [0.0, 0.0, 0.0]], np.float32), 0, FOUR_BITS)
     assert whole.tolist() == [[7, -3, 0], [0, 0, 0]]
     assert scale[0].item() == pytest.approx(1.0)
     many = np.concatenate([np.full(1000, 1.0), [20.0]]).astype(np.float32)[None]  # an outlier is not worth it all
-    whole, scale = quantised(many, 0, FOUR_BITS)
+    whole, scale = quantized(many, 0, FOUR_BITS)
     assert scale.item() < 20 / 7
     assert whole.min() >= -8
     assert whole.max() <= 7
 
 
 def test_two_bits_by_hand() -> None:
-    whole, scale = quantised(np.array([[1.5, -0.5, 0.5, -1.5, 0.4]], np.float32), 0, TWO_BITS)
+    whole, scale = quantized(np.array([[1.5, -0.5, 0.5, -1.5, 0.4]], np.float32), 0, TWO_BITS)
     assert whole.tolist() == [[1, -1, 0, -2, 0]]
     assert scale.item() == pytest.approx(1.0, abs=0.03)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from nas_kd.latency.baseline import CALIBRATE, KEEP, cache_folder, remember, usual_ms
+from nas_kd.latency.baseline import CALIBRATE, KEEP, baseline_ms, cache_folder, remember
 
 
 def slow_at_first() -> Callable[[], float]:
@@ -18,23 +18,23 @@ def unexpected() -> float:
 
 def test_first_use_measures_then_remembers(tmp_path: Path) -> None:
     path = tmp_path / "new" / "speed.json"
-    assert usual_ms(path, slow_at_first()) == 1.02  # the median of those in which nothing disturbed
+    assert baseline_ms(path, slow_at_first()) == 1.02  # the median of those in which nothing disturbed
     assert len(json.loads(path.read_text())) == CALIBRATE
-    assert usual_ms(path, unexpected) == 1.02
+    assert baseline_ms(path, unexpected) == 1.02
 
 
 def test_neighbours_do_not_matter_and_a_changed_machine_is_learnt(tmp_path: Path) -> None:
     path = tmp_path / "speed.json"
-    usual_ms(path, slow_at_first())
+    baseline_ms(path, slow_at_first())
     for _ in range(20):
         remember(path, 1.6)
-    assert usual_ms(path, unexpected) == 1.02
+    assert baseline_ms(path, unexpected) == 1.02
     for _ in range(KEEP):
         remember(path, 1.6)
-    assert usual_ms(path, unexpected) == 1.6
+    assert baseline_ms(path, unexpected) == 1.6
     for _ in range(KEEP // 8):
         remember(path, 0.9)  # it is faster now
-    assert usual_ms(path, unexpected) == 0.9
+    assert baseline_ms(path, unexpected) == 0.9
     assert len(json.loads(path.read_text())) == KEEP
 
 
@@ -42,16 +42,16 @@ def test_neighbours_do_not_matter_and_a_changed_machine_is_learnt(tmp_path: Path
 def test_a_damaged_file_is_measured_afresh(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "speed.json"
     path.write_text(damage)
-    assert usual_ms(path, slow_at_first()) == 1.02
-    assert usual_ms(path, unexpected) == 1.02
+    assert baseline_ms(path, slow_at_first()) == 1.02
+    assert baseline_ms(path, unexpected) == 1.02
 
 
 def test_where_nothing_can_be_kept_it_is_said_and_kept_in_memory(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     path = tmp_path / "file" / "speed.json"
     with pytest.warns(UserWarning, match="cannot keep .* set NAS_KD_CACHE"):
-        assert usual_ms(path, slow_at_first()) == 1.02
-    assert usual_ms(path, unexpected) == 1.02
+        assert baseline_ms(path, slow_at_first()) == 1.02
+    assert baseline_ms(path, unexpected) == 1.02
 
 
 def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

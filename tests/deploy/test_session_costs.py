@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from torch import nn
 
+from nas_kd.errors import InputError, TrialError
+from nas_kd.export.onnx_export import export_onnx
 from nas_kd.latency import memory_worker
 from nas_kd.latency.device_profile import load_device
-from nas_kd.export.onnx_export import export_onnx
 from nas_kd.latency.memory_worker import finite, growth
 from nas_kd.latency.operators_worker import middle_mean, operators
 from nas_kd.latency.session_costs import measure_memory, operator_times
 from nas_kd.latency.worker_process import ask
-from nas_kd.errors import InputError, TrialError
 
 DEVICE = load_device("cpu-1t")
 MIB = 2**20

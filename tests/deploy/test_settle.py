@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from nas_kd.latency.stable_timing import ROUGH, THOROUGH, settle
-from nas_kd.latency.measurement_job import Ask, Subject
+from nas_kd.latency.measurement_job import Ask, MeasurementJob
+from nas_kd.latency.stable_timing import FULL, QUICK, measure_until_stable
 from nas_kd.serialization import write_atomic
 
-SUBJECT = Subject(b"net", b"reference", 1, None, {})
+SUBJECT = MeasurementJob(b"net", b"reference", 1, None, {})
 
 
 def answers(runs: Iterable[tuple[float, float, bool]], jobs: list[Mapping[str, Any]]) -> Ask:
@@ -38,17 +38,17 @@ def history(tmp_path: Path) -> Path:
 
 def test_one_run_will_do_on_a_machine_that_is_left_alone(history: Path) -> None:
     jobs: list[Mapping[str, Any]] = []
-    settled = settle(SUBJECT, THOROUGH, answers([(2.0, 0.101, False)], jobs), history)
-    assert (settled.attempts, settled.steady, settled.timing.p50) == (1, True, 2)
-    assert settled.usual_ms == pytest.approx(0.1)
+    remeasure_borderline = measure_until_stable(SUBJECT, FULL, answers([(2.0, 0.101, False)], jobs), history)
+    assert (remeasure_borderline.attempts, remeasure_borderline.steady, remeasure_borderline.timing.p50) == (1, True, 2)
+    assert remeasure_borderline.baseline_ms == pytest.approx(0.1)
     assert [job["usual_ms"] for job in jobs] == [pytest.approx(0.1)]
 
 
 def test_it_is_repeated_until_the_neighbour_rests(history: Path) -> None:
-    settled = settle(
-        SUBJECT, THOROUGH, answers([(2.9, 0.16, True), (2.7, 0.105, True), (2.0, 0.1, False)], []), history
+    remeasure_borderline = measure_until_stable(
+        SUBJECT, FULL, answers([(2.9, 0.16, True), (2.7, 0.105, True), (2.0, 0.1, False)], []), history
     )
-    assert (settled.attempts, settled.steady, settled.timing.p50) == (3, True, 2)
+    assert (remeasure_borderline.attempts, remeasure_borderline.steady, remeasure_borderline.timing.p50) == (3, True, 2)
 
 
 def test_whoever_can_be_stopped_is_stopped_before_it_is_repeated(history: Path) -> None:
@@ -58,51 +58,63 @@ def test_whoever_can_be_stopped_is_stopped_before_it_is_repeated(history: Path) 
     def quieter() -> None:
         stops.append(len(jobs))
 
-    settle(SUBJECT, THOROUGH, answers([(2.0, 0.1, False)], jobs), history, quieter)
+    measure_until_stable(SUBJECT, FULL, answers([(2.0, 0.1, False)], jobs), history, quieter)
     assert stops == []
-    settle(SUBJECT, THOROUGH, answers([(2.9, 0.16, True), (2.0, 0.1, False)], jobs), history, quieter)
+    measure_until_stable(SUBJECT, FULL, answers([(2.9, 0.16, True), (2.0, 0.1, False)], jobs), history, quieter)
     assert stops == [2]
     write_atomic(history, str([0.1] * 30 + [0.16] * 9))
-    settle(SUBJECT, THOROUGH, answers([(2.9, 0.16, True)], jobs), history, quieter)
+    measure_until_stable(SUBJECT, FULL, answers([(2.9, 0.16, True)], jobs), history, quieter)
     assert stops == [2, 3]  # the only attempt
 
 
 def test_what_never_settles_is_told_by_its_best_run(history: Path) -> None:
-    settled = settle(
-        SUBJECT, THOROUGH, answers([(2.9, 0.16, True), (2.2, 0.105, True), (2.8, 0.15, True)], []), history
+    remeasure_borderline = measure_until_stable(
+        SUBJECT, FULL, answers([(2.9, 0.16, True), (2.2, 0.105, True), (2.8, 0.15, True)], []), history
     )
-    assert (settled.attempts, settled.steady, settled.timing.p50) == (3, False, 2.2)
+    assert (remeasure_borderline.attempts, remeasure_borderline.steady, remeasure_borderline.timing.p50) == (
+        3,
+        False,
+        2.2,
+    )
 
 
 def test_rough_runs_are_repeated_only_until_the_machine_is_like_itself(history: Path) -> None:
     jobs: list[Mapping[str, Any]] = []
-    settled = settle(SUBJECT, ROUGH, answers([(2.9, 0.16, True), (2.0, 0.1, True), (2.0, 0.1, False)], jobs), history)
-    assert (settled.attempts, settled.steady, settled.timing.p50) == (2, False, 2.0)
-    assert [job["seconds"] for job in jobs] == [ROUGH.seconds] * 2
+    remeasure_borderline = measure_until_stable(
+        SUBJECT, QUICK, answers([(2.9, 0.16, True), (2.0, 0.1, True), (2.0, 0.1, False)], jobs), history
+    )
+    assert (remeasure_borderline.attempts, remeasure_borderline.steady, remeasure_borderline.timing.p50) == (
+        2,
+        False,
+        2.0,
+    )
+    assert [job["seconds"] for job in jobs] == [QUICK.seconds] * 2
 
 
 def test_nobody_waits_for_a_neighbour_that_stays(history: Path) -> None:
     write_atomic(history, str([0.1] * 30 + [0.16] * 9))
-    settled = settle(SUBJECT, THOROUGH, answers([(2.9, 0.16, True)], []), history)
-    assert (settled.attempts, settled.steady) == (1, False)
-    settled = settle(SUBJECT, THOROUGH, answers([(2.0, 0.1, False)], []), history)
-    assert (settled.attempts, settled.steady) == (1, True)
-    settled = settle(SUBJECT, THOROUGH, answers([(2.9, 0.16, True)] * 3, []), history)  # it did rest a moment ago
-    assert settled.attempts == 3
+    remeasure_borderline = measure_until_stable(SUBJECT, FULL, answers([(2.9, 0.16, True)], []), history)
+    assert (remeasure_borderline.attempts, remeasure_borderline.steady) == (1, False)
+    remeasure_borderline = measure_until_stable(SUBJECT, FULL, answers([(2.0, 0.1, False)], []), history)
+    assert (remeasure_borderline.attempts, remeasure_borderline.steady) == (1, True)
+    remeasure_borderline = measure_until_stable(
+        SUBJECT, FULL, answers([(2.9, 0.16, True)] * 3, []), history
+    )  # it did rest a moment ago
+    assert remeasure_borderline.attempts == 3
 
 
 def test_the_first_time_the_reference_is_measured_alone(tmp_path: Path) -> None:
     jobs: list[Mapping[str, Any]] = []
     runs = [(1.0, ms, False) for ms in (0.16, 0.1, 0.16, 0.1, 0.16)] + [(3.0, 0.1, False)]
-    settled = settle(SUBJECT, THOROUGH, answers(runs, jobs), tmp_path / "new.json")
-    assert settled.usual_ms == pytest.approx(0.1)
+    remeasure_borderline = measure_until_stable(SUBJECT, FULL, answers(runs, jobs), tmp_path / "new.json")
+    assert remeasure_borderline.baseline_ms == pytest.approx(0.1)
     assert [job["usual_ms"] for job in jobs] == [None] * 5 + [pytest.approx(0.1)]
-    assert (settled.attempts, settled.timing.p50) == (1, 3)
+    assert (remeasure_borderline.attempts, remeasure_borderline.timing.p50) == (1, 3)
 
 
 def test_a_machine_that_is_faster_than_it_was_known_to_be(tmp_path: Path) -> None:
     path = tmp_path / "reference.json"
     write_atomic(path, "[0.16, 0.16, 0.16, 0.16, 0.16]")  # a neighbour stayed for all of the first measurements
-    settled = settle(SUBJECT, THOROUGH, answers([(2.0, 0.1, False)], []), path)
-    assert settled.usual_ms == pytest.approx(0.1)
-    assert (settled.attempts, settled.steady) == (1, True)
+    remeasure_borderline = measure_until_stable(SUBJECT, FULL, answers([(2.0, 0.1, False)], []), path)
+    assert remeasure_borderline.baseline_ms == pytest.approx(0.1)
+    assert (remeasure_borderline.attempts, remeasure_borderline.steady) == (1, True)

@@ -8,9 +8,9 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 from nas_kd.data.dataset import Split
+from nas_kd.errors import InputError, TrialError
 from nas_kd.export.onnx_export import export_onnx
 from nas_kd.export.verify import OnnxClassifier, accuracy, compare, verify
-from nas_kd.errors import InputError, TrialError
 
 
 def test_an_export_is_the_network(content: bytes, net: nn.Module, samples: Tensor) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from nas_kd.latency import latency_worker
-from nas_kd.latency.worker_process import WAITING, Ahead, ask
 from nas_kd.errors import TrialError
+from nas_kd.latency import latency_worker
+from nas_kd.latency.worker_process import WAITING, PrewarmedProcess, ask
 
 ECHO = """
 import json, os, sys
@@ -28,19 +28,19 @@ def worker(tmp_path: Path) -> str:
     return str(path)
 
 
-def asked(ahead: Ahead, worker: str, n: int) -> int:
+def asked(ahead: PrewarmedProcess, worker: str, n: int) -> int:
     """The process that did the job."""
     pid, same = ask(worker, {"n": n}, b"", "echoing", 20, start=ahead.start)
     assert same == n
     return int(pid)
 
 
-def waiting(ahead: Ahead) -> list[int]:
+def waiting(ahead: PrewarmedProcess) -> list[int]:
     return [process.pid for process in ahead._waiting]
 
 
 def test_the_third_job_finds_a_process_and_each_process_does_one(worker: str) -> None:
-    ahead = Ahead(worker)
+    ahead = PrewarmedProcess(worker)
     done = []
     for n in range(2):
         assert waiting(ahead) == []
@@ -56,7 +56,7 @@ def test_the_third_job_finds_a_process_and_each_process_does_one(worker: str) ->
 
 
 def test_who_died_waiting_does_no_harm(worker: str) -> None:
-    ahead = Ahead(worker)
+    ahead = PrewarmedProcess(worker)
     for n in range(2):
         asked(ahead, worker, n)
     ahead.renew()
@@ -68,7 +68,7 @@ def test_who_died_waiting_does_no_harm(worker: str) -> None:
 
 
 def test_another_worker_gets_its_own_process(worker: str, tmp_path: Path) -> None:
-    ahead, other = Ahead(worker), tmp_path / "other.py"
+    ahead, other = PrewarmedProcess(worker), tmp_path / "other.py"
     other.write_text("raise ValueError('another')")
     for n in range(2):
         asked(ahead, worker, n)
@@ -80,7 +80,7 @@ def test_another_worker_gets_its_own_process(worker: str, tmp_path: Path) -> Non
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_nobody_waits_longer_than_who_started_them(worker: str) -> None:
-    ahead = Ahead(worker)
+    ahead = PrewarmedProcess(worker)
     for n in range(2):
         asked(ahead, worker, n)
     ahead.renew()

@@ -6,11 +6,11 @@ from torch import nn
 
 from nas_kd.config.options import Augmentation
 from nas_kd.data.augment import Augmenter
-from nas_kd.engine.method_setup import Facts
+from nas_kd.engine.method_setup import DatasetInfo
 from nas_kd.engine.numerics import Numerics, seeded
 from nas_kd.engine.schedule import Schedule
 from nas_kd.engine.teacher_outputs import Teacher, TeacherOutputs
-from nas_kd.engine.training import Setup
+from nas_kd.engine.training import TrainingSetup
 
 N, CLASSES = 96, 3
 FP32 = Numerics(bf16=False, channels_last=True)
@@ -60,12 +60,12 @@ def stripes() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @pytest.fixture(scope="session")
-def setup() -> Setup:
+def setup() -> TrainingSetup:
     x, y = stripes()
     augmenter = Augmenter(x, x.float().mean().view(1), Augmentation(crop=1, flip=False, cutout=0), seed=0)
     schedule = Schedule(6, 32, 0.1, 0.9, 5e-4, 0.1, 0.2, 5.0)
-    facts = Facts(N, CLASSES, torch.tensor([60.0]), torch.tensor([60.0]))
-    return Setup(augmenter, y, facts, schedule, FP32, seed=3)
+    facts = DatasetInfo(N, CLASSES, torch.tensor([60.0]), torch.tensor([60.0]))
+    return TrainingSetup(augmenter, y, facts, schedule, FP32, seed=3)
 
 
 def net(width: int, seed: int = 0, dropout: float = 0.0) -> Net:
@@ -74,6 +74,6 @@ def net(width: int, seed: int = 0, dropout: float = 0.0) -> Net:
 
 
 @pytest.fixture
-def teacher(setup: Setup) -> TeacherOutputs:
+def teacher(setup: TrainingSetup) -> TeacherOutputs:
     model = net(12, seed=9).eval()
     return TeacherOutputs(Teacher(model, "a" * 64, "teacher", 1, 1), setup.augmenter, 32, FP32, None)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from nas_kd.engine.calibration import BATCHES, LARGEST, calibrate
 from nas_kd.engine.teacher_outputs import TeacherOutputs
-from nas_kd.engine.training import Setup, Training
+from nas_kd.engine.training import Training, TrainingSetup
 from nas_kd.methods.base import Batch, Method, Outputs
 from nas_kd.methods.combine import Combined, make_method
 
@@ -31,7 +31,7 @@ class Shrink(Method):
 
 
 class Spread(Shrink):
-    name, weight, balance = "spread", -2.0, 0.5
+    name, weight, target_grad_ratio = "spread", -2.0, 0.5
 
     def forward(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> dict[str, Tensor]:
         return {"spread": self.weight * student.logits.mean()}
@@ -41,7 +41,7 @@ class Restless(Shrink):
     """Draws, keeps a statistic, steps an optimiser of its own, and has a term for its own module alone."""
 
     name = "restless"
-    own_terms = frozenset({"own"})
+    unscaled_terms = frozenset({"own"})
 
     def __init__(self) -> None:
         super().__init__()
@@ -98,14 +98,14 @@ def lengths(student: nn.Linear) -> tuple[float, float, float]:
     return ce, shrink, spread
 
 
-@pytest.mark.parametrize("balance", [1.0, 0.25, 7.0])
-def test_the_factor_is_the_ratio_of_the_gradients(balance: float) -> None:
+@pytest.mark.parametrize("target_grad_ratio", [1.0, 0.25, 7.0])
+def test_the_factor_is_the_ratio_of_the_gradients(target_grad_ratio: float) -> None:
     """At strength 1, whatever the strength is, and past the method's warm-up."""
     student, method = linear(), Shrink(strength=3.0)
-    method.balance = balance
+    method.target_grad_ratio = target_grad_ratio
     calibrate(student, method, shown_by(student))
     ce, shrink, _ = lengths(student)
-    assert method.scale.item() == pytest.approx(balance * ce / shrink, rel=1e-5)
+    assert method.scale.item() == pytest.approx(target_grad_ratio * ce / shrink, rel=1e-5)
 
 
 def test_parts_of_a_sum_are_weighed_apart() -> None:
@@ -118,7 +118,7 @@ def test_parts_of_a_sum_are_weighed_apart() -> None:
     assert both.scale.item() == 1
 
 
-def test_strength_multiplies(setup: Setup) -> None:
+def test_strength_multiplies(setup: TrainingSetup) -> None:
     student = net(4)
     for strength in (1.0, 0.3):
         method = Shrink(strength=strength)
@@ -159,7 +159,7 @@ def test_there_is_nothing_to_weigh(case: str) -> None:
 
     method = Odd()
     if case == "free":
-        method.balance = None
+        method.target_grad_ratio = None
     if case == "no cross-entropy":
         method.ce_weight = 0.0
     calibrate(student, method, shown_by(student))
@@ -192,7 +192,7 @@ def test_own_terms_do_not_count() -> None:
     student = linear()
     with_own, without = Restless(), Restless()
     without.load_state_dict(with_own.state_dict())
-    without.own_terms = frozenset()
+    without.unscaled_terms = frozenset()
     for method in (with_own, without):
         torch.manual_seed(3)
         calibrate(student, method, shown_by(student))
@@ -201,12 +201,12 @@ def test_own_terms_do_not_count() -> None:
 
 @pytest.mark.parametrize("method", ["soft_targets", "fitnet", "similarity"])
 def test_a_calibrated_training_is_the_one_that_was_given_the_factor(
-    method: str, setup: Setup, teacher: TeacherOutputs
+    method: str, setup: TrainingSetup, teacher: TeacherOutputs
 ) -> None:
     """Bit for bit: batches, dropout and statistics go on as if nothing had been tried out."""
     short = replace(setup, schedule=replace(setup.schedule, epochs=2))
 
-    def trained(setup: Setup, factor: float | None) -> Training:
+    def trained(setup: TrainingSetup, factor: float | None) -> Training:
         made = make_method(method)
         if factor is not None:
             made.scale.fill_(factor)

@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nas_kd.engine.subgraph import tail_of
-from nas_kd.engine.feature_extractor import find_taps
+from nas_kd.engine.feature_extractor import find_feature_points
+from nas_kd.engine.subgraph import subgraph_after
 from nas_kd.errors import InputError
-from nas_kd.models.normalised import Normalised
+from nas_kd.models.normalised import Normalized
 from nas_kd.plugins import found
 
 from .conftest import net
@@ -56,7 +56,7 @@ class Nested(nn.Module):
 def test_a_sequence(cut: str) -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2)).eval()
     features, logits = output_at(model, cut, x := torch.randn(2, 3, 8, 8))
-    assert torch.equal(tail_of(model, cut)(features), logits)
+    assert torch.equal(subgraph_after(model, cut)(features), logits)
     assert x.shape == (2, 3, 8, 8)
 
 
@@ -64,20 +64,20 @@ def test_a_sequence(cut: str) -> None:
 def test_inside_of_sequences_and_at_the_end(cut: str) -> None:
     model = Nested().eval()
     features, logits = output_at(model, cut, torch.randn(2, 3, 8, 8))
-    assert torch.equal(tail_of(model, cut)(features), logits)
+    assert torch.equal(subgraph_after(model, cut)(features), logits)
 
 
 @pytest.mark.parametrize("space", ["resnet", "mobilenet"])
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 32)])
 def test_at_every_stage_of_the_built_in_spaces(space: str, shape: tuple[int, int, int]) -> None:
     plugin = found("space")[space]
-    for architecture in plugin.ladder(4):
+    for architecture in plugin.size_ladder(4):
         body = plugin.build(architecture, shape, 10)
-        model = Normalised(body, torch.zeros(shape[0]), torch.ones(shape[0])).eval()
+        model = Normalized(body, torch.zeros(shape[0]), torch.ones(shape[0])).eval()
         x = torch.randn(2, *shape)
-        for path in find_taps(model, x).features:
+        for path in find_feature_points(model, x).features:
             features, logits = output_at(model, path, x)
-            tail = tail_of(model, path)
+            tail = subgraph_after(model, path)
             assert torch.equal(tail(features), logits), (architecture, path)
             own = dict(model.named_parameters())
             assert {k for k, _ in tail.named_parameters()} < set(own)
@@ -88,18 +88,18 @@ def test_the_model_itself_is_left_as_it_was() -> None:
     model = net(4)
     before = copy.deepcopy(model)
     x = torch.randn(3, 1, 8, 8)
-    tail_of(model, "stages.0").train()
+    subgraph_after(model, "stages.0").train()
     assert [k for k, _ in model.named_modules()] == [k for k, _ in before.named_modules()]
     assert torch.equal(model.eval()(x), before.eval()(x))
 
 
 def test_nothing_before_the_cut_is_kept() -> None:
-    names = {k.split(".")[0] + "." + k.split(".")[1] for k, _ in tail_of(net(4), "stages.0").named_parameters()}
+    names = {k.split(".")[0] + "." + k.split(".")[1] for k, _ in subgraph_after(net(4), "stages.0").named_parameters()}
     assert names == {"stages.1", "head.weight", "head.bias"}
 
 
 def test_gradients_pass_through_and_reach_the_layers() -> None:
-    tail = tail_of(net(4), "stages.0").train()
+    tail = subgraph_after(net(4), "stages.0").train()
     features = torch.randn(3, 4, 8, 8, requires_grad=True)
     tail(features).sum().backward()
     assert features.grad is not None
@@ -109,10 +109,10 @@ def test_gradients_pass_through_and_reach_the_layers() -> None:
 def test_a_shortcut_behind_the_cut_is_followed_and_one_around_it_refused() -> None:
     model = Shortcut(around_both=False).eval()
     features, logits = output_at(model, "a", torch.randn(2, 3, 4, 4))
-    assert torch.allclose(tail_of(model, "a")(features), logits)
+    assert torch.allclose(subgraph_after(model, "a")(features), logits)
     for around_both, cut in [(True, "a"), (True, "b"), (False, "b")]:
         with pytest.raises(InputError, match=f"cannot cut Shortcut at '{cut}': something goes around it"):
-            tail_of(Shortcut(around_both), cut)
+            subgraph_after(Shortcut(around_both), cut)
 
 
 class Branching(nn.Module):
@@ -158,14 +158,14 @@ class Sized(nn.Module):
 
 def test_what_cannot_be_traced_is_one_clear_line() -> None:
     with pytest.raises(InputError, match="cannot cut Branching at 'a': ") as caught:
-        tail_of(Branching(), "a")
+        subgraph_after(Branching(), "a")
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("cut", ["b.weight", "c", ""])
 def test_what_is_not_called_there(cut: str) -> None:
     with pytest.raises(InputError, match="cannot cut Twice at "):
-        tail_of(Twice(), cut)
+        subgraph_after(Twice(), cut)
 
 
 def test_a_layer_called_twice_is_cut_behind_its_last_call() -> None:
@@ -175,7 +175,7 @@ def test_a_layer_called_twice_is_cut_behind_its_last_call() -> None:
     handle = model.a.register_forward_hook(lambda _m, _x, out: seen.append(out))
     logits = model(x)
     handle.remove()
-    tail = tail_of(model, "a")
+    tail = subgraph_after(model, "a")
     assert torch.equal(tail(seen[-1]), logits)  # what a hook sees last is what features are
 
 
@@ -206,12 +206,12 @@ class Silent(nn.Module):
 def test_what_is_done_in_place_counts_though_nobody_takes_the_result(how: str) -> None:
     model = Silent(how).eval()
     features, logits = output_at(model, "a", torch.randn(5, 4))
-    assert torch.equal(tail_of(model, "a")(features), logits)
+    assert torch.equal(subgraph_after(model, "a")(features), logits)
 
 
 def test_sizes_taken_behind_the_cut_work_and_those_of_the_input_are_refused() -> None:
     model = Sized(of_input=False).eval()
     features, logits = output_at(model, "a", torch.randn(5, 3, 8, 8))
-    assert torch.equal(tail_of(model, "a")(features), logits)
+    assert torch.equal(subgraph_after(model, "a")(features), logits)
     with pytest.raises(InputError, match="something goes around it"):
-        tail_of(Sized(of_input=True), "a")
+        subgraph_after(Sized(of_input=True), "a")

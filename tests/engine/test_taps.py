@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from nas_kd.engine.feature_extractor import Tapped, find_taps
+from nas_kd.engine.feature_extractor import FeatureExtractor, find_feature_points
 from nas_kd.errors import InputError
 
 from .conftest import net
@@ -32,13 +32,13 @@ def sequential() -> nn.Sequential:
 
 
 def test_the_last_block_of_each_resolution_is_tapped() -> None:
-    points = find_taps(sequential(), X)
+    points = find_feature_points(sequential(), X)
     assert points.features == ("0.1", "0.3", "0.4")
     assert points.classifier == "3"
 
 
 def test_a_list_of_stages() -> None:
-    points = find_taps(net(4), X)
+    points = find_feature_points(net(4), X)
     assert points.features == ("stages.0", "stages.1")
     assert points.classifier == "head"
 
@@ -53,7 +53,7 @@ def test_tokens_are_tapped_too() -> None:
             out: torch.Tensor = self.head(self.mix(self.embed(x.squeeze(1))).mean(dim=1))
             return out
 
-    points = find_taps(Tokens(), X)
+    points = find_feature_points(Tokens(), X)
     assert points.features == ("mix",)
     assert points.classifier == "head"
 
@@ -85,14 +85,14 @@ def test_what_keeps_the_resolution_is_one_block_whatever_it_does_inside() -> Non
             out: torch.Tensor = self.head(x.mean(dim=1))
             return out
 
-    assert find_taps(Transformer(), X).features == ("blocks.1",)
+    assert find_feature_points(Transformer(), X).features == ("blocks.1",)
 
 
 def test_outputs_are_what_the_modules_gave_and_hooks_come_off() -> None:
     model = net(4).eval()
-    tapped = Tapped(model, find_taps(model, X), frozenset({"features", "embedding"}))
-    shown = tapped(X)
-    tapped.close()
+    extractor = FeatureExtractor(model, find_feature_points(model, X), frozenset({"features", "embedding"}))
+    shown = extractor(X)
+    extractor.close()
     assert [tuple(f.shape) for f in shown.features] == [(2, 4, 8, 8), (2, 8, 4, 4)]
     assert torch.equal(shown.embedding, shown.features[-1].mean(dim=(2, 3)))
     assert torch.equal(model.head(shown.embedding), shown.logits)
@@ -101,20 +101,20 @@ def test_outputs_are_what_the_modules_gave_and_hooks_come_off() -> None:
 
 def test_nothing_is_kept_that_nobody_asked_for() -> None:
     model = net(4).eval()
-    tapped = Tapped(model, find_taps(model, X), frozenset({"logits"}))
-    shown = tapped(X)
+    extractor = FeatureExtractor(model, find_feature_points(model, X), frozenset({"logits"}))
+    shown = extractor(X)
     assert (shown.features, shown.embedding.numel()) == ((), 0)
 
 
 def test_paths_of_the_config_are_checked() -> None:
-    assert find_taps(net(4), X, ("stem",)).features == ("stem",)
+    assert find_feature_points(net(4), X, ("stem",)).features == ("stem",)
     with pytest.raises(InputError, match=r"teacher.features: 'stage' gives no feature map; modules that do: stages.0"):
-        find_taps(net(4), X, ("stage",))
+        find_feature_points(net(4), X, ("stage",))
 
 
 def test_finding_taps_leaves_the_model_as_it_was() -> None:
     model = net(4).train()
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    find_taps(model, X)
+    find_feature_points(model, X)
     assert model.training
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())

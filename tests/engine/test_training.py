@@ -12,9 +12,9 @@ from torch import nn
 from nas_kd.data.dataset import Split
 from nas_kd.engine.schedule import Schedule
 from nas_kd.engine.teacher_outputs import TeacherOutputs
-from nas_kd.engine.training import Setup, Training, accuracy_of
+from nas_kd.engine.training import Training, TrainingSetup, accuracy_of
 from nas_kd.errors import TrialError
-from nas_kd.methods.base import Batch, Method, Outputs, Setting
+from nas_kd.methods.base import Batch, Method, MethodContext, Outputs
 from nas_kd.methods.combine import make_method
 from nas_kd.store.store import Store
 
@@ -23,7 +23,7 @@ from .conftest import FP32, net, stripes
 METHODS = ["none", "fitnet", "soft_targets+similarity"]  # all of them: tests/methods/test_contract.py
 
 
-def trained(setup: Setup, teacher: TeacherOutputs, method: str, until: int | None = None) -> Training:
+def trained(setup: TrainingSetup, teacher: TeacherOutputs, method: str, until: int | None = None) -> Training:
     training = Training(net(4, seed=1, dropout=0.2), [teacher], make_method(method), setup, rebuild)
     training.run(until)
     return training
@@ -41,7 +41,7 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
-def test_it_learns(setup: Setup, teacher: TeacherOutputs) -> None:
+def test_it_learns(setup: TrainingSetup, teacher: TeacherOutputs) -> None:
     long = replace(setup, schedule=replace(setup.schedule, epochs=20))
     x, y = stripes()
     student = trained(long, teacher, "none").averaged_students()[0]
@@ -50,7 +50,7 @@ def test_it_learns(setup: Setup, teacher: TeacherOutputs) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_equal_seeds_give_equal_weights_and_a_checkpoint_changes_nothing(
-    method: str, setup: Setup, teacher: TeacherOutputs
+    method: str, setup: TrainingSetup, teacher: TeacherOutputs
 ) -> None:
     whole = trained(setup, teacher, method)
     first = trained(setup, teacher, method, until=2)
@@ -65,7 +65,7 @@ def test_equal_seeds_give_equal_weights_and_a_checkpoint_changes_nothing(
     assert not same(weights(whole.averaged_students()[0]), weights(other.averaged_students()[0]))
 
 
-def test_the_teacher_is_left_as_it_was(setup: Setup, teacher: TeacherOutputs) -> None:
+def test_the_teacher_is_left_as_it_was(setup: TrainingSetup, teacher: TeacherOutputs) -> None:
     before = weights(teacher.teacher.model)
     trained(setup, teacher, "soft_targets+similarity")
     assert same(before, weights(teacher.teacher.model))
@@ -76,7 +76,7 @@ class Late(Method):
     """Two modules of its own: one is used in every step, the other from the second epoch on."""
 
     name, source, summary = "late", "2024", "a module that starts late"
-    teachers, balance = "none", None
+    teachers, target_grad_ratio = "none", None
 
     def __init__(self) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ class Late(Method):
         return terms | ({"late": self.late(student.logits).square().mean()} if batch.progress > 0.2 else {})
 
 
-def test_what_gets_its_first_gradient_late_is_trained_from_then_on(setup: Setup) -> None:
+def test_what_gets_its_first_gradient_late_is_trained_from_then_on(setup: TrainingSetup) -> None:
     torch.manual_seed(0)
     method = Late()
     before = method.late.weight.detach().clone()
@@ -104,7 +104,7 @@ class Inventive(Late):
     name, ce_weight = "inventive", 0.0
     asked: bool
 
-    def attach(self, setting: Setting) -> None:
+    def attach(self, context: MethodContext) -> None:
         self.generator = nn.Linear(4, 64)
         self._adam = torch.optim.Adam(self.generator.parameters(), lr=0.01)
 
@@ -120,7 +120,7 @@ class Inventive(Late):
         return Batch(x.detach(), torch.zeros(16, dtype=torch.int64), empty, 0.0)
 
 
-def test_a_methods_own_optimiser_is_saved_and_not_stepped_by_the_loop(setup: Setup) -> None:
+def test_a_methods_own_optimiser_is_saved_and_not_stepped_by_the_loop(setup: TrainingSetup) -> None:
     def started() -> tuple[Training, Inventive]:
         torch.manual_seed(0)
         method = Inventive()
@@ -144,7 +144,7 @@ def test_a_methods_own_optimiser_is_saved_and_not_stepped_by_the_loop(setup: Set
     )
 
 
-def test_an_error_takes_the_hooks_off(setup: Setup, teacher: TeacherOutputs) -> None:
+def test_an_error_takes_the_hooks_off(setup: TrainingSetup, teacher: TeacherOutputs) -> None:
     wild = replace(setup, schedule=replace(setup.schedule, learning_rate=1e30, clip_norm=1e30))
     student = net(4)
     with pytest.raises(TrialError, match="the loss became"):
@@ -154,12 +154,14 @@ def test_an_error_takes_the_hooks_off(setup: Setup, teacher: TeacherOutputs) -> 
 
 
 @pytest.mark.parametrize("epoch", [0, 3])
-def test_cached_logits_are_the_live_teachers_bit_for_bit(setup: Setup, teacher: TeacherOutputs, epoch: int) -> None:
+def test_cached_logits_are_the_live_teachers_bit_for_bit(
+    setup: TrainingSetup, teacher: TeacherOutputs, epoch: int
+) -> None:
     indices = torch.randperm(96, generator=torch.Generator().manual_seed(epoch))[:32]
-    x = FP32.lay_out(setup.augmenter.batch(epoch, indices))
-    tapped = teacher.tapped(frozenset({"logits"}))
-    live, cached = teacher.live(tapped, x), teacher.cached(epoch, indices)
-    tapped.close()
+    x = FP32.to_layout(setup.augmenter.batch(epoch, indices))
+    extractor = teacher.extractor(frozenset({"logits"}))
+    live, cached = teacher.live(extractor, x), teacher.cached(epoch, indices)
+    extractor.close()
     assert torch.equal(live.logits, cached.logits)
     student = Outputs(torch.randn(32, 3), (), torch.zeros(32, 0))
     batch, method = Batch(x, setup.labels[indices], indices, 0.5), make_method("soft_targets")
@@ -167,7 +169,7 @@ def test_cached_logits_are_the_live_teachers_bit_for_bit(setup: Setup, teacher: 
     assert torch.equal(losses[0], losses[1])
 
 
-def test_the_cache_survives_in_the_store(setup: Setup, teacher: TeacherOutputs, tmp_path: Path) -> None:
+def test_the_cache_survives_in_the_store(setup: TrainingSetup, teacher: TeacherOutputs, tmp_path: Path) -> None:
     store = Store(tmp_path)
     first = TeacherOutputs(teacher.teacher, setup.augmenter, 32, FP32, store)
     logits = first.cached(1, torch.arange(96)).logits
@@ -176,13 +178,13 @@ def test_the_cache_survives_in_the_store(setup: Setup, teacher: TeacherOutputs, 
     assert torch.equal(second.cached(1, torch.arange(96)).logits, logits)
 
 
-def test_a_loss_that_is_not_finite_fails_with_its_epoch(setup: Setup) -> None:
+def test_a_loss_that_is_not_finite_fails_with_its_epoch(setup: TrainingSetup) -> None:
     wild = replace(setup, schedule=replace(setup.schedule, learning_rate=1e30, clip_norm=1e30))
     with pytest.raises(TrialError, match=r"the loss became (nan|inf) in epoch \d+ of 6"):
         Training(net(4), [], make_method("none"), wild, rebuild).run()
 
 
-def test_out_of_memory_is_said(setup: Setup) -> None:
+def test_out_of_memory_is_said(setup: TrainingSetup) -> None:
     class Greedy(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -198,7 +200,7 @@ def test_out_of_memory_is_said(setup: Setup) -> None:
         Training(Greedy(), [], make_method("none"), setup, rebuild).run()
 
 
-def test_learning_rate_warms_up_and_ends_at_zero(setup: Setup) -> None:
+def test_learning_rate_warms_up_and_ends_at_zero(setup: TrainingSetup) -> None:
     schedule = setup.schedule
     assert schedule.learning_rate_at(0.05) == pytest.approx(0.05)
     assert schedule.learning_rate_at(0.1) == pytest.approx(0.1)

@@ -30,7 +30,7 @@ class Jobs:
                 return os.getpid()
             case "tell":
                 for number in range(job["times"]):
-                    self.tell({"number": number, "words": job["words"]})
+                    self.tell({"number": number, "description": job["description"]})
                 Path(job["mark"]).touch()
                 return "told"
             case "raise":

@@ -15,8 +15,8 @@ import psutil
 import pytest
 
 from nas_kd.errors import InputError
-from nas_kd.executors.in_process import Here
-from nas_kd.executors.local import LocalWorkers
+from nas_kd.executors.in_process import InProcessExecutor
+from nas_kd.executors.local import LocalExecutor
 
 from .jobs import Jobs
 
@@ -25,12 +25,12 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def workers() -> Iterator[LocalWorkers]:
-    with LocalWorkers(TARGET, {"greeting": "hello"}, 2) as started:
+def workers() -> Iterator[LocalExecutor]:
+    with LocalExecutor(TARGET, {"greeting": "hello"}, 2) as started:
         yield started
 
 
-def test_answers_come_from_as_many_processes_each_on_its_core(workers: LocalWorkers) -> None:
+def test_answers_come_from_as_many_processes_each_on_its_core(workers: LocalExecutor) -> None:
     for _ in range(2):
         assert workers.has_room
         workers.submit({"do": "greet"})
@@ -47,7 +47,7 @@ def test_answers_come_from_as_many_processes_each_on_its_core(workers: LocalWork
         workers.wait()
 
 
-def test_whether_an_answer_is_there_is_known_without_waiting(workers: LocalWorkers) -> None:
+def test_whether_an_answer_is_there_is_known_without_waiting(workers: LocalExecutor) -> None:
     workers.submit({"do": "sleep", "seconds": 0.5})
     assert not workers.answered
     workers.submit({"do": "greet"})
@@ -59,18 +59,18 @@ def test_whether_an_answer_is_there_is_known_without_waiting(workers: LocalWorke
 
 def test_what_a_worker_tells_is_heard_and_holds_nobody_up(tmp_path: Path) -> None:
     heard: list[dict[str, Any]] = []
-    with LocalWorkers(TARGET, {"greeting": "hello"}, 1, heard.append) as workers:
-        workers.submit({"do": "tell", "times": 3, "words": "hear", "mark": str(tmp_path / "few")})
+    with LocalExecutor(TARGET, {"greeting": "hello"}, 1, heard.append) as workers:
+        workers.submit({"do": "tell", "times": 3, "description": "hear", "mark": str(tmp_path / "few")})
         assert workers.wait().result == "told"
-        assert heard == [{"number": n, "words": "hear"} for n in range(3)]
+        assert heard == [{"number": n, "description": "hear"} for n in range(3)]
         heard.clear()
         many = tmp_path / "more than a pipe holds"
-        workers.submit({"do": "tell", "times": 1000, "words": "x" * 1000, "mark": str(many)})
+        workers.submit({"do": "tell", "times": 1000, "description": "x" * 1000, "mark": str(many)})
         _wait_for(many.exists)  # though nobody listens
         assert workers.wait().result == "told"
         assert 0 < len(heard) < 1000
         heard.clear()
-        workers.submit({"do": "tell", "times": 3, "words": "x" * 5000, "mark": str(tmp_path / "long")})
+        workers.submit({"do": "tell", "times": 3, "description": "x" * 5000, "mark": str(tmp_path / "long")})
         workers.wait()
         assert not heard
 
@@ -82,7 +82,7 @@ def _wait_for(what: Callable[[], object]) -> None:
         time.sleep(0.01)
 
 
-def test_what_is_raised_is_one_line_and_the_worker_goes_on(workers: LocalWorkers) -> None:
+def test_what_is_raised_is_one_line_and_the_worker_goes_on(workers: LocalExecutor) -> None:
     workers.submit({"do": "raise"})
     answer = workers.wait()
     assert (answer.result, answer.error, answer.job) == (None, "ValueError: two lines", {"do": "raise"})
@@ -90,7 +90,7 @@ def test_what_is_raised_is_one_line_and_the_worker_goes_on(workers: LocalWorkers
     assert workers.wait().error is None
 
 
-def test_a_job_whose_worker_dies_is_tried_once_more(workers: LocalWorkers, tmp_path: Path) -> None:
+def test_a_job_whose_worker_dies_is_tried_once_more(workers: LocalExecutor, tmp_path: Path) -> None:
     workers.submit({"do": "die once", "mark": str(tmp_path / "mark")})
     assert workers.wait().result == "survived"
     workers.submit({"do": "die"})
@@ -102,7 +102,7 @@ def test_a_job_whose_worker_dies_is_tried_once_more(workers: LocalWorkers, tmp_p
     assert workers.wait().error is None
 
 
-def test_a_terminals_interrupt_is_the_coordinators_business(workers: LocalWorkers) -> None:
+def test_a_terminals_interrupt_is_the_coordinators_business(workers: LocalExecutor) -> None:
     workers.submit({"do": "greet"})
     pid = workers.wait().result[1]
     os.kill(pid, signal.SIGINT)
@@ -111,7 +111,7 @@ def test_a_terminals_interrupt_is_the_coordinators_business(workers: LocalWorker
     assert workers.wait().result[1] == pid
 
 
-def test_paused_workers_stand_still(workers: LocalWorkers) -> None:
+def test_paused_workers_stand_still(workers: LocalExecutor) -> None:
     workers.submit({"do": "greet"})
     workers.submit({"do": "greet"})
     pids = [workers.wait().result[1] for _ in range(2)]
@@ -132,7 +132,7 @@ def _states(pids: list[int]) -> list[str]:
     [("no", "^no such greeting$"), ("broken", "^a worker cannot be set up: OSError: out of greetings$")],
 )
 def test_a_worker_that_cannot_be_set_up_says_why(greeting: str, said: str) -> None:
-    with LocalWorkers(TARGET, {"greeting": greeting}, 1) as workers:
+    with LocalExecutor(TARGET, {"greeting": greeting}, 1) as workers:
         workers.submit({"do": "greet"})
         with pytest.raises(InputError, match=said):
             workers.wait()
@@ -152,9 +152,9 @@ def test_a_worker_whose_coordinator_is_gone_ends_before_it_begins(first: str, tm
 
 def test_no_worker_outlives_a_killed_coordinator_not_even_a_stopped_one() -> None:
     script = f"""
-        from nas_kd.executors.local import LocalWorkers
+        from nas_kd.executors.local import LocalExecutor
         import time
-        workers = LocalWorkers({TARGET!r}, {{"greeting": "hello"}}, 2)
+        workers = LocalExecutor({TARGET!r}, {{"greeting": "hello"}}, 2)
         pids = []
         for _ in range(2):
             workers.submit({{"do": "greet"}})
@@ -183,7 +183,7 @@ def _lives(pid: int) -> bool:
 
 
 def test_one_worker_is_this_process() -> None:
-    here = Here(Jobs("hello", print))
+    here = InProcessExecutor(Jobs("hello", print))
     here.submit({"do": "greet"})
     assert (here.has_room, here.busy) == (False, 1)
     with pytest.raises(RuntimeError, match="already"):

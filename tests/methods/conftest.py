@@ -7,22 +7,22 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nas_kd.results.candidate import Architecture
 from nas_kd.config.options import Augmentation, DataOptions
 from nas_kd.data.augment import Augmenter
 from nas_kd.data.dataset import Dataset
 from nas_kd.data.prepare import load_dataset
-from nas_kd.engine.method_setup import Facts
+from nas_kd.engine.method_setup import DatasetInfo
 from nas_kd.engine.numerics import Numerics, seeded
 from nas_kd.engine.schedule import Schedule
 from nas_kd.engine.teacher_outputs import Teacher, TeacherOutputs
-from nas_kd.engine.training import Setup, Training
+from nas_kd.engine.training import Training, TrainingSetup
 from nas_kd.methods.base import Method
 from nas_kd.methods.chains.dense import make_dense
 from nas_kd.methods.chains.residual import Residual
 from nas_kd.methods.combine import make_method
-from nas_kd.models.normalised import Normalised
+from nas_kd.models.normalised import Normalized
 from nas_kd.plugins import found
+from nas_kd.results.candidate import Architecture
 
 FP32, BF16 = (Numerics(bf16=bf16, channels_last=True) for bf16 in (False, True))
 COMBINED = ("soft_targets+similarity", "dkd+rkd", "attention_transfer+crd", "dml+soft_targets")
@@ -66,10 +66,10 @@ class Tokens(nn.Module):
 class TokenBlock(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.norm, self.mix, self.widen = nn.LayerNorm(width), nn.Linear(8, 8), nn.Linear(width, width)
+        self.norm, self.mix_seeds, self.widen = nn.LayerNorm(width), nn.Linear(8, 8), nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.mix(self.norm(x).transpose(1, 2)).transpose(1, 2)
+        y = self.mix_seeds(self.norm(x).transpose(1, 2)).transpose(1, 2)
         return x + torch.relu(self.widen(y))
 
 
@@ -87,7 +87,7 @@ def build(kind: str, choices: Mapping[str, Mapping[str, int]], seed: int) -> nn.
             body: nn.Module = Tokens(6 if choices is SMALL else 10)
         else:
             body = found("space")[kind].build(Architecture(kind, choices[kind]), data.input_shape, data.n_classes)
-    return Normalised(body, data.mean, data.std)
+    return Normalized(body, data.mean, data.std)
 
 
 def decided(network: nn.Module) -> nn.Module:
@@ -117,14 +117,14 @@ def methods() -> dict[str, Callable[[], Method]]:
     return makers
 
 
-def setup_of(n: int = 64, batch_size: int = 32, epochs: int = 2, seed: int = 5) -> Setup:
+def setup_of(n: int = 64, batch_size: int = 32, epochs: int = 2, seed: int = 5) -> TrainingSetup:
     """The first `n` digits, shifted by up to a pixel."""
     data = digits()
     x, y = data.train.x[:n], data.train.y[:n]
-    return Setup(
+    return TrainingSetup(
         augmenter=Augmenter(x, data.mean, Augmentation(crop=1, flip=False, cutout=0), seed=0),
         labels=y,
-        facts=Facts(n, data.n_classes, data.mean, data.std),
+        facts=DatasetInfo(n, data.n_classes, data.mean, data.std),
         schedule=Schedule(epochs, batch_size, 0.05, 0.9, 5e-4, 0.1, 0.2, 5.0),
         numerics=FP32,
         seed=seed,
@@ -137,7 +137,7 @@ def other_view(x: Tensor) -> Tensor:
     return torch.nn.functional.interpolate(coarse, scale_factor=2).to(x.dtype)
 
 
-def teachers_of(method: Method, kind: str, setup: Setup) -> list[TeacherOutputs]:
+def teachers_of(method: Method, kind: str, setup: TrainingSetup) -> list[TeacherOutputs]:
     """None, one or three, as the method says; of paired data they are shown the other view."""
     count = {"none": 0, "one": 1, "several": SEVERAL}[method.teachers]
     augmenter = setup.augmenter
@@ -155,7 +155,7 @@ def teachers_of(method: Method, kind: str, setup: Setup) -> list[TeacherOutputs]
     ]
 
 
-def training_of(method: Method, student: str, teacher: str, setup: Setup) -> Training:
+def training_of(method: Method, student: str, teacher: str, setup: TrainingSetup) -> Training:
     """A training of a small student under larger teachers that has not begun."""
     rebuild = partial(build, student, SMALL)
     return Training(rebuild(1), teachers_of(method, teacher, setup), method, setup, rebuild)
@@ -176,11 +176,11 @@ def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
-def started(name: str, pair: Pair, setup: Setup, make: Callable[[], Method] | None = None) -> Training:
+def started(name: str, pair: Pair, setup: TrainingSetup, make: Callable[[], Method] | None = None) -> Training:
     return training_of((make or CASES[name])(), *pair, setup)
 
 
-def finished(name: str, pair: Pair, setup: Setup, make: Callable[[], Method] | None = None) -> Training:
+def finished(name: str, pair: Pair, setup: TrainingSetup, make: Callable[[], Method] | None = None) -> Training:
     training = started(name, pair, setup, make)
     training.run()
     return training

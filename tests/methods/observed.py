@@ -9,14 +9,14 @@ from torch import Tensor, nn
 
 from nas_kd.config.options import Augmentation
 from nas_kd.data.augment import Augmenter
-from nas_kd.engine.method_setup import Facts
+from nas_kd.engine.feature_extractor import FeatureExtractor, find_feature_points
+from nas_kd.engine.method_setup import DatasetInfo
 from nas_kd.engine.numerics import seeded
 from nas_kd.engine.schedule import Schedule
-from nas_kd.engine.feature_extractor import Tapped, find_taps
-from nas_kd.engine.training import Setup, Training
+from nas_kd.engine.training import Training, TrainingSetup
 from nas_kd.methods.base import Batch, Method, Outputs
 from nas_kd.methods.combine import make_method
-from nas_kd.models.normalised import Normalised
+from nas_kd.models.normalised import Normalized
 from nas_kd.plugins import found
 
 from .conftest import FP32, setup_of, training_of
@@ -71,12 +71,12 @@ def on_ladder(name: str, space: str, shape: tuple[int, int, int], rung: int, b: 
 
     def rebuild(seed: int) -> nn.Module:
         with seeded(seed):
-            return Normalised(plugin.build(plugin.ladder(2)[rung], shape, 10), mean, std)
+            return Normalized(plugin.build(plugin.size_ladder(2)[rung], shape, 10), mean, std)
 
-    setup = Setup(
+    setup = TrainingSetup(
         augmenter=Augmenter(x, mean, Augmentation(crop=0, flip=False, cutout=0), seed=0),
         labels=torch.arange(8) % 3,
-        facts=Facts(8, 10, mean, std),
+        facts=DatasetInfo(8, 10, mean, std),
         schedule=Schedule(2, 4, 0.05, 0.9, 5e-4, 0.1, 0.2, 5.0),
         numerics=FP32,
         seed=2,
@@ -87,21 +87,21 @@ def on_ladder(name: str, space: str, shape: tuple[int, int, int], rung: int, b: 
 def seen(training: Training, b: int) -> Observed:
     """The first `b` samples, past half of the schedule; classifiers get large weights, so that networks differ."""
     setup = training.setup
-    x = FP32.lay_out(setup.augmenter.batch(0, torch.arange(b)))
+    x = FP32.to_layout(setup.augmenter.batch(0, torch.arange(b)))
     batch = Batch(x, setup.labels[:b], torch.arange(b), 0.6)
-    points = find_taps(training.student, x)
+    points = find_feature_points(training.student, x)
     with torch.no_grad():
         for module in (*training.student.modules(), *training.method.modules()):
             if isinstance(module, nn.Linear) and module.out_features == setup.facts.n_classes:
                 module.weight *= 50
     training.student.train()
     training.method.train()
-    with Tapped(training.student, points, training.method.needs) as tapped:
-        outputs = tapped(x)
+    with FeatureExtractor(training.student, points, training.method.needs) as extractor:
+        outputs = extractor(x)
     teachers = []
     for teacher in training._teachers:
-        with teacher.tapped(training.method.needs) as tapped:
-            teachers.append(teacher.live(tapped, x))
+        with teacher.extractor(training.method.needs) as extractor:
+            teachers.append(teacher.live(extractor, x))
     return Observed(training, outputs, teachers, batch)
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nas_kd.engine.method_setup import Attachment
+from nas_kd.engine.method_setup import MethodSetup
 from nas_kd.errors import InputError
 from nas_kd.methods.adversarial.adversarial_logits import judged
 from nas_kd.methods.adversarial.adversarial_online import Discriminator
@@ -192,7 +192,7 @@ def test_each_term_of_adversarial_online_trains_one_side() -> None:
         "peer_ce": {"peer"},
         "discriminators": {"D s", "D p"},
     }
-    assert o.method.own_terms == {"adversarial_online_peer_ce", "adversarial_online_discriminators"}
+    assert o.method.unscaled_terms == {"adversarial_online_peer_ce", "adversarial_online_discriminators"}
     assert list(o.method.peers()) == [modules["peer"]]
 
 
@@ -225,6 +225,6 @@ class Flat(nn.Module):
 
 def test_a_student_without_feature_maps_has_nothing_to_compare() -> None:
     setup = setup_of()
-    attachment = Attachment(Flat(), [], make_method("adversarial_online"), FP32, setup.augmenter.example())
+    attachment = MethodSetup(Flat(), [], make_method("adversarial_online"), FP32, setup.augmenter.example())
     with pytest.raises(InputError, match="'adversarial_online' compares feature maps, and the student has none"):
         attachment.attach(setup.facts, lambda _: Flat(), 0)

@@ -54,7 +54,7 @@ def test_a_class_says_what_it_is(name: str, method: type[Method]) -> None:
     assert set(method.tunable) <= {"temperature", "strength"}
     assert method.needs <= {"logits", "features", "embedding", "indices", "network", "pairs"}
     assert method.ce_weight >= 0
-    assert method.balance is None or method.balance > 0
+    assert method.target_grad_ratio is None or method.target_grad_ratio > 0
     assert method.networks >= 1
     assert method.generations >= 0
     assert method.generations == 0 or method.teachers == "one"
@@ -166,7 +166,7 @@ def test_all_parameters_learn(name: str, pair: Pair) -> None:
 def test_terms(name: str) -> None:
     training = uninterrupted(name, PAIRS[0])
     terms = set(training.losses) - {"ce"}
-    assert training.method.own_terms <= terms
+    assert training.method.unscaled_terms <= terms
     assert terms or name == "none"
     assert training.method.needs or name == "none" or training.method.teachers == "none"
     assert ("ce" in training.losses) == (training.method.ce_weight > 0)

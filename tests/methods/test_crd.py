@@ -121,7 +121,7 @@ def test_crd_who_learns_from_what() -> None:
         gradients = torch.autograd.grad(terms[term], list(weights.values()), allow_unused=True, retain_graph=True)
         assert {k: g is not None and bool(g.any()) for k, g in zip(weights, gradients, strict=True)} == reached
     assert e_t.grad is None
-    assert method.own_terms == {"crd_teacher"}
+    assert method.unscaled_terms == {"crd_teacher"}
 
 
 def test_crd_gradients() -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from nas_kd.data.augment import Augmenter
 from nas_kd.engine.teacher_outputs import Teacher, TeacherOutputs
-from nas_kd.engine.training import Setup, Training
+from nas_kd.engine.training import Training, TrainingSetup
 from nas_kd.errors import InputError
 from nas_kd.methods.base import Batch, Outputs
 from nas_kd.methods.combine import make_method
@@ -43,7 +43,7 @@ def never() -> Batch:
     raise AssertionError("a data-free method asked for training samples")
 
 
-def started(name: str, setup: Setup | None = None) -> Training:
+def started(name: str, setup: TrainingSetup | None = None) -> Training:
     return training_of(make_method(name), "resnet", "resnet", setup or setup_of())
 
 
@@ -102,7 +102,7 @@ def test_the_student_learns_from_the_divergence_alone(name: str) -> None:
     assert {k: v.item() for k, v in terms.items()} == pytest.approx(
         {name: 9 * kl(softmax(t.logits.numpy(), 3.0), softmax(s.logits.numpy(), 3.0))}
     )
-    assert (method.ce_weight, method.balance, method.teachers) == (0, None, "one")
+    assert (method.ce_weight, method.target_grad_ratio, method.teachers) == (0, None, "one")
 
 
 @pytest.mark.parametrize("shape", [(4, 3, 5, 2), (2, 3), (6, 3, 4)])
@@ -221,9 +221,9 @@ def test_dafl_generator_is_trained_by_its_own_optimiser_alone() -> None:
 
 def test_pictures_become_what_the_teacher_recognises(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(DeepInversion, "iterations", 60)
-    lesson = training_of(make_method("none"), "resnet", "resnet", setup_of(n=640, epochs=15))
-    lesson.run()
-    method = under(lesson.averaged_students()[0], "deep_inversion", setup_of()).method
+    job = training_of(make_method("none"), "resnet", "resnet", setup_of(n=640, epochs=15))
+    job.run()
+    method = under(job.averaged_students()[0], "deep_inversion", setup_of()).method
     assert isinstance(method, DeepInversion)
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -261,7 +261,7 @@ class Plain(nn.Module):
         return self.head(x.flatten(1) / 255)  # type: ignore[no-any-return]
 
 
-def under(teacher: nn.Module, name: str, setup: Setup) -> Training:
+def under(teacher: nn.Module, name: str, setup: TrainingSetup) -> Training:
     outputs_of = TeacherOutputs(Teacher(teacher, "0" * 64, "teacher", 1, 1), setup.augmenter, 32, FP32, None)
     return Training(build("resnet", SMALL, 1), [outputs_of], make_method(name), setup, lambda _: nn.Identity())
 

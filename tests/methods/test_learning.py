@@ -16,10 +16,10 @@ from torch.nn.functional import avg_pool2d, interpolate
 from nas_kd.config.options import Augmentation
 from nas_kd.data.augment import Augmenter
 from nas_kd.data.dataset import Split
-from nas_kd.engine.method_setup import Facts
+from nas_kd.engine.method_setup import DatasetInfo
 from nas_kd.engine.schedule import Schedule
 from nas_kd.engine.teacher_outputs import Teacher, TeacherOutputs
-from nas_kd.engine.training import Setup, Training, accuracy_of
+from nas_kd.engine.training import Training, TrainingSetup, accuracy_of
 from nas_kd.methods.base import Method
 from nas_kd.methods.combine import make_method
 from nas_kd.plugins import found
@@ -78,10 +78,10 @@ def trained(
     method: Method, teachers: Sequence[TeacherOutputs], seed: int, degraded: bool = False, epochs: int | None = None
 ) -> Training:
     data = digits()
-    setup = Setup(
+    setup = TrainingSetup(
         augmenter=augmenter(degraded),
         labels=samples()[0].y,
-        facts=Facts(TRAIN, data.n_classes, data.mean, data.std),
+        facts=DatasetInfo(TRAIN, data.n_classes, data.mean, data.std),
         schedule=replace(SCHEDULE, epochs=epochs or SCHEDULE.epochs),
         numerics=FP32,
         seed=seed,
@@ -102,9 +102,9 @@ def teacher(number: int) -> TeacherOutputs:
     """Trained once for all students; three of them where a method learns from several."""
     data = digits()
     rebuild = partial(build, "resnet", TEACHER)
-    facts = Facts(TRAIN, data.n_classes, data.mean, data.std)
+    facts = DatasetInfo(TRAIN, data.n_classes, data.mean, data.std)
     schedule = replace(SCHEDULE, epochs=TEACHER_EPOCHS)
-    setup = Setup(augmenter(), samples()[0].y, facts, schedule, FP32, 50 + number)
+    setup = TrainingSetup(augmenter(), samples()[0].y, facts, schedule, FP32, 50 + number)
     training = Training(rebuild(50 + number), [], make_method("none"), setup, rebuild)
     training.run()
     return as_teacher(training.averaged_students()[0], number)

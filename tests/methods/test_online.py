@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from nas_kd.data.dataset import Split
-from nas_kd.engine.method_setup import Attachment
+from nas_kd.engine.method_setup import MethodSetup
 from nas_kd.engine.training import Training
 from nas_kd.errors import InputError
 from nas_kd.methods.base import Outputs
@@ -184,7 +184,7 @@ def test_what_trains_the_methods_own_is_not_scaled_by_strength(name: str) -> Non
     weak = attached(name)
     weak.method.strength = 0.0
     loss, terms = weak.training.loss(weak.student, weak.teachers, weak.batch)
-    own = [v for k, v in terms.items() if k == "ce" or k in weak.method.own_terms]
+    own = [v for k, v in terms.items() if k == "ce" or k in weak.method.unscaled_terms]
     assert loss.item() == pytest.approx(torch.stack(own).sum().item())
     full, terms = o.training.loss(o.student, o.teachers, o.batch)
     assert full.item() == pytest.approx(torch.stack(list(terms.values())).sum().item())
@@ -225,7 +225,7 @@ class Flat(nn.Module):
 @pytest.mark.parametrize("name", ["one", "okddip"])
 def test_a_student_without_feature_maps_has_nothing_to_branch_from(name: str) -> None:
     setup = setup_of()
-    attachment = Attachment(Flat(), [], make_method(name), FP32, setup.augmenter.example())
+    attachment = MethodSetup(Flat(), [], make_method(name), FP32, setup.augmenter.example())
     with pytest.raises(InputError, match=f"method '{name}' branches behind a feature map, and the student has none"):
         attachment.attach(setup.facts, lambda _: Flat(), 0)
 

@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from nas_kd.results.candidate import Architecture
 from nas_kd.errors import InputError
+from nas_kd.kd.network_builder import load_space
 from nas_kd.methods.base import Outputs
 from nas_kd.methods.sandwich import Sandwich
 from nas_kd.models.elastic import Elastic
-from nas_kd.kd.network_builder import load_space
+from nas_kd.results.candidate import Architecture
 
 from .toys import batch_of, kl, outputs, setting_of, softmax
 
@@ -50,7 +50,7 @@ def test_it_draws_from_the_pool_by_torchs_generator() -> None:
 
 def test_another_student_is_refused() -> None:
     space = load_space("resnet")
-    method = Sandwich(space.ladder(2)[0], space.ladder(3), drawn=2)
+    method = Sandwich(space.size_ladder(2)[0], space.size_ladder(3), drawn=2)
     student = outputs(0, 2, 5, [])
     with pytest.raises(InputError, match="elastic"):
         method.attach(setting_of(student, [student]))
@@ -58,7 +58,7 @@ def test_another_student_is_refused() -> None:
 
 def test_it_runs_the_student_as_its_sub_networks() -> None:
     space = load_space("resnet")
-    ladder = space.ladder(3)
+    ladder = space.size_ladder(3)
     elastic = Elastic(lambda a: space.build(a, (3, 8, 8), 5), ladder[-1], ladder[1])
     method = Sandwich(ladder[0], [ladder[1]], drawn=2)
 

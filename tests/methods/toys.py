@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from nas_kd.methods.base import Batch, Outputs, Setting
+from nas_kd.methods.base import Batch, MethodContext, Outputs
 
 Array = NDArray[np.float64]
 
@@ -33,13 +33,13 @@ def batch_of(b: int, c: int, progress: float = 0.5) -> Batch:
     return Batch(torch.zeros(b, 1), torch.arange(b) % c, torch.arange(b), progress)
 
 
-def setting_of(student: Outputs, teachers: Sequence[Outputs], n_samples: int = 64) -> Setting:
+def setting_of(student: Outputs, teachers: Sequence[Outputs], n_samples: int = 64) -> MethodContext:
     """For methods that look at shapes alone."""
 
     def none(*_: object) -> nn.Module:
         raise AssertionError("this method builds networks: test it on real ones")
 
-    return Setting(
+    return MethodContext(
         student=nn.Identity(),
         student_outputs=student,
         teachers=tuple(nn.Identity() for _ in teachers),

@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import nn
 
-from nas_kd.results.candidate import Architecture
 from nas_kd.engine.numerics import seeded
+from nas_kd.kd.network_builder import load_space
 from nas_kd.models.elastic import Elastic
 from nas_kd.models.search_space import SearchSpace
 from nas_kd.models.subnetwork import cut_weights
-from nas_kd.nas.supernet.architecture_sampler import Draws
-from nas_kd.kd.network_builder import load_space
+from nas_kd.nas.supernet.architecture_sampler import ArchitectureSampler
+from nas_kd.results.candidate import Architecture
 
 SHAPE, CLASSES = (3, 8, 8), 4
 
@@ -24,7 +24,7 @@ def build(space: SearchSpace, architecture: Architecture) -> nn.Module:
 
 
 def elastic_of(space: SearchSpace) -> Elastic:
-    ladder = space.ladder(3)
+    ladder = space.size_ladder(3)
     return Elastic(partial(build, space), ladder[-1], ladder[1])
 
 
@@ -41,16 +41,16 @@ def space(request: pytest.FixtureRequest) -> SearchSpace:
 
 
 def test_a_sub_network_says_what_the_network_cut_out_says(space: SearchSpace) -> None:
-    elastic, draws = elastic_of(space), Draws(space, 1)
+    elastic, draws = elastic_of(space), ArchitectureSampler(space, 1)
     x = torch.randn(6, *SHAPE)
-    for architecture in [*space.ladder(4), *(draws.architecture(draws.random()) for _ in range(6))]:
+    for architecture in [*space.size_ladder(4), *(draws.architecture(draws.random()) for _ in range(6))]:
         with elastic.showing(architecture):
             shown = elastic(x)
         assert torch.allclose(shown, cut(elastic, space, architecture)(x), atol=1e-5)
 
 
 def test_gradients_arrive_in_the_part_that_was_used(space: SearchSpace) -> None:
-    elastic, small = elastic_of(space), space.ladder(3)[0]
+    elastic, small = elastic_of(space), space.size_ladder(3)[0]
     x = torch.randn(6, *SHAPE)
     with elastic.showing(small):
         elastic(x).square().sum().backward()
@@ -83,6 +83,6 @@ def test_running_statistics_are_left_alone_and_copies_are_apart(space: SearchSpa
 def test_what_is_shown_is_put_back(space: SearchSpace) -> None:
     elastic, x = elastic_of(space), torch.randn(4, *SHAPE)
     before = elastic(x)
-    with pytest.raises(KeyError), elastic.showing(space.ladder(2)[0]):
+    with pytest.raises(KeyError), elastic.showing(space.size_ladder(2)[0]):
         raise KeyError
     assert torch.equal(elastic(x), before)

@@ -10,20 +10,20 @@ from torch import Tensor, nn
 
 from nas_kd.errors import TrialError
 from nas_kd.models.blocks import ConvNorm, InvertedResidual, ResidualBlock
-from nas_kd.quantization.fake_quantized import FakeQuantised, fake_quantised_parts
-from nas_kd.models.normalised import Normalised
-from nas_kd.quantization.quantizer import LEVELS, quantised_weight
+from nas_kd.models.normalised import Normalized
 from nas_kd.plugins import found
+from nas_kd.quantization.fake_quantized import FakeQuantized, fake_quantized_modules
+from nas_kd.quantization.quantizer import LEVELS, quantized_weight
 
 X = torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 255
 HALF, STD = torch.full((3,), 128.0), torch.full((3,), 60.0)
 
 
-def wrapped(body: nn.Module) -> FakeQuantised:
-    return FakeQuantised(Normalised(body, HALF, STD), X[:2]).eval()
+def wrapped(body: nn.Module) -> FakeQuantized:
+    return FakeQuantized(Normalized(body, HALF, STD), X[:2]).eval()
 
 
-def switched_on(network: FakeQuantised) -> FakeQuantised:
+def switched_on(network: FakeQuantized) -> FakeQuantized:
     network.enter("observing")
     network(X)
     network.enter("on")
@@ -34,7 +34,7 @@ def switched_on(network: FakeQuantised) -> FakeQuantised:
 def test_off_and_observing_it_is_the_network_and_on_it_is_near(space: str) -> None:
     built = found("space")[space]
     torch.manual_seed(0)
-    body = built.build(built.ladder(4)[1], (3, 8, 8), 10)
+    body = built.build(built.size_ladder(4)[1], (3, 8, 8), 10)
     network = wrapped(body)
     plain = network.network(X)
     assert torch.equal(network(X), plain)
@@ -55,8 +55,8 @@ def test_one_convolution_is_rounded_by_hand_alike() -> None:
     first, second = network.network.body
     given, between = network.ranges
     x = given(network.network.scale * X + network.network.shift)
-    y = between(F.relu(first.norm(F.conv2d(x, quantised_weight(first.conv.weight), padding=1))))
-    expected = F.relu(second.norm(F.conv2d(y, quantised_weight(second.conv.weight))))
+    y = between(F.relu(first.norm(F.conv2d(x, quantized_weight(first.conv.weight), padding=1))))
+    expected = F.relu(second.norm(F.conv2d(y, quantized_weight(second.conv.weight))))
     assert torch.allclose(network(X), expected, atol=1e-6)
     assert len(torch.unique(between(torch.linspace(0, 100, 10_000)))) == LEVELS + 1
 
@@ -115,7 +115,7 @@ def test_phase_and_ranges_travel_with_the_state() -> None:
     assert fresh.phase == "on"
     assert torch.equal(fresh(X), trained(X))
     assert torch.equal(copy.deepcopy(trained)(X), trained(X))
-    assert fake_quantised_parts(nn.Sequential(nn.Identity(), trained)) == [trained]
+    assert fake_quantized_modules(nn.Sequential(nn.Identity(), trained)) == [trained]
 
 
 def test_observing_begins_anew() -> None:

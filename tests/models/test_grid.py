@@ -11,8 +11,8 @@ WIDTH = Dimension("width", 4, 16, step=4, log=True)
 
 def test_values_and_words() -> None:
     assert WIDTH.values == (4, 8, 12, 16)
-    assert WIDTH.words == "4, 8, 12, 16"
-    assert Dimension("width", 8, 96, step=4).words == "8 to 96 in steps of 4"
+    assert WIDTH.description == "4, 8, 12, 16"
+    assert Dimension("width", 8, 96, step=4).description == "8 to 96 in steps of 4"
 
 
 @pytest.mark.parametrize(("drawn", "kept"), [(4, 4), (5, 4), (7, 8), (13, 12), (15, 16), (16, 16)])
@@ -31,11 +31,11 @@ def test_growth_is_halfway_between_values() -> None:
 @pytest.mark.parametrize("n", [-1, 0, 1])
 def test_a_ladder_has_at_least_two_rungs(n: int) -> None:
     with pytest.raises(ValueError, match=r"a ladder of space 'resnet' has at least 2 rungs, got"):
-        ResNetSpace().ladder(n)
+        ResNetSpace().size_ladder(n)
 
 
 def test_the_longest_ladder_still_climbs() -> None:
     space = ResNetSpace()
-    longest = space.ladder(len(space._path))
-    assert space.ladder(10_000) == longest
+    longest = space.size_ladder(len(space._path))
+    assert space.size_ladder(10_000) == longest
     assert len(set(longest)) == len(longest)

@@ -5,12 +5,12 @@ import math
 import pytest
 import torch
 
-from nas_kd.quantization.quantizer import LEVELS, RangeQuantiser, fake_quantise, quantised_weight, weight_steps
+from nas_kd.quantization.quantizer import LEVELS, RangeQuantizer, fake_quantize, quantized_weight, weight_steps
 
 
 def test_values_lie_on_the_grid_and_end_where_the_range_ends() -> None:
     x = torch.tensor([-9.0, -1.0, -0.3, 0.0, 0.26, 0.74, 5.0])
-    rounded = fake_quantise(x, torch.tensor(0.5), (-2, 3))
+    rounded = fake_quantize(x, torch.tensor(0.5), (-2, 3))
     assert rounded.tolist() == [-1.0, -1.0, -0.5, 0.0, 0.5, 0.5, 1.5]
 
 
@@ -18,7 +18,7 @@ def test_gradients_go_straight_through_and_the_steps_follow_the_formula() -> Non
     step = torch.tensor(0.5, requires_grad=True)
     x = torch.tensor([-9.0, 0.3, 0.6, 5.0], requires_grad=True)
     upstream = torch.tensor([1.0, 2.0, 3.0, 4.0])
-    (fake_quantise(x, step, (-2, 3)) * upstream).sum().backward()
+    (fake_quantize(x, step, (-2, 3)) * upstream).sum().backward()
     assert x.grad is not None
     assert x.grad.tolist() == [0.0, 2.0, 3.0, 0.0]
     # round(v) - v with v = x / s inside, the end of the range outside, each times what comes from behind
@@ -28,7 +28,7 @@ def test_gradients_go_straight_through_and_the_steps_follow_the_formula() -> Non
 
 
 def test_a_learnt_range_gets_the_gradient_of_the_logarithm_of_its_step() -> None:
-    quantiser = RangeQuantiser(torch.device("cpu"))
+    quantiser = RangeQuantizer(torch.device("cpu"))
     quantiser.observe(torch.tensor([0.0, 51.0]))
     assert quantiser.step.item() == pytest.approx(0.2)
     quantiser(torch.tensor([60.0, 0.25])).sum().backward()
@@ -39,7 +39,7 @@ def test_a_learnt_range_gets_the_gradient_of_the_logarithm_of_its_step() -> None
 def test_weights_have_a_step_a_channel_and_nothing_is_clipped() -> None:
     weight = torch.tensor([[1.27, -0.634], [0.0, 0.0], [-0.5, 0.25]], requires_grad=True)
     assert weight_steps(weight).tolist() == pytest.approx([0.01, 1e-7, 0.5 / 127])
-    rounded = quantised_weight(weight)
+    rounded = quantized_weight(weight)
     assert rounded.detach().flatten().tolist() == pytest.approx([1.27, -0.63, 0.0, 0.0, -0.5, 64 * 0.5 / 127])
     rounded.sum().backward()
     assert weight.grad is not None
@@ -50,11 +50,11 @@ def test_a_factor_of_each_channel_commutes_with_rounding() -> None:
     """Why batch normalisation can be folded afterwards."""
     torch.manual_seed(0)
     weight, factor = torch.randn(6, 4, 3, 3), torch.tensor([2.0, -0.5, 4.0, 0.25, -1.0, 8.0]).view(-1, 1, 1, 1)
-    assert torch.equal(quantised_weight(weight * factor), quantised_weight(weight) * factor)
+    assert torch.equal(quantized_weight(weight * factor), quantized_weight(weight) * factor)
 
 
 def test_observed_ranges_move_by_a_tenth_and_contain_0_exactly() -> None:
-    quantiser = RangeQuantiser(torch.device("cpu"))
+    quantiser = RangeQuantizer(torch.device("cpu"))
     quantiser.observe(torch.tensor([-1.0, 3.0]))
     quantiser.observe(torch.tensor([-2.0, 5.0]))
     assert (quantiser.low.item(), quantiser.high.item()) == pytest.approx((-1.1, 3.2))
@@ -67,7 +67,7 @@ def test_observed_ranges_move_by_a_tenth_and_contain_0_exactly() -> None:
 
 
 def test_what_is_always_0_stays_0() -> None:
-    quantiser = RangeQuantiser(torch.device("cpu"))
+    quantiser = RangeQuantizer(torch.device("cpu"))
     quantiser.observe(torch.zeros(4))
     assert quantiser(torch.zeros(4)).tolist() == [0.0] * 4
     assert math.isfinite(quantiser.log_step.item())

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from nas_kd.api import load_run
-from nas_kd.config.options import SearchConfig
 from nas_kd.commands.search import search
+from nas_kd.config.options import SearchConfig
 from nas_kd.results.records import RunRecord
 
 SMALL = {
@@ -28,7 +28,7 @@ SMALL = {
             "kernel_3": 3,
         },
     },
-    "chain": {"ladder": 3},
+    "chain": {"assistant_sizes": 3},
     "distill": {"methods": ["soft_targets", "similarity", "none"], "epochs": 4, "batch_size": 64},
     "budget": {"max_latency_ms": 5.0, "max_size_kb": 60},
     "search": {"trials": 7, "rungs": 2, "reduction": 2, "rung_steps": 1},

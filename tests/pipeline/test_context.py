@@ -3,20 +3,20 @@ from pathlib import Path
 
 import pytest
 
-from nas_kd.config.options import SearchConfig, SearchSection
 from nas_kd.config.loading import load_config
-from nas_kd.latency.device import open_device
-from nas_kd.errors import InputError
+from nas_kd.config.options import SearchConfig, SearchSection
+from nas_kd.context.callbacks import Callback
 from nas_kd.context.run_context import Context, check_precisions
 from nas_kd.context.run_folder import RunFolder
-from nas_kd.context.callbacks import Progress
+from nas_kd.errors import InputError
+from nas_kd.latency.device import open_device
 
 
 def test_samples_a_call_are_the_configs_or_else_the_devices(tmp_path: Path) -> None:
     (tmp_path / "board.toml").write_text("batch_size = 8")
     path = tmp_path / "config.toml"
     path.write_text("[device]\nname = 'board.toml'")
-    context = Context.prepare(load_config(path), RunFolder(tmp_path / "run"), Progress())
+    context = Context.prepare(load_config(path), RunFolder(tmp_path / "run"), Callback())
     assert (context.device.name, context.batch_size) == ("board", 8)
     explicit = load_config(path, {"device.batch_size": 2})
     assert replace(context, config=explicit).batch_size == 2

@@ -8,11 +8,11 @@ import pytest
 
 from benchmarks.agent_process import TOKEN, AgentProcess
 from nas_kd.api import load_run
-from nas_kd.config.options import SearchConfig
-from nas_kd.latency.agent_protocol import TOKEN_VARIABLE
-from nas_kd.errors import InputError
-from nas_kd.context.callbacks import Progress
 from nas_kd.commands.search import search
+from nas_kd.config.options import SearchConfig
+from nas_kd.context.callbacks import Callback
+from nas_kd.errors import InputError
+from nas_kd.latency.agent_protocol import TOKEN_VARIABLE
 from nas_kd.results.records import TrialRecord
 
 from .conftest import small_config
@@ -35,17 +35,17 @@ def agent(tmp_path: Path) -> Any:
         yield running
 
 
-class Watcher(Progress):
+class Watcher(Callback):
     """Takes an agent away once so many trials were told; collects what is said about it."""
 
     def __init__(self, agent: AgentProcess, after: int) -> None:
         self._agent, self._after, self._told = agent, after, 0
         self.notes: list[str] = []
 
-    def note(self, text: str) -> None:
+    def on_note(self, text: str) -> None:
         self.notes.append(text)
 
-    def trial(self, record: TrialRecord, trials: Sequence[TrialRecord], hypervolume: float) -> None:
+    def on_trial_end(self, record: TrialRecord, trials: Sequence[TrialRecord], hypervolume: float) -> None:
         self._told += 1
         if self._told == self._after:
             self._agent.kill()
@@ -54,7 +54,7 @@ class Watcher(Progress):
 class Restarting(Watcher):
     """Starts it again as soon as it is missed."""
 
-    def note(self, text: str) -> None:
+    def on_note(self, text: str) -> None:
         super().note(text)
         if "trying again" in text:
             self._agent.start()
@@ -63,7 +63,7 @@ class Restarting(Watcher):
 class Late(Watcher):
     """Starts it again when all candidates are judged."""
 
-    def stage(self, text: str) -> None:
+    def on_stage(self, text: str) -> None:
         if text == "training finalists":
             self._agent.start()
 
@@ -84,9 +84,9 @@ def test_a_search_measures_there_and_survives_a_restart(agent: AgentProcess, tmp
     search(config(agent, wait_s=120, workers=2), tmp_path / "run", watcher)
     run = load_run(tmp_path / "run")
     assert run.state == "finished"
-    judged = [t for t in run.trials if t.fate != "duplicate"]
+    judged = [t for t in run.trials if t.status != "duplicate"]
     assert len(judged) == 4
-    assert {t.fate for t in judged} == {"finished"}
+    assert {t.status for t in judged} == {"finished"}
     assert all(t.costs is not None and t.costs.latency_ms is not None for t in judged)
     assert run.device is not None
     assert run.device.name == f"{agent.url}/mine"
@@ -115,7 +115,7 @@ def test_an_agent_that_stays_away_fails_trials_with_the_reason(agent: AgentProce
     search(config(agent, wait_s=0.5), tmp_path / "run", Late(agent, after=2))
     run = load_run(tmp_path / "run")
     assert run.state == "finished"
-    failed = [t for t in run.trials if t.fate == "failed"]
+    failed = [t for t in run.trials if t.status == "failed"]
     assert failed, "all candidates after the agent had gone were measured before"
     assert [t for t in run.trials if t.number > failed[0].number], "the search ended with the first that failed"
     assert all("has not answered for 0.5 s: connection refused" in (t.reason or "") for t in failed)

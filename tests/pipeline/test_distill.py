@@ -10,15 +10,15 @@ from typer.testing import CliRunner
 
 from nas_kd.api import distill
 from nas_kd.cli.app import app
-from nas_kd.config.options import SearchConfig
-from nas_kd.config.loading import dump_config
-from nas_kd.data.prepare import load_dataset
-from nas_kd.export.onnx_export import export_onnx
-from nas_kd.errors import InputError
-from nas_kd.serialization import sha256
-from nas_kd.models.search_space import SearchSpace
-from nas_kd.kd.network_builder import load_space
 from nas_kd.commands.search import search
+from nas_kd.config.loading import dump_config
+from nas_kd.config.options import SearchConfig
+from nas_kd.data.prepare import load_dataset
+from nas_kd.errors import InputError
+from nas_kd.export.onnx_export import export_onnx
+from nas_kd.kd.network_builder import load_space
+from nas_kd.models.search_space import SearchSpace
+from nas_kd.serialization import sha256
 
 from .conftest import SMALL, small_config
 
@@ -29,7 +29,7 @@ def space() -> SearchSpace:
 
 
 def with_student(space: SearchSpace, rung: int) -> SearchConfig:
-    return small_config().model_copy(update={"student": space.ladder(6)[rung].to_json()})
+    return small_config().model_copy(update={"student": space.size_ladder(6)[rung].to_json()})
 
 
 def test_distill_then_measure_its_file(space: SearchSpace, tmp_path: Path) -> None:
@@ -39,7 +39,7 @@ def test_distill_then_measure_its_file(space: SearchSpace, tmp_path: Path) -> No
     assert done.test.low <= done.test.mean <= done.test.high
     assert done.path.stat().st_size == done.size_bytes
     assert card["sha256"] == sha256(done.path.read_bytes())
-    assert card["candidate"]["student"] == space.ladder(6)[1].to_json()
+    assert card["candidate"]["student"] == space.size_ladder(6)[1].to_json()
     said = CliRunner().invoke(app, ["measure", str(done.path)])
     assert said.exit_code == 0, said.output
     assert f"{done.size_bytes / 1000:.1f} kB" in said.output
@@ -50,7 +50,7 @@ def test_a_student_of_another_space_or_out_of_range_is_refused(space: SearchSpac
     config = small_config().model_copy(update={"student": {"space": "mobilenet"}})
     with pytest.raises(InputError, match=r"student.space is 'mobilenet', but space.name is 'resnet'"):
         distill(config, run_dir=tmp_path / "a")
-    config = small_config().model_copy(update={"student": {**space.ladder(2)[0].choices, "width_1": 5}})
+    config = small_config().model_copy(update={"student": {**space.size_ladder(2)[0].choices, "width_1": 5}})
     with pytest.raises(InputError, match="width_1 must be one of"):
         distill(config, run_dir=tmp_path / "b")
 
@@ -58,7 +58,7 @@ def test_a_student_of_another_space_or_out_of_range_is_refused(space: SearchSpac
 def test_a_search_out_of_time_still_has_a_result(tmp_path: Path) -> None:
     config = small_config(search={"max_minutes": 1e-6, "trials": 50}, finalists={"seeds": 1, "controls": False})
     run = search(config, tmp_path / "run")
-    assert [t.fate for t in run.trials] == ["finished"]
+    assert [t.status for t in run.trials] == ["finished"]
     assert len(run.finalists) == 1
 
 
@@ -83,7 +83,7 @@ def test_every_family_from_a_short_config(method: str, space: SearchSpace, tmp_p
     card = json.loads((tmp_path / "run/card.json").read_text())
     assert card["candidate"]["method"] == method
     assert all(np.isfinite(value) for value in card["losses"].values())
-    student = space.ladder(5)[2]
+    student = space.size_ladder(5)[2]
     plain = export_onnx(space.build(student, (1, 8, 8), 10), (1, 8, 8))
     nodes = [n.op_type for n in onnx.load_from_string(plain).graph.node]
     deployed = [n.op_type for n in onnx.load(tmp_path / "run/student.onnx").graph.node]

@@ -10,38 +10,38 @@ from typing import Any
 import optuna
 import pytest
 
-from nas_kd.results.candidate import Architecture, Candidate, Recipe
+from nas_kd.commands.finalists import FinalistTrainer, choose, fallback_finalist
+from nas_kd.commands.search import search
 from nas_kd.config.options import Budget
-from nas_kd.latency.measure import Measurement
-from nas_kd.latency.reference_net import reference_net
-from nas_kd.latency.stable_timing import ROUGH, THOROUGH, Effort
-from nas_kd.latency.measurement_job import Memory
-from nas_kd.latency.device import ThisMachine
+from nas_kd.context.callbacks import Callback
+from nas_kd.context.run_context import Context
+from nas_kd.context.run_folder import RunFolder
 from nas_kd.errors import BudgetError, TrialError
 from nas_kd.kd.chain import Chain
-from nas_kd.context.run_context import Context
-from nas_kd.commands.finalists import Finals, choose, stand_in
-from nas_kd.context.run_folder import RunFolder
+from nas_kd.kd.network_builder import NetworkBuilder, load_space
+from nas_kd.latency.device import ThisMachine
+from nas_kd.latency.measure import Measurement
+from nas_kd.latency.measurement_job import SessionMemory
+from nas_kd.latency.reference_net import reference_net
+from nas_kd.latency.stable_timing import FULL, QUICK, MeasurementBudget
 from nas_kd.nas.gate import Gate
-from nas_kd.kd.network_builder import Builder, load_space
 from nas_kd.nas.prefilter import FEWEST
-from nas_kd.context.callbacks import Progress
 from nas_kd.nas.propose import Proposal
-from nas_kd.commands.search import search
-from nas_kd.nas.trial import admit, settled
+from nas_kd.nas.trial import check_feasibility, remeasure_borderline
+from nas_kd.results.candidate import Architecture, Candidate, Recipe
 from nas_kd.results.records import Costs, Counted, Latency, RungRecord, TrialRecord
 from tests import records
 
 from .conftest import small_config
 
-NETWORK = load_space("resnet").ladder(3)[1]
+NETWORK = load_space("resnet").size_ladder(3)[1]
 
 
 def gate_under(folder: Path, rungs: int = 2, **budget: float | None) -> tuple[Gate, Chain]:
     limits = {"max_latency_ms": None, "max_size_kb": None, **budget}
     config = small_config(budget=limits, device={"prefilter": True}, search={"rungs": rungs})
-    context = Context.prepare(config, RunFolder(folder), Progress())
-    builder = Builder(context.data, context.space)
+    context = Context.prepare(config, RunFolder(folder), Callback())
+    builder = NetworkBuilder(context.data, context.space)
     return Gate(context, builder), Chain(context, builder)
 
 
@@ -87,7 +87,7 @@ def test_what_does_not_settle_is_measured_again_with_nobody_at_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A real measurement; that it did not settle the first time is made up, as no machine does so on demand."""
-    context = Context.prepare(small_config(search={"workers": 3}), RunFolder(tmp_path), Progress())
+    context = Context.prepare(small_config(search={"workers": 3}), RunFolder(tmp_path), Callback())
     measured = context.device.measure(reference_net("small"), 1)
     stopped: list[int] = []
 
@@ -97,13 +97,13 @@ def test_what_does_not_settle_is_measured_again_with_nobody_at_work(
         yield
         stopped.remove(count)
 
-    def measure(*_: object, quieter: Callable[[], None], effort: Effort) -> Measurement:
+    def measure(*_: object, quieter: Callable[[], None], effort: MeasurementBudget) -> Measurement:
         assert stopped == [1]
         quieter()
         assert stopped == [1, 3]
         return measured
 
-    gate = Gate(context, Builder(context.data, context.space), pausing)
+    gate = Gate(context, NetworkBuilder(context.data, context.space), pausing)
     monkeypatch.setattr(ThisMachine, "measure", measure)
     assert gate.all_costs(NETWORK).latency_ms == measured.latency
     assert not stopped
@@ -113,14 +113,14 @@ class Machine:
     """Stands for one on which no short run is within 2 %; the figures are made up, as no machine does so on demand."""
 
     def __init__(self, measured: Measurement, patch: pytest.MonkeyPatch, exact: float = 1.02) -> None:
-        self.efforts: list[Effort] = []
+        self.efforts: list[MeasurementBudget] = []
         self.speed = 1.0
         self._measured, self._exact = measured, exact
         patch.setattr(ThisMachine, "measure", self.measure)
 
-    def measure(self, *_: object, quieter: Callable[[], None], effort: Effort) -> Measurement:
+    def measure(self, *_: object, quieter: Callable[[], None], effort: MeasurementBudget) -> Measurement:
         self.efforts.append(effort)
-        if effort == ROUGH:
+        if effort == QUICK:
             rough = Latency(p50=1.0, p90=1.1, low=0.94, high=1.06, unstable=True)
             return replace(self._measured, latency=rough, speed=self.speed)
         exact = Latency(p50=self._exact, p90=self._exact, low=self._exact, high=self._exact)
@@ -130,22 +130,22 @@ class Machine:
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Measurement:
     gate, chain = gate_under(tmp_path_factory.mktemp("measured"))
-    assert gate.latency(reference_net("small"), roughly=True).p50 > 0
+    assert gate.latency(reference_net("small"), quick=True).p50 > 0
     return chain.context.device.measure(reference_net("small"), 1)
 
 
 @pytest.mark.parametrize(
-    ("limit", "speed", "fate"),
+    ("limit", "speed", "status"),
     [
         (2.0, 1.0, "running"),
         (0.99, 1.0, "running"),  # it may be within the limit: 0.94 to 1.06
-        (0.9, 1.0, "rejected"),
+        (0.9, 1.0, "infeasible"),
         (0.9, 0.7, "running"),  # and may be much faster than it was beside a busy neighbour
-        (0.5, 0.7, "rejected"),
+        (0.5, 0.7, "infeasible"),
     ],
 )
 def test_a_short_run_will_do_at_the_gate(
-    limit: float, speed: float, fate: str, measured: Measurement, tmp_path: Path
+    limit: float, speed: float, status: str, measured: Measurement, tmp_path: Path
 ) -> None:
     gate, chain = gate_under(tmp_path, max_latency_ms=limit)
     with pytest.MonkeyPatch.context() as patch:
@@ -153,9 +153,9 @@ def test_a_short_run_will_do_at_the_gate(
         machine.speed = speed
         for _ in range(2):  # the second time out of the cache
             proposal = Proposal(optuna.create_study().ask(), Candidate(NETWORK, (), Recipe("none")))
-            record = admit(proposal, gate, chain)
-            assert (record.fate, record.median_ms, machine.efforts) == (fate, 1.0, [ROUGH])
-            assert record.reason == (None if fate == "running" else f"1 ms > {limit:g} ms")
+            record = check_feasibility(proposal, gate, chain)
+            assert (record.status, record.median_ms, machine.efforts) == (status, 1.0, [QUICK])
+            assert record.reason == (None if status == "running" else f"1 ms > {limit:g} ms")
             assert record.within_budget == (limit >= 1)  # whoever is in doubt is let in, and counts for nothing yet
 
 
@@ -178,36 +178,38 @@ def test_without_rungs_the_gate_measures_thoroughly(measured: Measurement, tmp_p
     with pytest.MonkeyPatch.context() as patch:
         machine = Machine(measured, patch)
         proposal = Proposal(optuna.create_study().ask(), Candidate(NETWORK, (), Recipe("none")))
-        record = admit(proposal, gate, chain)
-        assert (record.fate, record.median_ms, machine.efforts) == ("rejected", 1.02, [THOROUGH])
+        record = check_feasibility(proposal, gate, chain)
+        assert (record.status, record.median_ms, machine.efforts) == ("infeasible", 1.02, [FULL])
 
 
 @pytest.mark.parametrize(
-    ("limit", "exact", "fate"),
+    ("limit", "exact", "status"),
     [
-        (1.05, 1.02, "waiting"),  # 0.94 to 1.06, they say at the gate
-        (1.05, 1.1, "rejected"),
-        (0.95, 0.94, "waiting"),
-        (2.0, 2.1, "waiting"),  # in no doubt, and so not measured again
+        (1.05, 1.02, "paused"),  # 0.94 to 1.06, they say at the gate
+        (1.05, 1.1, "infeasible"),
+        (0.95, 0.94, "paused"),
+        (2.0, 2.1, "paused"),  # in no doubt, and so not measured again
     ],
 )
 def test_who_is_in_doubt_is_measured_thoroughly_before_the_last_rung(
-    limit: float, exact: float, fate: str, measured: Measurement, tmp_path: Path
+    limit: float, exact: float, status: str, measured: Measurement, tmp_path: Path
 ) -> None:
     doubtful = limit < 2
     gate, chain = gate_under(tmp_path, max_latency_ms=limit)
     with pytest.MonkeyPatch.context() as patch:
         machine = Machine(measured, patch, exact)
-        record = admit(Proposal(optuna.create_study().ask(), Candidate(NETWORK, (), Recipe("none"))), gate, chain)
-        assert settled(record, gate, chain) == record
+        record = check_feasibility(
+            Proposal(optuna.create_study().ask(), Candidate(NETWORK, (), Recipe("none"))), gate, chain
+        )
+        assert remeasure_borderline(record, gate, chain) == record
         rung = RungRecord(epochs=chain.context.rungs[0], val_accuracy=0.5, seconds=1, latency_ms=record.median_ms)
-        waiting = record.model_copy(update={"fate": "waiting", "rungs": (rung,)})
-        assert machine.efforts == [ROUGH]
-        known = settled(waiting, gate, chain)
-    assert machine.efforts == [ROUGH, *([THOROUGH] if doubtful else [])]
+        waiting = record.model_copy(update={"status": "paused", "rungs": (rung,)})
+        assert machine.efforts == [QUICK]
+        known = remeasure_borderline(waiting, gate, chain)
+    assert machine.efforts == [QUICK, *([FULL] if doubtful else [])]
     ms = exact if doubtful else 1.0
-    assert (known.fate, known.median_ms, known.within_budget) == (fate, ms, fate == "waiting")
-    assert known.reason == (None if fate == "waiting" else f"{exact:g} ms > {limit:g} ms")
+    assert (known.status, known.median_ms, known.within_budget) == (status, ms, status == "paused")
+    assert known.reason == (None if status == "paused" else f"{exact:g} ms > {limit:g} ms")
     assert known.objectives(0)[2] == 1.0  # as it was compared at that rung
 
 
@@ -217,23 +219,23 @@ def test_who_is_chosen_for_a_rough_latency_is_measured_thoroughly(
 ) -> None:
     """The smaller and more accurate of two is the only one that is chosen, unless it turns out to be the slower one."""
     gate, chain = gate_under(tmp_path, max_latency_ms=2.0)
-    finals = Finals(chain, gate)
+    trainer = FinalistTrainer(chain, gate)
     with pytest.MonkeyPatch.context() as patch:
         machine = Machine(measured, patch, exact)
         admitted = [
-            admit(Proposal(optuna.create_study().ask(), Candidate(a, (), Recipe("none"))), gate, chain)
-            for a in (NETWORK, load_space("resnet").ladder(3)[2])
+            check_feasibility(Proposal(optuna.create_study().ask(), Candidate(a, (), Recipe("none"))), gate, chain)
+            for a in (NETWORK, load_space("resnet").size_ladder(3)[2])
         ]
         trials = [
-            record.model_copy(update={"number": number, "fate": "finished", "val_accuracy": 0.9 - number / 10})
+            record.model_copy(update={"number": number, "status": "finished", "val_accuracy": 0.9 - number / 10})
             for number, record in enumerate(admitted)
         ]
-        assert [t.number for t in finals.choose(trials)] == [0]
-        found = list(finals.settle(trials))
+        assert [t.number for t in trainer.choose(trials)] == [0]
+        found = list(trainer.measure_until_stable(trials))
         assert [t.number for t in found] == [0, *others]
         known = {t.number: t for t in [*trials, *found]}
-        assert [t.number for t in finals.choose(list(known.values()))] == ([0] if exact < 2 else [])
-    assert machine.efforts == [ROUGH, ROUGH, THOROUGH] + [THOROUGH] * len(others)
+        assert [t.number for t in trainer.choose(list(known.values()))] == ([0] if exact < 2 else [])
+    assert machine.efforts == [QUICK, QUICK, FULL] + [FULL] * len(others)
     assert [t.median_ms for t in known.values()] == [exact, exact if others else 1.0]
 
 
@@ -241,7 +243,7 @@ def test_a_limit_on_what_nobody_can_measure_is_the_trials_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate, _ = gate_under(tmp_path, max_memory_kb=10**6)
-    monkeypatch.setattr(ThisMachine, "memory", lambda *_: Memory(None, None))
+    monkeypatch.setattr(ThisMachine, "memory", lambda *_: SessionMemory(None, None))
     with pytest.raises(TrialError, match="peak memory"):
         gate.costs(NETWORK)
 
@@ -249,15 +251,15 @@ def test_a_limit_on_what_nobody_can_measure_is_the_trials_error(
 def test_a_skipped_trial_is_rejected_without_a_latency_and_a_large_one_for_its_size(tmp_path: Path) -> None:
     """Real exports; what the prefilter learns from is made up: all are far too slow."""
     gate, chain = gate_under(tmp_path, max_latency_ms=0.001, max_size_kb=100)
-    ladder = chain.context.space.ladder(FEWEST + 1)
+    ladder = chain.context.space.size_ladder(FEWEST + 1)
     before = [slow(number, architecture) for number, architecture in enumerate(ladder)]
     study = optuna.create_study()
     asked = [study.ask() for _ in range(len(before) + 2)][len(before) :]
     small, large = (
-        admit(Proposal(trial, Candidate(architecture, (), Recipe("none"))), gate, chain, before)
+        check_feasibility(Proposal(trial, Candidate(architecture, (), Recipe("none"))), gate, chain, before)
         for trial, architecture in zip(asked, (NETWORK, ladder[-1]), strict=True)
     )
-    assert (small.fate, large.fate) == ("rejected", "rejected")
+    assert (small.status, large.status) == ("infeasible", "infeasible")
     assert small.reason is not None
     assert small.reason.startswith("not measured: expected at ")
     assert isinstance(small.costs, Costs)
@@ -274,7 +276,7 @@ def slow(number: int, architecture: Architecture) -> TrialRecord:
     costs = records.costs(1000 + number, 50 + 0.01 * number)
     doubted = {"expected": 50.0, "least": 49.0, "doubted": number == 0}
     return records.trial(
-        number, None, 1, 1, candidate=candidate.to_json(), costs=costs, fate="rejected", forecast=doubted
+        number, None, 1, 1, candidate=candidate.to_json(), costs=costs, status="infeasible", forecast=doubted
     )
 
 
@@ -300,7 +302,7 @@ def test_whoever_takes_the_place_of_refused_finalists_has_room_for_what_they_gre
 
     def instead(found: dict[int, float]) -> list[int]:
         refused = [(trials[n], records.costs(1000 * (n + 1), ms)) for n, ms in found.items()]
-        return [t.number for t in stand_in(refused, [t for t in trials if t.number not in found], budget)]
+        return [t.number for t in fallback_finalist(refused, [t for t in trials if t.number not in found], budget)]
 
     assert instead({0: 1.01}) == [1]
     assert instead({0: 1.078}) == [2]  # by a tenth
@@ -318,22 +320,22 @@ def test_a_run_whose_only_finalist_grew_too_slow_ends_with_another(
     )
     slow_ms, notes = [60.1], list[str]()
 
-    class Watching(Progress):
+    class Watching(Callback):
         training = False
 
-        def stage(self, text: str) -> None:
+        def on_stage(self, text: str) -> None:
             self.training = self.training or text == "training finalists"
 
-        def note(self, text: str) -> None:
+        def on_note(self, text: str) -> None:
             notes.append(text)
 
     def by_size(_: ThisMachine, onnx: bytes, *options: Any, **more: Any) -> Measurement:
-        ms = slow_ms.pop() if progress.training and slow_ms else len(onnx) / 1000
+        ms = slow_ms.pop() if callback.training and slow_ms else len(onnx) / 1000
         return replace(measured, latency=Latency(p50=ms, p90=ms, low=ms, high=ms))
 
-    progress = Watching()
+    callback = Watching()
     monkeypatch.setattr(ThisMachine, "measure", by_size)
-    run = search(config, tmp_path / "run", progress)
+    run = search(config, tmp_path / "run", callback)
     assert not slow_ms
     refused, other = run.finalists
     assert [f.within_budget for f in run.finalists] == [False, True]

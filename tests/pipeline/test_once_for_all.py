@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from nas_kd.api import load_run
-from nas_kd.config.options import SearchConfig
-from nas_kd.nas.feasibility import excess
-from nas_kd.context.run_context import Context
-from nas_kd.commands.worker_pool import Workplace
-from nas_kd.context.run_folder import RunFolder
-from nas_kd.nas.supernet.once_for_all import OnceForAll
-from nas_kd.context.callbacks import Progress
 from nas_kd.commands.search import _open, search
+from nas_kd.commands.worker_pool import WorkerProcesses
+from nas_kd.config.options import SearchConfig
+from nas_kd.context.callbacks import Callback
+from nas_kd.context.run_context import Context
+from nas_kd.context.run_folder import RunFolder
+from nas_kd.nas.feasibility import log_excess
+from nas_kd.nas.supernet.once_for_all import OnceForAll
 from nas_kd.results.records import RunRecord
 
 from .conftest import small_config
@@ -51,22 +51,22 @@ def test_its_best_sub_networks_are_the_candidates(run: RunRecord) -> None:
     assert 1 <= len(run.trials) <= MEMBERS
     assert [t.inherited_accuracy for t in run.trials] == list(run.once_for_all.inherited)
     for trial in run.trials:
-        assert trial.fate == "finished"
+        assert trial.status == "finished"
         assert trial.candidate["method"] == "none"
         assert trial.candidate["assistants"] == []
         assert trial.costs is not None
         assert trial.costs.latency_ms is not None
-        assert excess(trial.costs, elastic_config().budget) <= 0
+        assert log_excess(trial.costs, elastic_config().budget) <= 0
     assert run.seconds["once_for_all"] >= run.once_for_all.training_s > 0
 
 
 def test_whoever_opens_the_run_again_inherits_from_the_same_network(folder: Path, run: RunRecord) -> None:
     config = elastic_config()
-    context = Context.prepare(config, RunFolder(folder), Progress())
-    workplace = Workplace(config, context.folder, context.progress)
-    with closing(workplace), closing(_open(context, workplace)) as opened:
+    context = Context.prepare(config, RunFolder(folder), Callback())
+    processes = WorkerProcesses(config, context.folder, context.callback)
+    with closing(processes), closing(_open(context, processes)) as opened:
         assert run.once_for_all is not None
-        assert opened.chain.relatives == (run.once_for_all.key,)
+        assert opened.chain.weight_sources == (run.once_for_all.key,)
 
 
 def test_what_was_trained_and_judged_is_found_again(
@@ -96,7 +96,7 @@ def test_out_of_time_it_judges_few_and_still_has_a_result(folder: Path, tmp_path
     run = search(elastic_config(max_minutes=1e-6), in_a_hurry)
     assert run.once_for_all is not None
     assert MEMBERS <= run.once_for_all.evaluated < 40
-    assert [t.fate for t in run.trials] == ["finished"]
+    assert [t.status for t in run.trials] == ["finished"]
     assert len(run.finalists) == 1
 
 

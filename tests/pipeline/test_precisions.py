@@ -10,20 +10,20 @@ import pytest
 from onnx import TensorProto
 
 from nas_kd.api import export_winner, load_run, report
-from nas_kd.results.candidate import Architecture, Candidate, Precision, Recipe
-from nas_kd.config.options import SearchConfig
-from nas_kd.export.verify import accuracy
-from nas_kd.kd.chain import Chain
-from nas_kd.context.run_context import Context
 from nas_kd.commands.distill import distill_one
-from nas_kd.kd.artifacts import Files
-from nas_kd.context.run_folder import RunFolder
-from nas_kd.nas.gate import Gate
-from nas_kd.kd.network_builder import Builder
-from nas_kd.context.callbacks import Progress
-from nas_kd.nas.propose import Proposer
 from nas_kd.commands.load_run import read_run
 from nas_kd.commands.search import search
+from nas_kd.config.options import SearchConfig
+from nas_kd.context.callbacks import Callback
+from nas_kd.context.run_context import Context
+from nas_kd.context.run_folder import RunFolder
+from nas_kd.export.verify import accuracy
+from nas_kd.kd.artifacts import ArtifactBuilder
+from nas_kd.kd.chain import Chain
+from nas_kd.kd.network_builder import NetworkBuilder
+from nas_kd.nas.gate import Gate
+from nas_kd.nas.propose import Proposer
+from nas_kd.results.candidate import Architecture, Candidate, Precision, Recipe
 from nas_kd.results.records import RunRecord, TrialRecord
 
 from .conftest import small_config
@@ -40,46 +40,48 @@ def config(*precisions: Precision, trials: int = 8, **sections: dict[str, object
 
 @pytest.fixture(scope="module")
 def chain(tmp_path_factory: pytest.TempPathFactory) -> Chain:
-    context = Context.prepare(config(*ALL), RunFolder(tmp_path_factory.mktemp("run")), Progress())
-    return Chain(context, Builder(context.data, context.space), [])
+    context = Context.prepare(config(*ALL), RunFolder(tmp_path_factory.mktemp("run")), Callback())
+    return Chain(context, NetworkBuilder(context.data, context.space), [])
 
 
 def candidate(chain: Chain, precision: Precision, rung: int = 1) -> Candidate:
-    return Candidate(chain.context.space.ladder(5)[rung], (), Recipe("none"), precision)
+    return Candidate(chain.context.space.size_ladder(5)[rung], (), Recipe("none"), precision)
 
 
 def test_what_is_quantised_afterwards_is_trained_once(chain: Chain) -> None:
-    links = {p: chain.distil(candidate(chain, p), 0, 2) for p in ALL}
-    assert len({links[p].key for p in AFTERWARDS}) == 1
-    assert links["int8-qat"].key != links["fp32"].key
-    again = chain.distil(candidate(chain, "int8-qat"), 0, 2)
-    assert again.key == links["int8-qat"].key
-    files = Files(chain.context)
-    first, second = (files.deployed(link, "int8-qat") for link in (links["int8-qat"], again))
+    trained_models = {p: chain.distill(candidate(chain, p), 0, 2) for p in ALL}
+    assert len({trained_models[p].key for p in AFTERWARDS}) == 1
+    assert trained_models["int8-qat"].key != trained_models["fp32"].key
+    again = chain.distill(candidate(chain, "int8-qat"), 0, 2)
+    assert again.key == trained_models["int8-qat"].key
+    files = ArtifactBuilder(chain.context)
+    first, second = (files.deployed(trained, "int8-qat") for trained in (trained_models["int8-qat"], again))
     assert first.sha256 == second.sha256
 
 
 def test_accuracy_is_the_files_and_the_file_is_what_the_gate_measured(chain: Chain) -> None:
-    files, gate, val = Files(chain.context), Gate(chain.context, chain.builder), chain.context.data.val
+    files, gate, val = ArtifactBuilder(chain.context), Gate(chain.context, chain.builder), chain.context.data.val
     for precision in ALL:
-        link = chain.distil(candidate(chain, precision), 0, 2)
-        file = files.deployed(link, precision)
+        trained = chain.distill(candidate(chain, precision), 0, 2)
+        file = files.deployed(trained, precision)
         assert file.val_accuracy == accuracy(file.onnx, val)
-        assert files.val_accuracy(link, precision) == pytest.approx(file.val_accuracy, abs=1e-9)
+        assert files.val_accuracy(trained, precision) == pytest.approx(file.val_accuracy, abs=1e-9)
         costs = gate.all_costs(candidate(chain, precision).student, precision=precision)
         assert costs.size_bytes == len(file.onnx)
         assert gate.notes(candidate(chain, precision).student, precision=precision) == ()
 
 
 def test_other_options_of_quantising_are_other_files(chain: Chain, tmp_path: Path) -> None:
-    link = chain.distil(candidate(chain, "int8"), 0, 2)
-    context = Context.prepare(config(*ALL, quantise={"samples": 5}), RunFolder(tmp_path), Progress())
-    here, there = (Files(c).deployed(link, "int8").sha256 for c in (chain.context, context))
+    trained = chain.distill(candidate(chain, "int8"), 0, 2)
+    context = Context.prepare(config(*ALL, quantize={"samples": 5}), RunFolder(tmp_path), Callback())
+    here, there = (ArtifactBuilder(c).deployed(trained, "int8").sha256 for c in (chain.context, context))
     assert here != there
-    later = Context.prepare(config(*ALL, quantise={"aware_from": 0.2}), RunFolder(tmp_path), Progress())
-    other = Chain(later, Builder(later.data, later.space), [])
-    assert other.distil(candidate(chain, "fp32"), 0, 2).key == chain.distil(candidate(chain, "fp32"), 0, 2).key
-    assert other.distil(candidate(chain, "int8-qat"), 0, 2).key != chain.distil(candidate(chain, "int8-qat"), 0, 2).key
+    later = Context.prepare(config(*ALL, quantize={"qat_start": 0.2}), RunFolder(tmp_path), Callback())
+    other = Chain(later, NetworkBuilder(later.data, later.space), [])
+    assert other.distill(candidate(chain, "fp32"), 0, 2).key == chain.distill(candidate(chain, "fp32"), 0, 2).key
+    assert (
+        other.distill(candidate(chain, "int8-qat"), 0, 2).key != chain.distill(candidate(chain, "int8-qat"), 0, 2).key
+    )
 
 
 def test_first_proposals_take_turns_up_to_the_edge_of_each_precision(chain: Chain) -> None:
@@ -114,7 +116,7 @@ def finished(run_dir: Path) -> RunRecord:
 
 def test_every_precision_is_tried_and_reported(run_dir: Path, finished: RunRecord) -> None:
     assert {t.candidate["precision"] for t in finished.trials} == set(ALL)
-    assert not [t.reason for t in finished.trials if t.fate == "failed"]
+    assert not [t.reason for t in finished.trials if t.status == "failed"]
     document = json.loads((run_dir / "front.json").read_text())
     for entry, finalist in zip(document["candidates"], finished.finalists, strict=True):
         assert entry["precision"] in ALL
@@ -143,13 +145,13 @@ class Killed(Exception):
     """As by the user."""
 
 
-class KilledAfter(Progress):
+class KilledAfter(Callback):
     """Ends the search after so many trials that were told."""
 
     def __init__(self, so_many: int) -> None:
         self._left = so_many
 
-    def trial(self, record: TrialRecord, trials: object, hypervolume: float) -> None:
+    def on_trial_end(self, record: TrialRecord, trials: object, hypervolume: float) -> None:
         self._left -= 1
         if not self._left:
             raise Killed
@@ -171,7 +173,7 @@ def test_a_run_that_was_killed_goes_on_as_if_it_was_not(run_dir: Path, finished:
 
 
 def test_one_student_at_the_first_precision(tmp_path: Path) -> None:
-    distilled = distill_one(config("int8-qat", "fp32"), tmp_path, Progress())
+    distilled = distill_one(config("int8-qat", "fp32"), tmp_path, Callback())
     card = json.loads((tmp_path / "card.json").read_text())
     assert card["candidate"]["precision"] == "int8-qat"
     model = onnx.load(distilled.path)

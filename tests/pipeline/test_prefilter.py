@@ -6,16 +6,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nas_kd.results.candidate import Architecture, Candidate, Recipe
 from nas_kd.config.options import Budget
 from nas_kd.data.prepare import load_dataset
+from nas_kd.kd.network_builder import NetworkBuilder, load_space
 from nas_kd.nas.feasibility import violation
-from nas_kd.nas.supernet.architecture_sampler import Draws
-from nas_kd.kd.network_builder import Builder, load_space
 from nas_kd.nas.prefilter import CHECK_EVERY, FEWEST, forecast, is_skipped, prefilter_record, skipped_words
-from nas_kd.results.records import Costs, Latency, TrialRecord
+from nas_kd.nas.supernet.architecture_sampler import ArchitectureSampler
 from nas_kd.report.content import content
 from nas_kd.report.trial_flow import flow
+from nas_kd.results.candidate import Architecture, Candidate, Recipe
+from nas_kd.results.records import Costs, Latency, TrialRecord
 from tests import records
 
 from .conftest import small_config
@@ -25,24 +25,24 @@ BUDGET = Budget(max_latency_ms=LIMIT_MS)
 
 
 @pytest.fixture(scope="module")
-def builder() -> Builder:
-    return Builder(load_dataset(small_config().data, 0), load_space("resnet"))
+def builder() -> NetworkBuilder:
+    return NetworkBuilder(load_dataset(small_config().data, 0), load_space("resnet"))
 
 
 @pytest.fixture(scope="module")
 def candidates() -> list[Candidate]:
-    draws = Draws(load_space("resnet"), 1)
+    draws = ArchitectureSampler(load_space("resnet"), 1)
     found = dict.fromkeys(draws.architecture(draws.random()) for _ in range(150))
     return [Candidate(a, (), Recipe("none")) for a in found]
 
 
-def latency_ms(architecture: Architecture, builder: Builder, noise: float = 0.05) -> float:
+def latency_ms(architecture: Architecture, builder: NetworkBuilder, noise: float = 0.05) -> float:
     """A power of the multiply-adds, and what no model knows of the network."""
     rng = np.random.default_rng(builder.macs(architecture) + builder.parameters(architecture))
     return exp(0.7 * log(builder.macs(architecture) / 100_000) + noise * float(rng.normal()))
 
 
-def admitted(candidate: Candidate, number: int, before: list[TrialRecord], builder: Builder) -> TrialRecord:
+def admitted(candidate: Candidate, number: int, before: list[TrialRecord], builder: NetworkBuilder) -> TrialRecord:
     """As `admit`, with a made-up latency in place of a measurement."""
     made = forecast(candidate, number, before, builder, BUDGET)
     ms = latency_ms(candidate.student, builder)
@@ -50,12 +50,12 @@ def admitted(candidate: Candidate, number: int, before: list[TrialRecord], build
     counted = {"parameters": builder.parameters(candidate.student), "macs": builder.macs(candidate.student)}
     timed = None if skipped else Latency(p50=ms, p90=ms, low=ms, high=ms)
     costs = Costs(size_bytes=4 * counted["parameters"], latency_ms=timed, **counted)
-    fields: dict[str, Any] = {"fate": "rejected" if skipped or ms > LIMIT_MS else "finished", "forecast": made}
+    fields: dict[str, Any] = {"status": "infeasible" if skipped or ms > LIMIT_MS else "finished", "forecast": made}
     return records.trial(number, None, 1, 1, id=candidate.id, candidate=candidate.to_json(), costs=costs, **fields)
 
 
 @pytest.fixture(scope="module")
-def trials(candidates: list[Candidate], builder: Builder) -> list[TrialRecord]:
+def trials(candidates: list[Candidate], builder: NetworkBuilder) -> list[TrialRecord]:
     told: list[TrialRecord] = []
     for number, candidate in enumerate(candidates):
         told.append(admitted(candidate, number, told, builder))
@@ -66,13 +66,15 @@ def skipped(trial: TrialRecord) -> bool:
     return isinstance(trial.costs, Costs) and trial.costs.latency_ms is None
 
 
-def test_it_skips_many_slow_ones_and_hardly_any_that_is_within(trials: list[TrialRecord], builder: Builder) -> None:
+def test_it_skips_many_slow_ones_and_hardly_any_that_is_within(
+    trials: list[TrialRecord], builder: NetworkBuilder
+) -> None:
     left_out = [Candidate.from_json(t.candidate).student for t in trials if skipped(t)]
     slow = [t for t in trials[FEWEST:] if latency_ms(Candidate.from_json(t.candidate).student, builder) > LIMIT_MS]
     assert len(left_out) > len(slow) / 2
     within = [a for a in left_out if latency_ms(a, builder) <= LIMIT_MS]
     assert len(within) <= 0.05 * len(trials)
-    assert all(t.fate == "rejected" and violation(t, BUDGET) > 0 for t in trials if skipped(t))
+    assert all(t.status == "infeasible" and violation(t, BUDGET) > 0 for t in trials if skipped(t))
 
 
 def test_it_waits_until_it_has_seen_enough(trials: list[TrialRecord]) -> None:
@@ -88,7 +90,7 @@ def test_the_first_and_then_every_tenth_that_it_doubts_is_measured(trials: list[
 
 
 def test_the_order_of_records_and_later_ones_change_nothing(
-    trials: list[TrialRecord], candidates: list[Candidate], builder: Builder
+    trials: list[TrialRecord], candidates: list[Candidate], builder: NetworkBuilder
 ) -> None:
     number = 60
     again = admitted(candidates[number], number, trials[::-1], builder)
@@ -99,7 +101,9 @@ def test_the_order_of_records_and_later_ones_change_nothing(
         assert lost[-1] == trials[again_number]
 
 
-def test_others_teach_it_nothing(trials: list[TrialRecord], candidates: list[Candidate], builder: Builder) -> None:
+def test_others_teach_it_nothing(
+    trials: list[TrialRecord], candidates: list[Candidate], builder: NetworkBuilder
+) -> None:
     one = candidates[60]
     twins = [t.model_copy(update={"candidate": trials[0].candidate}) for t in trials]
     assert forecast(one, 60, twins, builder, BUDGET) is None  # one network, however often
@@ -124,15 +128,15 @@ def test_its_record_counts_what_it_did(trials: list[TrialRecord]) -> None:
     assert generous is not None
     assert generous.wrong == generous.checked > 0
     assert prefilter_record(trials[:FEWEST], BUDGET) is None
-    assert prefilter_record([t.model_copy(update={"fate": "duplicate"}) for t in trials], BUDGET) is None
+    assert prefilter_record([t.model_copy(update={"status": "duplicate"}) for t in trials], BUDGET) is None
 
 
 def test_the_reason_names_prediction_bound_and_limit(trials: list[TrialRecord]) -> None:
     made = next(t.forecast for t in trials if skipped(t))
     assert made is not None
-    words = skipped_words(made, BUDGET)
-    assert words.startswith(f"not measured: expected at {made.expected:.4g} ms, at least {made.least:.4g} ms")
-    assert words.endswith("limit 1 ms")
+    description = skipped_words(made, BUDGET)
+    assert description.startswith(f"not measured: expected at {made.expected:.4g} ms, at least {made.least:.4g} ms")
+    assert description.endswith("limit 1 ms")
 
 
 def test_the_report_tells_of_it(trials: list[TrialRecord]) -> None:
@@ -141,6 +145,6 @@ def test_the_report_tells_of_it(trials: list[TrialRecord]) -> None:
     assert made is not None
     steps = {step.name: step.number for step in flow(run)}
     assert steps["Rejected unmeasured"] == made.skipped
-    assert steps["Rejected at the gate"] == sum(t.fate == "rejected" for t in trials) - made.skipped
-    (fact,) = [f for f in content(run).trust.facts if f.name == "Prefilter"]
+    assert steps["Rejected at the gate"] == sum(t.status == "infeasible" for t in trials) - made.skipped
+    (fact,) = [f for f in content(run).methodology.facts if f.name == "Prefilter"]
     assert f"{made.skipped} candidates rejected unmeasured" in fact.text

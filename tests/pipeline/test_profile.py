@@ -10,14 +10,14 @@ import pytest
 from typer.testing import CliRunner
 
 from nas_kd.cli.app import app
-from nas_kd.config.options import Budget
-from nas_kd.config.loading import dump_config
 from nas_kd.cli.profile_table import print_profile, profile_json
-from nas_kd.errors import InputError
+from nas_kd.commands.profile import LADDER, CostRange, FeasibleShare, PrecisionProfile, SpaceProfile, profile_space
+from nas_kd.commands.step_timing import StepTimes
 from nas_kd.commands.time_estimate import epochs_of
-from nas_kd.commands.profile import LADDER, PrecisionProfile, Range, Share, SpaceProfile, profile_space
-from nas_kd.context.callbacks import Progress
-from nas_kd.commands.step_timing import Speed
+from nas_kd.config.loading import dump_config
+from nas_kd.config.options import Budget
+from nas_kd.context.callbacks import Callback
+from nas_kd.errors import InputError
 from nas_kd.results.intervals import wilson_interval
 
 from .conftest import small_config
@@ -25,17 +25,17 @@ from .conftest import small_config
 SAMPLE = 6
 
 
-class Heard(Progress):
+class Heard(Callback):
     """What was said."""
 
     def __init__(self) -> None:
         self.stages: list[str] = []
         self.counts: list[tuple[int, int]] = []
 
-    def stage(self, text: str) -> None:
+    def on_stage(self, text: str) -> None:
         self.stages.append(text)
 
-    def measured(self, done: int, total: int) -> None:
+    def on_measured(self, done: int, total: int) -> None:
         self.counts.append((done, total))
 
 
@@ -112,16 +112,16 @@ def test_epochs_of_the_rungs_by_hand() -> None:
     assert epochs_of(10, (5,), 3) == (50, 10)
     assert epochs_of(2, (1, 2), 3) == (2 + 1, 1)
     assert epochs_of(0, (1, 2), 3) == (0, 0)
-    assert epochs_of(12, (1, 3, 9), 3, pioneers=3) == (3 * 9 + 9 * 1 + 3 * 2 + 1 * 6, 3 + 1)
-    assert epochs_of(2, (1, 2), 3, pioneers=6) == (2 * 2, 2)
+    assert epochs_of(12, (1, 3, 9), 3, n_initial=3) == (3 * 9 + 9 * 1 + 3 * 2 + 1 * 6, 3 + 1)
+    assert epochs_of(2, (1, 2), 3, n_initial=6) == (2 * 2, 2)
 
 
 def test_a_step_lies_on_the_line_through_two_networks_and_methods_add_to_it() -> None:
-    speed = Speed(((100, 1.0), (300, 2.0)), {"none": 0.0, "dml": 0.5}, 0.0, 0.0, 0.0)
+    speed = StepTimes(((100, 1.0), (300, 2.0)), {"none": 0.0, "dml": 0.5}, 0.0, 0.0, 0.0)
     assert speed.step(200, "none") == 1.5
     assert speed.step(200, "dml") == 2.0
     assert speed.step(-10_000, "none") == 0.1
-    noisy = Speed(((100, 1.0), (300, 0.9)), {}, 0.0, 0.0, 0.0)
+    noisy = StepTimes(((100, 1.0), (300, 0.9)), {}, 0.0, 0.0, 0.0)
     assert noisy.step(300, "none") == 1.0
 
 
@@ -130,17 +130,17 @@ def test_out_of_reach_is_said_with_the_nearest_and_no_time(capsys: pytest.Captur
         precision="fp32",
         measured=8,
         failed=1,
-        size_bytes=Range(1e4, 2e4, 3e4),
-        latency_ms=Range(1, 2, 3),
-        memory_bytes=Range(1e6, 2e6, 3e6),
-        share=Share(0, 4, *wilson_interval(0, 4)),
+        size_bytes=CostRange(1e4, 2e4, 3e4),
+        latency_ms=CostRange(1, 2, 3),
+        memory_bytes=CostRange(1e6, 2e6, 3e6),
+        share=FeasibleShare(0, 4, *wilson_interval(0, 4)),
         missed={"size": 4, "latency": 2},
         binding="size",
         nearest=2.0,
         reachable=False,
     )
     budget = Budget(max_size_kb=5, max_latency_ms=2, min_accuracy=0.9)
-    print_profile(SpaceProfile("resnet", "cpu-1t", 100, Range(1, 2, 3), (of,), budget, False, 1.0, None))
+    print_profile(SpaceProfile("resnet", "cpu-1t", 100, CostRange(1, 2, 3), (of,), budget, False, 1.0, None))
     text = " ".join(capsys.readouterr().out.split())
     assert "OUT OF REACH" in text
     assert "size 4, latency 2, so that size binds; the nearest misses it 2 times; 1 could not be measured" in text
@@ -149,7 +149,7 @@ def test_out_of_reach_is_said_with_the_nearest_and_no_time(capsys: pytest.Captur
     assert "known after training only" in text
     assert "how long a search takes is not known" in text
     infinite = PrecisionProfile(**{**vars(of), "nearest": inf})
-    whole = SpaceProfile("resnet", "cpu-1t", 100, Range(1, 2, 3), (infinite,), budget, False, 1.0, None)
+    whole = SpaceProfile("resnet", "cpu-1t", 100, CostRange(1, 2, 3), (infinite,), budget, False, 1.0, None)
     assert json.loads(profile_json(whole))["precisions"][0]["nearest"] is None
 
 

@@ -6,16 +6,16 @@ import numpy as np
 import optuna
 import pytest
 
-from nas_kd.results.candidate import Candidate
-from nas_kd.config.options import Budget, SearchConfig
-from nas_kd.config.loading import dump_config
-from nas_kd.data.prepare import load_dataset
-from nas_kd.nas.feasibility import excess, reason
-from nas_kd.context.run_folder import RunFolder
-from nas_kd.kd.network_builder import Builder, load_space
-from nas_kd.nas.propose import Proposer, propose
 from nas_kd.commands.load_run import read_run
+from nas_kd.config.loading import dump_config
+from nas_kd.config.options import Budget, SearchConfig
+from nas_kd.context.run_folder import RunFolder
+from nas_kd.data.prepare import load_dataset
+from nas_kd.kd.network_builder import NetworkBuilder, load_space
+from nas_kd.nas.feasibility import log_excess, reason
+from nas_kd.nas.propose import Proposer, propose
 from nas_kd.nas.study import RunStudy
+from nas_kd.results.candidate import Candidate
 from nas_kd.results.records import Costs, Latency, RungRecord, TrialRecord
 
 from .conftest import small_config
@@ -25,8 +25,8 @@ FULL = 4
 
 
 @pytest.fixture(scope="module")
-def builder() -> Builder:
-    return Builder(load_dataset(small_config().data, 0), load_space("resnet"))
+def builder() -> NetworkBuilder:
+    return NetworkBuilder(load_dataset(small_config().data, 0), load_space("resnet"))
 
 
 def costs(size_bytes: int, p50: float) -> Costs:
@@ -34,18 +34,18 @@ def costs(size_bytes: int, p50: float) -> Costs:
     return Costs(size_bytes=size_bytes, latency_ms=latency, parameters=size_bytes // 4, macs=1000)
 
 
-def told(number: int, candidate: Candidate, builder: Builder) -> TrialRecord:
+def told(number: int, candidate: Candidate, builder: NetworkBuilder) -> TrialRecord:
     """Made-up figures that follow from the candidate alone."""
     weights = builder.parameters(candidate.student)
     spent = costs(4 * weights, 0.005 + weights * 1e-6)
-    over = excess(spent, BUDGET) > 0
+    over = log_excess(spent, BUDGET) > 0
     accuracy = None if over else 0.5 + 0.04 * float(np.log(weights / 500))
     return TrialRecord(
         number=number,
         id=candidate.id,
         candidate=candidate.to_json(),
-        words="",
-        fate="rejected" if over else "finished",
+        description="",
+        status="infeasible" if over else "finished",
         within_budget=not over,
         costs=spent.model_copy(update={"latency_ms": None}) if over else spent,
         val_accuracy=accuracy,
@@ -53,7 +53,7 @@ def told(number: int, candidate: Candidate, builder: Builder) -> TrialRecord:
     )
 
 
-def run(folder: Path, config: SearchConfig, builder: Builder, reopen: bool) -> list[str]:
+def run(folder: Path, config: SearchConfig, builder: NetworkBuilder, reopen: bool) -> list[str]:
     """Ids of the candidates proposed; `reopen`: a new process, as it were, before each."""
     place = RunFolder(folder)
     folder.mkdir()
@@ -80,7 +80,9 @@ def run(folder: Path, config: SearchConfig, builder: Builder, reopen: bool) -> l
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2", "nsga3", "random", "gp"])
-def test_restarts_change_nothing_and_nothing_is_tried_twice(sampler: str, builder: Builder, tmp_path: Path) -> None:
+def test_restarts_change_nothing_and_nothing_is_tried_twice(
+    sampler: str, builder: NetworkBuilder, tmp_path: Path
+) -> None:
     config = small_config(search={"sampler": sampler, "trials": 18})
     whole = run(tmp_path / "whole", config, builder, reopen=False)
     pieces = run(tmp_path / "pieces", config, builder, reopen=True)
@@ -88,7 +90,7 @@ def test_restarts_change_nothing_and_nothing_is_tried_twice(sampler: str, builde
     assert len(set(whole)) == 18
 
 
-def test_other_seeds_propose_others(builder: Builder, tmp_path: Path) -> None:
+def test_other_seeds_propose_others(builder: NetworkBuilder, tmp_path: Path) -> None:
     first, second = (
         run(tmp_path / str(seed), small_config(search={"seed": seed, "trials": 9}), builder, reopen=False)
         for seed in (0, 1)
@@ -96,14 +98,16 @@ def test_other_seeds_propose_others(builder: Builder, tmp_path: Path) -> None:
     assert first != second
 
 
-def test_a_space_of_few_is_exhausted_and_duplicates_get_their_twins_results(builder: Builder, tmp_path: Path) -> None:
+def test_a_space_of_few_is_exhausted_and_duplicates_get_their_twins_results(
+    builder: NetworkBuilder, tmp_path: Path
+) -> None:
     config = small_config(chain={"max_assistants": 0}, distill={"methods": ["none"]}, search={"sampler": "random"})
     place = RunFolder(tmp_path)
     place.config.write_text(dump_config(config))
     study = RunStudy(place, "test", BUDGET, FULL)
     space = load_space("resnet")
     proposer = Proposer(config, space, builder, 400_000)
-    same = {f"student.{k}": v for k, v in space.ladder(2)[0].choices.items()}
+    same = {f"student.{k}": v for k, v in space.size_ladder(2)[0].choices.items()}
     study.save("first", [{**same, "strength": s} for s in (1.0, 2.0)])  # does not matter to method "none"
     first = propose(study, proposer, config)
     assert first is not None
@@ -112,13 +116,13 @@ def test_a_space_of_few_is_exhausted_and_duplicates_get_their_twins_results(buil
     assert second is not None
     assert second.candidate.id != first.candidate.id
     twin = study.records[1]
-    assert (twin.fate, twin.duplicate_of) == ("duplicate", first.trial.number)
+    assert (twin.status, twin.duplicate_of) == ("duplicate", first.trial.number)
     assert twin.val_accuracy == study.records[0].val_accuracy
     study.close()
 
 
-def test_chains_are_largest_first_without_repeats_and_larger_than_the_student(builder: Builder) -> None:
-    config = small_config(chain={"ladder": 4})
+def test_chains_are_largest_first_without_repeats_and_larger_than_the_student(builder: NetworkBuilder) -> None:
+    config = small_config(chain={"assistant_sizes": 4})
     proposer = Proposer(config, load_space("resnet"), builder, 400_000)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     seen = set()
@@ -133,8 +137,8 @@ def test_chains_are_largest_first_without_repeats_and_larger_than_the_student(bu
 
 
 def test_excess_and_reason() -> None:
-    assert excess(costs(60_000, 0.05), BUDGET) == pytest.approx(0)
-    assert excess(costs(120_000, 0.01), BUDGET) == pytest.approx(np.log(2))
-    assert excess(costs(1_000, 0.2), BUDGET) == pytest.approx(np.log(4))
-    assert excess(costs(1, 1e-9), Budget()) < 0
+    assert log_excess(costs(60_000, 0.05), BUDGET) == pytest.approx(0)
+    assert log_excess(costs(120_000, 0.01), BUDGET) == pytest.approx(np.log(2))
+    assert log_excess(costs(1_000, 0.2), BUDGET) == pytest.approx(np.log(4))
+    assert log_excess(costs(1, 1e-9), Budget()) < 0
     assert reason(costs(120_000, 0.2), BUDGET) == "120.0 kB > 60 kB and 0.2 ms > 0.05 ms"

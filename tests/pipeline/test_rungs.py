@@ -13,28 +13,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.trial import TrialState
 
-from nas_kd.results.candidate import Candidate, Recipe
-from nas_kd.config.options import SearchSection
-from nas_kd.engine.teacher_outputs import Teacher
-from nas_kd.serialization import fingerprint
-from nas_kd.results.pareto import non_dominated
-from nas_kd.kd.chain import Chain
-from nas_kd.context.run_context import Context
-from nas_kd.nas.sampler_view import common_rung, outcome
-from nas_kd.context.run_folder import RunFolder
-from nas_kd.kd.training_job import Lesson
-from nas_kd.kd.network_builder import Builder
-from nas_kd.context.callbacks import Progress
 from nas_kd.commands.search import search
-from nas_kd.nas.successive_halving import Ladder, Rung, best_first, crowding, rung_epochs
+from nas_kd.config.options import SearchSection
+from nas_kd.context.callbacks import Callback
+from nas_kd.context.run_context import Context
+from nas_kd.context.run_folder import RunFolder
+from nas_kd.engine.teacher_outputs import Teacher
+from nas_kd.kd.chain import Chain
+from nas_kd.kd.network_builder import NetworkBuilder
+from nas_kd.kd.training_job import TrainingJob
+from nas_kd.nas.sampler_view import common_rung, outcome
 from nas_kd.nas.samplers import STARTUP_TRIALS
+from nas_kd.nas.successive_halving import Rung, SuccessiveHalving, best_first, crowding, rung_epochs
+from nas_kd.results.candidate import Candidate, Recipe
+from nas_kd.results.pareto import non_dominated
 from nas_kd.results.records import Costs, Latency, RungRecord, TrialRecord
+from nas_kd.serialization import fingerprint
 
 from .conftest import small_config
 
 
 def record(
-    number: int, accuracies: list[float], fate: str = "waiting", size: int = 1000, ms: float = 1.0
+    number: int, accuracies: list[float], status: str = "paused", size: int = 1000, ms: float = 1.0
 ) -> TrialRecord:
     costs = Costs(size_bytes=size, latency_ms=Latency(p50=ms, p90=ms, low=ms, high=ms), parameters=1, macs=1)
     rungs = tuple(RungRecord(epochs=3**i, val_accuracy=a, seconds=0.0) for i, a in enumerate(accuracies))
@@ -43,8 +43,8 @@ def record(
             "number": number,
             "id": str(number),
             "candidate": {},
-            "words": "",
-            "fate": fate,
+            "description": "",
+            "status": status,
             "costs": costs,
             "rungs": rungs,
         }
@@ -107,7 +107,7 @@ def test_a_rung_that_grows_is_ranked_like_one_that_is_sorted_anew(
 
 
 def next_to_promote(records: list[TrialRecord], rungs: int, reduction: int, last: bool = False) -> TrialRecord | None:
-    number = Ladder(records).next_to_promote(rungs, reduction, last=last)
+    number = SuccessiveHalving(records).next_to_promote(rungs, reduction, last=last)
     return next((r for r in records if r.number == number), None)
 
 
@@ -140,11 +140,11 @@ def test_at_the_end_one_goes_on_from_every_rung_and_costs_count() -> None:
 
 def test_when_only_one_can_go_on_it_is_the_most_accurate_of_the_highest_rung() -> None:
     small_ones = [record(0, [0.8], size=10_000), record(1, [0.5]), record(2, [0.8], size=20_000)]
-    assert Ladder(small_ones).most_accurate(2) == 0
+    assert SuccessiveHalving(small_ones).most_accurate(2) == 0
     higher = [*small_ones, record(3, [0.9, 0.6]), record(4, [0.1, 0.7], "failed")]
-    assert Ladder(higher).most_accurate(3) == 3
-    assert Ladder(higher).most_accurate(2) == 0  # whoever reached the second rung of two has finished
-    assert Ladder().most_accurate(2) is None
+    assert SuccessiveHalving(higher).most_accurate(3) == 3
+    assert SuccessiveHalving(higher).most_accurate(2) == 0  # whoever reached the second rung of two has finished
+    assert SuccessiveHalving().most_accurate(2) is None
 
 
 def test_no_more_than_the_share_goes_on_and_whoever_failed_leaves_its_place() -> None:
@@ -162,7 +162,7 @@ def test_no_more_than_the_share_goes_on_and_whoever_failed_leaves_its_place() ->
 
 def test_pioneers_go_on_first_and_take_nobodys_place() -> None:
     def chosen(records: list[TrialRecord], rungs: int) -> int | None:
-        return Ladder(records).next_to_promote(rungs, 3, pioneers=2)
+        return SuccessiveHalving(records).next_to_promote(rungs, 3, n_initial=2)
 
     reached = [record(0, [0.1]), record(1, [0.1, 0.1]), record(2, [0.9, 0.9])]
     assert chosen(reached, 3) == 0  # the first of them, before anyone at a higher rung
@@ -174,8 +174,8 @@ def test_pioneers_go_on_first_and_take_nobodys_place() -> None:
 
 
 def test_whoever_turned_out_too_slow_takes_nobodys_place() -> None:
-    slow = record(0, [0.9], "rejected")
-    assert Ladder([slow, record(1, [0.5]), record(2, [0.4])]).next_to_promote(2, 3) == 1
+    slow = record(0, [0.9], "infeasible")
+    assert SuccessiveHalving([slow, record(1, [0.5]), record(2, [0.4])]).next_to_promote(2, 3) == 1
 
 
 def test_rungs_compare_latencies_as_they_were_known_by_then() -> None:
@@ -188,31 +188,31 @@ def test_rungs_compare_latencies_as_they_were_known_by_then() -> None:
     assert outcome(known_as(2.0, 1.0), 1) == {"values": (0.5, 1000.0, 2.0)}
     assert outcome(known_as(2.0, 1.0), 3) == {"values": (0.6, 1000.0, 1.0)}
     one, rival = known_as(2.0, 1.0), record(1, [0.5, 0.6], ms=1.5)
-    assert Ladder([one, rival]).best(1, 1) == [1]
-    assert Ladder([one, rival]).best(3, 1) == [0]
+    assert SuccessiveHalving([one, rival]).best(1, 1) == [1]
+    assert SuccessiveHalving([one, rival]).best(3, 1) == [0]
 
 
 def test_the_sampler_is_shown_one_fidelity() -> None:
     low = [record(i, [0.5]) for i in range(STARTUP_TRIALS - 1)]
-    assert common_rung(Ladder().reached) == 0
-    assert common_rung(Ladder(low).reached) == 1
+    assert common_rung(SuccessiveHalving().reached) == 0
+    assert common_rung(SuccessiveHalving(low).reached) == 1
     both = [record(len(low) + i, [0.5, 0.6]) for i in range(STARTUP_TRIALS)]
-    assert common_rung(Ladder([*low, *both, record(99, [0.5, 0.6], "duplicate")]).reached) == 3
+    assert common_rung(SuccessiveHalving([*low, *both, record(99, [0.5, 0.6], "duplicate")]).reached) == 3
     assert outcome(both[0], 1) == {"values": (0.5, 1000.0, 1.0)}
     assert outcome(both[0], 3) == {"values": (0.6, 1000.0, 1.0)}
     assert outcome(low[0], 3) is None  # it may still get there
-    assert outcome(record(0, [0.5], "stopped"), 3) == {"state": TrialState.PRUNED}
+    assert outcome(record(0, [0.5], "pruned"), 3) == {"state": TrialState.PRUNED}
     assert outcome(record(0, [], "failed"), 3) == {"state": TrialState.FAIL}
 
 
 def test_training_on_equals_training_through(tmp_path: Path) -> None:
     config = small_config(distill={"methods": ["soft_targets"], "epochs": 4})
-    links: list[dict[str, torch.Tensor]] = []
+    trained_models: list[dict[str, torch.Tensor]] = []
     epochs: list[int] = []
 
     class Counted(Chain):
-        def training(self, lesson: Lesson, student: Any, teachers: Any) -> Any:
-            training = super().training(lesson, student, teachers)
+        def training(self, job: TrainingJob, student: Any, teachers: Any) -> Any:
+            training = super().training(job, student, teachers)
             run = training.run
 
             def counted(until: int, after_epoch: Any) -> None:
@@ -224,27 +224,27 @@ def test_training_on_equals_training_through(tmp_path: Path) -> None:
             return training
 
     for name, stops in (("on", [1, 2, 4]), ("through", [4])):
-        context = Context.prepare(config, RunFolder(tmp_path / name), Progress())
-        builder = Builder(context.data, context.space)
-        architecture = context.space.ladder(6)[4]
+        context = Context.prepare(config, RunFolder(tmp_path / name), Callback())
+        builder = NetworkBuilder(context.data, context.space)
+        architecture = context.space.size_ladder(6)[4]
         teacher = Teacher(builder.build(architecture, 7).eval(), fingerprint(7), "", 10**6, 1)
-        candidate = Candidate(context.space.ladder(6)[1], (), Recipe("soft_targets"))
+        candidate = Candidate(context.space.size_ladder(6)[1], (), Recipe("soft_targets"))
         for until in stops:
-            link = Counted(context, builder, [teacher]).distil(candidate, 0, 4, until=until)
-        links.append(link.model.state_dict())
+            trained = Counted(context, builder, [teacher]).distill(candidate, 0, 4, until=until)
+        trained_models.append(trained.model.state_dict())
     assert epochs == [1, 1, 2, 4]
-    assert all(torch.equal(links[0][k], links[1][k]) for k in links[0])
+    assert all(torch.equal(trained_models[0][k], trained_models[1][k]) for k in trained_models[0])
 
 
 def test_only_full_trainings_are_complete_in_the_study(tmp_path: Path) -> None:
     config = small_config(search={"trials": 16, "rungs": 3, "reduction": 2}, finalists={"max": 1, "seeds": 1})
     run = search(config, tmp_path / "run")
-    reached = Counter(t.rungs[-1].epochs for t in run.trials if t.rungs and t.fate != "duplicate")
+    reached = Counter(t.rungs[-1].epochs for t in run.trials if t.rungs and t.status != "duplicate")
     assert set(reached) == {1, 2, 4}
     assert all(
-        (t.fate == "finished") == (t.rungs[-1].epochs == 4) for t in run.trials if t.fate in {"finished", "stopped"}
+        (t.status == "finished") == (t.rungs[-1].epochs == 4) for t in run.trials if t.status in {"finished", "pruned"}
     )
-    assert {t.fate for t in run.trials} <= {"finished", "stopped", "rejected", "duplicate"}
+    assert {t.status for t in run.trials} <= {"finished", "pruned", "infeasible", "duplicate"}
     study = optuna.load_study(study_name=None, storage=f"sqlite:///{tmp_path / 'run/study.db'}")
     records = {t.number: t for t in run.trials}
     for trial in study.trials:

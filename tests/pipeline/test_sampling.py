@@ -32,7 +32,9 @@ def draws(sampler: Sampler, first: int) -> list[float]:
         )
     found = []
     for seed in range(20):
-        study.sampler = make_sampler(sampler, seed, first, space=SPACE, best=range, worn=lambda parameters: False)
+        study.sampler = make_sampler(
+            sampler, seed, first, space=SPACE, best=range, tried_enough=lambda parameters: False
+        )
         found.append(study.ask(dict(SPACE)).params["width"])
     return found
 

@@ -10,14 +10,14 @@ import onnxruntime
 import pytest
 
 from nas_kd.api import export_winner
+from nas_kd.commands.search import search
 from nas_kd.config.options import Budget
 from nas_kd.data.prepare import load_dataset
 from nas_kd.errors import BudgetError, InputError
-from nas_kd.serialization import sha256
+from nas_kd.nas.feasibility import log_excess
 from nas_kd.results.limits import within_budget
-from nas_kd.nas.feasibility import excess
-from nas_kd.commands.search import search
 from nas_kd.results.records import RunRecord
+from nas_kd.serialization import sha256
 
 from .conftest import small_config
 
@@ -26,26 +26,28 @@ pytestmark = pytest.mark.xdist_group("small run")
 
 def test_every_trial_says_what_became_of_it(finished: RunRecord) -> None:
     assert finished.state == "finished"
-    distinct = [t for t in finished.trials if t.fate != "duplicate"]
+    distinct = [t for t in finished.trials if t.status != "duplicate"]
     assert len(distinct) == 7
     assert len({t.id for t in distinct}) == 7
     for trial in distinct:
-        assert trial.fate in {"finished", "stopped", "rejected"}
+        assert trial.status in {"finished", "pruned", "infeasible"}
         assert trial.costs is not None
-        if trial.fate == "rejected":
+        if trial.status == "infeasible":
             assert trial.reason is not None
             assert "kB >" in trial.reason or "ms >" in trial.reason
         else:
             assert trial.val_accuracy is not None
             assert trial.costs.latency_ms is not None
-            assert [r.epochs for r in trial.rungs] == ([2, 4] if trial.fate == "finished" else [2])
+            assert [r.epochs for r in trial.rungs] == ([2, 4] if trial.status == "finished" else [2])
 
 
 def test_rejected_candidates_cost_no_training(finished: RunRecord) -> None:
-    rejected = [t for t in finished.trials if t.fate == "rejected"]
+    rejected = [t for t in finished.trials if t.status == "infeasible"]
     assert rejected
     assert all("distil" not in t.seconds and t.val_accuracy is None for t in rejected)
-    assert all(t.costs is not None and excess(t.costs, Budget(max_latency_ms=5, max_size_kb=60)) > 0 for t in rejected)
+    assert all(
+        t.costs is not None and log_excess(t.costs, Budget(max_latency_ms=5, max_size_kb=60)) > 0 for t in rejected
+    )
 
 
 def test_finalists_have_seeds_that_the_search_did_not_use_controls_and_intervals(finished: RunRecord) -> None:

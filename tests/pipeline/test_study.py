@@ -10,17 +10,17 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from nas_kd.results.candidate import Candidate
-from nas_kd.config.options import Budget, SearchConfig
-from nas_kd.config.loading import dump_config
-from nas_kd.data.prepare import load_dataset
-from nas_kd.nas import samplers as sampling
-from nas_kd.context.run_folder import RunFolder
-from nas_kd.kd.network_builder import Builder, load_space
-from nas_kd.nas.propose import Proposer, propose
 from nas_kd.commands.load_run import read_run
+from nas_kd.config.loading import dump_config
+from nas_kd.config.options import Budget, SearchConfig
+from nas_kd.context.run_folder import RunFolder
+from nas_kd.data.prepare import load_dataset
+from nas_kd.kd.network_builder import NetworkBuilder, load_space
+from nas_kd.nas import samplers as sampling
+from nas_kd.nas.propose import Proposer, propose
 from nas_kd.nas.samplers import STARTUP_TRIALS
 from nas_kd.nas.study import RunStudy
+from nas_kd.results.candidate import Candidate
 from nas_kd.results.records import Costs, Latency, RungRecord, TrialRecord
 
 from .conftest import small_config
@@ -30,14 +30,14 @@ TRIALS = 64  # so many that the sampler starts from the highest rung in the end
 
 
 @pytest.fixture(scope="module")
-def builder() -> Builder:
-    return Builder(load_dataset(small_config().data, 0), load_space("resnet"))
+def builder() -> NetworkBuilder:
+    return NetworkBuilder(load_dataset(small_config().data, 0), load_space("resnet"))
 
 
 class Searching:
     """A search whose trainings are made up and follow from the candidate alone; `reopen`s its study when told to."""
 
-    def __init__(self, folder: Path, builder: Builder, sampler: str, **sections: dict[str, object]) -> None:
+    def __init__(self, folder: Path, builder: NetworkBuilder, sampler: str, **sections: dict[str, object]) -> None:
         self.config: SearchConfig = small_config(search={"sampler": sampler}, **sections)
         self.folder, self._builder = RunFolder(folder), builder
         folder.mkdir()
@@ -63,8 +63,8 @@ class Searching:
             number=number,
             id=candidate.id,
             candidate=candidate.to_json(),
-            words="",
-            fate="finished" if epochs == EPOCHS[-1] else "waiting",
+            description="",
+            status="finished" if epochs == EPOCHS[-1] else "paused",
             costs=Costs(
                 size_bytes=4 * weights,
                 latency_ms=Latency(p50=ms, p90=ms, low=ms, high=ms),
@@ -123,7 +123,7 @@ class Searching:
 
 @pytest.mark.parametrize("sampler", ["auto", "nsga3"])
 def test_whoever_is_trained_on_while_the_rung_that_counts_rises_is_told_of_later(
-    sampler: str, builder: Builder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sampler: str, builder: NetworkBuilder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sampling, "TPE_TRIALS", 30)  # parents are the best of the rung that counts, with their values
     search = Searching(tmp_path / "run", builder, sampler)
@@ -134,7 +134,7 @@ def test_whoever_is_trained_on_while_the_rung_that_counts_rises_is_told_of_later
 
 @pytest.mark.parametrize("sampler", ["auto", "nsga3"])
 def test_restarts_change_nothing_while_others_reach_higher_rungs(
-    sampler: str, builder: Builder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sampler: str, builder: NetworkBuilder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sampling, "TPE_TRIALS", 30)  # then auto goes on with nsga2
     whole = Searching(tmp_path / "whole", builder, sampler)
@@ -149,7 +149,7 @@ def test_restarts_change_nothing_while_others_reach_higher_rungs(
 
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2"])
 def test_temperatures_of_one_network_are_not_tried_for_ever(
-    sampler: str, builder: Builder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sampler: str, builder: NetworkBuilder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def most_of_a_kind(limit: int) -> int:
         monkeypatch.setattr("nas_kd.nas.propose.OF_A_KIND", limit)
@@ -157,7 +157,7 @@ def test_temperatures_of_one_network_are_not_tried_for_ever(
         search = Searching(folder, builder, sampler, distill={"methods": ["soft_targets"]}, chain={"max_assistants": 0})
         search.run(TRIALS, lambda: False)
         search.study.close()
-        tried = [Candidate.from_json(r.candidate) for r in search.study.records if r.fate != "duplicate"]
+        tried = [Candidate.from_json(r.candidate) for r in search.study.records if r.status != "duplicate"]
         kinds = Counter(candidate.kind for candidate in tried)
         return max(kinds.values())
 
@@ -165,9 +165,9 @@ def test_temperatures_of_one_network_are_not_tried_for_ever(
     assert most_of_a_kind(2) == 2
 
 
-def test_killed_between_a_record_and_what_follows_from_it(builder: Builder, tmp_path: Path) -> None:
+def test_killed_between_a_record_and_what_follows_from_it(builder: NetworkBuilder, tmp_path: Path) -> None:
     search = Searching(tmp_path / "run", builder, "random")
-    record = search.propose().model_copy(update={"fate": "failed", "rungs": ()})
+    record = search.propose().model_copy(update={"status": "failed", "rungs": ()})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(search.study, "_settle", lambda _: None)
         told = search.study.tell(record)
@@ -181,11 +181,11 @@ def test_killed_between_a_record_and_what_follows_from_it(builder: Builder, tmp_
     assert read_run(search.folder).trials == (told,)
 
 
-def test_what_is_learnt_of_a_finished_trial_is_kept(builder: Builder, tmp_path: Path) -> None:
+def test_what_is_learnt_of_a_finished_trial_is_kept(builder: NetworkBuilder, tmp_path: Path) -> None:
     search = Searching(tmp_path / "run", builder, "random")
     rungs = search.propose().rungs * (len(EPOCHS) - 1)
     first, second = (
-        search.study.tell(record.model_copy(update={"fate": "finished", "within_budget": True, "rungs": rungs}))
+        search.study.tell(record.model_copy(update={"status": "finished", "within_budget": True, "rungs": rungs}))
         for record in (search.propose(), search.propose())
     )
     late = first.model_copy(update={"within_budget": False, "reason": "0.02 ms > 0.01 ms"})
@@ -198,7 +198,7 @@ def test_what_is_learnt_of_a_finished_trial_is_kept(builder: Builder, tmp_path: 
     assert read_run(search.folder).trials == (late, second)
 
 
-def test_killed_before_a_duplicate_was_told(builder: Builder, tmp_path: Path) -> None:
+def test_killed_before_a_duplicate_was_told(builder: NetworkBuilder, tmp_path: Path) -> None:
     search = Searching(tmp_path / "run", builder, "random")
     first = search.study.tell(search.propose())
     trial = search.study.ask("random", 1, lambda _: False)
@@ -209,11 +209,11 @@ def test_killed_before_a_duplicate_was_told(builder: Builder, tmp_path: Path) ->
     third = search.propose()
     assert (third.number, third.id != first.id) == (2, True)
     twin = search.study.records[1]
-    assert (twin.number, twin.fate, twin.duplicate_of, twin.rungs) == (1, "duplicate", 0, first.rungs)
+    assert (twin.number, twin.status, twin.duplicate_of, twin.rungs) == (1, "duplicate", 0, first.rungs)
     search.study.close()
 
 
-def test_the_space_stays_exhausted(builder: Builder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_space_stays_exhausted(builder: NetworkBuilder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     search = Searching(tmp_path / "run", builder, "random")
     candidate = Candidate.from_json(search.study.tell(search.propose()).candidate)
     monkeypatch.setattr("nas_kd.nas.propose.DUPLICATES_IN_A_ROW", 9)
@@ -229,7 +229,7 @@ def test_the_space_stays_exhausted(builder: Builder, tmp_path: Path, monkeypatch
     search.study.close()
 
 
-def test_commits_do_not_wait_for_the_disk_and_one_file_is_left(builder: Builder, tmp_path: Path) -> None:
+def test_commits_do_not_wait_for_the_disk_and_one_file_is_left(builder: NetworkBuilder, tmp_path: Path) -> None:
     search = Searching(tmp_path / "run", builder, "random")
     search.study.tell(search.propose())
     names = {p.name for p in tmp_path.glob("run/study.db*")}

@@ -45,11 +45,11 @@ class Page:
         message |= {"sessionId": self._session} if self._session else {}
         self._send.write(json.dumps(message).encode() + b"\0")
         self._send.flush()
-        while (answer := self._read()).get("id") != self._number:
-            self.events.append(answer)
-        if "error" in answer:
-            raise RuntimeError(f"{method}: {answer['error']}")
-        return dict(answer["result"])
+        while (summary := self._read()).get("id") != self._number:
+            self.events.append(summary)
+        if "error" in summary:
+            raise RuntimeError(f"{method}: {summary['error']}")
+        return dict(summary["result"])
 
     def _read(self) -> dict[str, Any]:
         line = bytearray()
@@ -75,10 +75,10 @@ class Page:
 
     def evaluate(self, expression: str) -> Any:
         """The value of a JavaScript expression in the page."""
-        answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
-        if "exceptionDetails" in answer:
-            raise RuntimeError(answer["exceptionDetails"])
-        return answer["result"].get("value")
+        summary = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        if "exceptionDetails" in summary:
+            raise RuntimeError(summary["exceptionDetails"])
+        return summary["result"].get("value")
 
     def click(self, x: float, y: float) -> None:
         """Move the mouse there and press its left button once."""

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from nas_kd.results.records import CacheRecord, RungRecord, RunRecord, State, TrialRecord
+from nas_kd.results.records import CacheRecord, RungRecord, RunRecord, RunState, TrialRecord
 from tests.records import elastic_network
 
 from .synthetic import synthetic_run
@@ -26,7 +26,7 @@ CACHE = {
 def staged_run(
     trials: int = 60,
     *,
-    state: State = "finished",
+    state: RunState = "finished",
     predicts: bool = True,
     workers: int = 2,
     once_for_all: bool = False,
@@ -37,7 +37,7 @@ def staged_run(
     plain = synthetic_run(trials, state=state, seed=seed)
     rng = np.random.default_rng(seed)
     finalists = {f.trial for f in plain.finalists}
-    drawn = {t.number: _drawn(t, rng, predicts) for t in plain.trials if t.fate in ("finished", "stopped")}
+    drawn = {t.number: _drawn(t, rng, predicts) for t in plain.trials if t.status in ("finished", "pruned")}
     kept = _halved(drawn, finalists)
     ended = max((t.elapsed_s for t in plain.trials), default=0.0) + 60
     staged = tuple(
@@ -76,20 +76,22 @@ def _halved(drawn: dict[int, tuple[float, ...]], finalists: set[int]) -> dict[in
     return kept
 
 
-def _staged(trial: TrialRecord, accuracies: tuple[float, ...], rungs: int, state: State, ended: float) -> TrialRecord:
+def _staged(
+    trial: TrialRecord, accuracies: tuple[float, ...], rungs: int, state: RunState, ended: float
+) -> TrialRecord:
     finished = rungs == len(EPOCHS)
-    unfinished = "waiting" if state == "searching" else "stopped"
+    unfinished = "paused" if state == "searching" else "pruned"
     reached = tuple(
         RungRecord(epochs=e, val_accuracy=a, seconds=e / 10)
         for e, a in zip(EPOCHS[:rungs], accuracies[:rungs], strict=True)
     )
     fields = {
-        "fate": "finished" if finished else unfinished,
+        "status": "finished" if finished else unfinished,
         "rungs": reached,
         "val_accuracy": reached[-1].val_accuracy,
         "seconds": {**trial.seconds, "distil": EPOCHS[rungs - 1] / 10},
         "reason": None
-        if finished or unfinished == "waiting"
+        if finished or unfinished == "paused"
         else f"not among the best after {EPOCHS[rungs - 1]} epochs",
         "elapsed_s": trial.elapsed_s + 30.0 if finished or state == "searching" else ended,
     }

@@ -13,15 +13,15 @@ from nas_kd.results.records import (
     Costs,
     DatasetRecord,
     DeviceRecord,
-    Fate,
     FinalistRecord,
     Latency,
     RungRecord,
     RunRecord,
+    RunState,
     SeedRecord,
-    State,
     TeacherRecord,
     TrialRecord,
+    TrialStatus,
 )
 
 METHODS = ("soft_targets", "dkd", "similarity", "soft_targets+similarity")
@@ -33,7 +33,7 @@ LIMIT_MS, LIMIT_KB = 0.12, 40.0
 def synthetic_run(
     trials: int = 60,
     *,
-    state: State = "finished",
+    state: RunState = "finished",
     budget: bool = True,
     teacher: bool = True,
     finalists: int = 5,
@@ -58,7 +58,7 @@ def synthetic_run(
         dataset=_dataset(hostile),
         device=DeviceRecord(
             name="cpu-1t",
-            words="one thread of the CPU, ONNX Runtime, all graph optimisations",
+            description="one thread of the CPU, ONNX Runtime, all graph optimisations",
             batch_size=1,
             environment={"cpu": "Example CPU @ 2.0 GHz", "pinned": True, "load": 0.4, "governor": None},
         ),
@@ -94,7 +94,7 @@ def _trial(
     if twin is not None:
         elapsed = before[-1].elapsed_s + 0.1
         return twin.model_copy(
-            update={"number": number, "fate": "duplicate", "duplicate_of": twin.number, "elapsed_s": elapsed}
+            update={"number": number, "status": "duplicate", "duplicate_of": twin.number, "elapsed_s": elapsed}
         )
     width, depth, kernel = int(rng.choice([8, 12, 16, 24])), int(rng.integers(1, 4)), int(rng.choice([3, 5]))
     chain = tuple(Architecture("resnet", {"width1": 32 - 8 * i}) for i in range(int(rng.integers(0, 3))))
@@ -108,23 +108,23 @@ def _trial(
     timing = costs.latency_ms
     assert timing is not None
     within = limits is None or (timing.p50 <= limits[0] and costs.size_bytes <= limits[1] * 1000)
-    fate, value = _fate(rng, within), _accuracy_of(parameters, rng)
+    status, value = _fate(rng, within), _accuracy_of(parameters, rng)
     early = value - abs(float(rng.normal(0.03, 0.01)))
     rungs: tuple[RungRecord, ...] = (
         RungRecord(epochs=4, val_accuracy=early, seconds=0.6),
         RungRecord(epochs=12, val_accuracy=value, seconds=1),
     )
-    rungs = rungs if fate == "finished" else rungs[:1] if fate == "stopped" else ()
+    rungs = rungs if status == "finished" else rungs[:1] if status == "pruned" else ()
     return TrialRecord(
         number=number,
         id=candidate.id,
         candidate=candidate.to_json(),
-        words=HOSTILE
+        description=HOSTILE
         if hostile
         else f"2 stages, {width}-{2 * width} wide, {depth + 1 + number % 3} blocks, {parameters:,} weights",
-        chain_words=tuple(f"resnet, {32 - 8 * i} wide" for i in range(len(chain))),
-        fate=fate,
-        reason=_reason(fate, hostile),
+        assistant_descriptions=tuple(f"resnet, {32 - 8 * i} wide" for i in range(len(chain))),
+        status=status,
+        reason=_reason(status, hostile),
         within_budget=within,
         costs=costs,
         rungs=rungs,
@@ -134,24 +134,24 @@ def _trial(
     )
 
 
-def _fate(rng: np.random.Generator, within: bool) -> Fate:
+def _fate(rng: np.random.Generator, within: bool) -> TrialStatus:
     if not within:
-        return "rejected"
+        return "infeasible"
     draw = rng.random()
-    return "failed" if draw < 0.04 else "stopped" if draw < 0.35 else "finished"
+    return "failed" if draw < 0.04 else "pruned" if draw < 0.35 else "finished"
 
 
-def _reason(fate: Fate, hostile: bool) -> str | None:
-    if fate == "rejected":
+def _reason(status: TrialStatus, hostile: bool) -> str | None:
+    if status == "infeasible":
         return "over the budget"
-    if fate == "failed":
+    if status == "failed":
         return HOSTILE if hostile else "the loss became NaN in epoch 2"
     return None
 
 
 def _chosen(trials: list[TrialRecord], most: int) -> list[TrialRecord]:
     """The accuracy-size front of the search, by validation accuracy."""
-    done = [(t.costs.size_bytes, t) for t in trials if t.fate == "finished" and isinstance(t.costs, Costs)]
+    done = [(t.costs.size_bytes, t) for t in trials if t.status == "finished" and isinstance(t.costs, Costs)]
     front: list[TrialRecord] = []
     for _, trial in sorted(done, key=lambda pair: (pair[0], -(pair[1].val_accuracy or 0))):
         if not front or (trial.val_accuracy or 0) > (front[-1].val_accuracy or 0):
@@ -186,14 +186,14 @@ def _finalist(
     assert trial.val_accuracy is not None
     mean = min(0.993, trial.val_accuracy + 0.003)
     kinds: list[tuple[Any, float]] = [("no_distillation", float(rng.normal(0.012, 0.004)))]
-    if trial.chain_words:
+    if trial.assistant_descriptions:
         kinds.append(("no_assistants", float(rng.normal(0.002, 0.003))))
     return FinalistRecord(
         id=trial.id,
         trial=trial.number,
         candidate=trial.candidate,
-        words=trial.words,
-        chain_words=trial.chain_words,
+        description=trial.description,
+        assistant_descriptions=trial.assistant_descriptions,
         costs=trial.costs,
         val=_around(mean + 0.002, 0.006),
         test=_around(mean, 0.007),
@@ -215,7 +215,7 @@ def _finalist(
     )
 
 
-def _teacher(state: State) -> TeacherRecord:
+def _teacher(state: RunState) -> TeacherRecord:
     costs = Costs(
         size_bytes=1_940_000,
         latency_ms=Latency(p50=0.81, p90=0.86, low=0.802, high=0.818),
@@ -224,7 +224,7 @@ def _teacher(state: State) -> TeacherRecord:
     )
     test = _around(0.991, 0.005) if state == "finished" else None
     val = _around(0.993, 0.005, 215)
-    return TeacherRecord(words="3 stages, 32-64-128 wide", origin="space", costs=costs, val=val, test=test)
+    return TeacherRecord(description="3 stages, 32-64-128 wide", origin="space", costs=costs, val=val, test=test)
 
 
 def _dataset(hostile: bool) -> DatasetRecord:

@@ -5,14 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas_kd.results.records import Accuracy
 from nas_kd.report.axes import cost_scale, linear_scale
 from nas_kd.report.content import content
+from nas_kd.report.front_plots import indistinguishable
 from nas_kd.report.gains import pooled, verdict
 from nas_kd.report.importances import importances
 from nas_kd.report.number_format import NBSP
-from nas_kd.report.front_plots import indistinguishable
-from nas_kd.report.report_context import subject
+from nas_kd.report.report_context import context
+from nas_kd.results.records import Accuracy
 
 from .synthetic import synthetic_run
 
@@ -47,7 +47,9 @@ def test_an_accuracy_axis_holds_its_values(values: list[float]) -> None:
 def test_the_step_line_is_the_running_best_of_the_members() -> None:
     said = content(synthetic_run(60))
     for picture in said.pictures:
-        members = sorted((m.at(picture.axis) or 0.0, m.accuracy or 0.0) for m in said.marks if picture.axis in m.fronts)
+        members = sorted(
+            (m.at(picture.axis) or 0.0, m.accuracy or 0.0) for m in said.plot_points if picture.axis in m.fronts
+        )
         assert members
         best = np.maximum.accumulate([height for _, height in members])
         assert picture.step[0] == members[0]
@@ -63,7 +65,7 @@ def test_neighbours_with_overlapping_intervals_are_said_to_be_ties() -> None:
     def moved(half: float) -> tuple[tuple[str, ...], ...]:
         tests = {i: gain(0.90 + 0.01 * n, half) for i, n in widths.items()}
         changed = tuple(f.model_copy(update={"test": tests[f.id], "val": tests[f.id]}) for f in run.finalists)
-        return indistinguishable(subject(run.model_copy(update={"finalists": changed})), "size")
+        return indistinguishable(context(run.model_copy(update={"finalists": changed})), "size")
 
     assert moved(0.004) == ()
     assert moved(0.006) == (("A", "B"), ("B", "C"), ("C", "D"), ("D", "E"))
@@ -118,7 +120,7 @@ def test_importances_are_silent_on_little_or_equal_data() -> None:
 
 def test_flow_adds_up() -> None:
     said = content(synthetic_run(300))
-    steps = said.progress.flow
+    steps = said.search_history.flow
     lost = sum(s.number for s in steps if not s.stays)
     named = {s.name: s.number for s in steps}
     assert named["Proposed"] - lost == named["Trained to the end of the search"]
@@ -127,19 +129,19 @@ def test_flow_adds_up() -> None:
 
 def test_over_the_budget_is_told_by_how_much() -> None:
     said = content(synthetic_run(40, state="unreachable"))
-    nearest = said.answer.closest[0]
-    trial = next(t for t in said.subject.run.trials if t.id == nearest.id)
+    nearest = said.summary.closest[0]
+    trial = next(t for t in said.context.run.trials if t.id == nearest.id)
     assert trial.costs is not None
     assert trial.costs.latency_ms is not None
     worst = max(trial.costs.latency_ms.p50 / 0.001, trial.costs.size_bytes / 2000)
-    others = [t.costs for t in said.subject.run.trials if t.costs is not None and t.costs.latency_ms is not None]
+    others = [t.costs for t in said.context.run.trials if t.costs is not None and t.costs.latency_ms is not None]
     least = min(max(c.latency_ms.p50 / 0.001, c.size_bytes / 2000) for c in others if c.latency_ms)
     assert worst == least
     assert "the limit" in nearest.by
 
 
 def test_letters_go_by_size() -> None:
-    about = subject(synthetic_run(60))
+    about = context(synthetic_run(60))
     assert [about.letters[f.id] for f in about.finalists] == list("ABCDE")
     sizes = [f.costs.size_bytes for f in about.finalists]
     assert sizes == sorted(sizes)

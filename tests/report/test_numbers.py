@@ -2,9 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas_kd.results.records import Accuracy, Latency
 from nas_kd.report import number_format as numbers
 from nas_kd.report.number_format import DASH, MINUS, NBSP
+from nas_kd.results.records import Accuracy, Latency
 
 
 def accuracy(mean: float, low: float, high: float) -> Accuracy:

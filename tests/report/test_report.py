@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
-from nas_kd.results.records import State
 from nas_kd.report import write_report
 from nas_kd.report.content import content
 from nas_kd.report.markdown import code, escape, markdown
 from nas_kd.report.page import embedded_json, page
+from nas_kd.results.records import RunState
 
 from .staged import staged_run
 from .synthetic import HOSTILE, synthetic_run
@@ -72,12 +72,12 @@ def test_every_search_with_rungs_has_a_report(case: str, tmp_path: Path) -> None
     write_report(run, tmp_path)
     assert {p.name for p in tmp_path.iterdir()} == FILES
     rows = list(csv.DictReader(io.StringIO((tmp_path / "candidates.csv").read_text("utf-8"))))
-    assert [row["fate"] for row in rows] == [t.fate for t in run.trials]
+    assert [row["status"] for row in rows] == [t.status for t in run.trials]
     assert [row["inherited_accuracy"] for row in rows] == [str(t.inherited_accuracy or "") for t in run.trials]
 
 
 def test_an_unfinished_run_says_so() -> None:
-    states: tuple[State, ...] = ("searching", "finalists")
+    states: tuple[RunState, ...] = ("searching", "finalists")
     for state in states:
         said = content(synthetic_run(state=state))
         assert "Unfinished run" in page(said)
@@ -113,7 +113,7 @@ def test_hostile_text_stays_text(tmp_path: Path) -> None:
     outside = re.sub(r"```toml.*?```", "", files["report.md"], flags=re.DOTALL)
     assert not re.search(r"(?<!\\)<", outside)
     rows = list(csv.DictReader(io.StringIO(files["candidates.csv"])))
-    assert {row["words"] for row in rows} == {HOSTILE}
+    assert {row["description"] for row in rows} == {HOSTILE}
 
 
 def test_the_page_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
@@ -159,10 +159,10 @@ def test_every_tag_that_opens_closes() -> None:
 
 def test_csv_has_everything_of_a_finalist_and_no_formula(tmp_path: Path) -> None:
     run = synthetic_run()
-    trial = run.trials[0].model_copy(update={"words": "=1+1"})
+    trial = run.trials[0].model_copy(update={"description": "=1+1"})
     write_report(run.model_copy(update={"trials": (trial, *run.trials[1:])}), tmp_path)
     rows = list(csv.DictReader(io.StringIO((tmp_path / "candidates.csv").read_text("utf-8"))))
-    assert rows[0]["words"] == "'=1+1"
+    assert rows[0]["description"] == "'=1+1"
     finalist = run.finalists[0]
     row = next(r for r in rows if r["trial"] == str(finalist.trial))
     assert float(row["final.test.mean"]) == finalist.test.mean

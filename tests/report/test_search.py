@@ -5,16 +5,16 @@ from typing import Any
 
 import pytest
 
-from nas_kd.results.records import RungRecord, RunRecord, TrialRecord
 from nas_kd.report import number_format as numbers
 from nas_kd.report.content import content
-from nas_kd.report.time_breakdown import stored, time_note, time_spent
-from nas_kd.report.trial_flow import flow
-from nas_kd.report.rung_correlation import once_for_all_words, rungs_foresight
 from nas_kd.report.markdown import escape, markdown
 from nas_kd.report.page import page
-from nas_kd.report.search_history import progress
-from nas_kd.report.report_context import subject
+from nas_kd.report.report_context import context
+from nas_kd.report.rung_correlation import once_for_all_words, rungs_foresight
+from nas_kd.report.search_history import search_history
+from nas_kd.report.time_breakdown import stored, time_note, time_spent
+from nas_kd.report.trial_flow import flow
+from nas_kd.results.records import RungRecord, RunRecord, TrialRecord
 from tests.records import run, trial
 
 from .staged import staged_run
@@ -37,16 +37,16 @@ def test_the_flow_through_the_rungs_adds_up(state: Any) -> None:
     named = {s.name: s.number for s in steps}
     word = "Waiting" if state == "searching" else "Stopped"
     for level in (1, 2):
-        own = [t for t in record.trials if t.fate != "duplicate" and len(t.rungs) >= level]
+        own = [t for t in record.trials if t.status != "duplicate" and len(t.rungs) >= level]
         assert next(n for s, n in named.items() if s.startswith(f"Reached rung {level} (")) == len(own)
         assert named[f"{word} at rung {level}"] == sum(len(t.rungs) == level for t in own)
-    assert named["Trained to the end of the search"] == sum(t.fate == "finished" for t in record.trials)
+    assert named["Trained to the end of the search"] == sum(t.status == "finished" for t in record.trials)
 
 
 def test_a_plain_run_has_no_rungs_to_tell_of() -> None:
     trials = tuple(climbed(n, 0.5 + n / 100) for n in range(20))
     record = run(trials=trials, config={"search": {"workers": 1, "rungs": 1}})
-    went = progress(subject(record))
+    went = search_history(context(record))
     assert [s.name for s in went.flow] == ["Proposed", "Trained to the end of the search", "Finalists"]
     assert (went.rungs, went.rungs_warning, went.once_for_all, went.stored) == ((), "", (), ())
     assert "worker" not in went.time_note
@@ -54,14 +54,14 @@ def test_a_plain_run_has_no_rungs_to_tell_of() -> None:
 
 
 def test_a_failure_at_a_later_rung_falls_off_there() -> None:
-    trials = (climbed(1, 0.5, fate="stopped"), climbed(2, 0.6, fate="failed", reason="NaN"), climbed(3, 0.6, 0.7))
+    trials = (climbed(1, 0.5, status="pruned"), climbed(2, 0.6, status="failed", reason="NaN"), climbed(3, 0.6, 0.7))
     lost = [(s.name, s.number, s.note) for s in flow(run(trials=trials)) if not s.stays]
     assert lost == [("Failed after rung 1", 1, "NaN (1)"), ("Stopped at rung 1", 1, "others did better")]
 
 
 def test_whoever_turned_out_too_slow_before_the_last_rung_was_not_rejected_at_the_gate() -> None:
-    at_the_gate = trial(0, None, 1000, 0.1, fate="rejected", reason="0.2 ms > 0.1 ms")
-    trials = (at_the_gate, climbed(1, 0.5, fate="rejected", reason="0.2 ms > 0.1 ms"), climbed(2, 0.6, 0.7))
+    at_the_gate = trial(0, None, 1000, 0.1, status="infeasible", reason="0.2 ms > 0.1 ms")
+    trials = (at_the_gate, climbed(1, 0.5, status="infeasible", reason="0.2 ms > 0.1 ms"), climbed(2, 0.6, 0.7))
     lost = [(s.name, s.number) for s in flow(run(trials=trials)) if not s.stays]
     assert lost == [("Rejected at the gate", 1), ("Rejected at rung 1", 1)]
 
@@ -79,10 +79,12 @@ def test_rungs_that_predict_are_said_to() -> None:
 
 def test_rungs_that_do_not_predict_are_said_not_to_on_page_and_in_markdown() -> None:
     said = content(staged_run(400, predicts=False))
-    assert "The first rung does not predict the last: its order of the candidates is" in said.progress.rungs_warning
-    assert "search.reduction" in said.progress.rungs_warning
-    assert html.escape(said.progress.rungs_warning, quote=False) in page(said)
-    assert escape(said.progress.rungs_warning) in markdown(said)
+    assert (
+        "The first rung does not predict the last: its order of the candidates is" in said.search_history.rungs_warning
+    )
+    assert "search.reduction" in said.search_history.rungs_warning
+    assert html.escape(said.search_history.rungs_warning, quote=False) in page(said)
+    assert escape(said.search_history.rungs_warning) in markdown(said)
 
 
 def test_few_candidates_are_not_held_against_a_rung() -> None:
@@ -96,7 +98,7 @@ def test_few_candidates_are_not_held_against_a_rung() -> None:
 
 def test_duplicates_and_pairs_that_are_too_few_say_nothing() -> None:
     few = [climbed(n, 0.5 + n / 100, 0.6 + n / 100) for n in range(7)]
-    twins = [t.model_copy(update={"fate": "duplicate"}) for t in few]
+    twins = [t.model_copy(update={"status": "duplicate"}) for t in few]
     (row,), warning = rungs_foresight([*few, *twins])
     assert (row.candidates, row.tau, warning) == (7, numbers.NONE, "")
     assert "too few" in row.verdict
@@ -153,10 +155,10 @@ def test_the_highest_rung_that_enough_have_reached_is_the_common_one() -> None:
 def test_the_once_for_all_network_is_told_of_in_words() -> None:
     record = staged_run(100, once_for_all=True)
     said = content(record)
-    first = said.progress.once_for_all[0].replace(numbers.NBSP, " ")
+    first = said.search_history.once_for_all[0].replace(numbers.NBSP, " ")
     for part in ("60 epochs", "4 sub-networks a step", "4 min 40 s", "4,000 sub-networks", "120 measured", "3.1 %"):
         assert part in first
-    for sentence in said.progress.once_for_all:
+    for sentence in said.search_history.once_for_all:
         assert html.escape(sentence).replace("&#x27;", "&#39;") in page(said)
         assert escape(sentence) in markdown(said)
     assert "the once-for-all network" in said.caption["hypervolume"]
@@ -196,12 +198,12 @@ def test_what_the_store_saved_is_told_by_kind() -> None:
 
 def test_importances_are_those_of_the_rung_that_all_have_reached() -> None:
     record = staged_run(300)
-    own = sum(bool(t.rungs) for t in record.trials if t.fate != "duplicate")
-    assert progress(subject(record)).choices_note == f"validation accuracy after 4 epochs of {own} candidates"
+    own = sum(bool(t.rungs) for t in record.trials if t.status != "duplicate")
+    assert search_history(context(record)).choices_note == f"validation accuracy after 4 epochs of {own} candidates"
 
 
 def test_plain_runs_of_before_keep_their_report() -> None:
     said = content(synthetic_run())
-    assert said.progress.stored == ()
-    assert said.progress.once_for_all == ()
-    assert "Stopped at rung 1" in [s.name for s in said.progress.flow]
+    assert said.search_history.stored == ()
+    assert said.search_history.once_for_all == ()
+    assert "Stopped at rung 1" in [s.name for s in said.search_history.flow]

@@ -8,10 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nas_kd.results.candidate import Architecture
 from nas_kd.errors import InputError
 from nas_kd.models.grid import Dimension, GridSpace
 from nas_kd.models.subnetwork import cut_weights
+from nas_kd.results.candidate import Architecture
 from search_spaces import mobilenet, resnet
 
 SPACES: Mapping[str, GridSpace] = {"resnet": resnet.PLUGIN, "mobilenet": mobilenet.PLUGIN}
@@ -47,7 +47,7 @@ def test_smaller_networks_are_sub_networks(pair: Pair) -> None:
 
 @each_space
 def test_a_cut_of_equal_architecture_is_the_identity(space: GridSpace) -> None:
-    for architecture in space.ladder(3):
+    for architecture in space.size_ladder(3):
         larger = space.build(architecture, SHAPE, 10).state_dict()
         cut = cut_weights(larger, space.build(architecture, SHAPE, 10))
         assert cut.keys() == larger.keys()
@@ -55,7 +55,7 @@ def test_a_cut_of_equal_architecture_is_the_identity(space: GridSpace) -> None:
 
 
 def choices(space: GridSpace, **changed: object) -> Architecture:
-    return Architecture(space.name, {**space.ladder(2)[0].choices, **changed})  # type: ignore[dict-item]
+    return Architecture(space.name, {**space.size_ladder(2)[0].choices, **changed})  # type: ignore[dict-item]
 
 
 @each_space
@@ -69,7 +69,7 @@ def test_a_choice_out_of_range_is_refused_with_what_is_allowed(space: GridSpace,
 def test_unknown_and_missing_choices_are_named(space: GridSpace) -> None:
     with pytest.raises(InputError, match="did you mean 'width_2'"):
         space.build(choices(space, widht_2=8), SHAPE, 10)
-    complete = dict(space.ladder(2)[0].choices)
+    complete = dict(space.size_ladder(2)[0].choices)
     del complete["depth_2"]
     with pytest.raises(InputError, match="depth_2 is missing; allowed: 1, 2"):
         space.build(Architecture(space.name, complete), SHAPE, 10)
@@ -78,7 +78,7 @@ def test_unknown_and_missing_choices_are_named(space: GridSpace) -> None:
 
 
 def test_words() -> None:
-    smallest, largest = resnet.PLUGIN.ladder(2)
+    smallest, largest = resnet.PLUGIN.size_ladder(2)
     assert resnet.PLUGIN.describe(smallest) == "3 stages, 4-4-8 wide, 2 blocks, kernel 1, stride 2"
     assert resnet.PLUGIN.describe(largest) == "3 stages, 16-48-96 wide, 6 blocks, kernel 3, stride 1"
     mixed = choices(resnet.PLUGIN, depth_1=1, kernel_3=3)

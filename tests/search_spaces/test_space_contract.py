@@ -14,10 +14,10 @@ import torch
 from optuna.trial import FixedTrial
 from torch import Tensor, nn
 
-from nas_kd.results.candidate import Architecture
 from nas_kd.errors import InputError
 from nas_kd.models.search_space import SearchSpace
 from nas_kd.plugins import found
+from nas_kd.results.candidate import Architecture
 
 SPACES = found("space")
 SHAPES = ((1, 8, 8), (1, 28, 28), (3, 32, 32), (3, 64, 64), (2, 11, 17))
@@ -66,7 +66,7 @@ def test_json_round_trip(space: SearchSpace) -> None:
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_trains_on_any_image(space: SearchSpace, shape: tuple[int, ...]) -> None:
     x = torch.randn(4, *shape).contiguous(memory_format=torch.channels_last)
-    for architecture in (*space.ladder(3), *(a for a, _ in draws(space, 2))):
+    for architecture in (*space.size_ladder(3), *(a for a, _ in draws(space, 2))):
         network = space.build(architecture, shape, N_CLASSES)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         with torch.autocast("cpu", torch.bfloat16):
@@ -78,7 +78,7 @@ def test_trains_on_any_image(space: SearchSpace, shape: tuple[int, ...]) -> None
 
 
 def test_every_layer_learns(space: SearchSpace) -> None:
-    network = space.build(space.ladder(2)[1], (1, 8, 8), N_CLASSES)
+    network = space.build(space.size_ladder(2)[1], (1, 8, 8), N_CLASSES)
     before = {name: p.detach().clone() for name, p in network.named_parameters() if p.ndim > 1}
     optimiser = torch.optim.SGD(network.parameters(), lr=0.1)
     x, y = torch.randn(16, 1, 8, 8), torch.arange(16) % N_CLASSES
@@ -90,7 +90,7 @@ def test_every_layer_learns(space: SearchSpace) -> None:
 
 
 def test_one_seed_gives_one_network(space: SearchSpace) -> None:
-    architecture = space.ladder(3)[1]
+    architecture = space.size_ladder(3)[1]
     states = []
     for _ in range(2):
         torch.manual_seed(7)
@@ -99,7 +99,7 @@ def test_one_seed_gives_one_network(space: SearchSpace) -> None:
 
 
 def test_resolution_changes_and_the_classifier_is_last(space: SearchSpace) -> None:
-    for architecture in space.ladder(4):
+    for architecture in space.size_ladder(4):
         network = space.build(architecture, (1, 8, 8), N_CLASSES)
         sides: list[tuple[int, ...]] = []
 
@@ -117,9 +117,9 @@ def test_resolution_changes_and_the_classifier_is_last(space: SearchSpace) -> No
 
 @pytest.mark.parametrize("n", [2, 4, 12])
 def test_the_ladder_climbs_evenly(space: SearchSpace, n: int) -> None:
-    ladder = space.ladder(n)
+    ladder = space.size_ladder(n)
     assert len(ladder) == n
-    assert ladder == space.ladder(n)
+    assert ladder == space.size_ladder(n)
     logs = [math.log(weights(space, a)) for a in ladder]
     step = (logs[-1] - logs[0]) / (n - 1)
     for below, above in pairwise(logs):
@@ -127,7 +127,7 @@ def test_the_ladder_climbs_evenly(space: SearchSpace, n: int) -> None:
 
 
 def test_the_ladder_spans_the_space(space: SearchSpace) -> None:
-    smallest, largest = space.ladder(2)
+    smallest, largest = space.size_ladder(2)
     low, high = weights(space, smallest), weights(space, largest)
     sizes = [weights(space, a) for a, _ in draws(space, 60)]
     assert low <= min(sizes)
@@ -138,7 +138,7 @@ def test_the_ladder_spans_the_space(space: SearchSpace) -> None:
 
 def test_the_ladder_leaves_the_random_generator_alone(space: SearchSpace) -> None:
     before = torch.get_rng_state()
-    type(space)().ladder(5)
+    type(space)().size_ladder(5)
     assert torch.equal(before, torch.get_rng_state())
 
 
@@ -148,21 +148,21 @@ def test_there_are_enough_students(space: SearchSpace) -> None:
 
 def test_described_in_a_few_words(space: SearchSpace) -> None:
     for architecture, _ in draws(space, 30):
-        words = space.describe(architecture)
-        assert "stages" in words
-        assert "\n" not in words
-        assert len(words) <= 110
+        description = space.describe(architecture)
+        assert "stages" in description
+        assert "\n" not in description
+        assert len(description) <= 110
 
 
 def test_only_images_are_taken(space: SearchSpace) -> None:
     for shape in ((64,), (1, 8), (3, 0, 8), (1, 2, 3, 4)):
         with pytest.raises(InputError, match=rf"space '{space.name}' needs images \(C, H, W\); the data has shape"):
-            space.build(space.ladder(2)[0], shape, N_CLASSES)
+            space.build(space.size_ladder(2)[0], shape, N_CLASSES)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_exports_as_convolutions_and_little_else(space: SearchSpace) -> None:
-    for architecture in space.ladder(3):
+    for architecture in space.size_ladder(3):
         network = space.build(architecture, (1, 8, 8), N_CLASSES)
         for tensor in network.state_dict().values():  # all different, as trained ones are: equal ones would be shared
             if tensor.is_floating_point():

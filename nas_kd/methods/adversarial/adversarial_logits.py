@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from nas_kd.methods.adversarial.frozen import frozen
-from nas_kd.methods.base import Batch, Method, Outputs, Setting
+from nas_kd.methods.base import Batch, Method, MethodContext, Outputs
 
 HIDDEN = (128, 256, 128)
 
@@ -30,17 +30,17 @@ class AdversarialLogits(Method):
     name = "adversarial_logits"
     source = "Xu 2018, arXiv:1709.00513"
     summary = "a discriminator on logits, that also tells the class, learns the loss"
-    balance = 0.5
-    own_terms = frozenset({"adversarial_logits_discriminator"})
+    target_grad_ratio = 0.5
+    unscaled_terms = frozenset({"adversarial_logits_discriminator"})
     discriminator: nn.Module
 
-    def attach(self, setting: Setting) -> None:
+    def attach(self, context: MethodContext) -> None:
         """Build the discriminator: C logits -> whether they are a teacher's, then C classes."""
-        widths = (setting.n_classes, *HIDDEN)
+        widths = (context.n_classes, *HIDDEN)
         layers: list[nn.Module] = []
         for before, after in zip(widths, HIDDEN, strict=False):
             layers += [spectral_norm(nn.Linear(before, after)), nn.LeakyReLU(0.2)]
-        self.discriminator = nn.Sequential(*layers, spectral_norm(nn.Linear(HIDDEN[-1], 1 + setting.n_classes)))
+        self.discriminator = nn.Sequential(*layers, spectral_norm(nn.Linear(HIDDEN[-1], 1 + context.n_classes)))
 
     def forward(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> dict[str, Tensor]:
         """Towards the teacher's logits; to fool the discriminator; its own."""

@@ -19,7 +19,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from nas_kd.errors import InputError
 from nas_kd.methods.adversarial.frozen import frozen
-from nas_kd.methods.base import Batch, Method, Network, Outputs, Setting
+from nas_kd.methods.base import Batch, Method, MethodContext, Network, Outputs
 from nas_kd.methods.divergence import kl_divergence
 from nas_kd.methods.feature.maps import as_map
 
@@ -35,8 +35,8 @@ class AdversarialOnline(Method):
     needs = frozenset({"logits", "features"})
     teachers = "none"
     tunable = ("temperature", "strength")
-    balance = None
-    own_terms = frozenset({"adversarial_online_peer_ce", "adversarial_online_discriminators"})
+    target_grad_ratio = None
+    unscaled_terms = frozenset({"adversarial_online_peer_ce", "adversarial_online_discriminators"})
     networks = 2.0
     default_temperature = 3.0
     peer: nn.Module
@@ -44,13 +44,13 @@ class AdversarialOnline(Method):
     fooling_weight = 0.1
     _run: Network
 
-    def attach(self, setting: Setting) -> None:
+    def attach(self, context: MethodContext) -> None:
         """Build the other network and a discriminator for each."""
-        if not setting.student_outputs.features:
+        if not context.student_outputs.features:
             raise InputError(f"method {self.name!r} compares feature maps, and the student has none")
-        self.peer = setting.rebuild(1)
-        self._run = setting.observe(self.peer, setting.example)
-        channels = as_map(setting.student_outputs.features[-1]).shape[1]
+        self.peer = context.rebuild(1)
+        self._run = context.observe(self.peer, context.example)
+        channels = as_map(context.student_outputs.features[-1]).shape[1]
         self.discriminators = nn.ModuleList(Discriminator(channels) for _ in range(2))
 
     def forward(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ from dataclasses import replace
 import torch
 from torch import Generator, Tensor, nn
 
-from nas_kd.methods.base import Batch, Method, Outputs, Setting
+from nas_kd.methods.base import Batch, Method, MethodContext, Outputs
 from nas_kd.methods.combine import Combined, method_class
 
 DROP = 0.25
@@ -30,14 +30,14 @@ class Dense(Method):
         self.name = first.name  # type: ignore[misc]
         self.copies = nn.ModuleList(copies)
         self._copies = tuple(copies)
-        self.needs, self.tunable, self.own_terms = first.needs, first.tunable, first.own_terms
-        self.ce_weight, self.balance, self.networks = first.ce_weight, first.balance, first.networks
+        self.needs, self.tunable, self.unscaled_terms = first.needs, first.tunable, first.unscaled_terms
+        self.ce_weight, self.target_grad_ratio, self.networks = first.ce_weight, first.target_grad_ratio, first.networks
 
-    def attach(self, setting: Setting) -> None:
+    def attach(self, context: MethodContext) -> None:
         """Attach each copy to its own teacher."""
-        pairs = zip(setting.teachers, setting.teacher_outputs, strict=True)
+        pairs = zip(context.teachers, context.teacher_outputs, strict=True)
         for copy, (teacher, outputs) in zip(self._copies, pairs, strict=True):
-            copy.attach(replace(setting, teachers=(teacher,), teacher_outputs=(outputs,)))
+            copy.attach(replace(context, teachers=(teacher,), teacher_outputs=(outputs,)))
 
     def forward(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> dict[str, Tensor]:
         """The method's terms, each the mean over the teachers that are kept in this step."""

@@ -23,7 +23,7 @@ class Residual(Method):
     summary = "learns the error that is left; deployed as a sum"
     teachers = "several"
     ce_weight = 0.0
-    balance = None
+    target_grad_ratio = None
     kd_weight = 0.9
 
     def __init__(self, taught: bool) -> None:

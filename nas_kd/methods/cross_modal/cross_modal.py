@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nas_kd.methods.base import Batch, Method, Outputs, Setting
+from nas_kd.methods.base import Batch, Method, MethodContext, Outputs
 from nas_kd.methods.divergence import kl_divergence
 
 
@@ -23,7 +23,7 @@ class CrossModal(Method):
     name = "cross_modal"
     source = "Gupta 2016, arXiv:1507.00448"
     summary = "soft targets and embeddings of a teacher that is shown another view of each sample"
-    balance = 2.0
+    target_grad_ratio = 2.0
     needs = frozenset({"logits", "embedding", "pairs"})
     tunable = ("temperature", "strength")
     ce_weight = 0.1
@@ -31,9 +31,9 @@ class CrossModal(Method):
     weight = 1.0
     adapter: nn.Module
 
-    def attach(self, setting: Setting) -> None:
+    def attach(self, context: MethodContext) -> None:
         """Create the adapter: student's embedding -> teacher's."""
-        width, wanted = (o.embedding.shape[1] for o in (setting.student_outputs, setting.teacher_outputs[0]))
+        width, wanted = (o.embedding.shape[1] for o in (context.student_outputs, context.teacher_outputs[0]))
         self.adapter = nn.Linear(width, wanted)
 
     def forward(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> dict[str, Tensor]:

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nas_kd.methods.base import Batch, Method, Outputs, Setting
+from nas_kd.methods.base import Batch, Method, MethodContext, Outputs
 from nas_kd.methods.data_free.generator import Generator
 from nas_kd.methods.data_free.pictures import Bank, Critic, Seen, shifted
 from nas_kd.methods.divergence import kl_divergence
@@ -32,7 +32,7 @@ class DAFL(Method):
     needs = frozenset({"logits", "embedding", "network"})
     tunable = ("temperature",)
     ce_weight = 0.0
-    balance = None
+    target_grad_ratio = None
     batch_size = 96
     kept_batches = 20
     entropy_weight = 5.0
@@ -42,9 +42,9 @@ class DAFL(Method):
     generator: Generator
     bank: Bank
 
-    def attach(self, setting: Setting) -> None:
+    def attach(self, context: MethodContext) -> None:
         """Create the generator, its optimiser and the bank."""
-        self._critic = Critic(setting, self.name)
+        self._critic = Critic(context, self.name)
         self.generator = Generator(self._critic.shape)
         self.bank = Bank(self.batch_size * self.kept_batches, self._critic.shape)
         self._adam = torch.optim.Adam(self.generator.parameters(), lr=self.learning_rate, betas=(0.5, 0.999))

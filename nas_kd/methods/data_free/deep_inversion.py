@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nas_kd.errors import InputError
-from nas_kd.methods.base import Batch, Method, Outputs, Setting
+from nas_kd.methods.base import Batch, Method, MethodContext, Outputs
 from nas_kd.methods.data_free.pictures import Bank, Critic, Seen, shifted
 from nas_kd.methods.divergence import kl_divergence
 
@@ -34,7 +34,7 @@ class DeepInversion(Method):
     needs = frozenset({"logits", "network"})
     tunable = ("temperature",)
     ce_weight = 0.0
-    balance = None
+    target_grad_ratio = None
     batch_size = 64
     bank_size = 1024
     piece = 128
@@ -48,16 +48,16 @@ class DeepInversion(Method):
     bank: Bank
     draws: Tensor  # batches drawn so far
 
-    def attach(self, setting: Setting) -> None:
+    def attach(self, context: MethodContext) -> None:
         """Create the bank, still empty."""
-        self._critic = Critic(setting, self.name)
+        self._critic = Critic(context, self.name)
         if not self._critic.has_norms:
             raise InputError(
                 f"method {self.name!r} needs a teacher with batch normalisation (and running statistics); use 'dafl'"
             )
-        self._student = (setting.student,)  # in a tuple: not a module of this method
-        self._see_student = setting.observe(setting.student, setting.example)
-        self._n_classes = setting.n_classes
+        self._student = (context.student,)  # in a tuple: not a module of this method
+        self._see_student = context.observe(context.student, context.example)
+        self._n_classes = context.n_classes
         self.bank = Bank(self.bank_size, self._critic.shape)
         self.register_buffer("draws", torch.zeros((), dtype=torch.int64))
 

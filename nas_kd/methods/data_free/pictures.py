@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from nas_kd.errors import InputError
-from nas_kd.methods.base import Batch, Outputs, Setting
+from nas_kd.methods.base import Batch, MethodContext, Outputs
 from nas_kd.methods.data_free.statistics import norms_of, with_statistics
 
 IMAGE_DIMS = 4  # (B, C, H, W)
@@ -27,21 +27,21 @@ class Seen(NamedTuple):
 class Critic:
     """The teacher, judging pictures in normalised space; it is not changed, gradients reach the pictures."""
 
-    def __init__(self, setting: Setting, method: str) -> None:
+    def __init__(self, context: MethodContext, method: str) -> None:
         """`method`: its name, for messages.
 
         Raises:
             InputError: the samples are no images, or the teacher lets no gradient through.
         """
-        if setting.example.dim() != IMAGE_DIMS:
-            shape = tuple(setting.example.shape[1:])
+        if context.example.dim() != IMAGE_DIMS:
+            shape = tuple(context.example.shape[1:])
             raise InputError(f"method {method!r} makes up images (C, H, W); the samples have shape {shape}")
-        self._mean, self._std = setting.mean.view(-1, 1, 1), setting.std.view(-1, 1, 1)
-        self._teacher = setting.teachers[0]
-        self._network = setting.observe(self._teacher, setting.example)
-        self.shape = tuple(setting.example.shape[1:])
+        self._mean, self._std = context.mean.view(-1, 1, 1), context.std.view(-1, 1, 1)
+        self._teacher = context.teachers[0]
+        self._network = context.observe(self._teacher, context.example)
+        self.shape = tuple(context.example.shape[1:])
         self.has_norms = bool(norms_of(self._teacher))
-        self._check(setting.example, method)
+        self._check(context.example, method)
 
     def _check(self, example: Tensor, method: str) -> None:
         x = example.detach().clone().requires_grad_()

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nas_kd.methods.base import Batch, Method, Outputs, Setting
+from nas_kd.methods.base import Batch, Method, MethodContext, Outputs
 from nas_kd.methods.feature.maps import (
     adapter,
     at_most,
@@ -38,15 +38,15 @@ class AttentionFeatureDistillation(Method):
     name = "afd"
     source = "Wang 2020, ICLR (Pay attention to features)"
     summary = "normalised feature maps of every stage, channels weighted by attention on the teacher's"
-    balance = 1.0
+    target_grad_ratio = 1.0
     needs = frozenset({"features"})
     weight = 500.0
     adapters: nn.ModuleList
     attention: nn.ModuleList
 
-    def attach(self, setting: Setting) -> None:
+    def attach(self, context: MethodContext) -> None:
         """Create an adapter and an attention for every stage."""
-        pairs = same_depth(setting.student_outputs.features, setting.teacher_outputs[0].features)
+        pairs = same_depth(context.student_outputs.features, context.teacher_outputs[0].features)
         self.adapters = nn.ModuleList(adapter(s, t) for s, t in pairs)
         self.attention = nn.ModuleList(ChannelAttention(channels(t)) for _, t in pairs)
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nas_kd.methods.base import Batch, Method, Outputs, Setting
+from nas_kd.methods.base import Batch, Method, MethodContext, Outputs
 from nas_kd.methods.feature.maps import pool_to_smaller, positions, same_depth, square_sums
 
 
@@ -19,13 +19,13 @@ class AttentionTransfer(Method):
     name = "attention_transfer"
     source = "Zagoruyko 2017, arXiv:1612.03928"
     summary = "spatial attention maps of every stage"
-    balance = 1.0
+    target_grad_ratio = 1.0
     needs = frozenset({"features"})
     weight = 1000.0
 
-    def attach(self, setting: Setting) -> None:
+    def attach(self, context: MethodContext) -> None:
         """See that there are stages to compare."""
-        same_depth(setting.student_outputs.features, setting.teacher_outputs[0].features)
+        same_depth(context.student_outputs.features, context.teacher_outputs[0].features)
 
     def forward(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> dict[str, Tensor]:
         """One term, summed over the stages."""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from nas_kd.methods.base import Batch, Method, Outputs, Setting
+from nas_kd.methods.base import Batch, Method, MethodContext, Outputs
 from nas_kd.methods.divergence import kl_divergence
 from nas_kd.methods.feature.maps import adapter, pool_to_smaller, same_depth
 
@@ -21,14 +21,14 @@ class ChannelWise(Method):
     source = "Shu 2021, arXiv:2011.13256"
     tunable = ("temperature", "strength")
     summary = "where each channel of the last stage is active, as a distribution over the map"
-    balance = 1.0
+    target_grad_ratio = 1.0
     needs = frozenset({"features"})
     weight = 3.0
     adapter: nn.Module
 
-    def attach(self, setting: Setting) -> None:
+    def attach(self, context: MethodContext) -> None:
         """Create the adapter: student's channels -> teacher's."""
-        pairs = same_depth(setting.student_outputs.features, setting.teacher_outputs[0].features)
+        pairs = same_depth(context.student_outputs.features, context.teacher_outputs[0].features)
         self.adapter = adapter(*pairs[-1])
 
     def forward(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nas_kd.methods.base import Batch, Method, Outputs, Setting
+from nas_kd.methods.base import Batch, Method, MethodContext, Outputs
 from nas_kd.methods.feature.maps import as_map, pool_to_smaller, same_depth
 
 
@@ -18,14 +18,14 @@ class FitNet(Method):
     name = "fitnet"
     source = "Romero 2015, arXiv:1412.6550"
     summary = "a trained 1x1 adapter maps the student's middle feature map onto the teacher's"
-    balance = 1.0
+    target_grad_ratio = 1.0
     needs = frozenset({"features"})
     weight = 100.0
     adapter: nn.Module
 
-    def attach(self, setting: Setting) -> None:
+    def attach(self, context: MethodContext) -> None:
         """Create the adapter: student's channels -> teacher's."""
-        f_s, f_t = (as_map(f) for f in _middle(setting.student_outputs, setting.teacher_outputs[0]))
+        f_s, f_t = (as_map(f) for f in _middle(context.student_outputs, context.teacher_outputs[0]))
         self.adapter = nn.Sequential(nn.Conv2d(f_s.shape[1], f_t.shape[1], 1, bias=False), nn.BatchNorm2d(f_t.shape[1]))
 
     def forward(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> dict[str, Tensor]:

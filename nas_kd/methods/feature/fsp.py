@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nas_kd.errors import InputError
-from nas_kd.methods.base import Batch, Method, Outputs, Setting
+from nas_kd.methods.base import Batch, Method, MethodContext, Outputs
 from nas_kd.methods.feature.maps import linear_adapter, pool_to_smaller, positions, same_depth
 
 
@@ -24,20 +24,20 @@ class FSP(Method):
     name = "fsp"
     source = "Yim 2017, CVPR (A gift from knowledge distillation)"
     summary = "inner products between the channels of consecutive stages"
-    balance = 0.25
+    target_grad_ratio = 0.25
     needs = frozenset({"features"})
     weight = 50.0
     adapters: nn.ModuleList
 
-    def attach(self, setting: Setting) -> None:
+    def attach(self, context: MethodContext) -> None:
         """Create an adapter for every stage.
 
         Raises:
             InputError: the networks have fewer than two stages in common.
         """
-        pairs = same_depth(setting.student_outputs.features, setting.teacher_outputs[0].features)
+        pairs = same_depth(context.student_outputs.features, context.teacher_outputs[0].features)
         if len(pairs) == 1:
-            n_s, n_t = len(setting.student_outputs.features), len(setting.teacher_outputs[0].features)
+            n_s, n_t = len(context.student_outputs.features), len(context.teacher_outputs[0].features)
             raise InputError(
                 f"method 'fsp' needs two stages (resolutions) or more; the student has {n_s}, the teacher {n_t}"
             )

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nas_kd.methods.base import Batch, Method, Outputs, Setting
+from nas_kd.methods.base import Batch, Method, MethodContext, Outputs
 from nas_kd.methods.divergence import kl_divergence
 from nas_kd.methods.feature.maps import channels, pool_to_smaller, same_depth
 from nas_kd.methods.multi_teacher.several import mixed_logits, require_several
@@ -28,7 +28,7 @@ class AdaptiveTeachers(Method):
     name = "adaptive_teachers"
     source = "Liu 2020, arXiv:2103.04062"
     summary = "several teachers' soft targets, weighted sample by sample, and their feature maps as hints"
-    balance = 2.0
+    target_grad_ratio = 2.0
     needs = frozenset({"logits", "features", "embedding"})
     teachers = "several"
     tunable = ("temperature", "strength")
@@ -40,14 +40,14 @@ class AdaptiveTeachers(Method):
     v: nn.Parameter  # (1, d)
     adapters: nn.ModuleList
 
-    def attach(self, setting: Setting) -> None:
+    def attach(self, context: MethodContext) -> None:
         """Create the teachers' representations and the adapters of the hints."""
-        require_several(self.name, setting)
-        d = setting.student_outputs.embedding.shape[1]
-        self.theta = nn.Parameter(torch.randn(len(setting.teachers), d))
+        require_several(self.name, context)
+        d = context.student_outputs.embedding.shape[1]
+        self.theta = nn.Parameter(torch.randn(len(context.teachers), d))
         self.v = nn.Parameter(torch.randn(1, d) / d)
         self.adapters = nn.ModuleList(
-            _adapter(s, t) for s, t in hinted(setting.student_outputs, setting.teacher_outputs)
+            _adapter(s, t) for s, t in hinted(context.student_outputs, context.teacher_outputs)
         )
 
     def forward(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ from math import log
 
 from torch import Tensor
 
-from nas_kd.methods.base import Batch, Method, Outputs, Setting
+from nas_kd.methods.base import Batch, Method, MethodContext, Outputs
 from nas_kd.methods.divergence import kl_divergence
 from nas_kd.methods.multi_teacher.several import mixed_logits, require_several
 
@@ -20,15 +20,15 @@ class AverageTeachers(Method):
     name = "average_teachers"
     source = "You 2017, KDD"
     summary = "KL divergence to the mean of several teachers' softened probabilities"
-    balance = 2.0
+    target_grad_ratio = 2.0
     teachers = "several"
     tunable = ("temperature", "strength")
     ce_weight = 0.1
     kd_weight = 0.9
 
-    def attach(self, setting: Setting) -> None:
+    def attach(self, context: MethodContext) -> None:
         """Nothing to create."""
-        require_several(self.name, setting)
+        require_several(self.name, context)
 
     def forward(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> dict[str, Tensor]:
         """One term."""

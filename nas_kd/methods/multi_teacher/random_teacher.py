@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from nas_kd.methods.base import Batch, Method, Outputs, Setting
+from nas_kd.methods.base import Batch, Method, MethodContext, Outputs
 from nas_kd.methods.divergence import kl_divergence
 from nas_kd.methods.multi_teacher.several import require_several
 
@@ -19,15 +19,15 @@ class RandomTeacher(Method):
     name = "random_teacher"
     source = "Fukuda 2017, Interspeech"
     summary = "soft targets of one of several teachers, drawn for every batch"
-    balance = 2.0
+    target_grad_ratio = 2.0
     teachers = "several"
     tunable = ("temperature", "strength")
     ce_weight = 0.1
     kd_weight = 0.9
 
-    def attach(self, setting: Setting) -> None:
+    def attach(self, context: MethodContext) -> None:
         """Nothing to create."""
-        require_several(self.name, setting)
+        require_several(self.name, context)
 
     def forward(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> dict[str, Tensor]:
         """One term."""

@@ -7,16 +7,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nas_kd.errors import InputError
-from nas_kd.methods.base import Outputs, Setting
+from nas_kd.methods.base import MethodContext, Outputs
 
 
-def require_several(name: str, setting: Setting) -> None:
+def require_several(name: str, context: MethodContext) -> None:
     """Refuse fewer than two teachers.
 
     Raises:
         InputError: there are fewer.
     """
-    if (n := len(setting.teachers)) < 2:
+    if (n := len(context.teachers)) < 2:
         raise InputError(f"method {name!r} learns from several teachers, and has {n}: give it at least 2")
 
 

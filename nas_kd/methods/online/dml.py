@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nas_kd.methods.base import Batch, Method, Network, Outputs, Setting
+from nas_kd.methods.base import Batch, Method, MethodContext, Network, Outputs
 from nas_kd.methods.divergence import kl_divergence
 
 PEERS = 2  # beside the student
@@ -24,17 +24,17 @@ class DeepMutualLearning(Method):
     summary = "three networks of the student's architecture teach each other while they learn"
     teachers = "none"
     tunable = ("temperature", "strength")
-    balance = None
-    own_terms = frozenset({"dml_peers_ce"})
+    target_grad_ratio = None
+    unscaled_terms = frozenset({"dml_peers_ce"})
     networks = 1.0 + PEERS
     default_temperature = 1.0
     _peers: nn.ModuleList
     _run: tuple[Network, ...]
 
-    def attach(self, setting: Setting) -> None:
+    def attach(self, context: MethodContext) -> None:
         """Build the peers."""
-        self._peers = nn.ModuleList(setting.rebuild(1 + i) for i in range(PEERS))
-        self._run = tuple(setting.observe(peer, setting.example) for peer in self._peers)
+        self._peers = nn.ModuleList(context.rebuild(1 + i) for i in range(PEERS))
+        self._run = tuple(context.observe(peer, context.example) for peer in self._peers)
 
     def forward(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> dict[str, Tensor]:
         """What the student learns from its peers, what they learn from the others, and their cross-entropies."""

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nas_kd.methods.base import Batch, Method, Outputs, Setting
+from nas_kd.methods.base import Batch, Method, MethodContext, Outputs
 from nas_kd.methods.divergence import kl_divergence
 from nas_kd.methods.online.branches import Branches
 
@@ -31,18 +31,18 @@ class DiversePeers(Method):
     needs = frozenset({"features", "embedding"})
     teachers = "none"
     tunable = ("temperature", "strength")
-    balance = None
-    own_terms = frozenset({"okddip_ce"})
+    target_grad_ratio = None
+    unscaled_terms = frozenset({"okddip_ce"})
     networks = 1 + AUXILIARY / 3  # see `one`
     default_temperature = 3.0
     branches: Branches
     left: nn.Linear
     right: nn.Linear
 
-    def attach(self, setting: Setting) -> None:
+    def attach(self, context: MethodContext) -> None:
         """Build the auxiliary branches and the attention's two projections."""
-        self.branches = Branches(setting, AUXILIARY)
-        width = setting.student_outputs.embedding.shape[1]
+        self.branches = Branches(context, AUXILIARY)
+        width = context.student_outputs.embedding.shape[1]
         projection = min(width, LARGEST_PROJECTION)
         self.left = nn.Linear(width, projection, bias=False)
         self.right = nn.Linear(width, projection, bias=False)

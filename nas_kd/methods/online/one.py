@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nas_kd.methods.base import Batch, Method, Outputs, Setting
+from nas_kd.methods.base import Batch, Method, MethodContext, Outputs
 from nas_kd.methods.divergence import kl_divergence
 from nas_kd.methods.feature.maps import as_map
 from nas_kd.methods.online.branches import Branches
@@ -33,17 +33,17 @@ class NativeEnsemble(Method):
     needs = frozenset({"features"})
     teachers = "none"
     tunable = ("temperature", "strength")
-    balance = None
-    own_terms = frozenset({"one_ce"})
+    target_grad_ratio = None
+    unscaled_terms = frozenset({"one_ce"})
     networks = 1 + (BRANCHES - 1) / 3  # a branch of a residual network is about a third of it
     default_temperature = 3.0
     branches: Branches
     gate: nn.Module
 
-    def attach(self, setting: Setting) -> None:
+    def attach(self, context: MethodContext) -> None:
         """Build the branches and the gate."""
-        self.branches = Branches(setting, BRANCHES - 1)
-        channels = as_map(setting.student_outputs.features[self.branches.stage]).shape[1]
+        self.branches = Branches(context, BRANCHES - 1)
+        channels = as_map(context.student_outputs.features[self.branches.stage]).shape[1]
         self.gate = nn.Sequential(nn.Conv2d(channels, BRANCHES, 1, bias=False), nn.BatchNorm2d(BRANCHES), nn.ReLU())
 
     def forward(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> dict[str, Tensor]:

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nas_kd.errors import InputError
-from nas_kd.methods.base import Batch, Method, Outputs, Setting
+from nas_kd.methods.base import Batch, Method, MethodContext, Outputs
 
 UNKNOWN = -1  # label of a sample that training has not shown yet
 UNSET = torch.inf  # logarithm of Z before the first batch
@@ -34,9 +34,9 @@ class ContrastiveKD(Method):
     name = "crd"
     source = "Tian 2020, arXiv:1910.10699"
     summary = "contrast with the teacher's embeddings of other classes' samples, from a memory bank"
-    balance = 1.0
+    target_grad_ratio = 1.0
     needs = frozenset({"embedding", "indices"})
-    own_terms = frozenset({"crd_teacher"})
+    unscaled_terms = frozenset({"crd_teacher"})
     weight = 0.8
     dimensions = 128
     negatives = 4096
@@ -50,11 +50,11 @@ class ContrastiveKD(Method):
     by_label: Tensor  # (N,) positions sorted by label
     log_z: Tensor  # (2,) for the student's and the teacher's bank
 
-    def attach(self, setting: Setting) -> None:
+    def attach(self, context: MethodContext) -> None:
         """Create projections and banks."""
-        n = setting.n_samples
-        self.student_projection = nn.Linear(setting.student_outputs.embedding.shape[1], self.dimensions)
-        self.teacher_projection = nn.Linear(setting.teacher_outputs[0].embedding.shape[1], self.dimensions)
+        n = context.n_samples
+        self.student_projection = nn.Linear(context.student_outputs.embedding.shape[1], self.dimensions)
+        self.teacher_projection = nn.Linear(context.teacher_outputs[0].embedding.shape[1], self.dimensions)
         self.register_buffer("student_bank", F.normalize(torch.randn(n, self.dimensions), dim=1))
         self.register_buffer("teacher_bank", F.normalize(torch.randn(n, self.dimensions), dim=1))
         self.register_buffer("labels", torch.full((n,), UNKNOWN))

@@ -27,7 +27,7 @@ class InstanceRelationshipGraph(Method):
     name = "irg"
     source = "Liu 2019, CVPR"
     summary = "graph of a batch: logits, distances between samples, changes between stages"
-    balance = 1.0
+    target_grad_ratio = 1.0
     needs = frozenset({"logits", "features", "embedding"})
     vertex_weight = 0.1
     edge_weight = 5.0

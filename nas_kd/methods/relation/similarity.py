@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor
 
-from nas_kd.methods.base import Batch, Method, Outputs, Setting
+from nas_kd.methods.base import Batch, Method, MethodContext, Outputs
 from nas_kd.methods.feature.maps import same_depth
 
 
@@ -18,13 +18,13 @@ class Similarity(Method):
     name = "similarity"
     source = "Tung 2019, arXiv:1907.09682"
     summary = "similarity of the batch's samples to each other, at the last stage (SPKD)"
-    balance = 1.0
+    target_grad_ratio = 1.0
     needs = frozenset({"features"})
     weight = 3000.0
 
-    def attach(self, setting: Setting) -> None:
+    def attach(self, context: MethodContext) -> None:
         """Refuse networks without feature maps."""
-        same_depth(setting.student_outputs.features, setting.teacher_outputs[0].features)
+        same_depth(context.student_outputs.features, context.teacher_outputs[0].features)
 
     def forward(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> dict[str, Tensor]:
         """One term."""

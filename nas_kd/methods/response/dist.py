@@ -23,7 +23,7 @@ class DIST(Method):
     source = "Huang 2022, arXiv:2205.10536"
     tunable = ("temperature", "strength")
     summary = "correlation of class probabilities, among classes and among the batch's samples"
-    balance = None
+    target_grad_ratio = None
     weight = 2.0
 
     def forward(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> dict[str, Tensor]:

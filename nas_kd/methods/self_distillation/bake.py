@@ -27,7 +27,7 @@ class BatchEnsembling(Method):
     needs = frozenset({"logits", "embedding"})
     teachers = "none"
     tunable = ("temperature", "strength")
-    balance = None
+    target_grad_ratio = None
     share = 0.5  # w: of a target, what comes from other samples
 
     def forward(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> dict[str, Tensor]:

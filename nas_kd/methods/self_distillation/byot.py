@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nas_kd.errors import InputError
-from nas_kd.methods.base import Batch, Method, Outputs, Setting
+from nas_kd.methods.base import Batch, Method, MethodContext, Outputs
 from nas_kd.methods.divergence import kl_divergence
 from nas_kd.methods.feature.maps import as_map
 
@@ -29,20 +29,20 @@ class BeYourOwnTeacher(Method):
     needs = frozenset({"logits", "features", "embedding"})
     teachers = "none"
     tunable = ("temperature", "strength")
-    balance = None
-    own_terms = frozenset({"byot_ce"})
+    target_grad_ratio = None
+    unscaled_terms = frozenset({"byot_ce"})
     networks = 1.2
     default_temperature = 3.0
     labels_weight, logits_weight, feature_weight = 0.7, 0.3, 0.03
     exits: nn.ModuleList
 
-    def attach(self, setting: Setting) -> None:
+    def attach(self, context: MethodContext) -> None:
         """Build the exits."""
-        maps = [as_map(f) for f in setting.student_outputs.features]
+        maps = [as_map(f) for f in context.student_outputs.features]
         if len(maps) < 2:
             raise InputError(f"method {self.name!r} needs a student with two stages or more; this one has {len(maps)}")
-        width, (height, breadth) = setting.student_outputs.embedding.shape[1], maps[-1].shape[2:]
-        self.exits = nn.ModuleList(Exit(f.shape[1], width, setting.n_classes, (height, breadth)) for f in maps[:-1])
+        width, (height, breadth) = context.student_outputs.embedding.shape[1], maps[-1].shape[2:]
+        self.exits = nn.ModuleList(Exit(f.shape[1], width, context.n_classes, (height, breadth)) for f in maps[:-1])
 
     def forward(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> dict[str, Tensor]:
         """Sums over the exits: towards the labels, the last logits, the last embedding."""

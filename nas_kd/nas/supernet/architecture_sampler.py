@@ -8,32 +8,32 @@ import optuna
 from optuna.samplers import RandomSampler
 from optuna.trial import FixedTrial
 
-from nas_kd.results.candidate import Architecture
 from nas_kd.models.search_space import SearchSpace
-from nas_kd.nas.samplers import quiet_optuna
+from nas_kd.nas.samplers import optuna_silenced
+from nas_kd.results.candidate import Architecture
 
-Genes = Mapping[str, Any]  # parameter -> value
+Genotype = Mapping[str, Any]  # parameter -> value
 MUTATED = 0.15  # chance of each parameter to be drawn anew
 
 
-class Draws:
+class ArchitectureSampler:
     """A stream of architectures that depends on the seed alone."""
 
     def __init__(self, space: SearchSpace, seed: int) -> None:
         self._space = space
         self._generator = np.random.default_rng(seed)
-        with quiet_optuna():
+        with optuna_silenced():
             self._study = optuna.create_study(sampler=RandomSampler(seed=seed))
             first = self._study.ask()
             space.suggest(first)
             self._distributions = first.distributions
 
-    def random(self) -> Genes:
+    def random(self) -> Genotype:
         """Drawn as the space draws."""
-        with quiet_optuna():
+        with optuna_silenced():
             return self._study.ask(self._distributions).params
 
-    def child(self, mother: Genes, father: Genes) -> Genes:
+    def child(self, mother: Genotype, father: Genotype) -> Genotype:
         """Each parameter from one of the two, or drawn anew."""
         new = self.random()
         chances = self._generator.random((len(new), 2))
@@ -46,7 +46,7 @@ class Draws:
         """`count` numbers below `number`, with repeats."""
         return [int(i) for i in self._generator.integers(0, number, count)]
 
-    def architecture(self, genes: Genes) -> Architecture:
+    def architecture(self, genotype: Genotype) -> Architecture:
         """In canonical form."""
-        with quiet_optuna():
-            return self._space.suggest(FixedTrial(dict(genes)))
+        with optuna_silenced():
+            return self._space.suggest(FixedTrial(dict(genotype)))

@@ -10,21 +10,21 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from nas_kd.results.candidate import Architecture
+from nas_kd.commands.worker_pool import WorkerPool
 from nas_kd.engine.schedule import Schedule
 from nas_kd.engine.teacher_outputs import Teacher
 from nas_kd.engine.training import Training
 from nas_kd.errors import TrialError
-from nas_kd.results.limits import within_budget
-from nas_kd.methods.sandwich import Sandwich
-from nas_kd.models.elastic import Elastic
 from nas_kd.kd.chain import Chain
 from nas_kd.kd.checkpoints import run_from_checkpoint
+from nas_kd.methods.sandwich import Sandwich
+from nas_kd.models.elastic import Elastic
 from nas_kd.nas.cost_model import CostModel
-from nas_kd.commands.worker_pool import Crew
-from nas_kd.nas.supernet.architecture_sampler import Draws, Genes
 from nas_kd.nas.gate import Gate
 from nas_kd.nas.successive_halving import best_first
+from nas_kd.nas.supernet.architecture_sampler import ArchitectureSampler, Genotype
+from nas_kd.results.candidate import Architecture
+from nas_kd.results.limits import within_budget
 from nas_kd.results.records import Costs, OnceForAllRecord
 
 EPOCHS = 2  # of the elastic network, times a student's
@@ -44,19 +44,19 @@ class SubNetwork:
     """A part of the elastic network. `accuracy`: on validation, with inherited weights, 0..1."""
 
     architecture: Architecture
-    genes: Genes
+    genotype: Genotype
     accuracy: float
 
 
 class OnceForAll:
     """One run's elastic network and the search among its sub-networks; all that takes long is kept in the store."""
 
-    def __init__(self, chain: Chain, gate: Gate, crew: Crew, teacher: Teacher) -> None:
-        self._chain, self._gate, self._crew, self._teacher = chain, gate, crew, teacher
+    def __init__(self, chain: Chain, gate: Gate, pool: WorkerPool, teacher: Teacher) -> None:
+        self._chain, self._gate, self._crew, self._teacher = chain, gate, pool, teacher
         self._context, self._builder = chain.context, chain.builder
         self._config = self._context.config
         self._options = self._config.search.once_for_all
-        self._draws = Draws(self._context.space, self._context.seed)
+        self._sampler = ArchitectureSampler(self._context.space, self._context.seed)
         self._costs: dict[Architecture, Costs] = {}
         self._measuring_s = 0.0  # all of them together
         self._model = CostModel(self._builder, self._config.budget)
@@ -74,12 +74,12 @@ class OnceForAll:
         Raises:
             TrialError: the elastic network cannot be trained.
         """
-        progress = self._context.progress
-        progress.stage("measuring a sample of the space")
-        self._measure([*self._context.space.ladder(LADDER), *(self._random() for _ in range(DRAWN))])
-        progress.stage("training the elastic network")
+        callback = self._context.callback
+        callback.on_stage("measuring a sample of the space")
+        self._measure([*self._context.space.size_ladder(LADDER), *(self._random() for _ in range(DRAWN))])
+        callback.on_stage("training the elastic network")
         key, seconds = self._train()
-        progress.stage("searching among its sub-networks")
+        callback.on_stage("searching among its sub-networks")
         started = time.monotonic()
         half = started + SHARE * (until - started)
         self._evolve(key, half - self._options.members * self._measuring_s / max(1, len(self._costs)))
@@ -98,7 +98,7 @@ class OnceForAll:
         return members, record
 
     def _random(self) -> Architecture:
-        return self._draws.architecture(self._draws.random())
+        return self._sampler.architecture(self._sampler.random())
 
     def _measure(self, architectures: Iterable[Architecture]) -> None:
         """Costs of those that have none yet, and the model fitted anew."""
@@ -107,11 +107,11 @@ class OnceForAll:
             if architecture not in self._costs:
                 try:
                     self._costs[architecture] = self._gate.all_costs(
-                        architecture, precision=self._config.search.precisions[0], roughly=True
+                        architecture, precision=self._config.search.precisions[0], quick=True
                     )
                 except TrialError as error:
                     self._broken.add(architecture)
-                    self._context.progress.note(f"a sub-network is left out: {error}")
+                    self._context.callback.on_note(f"a sub-network is left out: {error}")
         self._measuring_s += time.monotonic() - started
         self._model.fit(self._costs)
 
@@ -121,7 +121,7 @@ class OnceForAll:
             return False
         if architecture in self._costs:
             return within_budget(self._costs[architecture], self._config.budget)
-        return self._model.excess(architecture) <= ROUND_OFF
+        return self._model.log_excess(architecture) <= ROUND_OFF
 
     @property
     def _schedule(self) -> Schedule:
@@ -140,7 +140,7 @@ class OnceForAll:
     def _train(self) -> tuple[str, float]:
         """Leave the trained network, its weights averaged, in the store: under which key, and how long that took."""
         context, pool = self._context, self._pool()
-        smallest = context.space.ladder(2)[0]
+        smallest = context.space.size_ladder(2)[0]
         if not pool:
             raise TrialError("no sub-network is within the budget as predicted")
         shown = max(pool, key=self._builder.macs)
@@ -149,7 +149,7 @@ class OnceForAll:
         builder, seed = self._builder, context.seed
         with context.store.alone("weights", key):
             if (entry := context.store.load("weights", key)) is None:
-                elastic = Elastic(lambda a: builder.build(a, seed), context.space.ladder(2)[-1], shown)
+                elastic = Elastic(lambda a: builder.build(a, seed), context.space.size_ladder(2)[-1], shown)
                 training = self._training(elastic, Sandwich(smallest, pool, DRAWN_A_STEP))
                 run_from_checkpoint(context, training, "the elastic network", key, self._schedule.epochs)
                 (averaged,) = training.averaged_students()
@@ -174,21 +174,21 @@ class OnceForAll:
             self._measure([s.architecture for s in ranked if s.architecture not in self._costs][:MEASURED])
             goes_on = self._judge(self._generation(ranked, tries), key, until)
 
-    def _generation(self, parents: list[SubNetwork], tries: Iterator[int]) -> Iterator[tuple[Architecture, Genes]]:
+    def _generation(self, parents: list[SubNetwork], tries: Iterator[int]) -> Iterator[tuple[Architecture, Genotype]]:
         """New sub-networks that are likely to be within the budget, as many as a generation wants, each once."""
         wanted = min(POPULATION, self._options.evaluations - len(self._judged))
         known = set(self._judged)
         while wanted > 0 and next(tries, None) is not None:
-            genes = self._born(parents)
-            architecture = self._draws.architecture(genes)
+            genotype = self._born(parents)
+            architecture = self._sampler.architecture(genotype)
             if architecture not in known and self._fits(architecture):
                 known.add(architecture)
                 wanted -= 1
-                yield architecture, genes
+                yield architecture, genotype
 
-    def _judge(self, generation: Iterator[tuple[Architecture, Genes]], key: str, until: float) -> bool:
+    def _judge(self, generation: Iterator[tuple[Architecture, Genotype]], key: str, until: float) -> bool:
         """Let the crew judge them, a few at a time, while more are born; False: there are none, or no time for more."""
-        born: dict[Architecture, Genes] = {}
+        born: dict[Architecture, Genotype] = {}
         found: dict[Architecture, float] = {}
         late = False
         while not late and (share := dict(islice(generation, AT_A_TIME))):
@@ -199,27 +199,27 @@ class OnceForAll:
             late = time.monotonic() >= until and len(self._judged) + len(born) >= self._options.members
         while self._crew.busy:
             self._hear(found)
-        self._judged |= {a: SubNetwork(a, genes, found[a]) for a, genes in born.items() if a in found}
+        self._judged |= {a: SubNetwork(a, genotype, found[a]) for a, genotype in born.items() if a in found}
         return bool(born) and not late
 
     def _hear(self, found: dict[Architecture, float]) -> None:
         """What one of the crew has to say of sub-networks; those that cannot be judged are left out."""
-        answer, progress = self._crew.wait(), self._context.progress
+        answer, callback = self._crew.wait(), self._context.callback
         if "inherited" not in answer.job:
             return  # outputs that the elastic network would have made itself
         architectures = [Architecture.from_json(value) for value in answer.job["inherited"]]
         if answer.error is not None:
             self._broken.update(architectures)
-            progress.note(f"{len(architectures)} sub-networks are left out: {answer.error}")
+            callback.on_note(f"{len(architectures)} sub-networks are left out: {answer.error}")
         else:
             found.update(zip(architectures, answer.result["accuracies"], strict=True))
-        progress.went_on("sub-networks judged:", len(self._judged) + len(found), self._options.evaluations)
+        callback.on_progress("sub-networks judged:", len(self._judged) + len(found), self._options.evaluations)
 
-    def _born(self, parents: list[SubNetwork]) -> Genes:
+    def _born(self, parents: list[SubNetwork]) -> Genotype:
         if len(parents) < 2:
-            return self._draws.random()
-        mother, father = (parents[i].genes for i in self._draws.pick(len(parents), 2))
-        return self._draws.child(mother, father)
+            return self._sampler.random()
+        mother, father = (parents[i].genotype for i in self._sampler.pick(len(parents), 2))
+        return self._sampler.child(mother, father)
 
     def _ranked(self, most: int) -> list[SubNetwork]:
         """The best judged within the budget: by front, then by the room around them."""

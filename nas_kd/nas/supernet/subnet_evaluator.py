@@ -10,24 +10,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nas_kd.results.candidate import Architecture
+from nas_kd.context.run_context import Context
 from nas_kd.data.dataset import Split
 from nas_kd.engine.batch_statistics import re_estimate
 from nas_kd.engine.training import accuracy_of
 from nas_kd.errors import TrialError
-from nas_kd.serialization import fingerprint
+from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.models.subnetwork import cut_weights
-from nas_kd.context.run_context import Context
-from nas_kd.kd.network_builder import Builder
+from nas_kd.results.candidate import Architecture
+from nas_kd.serialization import fingerprint
 
 STATISTICS_BATCHES = 4
 JUDGED_ON = 1000  # validation samples
 
 
-class Inherited:
+class SubnetEvaluator:
     """Judges sub-networks; what it found is in the store, for all processes."""
 
-    def __init__(self, context: Context, builder: Builder) -> None:
+    def __init__(self, context: Context, builder: NetworkBuilder) -> None:
         self._context, self._builder = context, builder
         self._weights = lru_cache(maxsize=1)(self._load)
 
@@ -58,7 +58,7 @@ class Inherited:
         size = min(context.config.distill.batch_size, len(context.data.train))
         order = torch.randperm(len(context.data.train), generator=torch.Generator().manual_seed(context.seed))
         starts = range(0, min(STATISTICS_BATCHES * size, len(order) - size + 1), size)
-        return [context.numerics.lay_out(context.augmenter.batch(0, order[i : i + size])) for i in starts]
+        return [context.numerics.to_layout(context.augmenter.batch(0, order[i : i + size])) for i in starts]
 
     @cached_property
     def _validation(self) -> Split:

@@ -3,8 +3,8 @@
 from torch import Tensor, nn
 
 from nas_kd.export.onnx_export import export_onnx
-from nas_kd.quantization.precision import MadeFile, Quantising
 from nas_kd.export.verify import Parity, verify
+from nas_kd.quantization.precision import PrecisionFile, QuantizationInputs
 
 
 class Fp32:
@@ -19,9 +19,9 @@ class Fp32:
         """The model."""
         return model
 
-    def make(self, model: nn.Module, quantising: Quantising) -> MadeFile:
+    def make(self, model: nn.Module, quantising: QuantizationInputs) -> PrecisionFile:
         """The exported file."""
-        return MadeFile(export_onnx(model, quantising.input_shape))
+        return PrecisionFile(export_onnx(model, quantising.input_shape))
 
     def verify(self, content: bytes, model: nn.Module, x: Tensor) -> Parity:
         """Against PyTorch."""

@@ -3,9 +3,9 @@
 from torch import Tensor, nn
 
 from nas_kd.export.onnx_export import export_onnx
+from nas_kd.export.verify import Parity, verify_quantized
 from nas_kd.quantization.packed_weights import FOUR_BITS, Packing, pack_weights
-from nas_kd.quantization.precision import MadeFile, Quantising
-from nas_kd.export.verify import Parity, verify_quantised
+from nas_kd.quantization.precision import PrecisionFile, QuantizationInputs
 
 
 class PackedWeights:
@@ -21,13 +21,13 @@ class PackedWeights:
         """The model."""
         return model
 
-    def make(self, model: nn.Module, quantising: Quantising) -> MadeFile:
+    def make(self, model: nn.Module, quantising: QuantizationInputs) -> PrecisionFile:
         """The exported file with its weights packed."""
-        return MadeFile(pack_weights(export_onnx(model, quantising.input_shape), self._packing))
+        return PrecisionFile(pack_weights(export_onnx(model, quantising.input_shape), self._packing))
 
     def verify(self, content: bytes, model: nn.Module, x: Tensor) -> Parity:
         """Against the fp32 network; whatever accuracy is left is measured, not judged."""
-        return verify_quantised(content, model, x)
+        return verify_quantized(content, model, x)
 
 
 PLUGIN = PackedWeights("int4-weights", "4-bit weights, computed with in fp32: small files at fp32's speed", FOUR_BITS)

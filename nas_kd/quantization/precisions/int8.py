@@ -6,9 +6,9 @@ Jacob et al. 2018 (arXiv:1712.05877); ranges of activations are calibrated on tr
 from torch import Tensor, nn
 
 from nas_kd.export.onnx_export import export_onnx
-from nas_kd.quantization.precision import MadeFile, Quantising
-from nas_kd.quantization.static_quantization import quantise
-from nas_kd.export.verify import Parity, verify_quantised
+from nas_kd.export.verify import Parity, verify_quantized
+from nas_kd.quantization.precision import PrecisionFile, QuantizationInputs
+from nas_kd.quantization.static_quantization import quantize
 
 
 class Int8:
@@ -23,16 +23,16 @@ class Int8:
         """The model."""
         return model
 
-    def make(self, model: nn.Module, quantising: Quantising) -> MadeFile:
+    def make(self, model: nn.Module, quantising: QuantizationInputs) -> PrecisionFile:
         """The exported file, quantised; layers on which that fails stay in fp32, and are named."""
-        content, notes = quantise(
+        content, notes = quantize(
             export_onnx(model, quantising.input_shape), quantising.samples, quantising.calibration, quantising.scheme
         )
-        return MadeFile(content, notes)
+        return PrecisionFile(content, notes)
 
     def verify(self, content: bytes, model: nn.Module, x: Tensor) -> Parity:
         """Against the fp32 network; whatever accuracy is left is measured, not judged."""
-        return verify_quantised(content, model, x)
+        return verify_quantized(content, model, x)
 
 
 PLUGIN = Int8()

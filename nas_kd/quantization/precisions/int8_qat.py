@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from nas_kd.data.dataset import as_input
+from nas_kd.errors import TrialError
+from nas_kd.export.error_text import first_line
 from nas_kd.export.eval_mode import device_of, evaluating
 from nas_kd.export.onnx_export import export_onnx
+from nas_kd.export.verify import Parity, verify_quantized
+from nas_kd.quantization.fake_quantized import FakeQuantized, fake_quantized_modules
 from nas_kd.quantization.integer_file import integer_file
-from nas_kd.quantization.precision import MadeFile, Quantising
-from nas_kd.export.verify import Parity, verify_quantised
-from nas_kd.export.error_text import first_line
-from nas_kd.errors import TrialError
-from nas_kd.quantization.fake_quantized import FakeQuantised, fake_quantised_parts
+from nas_kd.quantization.precision import PrecisionFile, QuantizationInputs
 
 BATCH = 32
 
@@ -39,13 +39,13 @@ class Int8Aware:
         generator = torch.Generator().manual_seed(0)
         example = torch.rand(2, *input_shape, generator=generator).to(device_of(model))
         try:
-            return FakeQuantised(model, example)
+            return FakeQuantized(model, example)
         except RuntimeError as error:
             raise TrialError(f"the network cannot be quantised: {first_line(error)}") from error
 
-    def make(self, model: nn.Module, quantising: Quantising) -> MadeFile:
+    def make(self, model: nn.Module, quantising: QuantizationInputs) -> PrecisionFile:
         """The file with the learnt ranges; those of a network that was never quantised are observed on the samples."""
-        parts = fake_quantised_parts(model)
+        parts = fake_quantized_modules(model)
         if any(part.phase != "on" for part in parts):
             _observe(model, parts, quantising.samples)
         with ExitStack() as stack:
@@ -54,14 +54,14 @@ class Int8Aware:
             content = export_onnx(model, quantising.input_shape)
         left = sorted({name for part in parts for name in part.left})
         notes = tuple(f"weights of {name!r} are kept in fp32: no 8-bit kernel is known for it" for name in left)
-        return MadeFile(integer_file(content, quantising.scheme), notes)
+        return PrecisionFile(integer_file(content, quantising.scheme), notes)
 
     def verify(self, content: bytes, model: nn.Module, x: Tensor) -> Parity:
         """Against the fake-quantised network."""
-        return verify_quantised(content, model, x, rounds_alike=True)
+        return verify_quantized(content, model, x, rounds_alike=True)
 
 
-def _observe(model: nn.Module, parts: list[FakeQuantised], samples: Tensor) -> None:
+def _observe(model: nn.Module, parts: list[FakeQuantized], samples: Tensor) -> None:
     for part in parts:
         part.enter("observing")
     with evaluating(model):

@@ -1,6 +1,6 @@
 // Draws what the page holds as data and connects it.
 
-const GREY = new Set(["finished", "stopped", "failed", "rejected"]);
+const GREY = new Set(["finished", "pruned", "failed", "infeasible"]);
 
 function start() {
   const data = JSON.parse(document.getElementById("data").textContent);

@@ -66,9 +66,9 @@ const SHAPES = {
   no_assistants: polygon(3, 6, 0),
   teacher: polygon(4, 7.5, 0),
   finished: circle(2.5),
-  stopped: polygon(3, 3.8, Math.PI),
+  pruned: polygon(3, 3.8, Math.PI),
   failed: (x, y) => outline(x, y, [-3, -3], "l6,6m-6,0l6,-6"),
-  rejected: (x, y) => outline(x, y, [0, -4], "v8"),
+  infeasible: (x, y) => outline(x, y, [0, -4], "v8"),
 };
 
 function drawSymbols(root) {

@@ -18,16 +18,16 @@ from nas_kd.config.options import DataOptions, DistillOptions, EngineOptions
 from nas_kd.data.augment import Augmenter
 from nas_kd.data.dataset import Dataset, Split
 from nas_kd.data.prepare import load_dataset, statistics
-from nas_kd.export.network_costs import count_macs, count_parameters
-from nas_kd.engine.method_setup import Facts
+from nas_kd.engine.method_setup import DatasetInfo
 from nas_kd.engine.numerics import Numerics
 from nas_kd.engine.schedule import Schedule
 from nas_kd.engine.teacher_outputs import Teacher, TeacherOutputs
-from nas_kd.engine.training import Setup, Training
+from nas_kd.engine.training import Training, TrainingSetup
 from nas_kd.errors import TrialError
-from nas_kd.serialization import fingerprint, sha256, write_atomic
+from nas_kd.export.network_costs import count_macs, count_parameters
 from nas_kd.methods.base import Method
 from nas_kd.methods.combine import make_method
+from nas_kd.serialization import fingerprint, sha256, write_atomic
 from nas_kd.store.store import Store
 
 CHECKPOINT_EVERY_S = 60.0
@@ -54,7 +54,7 @@ class Settings:
         return Schedule.of(options)
 
 
-class Workplace:
+class WorkerProcesses:
     """Data, teachers and trainings of one folder of results. `colour`, `grey`: the same samples."""
 
     def __init__(self, settings: Settings, data: Path, work: Path, threads: int) -> None:
@@ -95,10 +95,10 @@ class Workplace:
         calibrated: bool = True,
     ) -> Training:
         """A training of a new network of so many blocks a stage."""
-        setup = Setup(
+        setup = TrainingSetup(
             augmenter=self._augmenters[data.key],
             labels=data.train.y,
-            facts=Facts(len(data.train), data.n_classes, data.mean, data.std),
+            facts=DatasetInfo(len(data.train), data.n_classes, data.mean, data.std),
             schedule=self.settings.schedule(epochs),
             numerics=self.numerics,
             seed=seed,

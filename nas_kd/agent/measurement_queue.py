@@ -15,13 +15,13 @@ from typing import Any
 
 from nas_kd.agent.onnx_scan import Unsafe, refuse_unsafe
 from nas_kd.agent.refusal import Refusal
-from nas_kd.latency.agent_protocol import TOKEN_VARIABLE, VERSION, Job
+from nas_kd.errors import TrialError
+from nas_kd.latency.agent_protocol import TOKEN_VARIABLE, VERSION, MeasureRequest
 from nas_kd.latency.device_profile import DeviceProfile
 from nas_kd.latency.environment import machine
-from nas_kd.latency.stable_timing import Effort, history_file, settle
-from nas_kd.latency.measurement_job import Subject, memory_of, operators_of
+from nas_kd.latency.measurement_job import MeasurementJob, memory_of, operators_of
+from nas_kd.latency.stable_timing import MeasurementBudget, history_file, measure_until_stable
 from nas_kd.latency.worker_process import TooSlow, ask, start
-from nas_kd.errors import TrialError
 
 RETRY_AFTER_S = 5
 MAX_WAITING = 4
@@ -29,7 +29,7 @@ MAX_WAITING = 4
 KEPT_BACK = {TOKEN_VARIABLE, "ORT_LOAD_CONFIG_FROM_MODEL"}
 
 
-class Bench:
+class MeasurementQueue:
     """The profiles of this machine and the one place to measure on it."""
 
     def __init__(self, profiles: Mapping[str, DeviceProfile], max_bytes: int, limit_s: float, line_s: float) -> None:
@@ -71,40 +71,40 @@ class Bench:
         finally:
             self._places.release()
 
-    def measure(self, job: Job, content: bytes, reference: bytes) -> dict[str, Any]:
-        """Do a job, inside `turn`.
+    def measure(self, request: MeasureRequest, content: bytes, reference: bytes) -> dict[str, Any]:
+        """Do a request, inside `turn`.
 
         Raises:
             Refusal: the profile or its key is not known, the file cannot be run, or it takes too long.
         """
-        profile = self._profiles.get(job.profile)
+        profile = self._profiles.get(request.profile)
         if profile is None:
             raise Refusal(404, f"there is no such profile; there are {', '.join(self.names)}")
-        if job.key != profile.key():
+        if request.key != profile.key():
             raise Refusal(409, "settings or environment of this device have changed since it was asked for them")
         try:
             for file in (content, reference):
                 refuse_unsafe(file)
         except Unsafe as error:
             raise Refusal(422, str(error)) from error
-        subject = Subject(content, reference, job.batch_size, job.input_shape, profile.settings())
+        job = MeasurementJob(content, reference, request.batch_size, request.input_shape, profile.settings())
         try:
-            return {"measured": self._measured(job, subject, profile), "environment": machine()}
+            return {"measured": self._measured(request, job, profile), "environment": machine()}
         except TooSlow as error:
             raise Refusal(422, f"measuring takes more than {self._limit_s:g} s here; it was given up") from error
         except TrialError as error:
             raise Refusal(422, str(error)) from error
 
-    def _measured(self, job: Job, subject: Subject, profile: DeviceProfile) -> Any:
+    def _measured(self, request: MeasureRequest, job: MeasurementJob, profile: DeviceProfile) -> Any:
         ask = partial(self._ask, deadline=time.monotonic() + self._limit_s)
-        match job.what:
+        match request.what:
             case "latency":
-                effort = Effort(job.seconds, job.attempts, job.tolerance)
-                return asdict(settle(subject, effort, ask, history_file(job.reference, profile.key())))
+                effort = MeasurementBudget(request.seconds, request.attempts, request.tolerance)
+                return asdict(measure_until_stable(job, effort, ask, history_file(request.reference, profile.key())))
             case "memory":
-                return asdict(memory_of(subject, ask))
+                return asdict(memory_of(job, ask))
             case "operators":
-                return [asdict(operator) for operator in operators_of(subject, ask)]
+                return [asdict(operator) for operator in operators_of(job, ask)]
 
     def close(self) -> None:
         """End what is being measured."""
