@@ -47,7 +47,7 @@ from nas_kd.engine.training import Training, TrainingSetup
 from nas_kd.errors import InputError, TrialError
 from nas_kd.methods.base import Method
 from nas_kd.methods.combine import make_method
-from nas_kd.plugins import found
+from nas_kd.plugins import available
 from nas_kd.serialization import write_atomic
 
 BATCH, SHAPE, CLASSES, TEACHERS = 128, (3, 32, 32), 10, 3
@@ -111,7 +111,7 @@ def teachers_of(method: Method) -> int:
 
 def chosen() -> list[str]:
     """All methods that learn from the data, the control first, but those for paired inputs."""
-    names = [CONTROL, *(n for n in found("method") if n != CONTROL), *SUMS]
+    names = [CONTROL, *(n for n in available("method") if n != CONTROL), *SUMS]
     return [n for n in names if (type(m := make_method(n)).draw is Method.draw and "pairs" not in m.needs) or n in SUMS]
 
 

@@ -32,7 +32,7 @@ from nas_kd.engine.training import Training
 from nas_kd.errors import InputError
 from nas_kd.methods.base import Method
 from nas_kd.methods.combine import make_method
-from nas_kd.plugins import found
+from nas_kd.plugins import available
 
 PAIRS = {
     "small": Settings(10_000, 0.1, 30, 30, 128, 0.1, teacher_blocks=3, student_blocks=1),
@@ -215,7 +215,7 @@ def main() -> int:
     """Run what is missing, then report on all there is."""
     given = arguments()
     folder, work, settings = given.out / given.pair, given.work or given.out / "work", settings_of(given)
-    names = given.methods.split(",") if given.methods else [*found("method"), *SUMS]
+    names = given.methods.split(",") if given.methods else [*available("method"), *SUMS]
     try:
         bind(folder, settings)
         todo = jobs(names, given.seeds, not given.published_weights)

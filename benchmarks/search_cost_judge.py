@@ -18,7 +18,8 @@ from nas_kd.engine.schedule import Schedule
 from nas_kd.engine.training import accuracy_of
 from nas_kd.errors import TrialError
 from nas_kd.kd.chain import Chain
-from nas_kd.kd.network_builder import NetworkBuilder, load_space
+from nas_kd.kd.network_builder import NetworkBuilder
+from nas_kd.models.search_space import load_space
 from nas_kd.kd.teachers import prepare_teachers
 from nas_kd.kd.training_job import TrainingJob
 from nas_kd.nas.gate import Gate

@@ -1,4 +1,8 @@
-"""Finds methods, spaces, data sources, devices, precisions: folders are registries; others: `package.module:Name`."""
+"""Registries of everything that can be chosen by name: a folder is a registry, one file in it adds one thing.
+
+A user's own is named `package.module:Name`, and looked up in the working folder, beside the config file and on Python's
+path; in Python the object itself will do.
+"""
 
 import importlib
 import pkgutil
@@ -6,46 +10,123 @@ import sys
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, overload
 
 from nas_kd.errors import InputError, unknown
 
-# Every module below the package that defines EXPORT adds one thing, under EXPORT's `name`.
-PACKAGES: Mapping[str, str] = {
+# Kind -> the package whose modules define PLUGIN, each adding one thing under its `name`.
+REGISTRIES: Mapping[str, str] = {
     "method": "nas_kd.methods",
     "space": "search_spaces",
     "dataset": "nas_kd.data",
     "device": "nas_kd.latency.devices",
     "precision": "nas_kd.quantization.precisions",
+    "policy": "nas_kd.kd.chain_policies",
+    "sampler": "nas_kd.nas.samplers",
+    "executor": "nas_kd.executors",
 }
-EXPORT = "PLUGIN"
+ATTRIBUTE = "PLUGIN"
+IN_MEMORY = "memory:"  # begins the name of an object that was given in Python
+T = TypeVar("T")
+_objects: dict[str, Any] = {}
 
 
 @cache
-def found(kind: str) -> Mapping[str, Any]:
-    """All built-in plug-ins of a kind ("method", "space", "dataset", "device", "precision"), by name, sorted."""
-    package = importlib.import_module(PACKAGES[kind])
+def available(kind: str) -> Mapping[str, Any]:
+    """All built-in plug-ins of a kind, by name, sorted.
+
+    Args:
+        kind: a key of `REGISTRIES`.
+    """
+    package = importlib.import_module(REGISTRIES[kind])
     modules = (m.name for m in pkgutil.walk_packages(package.__path__, f"{package.__name__}."))
-    plugins = (getattr(importlib.import_module(name), EXPORT, None) for name in modules)
+    plugins = (getattr(importlib.import_module(name), ATTRIBUTE, None) for name in modules)
     return dict(sorted((p.name, p) for p in plugins if p is not None))
 
 
-def load(kind: str, name: str) -> Any:
-    """The plug-in called `name`, or the object at `package.module:Name`.
+@cache
+def names_of_files(kind: str) -> tuple[str, ...]:
+    """Names of a kind whose folder holds nothing but plug-ins, by their files: nothing is imported.
+
+    Args:
+        kind: "precision" or "device".
+    """
+    parent, _, folder = REGISTRIES[kind].rpartition(".")
+    found = importlib.import_module(parent).__path__[0]
+    return tuple(sorted(m.name.replace("_", "-") for m in pkgutil.iter_modules([str(Path(found) / folder)])))
+
+
+@overload
+def load(kind: str, given: Any) -> Any: ...
+@overload
+def load(kind: str, given: Any, expected: type[T]) -> T: ...
+def load(kind: str, given: Any, expected: type[T] | None = None) -> Any:
+    """Find a plug-in.
+
+    Args:
+        kind: a key of `REGISTRIES`.
+        given: a name in the registry, `package.module:Name`, or the object itself.
+        expected: what the plug-in must be an instance of.
 
     Raises:
-        InputError: there is none; the message suggests the nearest name.
+        InputError: there is none of this name (the message suggests the nearest), or it is something else.
     """
+    found = _find(kind, given) if isinstance(given, str) else given
+    if expected is not None and not isinstance(found, expected):
+        wanted = f"{expected.__module__}.{expected.__name__}"
+        raise InputError(f"{kind} {given!r} must be an instance of {wanted}, got {type(found).__name__}")
+    return found
+
+
+def _find(kind: str, name: str) -> Any:
+    if name.startswith(IN_MEMORY):
+        if name not in _objects:
+            raise InputError(
+                f"{kind} {name!r} was an object in the Python program that began this run; "
+                "go on from that program, with the same object"
+            )
+        return _objects[name]
     if ":" in name:
         return import_object(name)
-    plugins = found(kind)
+    plugins = available(kind)
     if name not in plugins:
         raise unknown(kind, name, plugins)
     return plugins[name]
 
 
+def remember(kind: str, identity: str, value: Any) -> str:
+    """Make an object of this program known under a name that a config can hold; returns the name.
+
+    Args:
+        kind: of plug-in, or "teacher".
+        identity: follows from the object's content, so that the same object has the same name in another process.
+        value: the object.
+    """
+    name = f"{IN_MEMORY}{kind}-{identity}"
+    _objects[name] = value
+    return name
+
+
+def remembered() -> Mapping[str, Any]:
+    """All objects made known by `remember`, by name."""
+    return dict(_objects)
+
+
+def remember_all(objects: Mapping[str, Any]) -> None:
+    """Make objects known in another process, as `remembered` gave them there."""
+    _objects.update(objects)
+
+
+def search_folder(folder: Path) -> None:
+    """Look for users' modules in this folder too, before anywhere else."""
+    path = str(folder.resolve())
+    if path in sys.path:
+        sys.path.remove(path)
+    sys.path.insert(0, path)
+
+
 def import_object(name: str) -> Any:
-    """The object at `package.module:attribute`; the working folder is searched too.
+    """Import the object at `package.module:attribute`; the working folder is searched too.
 
     Raises:
         InputError: the module or the attribute is missing, or the module fails on import.

@@ -74,7 +74,7 @@ def trial(number: int, val: float | None, size_bytes: int, latency_ms: float | N
         "status": "finished",
         "costs": costs(size_bytes, latency_ms),
         "val_accuracy": val,
-        "seconds": {"gate": 1.0, "distil": 1.5, "assistants": 0.5},
+        "seconds": {"gate": 1.0, "distill": 1.5, "assistants": 0.5},
         "elapsed_s": float(number),
     }
     return TrialRecord(**{**fields, **other})

@@ -62,19 +62,19 @@ def test_history_with_rungs_by_hand() -> None:
 
     stopped = {"status": "pruned", "elapsed_s": 99.0, "rungs": rungs(1)}  # told when the search ended
     trials = (
-        trial(1, 0.9, 100_000, 0.1, elapsed_s=20.0, rungs=rungs(1, 3), seconds={"distil": 8.0, "assistants": 4.0}),
-        trial(2, 0.5, 10, 0.1, seconds={"distil": 5.0}, **stopped),
+        trial(1, 0.9, 100_000, 0.1, elapsed_s=20.0, rungs=rungs(1, 3), seconds={"distill": 8.0, "assistants": 4.0}),
+        trial(2, 0.5, 10, 0.1, seconds={"distill": 5.0}, **stopped),
         trial(3, None, 10, 0.1, status="infeasible", elapsed_s=10.0, seconds={"gate": 1.0}),
-        trial(4, 0.9, 100_000, 0.1, elapsed_s=12.0, rungs=rungs(1, 1), seconds={"distil": 6.0}),
-        trial(5, 0.5, 10, 0.1, seconds={"distil": 7.0}, **stopped),
-        trial(6, 0.5, 10, 0.1, status="paused", elapsed_s=30.0, rungs=rungs(1), seconds={"distil": 9.0}),
-        trial(7, 0.9, 10, 0.1, status="duplicate", elapsed_s=31.0, rungs=rungs(1), seconds={"distil": 100.0}),
+        trial(4, 0.9, 100_000, 0.1, elapsed_s=12.0, rungs=rungs(1, 1), seconds={"distill": 6.0}),
+        trial(5, 0.5, 10, 0.1, seconds={"distill": 7.0}, **stopped),
+        trial(6, 0.5, 10, 0.1, status="paused", elapsed_s=30.0, rungs=rungs(1), seconds={"distill": 9.0}),
+        trial(7, 0.9, 10, 0.1, status="duplicate", elapsed_s=31.0, rungs=rungs(1), seconds={"distill": 100.0}),
     )
     history = hypervolume_history(run(trials=trials))
     # Before 12 s: 1's assistants and first rung (4 + 2) and 2 (5) by 10 s, when 3 was known; then all of 4.
     assert [row[:2] for row in history] == [(12, 4 + 2 + 5 + 6), (20, 4 + 2 + 5 + 6 + 6)]
     assert [row[2] for row in history] == [pytest.approx(1), pytest.approx(1)]
-    later = trial(8, 0.4, 10, 0.1, elapsed_s=40.0, seconds={"distil": 1.0})
+    later = trial(8, 0.4, 10, 0.1, elapsed_s=40.0, seconds={"distill": 1.0})
     last = hypervolume_history(run(trials=(*trials, later)))[-1]
     assert last[:2] == (40, 23 + 7 + 9 + 1)
 

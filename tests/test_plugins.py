@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nas_kd.errors import InputError
-from nas_kd.plugins import PACKAGES, found, import_object, load
+from nas_kd.plugins import PACKAGES, available, import_object, load
 
 
 @pytest.mark.parametrize("kind", PACKAGES)
@@ -19,10 +19,10 @@ def test_names_are_those_of_the_plugins_in_order(kind: str) -> None:
 
 
 def test_what_is_built_in() -> None:
-    assert {"none", "soft_targets", "dkd", "fitnet", "attention_transfer", "similarity"} <= found("method").keys()
-    assert {"resnet", "mobilenet"} <= found("space").keys()
-    assert {"digits", "parquet", "image_folder", "npz"} <= found("dataset").keys()
-    assert "cpu-1t" in found("device")
+    assert {"none", "soft_targets", "dkd", "fitnet", "attention_transfer", "similarity"} <= available("method").keys()
+    assert {"resnet", "mobilenet"} <= available("space").keys()
+    assert {"digits", "parquet", "image_folder", "npz"} <= available("dataset").keys()
+    assert "cpu-1t" in available("device")
 
 
 @pytest.mark.parametrize(

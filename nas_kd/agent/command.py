@@ -14,7 +14,7 @@ from nas_kd.agent.server import AgentServer
 from nas_kd.errors import InputError
 from nas_kd.latency.agent_protocol import DEFAULT_PORT, TOKEN_VARIABLE, read_token
 from nas_kd.latency.device_profile import DeviceProfile, load_device
-from nas_kd.plugins import found
+from nas_kd.plugins import available
 
 LINE_S = 60.0  # somebody who waits for others is told to come back after so long
 
@@ -81,7 +81,7 @@ def _server(options: argparse.Namespace) -> AgentServer:
 def _profiles(extra: Sequence[str]) -> dict[str, DeviceProfile]:
     """Those that this machine can run, and those that were asked for, which it must be able to run."""
     profiles = {}
-    for name, profile in found("device").items():
+    for name, profile in available("device").items():
         try:
             profile.check()
         except InputError:

@@ -224,7 +224,7 @@ def list_plugins(
         from nas_kd.cli.console import print_plugins
         from nas_kd.cli.device_tables import print_devices
         from nas_kd.errors import unknown
-        from nas_kd.plugins import PACKAGES, found
+        from nas_kd.plugins import PACKAGES
 
         kinds = {f"{k}s": k for k in PACKAGES}
         if kind not in kinds:

@@ -12,7 +12,7 @@ from nas_kd.engine.numerics import training_threads
 from nas_kd.errors import InputError
 from nas_kd.export.verify import accuracy
 from nas_kd.kd.artifacts import ArtifactBuilder
-from nas_kd.kd.chain import Chain
+from nas_kd.kd.distiller import Distiller
 from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.kd.teachers import prepare_teachers
 from nas_kd.nas.gate import Gate
@@ -58,12 +58,12 @@ def _distill(context: Context) -> DistillResult:
     candidate = _candidate(config, context)
     builder.parameters(candidate.student)
     callback.on_stage("preparing the teacher" if len(config.teacher) == 1 else "preparing the teachers")
-    teachers = prepare_teachers(context, gate)
+    teachers = prepare_teachers(context, gate.of_file)
     callback.on_stage("distilling the student")
-    chain = Chain(context, builder, [t.teacher for t in teachers])
-    chain.check([candidate.recipe.method])
-    trained = chain.distill(candidate, context.seed, config.distill.epochs)
-    file = ArtifactBuilder(context).deployed(trained, candidate.precision)
+    distiller = Distiller.for_run(context, builder, [t.teacher for t in teachers])
+    distiller.check([candidate.recipe.method], context.space.size_ladder(2)[0], config.search.precisions)
+    trained = distiller.distill(candidate, context.seed, config.distill.epochs)
+    file = ArtifactBuilder.for_run(context).verified_file(trained, candidate.precision)
     onnx, test = file.onnx, context.data.test
     mean = accuracy(onnx, test)
     low, high = wilson_interval(mean, len(test))

@@ -1,4 +1,4 @@
-"""A run's record, read back from its study; nothing is written."""
+"""Reads a run's record back from its study; nothing is written."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,9 +10,9 @@ import sqlalchemy
 from nas_kd.config.loading import load_config
 from nas_kd.context.run_folder import RunFolder, read_json
 from nas_kd.errors import InputError
-from nas_kd.nas.database import close_database, open_database, trial_records
+from nas_kd.nas.database import close_database, open_database, require_schema, trial_records
 from nas_kd.nas.prefilter import prefilter_record
-from nas_kd.nas.samplers import optuna_silenced
+from nas_kd.nas.samplers.base import optuna_silenced
 from nas_kd.results.records import (
     CacheRecord,
     DatasetRecord,
@@ -29,13 +29,15 @@ R = TypeVar("R", bound=Record)
 
 
 def read_run(folder: RunFolder) -> RunRecord:
-    """The whole run as far as it has come; nothing is written.
+    """Read the whole run as far as it has come; nothing is written.
+
+    Args:
+        folder: of a run, finished or not.
 
     Raises:
-        InputError: the folder is not a run's, or its study cannot be read.
+        InputError: the folder is not a run's, its study cannot be read, or another version has written it.
     """
     folder.require_run()
-    config = load_config(folder.config)
     try:
         with optuna_silenced():
             storage = open_database(folder.study, writing=False)
@@ -45,6 +47,8 @@ def read_run(folder: RunFolder) -> RunRecord:
     except (sqlalchemy.exc.SQLAlchemyError, KeyError, ValueError) as error:
         raise InputError(f"{folder.study}: cannot be read as a study: {error}") from error
     close_database(storage, written=False)
+    require_schema(folder, attributes)
+    config = load_config(folder.config)
     records = tuple(sorted(trial_records(trials, attributes), key=lambda r: r.number))
     environment = read_json(folder.environment)
     return RunRecord(

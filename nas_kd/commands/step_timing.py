@@ -14,12 +14,12 @@ from nas_kd.engine.teacher_outputs import Teacher, can_use_cache
 from nas_kd.engine.training import accuracy_of
 from nas_kd.errors import TrialError
 from nas_kd.kd.artifacts import ArtifactBuilder
-from nas_kd.kd.chain import Chain
+from nas_kd.kd.distiller import Distiller
 from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.kd.training_job import TrainedModel, training_precision
 from nas_kd.methods.combine import make_method
 from nas_kd.quantization.precision import load_precision
-from nas_kd.results.candidate import Architecture, Precision
+from nas_kd.results.candidate import Architecture
 
 BATCHES = 6  # timed of each training, after as many to warm up
 PLAIN = "none"
@@ -40,10 +40,10 @@ class StepTimes:
     outputs_s: float
     begin_s: float
     judge_s: float
-    slowdown: Mapping[Precision, float] = field(default_factory=dict)
-    file_s: Mapping[Precision, float] = field(default_factory=dict)
+    slowdown: Mapping[str, float] = field(default_factory=dict)
+    file_s: Mapping[str, float] = field(default_factory=dict)
 
-    def step(self, macs: float, method: str, precision: Precision = "fp32") -> float:
+    def step(self, macs: float, method: str, precision: str = "fp32") -> float:
         """Seconds of a step: on the line through both networks, a tenth of the smaller one's at least."""
         (small, fast), (large, slow) = self.step_s
         slope = max(0.0, slow - fast) / (large - small) if large > small else 0.0
@@ -62,19 +62,19 @@ def measure_step_times(
     """
     config = context.config
     small = _few_batches(context)
-    chain = Chain(small, builder, teachers)
+    distiller = Distiller.for_run(small, builder, teachers)
     epoch = len(context.data.train) / len(small.data.train)
-    outputs_s = [_time_outputs(chain, teacher) * epoch for teacher in teachers]
-    begin_s, plain_s = _time_steps(chain, PLAIN, typical)
+    outputs_s = [_time_outputs(distiller, teacher) * epoch for teacher in teachers]
+    begin_s, plain_s = _time_steps(distiller, PLAIN, typical)
     extra_s: dict[str, float] = {PLAIN: 0.0}
     for name in dict.fromkeys([*config.distill.methods, config.chain.method]):
         if name not in extra_s:
             try:
-                extra_s[name] = max(0.0, _time_steps(chain, name, typical)[1] - plain_s)
+                extra_s[name] = max(0.0, _time_steps(distiller, name, typical)[1] - plain_s)
             except TrialError as error:  # an untrained teacher may say what a trained one would not
                 context.callback.on_note(f"{name} cannot be timed, it is taken to cost nothing extra: {error}")
                 extra_s[name] = 0.0
-    _, largest_s = _time_steps(chain, PLAIN, largest)
+    _, largest_s = _time_steps(distiller, PLAIN, largest)
     started = time.perf_counter()
     accuracy_of(context.numerics.place(builder.build(typical, 0)), context.data.val, context.numerics)
     judge_s = time.perf_counter() - started
@@ -87,7 +87,8 @@ def measure_step_times(
         begin_s,
         judge_s,
         slowdown={
-            p: _slowdown(chain, p, typical, plain_s, config.quantization.qat_start) for p in config.search.precisions
+            p: _slowdown(distiller, p, typical, plain_s, config.quantization.qat_start)
+            for p in config.search.precisions
         },
         file_s={p: _time_file(small, builder, p, typical) for p in config.search.precisions},
     )
@@ -123,9 +124,9 @@ def _rows(data: Dataset, rows: torch.Tensor) -> Dataset:
     return replace(data, train=split, teacher_view=None if view is None else _rows(view, rows))
 
 
-def _time_outputs(chain: Chain, teacher: Teacher) -> float:
+def _time_outputs(distiller: Distiller, teacher: Teacher) -> float:
     """Seconds of a teacher's logits on one epoch; those of two epochs are then in the cache."""
-    outputs, first = chain.outputs.of(teacher), torch.tensor([0])
+    outputs, first = distiller.trainer.outputs.of(teacher), torch.tensor([0])
     seconds = []
     for epoch in (0, 1):
         started = time.perf_counter()
@@ -134,29 +135,31 @@ def _time_outputs(chain: Chain, teacher: Teacher) -> float:
     return seconds[0] if outputs.augmenter.identity else seconds[1]
 
 
-def _slowdown(chain: Chain, precision: Precision, student: Architecture, plain_s: float, qat_start: float) -> float:
+def _slowdown(distiller: Distiller, precision: str, student: Architecture, plain_s: float, qat_start: float) -> float:
     """Of a whole training, of which quantisers are on in the last part only."""
     trained = training_precision(precision)
     if trained == "fp32":
         return 1.0
-    return qat_start + (1 - qat_start) * max(1.0, _time_steps(chain, PLAIN, student, trained)[1] / plain_s)
+    return qat_start + (1 - qat_start) * max(1.0, _time_steps(distiller, PLAIN, student, trained)[1] / plain_s)
 
 
-def _time_file(context: Context, builder: NetworkBuilder, precision: Precision, student: Architecture) -> float:
+def _time_file(context: Context, builder: NetworkBuilder, precision: str, student: Architecture) -> float:
     """Seconds to make the file of a network and to judge it."""
     form = load_precision(precision)
     if form.exact:
         return 0.0
     network = form.prepare(builder.build(student, 0), context.data.input_shape).eval()
     started = time.perf_counter()
-    ArtifactBuilder(context).val_accuracy(TrainedModel(network, "untrained", 0.0, 0.0, {}, {}), precision)
+    ArtifactBuilder.for_run(context).val_accuracy(TrainedModel(network, "untrained", 0.0, 0.0, {}, {}), precision)
     return time.perf_counter() - started
 
 
-def _time_steps(chain: Chain, method: str, student: Architecture, precision: Precision = "fp32") -> tuple[float, float]:
+def _time_steps(
+    distiller: Distiller, method: str, student: Architecture, precision: str = "fp32"
+) -> tuple[float, float]:
     """Seconds before the first step, calibration included, and of a step."""
     started = time.perf_counter()
-    training = chain.untrained(method, student, precision)
+    training = distiller.untrained(method, student, precision)
     prepared = time.perf_counter() - started
     training.run(1)
     first = training.seconds

@@ -62,7 +62,7 @@ def _metadata(run: RunRecord, finalist: FinalistRecord) -> dict[str, Any]:
     if data is None:
         raise InputError(f"{run.run_dir}: the run has not loaded its data yet")
     return {
-        "nas_kd.results.candidate": {"id": finalist.id, **finalist.candidate},
+        "nas_kd.candidate": {"id": finalist.id, **finalist.candidate.to_json()},
         "nas_kd.classes": list(data.classes),
         "nas_kd.preprocessing": _preprocessing(data),
         "nas_kd.accuracy": {

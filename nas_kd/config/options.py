@@ -6,9 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from nas_kd.results.candidate import Policy, Precision
+from nas_kd.plugins import IN_MEMORY
 
-Sampler = Literal["auto", "tpe", "nsga2", "nsga3", "gp", "random"]
 Calibration = Literal["minmax", "entropy", "percentile"]
 
 
@@ -74,7 +73,8 @@ class TeacherOptions(Options):
         origins = [k for k in ("space", "factory", "onnx") if getattr(self, k) is not None]
         if len(origins) > 1:
             raise ValueError(f"give one of space, factory, onnx; got {' and '.join(origins)}")
-        if (self.factory is None) != (self.weights is None):
+        in_memory = self.factory is not None and self.factory.startswith(IN_MEMORY)
+        if not in_memory and (self.factory is None) != (self.weights is None):
             raise ValueError("factory and weights go together: a function that builds the net, and its .safetensors")
         return self
 
@@ -89,7 +89,7 @@ class ChainOptions(Options):
     """Teacher assistants between the teacher and the student."""
 
     max_assistants: int = Field(2, ge=0, le=2, description="longest chain; 0: straight from the teacher")
-    policy: Annotated[tuple[Policy, ...], BeforeValidator(_as_tuple)] = Field(
+    policy: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = Field(
         ("sequential",),
         min_length=1,
         description="sequential: each link learns from the one before; dense: from all before; residual: adds to the "
@@ -180,13 +180,15 @@ class SearchSection(Options):
     once_for_all: OnceForAllOptions = OnceForAllOptions()
     inherit: bool = Field(False, description="students start from weights cut out of whom they learn from, if they fit")
     trials: int = Field(60, ge=1, description="distinct candidates to propose, those rejected at the gate included")
-    sampler: Sampler = Field(
+    sampler: str = Field(
         "auto",
-        description="auto (tpe, now and then for accuracy alone; later nsga2) | tpe | nsga2 | nsga3 | gp | random",
+        description="auto (tpe, now and then for accuracy alone; later nsga2) | tpe | nsga2 | nsga3 | gp | random | "
+        "package.module:Name",
     )
+    executor: str = Field("local", description="where candidates are trained: local | package.module:Name")
     seed: int = Field(0, ge=0, le=2**31 - 1)
     workers: int = Field(1, ge=1, le=64, description="candidates trained at the same time, one process and thread each")
-    precisions: tuple[Precision, ...] = Field(
+    precisions: tuple[str, ...] = Field(
         ("fp32",), min_length=1, description="of several the search chooses; `nas-kd list precisions`"
     )
     rungs: int = Field(3, ge=1, le=8, description="levels of training at which candidates are compared; 1: all in full")

@@ -11,11 +11,10 @@ from nas_kd.data.prepare import load_dataset
 from nas_kd.engine.numerics import Numerics, threads_for
 from nas_kd.engine.teacher_outputs import can_use_cache
 from nas_kd.errors import InputError
-from nas_kd.kd.network_builder import load_space
 from nas_kd.latency.device import Device, open_device
 from nas_kd.methods.combine import make_method
-from nas_kd.models.search_space import SearchSpace
-from nas_kd.nas.successive_halving import rung_epochs
+from nas_kd.models.search_space import SearchSpace, load_space
+from nas_kd.plugins import load
 from nas_kd.results.records import DatasetRecord
 from nas_kd.store.store import Store
 
@@ -45,6 +44,7 @@ class Context:
         Raises:
             InputError: one of them is unknown, missing or broken.
         """
+        check_names(config)
         check_methods(config)
         callback.on_stage("loading data")
         space = load_space(config.space.name)
@@ -76,11 +76,9 @@ class Context:
         return replace(self, data=self.data.teacher_view or self.data, augmenter=self.teacher_augmenter)
 
     @property
-    def rungs(self) -> tuple[int, ...]:
-        """Epochs after which candidates are compared, the last after all of them."""
-        distill = self.config.distill
-        steps = max(1, len(self.data.train) // distill.batch_size)
-        return rung_epochs(distill.epochs, steps, self.config.search)
+    def steps_per_epoch(self) -> int:
+        """Training steps of one epoch."""
+        return max(1, len(self.data.train) // self.config.distill.batch_size)
 
     @property
     def batch_size(self) -> int:
@@ -91,6 +89,18 @@ class Context:
     def seed(self) -> int:
         """The root seed."""
         return self.config.search.seed
+
+
+def check_names(config: SearchConfig) -> None:
+    """Refuse names that are in no registry.
+
+    Raises:
+        InputError: says which, and the nearest that is.
+    """
+    named = {"precision": config.search.precisions, "policy": config.chain.policy}
+    for kind, names in (named | {"sampler": [config.search.sampler], "executor": [config.search.executor]}).items():
+        for name in names:
+            load(kind, name)
 
 
 def check_methods(config: SearchConfig) -> None:

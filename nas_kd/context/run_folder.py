@@ -107,7 +107,7 @@ def _claim(folder: RunFolder, config: SearchConfig) -> bool:
         _write_config(folder, config)
         return False
     resumed = folder.study.exists()
-    differing = [k for k in differing_keys(load_config(folder.config), config) if k not in MAY_CHANGE]
+    differing = [k for k in differing_keys(_stored_config(folder), config) if k not in MAY_CHANGE]
     if resumed and differing:
         raise InputError(
             f"{folder.path}: holds a run with another config (differs in {', '.join(differing)}); "
@@ -115,6 +115,16 @@ def _claim(folder: RunFolder, config: SearchConfig) -> bool:
         )
     _write_config(folder, config)
     return resumed
+
+
+def _stored_config(folder: RunFolder) -> SearchConfig:
+    try:
+        return load_config(folder.config)
+    except InputError as error:
+        raise InputError(
+            f"{folder.path}: holds a run whose config this version cannot read ({error}); "
+            "a run of nas-kd 0.1 goes on with nas-kd 0.1"
+        ) from error
 
 
 def _write_config(folder: RunFolder, config: SearchConfig) -> None:

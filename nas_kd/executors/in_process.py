@@ -1,23 +1,23 @@
 """One job at a time, in this process: what a search with one worker uses."""
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
 
-from nas_kd.executors.executor import JobResult
-
-
-class Handler(Protocol):
-    """Does a job."""
-
-    def handle(self, job: Mapping[str, Any]) -> Any:
-        """JSON in, JSON out."""
+from nas_kd.executors.executor import Handler, JobResult
 
 
 class InProcessExecutor:
-    """Does a job when its answer is asked for; what it raises is raised."""
+    """Does a job when its result is asked for; exceptions of the job are raised, not returned."""
 
-    def __init__(self, handler: Handler) -> None:
-        self._handler = handler
+    def __init__(self, create_handler: Callable[[], Handler]) -> None:
+        """Run jobs here.
+
+        Args:
+            create_handler: called with the first job.
+        """
+        self._create = create_handler
+        self._handler: Handler | None = None
         self._job: Mapping[str, Any] | None = None
 
     @property
@@ -27,23 +27,41 @@ class InProcessExecutor:
 
     @property
     def busy(self) -> int:
-        """How many jobs there are."""
+        """How many jobs there are: none or one."""
         return int(self._job is not None)
 
     @property
-    def answered(self) -> bool:
-        """Always: nothing is done before it is asked for."""
+    def result_ready(self) -> bool:
+        """Always true: nothing is done before the result is asked for."""
         return True
 
     def submit(self, job: Mapping[str, Any]) -> None:
-        """Take a job."""
+        """Take a job.
+
+        Raises:
+            RuntimeError: there is a job already.
+        """
         if self._job is not None:
             raise RuntimeError("there is a job already")
         self._job = job
 
     def wait(self) -> JobResult:
-        """Do it."""
+        """Do the job.
+
+        Raises:
+            RuntimeError: no job was submitted.
+        """
         if self._job is None:
             raise RuntimeError("no job is under way")
         job, self._job = self._job, None
+        if self._handler is None:
+            self._handler = self._create()
         return JobResult(job, self._handler.handle(job))
+
+    @contextmanager
+    def reserve(self, cores: int) -> Iterator[None]:
+        """Do nothing: while this process measures, it runs no job."""
+        yield
+
+    def close(self) -> None:
+        """Do nothing: there is no process to end."""

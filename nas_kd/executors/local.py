@@ -1,7 +1,7 @@
-"""Worker processes on this machine: one job each at a time, each on a core of its own while there are enough.
+"""Worker processes on this machine: one job at a time each, each on a core of its own while there are enough.
 
-Jobs and answers are JSON, so that another engine can carry them to other machines. Workers are fresh interpreters, not
-forks: threads and locks of the coordinator do not follow them.
+Jobs and results are JSON lines over pipes. Workers are fresh interpreters, not forks: threads and locks of the
+coordinator do not follow them.
 """
 
 import json
@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from nas_kd.errors import InputError
-from nas_kd.executors.executor import JobResult
+from nas_kd.executors.executor import Executor, ExecutorPlugin, JobResult, WorkerSpec
+from nas_kd.executors.in_process import InProcessExecutor
 
 ATTEMPTS = 2  # of a job whose worker dies
 READ_BYTES = 2**16
@@ -28,22 +29,33 @@ class _Worker:
     core: int | None
     job: Mapping[str, Any] | None = None
     attempts: int = 0
-    answer: JobResult | None = None  # that nobody has asked for yet
-    heard: bytes = b""  # of a line that is not complete yet
+    result: JobResult | None = None  # not collected yet
+    received: bytes = b""  # of a line that is not complete yet
 
     @property
     def works(self) -> bool:
-        return self.job is not None and self.answer is None
+        return self.job is not None and self.result is None
 
 
 class LocalExecutor:
-    """`count` processes that serve `target` (`package.module:Class`), made with `setup`; a context manager."""
+    """Processes that serve jobs; a context manager."""
 
     def __init__(
-        self, target: str, setup: Mapping[str, Any], count: int, told: Callable[[Any], None] | None = None
+        self,
+        target: str,
+        setup: Mapping[str, Any],
+        count: int,
+        on_message: Callable[[Any], None] | None = None,
     ) -> None:
-        """`told`: hears what workers tell while they work, whenever an answer is asked for."""
-        self._told = told or (lambda _: None)
+        """Start the processes.
+
+        Args:
+            target: `package.module:Class` of the handler.
+            setup: its arguments, JSON-able.
+            count: how many processes.
+            on_message: receives what workers send while they work, whenever a result is asked for.
+        """
+        self._on_message = on_message or (lambda _: None)
         self._target, self._setup = target, dict(setup)
         cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
         self._selector = selectors.DefaultSelector()
@@ -62,18 +74,18 @@ class LocalExecutor:
 
     @property
     def busy(self) -> int:
-        """How many jobs are under way, or done and not asked for."""
+        """How many jobs are under way, or done and not collected."""
         return sum(w.job is not None for w in self._workers)
 
     @property
-    def answered(self) -> bool:
-        """Whether a worker has done its job.
+    def result_ready(self) -> bool:
+        """Whether a worker has finished its job.
 
         Raises:
             InputError: a worker cannot be set up.
         """
-        self._listen(timeout=0)
-        return any(w.answer for w in self._workers)
+        self._receive_all(timeout=0)
+        return any(w.result for w in self._workers)
 
     def submit(self, job: Mapping[str, Any]) -> None:
         """Give a job to a worker that has none.
@@ -88,7 +100,7 @@ class LocalExecutor:
         self._send(free, job)
 
     def wait(self) -> JobResult:
-        """The next answer, whoever gives it; a worker that dies is replaced, its job tried once more.
+        """Collect the next result; a worker that dies is replaced, and its job tried once more.
 
         Raises:
             InputError: a worker cannot be set up.
@@ -98,15 +110,15 @@ class LocalExecutor:
             raise RuntimeError("no job is under way")
         while True:
             for worker in self._workers:
-                if (answer := worker.answer) is not None:
-                    worker.job = worker.answer = None
-                    return answer
-            self._listen(timeout=None)
+                if (result := worker.result) is not None:
+                    worker.job = worker.result = None
+                    return result
+            self._receive_all(timeout=None)
 
     @contextmanager
-    def paused(self, count: int) -> Iterator[None]:
-        """So many workers stand still inside (all, if there are fewer): their cores are free for a measurement."""
-        stopped = [w.process for w in sorted(self._workers, key=lambda w: w.works)[:count]]
+    def reserve(self, cores: int) -> Iterator[None]:
+        """Stop as many workers inside (all, if there are fewer): their cores are free for a measurement."""
+        stopped = [w.process for w in sorted(self._workers, key=lambda w: w.works)[:cores]]
         for process in stopped:
             process.send_signal(signal.SIGSTOP)
         try:
@@ -116,7 +128,7 @@ class LocalExecutor:
                 process.send_signal(signal.SIGCONT)
 
     def close(self) -> None:
-        """End all workers; what they had under way is lost."""
+        """End all workers; the jobs under way are lost."""
         for worker in self._workers:
             self._end(worker)
         self._selector.close()
@@ -144,39 +156,39 @@ class LocalExecutor:
             stdin.write(json.dumps(message).encode() + b"\n")
             stdin.flush()
         except BrokenPipeError:
-            pass  # it died: `wait` will hear of it
+            pass  # it died: `wait` will notice
 
-    def _listen(self, timeout: float | None) -> None:
-        """Hear whoever has something to say, within so many seconds (None: when somebody has)."""
+    def _receive_all(self, timeout: float | None) -> None:
+        """Receive from every worker that has sent something within `timeout` seconds (None: wait until one has)."""
         for key, _ in self._selector.select(timeout):
-            self._hear(key.data)
+            self._receive(key.data)
 
-    def _hear(self, worker: _Worker) -> None:
-        said = os.read(_pipe(worker.process.stdout).fileno(), READ_BYTES)
-        if not said:
+    def _receive(self, worker: _Worker) -> None:
+        chunk = os.read(_pipe(worker.process.stdout).fileno(), READ_BYTES)
+        if not chunk:
             self._replace(worker)
             return
-        *lines, worker.heard = (worker.heard + said).split(b"\n")
+        *lines, worker.received = (worker.received + chunk).split(b"\n")
         for message in map(json.loads, lines):
             if "refused" in message:
                 raise InputError(message["refused"])
-            if "told" in message:
-                self._told(message["told"])
+            if "progress" in message:
+                self._on_message(message["progress"])
             elif "ready" not in message and worker.job is not None:
-                worker.answer = JobResult(worker.job, message.get("result"), message.get("error"))
+                worker.result = JobResult(worker.job, message.get("result"), message.get("error"))
 
     def _replace(self, dead: _Worker) -> None:
-        """A new process in its place, for the same job, unless that is done or was tried often enough."""
+        """Start a new process in its place, for the same job, unless that is done or was tried often enough."""
         status = dead.process.wait()
         self._end(dead)
         new = self._start(dead.core)
         self._workers[self._workers.index(dead)] = new
-        new.job, new.attempts, new.answer = dead.job, dead.attempts + 1, dead.answer
-        if dead.job is None or dead.answer is not None:
+        new.job, new.attempts, new.result = dead.job, dead.attempts + 1, dead.result
+        if dead.job is None or dead.result is not None:
             return
         if dead.attempts >= ATTEMPTS:
-            description = f"its worker died {dead.attempts} times, the last time with status {status}"
-            new.answer = JobResult(dead.job, error=description)
+            error = f"its worker died {dead.attempts} times, the last time with status {status}"
+            new.result = JobResult(dead.job, error=error)
         else:
             self._send(new, dead.job)
 
@@ -185,3 +197,19 @@ def _pipe(pipe: Any) -> Any:
     if pipe is None:
         raise RuntimeError("a worker was started without its pipes")
     return pipe
+
+
+class Local(ExecutorPlugin):
+    """Processes of this machine; with one worker, the coordinator itself."""
+
+    name = "local"
+    summary = "processes of this machine, one a worker; a single worker is the search's own process"
+
+    def open(self, spec: WorkerSpec) -> Executor:
+        """Start the processes, if more than one worker is wanted."""
+        if spec.count == 1:
+            return InProcessExecutor(spec.in_process)
+        return LocalExecutor(spec.target, spec.setup, spec.count, spec.on_message)
+
+
+PLUGIN = Local()

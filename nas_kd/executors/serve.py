@@ -1,9 +1,9 @@
-"""What runs in a worker: `python -m nas_kd.executors.serve` answers jobs, one JSON line each, until its input ends.
+"""The main program of a worker: `python -m nas_kd.executors.serve` does jobs, one JSON line each, until its input ends.
 
-The first line says what to serve, and for which process: `{"target": "package.module:Class", "setup": {...}, "core": 1,
-"coordinator": 4711}`. The class is made with `setup` and `tell`; each further line is given to its `handle`, whose
-result is the answer. What it gives `tell` meanwhile is passed on, unless the coordinator has long not listened. What
-user code prints goes to stderr.
+The first line names what serves, and for which process: `{"target": "package.module:Class", "setup": {...}, "core": 1,
+"coordinator": 4711}`. The class is created with `setup` and `on_message`; each further line is passed to its `handle`,
+whose result is sent back. What the class passes to `on_message` meanwhile is sent as progress, unless the coordinator
+has not read for long. What user code prints goes to stderr.
 """
 
 import contextlib
@@ -24,43 +24,43 @@ PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
-    """Serve this process's standard input."""
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # from here on, nothing but answers is written where answers are read
+    """Do the jobs that arrive on this process's standard input."""
+    output = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # from here on, only results are written where results are read
     _die_with_parent()
-    # Ctrl-C reaches all of a terminal's processes: it is the coordinator who ends this one.
+    # Ctrl-C reaches all of a terminal's processes: the coordinator ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     first = json.loads(sys.stdin.readline() or "null")
     if first is None or os.getppid() != first["coordinator"]:
-        return  # it was killed before anybody could be told to die with it
+        return  # the coordinator was killed before this process could be bound to its life
     _bind(first["core"])
     try:
-        served: Any = import_object(first["target"])(**first["setup"], tell=partial(_tell, answers))
+        served: Any = import_object(first["target"])(**first["setup"], on_message=partial(_send_progress, output))
     except InputError as error:
-        _answer(answers, {"refused": str(error)})
+        _send(output, {"refused": str(error)})
         return
-    except Exception as error:  # another worker would fare no better
+    except Exception as error:  # another worker would fail in the same way
         traceback.print_exc()
-        _answer(answers, {"refused": f"a worker cannot be set up: {_in_one_line(error)}"})
+        _send(output, {"refused": f"a worker cannot be set up: {_in_one_line(error)}"})
         return
-    _answer(answers, {"ready": os.getpid()})
+    _send(output, {"ready": os.getpid()})
     for line in sys.stdin:
         try:
-            _answer(answers, {"result": served.handle(json.loads(line))})
+            _send(output, {"result": served.handle(json.loads(line))})
         except Exception as error:
             traceback.print_exc()
-            _answer(answers, {"error": _in_one_line(error)})
+            _send(output, {"error": _in_one_line(error)})
 
 
-def _tell(answers: TextIO, what: Any) -> None:
-    """What nobody reads must not hold up the work: it is said only where it certainly fits into the pipe."""
-    message = {"told": what}
-    if len(json.dumps(message)) < select.PIPE_BUF and select.select([], [answers], [], 0)[1]:
-        _answer(answers, message)
+def _send_progress(output: TextIO, what: Any) -> None:
+    """Send a message only if it certainly fits into the pipe: one that is not read must not hold up the work."""
+    message = {"progress": what}
+    if len(json.dumps(message)) < select.PIPE_BUF and select.select([], [output], [], 0)[1]:
+        _send(output, message)
 
 
 def _die_with_parent() -> None:
-    """Not even a stopped worker outlives the coordinator, where the system can see to it (Linux)."""
+    """Let not even a stopped worker outlive the coordinator, where the system supports it (Linux)."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
@@ -74,9 +74,9 @@ def _in_one_line(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
-def _answer(answers: TextIO, message: dict[str, Any]) -> None:
-    answers.write(json.dumps(message) + "\n")
-    answers.flush()
+def _send(output: TextIO, message: dict[str, Any]) -> None:
+    output.write(json.dumps(message) + "\n")
+    output.flush()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The deployable files of one run: what a trained link becomes at its precision, and how accurate that is."""
+"""The deployable files of one run: what a trained network becomes at its precision, and how accurate that file is."""
 
 import time
 from collections.abc import Sequence
@@ -9,18 +9,31 @@ import onnxruntime
 import torch
 from torch import nn
 
+from nas_kd.config.options import QuantizationOptions
 from nas_kd.context.run_context import Context
+from nas_kd.data.dataset import Dataset
 from nas_kd.export.verify import accuracy
 from nas_kd.kd.training_job import TrainedModel
+from nas_kd.latency.device import Device
 from nas_kd.models.summed import summed
 from nas_kd.quantization.precision import PrecisionFile, QuantizationInputs, load_precision
-from nas_kd.results.candidate import Precision
 from nas_kd.serialization import fingerprint, sha256
+from nas_kd.store.store import Store
 
 
 @dataclass(frozen=True)
 class ExportedFile:
-    """A verified file. `parity`: largest difference of logits from what it was made from; `agreement`: of decisions."""
+    """A verified ONNX file.
+
+    Attributes:
+        onnx: its bytes.
+        sha256: of these bytes.
+        val_accuracy: through ONNX Runtime on the validation split, 0..1.
+        parity: largest absolute difference of logits from the network it was made from.
+        agreement: share of equal top-1 decisions, 0..1.
+        seconds: of training, or of making the file where that took longer.
+        weights_key: of the network's weights in the store; None for files of earlier versions.
+    """
 
     onnx: bytes
     sha256: str
@@ -28,77 +41,95 @@ class ExportedFile:
     parity: float
     agreement: float
     seconds: float
+    weights_key: str | None = None
 
 
 class ArtifactBuilder:
-    """Makes files, each once; all are kept in the store."""
+    """Makes deployable files, each once; all are kept in the store."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    def __init__(
+        self, data: Dataset, store: Store, *, quantization: QuantizationOptions, seed: int, device: Device
+    ) -> None:
+        """Make files for these data.
 
-    def untrained(self, networks: Sequence[nn.Module], precision: Precision) -> PrecisionFile:
-        """The file of the networks' sum, as large and as fast as that of the same networks trained.
+        Args:
+            data: validation samples judge a file, training samples calibrate its integer ranges.
+            store: keeps files.
+            quantization: how ranges are found.
+            seed: draws the calibration samples.
+            device: states the integer types that its kernels are made for.
+        """
+        self._data, self._store, self._options = data, store, quantization
+        self._seed, self._device = seed, device
+
+    @staticmethod
+    def for_run(context: Context) -> "ArtifactBuilder":
+        """Create the builder of a run from its config, data and device."""
+        quantization = context.config.quantization
+        return ArtifactBuilder(
+            context.data, context.store, quantization=quantization, seed=context.seed, device=context.device
+        )
+
+    def untrained_file(self, networks: Sequence[nn.Module], precision: str) -> PrecisionFile:
+        """Make the file of the networks' sum, as large and as fast as that of the same networks trained.
 
         Raises:
             TrialError: there is no such file.
         """
         # However ranges are found, the file has the same nodes: the quickest way will do.
-        plugin, shape = load_precision(precision), self._context.data.input_shape
+        plugin, shape = load_precision(precision), self._data.input_shape
         network = summed([plugin.prepare(network, shape) for network in networks])
-        return plugin.make(network, replace(self._quantization_inputs, calibration="minmax"))
+        return plugin.make(network, replace(self._inputs, calibration="minmax"))
 
-    def val_accuracy(self, trained: TrainedModel, precision: Precision) -> float:
-        """Of the link's file on validation, 0..1.
+    def val_accuracy(self, trained: TrainedModel, precision: str) -> float:
+        """Accuracy of the network's file on the validation split, 0..1.
 
         Raises:
             TrialError: there is no such file.
         """
         if load_precision(precision).exact:
             return trained.val_accuracy
-        store, key = self._context.store, self._key(trained, precision)
-        known = store.load_json("judged", key)
+        key = self._key(trained, precision)
+        known = self._store.load_json("judged", key)
         if known is None:
-            made = load_precision(precision).make(trained.model, self._quantization_inputs)
-            known = accuracy(made.content, self._context.data.val)
-            store.save_json("judged", key, known)
+            made = load_precision(precision).make(trained.model, self._inputs)
+            known = accuracy(made.content, self._data.val)
+            self._store.save_json("judged", key, known)
         return float(known)
 
-    def deployed(self, trained: TrainedModel, precision: Precision) -> ExportedFile:
-        """The link's file, verified on validation, or taken from the store.
+    def verified_file(self, trained: TrainedModel, precision: str) -> ExportedFile:
+        """Export a network and verify the file on the validation split, or take it from the store.
 
         Raises:
-            TrialError: it cannot be made, or is not what it was made from.
+            TrialError: it cannot be exported, or differs from what it was made from.
         """
-        store, data, key = self._context.store, self._context.data, self._key(trained, precision)
-        started = time.perf_counter()
-        facts, onnx = store.load_json("file", key), store.load_bytes("file", key)
+        key, started = self._key(trained, precision), time.perf_counter()
+        facts, onnx = self._store.load_json("file", key), self._store.load_bytes("file", key)
         if facts is None or onnx is None:
-            made = load_precision(precision)
-            onnx = made.make(trained.model, self._quantization_inputs).content
-            parity = made.verify(onnx, trained.model, data.val.x)
+            plugin = load_precision(precision)
+            onnx = plugin.make(trained.model, self._inputs).content
+            parity = plugin.verify(onnx, trained.model, self._data.val.x)
             facts = {
                 "sha256": sha256(onnx),
-                "val_accuracy": accuracy(onnx, data.val),
+                "val_accuracy": accuracy(onnx, self._data.val),
                 "parity": parity.max_abs_difference,
                 "agreement": parity.agreement,
                 "seconds": round(max(trained.seconds, time.perf_counter() - started), 4),
             }
-            store.save_bytes("file", key, onnx)
-            store.save_json("file", key, facts)
-        return ExportedFile(onnx=onnx, **facts)
+            self._store.save_bytes("file", key, onnx)
+            self._store.save_json("file", key, facts)
+        return ExportedFile(onnx=onnx, **facts, weights_key=trained.key)
 
-    def _key(self, trained: TrainedModel, precision: Precision) -> str:
+    def _key(self, trained: TrainedModel, precision: str) -> str:
         if load_precision(precision).exact:
             return trained.key
-        options, context = self._context.config.quantization, self._context
-        ranges = [options.calibration, options.samples, context.seed, context.device.integer_scheme]
+        options = self._options
+        ranges = [options.calibration, options.samples, self._seed, self._device.integer_scheme]
         return fingerprint([trained.key, precision, ranges, onnxruntime.__version__])
 
     @cached_property
-    def _quantization_inputs(self) -> QuantizationInputs:
-        context, options = self._context, self._context.config.quantization
-        x = context.data.train.x
-        chosen = torch.randperm(len(x), generator=torch.Generator().manual_seed(context.seed))[: options.samples]
-        return QuantizationInputs(
-            context.data.input_shape, x[chosen], options.calibration, context.device.integer_scheme
-        )
+    def _inputs(self) -> QuantizationInputs:
+        x = self._data.train.x
+        chosen = torch.randperm(len(x), generator=torch.Generator().manual_seed(self._seed))[: self._options.samples]
+        calibration, scheme = self._options.calibration, self._device.integer_scheme
+        return QuantizationInputs(self._data.input_shape, x[chosen], calibration, scheme)

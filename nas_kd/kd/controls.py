@@ -4,57 +4,69 @@ Cost is the multiply-adds of training student and assistants, so that it does no
 teacher shows is not counted: it is computed once where it fits into the cache.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
-from nas_kd.kd.chain import Chain
+from nas_kd.kd.chain_policies.base import load_policy
+from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.methods.combine import make_method
-from nas_kd.results.candidate import Candidate, Recipe
+from nas_kd.results.candidate import Candidate
+
+ControlKind = Literal["no_distillation", "no_assistants"]
+NO_DISTILLATION = "none"
 
 
 @dataclass(frozen=True)
 class Control:
     """How a control is trained. `cost_ratio`: its training cost / its finalist's; below 1 where epochs are capped."""
 
-    kind: Literal["no_distillation", "no_assistants"]
+    kind: ControlKind
     candidate: Candidate
     epochs: int
     cost_ratio: float
 
 
-def controls_of(candidate: Candidate, chain: Chain) -> list[Control]:
-    """The controls that make sense: none for a finalist that is not distilled, no `no_assistants` without a chain."""
-    epochs = chain.context.config.distill.epochs
-    cost = training_cost(candidate, chain, epochs)
-    if candidate.recipe.method == "none":
+def controls_of(
+    candidate: Candidate, builder: NetworkBuilder, full_epochs: int, max_control_epochs: float
+) -> list[Control]:
+    """List the controls that make sense for a finalist.
+
+    One that is not distilled has none, and only one with a chain has `no_assistants`.
+
+    Args:
+        candidate: the finalist.
+        builder: counts multiply-adds.
+        full_epochs: of the finalist's schedule.
+        max_control_epochs: cap of a control's epochs, as a multiple of `full_epochs`.
+    """
+    if candidate.recipe.method == NO_DISTILLATION:
         return []
-    alone = replace(candidate, assistants=(), policy="sequential")
-    # What is deployed as a sum is compared with the same sum, taught by the labels alone.
-    plain = replace(candidate if candidate.policy == "residual" else alone, recipe=Recipe("none"))
-    controls = [_control("no_distillation", plain, chain, cost)]
+    plain = load_policy(candidate.policy).without_distillation(candidate)
+    wanted: list[tuple[ControlKind, Candidate]] = [("no_distillation", plain)]
     if candidate.assistants:
-        controls.append(_control("no_assistants", alone, chain, cost))
+        wanted.append(("no_assistants", candidate.direct()))
+    cost = training_cost(candidate, builder, full_epochs, full_epochs)
+    controls = []
+    for kind, control in wanted:
+        one_epoch = training_cost(control, builder, 1, full_epochs)
+        longest = round(max_control_epochs * full_epochs)
+        epochs = max(full_epochs, min(longest, round(cost / one_epoch)))
+        controls.append(Control(kind, control, epochs, one_epoch * epochs / cost))
     return controls
 
 
-def _control(
-    kind: Literal["no_distillation", "no_assistants"], candidate: Candidate, chain: Chain, cost: float
-) -> Control:
-    config = chain.context.config
-    one_epoch = training_cost(candidate, chain, 1)
-    longest = round(config.finalists.max_control_epochs * config.distill.epochs)
-    epochs = max(config.distill.epochs, min(longest, round(cost / one_epoch)))
-    return Control(kind, candidate, epochs, one_epoch * epochs / cost)
+def training_cost(candidate: Candidate, builder: NetworkBuilder, epochs: int, full_epochs: int) -> float:
+    """Multiply-adds of forward passes per training sample, for the student and for what is trained beside it.
 
-
-def training_cost(candidate: Candidate, chain: Chain, epochs: int) -> float:
-    """Multiply-adds of forward passes per training sample: `epochs` of the student and of what is trained beside it.
-
-    Assistants and earlier generations are trained for a full schedule; those that are deployed, for the student's.
     Backward passes cost every network the same two forwards more, and cancel in ratios.
+
+    Args:
+        candidate: student, chain and method.
+        builder: counts multiply-adds.
+        epochs: for which the student is trained.
+        full_epochs: for which shared assistants and earlier generations are trained.
     """
-    builder, full = chain.builder, chain.context.config.distill.epochs
-    method = make_method(candidate.recipe.method)
-    student = builder.macs(candidate.student) * (method.networks * epochs + method.generations * full)
-    assistants = sum(map(builder.macs, candidate.assistants)) * (epochs if candidate.policy == "residual" else full)
+    method, policy = make_method(candidate.recipe.method), load_policy(candidate.policy)
+    student = builder.macs(candidate.student) * (method.networks * epochs + method.generations * full_epochs)
+    assistants = sum(map(builder.macs, candidate.assistants)) * policy.assistant_epochs(epochs, full_epochs)
     return float(student + assistants)

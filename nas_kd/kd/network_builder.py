@@ -2,33 +2,16 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
 
 from torch import nn
 
 from nas_kd.data.dataset import Dataset
 from nas_kd.engine.numerics import seeded
-from nas_kd.errors import InputError
 from nas_kd.export.network_costs import count_macs, count_parameters
 from nas_kd.models.normalised import Normalized
-from nas_kd.models.search_space import SearchSpace
-from nas_kd.plugins import load
+from nas_kd.models.search_space import SearchSpace, load_space
 from nas_kd.results.candidate import Architecture
-from nas_kd.results.records import Counted
-
-
-def load_space(name: str) -> SearchSpace:
-    """The search space called `name`; a class is instantiated.
-
-    Raises:
-        InputError: it is unknown, or lacks a part of the protocol.
-    """
-    found: Any = load("space", name)
-    space = found() if isinstance(found, type) else found
-    for part in ("name", "suggest", "build", "size_ladder", "cardinality", "describe"):
-        if not hasattr(space, part):
-            raise InputError(f"space {name!r} has no {part!r}; see nas_kd.models.search_space.SearchSpace")
-    return space  # type: ignore[no-any-return]
+from nas_kd.results.records import Costs
 
 
 class NetworkBuilder:
@@ -61,13 +44,13 @@ class NetworkBuilder:
         """Multiply-adds of one sample."""
         return self._counted(architecture).macs
 
-    def counted(self, deployed: Sequence[Architecture]) -> Counted:
+    def counted(self, deployed: Sequence[Architecture]) -> Costs:
         """Of all of them together, as a file has them."""
-        return Counted(parameters=sum(map(self.parameters, deployed)), macs=sum(map(self.macs, deployed)))
+        return Costs(parameters=sum(map(self.parameters, deployed)), macs=sum(map(self.macs, deployed)))
 
-    def _count(self, architecture: Architecture) -> Counted:
+    def _count(self, architecture: Architecture) -> Costs:
         network = self.build(architecture, 0)
-        return Counted(parameters=count_parameters(network), macs=count_macs(network, self._data.input_shape))
+        return Costs(parameters=count_parameters(network), macs=count_macs(network, self._data.input_shape))
 
     def description(self, architecture: Architecture) -> str:
         """`3 stages, 16-24-48 wide, 5 blocks, 21 k weights`."""

@@ -1,47 +1,76 @@
-"""What teachers and assistants say of the training samples, shared by all who learn from them."""
+"""The outputs of teachers and assistants on the training samples, shared by every student that learns from them."""
 
 from collections.abc import Sequence
 from itertools import product
 
-from nas_kd.context.run_context import Context
+from nas_kd.context.callbacks import Callback
+from nas_kd.data.augment import Augmenter
+from nas_kd.engine.numerics import Numerics
 from nas_kd.engine.teacher_outputs import Teacher, TeacherOutputs, can_use_cache
 from nas_kd.methods.base import Method
 from nas_kd.methods.combine import make_method
+from nas_kd.store.store import Store
 
 
 class SharedOutputs:
-    """Outputs of each teacher of a run, kept in memory by this process and in the store for all of them."""
+    """Outputs of each teacher of a run, kept in this process's memory and in the store for all processes."""
 
-    def __init__(self, context: Context, roots: Sequence[Teacher]) -> None:
-        """`roots`: the config's teachers."""
-        self._context, self._roots = context, tuple(roots)
+    def __init__(
+        self,
+        roots: Sequence[Teacher],
+        store: Store,
+        *,
+        batch_size: int,
+        augmenter: Augmenter,
+        teacher_augmenter: Augmenter,
+        numerics: Numerics,
+    ) -> None:
+        """Serve trainings on one data set.
+
+        Args:
+            roots: the run's own teachers.
+            store: keeps cached outputs.
+            batch_size: of trainings; outputs are computed in batches of exactly this size.
+            augmenter: of the training split, as students see it.
+            teacher_augmenter: the same as teachers see it.
+            numerics: number format and memory layout.
+        """
+        self._roots, self._store, self._batch_size = tuple(roots), store, batch_size
+        self._augmenter, self._teacher_augmenter, self._numerics = augmenter, teacher_augmenter, numerics
         self._outputs: dict[str, TeacherOutputs] = {}
 
     def of(self, teacher: Teacher) -> TeacherOutputs:
         """The outputs of a teacher or an assistant."""
-        context = self._context
         if teacher.key not in self._outputs:
-            batch_size = min(context.config.distill.batch_size, len(context.data.train))
-            augmenter = context.teacher_augmenter if teacher.paired else context.augmenter
-            self._outputs[teacher.key] = TeacherOutputs(teacher, augmenter, batch_size, context.numerics, context.store)
+            augmenter = self._teacher_augmenter if teacher.paired else self._augmenter
+            self._outputs[teacher.key] = TeacherOutputs(
+                teacher, augmenter, self._batch_size, self._numerics, self._store
+            )
         return self._outputs[teacher.key]
 
-    def epochs(self, until: int) -> range:
-        """Epochs, up to `until`, in which the config's methods look up what its teachers say, each once."""
-        if not self._readers():
+    def cached_epochs(self, methods: Sequence[str], until: int) -> range:
+        """Epochs, up to `until`, whose cached outputs students of these methods look up, each once."""
+        if not _readers(methods):
             return range(0)
-        return range(1) if self._context.teacher_augmenter.identity else range(until)
+        return range(1) if self._teacher_augmenter.identity else range(until)
 
-    def prepare(self, epochs: Sequence[int]) -> None:
-        """Leave in the store what the config's methods look up in these epochs."""
-        several = any(method.teachers == "several" for method in self._readers())
+    def precompute(self, methods: Sequence[str], epochs: Sequence[int], callback: Callback) -> None:
+        """Leave in the store what students of these methods look up in these epochs.
+
+        Args:
+            methods: names of distillation methods.
+            epochs: of augmentation, from 0.
+            callback: receives how far this has come.
+        """
+        several = any(method.teachers == "several" for method in _readers(methods))
         teachers = self._roots if several else self._roots[:1]
         total = len(teachers) * len(epochs)
         for done, (teacher, epoch) in enumerate(product(teachers, epochs), start=1):
             self.of(teacher).prepare([epoch])
-            self._context.callback.on_progress("teacher's outputs, a worker's share: epoch", done, total)
+            callback.on_progress("teacher's outputs, a worker's share: epoch", done, total)
 
-    def _readers(self) -> list[Method]:
-        """Methods whose students find all that they learn from the config's teachers in the store."""
-        methods = [make_method(name) for name in self._context.config.distill.methods]
-        return [m for m in methods if m.teachers != "none" and not m.generations and can_use_cache(m.needs)]
+
+def _readers(methods: Sequence[str]) -> list[Method]:
+    """Methods whose students find all that they learn from the run's own teachers in the store."""
+    made = [make_method(name) for name in methods]
+    return [m for m in made if m.teachers != "none" and not m.generations and can_use_cache(m.needs)]

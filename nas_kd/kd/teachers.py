@@ -1,6 +1,8 @@
 """The teacher: trained by the tool, or the user's own; checked before anything is built on it."""
 
 import time
+from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,30 +23,42 @@ from nas_kd.errors import InputError, TrialError
 from nas_kd.export.network_costs import count_macs, count_parameters
 from nas_kd.export.onnx_export import export_onnx
 from nas_kd.export.verify import OnnxModule
-from nas_kd.kd.chain import Chain
-from nas_kd.kd.network_builder import NetworkBuilder, in_thousands, load_space
+from nas_kd.kd.chain_policies.base import load_policy
+from nas_kd.kd.distiller import Distiller
+from nas_kd.kd.network_builder import NetworkBuilder, in_thousands
 from nas_kd.kd.training_job import TrainingJob
 from nas_kd.models.normalised import Normalized
-from nas_kd.models.search_space import SearchSpace
-from nas_kd.nas.gate import Gate
-from nas_kd.plugins import import_object
-from nas_kd.results.candidate import Architecture, Recipe
+from nas_kd.models.search_space import SearchSpace, load_space
+from nas_kd.plugins import IN_MEMORY, import_object, load
+from nas_kd.results.candidate import DEFAULT_POLICY, Architecture, Recipe
 from nas_kd.results.intervals import wilson_interval
-from nas_kd.results.records import Accuracy, Counted, TeacherRecord
+from nas_kd.results.records import Accuracy, Costs, TeacherRecord
 from nas_kd.serialization import fingerprint, sha256
+
+MeasureFile = Callable[[bytes, Costs], Costs]  # all costs of an ONNX file, from what was counted of the network
 
 
 @dataclass(frozen=True)
 class ReadyTeacher:
-    """A teacher that passed the checks. `onnx`: its deployable file."""
+    """A teacher that passed the checks.
+
+    Attributes:
+        teacher: the network.
+        onnx: its deployable file.
+        record: what the run keeps of it.
+    """
 
     teacher: Teacher
     onnx: bytes
     record: TeacherRecord
 
 
-def prepare_teachers(context: Context, gate: Gate) -> list[ReadyTeacher]:
-    """Train or load the config's teachers, measure them, and refuse those that nobody can learn from.
+def prepare_teachers(context: Context, measure: MeasureFile) -> list[ReadyTeacher]:
+    """Train or load the config's teachers, measure them, and refuse those that are no better than chance.
+
+    Args:
+        context: of the run.
+        measure: measures an exported file on the run's device.
 
     Raises:
         InputError: one cannot be loaded, does not fit the data, or is no better than chance.
@@ -53,7 +67,7 @@ def prepare_teachers(context: Context, gate: Gate) -> list[ReadyTeacher]:
     teachers = []
     for place, options in enumerate(context.config.teacher):
         try:
-            teacher = _prepare(options, context, gate, place)
+            teacher = _prepare(options, context, measure, place)
         except InputError as error:
             several = len(context.config.teacher) > 1
             raise InputError(f"{_ordinal(place)} {error}" if several else str(error)) from error
@@ -66,7 +80,7 @@ def prepare_teachers(context: Context, gate: Gate) -> list[ReadyTeacher]:
 
 
 def load_teachers(context: Context) -> list[Teacher]:
-    """The teachers of a run that has prepared them: nothing is judged or measured again.
+    """Load the teachers of a run that has prepared them: nothing is judged or measured again.
 
     Raises:
         InputError: one cannot be loaded.
@@ -76,7 +90,7 @@ def load_teachers(context: Context) -> list[Teacher]:
 
 
 def untrained_teachers(context: Context) -> list[Teacher]:
-    """The config's teachers without any training: a space's network has its first weights, one's own is as it is.
+    """Build the config's teachers without any training: a space's network has its first weights, others are as given.
 
     Raises:
         InputError: one cannot be loaded, or does not fit the data.
@@ -110,7 +124,7 @@ def _ordinal(place: int) -> str:
 
 
 def _loaded(options: TeacherOptions, context: Context, place: int) -> tuple[Teacher, bytes, float, str]:
-    """The teacher, its file, the seconds that its training took, and where it comes from."""
+    """Return the teacher, its file, the seconds that its training took, and where it comes from."""
     if options.onnx is not None:
         teacher, onnx = _from_onnx(options, context.data)
         seconds, origin = 0.0, "onnx"
@@ -123,14 +137,14 @@ def _loaded(options: TeacherOptions, context: Context, place: int) -> tuple[Teac
     return replace(teacher, paired=True), onnx, seconds, origin
 
 
-def _prepare(options: TeacherOptions, context: Context, gate: Gate, place: int) -> ReadyTeacher:
+def _prepare(options: TeacherOptions, context: Context, measure: MeasureFile, place: int) -> ReadyTeacher:
     teacher, onnx, seconds, origin = _loaded(options, context, place)
     val = _accuracy(teacher.model, context)
     record = TeacherRecord.model_validate(
         {
             "description": teacher.description,
             "origin": origin,
-            "costs": gate.of_file(onnx, Counted(parameters=teacher.parameters, macs=teacher.macs)),
+            "costs": measure(onnx, Costs(parameters=teacher.parameters, macs=teacher.macs)),
             "val": val,
             "training_s": round(seconds, 3),
         }
@@ -139,32 +153,24 @@ def _prepare(options: TeacherOptions, context: Context, gate: Gate, place: int) 
 
 
 def _trained(options: TeacherOptions, context: Context, place: int) -> tuple[Teacher, bytes, float]:
-    """`place`: in the list of teachers; each is trained from a seed of its own."""
+    """Train a network of a space; `place`: in the list of teachers, each of which has a seed of its own."""
     space, architecture = _architecture(options)
     schedule = Schedule.of(context.config.distill, options.epochs)
     seed = context.seed + place if options.seed is None else options.seed
-    chain = Chain(context, NetworkBuilder(context.data, space))
+    distiller = Distiller.for_run(context, NetworkBuilder(context.data, space))
     started = time.perf_counter()
     job = TrainingJob(architecture, Recipe("none"), schedule, seed, schedule.epochs)
     try:
-        trained = chain.train(job, [])
+        trained = distiller.train(job, [], load_policy(DEFAULT_POLICY))
     except TrialError as error:
         raise InputError(f"teacher: its training failed: {error}") from error
     spent = max(trained.seconds, time.perf_counter() - started)
-    return chain.as_teacher(trained, architecture), export_onnx(trained.model, context.data.input_shape), spent
+    return distiller.as_teacher(trained, architecture), export_onnx(trained.model, context.data.input_shape), spent
 
 
 def _from_factory(options: TeacherOptions, data: Dataset) -> tuple[Teacher, bytes]:
-    factory, weights = options.factory or "", options.weights or Path()
-    try:
-        net: Any = import_object(factory)()
-    except InputError:
-        raise
-    except Exception as error:  # a user's function may raise anything
-        raise InputError(f"teacher.factory: {factory}() failed: {type(error).__name__}: {error}") from error
-    if not isinstance(net, nn.Module):
-        raise InputError(f"teacher.factory: {factory}() must return a torch.nn.Module, got {type(net).__name__}")
-    _load_weights(net, weights)
+    name = options.factory or ""
+    net, identity, description = _given_module(name) if name.startswith(IN_MEMORY) else _made_module(options)
     model = _with_preprocessing(net.eval(), options, data)
     _check_shape(model, data)
     try:
@@ -175,11 +181,31 @@ def _from_factory(options: TeacherOptions, data: Dataset) -> tuple[Teacher, byte
         ) from error
     features = None
     if options.features is not None:
-        features = find_feature_points(
-            model, as_input(data.val.x[:2]), [_inside(f, model) for f in options.features]
-        ).features
-    key = fingerprint([factory, sha256(weights.read_bytes()), options.preprocessing, data.input_shape])
-    return _described(model, key, f"{factory}", data, features=features), onnx
+        paths = [_inside(f, model) for f in options.features]
+        features = find_feature_points(model, as_input(data.val.x[:2]), paths).features
+    key = fingerprint([*identity, options.preprocessing, data.input_shape])
+    return _described(model, key, description, data, features=features), onnx
+
+
+def _given_module(name: str) -> tuple[nn.Module, list[str], str]:
+    """A copy of a module given in Python: the user's own stays as it is. Its name follows from its content."""
+    module = load("teacher", name, nn.Module)
+    return deepcopy(module), [name], type(module).__name__
+
+
+def _made_module(options: TeacherOptions) -> tuple[nn.Module, list[str], str]:
+    """What the user's function returns, with the user's weights."""
+    factory, weights = options.factory or "", options.weights or Path()
+    try:
+        net: Any = import_object(factory)()
+    except InputError:
+        raise
+    except Exception as error:  # a user's function may raise anything
+        raise InputError(f"teacher.factory: {factory}() failed: {type(error).__name__}: {error}") from error
+    if not isinstance(net, nn.Module):
+        raise InputError(f"teacher.factory: {factory}() must return a torch.nn.Module, got {type(net).__name__}")
+    _load_weights(net, weights)
+    return net, [factory, sha256(weights.read_bytes())], factory
 
 
 def _load_weights(net: nn.Module, path: Path) -> None:

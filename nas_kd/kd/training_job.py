@@ -1,17 +1,33 @@
-"""One link of a chain: what it is to learn, and what has become of it."""
+"""One training of one network: what is to be trained, what came out, and how it survives being killed."""
 
+import time
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
+from nas_kd.context.callbacks import Callback
 from nas_kd.engine.schedule import Schedule
+from nas_kd.engine.training import Training
 from nas_kd.quantization.precision import load_precision
-from nas_kd.results.candidate import Architecture, Precision, Recipe
+from nas_kd.results.candidate import Architecture, Recipe
+from nas_kd.store.store import Store
+
+CHECKPOINT_EVERY_S = 20.0
 
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A trained network. `seconds`: what its training took, when it took place; `losses`: means over the last epoch."""
+    """A trained network and what is known of its training.
+
+    Attributes:
+        model: in eval mode, (B, ...) in stored units -> (B, C) logits.
+        key: fingerprint of all that its weights depend on.
+        val_accuracy: on the validation split, 0..1.
+        seconds: what the training took when it took place.
+        losses: means of the named loss terms over the last epoch, unscaled.
+        calibration: the factor that calibration gave each part of the method, by name.
+    """
 
     model: nn.Module
     key: str
@@ -23,9 +39,15 @@ class TrainedModel:
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """One link to train: who, with which recipe, for how long, from which seed. `until`: epochs of the schedule.
+    """One network to train.
 
-    `precision`: the one that training knows of; fp32 for those that are made of its weights afterwards.
+    Attributes:
+        student: the architecture to train.
+        recipe: its distillation method and parameters.
+        schedule: the whole learning-rate schedule.
+        seed: of initial weights and of every random choice in training.
+        until: epochs of the schedule to train for now; a later job with a larger `until` goes on from there.
+        precision: one whose rounding training simulates; fp32 for precisions that are made of trained weights.
     """
 
     student: Architecture
@@ -33,9 +55,48 @@ class TrainingJob:
     schedule: Schedule
     seed: int
     until: int
-    precision: Precision = "fp32"
+    precision: str = "fp32"
+
+    def facts(self) -> dict[str, Any]:
+        """Collect what of this job the trained weights depend on, for their fingerprint."""
+        return {
+            "student": self.student.to_json(),
+            "recipe": self.recipe.to_json(),
+            "until": self.until,
+            "seed": self.seed,
+        }
 
 
-def training_precision(precision: Precision) -> Precision:
-    """The precision itself if training knows of it, else that of the weights that it is made of."""
+def training_precision(precision: str) -> str:
+    """The precision itself if training simulates its rounding, else fp32, which it is made of."""
     return precision if load_precision(precision).aware else "fp32"
+
+
+def run_from_checkpoint(
+    training: Training, store: Store, callback: Callback, description: str, key: str, until: int
+) -> None:
+    """Train up to epoch `until`, from a checkpoint if there is one; leave one where more epochs may follow.
+
+    Args:
+        training: not begun yet.
+        store: holds checkpoints.
+        callback: receives how far the training has come.
+        description: of the network, for people.
+        key: of the checkpoint.
+        until: epochs of the schedule.
+    """
+    epochs = training.setup.schedule.epochs
+    if (checkpoint := store.load("checkpoint", key)) is not None and checkpoint.meta["epoch"] <= until:
+        training.restore(checkpoint.tensors)
+    saved_at = time.monotonic()
+
+    def after_epoch(running: Training) -> None:
+        nonlocal saved_at
+        callback.on_progress(f"training {description}: epoch", running.epoch, until)
+        unfinished = running.epoch < epochs
+        if unfinished and (running.epoch == until or time.monotonic() - saved_at >= CHECKPOINT_EVERY_S):
+            state = {k: v.contiguous() for k, v in running.state().items()}
+            store.save("checkpoint", key, state, {"epoch": running.epoch})
+            saved_at = time.monotonic()
+
+    training.run(until, after_epoch)

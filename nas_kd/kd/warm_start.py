@@ -1,4 +1,4 @@
-"""Whose weights a student may start from: networks that it is a part of."""
+"""Finds trained weights that a student may start from: those of networks that it is a part of."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from nas_kd.store.store import Store
 
 @dataclass(frozen=True)
 class WeightSource:
-    """A trained, larger relative. `key`: of its weights."""
+    """A trained, larger network; `key`: of its weights, by name in `weights`."""
 
     key: str
     weights: Mapping[str, Tensor]
@@ -22,12 +22,16 @@ class WeightSource:
 def find_weight_source(
     student: nn.Module, stored: Sequence[str], teachers: Sequence[Teacher], store: Store
 ) -> WeightSource | None:
-    """The first that `student` (its weights are not looked at) is a part of: those in the store by key, then teachers.
+    """Find the first network that `student` is a part of; None if there is none.
 
-    Of the teachers, who are in the order of the chain, the nearest comes first.
+    Args:
+        student: only names and shapes of its weights matter.
+        stored: keys of weights in the store, which are tried first.
+        teachers: in the order of the chain; the nearest, which is the last, is tried first.
+        store: has the stored weights.
     """
-    elders = chain(_stored(stored, store), (WeightSource(t.key, t.model.state_dict()) for t in reversed(teachers)))
-    return next((e for e in elders if is_part(e.weights, student)), None)
+    candidates = chain(_stored(stored, store), (WeightSource(t.key, t.model.state_dict()) for t in reversed(teachers)))
+    return next((c for c in candidates if is_part(c.weights, student)), None)
 
 
 def _stored(keys: Sequence[str], store: Store) -> Iterator[WeightSource]:

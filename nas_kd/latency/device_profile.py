@@ -11,14 +11,14 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from nas_kd.errors import InputError, unknown
 from nas_kd.latency.device_file import read_device_file
 from nas_kd.latency.environment import Fact, cpu_model, usable_cores
-from nas_kd.plugins import load
-from nas_kd.results.candidate import IntegerScheme, Precision
+from nas_kd.plugins import load, names_of_files
+from nas_kd.results.candidate import IntegerScheme
 from nas_kd.serialization import fingerprint
 
 Optimisation = Literal["all", "extended", "basic", "none"]
 OPTIONLESS = "CPUExecutionProvider"
 PROTOCOL = 2  # of measuring: figures of another one are not comparable
-_PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+_PRECISIONS = names_of_files("precision")
 # What the latency of a given file does not depend on, or what is told apart beside the key.
 _NOT_OF_A_FILE = ("name", "summary", "batch_size", "precisions", "integer_scheme", "onnxruntime")
 
@@ -48,7 +48,7 @@ class DeviceProfile:
     provider: str = "CPUExecutionProvider"
     provider_options: tuple[tuple[str, str], ...] = ()
     batch_size: int = 1
-    precisions: tuple[Precision, ...] = get_args(Precision)
+    precisions: tuple[str, ...] = _PRECISIONS
     integer_scheme: IntegerScheme = field(default_factory=native_integer_scheme)
     onnxruntime: str = ""
 

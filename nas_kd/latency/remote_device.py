@@ -67,7 +67,7 @@ class AgentDescription:
             summary=str(profile["summary"]),
             facts=_facts(profile["settings"]) | _facts(answer["environment"]),
             batch_size=batch_size,
-            precisions=tuple(p for p in get_args(Precision) if p in profile["precisions"]),
+            precisions=tuple(map(str, profile["precisions"])),
             integer_scheme=scheme,
             max_bytes=int(answer["max_bytes"]),
             longest_s=float(answer["longest_s"]),

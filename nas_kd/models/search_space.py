@@ -1,10 +1,12 @@
 """What a search space is: a family of networks in which the smaller are sub-networks of the larger."""
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from optuna.trial import BaseTrial
 from torch import nn
 
+from nas_kd.errors import InputError
+from nas_kd.plugins import load
 from nas_kd.results.candidate import Architecture
 
 
@@ -36,3 +38,20 @@ class SearchSpace(Protocol):
 
     def describe(self, architecture: Architecture) -> str:
         """In words: `3 stages, 16-24-48 wide, 5 blocks`."""
+
+
+def load_space(given: Any) -> SearchSpace:
+    """Find a search space; a class is instantiated.
+
+    Args:
+        given: a name in the registry, `package.module:Name`, or the space itself.
+
+    Raises:
+        InputError: it is unknown, or lacks a part of the protocol.
+    """
+    found: Any = load("space", given)
+    space = found() if isinstance(found, type) else found
+    for part in ("name", "suggest", "build", "size_ladder", "cardinality", "describe"):
+        if not hasattr(space, part):
+            raise InputError(f"space {given!r} has no {part!r}; see nas_kd.models.search_space.SearchSpace")
+    return space  # type: ignore[no-any-return]

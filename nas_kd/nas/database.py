@@ -1,4 +1,4 @@
-"""The study's file: an SQLite database that Optuna keeps, written by one process, read by any."""
+"""The study's file: an SQLite database in Optuna's format, written by one process and read by any."""
 
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -11,24 +11,34 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial
 
 from nas_kd.context.run_folder import RunFolder
+from nas_kd.errors import InputError
 from nas_kd.nas.sampler_view import DIRECTIONS
-from nas_kd.nas.samplers import optuna_silenced
+from nas_kd.nas.samplers.base import optuna_silenced
 from nas_kd.results.records import TrialRecord
+
+SCHEMA = 2  # of records; 1: nas-kd 0.1
+SCHEMA_ATTRIBUTE = "schema"
 
 
 def create_database(folder: RunFolder, name: str) -> None:
-    """Make the database beside its place and move it there, so that it is either whole or absent."""
+    """Create the database beside its place and move it there, so that it is either whole or absent."""
     unfinished = folder.path / ".study.new"
     unfinished.unlink(missing_ok=True)
     with optuna_silenced():
         storage = RDBStorage(_url(unfinished))
-        optuna.create_study(storage=storage, study_name=name, directions=DIRECTIONS)
+        study = optuna.create_study(storage=storage, study_name=name, directions=DIRECTIONS)
+        study.set_user_attr(SCHEMA_ATTRIBUTE, SCHEMA)
     close_database(storage, written=False)
     unfinished.replace(folder.study)
 
 
 def open_database(path: Path, *, writing: bool) -> RDBStorage:
-    """To write, with a log beside it: durable against the death of the process, and quick to commit."""
+    """Open the database.
+
+    Args:
+        path: of the file.
+        writing: keep a write-ahead log beside it: safe against the death of the process, and quick to commit.
+    """
     storage = RDBStorage(_url(path), engine_kwargs={"connect_args": {"timeout": 30}})
 
     def configure(connection: Any, _record: Any) -> None:
@@ -42,26 +52,50 @@ def open_database(path: Path, *, writing: bool) -> RDBStorage:
 
 
 def close_database(storage: RDBStorage, *, written: bool) -> None:
-    """Let go of it, and leave it as one file."""
+    """Close the database and leave it as one file."""
     storage.remove_session()
     if written:
-        # not while somebody reads; whoever opens it next to write tries again
+        # fails while another process reads; the next one that writes tries again
         with suppress(sqlalchemy.exc.OperationalError), storage.engine.connect() as connection:
             connection.exec_driver_sql("PRAGMA journal_mode=DELETE")
     storage.engine.dispose()
 
 
-def trial_records(trials: Iterable[FrozenTrial], attributes: Mapping[str, Any]) -> list[TrialRecord]:
-    """What the attributes of trials say, and of those told already what their study has learnt of them since.
+def require_schema(folder: RunFolder, attributes: Mapping[str, Any]) -> None:
+    """Refuse a study that another version has written.
 
-    Trials without a record were killed before they were judged, and are evaluated again.
+    Args:
+        folder: of the run.
+        attributes: of the study.
+
+    Raises:
+        InputError: names the version that can read it.
+    """
+    found = attributes.get(SCHEMA_ATTRIBUTE, 1)
+    if found != SCHEMA:
+        wanted = (
+            "nas-kd 0.1 (pip install 'nas-kd<0.2', or git checkout of that version)" if found == 1 else "a newer nas-kd"
+        )
+        raise InputError(
+            f"{folder.path}: this run has records of schema {found}, this version reads {SCHEMA}; use {wanted}"
+        )
+
+
+def trial_records(trials: Iterable[FrozenTrial], attributes: Mapping[str, Any]) -> list[TrialRecord]:
+    """Read the trials' records, each as corrected later if it was.
+
+    Trials without a record were interrupted before they were judged, and are evaluated again.
+
+    Args:
+        trials: of the study.
+        attributes: of the study.
     """
     stored = [(t.number, t.user_attrs["record"]) for t in trials if "record" in t.user_attrs]
     return [TrialRecord.model_validate(attributes.get(corrected(n), r)) for n, r in stored]
 
 
 def corrected(number: int) -> str:
-    """The attribute of a study with the record of a trial that was told already, which no longer can be written to."""
+    """The study attribute that replaces the record of a trial that has ended, which can no longer be written to."""
     return f"corrected/{number}"
 
 

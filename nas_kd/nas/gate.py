@@ -32,7 +32,7 @@ class Gate:
         """`pausing`: inside, so many cores are left alone by the run's trainings."""
         self._context = context
         self._builder = builder
-        self._files = ArtifactBuilder(context)
+        self._files = ArtifactBuilder.for_run(context)
         self._pausing = pausing
 
     def costs(
@@ -92,7 +92,7 @@ class Gate:
         store, key = self._context.store, self._key(deployed, precision)
         onnx = store.load_bytes("export", key)
         if onnx is None:
-            made = self._files.untrained([self._builder.build(a, 0) for a in deployed], precision)
+            made = self._files.untrained_file([self._builder.build(a, 0) for a in deployed], precision)
             onnx = made.content
             if made.notes:
                 store.save_json("export_notes", key, list(made.notes))

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from statistics import median
 
 from nas_kd.config.options import Budget
+from nas_kd.kd.chain_policies.base import load_policy
 from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.nas.cost_model import CostModel
 from nas_kd.results.candidate import Candidate
@@ -28,12 +29,12 @@ def forecast(
 
     That is so while too few were measured, for sums of networks, and where latency is not limited.
     """
-    if budget.max_latency_ms is None or len(candidate.deployed) > 1:
+    if budget.max_latency_ms is None or _is_sum(candidate):
         return None
     measured = {}
     for trial in sorted(trials, key=lambda t: t.number):
-        other = Candidate.from_json(trial.candidate)
-        alike = other.precision == candidate.precision and len(other.deployed) == 1
+        other = trial.candidate
+        alike = other.precision == candidate.precision and not _is_sum(other)
         if trial.number < number and alike and isinstance(trial.costs, Costs) and trial.costs.latency_ms:
             measured[other.student] = trial.costs
     if len(measured) < FEWEST:
@@ -42,6 +43,11 @@ def forecast(
     model.fit(measured)
     expected, least = model.latency_floor(candidate.student, RISK)
     return Forecast(expected=expected, least=least, doubted=least > budget.max_latency_ms)
+
+
+def _is_sum(candidate: Candidate) -> bool:
+    """Whether several networks are deployed as one."""
+    return len(load_policy(candidate.policy).deployed(candidate)) > 1
 
 
 def is_skipped(made: Forecast | None, number: int, trials: Iterable[TrialRecord]) -> bool:

@@ -14,7 +14,7 @@ from optuna.samplers import RandomSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from nas_kd.nas.samplers import STARTUP_TRIALS, optuna_silenced
+from nas_kd.nas.samplers.base import STARTUP_TRIALS, optuna_silenced
 from nas_kd.results.records import TrialRecord
 
 Direction = Literal["maximize", "minimize"]
@@ -67,11 +67,11 @@ def copy_in_memory(
 def tell(study: Study, record: TrialRecord, epochs: int, violation: Callable[[TrialRecord], float]) -> None:
     """Tell a study in memory of a trial that it does not know the outcome of, if there is one."""
     trial = study.get_trials(deepcopy=False)[record.number]
-    if trial.state.is_finished() or (told := outcome(record, epochs)) is None:
+    if trial.state.is_finished() or (ended := outcome(record, epochs)) is None:
         return
     with optuna_silenced():
         Trial(study, trial._trial_id).set_constraint(CONSTRAINT, violation(record))
-        study.tell(record.number, **told)
+        study.tell(record.number, **ended)
 
 
 def _under_way(trial: FrozenTrial) -> FrozenTrial:

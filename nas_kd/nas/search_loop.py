@@ -1,65 +1,92 @@
-"""Keeps the executor busy: trains on whoever has earned it, else gates a new candidate, until there are enough."""
+"""Keeps the workers busy: trains on what has earned it, else proposes and gates a new candidate, until there are enough."""
 
 from collections import deque
 from collections.abc import Callable
 
-from nas_kd.commands.worker_pool import WorkerPool
-from nas_kd.executors.executor import JobResult
-from nas_kd.kd.chain import Chain
+from nas_kd.config.options import SearchConfig
+from nas_kd.context.callbacks import Callback
+from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.nas.gate import Gate
-from nas_kd.nas.propose import N_INITIAL_TRIALS, Proposer, propose
+from nas_kd.nas.jobs import Job, TrainTrial
+from nas_kd.nas.propose import Proposer, propose
+from nas_kd.nas.search_plan import SearchPlan
 from nas_kd.nas.study import RunStudy
 from nas_kd.nas.trial import check_feasibility, remeasure_borderline
+from nas_kd.nas.worker_pool import PoolResult, WorkerPool
 from nas_kd.results.records import OnceForAllRecord, TrialRecord
 
-Told = Callable[[TrialRecord], None]
+OnTrialEnd = Callable[[TrialRecord], None]
 
 
 class SearchLoop:
-    """The search proper; only this process talks to the study. `told` hears of every trial that was told."""
+    """The search proper; only the process that runs it writes to the study."""
 
     def __init__(
-        self, study: RunStudy, chain: Chain, gate: Gate, proposer: Proposer, *, pool: WorkerPool, told: Told
+        self,
+        study: RunStudy,
+        builder: NetworkBuilder,
+        gate: Gate,
+        proposer: Proposer,
+        *,
+        config: SearchConfig,
+        plan: SearchPlan,
+        pool: WorkerPool,
+        callback: Callback,
+        on_trial_end: OnTrialEnd,
     ) -> None:
-        self._study, self._chain, self._gate, self._proposer = study, chain, gate, proposer
-        self._crew, self._told = pool, told
-        self._config, self._callback = chain.context.config, chain.context.callback
-        elastic = study.load("once_for_all", OnceForAllRecord)
-        self._inherited = elastic.inherited if elastic else ()
-        self.trials = min(self._config.search.trials, len(self._inherited) or self._config.search.trials)
+        """Search with these parts.
+
+        Args:
+            study: the record of the run.
+            builder: describes networks.
+            gate: measures costs.
+            proposer: turns Optuna's trials into candidates.
+            config: of the run.
+            plan: how many candidates, and how they go through the rungs.
+            pool: trains.
+            callback: receives notes.
+            on_trial_end: called with the record of every trial that was stored, after every rung.
+        """
+        self._study, self._builder, self._gate, self._proposer = study, builder, gate, proposer
+        self._config, self._plan, self._rungs, self._pool = config, plan, plan.rungs, pool
+        self._callback, self._on_trial_end = callback, on_trial_end
+        supernet = study.load("once_for_all", OnceForAllRecord)
+        self._inherited = supernet.inherited if supernet else ()
+        self._weight_sources = (supernet.key,) if supernet else ()
+        self.trials = min(plan.trials, len(self._inherited) or plan.trials)
         self._exhausted = False
-        self._admitted: deque[TrialRecord] = deque()  # wait for room
+        self._feasible: deque[TrialRecord] = deque()  # through the gate, wait for a worker
 
     def run(self) -> None:
-        """Until there are enough candidates or time is over, and nobody has earned more training."""
+        """Search until there are enough candidates or time is over, and no paused one has earned more training."""
         while True:
-            while self._crew.has_room and self._start():
+            while self._pool.has_room and self._start():
                 pass
-            if not self._crew.busy:
+            if not self._pool.busy:
                 break
-            self._look_ahead()
-            self._judge(self._crew.wait())
-        self._study.stop_waiting()
+            self._gate_ahead()
+            self._judge(self._pool.wait())
+        self._study.prune_paused()
 
-    def _look_ahead(self) -> None:
-        """Gate one candidate a worker while others are trained: whoever has done its job finds another one at once."""
-        while len(self._admitted) < self._crew.workers and not self._crew.answered and not self._late():
+    def _gate_ahead(self) -> None:
+        """Gate up to one candidate a worker while others are trained, so that no worker waits for the gate."""
+        while len(self._feasible) < self._pool.workers and not self._pool.result_ready and not self._out_of_time():
             if not self._propose():
                 return
 
     def _start(self) -> bool:
         """Start a training, or bring a candidate to the gate; False: there is nothing to start now."""
-        late = self._late()
-        if not late and (waiting := self._to_promote()) is not None:
-            self._submit(waiting)
+        late = self._out_of_time()
+        if not late and (paused := self._to_promote()) is not None:
+            self._submit(paused)
             return True
-        if self._admitted:
-            self._submit(self._admitted.popleft())
+        if self._feasible:
+            self._submit(self._feasible.popleft())
             return True
         if not late and self._propose():
             return True
-        if not self._crew.busy and (waiting := self._late_promotion() if late else self._to_promote(last=True)):
-            self._submit(waiting)
+        if not self._pool.busy and (paused := self._last_resort() if late else self._to_promote(last=True)):
+            self._submit(paused)
             return True
         return False
 
@@ -74,43 +101,52 @@ class SearchLoop:
                 "the space seems to be exhausted: only candidates that were tried already are proposed"
             )
             return False
-        record = check_feasibility(proposal, self._gate, self._chain, self._study.records)
+        record = check_feasibility(
+            proposal,
+            self._gate,
+            self._builder,
+            self._config.budget,
+            quick=len(self._rungs) > 1,
+            prefilter=self._config.device.prefilter,
+            earlier=self._study.records,
+        )
         if record.number < len(self._inherited):
             record = record.model_copy(update={"inherited_accuracy": self._inherited[record.number]})
         if record.status == "running":
             self._study.running(record)
-            self._admitted.append(record)
+            self._feasible.append(record)
         else:
-            self._told(self._study.tell(record))
+            self._on_trial_end(self._study.tell(record))
         return True
 
     def _submit(self, record: TrialRecord) -> None:
-        record = remeasure_borderline(record, self._gate, self._chain)
+        record = remeasure_borderline(record, self._gate, self._config.budget, len(self._rungs))
         if record.status in ("failed", "infeasible"):
-            self._told(self._study.tell(record))
+            self._on_trial_end(self._study.tell(record))
             return
         self._study.running(record)
-        self._crew.submit({"record": record.model_dump(mode="json")})
+        self._pool.submit(TrainTrial(record, self._weight_sources))
 
-    def _judge(self, answer: JobResult) -> None:
-        if "record" not in answer.job:
-            return  # what a trial would lack of it, the trial makes itself, or says why not
-        record = TrialRecord.model_validate((answer.result or answer.job)["record"])
-        if answer.error is not None:
-            record = record.model_copy(update={"status": "failed", "reason": answer.error})
-        self._told(self._study.tell(record))
+    def _judge(self, done: PoolResult[Job]) -> None:
+        """Store what became of a trial; other jobs have left their results in the store."""
+        if not isinstance(done.job, TrainTrial):
+            return  # a trial computes what is missing of the teachers' outputs itself
+        if done.error is None:
+            record = done.job.result(done.result)
+        else:
+            record = done.job.record.model_copy(update={"status": "failed", "reason": done.error})
+        self._on_trial_end(self._study.tell(record))
 
-    def _late(self) -> bool:
+    def _out_of_time(self) -> bool:
         return self._study.left_s(self._config.search.max_minutes) <= 0 and self._any("paused", "finished")
 
-    def _any(self, *fates: str) -> bool:
-        return any(t.status in fates for t in self._study.records)
+    def _any(self, *statuses: str) -> bool:
+        return any(t.status in statuses for t in self._study.records)
 
-    def _late_promotion(self) -> TrialRecord | None:
-        """Time is over: somebody must be trained to the end even so, and it is whoever would serve the user best."""
-        return None if self._any("finished") else self._study.most_accurate_waiting(len(self._chain.context.rungs))
+    def _last_resort(self) -> TrialRecord | None:
+        """Out of time with nothing fully trained: finish the most accurate paused candidate."""
+        return None if self._any("finished") else self._study.most_accurate_paused(len(self._rungs))
 
     def _to_promote(self, *, last: bool = False) -> TrialRecord | None:
-        rungs = len(self._chain.context.rungs)
-        n_initial = 0 if self._inherited else N_INITIAL_TRIALS  # an elastic network's parts have been compared already
-        return self._study.next_to_promote(rungs, self._config.search.reduction, n_initial=n_initial, last=last)
+        plan = self._plan
+        return self._study.next_to_promote(len(plan.rungs), plan.reduction, n_initial=plan.n_initial, last=last)

@@ -1,4 +1,4 @@
-"""One trial: gate, distil up to a rung, judge. Everything that can go wrong with one candidate ends in its record."""
+"""One trial: gate, distill up to a rung, judge. Everything that can go wrong with one candidate ends in its record."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -7,109 +7,150 @@ from contextlib import contextmanager
 from nas_kd.config.options import Budget
 from nas_kd.errors import TrialError
 from nas_kd.kd.artifacts import ArtifactBuilder
-from nas_kd.kd.chain import Chain
+from nas_kd.kd.chain_policies.base import load_policy
+from nas_kd.kd.distiller import Distiller
+from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.nas.feasibility import at_lower_bound, is_borderline, reason
 from nas_kd.nas.gate import Gate
 from nas_kd.nas.prefilter import forecast, is_skipped, skipped_words
 from nas_kd.nas.propose import Proposal
 from nas_kd.results.candidate import Candidate
-from nas_kd.results.records import Costs, RungRecord, TrialRecord
+from nas_kd.results.records import RungRecord, TrialRecord
 
 
-def check_feasibility(proposal: Proposal, gate: Gate, chain: Chain, before: Sequence[TrialRecord] = ()) -> TrialRecord:
-    """What becomes of a new candidate at the gate: rejected, failed, or running: to be trained.
+def check_feasibility(
+    proposal: Proposal,
+    gate: Gate,
+    builder: NetworkBuilder,
+    budget: Budget,
+    *,
+    quick: bool,
+    prefilter: bool = False,
+    earlier: Sequence[TrialRecord] = (),
+) -> TrialRecord:
+    """Take a new candidate through the gate: its record is infeasible, failed, or running (to be trained).
 
-    `before`: what is known of trials so far; where the config has a prefilter, it learns from them.
+    Args:
+        proposal: the candidate and its trial.
+        gate: measures costs.
+        builder: describes networks.
+        budget: limits of costs.
+        quick: measure latency quickly; what lies near its limit is measured in full later.
+        prefilter: do not measure what is predicted far above the latency limit.
+        earlier: records of the trials so far, which the prefilter learns from.
     """
-    candidate, builder, config = proposal.candidate, chain.builder, chain.context.config
-    seconds = {"propose": proposal.seconds}
-    record = TrialRecord(
-        number=proposal.trial.number,
-        id=candidate.id,
-        candidate=candidate.to_json(),
-        description=builder.description(candidate.student),
-        assistant_descriptions=tuple(builder.description(a) for a in candidate.assistants),
-        status="running",
-        attempts=proposal.attempts,
-    )
+    candidate, seconds = proposal.candidate, {"propose": proposal.seconds}
+    record = _new_record(proposal, builder)
+    deployed = load_policy(candidate.policy).deployed(candidate)
     try:
         with _timed(seconds, "gate"):
             expected = None
-            if config.device.prefilter:
-                expected = forecast(candidate, record.number, before, builder, config.budget)
-            skipped = is_skipped(expected, record.number, before)
-            quick = len(chain.context.rungs) > 1
-            costs = gate.costs(*candidate.deployed, precision=candidate.precision, timed=not skipped, quick=quick)
-            notes = gate.notes(*candidate.deployed, precision=candidate.precision) if isinstance(costs, Costs) else ()
+            if prefilter:
+                expected = forecast(candidate, record.number, earlier, builder, budget)
+            skipped = is_skipped(expected, record.number, earlier)
+            costs = gate.costs(*deployed, precision=candidate.precision, timed=not skipped, quick=quick)
+            exported = costs.size_bytes is not None
+            notes = gate.notes(*deployed, precision=candidate.precision) if exported else ()
         record = record.model_copy(update={"costs": costs, "notes": notes, "seconds": seconds, "forecast": expected})
-        if reason(at_lower_bound(costs) if quick else costs, config.budget):
-            untimed = {} if isinstance(costs, Costs) and costs.latency_ms else {"forecast": None}
-            return record.model_copy(update={"status": "infeasible", "reason": reason(costs, config.budget), **untimed})
+        if reason(at_lower_bound(costs) if quick else costs, budget):
+            untimed = {} if costs.latency_ms else {"forecast": None}
+            return record.model_copy(update={"status": "infeasible", "reason": reason(costs, budget), **untimed})
         if skipped and expected is not None:
-            why = skipped_words(expected, config.budget)
-            return record.model_copy(update={"status": "infeasible", "reason": why})
+            return record.model_copy(update={"status": "infeasible", "reason": skipped_words(expected, budget)})
     except TrialError as error:
         return record.model_copy(update={"status": "failed", "reason": str(error), "seconds": seconds})
-    return record.model_copy(update={"within_budget": not reason(costs, config.budget)})
+    return record.model_copy(update={"within_budget": not reason(costs, budget)})
 
 
-def remeasure_borderline(record: TrialRecord, gate: Gate, chain: Chain) -> TrialRecord:
-    """The same before its last rung: who is in doubt is measured thoroughly, and rejected if it takes too long."""
-    last = len(record.rungs) == len(chain.context.rungs) - 1
-    if not (last and record.costs and is_borderline(record.costs, chain.context.config.budget)):
+def _new_record(proposal: Proposal, builder: NetworkBuilder) -> TrialRecord:
+    candidate = proposal.candidate
+    return TrialRecord(
+        number=proposal.trial.number,
+        id=candidate.id,
+        candidate=candidate,
+        description=builder.description(candidate.student),
+        chain_description=describe_chain(candidate, builder),
+        status="running",
+        attempts=proposal.attempts,
+    )
+
+
+def describe_chain(candidate: Candidate, builder: NetworkBuilder) -> str:
+    """Describe a candidate's chain in one line; empty where it has no assistants."""
+    if not candidate.assistants:
+        return ""
+    return load_policy(candidate.policy).describe([builder.description(a) for a in candidate.assistants])
+
+
+def remeasure_borderline(record: TrialRecord, gate: Gate, budget: Budget, n_rungs: int) -> TrialRecord:
+    """Measure in full what lies near its latency limit, before its last rung; infeasible if it takes too long.
+
+    Args:
+        record: a trial that is to be trained on.
+        gate: measures costs.
+        budget: limits of costs.
+        n_rungs: of the run.
+    """
+    is_last = len(record.rungs) == n_rungs - 1
+    if not (is_last and record.costs and is_borderline(record.costs, budget)):
         return record
     seconds = dict(record.seconds)
     try:
         with _timed(seconds, "gate"):
-            record = measured_in_full(record, gate, chain.context.config.budget)
+            record = measured_in_full(record, gate, budget)
     except TrialError as error:
         return record.model_copy(update={"status": "failed", "reason": str(error), "seconds": seconds})
     return record.model_copy(update={"seconds": seconds} | ({} if record.within_budget else {"status": "infeasible"}))
 
 
 def measured_in_full(record: TrialRecord, gate: Gate, budget: Budget) -> TrialRecord:
-    """The same with the latency that a thorough measurement finds; `reason`: why it is out of the budget, if it is.
+    """The record with the latency of a full measurement; `reason`: why it is out of the budget, if it is.
 
     Raises:
-        TrialError: it cannot be run.
+        TrialError: the candidate cannot be run.
     """
-    candidate = Candidate.from_json(record.candidate)
-    costs = gate.costs(*candidate.deployed, precision=candidate.precision)
+    candidate = record.candidate
+    deployed = load_policy(candidate.policy).deployed(candidate)
+    costs = gate.costs(*deployed, precision=candidate.precision)
     why = reason(costs, budget) or None
     return record.model_copy(update={"costs": costs, "reason": why, "within_budget": why is None})
 
 
-def train_to_next_rung(record: TrialRecord, chain: Chain) -> TrialRecord:
+def train_to_next_rung(
+    record: TrialRecord, distiller: Distiller, artifacts: ArtifactBuilder, rungs: tuple[int, ...], seed: int
+) -> TrialRecord:
     """Train a candidate up to its next rung: its assistants in full, then the student from where it stopped.
 
-    It is judged by its file.
+    Args:
+        record: the trial so far.
+        distiller: trains candidates.
+        artifacts: makes the file that accuracy is read from.
+        rungs: epochs after which candidates are compared; the last is the full schedule.
+        seed: of the student's training.
     """
-    config, rungs, seconds = chain.context.config, chain.context.rungs, dict(record.seconds)
-    candidate, epochs = Candidate.from_json(record.candidate), rungs[len(record.rungs)]
+    seconds, candidate, full = dict(record.seconds), record.candidate, rungs[-1]
+    epochs = rungs[len(record.rungs)]
     try:
         with _timed(seconds, "assistants"):
-            chain.prepare(candidate)
-        with _timed(seconds, "distil"):
-            trained = chain.distill(
-                candidate, config.search.seed, config.distill.epochs, until=epochs, restarts=rungs[:-1]
-            )
-            val_accuracy = ArtifactBuilder(chain.context).val_accuracy(trained, candidate.precision)
+            distiller.prepare(candidate)
+        with _timed(seconds, "distill"):
+            trained = distiller.distill(candidate, seed, full, until=epochs, restarts=rungs[:-1])
+            val_accuracy = artifacts.val_accuracy(trained, candidate.precision)
     except TrialError as error:
         return record.model_copy(update={"status": "failed", "reason": str(error), "seconds": seconds})
-    earlier = sum(r.seconds for r in record.rungs)
     rung = RungRecord(
         epochs=epochs,
         val_accuracy=val_accuracy,
-        seconds=round(max(0.0, trained.seconds - earlier), 4),
+        seconds=round(max(0.0, trained.seconds - sum(r.seconds for r in record.rungs)), 4),
         latency_ms=record.median_ms,
     )
-    done = epochs == config.distill.epochs
     judged = {"rungs": (*record.rungs, rung), "val_accuracy": rung.val_accuracy, "seconds": seconds}
-    return record.model_copy(update={"status": "finished" if done else "paused", **judged})
+    return record.model_copy(update={"status": "finished" if epochs == full else "paused", **judged})
 
 
 @contextmanager
 def _timed(seconds: dict[str, float], what: str) -> Iterator[None]:
+    """Add the seconds spent inside to `seconds[what]`."""
     started = time.perf_counter()
     try:
         yield

@@ -16,7 +16,7 @@ PARTS = {
     "gate": "measuring: export, size, latency",
     "assistants": "training assistants",
     "students": "distilling candidates",
-    "distil": "distilling candidates",
+    "distill": "distilling candidates",
     "idle": "workers waiting for work",
     "finalists": "finalists and controls",
     "test": "reading the test split",

@@ -1,19 +1,16 @@
 """What the search proposes: a student architecture, a chain of assistants, a recipe and a precision."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
 from nas_kd.serialization import canonical_json, fingerprint
 
 Choice = int | float | str
-Precision = Literal[
-    "fp32", "int8", "int8-qat", "int4-weights", "int2-weights"
-]  # one file each in nas_kd/quantization/precisions
-# How a chain is taught: each link by the one before, by all before, or each adding what the sum so far gets wrong.
-Policy = Literal["sequential", "dense", "residual"]
+Precision = str  # a name in the registry of precisions, `nas-kd list precisions`
 IntegerScheme = Literal["u8s8", "s8s8"]  # types of an int8 network's activations and weights
+DEFAULT_POLICY = "sequential"  # of candidates without assistants, and what the JSON leaves out
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,24 +58,28 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One proposal of the search.
+    """One proposal of the search: a student and how it is trained.
 
-    `assistants` are ordered largest first; empty means straight from the teacher (and the policy is "sequential").
+    Attributes:
+        student: what is deployed.
+        assistants: the chain, largest first; empty: the student learns straight from the teacher.
+        recipe: how the student is distilled.
+        precision: of the exported file.
+        policy: name of the chain policy; the default where there are no assistants.
     """
 
     student: Architecture
     assistants: tuple[Architecture, ...]
     recipe: Recipe
     precision: Precision = "fp32"
-    policy: Policy = "sequential"
+    policy: str = DEFAULT_POLICY
 
-    @property
-    def deployed(self) -> tuple[Architecture, ...]:
-        """The networks whose logits are summed on the device: the student; under "residual" its assistants too."""
-        return (self.student, *self.assistants) if self.policy == "residual" else (self.student,)
+    def direct(self) -> "Candidate":
+        """The same student and recipe without assistants."""
+        return replace(self, assistants=(), policy=DEFAULT_POLICY)
 
     def to_json(self) -> dict[str, Any]:
-        """The candidate as the study, `front.json` and the exported file carry it; "policy" if it is not sequential."""
+        """The candidate as the study, `front.json` and the exported file carry it; the default policy is left out."""
         value = {
             "student": self.student.to_json(),
             "assistants": [a.to_json() for a in self.assistants],
@@ -86,17 +87,17 @@ class Candidate:
             "params": dict(self.recipe.params),
             "precision": self.precision,
         }
-        return value if self.policy == "sequential" else value | {"policy": self.policy}
+        return value if self.policy == DEFAULT_POLICY else value | {"policy": self.policy}
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> "Candidate":
-        """The inverse of `to_json`."""
+        """Read what `to_json` wrote."""
         return Candidate(
             student=Architecture.from_json(value["student"]),
             assistants=tuple(Architecture.from_json(a) for a in value["assistants"]),
             recipe=Recipe(value["method"], dict(value["params"])),
             precision=value["precision"],
-            policy=value.get("policy", "sequential"),
+            policy=value.get("policy", DEFAULT_POLICY),
         )
 
     @property
@@ -105,7 +106,7 @@ class Candidate:
         return fingerprint(self.to_json() | {"params": None})
 
     def fingerprint(self) -> str:
-        """sha256 of the canonical JSON: equal fingerprints are the same candidate and are never trained twice."""
+        """sha256 of the canonical JSON: candidates with equal fingerprints are the same and are never trained twice."""
         return fingerprint(self.to_json())
 
     @property

@@ -128,7 +128,7 @@ def _candidates(finalists: Sequence[FinalistRecord], budget: Budget) -> list[dic
         {
             "id": f.id,
             "trial": f.trial,
-            **f.candidate,
+            **f.candidate.to_json(),
             "description": f.description,
             "seeds": [s.seed for s in f.seeds],
             "deployed_seed": f.deployed_seed,

@@ -11,7 +11,7 @@ from nas_kd.results.records import Costs, Counted, RunRecord, TeacherRecord, Tri
 
 # Validation accuracy (0..1), size in bytes, median latency in milliseconds.
 ProgressPoint = tuple[float, float, float]
-TRAINING = ("assistants", "distil")
+TRAINING = ("assistants", "distill")
 
 
 def normalized_hypervolume(points: Sequence[ProgressPoint], teacher: TeacherRecord, n_classes: int) -> float:
@@ -105,7 +105,7 @@ def _training(trials: Iterable[TrialRecord]) -> list[tuple[float, int, float]]:
 
 def _last_rung(trial: TrialRecord) -> float:
     """Training seconds of the student's last rung, of what all of them took together."""
-    rungs, distill = [r.seconds for r in trial.rungs], trial.seconds.get("distil", 0.0)
+    rungs, distill = [r.seconds for r in trial.rungs], trial.seconds.get("distill", 0.0)
     return distill * rungs[-1] / sum(rungs) if sum(rungs) > 0 else distill
 
 

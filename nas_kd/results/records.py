@@ -1,12 +1,23 @@
 """What a run writes down: the shape of the study's attributes, and how they are read back. Imports no torch."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, InstanceOf, PlainSerializer
+
+from nas_kd.results.candidate import Candidate
 
 TrialStatus = Literal["running", "paused", "duplicate", "infeasible", "pruned", "failed", "finished"]
 RunState = Literal["searching", "finalists", "finished", "unreachable"]
+
+
+def _candidate(value: Any) -> Any:
+    return Candidate.from_json(value) if isinstance(value, Mapping) else value
+
+
+CandidateField = Annotated[
+    InstanceOf[Candidate], BeforeValidator(_candidate), PlainSerializer(lambda candidate: candidate.to_json())
+]
 
 
 class Record(BaseModel):
@@ -26,29 +37,22 @@ class Latency(Record):
     unstable: bool = False
 
 
-class Counted(Record):
-    """What is known of a network without exporting it. `macs`: multiply-adds of one sample."""
+class Costs(Record):
+    """What is known of a network's costs; None: not measured."""
 
     parameters: int
     macs: int
-
-    @property
-    def unstable(self) -> bool:
-        """Whether its latency was measured, and did not settle."""
-        return False
-
-
-class Costs(Counted):
-    """What a network costs to deploy. `memory_bytes`: peak of a session; None, as of latency: not measured."""
-
-    size_bytes: int
+    size_bytes: int | None = None
     latency_ms: Latency | None = None
     memory_bytes: int | None = None
 
     @property
     def unstable(self) -> bool:
-        """By what was measured."""
+        """Whether the latency was measured and its measurement is unstable."""
         return self.latency_ms is not None and self.latency_ms.unstable
+
+
+Counted = Costs
 
 
 class Accuracy(Record):
@@ -90,9 +94,9 @@ class TrialRecord(Record):
 
     number: int
     id: str  # candidate id
-    candidate: Mapping[str, Any]  # Candidate.to_json()
+    candidate: CandidateField
     description: str  # the student: "3 stages, 16-24-48 wide, 5 blocks, 21 k weights"
-    assistant_descriptions: tuple[str, ...] = ()  # one an assistant, largest first
+    chain_description: str = ""  # "teacher → 3 stages, 32 wide → student"
     status: TrialStatus
     reason: str | None = None  # why rejected or failed
     duplicate_of: int | None = None  # trial number
@@ -135,6 +139,7 @@ class SeedRecord(Record):
     parity: float  # largest absolute difference of logits, ONNX against PyTorch; quantised: against what was quantised
     agreement: float  # share of equal top-1 decisions
     sha256: str  # of the ONNX file
+    weights_key: str | None = None  # of its weights in the store; None: trained by an earlier version
 
 
 class ControlRecord(Record):
@@ -155,9 +160,9 @@ class FinalistRecord(Record):
 
     id: str
     trial: int
-    candidate: Mapping[str, Any]
+    candidate: CandidateField
     description: str
-    assistant_descriptions: tuple[str, ...] = ()
+    chain_description: str = ""
     costs: Costs  # measured again, on the trained file
     notes: tuple[str, ...] = ()  # of the file: layers kept in fp32
     val: Accuracy

@@ -66,7 +66,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return name
 
 
-@pytest.mark.parametrize("name", plugins.found("dataset"))
+@pytest.mark.parametrize("name", plugins.available("dataset"))
 def test_contract_of_sources(name: str) -> None:
     source = plugins.load("dataset", name)
     assert isinstance(source, Source)
@@ -77,7 +77,7 @@ def test_contract_of_sources(name: str) -> None:
 
 
 def test_the_sources_there_are() -> None:
-    assert list(plugins.found("dataset")) == ["digits", "image_folder", "npz", "parquet"]
+    assert list(plugins.available("dataset")) == ["digits", "image_folder", "npz", "parquet"]
 
 
 def test_digits() -> None:

@@ -6,12 +6,12 @@ import pytest
 
 from nas_kd.errors import InputError
 from nas_kd.latency.device_profile import DeviceProfile, load_device, usable_cores
-from nas_kd.plugins import found
+from nas_kd.plugins import available
 
 
-@pytest.mark.parametrize("name", found("device"))
+@pytest.mark.parametrize("name", available("device"))
 def test_every_profile_keeps_the_contract(name: str) -> None:
-    profile = found("device")[name]
+    profile = available("device")[name]
     assert isinstance(profile, DeviceProfile)
     assert profile.name == name
     assert profile.summary
@@ -26,13 +26,13 @@ def test_the_default_is_there() -> None:
 
 
 def test_keys_tell_settings_apart() -> None:
-    profiles = [*found("device").values(), replace(found("device")["cpu-1t"], optimisation="basic")]
+    profiles = [*available("device").values(), replace(available("device")["cpu-1t"], optimisation="basic")]
     settings = {(p.n_threads, p.spinning, p.optimisation) for p in profiles}
     assert len({p.key() for p in profiles}) >= len(settings)
 
 
 def test_what_the_machine_lacks_is_an_error_not_a_fallback() -> None:
-    base = found("device")["cpu-1t"]
+    base = available("device")["cpu-1t"]
     with pytest.raises(InputError, match=f"needs {usable_cores() + 1} cores, this process may use {usable_cores()}"):
         replace(base, threads=usable_cores() + 1).check()
     missing = next(p for p in onnxruntime.get_all_providers() if p not in onnxruntime.get_available_providers())
@@ -41,7 +41,7 @@ def test_what_the_machine_lacks_is_an_error_not_a_fallback() -> None:
 
 
 def test_the_runtime_must_be_a_version_that_will_do() -> None:
-    base = found("device")["cpu-1t"]
+    base = available("device")["cpu-1t"]
     replace(base, onnxruntime=f"=={onnxruntime.__version__}").check()
     with pytest.raises(InputError, match=f"needs ONNX Runtime <1, this installation has {onnxruntime.__version__}"):
         replace(base, onnxruntime="<1").check()
@@ -57,7 +57,7 @@ def test_the_scheme_of_int8_is_the_processors(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_files_latency_does_not_depend_on_what_the_search_may_do() -> None:
-    base = found("device")["cpu-1t"]
+    base = available("device")["cpu-1t"]
     assert base.key() == replace(base, batch_size=4, onnxruntime=">1", integer_scheme="s8s8").key()
     assert base.key() != replace(base, provider_options=(("a", "1"),)).key()
 

@@ -21,7 +21,7 @@ from nas_kd.export.onnx_export import export_onnx, get_opset
 from nas_kd.export.onnx_runtime import OnnxClassifier
 from nas_kd.models.normalised import Normalized
 from nas_kd.models.summed import summed
-from nas_kd.plugins import found
+from nas_kd.plugins import available
 from nas_kd.quantization.fake_quantized import FakeQuantized
 from nas_kd.quantization.packed_weights import FOUR_BITS, TWO_BITS, Packing, quantized
 from nas_kd.quantization.precision import QuantizationInputs, load_precision
@@ -29,7 +29,7 @@ from nas_kd.quantization.static_quantization import quantize
 from nas_kd.results.candidate import Precision
 
 SHAPE = (3, 16, 16)
-PRECISIONS = sorted(found("precision"))
+PRECISIONS = sorted(available("precision"))
 
 
 @pytest.fixture
@@ -39,18 +39,18 @@ def quantising(samples: Tensor) -> QuantizationInputs:
 
 def of_space(space: str, rung: int = 2) -> nn.Module:
     torch.manual_seed(0)
-    built = found("space")[space]
+    built = available("space")[space]
     body = built.build(built.size_ladder(6)[rung], SHAPE, 4)
     return Normalized(body, torch.full((3,), 120.0), torch.full((3,), 64.0))
 
 
 def test_the_config_knows_those_that_there_are() -> None:
     assert sorted(get_args(Precision)) == PRECISIONS
-    assert all(plugin.summary for plugin in found("precision").values())
+    assert all(plugin.summary for plugin in available("precision").values())
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("space", sorted(found("space")))
+@pytest.mark.parametrize("space", sorted(available("space")))
 def test_an_untrained_file_is_as_large_as_a_trained_one_and_has_the_same_nodes(
     space: str, precision: str, quantising: QuantizationInputs, randomise: Callable[[nn.Module], nn.Module]
 ) -> None:

@@ -11,7 +11,7 @@ from nas_kd.engine.feature_extractor import find_feature_points
 from nas_kd.engine.subgraph import subgraph_after
 from nas_kd.errors import InputError
 from nas_kd.models.normalised import Normalized
-from nas_kd.plugins import found
+from nas_kd.plugins import available
 
 from .conftest import net
 
@@ -70,7 +70,7 @@ def test_inside_of_sequences_and_at_the_end(cut: str) -> None:
 @pytest.mark.parametrize("space", ["resnet", "mobilenet"])
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 32)])
 def test_at_every_stage_of_the_built_in_spaces(space: str, shape: tuple[int, int, int]) -> None:
-    plugin = found("space")[space]
+    plugin = available("space")[space]
     for architecture in plugin.size_ladder(4):
         body = plugin.build(architecture, shape, 10)
         model = Normalized(body, torch.zeros(shape[0]), torch.ones(shape[0])).eval()

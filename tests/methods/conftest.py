@@ -21,7 +21,7 @@ from nas_kd.methods.chains.dense import make_dense
 from nas_kd.methods.chains.residual import Residual
 from nas_kd.methods.combine import make_method
 from nas_kd.models.normalised import Normalized
-from nas_kd.plugins import found
+from nas_kd.plugins import available
 from nas_kd.results.candidate import Architecture
 
 FP32, BF16 = (Numerics(bf16=bf16, channels_last=True) for bf16 in (False, True))
@@ -86,7 +86,7 @@ def build(kind: str, choices: Mapping[str, Mapping[str, int]], seed: int) -> nn.
         if kind == "tokens":
             body: nn.Module = Tokens(6 if choices is SMALL else 10)
         else:
-            body = found("space")[kind].build(Architecture(kind, choices[kind]), data.input_shape, data.n_classes)
+            body = available("space")[kind].build(Architecture(kind, choices[kind]), data.input_shape, data.n_classes)
     return Normalized(body, data.mean, data.std)
 
 
@@ -109,7 +109,7 @@ def hasty(name: str, temperature: float | None = None, strength: float = 1.0) ->
 
 def methods() -> dict[str, Callable[[], Method]]:
     """All that a contract is made with: every method found, some sums, and those that learn from a whole chain."""
-    known = found("method")
+    known = available("method")
     sums = [name for name in COMBINED if set(name.split("+")) <= set(known)]
     makers: dict[str, Callable[[], Method]] = {name: partial(hasty, name) for name in (*known, *sums)}
     makers["dense fitnet"] = partial(make_dense, "fitnet", None, 1.0, SEVERAL)

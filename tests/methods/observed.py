@@ -17,7 +17,7 @@ from nas_kd.engine.training import Training, TrainingSetup
 from nas_kd.methods.base import Batch, Method, Outputs
 from nas_kd.methods.combine import make_method
 from nas_kd.models.normalised import Normalized
-from nas_kd.plugins import found
+from nas_kd.plugins import available
 
 from .conftest import FP32, setup_of, training_of
 from .toys import Array, softmax
@@ -67,7 +67,7 @@ def on_ladder(name: str, space: str, shape: tuple[int, int, int], rung: int, b: 
     generator = torch.Generator().manual_seed(1)
     x = torch.randint(0, 256, (8, *shape), generator=generator, dtype=torch.uint8)
     mean, std = torch.full((shape[0],), 127.0), torch.full((shape[0],), 70.0)
-    plugin = found("space")[space]
+    plugin = available("space")[space]
 
     def rebuild(seed: int) -> nn.Module:
         with seeded(seed):

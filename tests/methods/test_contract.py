@@ -13,7 +13,7 @@ from nas_kd.data.augment import Augmenter
 from nas_kd.errors import InputError
 from nas_kd.methods.base import Batch, Method
 from nas_kd.methods.combine import make_method
-from nas_kd.plugins import found
+from nas_kd.plugins import available
 from nas_kd.store.store import Store
 
 from .conftest import (
@@ -41,7 +41,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 # Without batch normalisation there are no statistics to invert; blocks of one resolution are one stage, not two.
 NO_TOKENS = {"deep_inversion", "byot", "fsp"}
-each_class = pytest.mark.parametrize(("name", "method"), found("method").items())
+each_class = pytest.mark.parametrize(("name", "method"), available("method").items())
 
 
 @each_class

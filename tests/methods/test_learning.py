@@ -22,7 +22,7 @@ from nas_kd.engine.teacher_outputs import Teacher, TeacherOutputs
 from nas_kd.engine.training import Training, TrainingSetup, accuracy_of
 from nas_kd.methods.base import Method
 from nas_kd.methods.combine import make_method
-from nas_kd.plugins import found
+from nas_kd.plugins import available
 
 from .conftest import FP32, build, digits
 
@@ -39,7 +39,7 @@ STUDENT = {
     }
 }
 TEACHER = {"resnet": STUDENT["resnet"] | {"width_1": 16, "width_2": 32, "width_3": 64}}
-METHODS = {name: make_method(name) for name in (*found("method"), "soft_targets+similarity")}
+METHODS = {name: make_method(name) for name in (*available("method"), "soft_targets+similarity")}
 DATA_FREE = [name for name, method in METHODS.items() if "network" in method.needs]
 PAIRED = [name for name, method in METHODS.items() if "pairs" in method.needs]
 USUAL = [name for name in METHODS if name not in {"none", *DATA_FREE, *PAIRED}]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from nas_kd.errors import InputError
-from nas_kd.kd.network_builder import load_space
+from nas_kd.models.search_space import load_space
 from nas_kd.methods.base import Outputs
 from nas_kd.methods.sandwich import Sandwich
 from nas_kd.models.elastic import Elastic

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from nas_kd.engine.numerics import seeded
-from nas_kd.kd.network_builder import load_space
+from nas_kd.models.search_space import load_space
 from nas_kd.models.elastic import Elastic
 from nas_kd.models.search_space import SearchSpace
 from nas_kd.models.subnetwork import cut_weights

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from nas_kd.errors import TrialError
 from nas_kd.models.blocks import ConvNorm, InvertedResidual, ResidualBlock
 from nas_kd.models.normalised import Normalized
-from nas_kd.plugins import found
+from nas_kd.plugins import available
 from nas_kd.quantization.fake_quantized import FakeQuantized, fake_quantized_modules
 from nas_kd.quantization.quantizer import LEVELS, quantized_weight
 
@@ -30,9 +30,9 @@ def switched_on(network: FakeQuantized) -> FakeQuantized:
     return network
 
 
-@pytest.mark.parametrize("space", sorted(found("space")))
+@pytest.mark.parametrize("space", sorted(available("space")))
 def test_off_and_observing_it_is_the_network_and_on_it_is_near(space: str) -> None:
-    built = found("space")[space]
+    built = available("space")[space]
     torch.manual_seed(0)
     body = built.build(built.size_ladder(4)[1], (3, 8, 8), 10)
     network = wrapped(body)

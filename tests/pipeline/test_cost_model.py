@@ -7,7 +7,8 @@ import pytest
 
 from nas_kd.config.options import Budget
 from nas_kd.data.prepare import load_dataset
-from nas_kd.kd.network_builder import NetworkBuilder, load_space
+from nas_kd.kd.network_builder import NetworkBuilder
+from nas_kd.models.search_space import load_space
 from nas_kd.nas.cost_model import CostModel
 from nas_kd.nas.supernet.architecture_sampler import ArchitectureSampler
 from nas_kd.results.candidate import Architecture

@@ -33,7 +33,7 @@ def crew_of(folder: Path, workers: int) -> Iterator[tuple[WorkerPool, Chain]]:
         context = Context.prepare(config, run, Callback())
         builder = NetworkBuilder(context.data, context.space)
         gate = Gate(context, builder)
-        chain = Chain(context, builder, [t.teacher for t in prepare_teachers(context, gate)])
+        chain = Chain(context, builder, [t.teacher for t in prepare_teachers(context, gate.of_file)])
         with closing(WorkerProcesses(config, run, context.callback)) as processes:
             yield WorkerPool(chain, gate, processes), chain
 

@@ -18,7 +18,8 @@ from nas_kd.context.run_context import Context
 from nas_kd.context.run_folder import RunFolder
 from nas_kd.errors import BudgetError, TrialError
 from nas_kd.kd.chain import Chain
-from nas_kd.kd.network_builder import NetworkBuilder, load_space
+from nas_kd.kd.network_builder import NetworkBuilder
+from nas_kd.models.search_space import load_space
 from nas_kd.latency.device import ThisMachine
 from nas_kd.latency.measure import Measurement
 from nas_kd.latency.measurement_job import SessionMemory

@@ -123,7 +123,7 @@ def test_every_precision_is_tried_and_reported(run_dir: Path, finished: RunRecor
         assert {f.id: f.candidate["precision"] for f in finished.finalists}[entry["id"]] == entry["precision"]
         assert finalist.notes == ()
     card = json.loads((run_dir / "winner" / "card.json").read_text())
-    assert card["nas_kd.results.candidate"]["precision"] in ALL
+    assert card["nas_kd.candidate"]["precision"] in ALL
     csv = (run_dir / "report" / "candidates.csv").read_text().splitlines()
     assert "precision" in csv[0].split(",")
     text = (run_dir / "report" / "report.md").read_text()

@@ -23,8 +23,9 @@ from nas_kd.kd.chain import Chain
 from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.kd.training_job import TrainingJob
 from nas_kd.nas.sampler_view import common_rung, outcome
-from nas_kd.nas.samplers import STARTUP_TRIALS
-from nas_kd.nas.successive_halving import Rung, SuccessiveHalving, best_first, crowding, rung_epochs
+from nas_kd.nas.samplers.base import STARTUP_TRIALS
+from nas_kd.nas.search_plan import rung_epochs
+from nas_kd.nas.successive_halving import Rung, SuccessiveHalving, best_first, crowding
 from nas_kd.results.candidate import Candidate, Recipe
 from nas_kd.results.pareto import non_dominated
 from nas_kd.results.records import Costs, Latency, RungRecord, TrialRecord

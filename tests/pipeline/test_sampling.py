@@ -8,7 +8,7 @@ from optuna.trial import TrialState, create_trial
 
 from nas_kd.config.options import Sampler
 from nas_kd.nas.sampler_view import CONSTRAINT, DIRECTIONS
-from nas_kd.nas.samplers import MOST_ACCURATE, make_sampler
+from nas_kd.nas.samplers.base import MOST_ACCURATE, make_sampler
 
 SPACE = {"width": FloatDistribution(0.0, 1.0)}
 LIMIT = 0.7

@@ -44,7 +44,7 @@ def test_every_trial_says_what_became_of_it(finished: RunRecord) -> None:
 def test_rejected_candidates_cost_no_training(finished: RunRecord) -> None:
     rejected = [t for t in finished.trials if t.status == "infeasible"]
     assert rejected
-    assert all("distil" not in t.seconds and t.val_accuracy is None for t in rejected)
+    assert all("distill" not in t.seconds and t.val_accuracy is None for t in rejected)
     assert all(
         t.costs is not None and log_excess(t.costs, Budget(max_latency_ms=5, max_size_kb=60)) > 0 for t in rejected
     )
@@ -101,7 +101,7 @@ def test_the_winners_file_stands_alone_and_says_what_it_is(run_dir: Path, finish
     assert card["sha256"] == sha256(content)
     assert card["size_bytes"] == len(content)
     metadata = {p.key: p.value for p in model.metadata_props}
-    assert set(metadata) >= {"nas_kd.results.candidate", "nas_kd.classes", "nas_kd.preprocessing", "nas_kd.accuracy"}
+    assert set(metadata) >= {"nas_kd.candidate", "nas_kd.classes", "nas_kd.preprocessing", "nas_kd.accuracy"}
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     assert [i.name for i in session.get_inputs()] == ["input"]
     assert [o.name for o in session.get_outputs()] == ["logits"]
@@ -109,7 +109,7 @@ def test_the_winners_file_stands_alone_and_says_what_it_is(run_dir: Path, finish
     (logits,) = session.run(None, {"input": test.x.float().numpy()})
     stated = json.loads(metadata["nas_kd.accuracy"])["this_file"]["test"]
     assert float(np.mean(logits.argmax(1) == test.y.numpy())) == pytest.approx(stated)
-    winner = next(f for f in finished.finalists if f.id == card["nas_kd.results.candidate"]["id"])
+    winner = next(f for f in finished.finalists if f.id == card["nas_kd.candidate"]["id"])
     assert stated in [s.test_accuracy for s in winner.seeds]
 
 
@@ -119,7 +119,7 @@ def test_export_under_another_budget_needs_no_search(run_dir: Path, finished: Ru
     chosen = export_winner(run_dir, tmp_path / "small.onnx", {"max_size_kb": limit})
     assert chosen.id == smallest.id
     assert within_budget(chosen.costs, Budget(max_size_kb=limit))
-    assert json.loads((tmp_path / "small.json").read_text())["nas_kd.results.candidate"]["id"] == chosen.id
+    assert json.loads((tmp_path / "small.json").read_text())["nas_kd.candidate"]["id"] == chosen.id
     with pytest.raises(BudgetError, match="no finalist meets the budget; closest: "):
         export_winner(run_dir, tmp_path / "none.onnx", {"max_size_kb": 0.5})
     assert not (tmp_path / "none.onnx").exists()

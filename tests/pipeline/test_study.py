@@ -15,10 +15,11 @@ from nas_kd.config.loading import dump_config
 from nas_kd.config.options import Budget, SearchConfig
 from nas_kd.context.run_folder import RunFolder
 from nas_kd.data.prepare import load_dataset
-from nas_kd.kd.network_builder import NetworkBuilder, load_space
+from nas_kd.kd.network_builder import NetworkBuilder
+from nas_kd.models.search_space import load_space
 from nas_kd.nas import samplers as sampling
 from nas_kd.nas.propose import Proposer, propose
-from nas_kd.nas.samplers import STARTUP_TRIALS
+from nas_kd.nas.samplers.base import STARTUP_TRIALS
 from nas_kd.nas.study import RunStudy
 from nas_kd.results.candidate import Candidate
 from nas_kd.results.records import Costs, Latency, RungRecord, TrialRecord

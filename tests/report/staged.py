@@ -89,7 +89,7 @@ def _staged(
         "status": "finished" if finished else unfinished,
         "rungs": reached,
         "val_accuracy": reached[-1].val_accuracy,
-        "seconds": {**trial.seconds, "distil": EPOCHS[rungs - 1] / 10},
+        "seconds": {**trial.seconds, "distill": EPOCHS[rungs - 1] / 10},
         "reason": None
         if finished or unfinished == "paused"
         else f"not among the best after {EPOCHS[rungs - 1]} epochs",

@@ -66,7 +66,7 @@ def synthetic_run(
         trials=tuple(proposals),
         finalists=members,
         environment={"python": "3.11.9", "torch": "2.13.0", "onnxruntime": "1.31.0", "cores": 2},
-        seconds={"data": 0.3, "teacher": 31.0, "gate": 0.4 * trials, "distil": 1.4 * trials, "finalists": 61.0},
+        seconds={"data": 0.3, "teacher": 31.0, "gate": 0.4 * trials, "distill": 1.4 * trials, "finalists": 61.0},
         warnings=("the load average was above 1 during 2 measurements", *([HOSTILE] if hostile else [])),
         command="nas-kd search digits.toml --run-dir runs/digits",
     )
@@ -129,7 +129,7 @@ def _trial(
         costs=costs,
         rungs=rungs,
         val_accuracy=rungs[-1].val_accuracy if rungs else None,
-        seconds={"propose": 0.02, "gate": 0.4, "assistants": 0.8 if chain else 0.0, "distil": 1.6 if rungs else 0.0},
+        seconds={"propose": 0.02, "gate": 0.4, "assistants": 0.8 if chain else 0.0, "distill": 1.6 if rungs else 0.0},
         elapsed_s=(before[-1].elapsed_s if before else 35.0) + 2.4,
     )
 

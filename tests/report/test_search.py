@@ -170,7 +170,7 @@ def test_the_once_for_all_network_is_told_of_in_words() -> None:
 
 
 def test_time_is_told_in_words_and_added_up_over_workers() -> None:
-    bars = time_spent({"distil": 30.0, "idle": 60.0, "once_for_all": 10.0, "gate": 0.0, "new_part": 1e-3})
+    bars = time_spent({"distill": 30.0, "idle": 60.0, "once_for_all": 10.0, "gate": 0.0, "new_part": 1e-3})
     assert [b.name for b in bars] == [
         "workers waiting for work",
         "distilling candidates",

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from nas_kd.errors import InputError
 from nas_kd.models.search_space import SearchSpace
-from nas_kd.plugins import found
+from nas_kd.plugins import available
 from nas_kd.results.candidate import Architecture
 
-SPACES = found("space")
+SPACES = available("space")
 SHAPES = ((1, 8, 8), (1, 28, 28), (3, 32, 32), (3, 64, 64), (2, 11, 17))
 N_CLASSES = 5
 PREFIX = "student."

@@ -9,7 +9,7 @@ from optuna.samplers import RandomSampler
 from optuna.trial import FixedTrial
 
 from nas_kd.models.search_space import SearchSpace
-from nas_kd.nas.samplers import optuna_silenced
+from nas_kd.nas.samplers.base import optuna_silenced
 from nas_kd.results.candidate import Architecture
 
 Genotype = Mapping[str, Any]  # parameter -> value

@@ -1,6 +1,7 @@
-"""How good parts of a trained elastic network are with the weights that they inherit.
+"""Judges parts of a trained elastic network with the weights that they inherit.
 
-Judged on validation, after their batch statistics were estimated anew (Yu et al. 2020, BigNAS, arXiv:2003.11142).
+Accuracy is taken on validation samples, after batch statistics were re-estimated (Yu et al. 2020, BigNAS,
+arXiv:2003.11142).
 """
 
 from collections.abc import Mapping
@@ -10,57 +11,86 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nas_kd.context.run_context import Context
-from nas_kd.data.dataset import Split
+from nas_kd.data.augment import Augmenter
+from nas_kd.data.dataset import Dataset, Split
 from nas_kd.engine.batch_statistics import re_estimate
+from nas_kd.engine.numerics import Numerics
 from nas_kd.engine.training import accuracy_of
 from nas_kd.errors import TrialError
 from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.models.subnetwork import cut_weights
 from nas_kd.results.candidate import Architecture
 from nas_kd.serialization import fingerprint
+from nas_kd.store.store import Store
 
 STATISTICS_BATCHES = 4
-JUDGED_ON = 1000  # validation samples
+MAX_SAMPLES = 1000  # of the validation split
 
 
 class SubnetEvaluator:
-    """Judges sub-networks; what it found is in the store, for all processes."""
+    """Judges sub-networks; results are kept in the store, for all processes."""
 
-    def __init__(self, context: Context, builder: NetworkBuilder) -> None:
-        self._context, self._builder = context, builder
+    def __init__(
+        self,
+        data: Dataset,
+        builder: NetworkBuilder,
+        store: Store,
+        *,
+        augmenter: Augmenter,
+        numerics: Numerics,
+        batch_size: int,
+        seed: int,
+    ) -> None:
+        """Judge on these data.
+
+        Args:
+            data: validation samples judge, training samples estimate batch statistics.
+            builder: builds networks for these data.
+            store: has the elastic network's weights, and keeps results.
+            augmenter: of the training split.
+            numerics: number format and memory layout.
+            batch_size: of training.
+            seed: draws the training samples.
+        """
+        self._data, self._builder, self._store = data, builder, store
+        self._augmenter, self._numerics = augmenter, numerics
+        self._batch_size, self._seed = batch_size, seed
         self._weights = lru_cache(maxsize=1)(self._load)
 
     def accuracy(self, architecture: Architecture, key: str) -> float:
-        """Of the part of the elastic network whose weights the store has under `key`; 0..1.
+        """Accuracy of a part of the elastic network on validation samples, 0..1.
+
+        Args:
+            architecture: the part.
+            key: of the elastic network's weights in the store.
 
         Raises:
             TrialError: the store has no such weights.
         """
-        store, entry = self._context.store, fingerprint([key, architecture.to_json(), len(self._validation)])
-        accuracy: Any = store.load_json("inherited", entry)
+        entry = fingerprint([key, architecture.to_json(), len(self._validation)])
+        accuracy: Any = self._store.load_json("inherited", entry)
         if accuracy is None:
-            network = self._builder.build(architecture, self._context.seed)
+            network = self._builder.build(architecture, self._seed)
             network.load_state_dict(cut_weights(self._weights(key), network))
-            network = re_estimate(self._context.numerics.place(network), self._batches)
-            accuracy = accuracy_of(network, self._validation, self._context.numerics)
-            store.save_json("inherited", entry, accuracy)
+            network = re_estimate(self._numerics.place(network), self._batches)
+            accuracy = accuracy_of(network, self._validation, self._numerics)
+            self._store.save_json("inherited", entry, accuracy)
         return float(accuracy)
 
     def _load(self, key: str) -> Mapping[str, Tensor]:
-        if (entry := self._context.store.load("weights", key)) is None:
+        if (entry := self._store.load("weights", key)) is None:
             raise TrialError("the elastic network is no longer in the store")
         return entry.tensors
 
     @cached_property
     def _batches(self) -> list[Tensor]:
-        context = self._context
-        size = min(context.config.distill.batch_size, len(context.data.train))
-        order = torch.randperm(len(context.data.train), generator=torch.Generator().manual_seed(context.seed))
-        starts = range(0, min(STATISTICS_BATCHES * size, len(order) - size + 1), size)
-        return [context.numerics.to_layout(context.augmenter.batch(0, order[i : i + size])) for i in starts]
+        n = len(self._data.train)
+        size = min(self._batch_size, n)
+        order = torch.randperm(n, generator=torch.Generator().manual_seed(self._seed))
+        starts = range(0, min(STATISTICS_BATCHES * size, n - size + 1), size)
+        return [self._numerics.to_layout(self._augmenter.batch(0, order[i : i + size])) for i in starts]
 
     @cached_property
     def _validation(self) -> Split:
-        val = self._context.data.val
-        return Split(val.x[:JUDGED_ON], val.y[:JUDGED_ON])
+        val = self._data.val
+        return Split(val.x[:MAX_SAMPLES], val.y[:MAX_SAMPLES])

@@ -1,0 +1,162 @@
+"""Trains one network of a chain from the teachers it is given, or finds it in the store."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+
+import torch
+from torch import nn
+
+from nas_kd.config.options import DistillOptions
+from nas_kd.context.callbacks import Callback
+from nas_kd.data.augment import Augmenter
+from nas_kd.data.dataset import Dataset
+from nas_kd.engine.method_setup import DatasetInfo
+from nas_kd.engine.numerics import Numerics
+from nas_kd.engine.schedule import Schedule
+from nas_kd.engine.teacher_outputs import Teacher
+from nas_kd.engine.training import Training, TrainingSetup
+from nas_kd.errors import InputError
+from nas_kd.kd.network_builder import NetworkBuilder
+from nas_kd.kd.shared_outputs import SharedOutputs
+from nas_kd.kd.training_cache import TrainingCache
+from nas_kd.kd.training_job import TrainedModel, TrainingJob, run_from_checkpoint
+from nas_kd.kd.warm_start import WeightSource
+from nas_kd.methods.base import Method
+from nas_kd.models.subnetwork import cut_weights
+from nas_kd.models.summed import summed
+from nas_kd.quantization.precision import load_precision
+from nas_kd.store.store import Store
+
+MethodFactory = Callable[[], Method]
+
+
+class Trainer:
+    """Trains networks on one data set; each job is trained once, whatever asks for it."""
+
+    def __init__(
+        self,
+        data: Dataset,
+        builder: NetworkBuilder,
+        outputs: SharedOutputs,
+        store: Store,
+        *,
+        options: DistillOptions,
+        augmenter: Augmenter,
+        numerics: Numerics,
+        qat_start: float,
+        callback: Callback | None = None,
+    ) -> None:
+        """Gather what all trainings have in common.
+
+        Args:
+            data: what networks are trained and judged on.
+            builder: builds networks for these data.
+            outputs: the teachers' outputs on the training split.
+            store: keeps trained weights and checkpoints.
+            options: batch size, calibration and the like.
+            augmenter: of the training split, as students see it.
+            numerics: number format and memory layout.
+            qat_start: share of a learning-rate cycle after which quantization-aware training rounds.
+            callback: receives how far a training has come.
+        """
+        self.data, self.builder, self.outputs, self.options = data, builder, outputs, options
+        self._augmenter, self._numerics, self._qat_start = augmenter, numerics, qat_start
+        self._callback = callback or Callback()
+        conditions = {
+            "data": data.key,
+            "augmentation": augmenter.key,
+            "calibrated": options.calibrate,
+            "numerics": [numerics.bf16, numerics.channels_last],
+        }
+        self.cache = TrainingCache(store, conditions, qat_start)
+
+    def train(
+        self,
+        job: TrainingJob,
+        teachers: Sequence[Teacher],
+        method: MethodFactory,
+        *,
+        source: WeightSource | None = None,
+        added_to: Sequence[nn.Module] = (),
+    ) -> TrainedModel:
+        """Find the job's network in the store, or train it now and keep it.
+
+        Args:
+            job: what to train.
+            teachers: what it learns from, in the order in which the method gets them.
+            method: creates the loss; described by the job's recipe.
+            source: larger weights that the student's initial weights are cut from.
+            added_to: networks whose logits are summed with the student's; accuracy is then the sum's.
+
+        Raises:
+            TrialError: it cannot be trained.
+            InputError: the method cannot work with these networks.
+        """
+        key = self.cache.key(job, teachers, source)
+        with self.cache.store.alone("weights", key):
+            known = self.cache.load(key, lambda: self._numerics.place(self.build(job, job.seed)))
+            if known is not None:
+                return known
+            training = self.training(job, self.build(job, job.seed, source), teachers, method)
+            # All rungs of one schedule share a checkpoint, so that a later rung goes on where this one stops.
+            whole = self.cache.key(replace(job, until=job.schedule.epochs), teachers, source)
+            description = self.builder.description(job.student)
+            run_from_checkpoint(training, self.cache.store, self._callback, description, whole, job.until)
+            trained = self._judge(training, key, added_to)
+            self.cache.save(trained, job)
+            if job.until == job.schedule.epochs:
+                self.cache.store.remove("checkpoint", whole)
+            return trained
+
+    def _judge(self, training: Training, key: str, added_to: Sequence[nn.Module]) -> TrainedModel:
+        """Choose the network to deploy; where it is part of a sum, its accuracy is the sum's."""
+        if added_to:
+            (model,) = training.averaged_students()
+            accuracy = training.accuracy(summed([*added_to, model]), self.data.val)
+        else:
+            model, accuracy = training.deployed(self.data.val)
+        return TrainedModel(model, key, accuracy, training.seconds, training.losses, training.calibration())
+
+    def build(self, job: TrainingJob, seed: int, source: WeightSource | None = None) -> nn.Module:
+        """Build the job's network with the initial weights of `seed`, or cut out of `source`."""
+        student = self.builder.build(job.student, seed)
+        if source is not None:
+            student.load_state_dict(cut_weights(source.weights, student))
+        return load_precision(job.precision).prepare(student, self.data.input_shape)
+
+    def training(
+        self, job: TrainingJob, student: nn.Module, teachers: Sequence[Teacher], method: MethodFactory
+    ) -> Training:
+        """Set up a training that has not begun.
+
+        Raises:
+            InputError: the method cannot work with these networks, or there are too few samples.
+        """
+        outputs = [self.outputs.of(t) for t in teachers]
+        return Training(student, outputs, method(), self.setup(job.schedule, job.seed), partial(self.build, job))
+
+    def setup(self, schedule: Schedule, seed: int) -> TrainingSetup:
+        """What all trainings on these data have in common.
+
+        Raises:
+            InputError: there are too few samples to train on.
+        """
+        data = self.data
+        if self.options.batch_size < 2 or len(data.train) < 2:
+            raise InputError(f"training needs two samples a batch at least, the training split has {len(data.train)}")
+        return TrainingSetup(
+            augmenter=self._augmenter,
+            labels=data.train.y,
+            facts=DatasetInfo(len(data.train), data.n_classes, data.mean, data.std),
+            schedule=schedule,
+            numerics=self._numerics,
+            seed=seed,
+            calibrated=self.options.calibrate,
+            qat_start=self._qat_start,
+        )
+
+    def shell(self, job: TrainingJob) -> nn.Module:
+        """The job's network without memory for its weights, to look at names and shapes."""
+        with torch.device("meta"):
+            return self.builder.build(job.student, 0)

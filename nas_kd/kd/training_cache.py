@@ -1,0 +1,81 @@
+"""Which trained weights the store has, and under which key: the fingerprint of all that a training depends on."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from nas_kd.engine.schedule import Schedule
+from nas_kd.engine.teacher_outputs import Teacher
+from nas_kd.kd.training_job import TrainedModel, TrainingJob
+from nas_kd.kd.warm_start import WeightSource
+from nas_kd.serialization import fingerprint
+from nas_kd.store.store import Store
+
+
+class TrainingCache:
+    """Trained networks by key; two equal jobs with equal teachers share one entry."""
+
+    def __init__(self, store: Store, conditions: Mapping[str, Any], qat_start: float) -> None:
+        """Use `store` for trainings under these conditions.
+
+        Args:
+            store: of the run.
+            conditions: what all trainings of the run depend on (data, augmentation, number format), JSON-able.
+            qat_start: share of a learning-rate cycle after which quantization-aware training rounds.
+        """
+        self.store = store
+        self._conditions = {**conditions, "torch": torch.__version__}
+        self._qat_start = qat_start
+
+    def key_of(self, facts: Mapping[str, Any], schedule: Schedule, teachers: Sequence[Teacher]) -> str:
+        """Fingerprint a training.
+
+        Args:
+            facts: what tells it apart from the run's other trainings, JSON-able.
+            schedule: of the training.
+            teachers: in the order in which the method gets them.
+        """
+        return fingerprint(
+            {
+                **self._conditions,
+                "teachers": [[t.key, t.features] for t in teachers],
+                "schedule": schedule.to_json(),
+                **facts,
+            }
+        )
+
+    def key(self, job: TrainingJob, teachers: Sequence[Teacher], source: WeightSource | None) -> str:
+        """Fingerprint a job; `source`: what the student's initial weights are cut from, if anything."""
+        facts = job.facts()
+        if source is not None:
+            facts["inherits"] = source.key
+        if job.precision != "fp32":
+            facts |= {"precision": job.precision, "qat_start": self._qat_start}
+        return self.key_of(facts, job.schedule, teachers)
+
+    def load(self, key: str, build: Callable[[], nn.Module]) -> TrainedModel | None:
+        """Find the trained network under `key`; None if the store does not have it.
+
+        Args:
+            key: from the method of that name.
+            build: creates the untrained network, which receives the weights.
+        """
+        entry = self.store.load("weights", key)
+        if entry is None:
+            return None
+        model = build()
+        model.load_state_dict(entry.tensors)
+        return TrainedModel(model.eval(), key, **entry.meta["facts"])
+
+    def save(self, trained: TrainedModel, job: TrainingJob) -> None:
+        """Keep a trained network."""
+        weights = {k: v.contiguous() for k, v in trained.model.state_dict().items()}
+        facts = {
+            "val_accuracy": trained.val_accuracy,
+            "seconds": trained.seconds,
+            "losses": trained.losses,
+            "calibration": trained.calibration,
+        }
+        self.store.save("weights", trained.key, weights, {"facts": facts, "student": job.student.to_json()})

@@ -1,0 +1,20 @@
+"""NSGA-III (Deb & Jain 2014) in steady state: parents are the best of all trials, not of a generation."""
+
+from optuna.samplers import BaseSampler
+
+from nas_kd.nas.samplers.base import SamplerInputs, SearchSampler
+from nas_kd.nas.samplers.steady_state import SteadyNSGAIII, create_steady
+
+
+class NSGAIII(SearchSampler):
+    """Evolution by non-dominated sorting, one child at a time."""
+
+    name = "nsga3"
+    summary = "NSGA-III, one child at a time"
+
+    def create(self, inputs: SamplerInputs) -> BaseSampler:
+        """Create it with the best trials so far as parents."""
+        return create_steady(SteadyNSGAIII, inputs)
+
+
+PLUGIN = NSGAIII()

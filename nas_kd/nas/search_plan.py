@@ -1,0 +1,139 @@
+"""What a search is going to do, in numbers: the search follows this plan, and the time estimate adds it up."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from math import log2
+
+from nas_kd.config.options import SearchConfig, SearchSection
+
+N_INITIAL_TRIALS = 6  # spread over the sizes within the budget, trained in full whatever they reach
+N_EDGE_SIZES = 16  # sizes among which the largest within the budget is looked for
+ELASTIC = "once-for-all"
+
+
+@dataclass(frozen=True)
+class SearchPlan:
+    """How many candidates a search proposes, and how they go through the rungs.
+
+    Attributes:
+        trials: distinct candidates that are proposed at most.
+        n_initial: trials, the first ones, that are trained in full whatever they reach.
+        rungs: epochs after which candidates are compared, the last after all of them.
+        reduction: one of so many at a rung is trained on.
+        n_edge_sizes: sizes among which the largest within the budget is looked for; 0: it is not looked for.
+    """
+
+    trials: int
+    n_initial: int
+    rungs: tuple[int, ...]
+    reduction: int
+    n_edge_sizes: int
+
+    @staticmethod
+    def of(config: SearchConfig, steps_per_epoch: int) -> "SearchPlan":
+        """The plan that a config amounts to.
+
+        Args:
+            config: of the run.
+            steps_per_epoch: of a student's training.
+        """
+        search = config.search
+        rungs = rung_epochs(config.distill.epochs, steps_per_epoch, search)
+        if search.strategy == ELASTIC:  # its candidates have been compared, and measured, already
+            trials = min(search.trials, search.once_for_all.members)
+            return SearchPlan(trials, 0, rungs, search.reduction, 0)
+        return SearchPlan(search.trials, N_INITIAL_TRIALS, rungs, search.reduction, N_EDGE_SIZES)
+
+    def epochs(self, candidates: int) -> tuple[int, int]:
+        """Epochs that this many feasible candidates are trained for altogether, and how many reach the last rung."""
+        return epochs_through_rungs(candidates, self.rungs, self.reduction, self.n_initial)
+
+    @property
+    def edge_measurements(self) -> float:
+        """Networks measured, roughly, to find the budget's edge and to begin along it."""
+        return log2(self.n_edge_sizes) + self.n_initial if self.n_edge_sizes else 0.0
+
+
+def rung_epochs(epochs: int, steps_per_epoch: int, options: SearchSection) -> tuple[int, ...]:
+    """Epochs of the full schedule at each rung, rising up to all of it.
+
+    Rungs of fewer than `rung_steps` steps are left out, as they rank by chance: over 24 networks on the digits
+    Kendall's tau with the accuracy after 540 steps was 0.2 after 54 steps, 0.7 after 180.
+
+    Args:
+        epochs: of the full schedule.
+        steps_per_epoch: of a student's training.
+        options: how many rungs there are at most, and how far apart.
+    """
+    levels = {max(1, round(epochs / options.reduction**step)) for step in range(1, options.rungs)}
+    there = sorted(level for level in levels if level < epochs and level * steps_per_epoch >= options.rung_steps)
+    return (*there, epochs)
+
+
+def epochs_through_rungs(candidates: int, rungs: Sequence[int], reduction: int, n_initial: int = 0) -> tuple[int, int]:
+    """Epochs that candidates are trained for altogether, and how many of them reach the last rung.
+
+    Args:
+        candidates: how many there are.
+        rungs: epochs of each.
+        reduction: one of so many at a rung is trained on.
+        n_initial: candidates that are trained in full whatever they reach.
+    """
+    n_initial = min(n_initial, candidates)
+    there = candidates - n_initial
+    total = n_initial * rungs[-1] + there * rungs[0]
+    for before, after in pairwise(rungs):
+        there = min(there, max(1, there // reduction))
+        total += there * (after - before)
+    return total, n_initial + there
+
+
+@dataclass(frozen=True)
+class SupernetPlan:
+    """How an elastic network is trained, and how its sub-networks are searched.
+
+    Attributes:
+        epochs: of the elastic network.
+        pool_size: sub-networks that take part in its training.
+        drawn_per_step: of them, beside the largest and the smallest.
+        ladder_size: networks from the smallest to the largest that the cost model starts from.
+        n_sampled: random networks that it starts from besides.
+        evaluations: sub-networks judged with inherited weights.
+        population: of a generation.
+        measured_per_generation: new ones measured, to keep the cost model accurate where the search is.
+        members: the front's first, which are distilled properly.
+        judging_share: of the time left for judging sub-networks and distilling the best of them.
+    """
+
+    epochs: int
+    evaluations: int
+    members: int
+    pool_size: int = 256
+    drawn_per_step: int = 2
+    ladder_size: int = 8
+    n_sampled: int = 24
+    population: int = 64
+    measured_per_generation: int = 4
+    judging_share: float = 0.5
+
+    @staticmethod
+    def of(config: SearchConfig) -> "SupernetPlan":
+        """The plan that a config amounts to; an elastic network is trained twice as long as a student by default."""
+        options = config.search.once_for_all
+        return SupernetPlan(options.epochs or 2 * config.distill.epochs, options.evaluations, options.members)
+
+    @property
+    def networks_per_step(self) -> int:
+        """Sub-networks trained in every step: the largest, the smallest, and those drawn."""
+        return 2 + self.drawn_per_step
+
+    @property
+    def initial_measurements(self) -> int:
+        """Networks measured before training."""
+        return self.ladder_size + self.n_sampled
+
+    @property
+    def later_measurements(self) -> int:
+        """Networks measured during the search, and for its best members, at most."""
+        return -(-self.evaluations // self.population) * self.measured_per_generation + self.members

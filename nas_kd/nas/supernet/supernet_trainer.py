@@ -1,0 +1,79 @@
+"""Trains an elastic network that contains every student of a space.
+
+Cai et al. 2019 (arXiv:1908.09791), in one stage by the sandwich rule (Yu et al. 2020, BigNAS, arXiv:2003.11142).
+"""
+
+from collections.abc import Sequence
+
+from nas_kd.context.callbacks import Callback
+from nas_kd.engine.schedule import Schedule
+from nas_kd.engine.teacher_outputs import Teacher
+from nas_kd.engine.training import Training
+from nas_kd.errors import TrialError
+from nas_kd.kd.trainer import Trainer
+from nas_kd.kd.training_job import run_from_checkpoint
+from nas_kd.methods.sandwich import Sandwich
+from nas_kd.models.elastic import Elastic
+from nas_kd.models.search_space import SearchSpace
+from nas_kd.nas.search_plan import SupernetPlan
+from nas_kd.results.candidate import Architecture
+
+
+class SupernetTrainer:
+    """Trains the elastic network of one space; its weights, averaged, are kept in the store."""
+
+    def __init__(
+        self, trainer: Trainer, space: SearchSpace, teacher: Teacher, plan: SupernetPlan, seed: int, callback: Callback
+    ) -> None:
+        """Train with these parts.
+
+        Args:
+            trainer: of the run.
+            space: whose largest network holds all weights.
+            teacher: that every sub-network learns from.
+            plan: epochs, and sub-networks a step.
+            seed: of initial weights and of training.
+            callback: receives how far training has come.
+        """
+        self._trainer, self._space, self._teacher = trainer, space, teacher
+        self._plan, self._seed, self._callback = plan, seed, callback
+
+    def train(self, pool: Sequence[Architecture]) -> tuple[str, float]:
+        """Train the elastic network, or find it in the store.
+
+        Args:
+            pool: sub-networks within the budget that take part, in random order.
+
+        Returns:
+            The key of its weights in the store, and the seconds that training took.
+
+        Raises:
+            TrialError: the pool is empty, or the network cannot be trained.
+        """
+        smallest, largest = self._space.size_ladder(2)[0], self._space.size_ladder(2)[-1]
+        if not pool:
+            raise TrialError("no sub-network is within the budget as predicted")
+        builder, seed, store = self._trainer.builder, self._seed, self._trainer.cache.store
+        shown = max(pool, key=builder.macs)
+        schedule = Schedule.of(self._trainer.options, self._plan.epochs)
+        facts = {"elastic": [a.to_json() for a in (smallest, shown, *pool)], "seed": seed}
+        key = self._trainer.cache.key_of(facts, schedule, [self._teacher])
+        with store.alone("weights", key):
+            if (entry := store.load("weights", key)) is None:
+                elastic = Elastic(lambda a: builder.build(a, seed), largest, shown)
+                method = Sandwich(smallest, pool, self._plan.drawn_per_step)
+                training = self._training(elastic, method, schedule)
+                description = "the elastic network"
+                run_from_checkpoint(training, store, self._callback, description, key, schedule.epochs)
+                (averaged,) = training.averaged_students()
+                state = {k: v.contiguous() for k, v in averaged.get_submodule("weights").state_dict().items()}
+                store.save("weights", key, state, {"seconds": training.seconds})
+                store.remove("checkpoint", key)
+                entry = store.load("weights", key)
+        if entry is None:
+            raise OSError(f"{store.root}: the elastic network was written and cannot be read")
+        return key, float(entry.meta["seconds"])
+
+    def _training(self, elastic: Elastic, method: Sandwich, schedule: Schedule) -> Training:
+        setup = self._trainer.setup(schedule, self._seed)
+        return Training(elastic, [self._trainer.outputs.of(self._teacher)], method, setup, lambda _: elastic)
