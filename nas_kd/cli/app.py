@@ -29,7 +29,25 @@ MaxSize = Annotated[float | None, typer.Option(help="size of the ONNX file; 1 kB
 MaxMemory = Annotated[float | None, typer.Option(help="peak memory of a session; 1 kB = 1,000 bytes")]
 MaxMacs = Annotated[float | None, typer.Option(help="multiply-adds a sample")]
 MinAccuracy = Annotated[float | None, typer.Option(help="on validation, 0..1: the fastest that reaches it wins")]
+LISTED = "methods | spaces | datasets | devices | precisions | policies | samplers | executors"
 Settings = Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="override any option")]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from nas_kd import __version__
+
+        typer.echo(f"nas-kd {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="print the version and exit")
+    ] = False,
+) -> None:
+    """Search, distill and export small networks for a device budget."""
 
 
 @app.command()
@@ -67,14 +85,14 @@ def search(
         "search.max_minutes": max_minutes,
     }
     with _errors():
-        from nas_kd import api
+        from nas_kd.api import functions
         from nas_kd.cli.console import ConsoleCallback, print_result
 
         options = _load(config, flags, settings)
-        folder = run_dir or api.default_run_dir(options)
+        folder = run_dir or functions.default_run_dir(options)
         with ConsoleCallback(options) as callback:
-            run = api.search(options, run_dir=folder, callback=callback)
-        print_result(run, folder)
+            run = functions.search(options, run_dir=folder, callbacks=callback)
+        print_result(run.record, folder)
 
 
 @app.command()
@@ -84,12 +102,13 @@ def report(
 ) -> None:
     """Write the report (HTML, Markdown, CSV, PNG) of a run."""
     with _errors():
-        from nas_kd import api
+        from nas_kd.api.run import Run
 
-        run = api.report(run_dir, out)
+        run = Run.read(run_dir)
+        page = run.write_report(out)
         if run.state != "finished":
             typer.echo(f"the run is not finished (state: {run.state}); the report says how far it has come")
-        typer.echo((out or run_dir / "report") / "index.html")
+        typer.echo(page)
 
 
 @app.command()
@@ -105,17 +124,20 @@ def export(
 ) -> None:
     """Write the best finalist under another budget, without searching again."""
     with _errors():
-        from nas_kd import api
         from nas_kd.cli.console import print_finalist
+        from nas_kd.commands.write_winner import export_winner
+        from nas_kd.config.loading import load_config
 
-        budget = {
-            "max_latency_ms": max_latency_ms,
-            "max_size_kb": max_size_kb,
-            "max_memory_kb": max_memory_kb,
-            "max_macs": max_macs,
-            "min_accuracy": min_accuracy,
+        limits = {
+            "budget.max_latency_ms": max_latency_ms,
+            "budget.max_size_kb": max_size_kb,
+            "budget.max_memory_kb": max_memory_kb,
+            "budget.max_macs": max_macs,
+            "budget.min_accuracy": min_accuracy,
         }
-        print_finalist(api.export_winner(run_dir, out, budget, trial), out)
+        given = any(limit is not None for limit in limits.values())
+        budget = load_config(None, limits).budget if given else None
+        print_finalist(export_winner(run_dir, out, budget, trial=trial), out)
 
 
 @app.command()
@@ -126,12 +148,12 @@ def distill(
 ) -> None:
     """Distil one student, no search."""
     with _errors():
-        from nas_kd import api
+        from nas_kd.api import functions
         from nas_kd.cli.console import ConsoleCallback, print_distilled
 
         options = _load(config, {}, settings)
         with ConsoleCallback(options) as callback:
-            distilled = api.distill(options, run_dir=run_dir, callback=callback)
+            distilled = functions.distill_config(options, run_dir=run_dir, callbacks=callback)
         print_distilled(distilled)
 
 
@@ -217,7 +239,7 @@ def init(file: Annotated[Path, typer.Argument(help="file to write; never overwri
 
 @app.command("list")
 def list_plugins(
-    kind: Annotated[str, typer.Argument(help="methods | spaces | datasets | devices | precisions")],
+    kind: Annotated[str, typer.Argument(help=LISTED)],
 ) -> None:
     """List what can be chosen; anything else is given as package.module:Name."""
     with _errors():
@@ -229,15 +251,19 @@ def list_plugins(
         kinds = {f"{k}s": k for k in PACKAGES}
         if kind not in kinds:
             raise unknown("kind", kind, kinds)
-        plugins = found(kinds[kind])
+        plugins = available(kinds[kind])
         if kind == "devices":
             print_devices(plugins)
         else:
             print_plugins(kinds[kind], plugins)
 
 
+def _plural(kind: str) -> str:
+    return f"{kind[:-1]}ies" if kind.endswith("y") else f"{kind}s"
+
+
 def _load(config: Path | None, flags: dict[str, Any], settings: list[str] | None) -> Any:
-    from nas_kd.api import read_config
+    from nas_kd.api.functions import read_config
     from nas_kd.config.loading import setting
 
     return read_config(config, flags | dict(setting(s) for s in settings or []))

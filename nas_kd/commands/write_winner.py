@@ -1,33 +1,56 @@
-"""What a finished run leaves: front.json, the winner's file and its card; and another winner under another budget."""
+"""Writes what a finished run leaves: front.json, the winner's files and card; and another winner under another budget."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from nas_kd.commands.load_run import read_run
 from nas_kd.config.loading import load_config
+from nas_kd.config.options import Budget
 from nas_kd.context.run_folder import RunFolder
 from nas_kd.errors import BudgetError, InputError
 from nas_kd.export.onnx_export import get_opset, set_metadata
+from nas_kd.kd.load_model import load_weights, weights_file
 from nas_kd.results.fronts import closest_finalists, front_document, winner
-from nas_kd.results.records import DatasetRecord, FinalistRecord, RunRecord
+from nas_kd.results.records import DatasetRecord, FinalistRecord, RunRecord, SeedRecord
 from nas_kd.serialization import sha256, write_atomic
 from nas_kd.store.store import Store
 
 
 def write_results(folder: RunFolder, run: RunRecord) -> None:
-    """Write front.json, and winner/ where something met the budget."""
+    """Write front.json, and winner/ where a finalist met the budget.
+
+    Args:
+        folder: of the run.
+        run: its record.
+    """
     write_atomic(folder.front, json.dumps(front_document(run), indent=1, allow_nan=False))
     budget = load_config(folder.config).budget
     best = winner(run.finalists, budget)
     if best is not None:
         write_file(folder, run, best, folder.winner / "student.onnx", folder.winner / "card.json")
+        write_weights(folder, run, best, folder.winner / "student.safetensors")
+
+
+def deployed_seed(finalist: FinalistRecord) -> SeedRecord:
+    """The training whose file is deployed: the best on validation."""
+    return next(s for s in finalist.seeds if s.seed == finalist.deployed_seed)
 
 
 def write_file(folder: RunFolder, run: RunRecord, finalist: FinalistRecord, out: Path, card: Path) -> None:
-    """Write a finalist's ONNX file with its metadata, and the card that repeats them."""
-    deployed = next(s for s in finalist.seeds if s.seed == finalist.deployed_seed)
+    """Write a finalist's ONNX file with its metadata, and the card that repeats them.
+
+    Args:
+        folder: of the run.
+        run: its record.
+        finalist: whose file.
+        out: the ONNX file to write.
+        card: the JSON file to write.
+
+    Raises:
+        InputError: the store no longer has the file.
+    """
+    deployed = deployed_seed(finalist)
     stored = Store(folder.store).find_bytes("file", deployed.sha256)
     if stored is None:
         raise InputError(
@@ -47,7 +70,7 @@ def write_file(folder: RunFolder, run: RunRecord, finalist: FinalistRecord, out:
         "notes": list(finalist.notes),
         "seed": deployed.seed,
         "parity": {"max_abs_difference": deployed.parity, "top1_agreement": deployed.agreement},
-        "latency_ms": finalist.costs.latency_ms.model_dump() if finalist.costs.latency_ms else None,
+        "latency_ms": finalist.costs.model_dump(mode="json")["latency_ms"],
         "memory_bytes": finalist.costs.memory_bytes,
         "macs": finalist.costs.macs,
         "device": run.device.model_dump(mode="json") if run.device else None,
@@ -56,11 +79,31 @@ def write_file(folder: RunFolder, run: RunRecord, finalist: FinalistRecord, out:
     write_atomic(card, json.dumps(facts, indent=1, allow_nan=False))
 
 
-def _metadata(run: RunRecord, finalist: FinalistRecord) -> dict[str, Any]:
-    deployed = next(s for s in finalist.seeds if s.seed == finalist.deployed_seed)
-    data = run.dataset
-    if data is None:
+def write_weights(folder: RunFolder, run: RunRecord, finalist: FinalistRecord, out: Path) -> None:
+    """Write a finalist's trained weights as safetensors, with its candidate and classes in the header.
+
+    Args:
+        folder: of the run.
+        run: its record.
+        finalist: whose weights.
+        out: the file to write.
+
+    Raises:
+        InputError: the store no longer has them.
+    """
+    weights = load_weights(Store(folder.store), deployed_seed(finalist).weights_key)
+    card = _metadata(run, finalist) | {"input_shape": list(_dataset(run).input_shape)}
+    write_atomic(out, weights_file(weights, card))
+
+
+def _dataset(run: RunRecord) -> DatasetRecord:
+    if run.dataset is None:
         raise InputError(f"{run.run_dir}: the run has not loaded its data yet")
+    return run.dataset
+
+
+def _metadata(run: RunRecord, finalist: FinalistRecord) -> dict[str, Any]:
+    deployed, data = deployed_seed(finalist), _dataset(run)
     return {
         "nas_kd.candidate": {"id": finalist.id, **finalist.candidate.to_json()},
         "nas_kd.classes": list(data.classes),
@@ -78,38 +121,59 @@ def _preprocessing(data: DatasetRecord) -> str:
     return f"none: feed float32 (batch, {shape}) in the data's own units ({units}); normalisation is in the graph"
 
 
-def export_winner(
-    run_dir: Path, out: Path, budget: Mapping[str, float | None], trial: int | None = None
-) -> FinalistRecord:
-    """Write the best finalist under a budget (or one trial's) to `out`, with a card beside it; nothing is trained.
+def choose_finalist(run: RunRecord, budget: Budget, trial: int | None = None) -> FinalistRecord:
+    """Choose the best finalist under a budget, or a trial's.
 
     Args:
-        run_dir: a run's folder.
-        out: the ONNX file to write.
-        budget: options of the config's `[budget]`, such as `max_size_kb`; where all are missing, the run's own.
+        run: the record of a run.
+        budget: limits of costs.
         trial: this trial's candidate, whatever the budget.
 
     Raises:
-        InputError: no budget, not a run, no finalist yet, or the trial is not a finalist's.
+        InputError: there is no finalist yet, or the trial is not a finalist's.
         BudgetError: no finalist is within the budget.
     """
-    given = {f"budget.{k}": v for k, v in budget.items() if v is not None}
-    wanted = load_config(None, given).budget
-    folder = RunFolder(run_dir)
-    run = read_run(folder)
     if not run.finalists:
         raise InputError(
-            f"{run_dir}: no finalist yet; go on with `nas-kd search --run-dir {run_dir}` until it is finished"
+            f"{run.run_dir}: no finalist yet; go on with `nas-kd search --run-dir {run.run_dir}` until it is finished"
         )
-    limits = wanted if given else load_config(folder.config).budget
     if trial is not None:
         chosen = next((f for f in run.finalists if f.trial == trial), None)
         if chosen is None:
             trials = ", ".join(str(f.trial) for f in run.finalists)
             raise InputError(f"trial {trial} is not a finalist, its weights were not kept; finalists: trial {trials}")
-    else:
-        chosen = winner(run.finalists, limits)
-        if chosen is None:
-            raise BudgetError(f"no finalist meets the budget; closest: {closest_finalists(run.finalists, limits)}")
+        return chosen
+    chosen = winner(run.finalists, budget)
+    if chosen is None:
+        raise BudgetError(f"no finalist meets the budget; closest: {closest_finalists(run.finalists, budget)}")
+    return chosen
+
+
+def export_winner(
+    run_dir: Path | str, out: Path | str, budget: Budget | None = None, *, trial: int | None = None
+) -> FinalistRecord:
+    """Write the best finalist under a budget, or a trial's, to an ONNX file with a card beside it; nothing is trained.
+
+    Args:
+        run_dir: folder of a run.
+        out: the ONNX file to write.
+        budget: limits of costs; None: the run's own.
+        trial: this trial's candidate, whatever the budget.
+
+    Returns:
+        The record of the finalist that was written.
+
+    Raises:
+        InputError: the folder is not a run's, it has no finalist yet, or the trial is not a finalist's.
+        BudgetError: no finalist is within the budget.
+
+    Example:
+        >>> import nas_kd
+        >>> nas_kd.export_winner("runs/demo", "small.onnx", nas_kd.Budget(max_latency_ms=0.02))  # doctest: +SKIP
+    """
+    folder, out = RunFolder(Path(run_dir)), Path(out)
+    run = read_run(folder)
+    limits = load_config(folder.config).budget if budget is None else budget
+    chosen = choose_finalist(run, limits, trial)
     write_file(folder, run, chosen, out, out.with_suffix(".json"))
     return chosen

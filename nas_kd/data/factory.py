@@ -11,7 +11,7 @@ from nas_kd.config.options import DataOptions
 from nas_kd.data.npz import from_mapping
 from nas_kd.data.source import RawData, Source, reason
 from nas_kd.errors import InputError
-from nas_kd.plugins import import_object
+from nas_kd.plugins import load
 
 
 @dataclass
@@ -45,7 +45,7 @@ def user_source(name: str) -> Source:
     Raises:
         InputError: there is none, or it is something else.
     """
-    found = import_object(name)
+    found = load("dataset", name)
     if isinstance(found, type) and hasattr(found, "load"):
         found = found()
     if isinstance(found, Source):

@@ -32,7 +32,7 @@ class ExportedFile:
         parity: largest absolute difference of logits from the network it was made from.
         agreement: share of equal top-1 decisions, 0..1.
         seconds: of training, or of making the file where that took longer.
-        weights_key: of the network's weights in the store; None for files of earlier versions.
+        weights_key: of the network's weights in the store, under the kind "deployed".
     """
 
     onnx: bytes
@@ -41,7 +41,7 @@ class ExportedFile:
     parity: float
     agreement: float
     seconds: float
-    weights_key: str | None = None
+    weights_key: str
 
 
 class ArtifactBuilder:
@@ -116,9 +116,11 @@ class ArtifactBuilder:
                 "agreement": parity.agreement,
                 "seconds": round(max(trained.seconds, time.perf_counter() - started), 4),
             }
+            weights = {k: v.contiguous() for k, v in trained.model.state_dict().items()}
+            self._store.save("deployed", key, weights, {"precision": precision})
             self._store.save_bytes("file", key, onnx)
             self._store.save_json("file", key, facts)
-        return ExportedFile(onnx=onnx, **facts, weights_key=trained.key)
+        return ExportedFile(onnx=onnx, **facts, weights_key=key)
 
     def _key(self, trained: TrainedModel, precision: str) -> str:
         if load_precision(precision).exact:

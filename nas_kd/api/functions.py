@@ -1,0 +1,183 @@
+"""What a Python program calls; the command line calls the same."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from nas_kd.api.in_memory import data_options, device_name, method_names, space_name, teacher_options
+from nas_kd.api.run import Run
+from nas_kd.commands.distill import DistillResult, distill_one
+from nas_kd.commands.search import search as run_search
+from nas_kd.config import demo
+from nas_kd.config.loading import load_config, merged
+from nas_kd.config.options import Budget, SearchConfig
+from nas_kd.context.callbacks import Callback, StopRun, as_callback
+from nas_kd.context.run_folder import RunFolder
+from nas_kd.errors import BudgetError, InputError
+from nas_kd.serialization import fingerprint
+
+
+def search(
+    config: SearchConfig | Path | str | None = None,
+    *,
+    teacher: Any = None,
+    data: Any = None,
+    space: Any = None,
+    methods: Any = None,
+    budget: Budget | None = None,
+    device: Any = None,
+    trials: int | None = None,
+    workers: int | None = None,
+    max_minutes: float | None = None,
+    seed: int | None = None,
+    options: Mapping[str, Any] | None = None,
+    run_dir: Path | str | None = None,
+    callbacks: Callback | Sequence[Callback] = (),
+) -> Run:
+    """Search for the most accurate student within a budget; write the winner and the report into the run's folder.
+
+    Everything may be given as an object or as a name of the config file. Objects are identified by their content: the
+    same call, in this process or another, goes on with an unfinished run in the same folder.
+
+    Args:
+        config: options, a config.toml, or None: the defaults; with no other argument, the digits demo.
+        teacher: a `torch.nn.Module`, the path of an `.onnx` file, or a mapping of `[teacher]` options, in which
+            `module` may be a module: `{"module": net, "preprocessing": "unit"}`. A list: several teachers.
+        data: `(x, y)` of arrays or tensors, x (N, C, H, W) or any (N, ...); a map-style `torch.utils.data.Dataset` of
+            such pairs; a mapping of "train", "val", "test" to either; a source object; or a source's name. Missing
+            validation and test data are carved from train.
+        space: of students: a name, "package.module:Name", or a `SearchSpace`.
+        methods: distillation methods to choose from: names, `a+b` for sums, or `Method` classes.
+        budget: limits of the device.
+        device: where latency is measured: a name, a `.toml` file, an agent's URL, or a `DeviceProfile`.
+        trials: candidates to propose.
+        workers: candidates trained at the same time.
+        max_minutes: stop proposing after this long; finalists follow.
+        seed: root of every random choice.
+        options: any other option of the config file by dotted key, such as `{"distill.epochs": 60}`.
+        run_dir: folder that keeps everything; an unfinished run in it is resumed. Default: runs/NAME.
+        callbacks: receive what happens; one may stop the run by raising `StopRun`.
+
+    Returns:
+        The run, finished, or as far as it came before a callback stopped it.
+
+    Raises:
+        InputError: something given is not usable; the message is one line.
+        BudgetError: no candidate can meet the budget; `load_run` shows how close they come.
+        CallbackError: a callback raised; nothing finished is lost.
+
+    Example:
+        >>> import nas_kd
+        >>> run = nas_kd.search(budget=nas_kd.Budget(max_latency_ms=0.05, max_size_kb=100), trials=20)  # doctest: +SKIP
+        >>> run.winner.export("student.onnx")  # doctest: +SKIP
+    """
+    given: dict[str, Any] = {
+        "teacher": None if teacher is None else teacher_options(teacher),
+        "data": None if data is None else data_options(data),
+        "space.name": None if space is None else space_name(space),
+        "distill.methods": None if methods is None else method_names(methods),
+        "budget": None if budget is None else budget.model_dump(exclude_none=True),
+        "device.name": None if device is None else device_name(device),
+        "search.trials": trials,
+        "search.workers": workers,
+        "search.max_minutes": max_minutes,
+        "search.seed": seed,
+        **(options or {}),
+    }
+    resolved = _resolved(config, {k: v for k, v in given.items() if v is not None})
+    folder = Path(run_dir) if run_dir is not None else default_run_dir(resolved)
+    callback = as_callback(callbacks)
+    try:
+        run_search(resolved, folder, callback)
+    except StopRun as stop:
+        return _stopped(folder, stop)
+    except BudgetError:
+        Run.read(folder).write_report()
+        raise
+    run = Run.read(folder)
+    run.write_report()
+    return run
+
+
+def _stopped(folder: Path, stop: StopRun) -> Run:
+    if not RunFolder(folder).study.is_file():
+        raise InputError(f"{folder}: stopped ({stop}) before the teacher was ready; the same call goes on") from stop
+    run = Run.read(folder)
+    run.write_report()
+    return run
+
+
+def load_run(run_dir: Path | str) -> Run:
+    """Read a run, finished or not, from its folder; nothing is written.
+
+    Args:
+        run_dir: the folder.
+
+    Raises:
+        InputError: the folder is not a run's, or another version has written it.
+
+    Example:
+        >>> import nas_kd
+        >>> run = nas_kd.load_run("runs/demo")  # doctest: +SKIP
+        >>> [finalist.id for finalist in run.front("latency")]  # doctest: +SKIP
+    """
+    return Run.read(run_dir)
+
+
+def distill_config(
+    config: SearchConfig | Path | str,
+    *,
+    run_dir: Path | str | None = None,
+    callbacks: Callback | Sequence[Callback] = (),
+) -> DistillResult:
+    """Distill the one student that a config describes, without a search, and write it to `run_dir`.
+
+    Args:
+        config: options or a config.toml; `[student]` is the architecture, else a middle size of the space.
+        run_dir: folder to write. Default: runs/NAME-distill.
+        callbacks: receive what happens.
+
+    Raises:
+        InputError: something given is not usable.
+        TrialError: the student cannot be trained or exported.
+    """
+    options = _resolved(config, {})
+    folder = Path(run_dir) if run_dir is not None else default_run_dir(options, "-distill")
+    return distill_one(options, folder, as_callback(callbacks))
+
+
+def read_config(path: Path | None, overrides: Mapping[str, Any] | None = None) -> SearchConfig:
+    """Read a config file (None: the digits demo) with overrides by dotted key; its name is the file's by default.
+
+    Args:
+        path: of the file.
+        overrides: values by dotted key; None: not given.
+
+    Raises:
+        InputError: it cannot be read or is not valid.
+    """
+    config = load_config(path or demo.PATH, overrides)
+    if config.name is not None:
+        return config
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", (path or demo.PATH).stem).lstrip("._-")
+    return config.model_copy(update={"name": stem or "run"})
+
+
+def default_run_dir(options: SearchConfig, suffix: str = "") -> Path:
+    """The folder of a run that is given none: runs/NAME."""
+    return Path("runs") / f"{options.name or 'run'}{suffix}"
+
+
+def _resolved(config: SearchConfig | Path | str | None, given: Mapping[str, Any]) -> SearchConfig:
+    """The config with what was given in Python; named by its content where it came from no file."""
+    if isinstance(config, SearchConfig):
+        base = config
+    elif config is None and not given.keys() & {"teacher", "data", "space.name"}:
+        base = read_config(None)
+    else:
+        base = read_config(Path(config)) if config is not None else load_config(None)
+    resolved = merged(base, given)
+    if resolved.name is None:
+        resolved = resolved.model_copy(update={"name": f"run-{fingerprint(resolved.model_dump(mode='json'))[:8]}"})
+    return resolved

@@ -1,0 +1,255 @@
+"""The steps of a search, in the order in which `search` calls them; everything they leave is in the study and the store."""
+
+import time
+from collections.abc import Iterable
+from math import inf, log
+
+from nas_kd.commands.finalists import FinalistTrainer, TrainedFinalist
+from nas_kd.commands.load_run import read_run
+from nas_kd.commands.worker import JobRunner
+from nas_kd.commands.write_winner import write_results
+from nas_kd.context.run_context import Context
+from nas_kd.errors import BudgetError, TrialError
+from nas_kd.export.verify import accuracy
+from nas_kd.kd.artifacts import ArtifactBuilder
+from nas_kd.kd.distiller import Distiller
+from nas_kd.kd.teachers import ReadyTeacher
+from nas_kd.nas.feasibility import at_lower_bound, is_borderline, log_excess, require_measured
+from nas_kd.nas.gate import Gate
+from nas_kd.nas.propose import Proposer
+from nas_kd.nas.search_loop import SearchLoop
+from nas_kd.nas.search_plan import ELASTIC, SearchPlan, SupernetPlan
+from nas_kd.nas.study import INITIAL_TRIALS, RunStudy
+from nas_kd.nas.supernet.once_for_all import OnceForAll
+from nas_kd.nas.supernet.supernet_trainer import SupernetTrainer
+from nas_kd.nas.worker_pool import WorkerPool
+from nas_kd.results.candidate import Architecture
+from nas_kd.results.fronts import closest
+from nas_kd.results.hypervolume import IncrementalHypervolume
+from nas_kd.results.intervals import wilson_interval
+from nas_kd.results.limits import costs_words, within_budget
+from nas_kd.results.records import Accuracy, CacheRecord, OnceForAllRecord, TeacherRecord, TrialRecord
+
+# The smallest network is not always quite the fastest: budgets that it misses by less than a quarter are tried.
+MAX_LOG_EXCESS = log(1.25)
+
+
+class Search:
+    """A search under way: everything loaded, the teachers ready; students are judged by the first."""
+
+    def __init__(
+        self,
+        context: Context,
+        study: RunStudy,
+        distiller: Distiller,
+        gate: Gate,
+        teachers: list[ReadyTeacher],
+        pool: WorkerPool,
+    ) -> None:
+        """Search with these parts.
+
+        Args:
+            context: config, data, device and folder of the run.
+            study: its record.
+            distiller: trains candidates.
+            gate: measures costs.
+            teachers: checked and recorded.
+            pool: its workers.
+        """
+        self.context, self.study, self.distiller, self.gate, self.pool = context, study, distiller, gate, pool
+        self.config, self.callback = context.config, context.callback
+        self.teacher, self.others = teachers[0], teachers[1:]
+        self.artifacts = ArtifactBuilder.for_run(context)
+        self.plan = SearchPlan.of(self.config, context.steps_per_epoch)
+        self.proposer = Proposer(self.config, context.space, distiller.builder, self.teacher.teacher.parameters)
+        self.hypervolume = IncrementalHypervolume(self.teacher.record, context.data.n_classes)
+        pool.work_here(lambda: JobRunner.for_run(context, distiller, self.artifacts))
+        self._add_to_hypervolume(study.records)
+
+    def close(self) -> None:
+        """Close the study."""
+        self.study.close()
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the test split was read already."""
+        return self.study.state == "finished"
+
+    def require_reachable(self) -> None:
+        """End the run early if not even the space's smallest network comes near the budget at any precision.
+
+        Raises:
+            BudgetError: says what the smallest network costs.
+        """
+        smallest, budget = self.context.space.size_ladder(2)[0], self.config.budget
+        possible = [self.gate.all_costs(smallest, precision=p, quick=True) for p in self.config.search.precisions]
+        for costs in possible:
+            require_measured(costs, budget)
+        nearest = min(possible, key=lambda c: log_excess(at_lower_bound(c), budget))
+        if log_excess(at_lower_bound(nearest), budget) > MAX_LOG_EXCESS:
+            description = costs_words(nearest, budget)
+            self._give_up(f"the smallest network of space {self.context.space.name!r} has {description}")
+
+    def search(self) -> None:
+        """Propose, gate, distill, judge, until there are enough candidates."""
+        if self.study.state != "searching":
+            return
+        methods = self.config.distill.methods
+        outputs = self.distiller.trainer.outputs
+        self.pool.precompute_outputs(outputs.cached_epochs(methods, self.plan.rungs[-1]))
+        self._prepare_initial_trials()
+        loop = SearchLoop(
+            self.study,
+            self.distiller.builder,
+            self.gate,
+            self.proposer,
+            config=self.config,
+            plan=self.plan,
+            pool=self.pool,
+            callback=self.callback,
+            on_trial_end=self._on_trial_end,
+        )
+        left = self.study.left_s(self.config.search.max_minutes)
+        self.callback.on_search_start(loop.trials, None if left == inf else left)
+        started = time.monotonic()
+        loop.run()
+        self.study.add_seconds("idle", self.pool.idle_s(started))
+
+    def _prepare_initial_trials(self) -> None:
+        """Find what the search begins with: sizes spread over the budget, or an elastic network's best parts."""
+        if self.config.search.strategy == ELASTIC:
+            self._prepare_elastic_network()
+        elif self.study.is_new:
+            self.study.save(INITIAL_TRIALS, self.proposer.initial_trials(self._fits, self.plan))
+
+    def _prepare_elastic_network(self) -> None:
+        if self.study.load("once_for_all", OnceForAllRecord) is not None:
+            return
+        plan, context = SupernetPlan.of(self.config), self.context
+        trainer = SupernetTrainer(
+            self.distiller.trainer, context.space, self.teacher.teacher, plan, context.seed, self.callback
+        )
+        with self.study.timed("once_for_all"):
+            once_for_all = OnceForAll(
+                context.space,
+                self.distiller.builder,
+                self.gate,
+                self.pool,
+                trainer,
+                plan=plan,
+                budget=self.config.budget,
+                precision=self.config.search.precisions[0],
+                seed=context.seed,
+                callback=self.callback,
+            )
+            until = time.monotonic() + self.study.left_s(self.config.search.max_minutes)
+            members, record = once_for_all.search(until)
+        if not members:
+            self._give_up("no sub-network that was judged is within the budget")
+        self.study.save(INITIAL_TRIALS, self.proposer.direct_trials(m.architecture for m in members))
+        self.study.save("once_for_all", record)
+
+    def _fits(self, architecture: Architecture, precision: str) -> bool:
+        budget = self.config.budget
+        costs = self.gate.costs(architecture, precision=precision, quick=True)
+        if is_borderline(costs, budget):  # an initial trial is trained in full: it should not turn out infeasible then
+            costs = self.gate.costs(architecture, precision=precision)
+        return within_budget(costs, budget)
+
+    def _on_trial_end(self, record: TrialRecord) -> None:
+        self._add_to_hypervolume([record])
+        self.callback.on_trial_end(record, self.study.records, self.hypervolume.volume)
+
+    def _add_to_hypervolume(self, records: Iterable[TrialRecord]) -> None:
+        """Count candidates within the budget that were trained in full, by validation accuracy."""
+        for record in records:
+            if record.status == "finished":
+                self.hypervolume.add(record.val_accuracy, record.costs)
+
+    def train_finalists(self) -> list[TrainedFinalist]:
+        """Train the front's members over several seeds, with their controls; one more if no file is within the budget.
+
+        Raises:
+            BudgetError: no candidate met the budget.
+            TrialError: candidates met it, and none could be trained.
+        """
+        trainer = self._finalist_trainer()
+        self.callback.on_stage("measuring the front")
+        with self.study.timed("finalists"):
+            for record in trainer.measured_front(self.study.records):
+                self.study.correct(record)
+        if not (chosen := trainer.choose(self.study.records)):
+            self._explain_failures()
+            self._give_up(closest(self.study.records, self.config.budget))
+        self.study.save("state", "finalists")
+        self.callback.on_stage("training finalists")
+        with self.study.timed("finalists"):
+            trained = self._train(trainer, chosen)
+            numbers = {t.number for t in chosen}
+            others = [t for t in self.study.records if t.number not in numbers]
+            return trained + self._train(trainer, trainer.fallback_finalist(trained, others))
+
+    def _finalist_trainer(self) -> FinalistTrainer:
+        supernet = self.study.load("once_for_all", OnceForAllRecord)
+        sources = (supernet.key,) if supernet else ()
+        distiller = self.distiller.inheriting_from(sources)
+        return FinalistTrainer(self.context, distiller, self.artifacts, self.gate)
+
+    def _train(self, trainer: FinalistTrainer, chosen: list[TrialRecord]) -> list[TrainedFinalist]:
+        if self.pool.workers > 1:
+            self._train_in_workers(trainer, chosen)
+        return trainer.train(chosen, silent=self.pool.workers > 1)
+
+    def _train_in_workers(self, trainer: FinalistTrainer, chosen: list[TrialRecord]) -> None:
+        """Let all workers train a share; what fails here fails again, and is reported, when it is looked for."""
+        jobs, done = trainer.jobs(chosen), 0
+        while jobs or self.pool.busy:
+            while jobs and self.pool.has_room:
+                self.pool.submit(jobs.pop(0))
+            self.pool.wait()
+            done += 1
+            self.callback.on_finalist(done, done + len(jobs) + self.pool.busy, "")
+
+    def read_test_once(self, finalists: list[TrainedFinalist]) -> None:
+        """Judge finalists, controls and teachers on the test split; this ends the run.
+
+        Args:
+            finalists: trained, with their controls.
+        """
+        self.callback.on_stage("reading the test split")
+        trainer = self._finalist_trainer()
+        with self.study.timed("test"):
+            for rank, finalist in enumerate(finalists):
+                self.study.save(f"finalist/{rank:03d}", trainer.judge(finalist))
+            for place, teacher in enumerate([self.teacher, *self.others]):
+                self._read_test(teacher, f"teacher/{place:03d}" if place else "teacher")
+        self._save_cache_use()
+        self.study.save("elapsed_s", f"{self.study.elapsed_s:.3f}")
+        self.study.save("state", "finished")
+
+    def _save_cache_use(self) -> None:
+        """Store how often the store had what was looked for, in this process and in its workers."""
+        hits, misses = self.context.store.hits + self.pool.hits, self.context.store.misses + self.pool.misses
+        for kind in sorted({*hits, *misses}):
+            self.study.save(f"cache/{kind}", CacheRecord(hits=hits[kind], misses=misses[kind]))
+
+    def _read_test(self, teacher: ReadyTeacher, name: str) -> None:
+        test = self.context.for_teacher().data.test
+        mean = accuracy(teacher.onnx, test)
+        low, high = wilson_interval(mean, len(test))
+        tested = Accuracy(mean=mean, low=low, high=high, samples=len(test))
+        saved = self.study.load(name, TeacherRecord) or teacher.record
+        self.study.save(name, saved.model_copy(update={"test": tested}))
+
+    def _explain_failures(self) -> None:
+        """Raise if candidates passed the gate but none could be trained: then the budget is not to blame."""
+        failed = [t for t in self.study.records if t.status == "failed"]
+        if failed:
+            raise TrialError(f"none of {len(failed)} candidates could be trained; the last one: {failed[-1].reason}")
+
+    def _give_up(self, closest_candidates: str) -> None:
+        message = f"no candidate can meet the budget; closest: {closest_candidates}"
+        self.study.save("state", "unreachable")
+        self.study.save("message", message)
+        write_results(self.context.folder, read_run(self.context.folder))
+        raise BudgetError(message)
