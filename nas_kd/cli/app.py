@@ -246,9 +246,9 @@ def list_plugins(
         from nas_kd.cli.console import print_plugins
         from nas_kd.cli.device_tables import print_devices
         from nas_kd.errors import unknown
-        from nas_kd.plugins import PACKAGES
+        from nas_kd.plugins import REGISTRIES, available
 
-        kinds = {f"{k}s": k for k in PACKAGES}
+        kinds = {_plural(k): k for k in REGISTRIES}
         if kind not in kinds:
             raise unknown("kind", kind, kinds)
         plugins = available(kinds[kind])

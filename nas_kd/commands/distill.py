@@ -24,7 +24,18 @@ from nas_kd.serialization import write_atomic
 
 @dataclass(frozen=True)
 class DistillResult:
-    """A distilled student and what is known of it. Accuracies are the file's, through ONNX Runtime."""
+    """A distilled student; accuracies are the file's, through ONNX Runtime.
+
+    Attributes:
+        path: of the ONNX file.
+        description: of the student, for people.
+        method: of distillation.
+        val_accuracy: on the validation split, 0..1.
+        test: accuracy on the test split with its interval.
+        size_bytes: of the file.
+        latency: of one call on the device.
+        teacher: record of the first teacher.
+    """
 
     path: Path
     description: str
@@ -37,7 +48,12 @@ class DistillResult:
 
 
 def distill_one(config: SearchConfig, run_dir: Path, callback: Callback) -> DistillResult:
-    """Distil the config's student, with its first method, at its first precision: `student.onnx` and `card.json`.
+    """Distill the config's student with its first method, at its first precision; writes `student.onnx` and a card.
+
+    Args:
+        config: of the run; `student` is the architecture, else a middle size of the space.
+        run_dir: folder to write; an interrupted training in it goes on.
+        callback: receives what happens.
 
     Raises:
         InputError: something given is not usable.

@@ -26,14 +26,14 @@ from nas_kd.results.intervals import wilson_interval
 from nas_kd.results.limits import Cost, factors, spent, within_budget
 from nas_kd.results.records import Costs
 
-LADDER = 6  # networks from the smallest to the largest, measured beside the random ones
+N_SIZES = 6  # networks from the smallest to the largest, measured beside the random ones
 
 Measured = Mapping[Architecture, Costs]
 
 
 @dataclass(frozen=True)
 class CostRange:
-    """Of all that were measured; None where nothing was."""
+    """Smallest, median and largest value of all networks that were measured."""
 
     smallest: float
     median: float
@@ -42,7 +42,7 @@ class CostRange:
 
 @dataclass(frozen=True)
 class FeasibleShare:
-    """How many of those drawn at random meet the budget, with the 95 % interval of that share (0..1)."""
+    """How many of the networks drawn at random meet the budget; `low`, `high`: 95 % interval of that share (0..1)."""
 
     within: int
     drawn: int
@@ -52,10 +52,20 @@ class FeasibleShare:
 
 @dataclass(frozen=True)
 class PrecisionProfile:
-    """Costs in one precision. `missed`: of those drawn at random, how many are above each limit.
+    """Costs of a space's networks in one precision.
 
-    `binding`: the limit that most of them miss; None: they meet all, or there is none. `nearest`: of all that were
-    measured, how often the worst limit would have to fit; 1 and less: within the budget.
+    Attributes:
+        precision: of the exported files.
+        measured: networks that were measured.
+        failed: networks that could not be exported and run.
+        size_bytes: of the files.
+        latency_ms: median of a call.
+        memory_bytes: peak of a session; None where the budget does not limit it.
+        share: of the networks drawn at random that meet the budget.
+        missed: how many of them are above each limit.
+        binding: the limit that most of them miss; None: they meet all, or there is none.
+        nearest: smallest ratio of cost to limit, by the worst limit of each network; up to 1: within the budget.
+        reachable: whether a measured network is within the budget.
     """
 
     precision: Precision
@@ -73,7 +83,19 @@ class PrecisionProfile:
 
 @dataclass(frozen=True)
 class SpaceProfile:
-    """What is known of a space before a search."""
+    """What a space offers on a device, known before a search.
+
+    Attributes:
+        space: its name.
+        device: that latency was measured on.
+        cardinality: how many different students the space has.
+        macs: multiply-adds of a sample.
+        precisions: costs in each precision.
+        budget: the limits that networks were compared with.
+        reachable: whether a measured network is within the budget, at any precision.
+        gate_s: seconds, median, to export and measure one network.
+        time: of a whole search; None: nothing that was measured is within the budget.
+    """
 
     space: str
     device: str
@@ -82,14 +104,17 @@ class SpaceProfile:
     precisions: tuple[PrecisionProfile, ...]
     budget: Budget
     reachable: bool
-    gate_s: float  # median, to export and measure one network
-    time: TimeEstimate | None  # None: nothing that was measured is within the budget
+    gate_s: float
+    time: TimeEstimate | None
 
 
 def profile_space(config: SearchConfig, sample: int, callback: Callback | None = None) -> SpaceProfile:
-    """Measure a ladder and `sample` random networks of the config's space, and time a few training steps.
+    """Measure networks of the config's space, and time a few training steps; nothing is trained in full or kept.
 
-    Nothing is trained in earnest, and nothing is kept.
+    Args:
+        config: space, device, budget and everything that a search would use.
+        sample: networks to draw at random, beside a few from the smallest to the largest.
+        callback: receives how far this has come.
 
     Raises:
         InputError: config, data, teacher or device are not usable.
@@ -107,7 +132,7 @@ def _profile(context: Context, sample: int) -> SpaceProfile:
     teachers = untrained_teachers(context)  # first, as this is where a config may be wrong yet
     gate, sampler = Gate(context, builder), ArchitectureSampler(space, context.seed)
     drawn = [sampler.architecture(sampler.random()) for _ in range(sample)]
-    wanted = list(dict.fromkeys([*space.size_ladder(LADDER), *drawn]))
+    wanted = list(dict.fromkeys([*space.size_ladder(N_SIZES), *drawn]))
     found: dict[Precision, Measured] = {}
     seconds: list[float] = []
     for precision in context.config.search.precisions:

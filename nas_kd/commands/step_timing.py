@@ -1,4 +1,4 @@
-"""How fast this machine trains this config: a few steps of an untrained student, beside teachers as they are."""
+"""Times a few training steps of an untrained student with each method of a config, on this machine."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -27,12 +27,16 @@ PLAIN = "none"
 
 @dataclass(frozen=True)
 class StepTimes:
-    """Seconds that things take here, on the threads that candidates get.
+    """Seconds that single steps take here, on the threads that candidates get.
 
-    `step_s`: a training step without distillation by multiply-adds, of two networks. `extra_s`: what a method adds to
-    a step. `outputs_s`: a teacher's logits on one epoch. `begin_s`: before a training's first step. `judge_s`: one
-    network on validation. `slowdown`: of a training at a precision, times one in fp32. `file_s`: to make a precision's
-    file and judge it, where it does not say what the network says.
+    Attributes:
+        step_s: (multiply-adds, seconds) of a training step without distillation, for two networks.
+        extra_s: what each method adds to a step.
+        outputs_s: the teachers' logits on one epoch.
+        begin_s: before a training's first step.
+        judge_s: one network on the validation split.
+        slowdown: of a training at each precision, as a multiple of one in fp32.
+        file_s: to make a precision's file and judge it, where it differs from the trained network.
     """
 
     step_s: tuple[tuple[int, float], tuple[int, float]]
@@ -44,7 +48,13 @@ class StepTimes:
     file_s: Mapping[str, float] = field(default_factory=dict)
 
     def step(self, macs: float, method: str, precision: str = "fp32") -> float:
-        """Seconds of a step: on the line through both networks, a tenth of the smaller one's at least."""
+        """Estimate a step's seconds on the line through both networks, and at least a tenth of the smaller one's.
+
+        Args:
+            macs: multiply-adds of one sample.
+            method: distillation method.
+            precision: of the student.
+        """
         (small, fast), (large, slow) = self.step_s
         slope = max(0.0, slow - fast) / (large - small) if large > small else 0.0
         seconds = max(0.1 * fast, fast + slope * (macs - small)) + self.extra_s.get(method, 0.0)
@@ -54,7 +64,14 @@ class StepTimes:
 def measure_step_times(
     context: Context, builder: NetworkBuilder, teachers: Sequence[Teacher], typical: Architecture, largest: Architecture
 ) -> StepTimes:
-    """Time every method of the config on the `typical` student, and the `largest` network without a method.
+    """Time every method of the config on a typical student, and the largest network without a method.
+
+    Args:
+        context: of the run.
+        builder: builds networks for its data.
+        teachers: trained or not.
+        typical: a student of the size that candidates have.
+        largest: network of the space.
 
     Raises:
         InputError: a method cannot work with these networks.
@@ -71,7 +88,7 @@ def measure_step_times(
         if name not in extra_s:
             try:
                 extra_s[name] = max(0.0, _time_steps(distiller, name, typical)[1] - plain_s)
-            except TrialError as error:  # an untrained teacher may say what a trained one would not
+            except TrialError as error:  # an untrained teacher may have outputs that a trained one would not
                 context.callback.on_note(f"{name} cannot be timed, it is taken to cost nothing extra: {error}")
                 extra_s[name] = 0.0
     _, largest_s = _time_steps(distiller, PLAIN, largest)
@@ -95,13 +112,13 @@ def measure_step_times(
 
 
 def uses_cache(config: SearchConfig) -> bool:
-    """Whether some training reads a teacher's logits from the cache."""
+    """Whether students of some method read a teacher's logits from the cache."""
     made = [make_method(name) for name in (*config.distill.methods, config.chain.method)]
     return any(m.teachers != "none" and not m.generations and can_use_cache(m.needs) for m in made)
 
 
 def _few_batches(context: Context) -> Context:
-    """The same with a few batches as the training split, drawn at random, and a schedule that is long enough."""
+    """The context with a few batches as the training split, drawn at random, and a schedule that is long enough."""
     data, config = context.data, context.config
     wanted = min(len(data.train), BATCHES * config.distill.batch_size)
     rows = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(context.seed))[:wanted]
@@ -125,7 +142,7 @@ def _rows(data: Dataset, rows: torch.Tensor) -> Dataset:
 
 
 def _time_outputs(distiller: Distiller, teacher: Teacher) -> float:
-    """Seconds of a teacher's logits on one epoch; those of two epochs are then in the cache."""
+    """Time a teacher's logits on one epoch; those of two epochs are then in the cache."""
     outputs, first = distiller.trainer.outputs.of(teacher), torch.tensor([0])
     seconds = []
     for epoch in (0, 1):
@@ -136,7 +153,7 @@ def _time_outputs(distiller: Distiller, teacher: Teacher) -> float:
 
 
 def _slowdown(distiller: Distiller, precision: str, student: Architecture, plain_s: float, qat_start: float) -> float:
-    """Of a whole training, of which quantisers are on in the last part only."""
+    """How much longer a whole training takes, in whose last part quantizers are on."""
     trained = training_precision(precision)
     if trained == "fp32":
         return 1.0
@@ -144,7 +161,7 @@ def _slowdown(distiller: Distiller, precision: str, student: Architecture, plain
 
 
 def _time_file(context: Context, builder: NetworkBuilder, precision: str, student: Architecture) -> float:
-    """Seconds to make the file of a network and to judge it."""
+    """Time making the file of a network and judging it."""
     form = load_precision(precision)
     if form.exact:
         return 0.0
@@ -157,7 +174,7 @@ def _time_file(context: Context, builder: NetworkBuilder, precision: str, studen
 def _time_steps(
     distiller: Distiller, method: str, student: Architecture, precision: str = "fp32"
 ) -> tuple[float, float]:
-    """Seconds before the first step, calibration included, and of a step."""
+    """Time what comes before the first step, calibration included, and one step."""
     started = time.perf_counter()
     training = distiller.untrained(method, student, precision)
     prepared = time.perf_counter() - started

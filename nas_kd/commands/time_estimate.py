@@ -1,4 +1,4 @@
-"""How long a search is likely to take: what its plan asks for, times what single steps take here. A rough range."""
+"""Estimates how long a search takes: what its plan asks for, times what single steps take here; a range."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,16 +34,21 @@ Span = tuple[float, float]  # least and most seconds
 
 @dataclass(frozen=True)
 class TimeEstimate:
-    """Seconds on the clock, from `low_s` to `high_s`; `parts`: the same before margins, for each part of a run.
+    """Wall-clock seconds of a search.
 
-    Low: of what is proposed only as much fits the budget as at random, and few are on the front; high: all of it fits.
+    Attributes:
+        low_s: if only the share of random candidates that fits the budget is trained, and few are on the front.
+        high_s: if every candidate fits.
+        parts: both, before margins, for each part of the run.
+        step_s: one training step of a typical student, without distillation.
+        rungs: epochs of each.
     """
 
     low_s: float
     high_s: float
     parts: Mapping[str, Span]
-    step_s: float  # of the typical student, without distillation
-    rungs: tuple[int, ...]  # epochs
+    step_s: float
+    rungs: tuple[int, ...]
 
 
 def estimate_time(
@@ -53,13 +58,13 @@ def estimate_time(
     measured: Mapping[Architecture, Costs],
     gate_s: float,
 ) -> TimeEstimate:
-    """The time that a search with this config will take on this machine.
+    """Estimate the time that a search with this config takes on this machine.
 
     Args:
         context: of the run; its store is used.
         builder: of its networks.
         teachers: trained or not.
-        measured: costs of a sample, of which one at least is within the budget.
+        measured: costs of a sample of networks, at least one of which is within the budget.
         gate_s: seconds to export and measure one network.
 
     Raises:
@@ -70,17 +75,17 @@ def estimate_time(
     fitting = sorted((a for a, c in measured.items() if within_budget(c, context.config.budget)), key=builder.macs)
     typical, largest = fitting[len(fitting) // 2], context.space.size_ladder(2)[-1]
     with _threads(context):
-        speed = measure_step_times(context, builder, teachers, typical, largest)
-    plan = SearchCostModel(context, builder, speed, gate_s, teachers[0].parameters)
+        times = measure_step_times(context, builder, teachers, typical, largest)
+    plan = SearchCostModel(context, builder, times, gate_s, teachers[0].parameters)
     parts = plan.parts(measured, [t.macs for t in teachers])
     low, high = (sum(span[end] for span in parts.values()) * MARGIN[end] for end in (0, 1))
-    step_s = speed.step(builder.macs(typical), "none")
+    step_s = times.step(builder.macs(typical), "none")
     return TimeEstimate(low, high, parts, step_s, SearchPlan.of(context.config, context.steps_per_epoch).rungs)
 
 
 @contextmanager
 def _threads(context: Context) -> Iterator[None]:
-    """As many threads as a candidate's training has: one where there are several workers."""
+    """Use as many threads as a candidate's training has: one where there are several workers."""
     before = torch.get_num_threads()
     torch.set_num_threads(1 if context.config.search.workers > 1 else before)
     try:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from nas_kd.commands.load_run import read_run
+from nas_kd.commands.winner_texts import PREDICT, winner_readme
 from nas_kd.config.loading import load_config
 from nas_kd.config.options import Budget
 from nas_kd.context.run_folder import RunFolder
@@ -30,6 +31,9 @@ def write_results(folder: RunFolder, run: RunRecord) -> None:
     if best is not None:
         write_file(folder, run, best, folder.winner / "student.onnx", folder.winner / "card.json")
         write_weights(folder, run, best, folder.winner / "student.safetensors")
+        data = _dataset(run)
+        write_atomic(folder.winner / "README.md", winner_readme(best, data, _preprocessing(data)))
+        write_atomic(folder.winner / "predict.py", PREDICT)
 
 
 def deployed_seed(finalist: FinalistRecord) -> SeedRecord:
@@ -62,6 +66,8 @@ def write_file(folder: RunFolder, run: RunRecord, finalist: FinalistRecord, out:
     facts = {
         "schema": 1,
         **metadata,
+        "input_shape": list(_dataset(run).input_shape),
+        "pixels": _dataset(run).scale > 1,
         "file": out.name,
         "sha256": sha256(onnx),
         "size_bytes": len(onnx),

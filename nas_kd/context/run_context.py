@@ -1,4 +1,4 @@
-"""What every step of a run works with."""
+"""The run's context: its config, and what follows from that alone (data, device, store)."""
 
 from dataclasses import dataclass, replace
 
@@ -23,7 +23,21 @@ ONNX_LACKS = {"features": "features", "embedding": "embedding", "network": "grad
 
 @dataclass(frozen=True)
 class Context:
-    """The config and everything that follows from it alone."""
+    """The config and everything that follows from it alone.
+
+    Attributes:
+        config: of the run.
+        folder: of the run.
+        callback: receives what happens.
+        store: keeps weights, outputs, exports and measurements.
+        data: what students are trained and judged on.
+        augmenter: of the training split, as students see it.
+        teacher_augmenter: the same as teachers see it; another one only where they see other data.
+        space: of students.
+        device: where latency is measured.
+        numerics: number format and memory layout of training.
+        threads: of training.
+    """
 
     config: SearchConfig
     folder: RunFolder
@@ -31,7 +45,7 @@ class Context:
     store: Store
     data: Dataset
     augmenter: Augmenter
-    teacher_augmenter: Augmenter  # of what the teacher is shown; the same one where that is what the student is shown
+    teacher_augmenter: Augmenter
     space: SearchSpace
     device: Device
     numerics: Numerics
@@ -39,7 +53,13 @@ class Context:
 
     @staticmethod
     def prepare(config: SearchConfig, folder: RunFolder, callback: Callback, *, check_device: bool = True) -> "Context":
-        """Load data, space and device. `check_device`: refuse a device that is not there now, rather than wait for it.
+        """Load data, space and device.
+
+        Args:
+            config: of the run.
+            folder: of the run.
+            callback: receives stages and notes.
+            check_device: refuse a device that is not there now, rather than wait for it.
 
         Raises:
             InputError: one of them is unknown, missing or broken.
@@ -72,7 +92,7 @@ class Context:
         )
 
     def for_teacher(self) -> "Context":
-        """The same with what the teacher is shown as the data."""
+        """The context with the teacher's view of the data as its data."""
         return replace(self, data=self.data.teacher_view or self.data, augmenter=self.teacher_augmenter)
 
     @property
@@ -82,12 +102,12 @@ class Context:
 
     @property
     def batch_size(self) -> int:
-        """Samples a call on the device."""
+        """Samples of one call on the device."""
         return self.config.device.batch_size or self.device.batch_size
 
     @property
     def seed(self) -> int:
-        """The root seed."""
+        """The root seed of the run."""
         return self.config.search.seed
 
 
@@ -104,7 +124,7 @@ def check_names(config: SearchConfig) -> None:
 
 
 def check_methods(config: SearchConfig) -> None:
-    """Refuse methods that do not exist, or that need more than the teachers show.
+    """Refuse methods that do not exist, or that need more than the teachers provide.
 
     Raises:
         InputError: says which.
@@ -115,7 +135,7 @@ def check_methods(config: SearchConfig) -> None:
         taught = method.teachers != "none" and not method.generations
         if taught and onnx and not can_use_cache(method.needs):
             wanted = " and ".join(sorted(ONNX_LACKS[n] for n in method.needs & ONNX_LACKS.keys()))
-            raise InputError(f"method {name!r} needs the teacher's {wanted}; an ONNX teacher shows its logits only")
+            raise InputError(f"method {name!r} needs the teacher's {wanted}; an ONNX teacher provides its logits only")
         if method.teachers == "several" and len(config.teacher) < 2:
             raise InputError(f"method {name!r} needs several teachers, the config has one: write [[teacher]] twice")
 
@@ -133,7 +153,7 @@ def check_precisions(config: SearchConfig, device: Device) -> None:
 
 
 def check_pairs(config: SearchConfig, data: Dataset) -> None:
-    """Refuse methods that the data do not suit.
+    """Refuse methods that these data are not suitable for.
 
     Raises:
         InputError: says which.
@@ -145,11 +165,11 @@ def check_pairs(config: SearchConfig, data: Dataset) -> None:
                 f"method {name!r} needs paired data: x_teacher_train beside x_train (source npz, or your own function)"
             )
         if "network" in needs and data.teacher_view is not None:
-            raise InputError(f"method {name!r} makes up samples, but teacher and student are shown different ones")
+            raise InputError(f"method {name!r} generates samples, but teacher and student take different ones")
 
 
 def dataset_record(data: Dataset) -> DatasetRecord:
-    """What the study keeps of the data."""
+    """Summarise the data for the run's record."""
     return DatasetRecord(
         name=data.name,
         source=data.source,

@@ -25,47 +25,51 @@ MAY_CHANGE = frozenset({"search.trials", "search.max_minutes", "search.workers",
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Paths of a run."""
+    """Paths of the files in a run's folder."""
 
     path: Path
 
     @property
     def config(self) -> Path:
-        """The resolved config."""
+        """The resolved config, as the run uses it."""
         return self.path / "config.toml"
 
     @property
     def environment(self) -> Path:
-        """Machine and versions."""
+        """Machine, versions and command of the run."""
         return self.path / "environment.json"
 
     @property
     def study(self) -> Path:
-        """The study: the record of the run."""
+        """The Optuna study, which is the record of the run."""
         return self.path / "study.db"
 
     @property
     def store(self) -> Path:
-        """Trained weights, teacher's outputs, exports, latencies."""
+        """Trained weights, teachers' outputs, exports and latencies."""
         return self.path / "store"
 
     @property
     def front(self) -> Path:
-        """The fronts, for programs."""
+        """The fronts as JSON, for programs."""
         return self.path / "front.json"
 
     @property
     def winner(self) -> Path:
-        """Where the winner's file and card lie."""
+        """The folder with the winner's files and card."""
         return self.path / "winner"
 
     @property
     def report(self) -> Path:
-        """The report."""
+        """The folder with the report."""
         return self.path / "report"
 
     def require_run(self) -> None:
-        """Raise InputError unless this is a run's folder."""
+        """Check that this is the folder of a run that has begun.
+
+        Raises:
+            InputError: it is not.
+        """
         if not self.path.is_dir():
             raise InputError(f"{self.path}: no such run folder")
         if not self.config.is_file():

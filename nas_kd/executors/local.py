@@ -4,8 +4,10 @@ Jobs and results are JSON lines over pipes. Workers are fresh interpreters, not 
 coordinator do not follow them.
 """
 
+import base64
 import json
 import os
+import pickle
 import selectors
 import signal
 import subprocess
@@ -18,6 +20,7 @@ from typing import Any
 from nas_kd.errors import InputError
 from nas_kd.executors.executor import Executor, ExecutorPlugin, JobResult, WorkerSpec
 from nas_kd.executors.in_process import InProcessExecutor
+from nas_kd.plugins import IN_MEMORY, remembered
 
 ATTEMPTS = 2  # of a job whose worker dies
 READ_BYTES = 2**16
@@ -56,7 +59,7 @@ class LocalExecutor:
             on_message: receives what workers send while they work, whenever a result is asked for.
         """
         self._on_message = on_message or (lambda _: None)
-        self._target, self._setup = target, dict(setup)
+        self._target, self._setup, self._objects = target, dict(setup), _pickled_objects()
         cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
         self._selector = selectors.DefaultSelector()
         self._workers = [self._start(cores[i] if count <= len(cores) else None) for i in range(count)]
@@ -139,7 +142,13 @@ class LocalExecutor:
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
         worker = _Worker(process, core)
         self._selector.register(_pipe(process.stdout), selectors.EVENT_READ, worker)
-        first = {"target": self._target, "setup": self._setup, "core": core, "coordinator": os.getpid()}
+        first = {
+            "target": self._target,
+            "setup": self._setup,
+            "core": core,
+            "coordinator": os.getpid(),
+            "objects": self._objects,
+        }
         self._send(worker, first)
         return worker
 
@@ -191,6 +200,30 @@ class LocalExecutor:
             new.result = JobResult(dead.job, error=error)
         else:
             self._send(new, dead.job)
+
+
+def _pickled_objects() -> str:
+    """Pickle the objects that were given in Python, for child processes of this very program; "" if there are none.
+
+    Raises:
+        InputError: a child process could not import what one of them is made of.
+    """
+    objects = remembered()
+    if not objects:
+        return ""
+    for name, value in objects.items():
+        kind = name.removeprefix(IN_MEMORY).partition("-")[0]
+        try:
+            importable = b"__main__" not in pickle.dumps(value)
+        except Exception as error:  # pickle raises whatever the object's own code does
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            raise InputError(f"the {kind} cannot be passed to several workers ({reason}); use workers=1") from error
+        if not importable:
+            raise InputError(
+                f"the {kind} is defined in this program's main module, which workers cannot import; "
+                "move its class to a module of its own, or use workers=1"
+            )
+    return base64.b64encode(pickle.dumps(dict(objects))).decode()
 
 
 def _pipe(pipe: Any) -> Any:

@@ -1,15 +1,17 @@
 """The main program of a worker: `python -m nas_kd.executors.serve` does jobs, one JSON line each, until its input ends.
 
 The first line names what serves, and for which process: `{"target": "package.module:Class", "setup": {...}, "core": 1,
-"coordinator": 4711}`. The class is created with `setup` and `on_message`; each further line is passed to its `handle`,
-whose result is sent back. What the class passes to `on_message` meanwhile is sent as progress, unless the coordinator
-has not read for long. What user code prints goes to stderr.
+"coordinator": 4711, "objects": "..."}`. The class is created with `setup` and `on_message`; each further line is passed
+to its `handle`, whose result is sent back. What the class passes to `on_message` meanwhile is sent as progress, unless
+the coordinator has not read for long. What user code prints goes to stderr.
 """
 
+import base64
 import contextlib
 import ctypes
 import json
 import os
+import pickle
 import select
 import signal
 import sys
@@ -18,7 +20,7 @@ from functools import partial
 from typing import Any, TextIO
 
 from nas_kd.errors import InputError
-from nas_kd.plugins import import_object
+from nas_kd.plugins import import_object, remember_all
 
 PR_SET_PDEATHSIG = 1
 
@@ -35,6 +37,8 @@ def main() -> None:
         return  # the coordinator was killed before this process could be bound to its life
     _bind(first["core"])
     try:
+        if first["objects"]:  # from the coordinator's own memory, over a pipe that only it can write to
+            remember_all(pickle.loads(base64.b64decode(first["objects"])))
         served: Any = import_object(first["target"])(**first["setup"], on_message=partial(_send_progress, output))
     except InputError as error:
         _send(output, {"refused": str(error)})

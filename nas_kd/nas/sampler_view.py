@@ -1,8 +1,8 @@
-"""All trials at one fidelity, as the sampler is shown them: mixing rungs would poison it, full trainings are too few.
+"""The sampler's view of the study: all trials at one fidelity, as mixing rungs would mislead it.
 
-The highest rung that enough candidates have reached is what it learns from (as in BOHB, Falkner et al. 2018,
-arXiv:1807.01774). What it is told of a trial follows from the trial's record and that rung alone, so that a resumed run
-shows it the same.
+It learns from the highest rung that enough candidates have reached (as in BOHB, Falkner et al. 2018, arXiv:1807.01774):
+full trainings are too few. Its view of a trial follows from the trial's record and that rung alone, so that a resumed
+run gives it the same view.
 """
 
 import math
@@ -23,15 +23,21 @@ CONSTRAINT = "budget"
 
 
 def common_rung(reached: Mapping[int, int]) -> int:
-    """Epochs of the highest rung that a sampler can start from; while there is none, of the lowest; 0: none at all.
+    """Epochs of the highest rung that enough trials have reached; while there is none, of the lowest; 0: none at all.
 
-    `reached`: epochs of each rung, and by how many it was reached.
+    Args:
+        reached: epochs of each rung -> how many trials reached it.
     """
     return max((e for e, n in reached.items() if n >= STARTUP_TRIALS), default=min(reached, default=0))
 
 
 def outcome(record: TrialRecord, epochs: int) -> dict[str, Any] | None:
-    """What Optuna is told of a trial judged after so many epochs: objectives, or a state; None: it is under way."""
+    """Arguments of Optuna's `tell` for a trial judged at one rung: values, or a state; None: it is under way.
+
+    Args:
+        record: of the trial.
+        epochs: of the rung.
+    """
     level = next((level for level, rung in enumerate(record.rungs) if rung.epochs == epochs), None)
     if level is None:
         if record.status in ("paused", "running"):
@@ -44,7 +50,7 @@ def outcome(record: TrialRecord, epochs: int) -> dict[str, Any] | None:
 
 
 def constrained(violation: float) -> dict[str, Any]:
-    """How Optuna stores a trial's constraint: system attributes."""
+    """The system attributes in which Optuna stores a trial's constraint."""
     return optuna.trial.create_trial(state=TrialState.PRUNED, constraints={CONSTRAINT: violation}).system_attrs
 
 
@@ -54,7 +60,14 @@ def copy_in_memory(
     epochs: int,
     violation: Callable[[TrialRecord], float],
 ) -> Study:
-    """A study of the same trials, told what is known of them after so many epochs."""
+    """Copy trials into a study in memory, with the results that they had at one rung.
+
+    Args:
+        trials: of the stored study.
+        records: of these trials, by number.
+        epochs: of the rung.
+        violation: by how much a trial misses the budget; feasible at <= 0.
+    """
     with optuna_silenced():
         study = optuna.create_study(directions=DIRECTIONS, sampler=RandomSampler(seed=0))
         study.add_trials([_under_way(trial) for trial in trials])
@@ -65,7 +78,14 @@ def copy_in_memory(
 
 
 def tell(study: Study, record: TrialRecord, epochs: int, violation: Callable[[TrialRecord], float]) -> None:
-    """Tell a study in memory of a trial that it does not know the outcome of, if there is one."""
+    """Tell a study in memory the outcome of a trial, if there is one that it does not have yet.
+
+    Args:
+        study: in memory.
+        record: of the trial.
+        epochs: of the rung that trials are compared at.
+        violation: by how much a trial misses the budget; feasible at <= 0.
+    """
     trial = study.get_trials(deepcopy=False)[record.number]
     if trial.state.is_finished() or (ended := outcome(record, epochs)) is None:
         return
@@ -75,7 +95,7 @@ def tell(study: Study, record: TrialRecord, epochs: int, violation: Callable[[Tr
 
 
 def _under_way(trial: FrozenTrial) -> FrozenTrial:
-    """The same proposal before anything was known of it."""
+    """The same proposal as it was before it had any result."""
     return optuna.trial.create_trial(
         state=TrialState.RUNNING,
         params=trial.params,

@@ -112,7 +112,7 @@ class RunStudy:
         record = record.model_copy(update={"status": "running"})
         self._records[record.number] = record
         self._index(record)
-        self._halving.note(record)
+        self._halving.update(record)
 
     def _index(self, record: TrialRecord) -> None:
         if record.status == "duplicate":
@@ -219,7 +219,7 @@ class RunStudy:
         record = record.model_copy(update={"elapsed_s": round(self.elapsed_s, 3)})
         self._records[record.number] = record
         self._index(record)
-        self._halving.note(record)
+        self._halving.update(record)
         if (rung := common_rung(self._halving.reached)) == self._rung:
             tell(self._memory, record, rung, self._violation)
         else:

@@ -1,13 +1,14 @@
-"""Asynchronous successive halving for several objectives: who is trained on, and who waits.
+"""Asynchronous successive halving for several objectives: which trials are trained on, and which stay paused.
 
-Li et al. 2020 (arXiv:1810.05934) promote the best 1 / `reduction` of those that reached a rung, whenever there is room,
-without waiting for the others. Who is among the best changes with every newcomer, and with several objectives so much
-that half of them went on; here no more than that share do altogether. With several objectives "the best" are those of
-the first non-dominated fronts, and of one front those with the most room around them (Deb et al. 2002, NSGA-II, section
-III). Size and latency are known from the start; only accuracy differs from rung to rung.
+Li et al. 2020 (arXiv:1810.05934) promote the best 1 / `reduction` of the trials that reached a rung, whenever a worker
+is free, without waiting for the others. Which trials are among the best changes with every new one, and with several
+objectives so much that half of them were promoted; here no more than that share is promoted altogether. With several
+objectives "the best" are those of the first non-dominated fronts, and within a front those with the largest crowding
+distance (Deb et al. 2002, NSGA-II, section III). Size and latency are known from the start; only accuracy differs from
+rung to rung.
 
-The first few, spread over the sizes that are allowed, are trained to the end whatever they reach: they span the fronts
-when the search has hardly begun, and as nobody picked them they tell how far rungs can be believed.
+The first few trials, spread over the sizes within the budget, are trained in full whatever they reach: they span the
+fronts early, and as they were not selected they show how well accuracy at a rung predicts final accuracy.
 """
 
 from collections.abc import Iterable, Iterator
@@ -24,25 +25,37 @@ Points = NDArray[np.float64]
 
 
 def best_first(points: ArrayLike, most: int) -> list[int]:
-    """Numbers of the `most` best points of (n, d), all coordinates minimised: by front, crowding distance, number."""
+    """Rank points by non-dominated front, then crowding distance, then number; return the numbers of the first `most`.
+
+    Args:
+        points: (n, d), all coordinates minimised.
+        most: how many numbers to return.
+    """
     table = np.asarray(points, dtype=np.float64)
     order: list[int] = []
     left = np.arange(len(table))
     while len(left) and len(order) < most:
         members = left[non_dominated(table[left])]
-        order += by_room(table, members)
+        order += by_crowding(table, members)
         left = np.setdiff1d(left, members)
     return order[:most]
 
 
-def by_room(points: Points, members: NDArray[np.intp]) -> list[int]:
-    """`members` of `points` (n, d), those with the most room around them first."""
+def by_crowding(points: Points, members: NDArray[np.intp]) -> list[int]:
+    """Sort `members`, rows of `points` (n, d), by decreasing crowding distance."""
     distances = crowding(points[members])
     return [int(members[i]) for i in np.lexsort((members, -distances))]
 
 
 def crowding(front: Points) -> Points:
-    """(n, d) -> (n,): the sum over coordinates of the gap between the two neighbours; infinite at the ends."""
+    """Compute crowding distances (Deb et al. 2002): the sum over coordinates of the gap between the two neighbours.
+
+    Args:
+        front: (n, d) points of one front.
+
+    Returns:
+        (n,) distances; infinite for the ends of each coordinate.
+    """
     distances = np.zeros(len(front))
     for column in front.T:
         order = np.argsort(column, kind="stable")
@@ -54,15 +67,15 @@ def crowding(front: Points) -> Points:
 
 
 class Rung:
-    """Those who reached it: numbers of trials, rising, on which front each is, 0 the best; who waits, who failed.
+    """The trials that reached one rung, and on which front each is (0: the best).
 
-    Fronts are kept up to date point by point: sorting thousands of points anew for every decision takes longer than
-    some trainings do.
+    Fronts are updated point by point: sorting thousands of points anew for every decision takes longer than some
+    trainings do.
     """
 
     def __init__(self, epochs: int) -> None:
         self.epochs = epochs
-        self.waiting: set[int] = set()
+        self.paused: set[int] = set()
         self.failed: set[int] = set()
         self._numbers = np.empty(0, dtype=np.intp)
         self._points = np.empty((0, 3))
@@ -75,7 +88,7 @@ class Rung:
         return number in self._numbers[np.searchsorted(self._numbers, number) :][:1]
 
     def add(self, number: int, point: ArrayLike) -> None:
-        """One more trial; all coordinates are minimised."""
+        """Add trial `number` with its point (d,), all coordinates minimised."""
         row = np.asarray(point, dtype=np.float64)
         better = _dominates(self._points, row)
         front = int(self._fronts[better].max()) + 1 if better.any() else 0
@@ -88,54 +101,58 @@ class Rung:
         self._fronts = np.insert(self._fronts, place, front)
 
     def _push_down(self, pushing: Points, level: int) -> Points:
-        """Move whom these points dominate from front `level` to the next; whoever was moved may push others in turn."""
+        """Move the points that these dominate from front `level` to the next; returns them, as they may push others."""
         there = np.flatnonzero(self._fronts == level)
         beaten = there[_dominates(pushing[:, np.newaxis], self._points[there]).any(axis=0)]
         self._fronts[beaten] = level + 1
         return self._points[beaten]
 
     def best_first(self) -> Iterator[int]:
-        """Numbers of all trials: by front, crowding distance, number."""
+        """Yield the numbers of all trials, by front, then crowding distance, then number."""
         for front in range(int(self._fronts.max(initial=-1)) + 1):
-            members = by_room(self._points, np.flatnonzero(self._fronts == front))
+            members = by_crowding(self._points, np.flatnonzero(self._fronts == front))
             yield from self._numbers[members].tolist()
 
     def next_to_promote(self, most: int, n_initial: int = 0) -> int | None:
-        """The best who waits, if it is among the `most` best, and fewer have gone on.
+        """Find the best paused trial, if it is among the `most` best, and fewer than that were promoted.
 
-        The failed do not count, nor do trials with numbers below `pioneers`, none of whom waits any more.
+        Failed trials do not count, nor do initial ones, none of which is paused any more.
+
+        Args:
+            most: how many trials may be promoted from here altogether.
+            n_initial: trials with lower numbers are initial ones.
         """
-        gone_on = self.besides(n_initial) - len(self.waiting) - sum(number >= n_initial for number in self.failed)
-        if not self.waiting or gone_on >= most:
+        promoted = self.count_from(n_initial) - len(self.paused) - sum(number >= n_initial for number in self.failed)
+        if not self.paused or promoted >= most:
             return None
         best = islice((n for n in self.best_first() if n >= n_initial and n not in self.failed), most)
-        return next((number for number in best if number in self.waiting), None)
+        return next((number for number in best if number in self.paused), None)
 
     def most_accurate(self) -> int | None:
-        """The most accurate who waits; of several the lowest number."""
+        """Find the most accurate paused trial; of several the one with the lowest number."""
         errors = dict(zip(self._numbers.tolist(), self._points[:, 0].tolist(), strict=True))
-        return min(sorted(self.waiting), key=errors.__getitem__, default=None)
+        return min(sorted(self.paused), key=errors.__getitem__, default=None)
 
-    def besides(self, n_initial: int) -> int:
-        """How many trials with numbers of at least `pioneers` reached it."""
-        return len(self) - int(np.searchsorted(self._numbers, n_initial))
+    def count_from(self, number: int) -> int:
+        """Count the trials that reached this rung and have at least this number."""
+        return len(self) - int(np.searchsorted(self._numbers, number))
 
 
 class SuccessiveHalving:
-    """All rungs of a run; what it says follows from the records alone, whatever their order."""
+    """All rungs of a run; its decisions follow from the records alone, whatever their order."""
 
     def __init__(self, records: Iterable[TrialRecord] = ()) -> None:
         self._rungs: list[Rung] = []
         for record in records:
-            self.note(record)
+            self.update(record)
 
     @property
     def reached(self) -> dict[int, int]:
-        """Epochs of each rung, and by how many it was reached."""
+        """Epochs of each rung -> how many trials reached it."""
         return {rung.epochs: len(rung) for rung in self._rungs}
 
-    def note(self, record: TrialRecord) -> None:
-        """What is known of a trial now."""
+    def update(self, record: TrialRecord) -> None:
+        """Take in the present record of a trial."""
         if record.status == "duplicate":
             return
         for level, result in enumerate(record.rungs):
@@ -143,38 +160,38 @@ class SuccessiveHalving:
                 self._rungs.append(Rung(result.epochs))
             if record.number not in self._rungs[level]:
                 self._rungs[level].add(record.number, _point(record, level))
-            self._rungs[level].waiting.discard(record.number)
+            self._rungs[level].paused.discard(record.number)
         if record.rungs and record.status in ("paused", "failed", "infeasible"):
             rung = self._rungs[len(record.rungs) - 1]
-            (rung.waiting if record.status == "paused" else rung.failed).add(record.number)
+            (rung.paused if record.status == "paused" else rung.failed).add(record.number)
 
     def best(self, epochs: int, most: int) -> list[int]:
-        """Numbers of the `most` best trials after so many epochs."""
+        """List the numbers of the `most` best trials at the rung of this many epochs, best first."""
         return [n for rung in self._rungs if rung.epochs == epochs for n in islice(rung.best_first(), most)]
 
     def next_to_promote(self, rungs: int, reduction: int, *, n_initial: int = 0, last: bool = False) -> int | None:
-        """Number of the waiting trial to train on, from the highest rung downwards; None: nobody has earned it yet.
+        """Find the paused trial to train on, from the highest rung downwards; None: none has earned it yet.
 
         Args:
             rungs: how many there are.
-            reduction: of so many at a rung, one goes on.
-            pioneers: trials with lower numbers go on before anyone else, and do not count among the others.
-            last: nothing more will be proposed: one at least goes on from every rung.
+            reduction: one of so many at a rung is promoted.
+            n_initial: trials with lower numbers are promoted before all others, and do not count among them.
+            last: nothing more will be proposed: at least one trial is promoted from every rung.
         """
         below = self._rungs[: rungs - 1]
         for initial in range(n_initial):
-            if any(initial in rung.waiting for rung in below):
+            if any(initial in rung.paused for rung in below):
                 return initial
         for rung in reversed(below):
-            there = rung.besides(n_initial)
+            there = rung.count_from(n_initial)
             allowed = max(there // reduction, 1 if last and there else 0)
             if (number := rung.next_to_promote(allowed, n_initial)) is not None:
                 return number
         return None
 
     def most_accurate(self, rungs: int) -> int | None:
-        """Number of the most accurate who waits at the highest rung where anyone does; `rungs`: how many there are."""
-        return next((rung.most_accurate() for rung in reversed(self._rungs[: rungs - 1]) if rung.waiting), None)
+        """Find the most accurate paused trial at the highest rung that has any; `rungs`: how many rungs there are."""
+        return next((rung.most_accurate() for rung in reversed(self._rungs[: rungs - 1]) if rung.paused), None)
 
 
 def _dominates(points: Points, point: Points) -> NDArray[np.bool_]:

@@ -1,4 +1,4 @@
-"""Random architectures of any space, and children of two: by the parameters that the space asks Optuna for."""
+"""Draws random architectures of any space, and crosses two, by the parameters that the space asks Optuna for."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +13,7 @@ from nas_kd.nas.samplers.base import optuna_silenced
 from nas_kd.results.candidate import Architecture
 
 Genotype = Mapping[str, Any]  # parameter -> value
-MUTATED = 0.15  # chance of each parameter to be drawn anew
+MUTATION_RATE = 0.15  # chance of each parameter to be drawn anew
 
 
 class ArchitectureSampler:
@@ -29,24 +29,24 @@ class ArchitectureSampler:
             self._distributions = first.distributions
 
     def random(self) -> Genotype:
-        """Drawn as the space draws."""
+        """Draw all parameters as the space does."""
         with optuna_silenced():
             return self._study.ask(self._distributions).params
 
     def child(self, mother: Genotype, father: Genotype) -> Genotype:
-        """Each parameter from one of the two, or drawn anew."""
+        """Take each parameter from one of the two parents, or draw it anew."""
         new = self.random()
         chances = self._generator.random((len(new), 2))
         return {
-            name: value if mutation < MUTATED else (mother if side < 0.5 else father)[name]
+            name: value if mutation < MUTATION_RATE else (mother if side < 0.5 else father)[name]
             for (name, value), (mutation, side) in zip(new.items(), chances, strict=True)
         }
 
     def pick(self, number: int, count: int) -> list[int]:
-        """`count` numbers below `number`, with repeats."""
+        """Draw `count` numbers below `number`, with repeats."""
         return [int(i) for i in self._generator.integers(0, number, count)]
 
     def architecture(self, genotype: Genotype) -> Architecture:
-        """In canonical form."""
+        """Turn parameters into an architecture in canonical form."""
         with optuna_silenced():
             return self._space.suggest(FixedTrial(dict(genotype)))
