@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nas_kd.config.fields import submodel
-from nas_kd.config.loading import commented_config, differing_keys, dump_config, load_config, setting
+from nas_kd.config.loading import commented_config, differing_keys, dump_config, load_config, parse_override
 from nas_kd.config.options import SearchConfig
 from nas_kd.errors import InputError
 
@@ -189,13 +189,13 @@ def test_mistakes_in_overrides(write: Any) -> None:
     ],
 )
 def test_settings(text: str, expected: tuple[str, Any]) -> None:
-    assert setting(text) == expected
+    assert parse_override(text) == expected
 
 
 @pytest.mark.parametrize("text", ["", "search.trials", "=3", " = 3"])
 def test_settings_that_are_none(text: str) -> None:
     with pytest.raises(InputError, match=r"must be section\.key=value"):
-        setting(text)
+        parse_override(text)
 
 
 VALUES = {

@@ -9,14 +9,14 @@ from typing import Any
 import tomli_w
 from pydantic import ValidationError
 
+from nas_kd.config.error_messages import explain, wrong_type
 from nas_kd.config.fields import is_path, several, submodel
-from nas_kd.config.messages import explain, wrong_type
 from nas_kd.config.options import Options, SearchConfig
 from nas_kd.config.template import commented_config
 from nas_kd.config.toml_file import read_toml
 from nas_kd.errors import InputError
 
-__all__ = ["commented_config", "differing_keys", "dump_config", "load_config", "setting"]
+__all__ = ["commented_config", "differing_keys", "dump_config", "load_config", "parse_override"]
 
 
 def load_config(
@@ -47,7 +47,7 @@ def load_config(
     return config
 
 
-def setting(text: str) -> tuple[str, Any]:
+def parse_override(text: str) -> tuple[str, Any]:
     """`section.key=value` as a key and a value: a TOML value, or else the text itself.
 
     Raises:

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from nas_kd.config.options import DataOptions
-from nas_kd.data.images import Decoded, Encoded, decode_all, stack
-from nas_kd.data.source import RawData, mirror_safe, reason
+from nas_kd.data.image_decoding import Decoded, Encoded, decode_all, stack
+from nas_kd.data.source import RawData, is_flip_safe, reason
 from nas_kd.errors import InputError
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
@@ -43,7 +43,7 @@ class ImageFolder:
             val=splits.get("val"),
             test=splits.get("test"),
             classes=classes,
-            natural=mirror_safe(classes),
+            natural=is_flip_safe(classes),
             notes=(f"images: centre square, {size}x{size} pixels", *notes, *skips),
         )
 

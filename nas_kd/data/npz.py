@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, bfloat16
 
 from nas_kd.config.options import DataOptions
-from nas_kd.data.source import Arrays, RawData, TeacherView, mirror_safe, reason
+from nas_kd.data.source import Arrays, RawData, TeacherView, is_flip_safe, reason
 from nas_kd.errors import InputError
 
 Layout = Literal["auto", "chw", "hwc"]
@@ -91,7 +91,7 @@ def from_mapping(arrays: Mapping[str, Any], layout: Layout, where: str, name: st
         name=name,
         **{split: Arrays(to_chw(as_numpy(x), order), y) for split, (x, y) in splits.items()},
         classes=classes,
-        natural=mirror_safe(classes),
+        natural=is_flip_safe(classes),
         notes=(f"arrays that were not read: {', '.join(ignored)}",) if ignored else (),
         teacher_view=_teacher_view(arrays, layout, where),
     )

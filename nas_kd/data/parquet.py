@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nas_kd.config.options import DataOptions
-from nas_kd.data.images import Decoded, Encoded, decode_all, stack
-from nas_kd.data.source import RawData, mirror_safe, optional_module, reason
+from nas_kd.data.image_decoding import Decoded, Encoded, decode_all, stack
+from nas_kd.data.source import RawData, is_flip_safe, optional_module, reason
 from nas_kd.errors import InputError
 
 IMAGE_COLUMNS = ("image", "img")
@@ -44,7 +44,7 @@ class Parquet:
             val=splits.get("val"),
             test=splits.get("test"),
             classes=classes,
-            natural=mirror_safe(classes),
+            natural=is_flip_safe(classes),
             notes=tuple(notes),
         )
 

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from nas_kd import plugins
 from nas_kd.config.options import Augmentation, DataOptions
-from nas_kd.data.checks import check_alike, checked_labels, checked_samples
 from nas_kd.data.dataset import Dataset, Split
-from nas_kd.data.factory import user_source
 from nas_kd.data.npz import as_numpy
 from nas_kd.data.source import Arrays, RawData, Source
 from nas_kd.data.splits import Indices, carve, check_class_sizes
-from nas_kd.data.teacher_view import in_step, paired_samples, with_view
+from nas_kd.data.teacher_view import matching_augmentation, paired_samples, with_teacher_view
+from nas_kd.data.user_source import load_user_source
+from nas_kd.data.validation import check_alike, checked_labels, checked_samples
 from nas_kd.errors import InputError
 
 SPLITS = ("train", "val", "test")
@@ -46,12 +46,12 @@ def load_dataset(options: DataOptions, seed: int) -> Dataset:
     dataset = replace(dataset, notes=(*raw.notes, *notes))
     if not shown:
         return dataset
-    augment = in_step(augment, dataset.input_shape, tuple(shown["train"].shape[1:]))
+    augment = matching_augmentation(augment, dataset.input_shape, tuple(shown["train"].shape[1:]))
     try:
         view = assemble(f"{raw.name}, teacher's view", _with_parts(shown, parts), augment=augment)
     except InputError as error:
         raise InputError(f"the teacher's view: {error}") from error
-    return with_view(dataset, view)
+    return with_teacher_view(dataset, view)
 
 
 def _dataset(
@@ -86,7 +86,9 @@ def find_source(options: DataOptions) -> Source:
     Raises:
         InputError: unknown, or given options that mean nothing to it.
     """
-    source: Source = user_source(options.source) if ":" in options.source else plugins.load("dataset", options.source)
+    source: Source = (
+        load_user_source(options.source) if ":" in options.source else plugins.load("dataset", options.source)
+    )
     defaults = DataOptions()
     for name in sorted(set(DataOptions.model_fields) - FOR_ALL - source.uses):
         if getattr(options, name) != getattr(defaults, name):
@@ -138,7 +140,7 @@ def _with_parts(arrays: dict[str, NDArray[Any]], parts: Mapping[str, Indices]) -
 def statistics(x: NDArray[Any]) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of (N, ...): (C,) each for images (N, C, H, W), else (1,) each; no std is 0.
 
-    Summed by NumPy on one thread: the numbers go into the exported graph and must not depend on the machine's load.
+    SummedLogits by NumPy on one thread: the numbers go into the exported graph and must not depend on the machine's load.
 
     Raises:
         InputError: all values of all channels are the same.

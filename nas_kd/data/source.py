@@ -71,7 +71,7 @@ class Source(Protocol):
         """
 
 
-def mirror_safe(classes: tuple[str, ...] | None) -> bool:
+def is_flip_safe(classes: tuple[str, ...] | None) -> bool:
     """Whether the class names speak for things rather than symbols: a mirrored 3, b or `turn left` is another class."""
     if not classes:
         return False

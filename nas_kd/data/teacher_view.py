@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas_kd.config.options import Augmentation
-from nas_kd.data.checks import check_alike, checked_samples
 from nas_kd.data.dataset import Dataset
 from nas_kd.data.npz import SPLITS, as_numpy
 from nas_kd.data.source import RawData, TeacherView
+from nas_kd.data.validation import check_alike, checked_samples
 from nas_kd.errors import InputError
 from nas_kd.serialization import fingerprint
 
@@ -80,7 +80,7 @@ def _checked_pairs(rows: NDArray[Any], split: str, n_samples: int, n_rows: int) 
     return rows.astype(np.int64)
 
 
-def in_step(augment: Augmentation, student: tuple[int, ...], teacher: tuple[int, ...]) -> Augmentation:
+def matching_augmentation(augment: Augmentation, student: tuple[int, ...], teacher: tuple[int, ...]) -> Augmentation:
     """What is done to the teacher's samples of shape `teacher`, given what is done to the student's.
 
     The random numbers are the same. Where height and width agree, both are changed alike; else samples are only
@@ -92,7 +92,7 @@ def in_step(augment: Augmentation, student: tuple[int, ...], teacher: tuple[int,
     return augment if alike else Augmentation(crop=0, flip=augment.flip, cutout=0)
 
 
-def with_view(dataset: Dataset, view: Dataset) -> Dataset:
+def with_teacher_view(dataset: Dataset, view: Dataset) -> Dataset:
     """`dataset` with another view of its samples for the teacher; its key covers both."""
     note = (
         f"teacher's view: the teacher is shown samples of shape {view.input_shape} ({_kind(view)}), "

@@ -5,8 +5,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from nas_kd.export.eval_mode import device_of, evaluating
+from nas_kd.export.onnx_classifier import OnnxModule
 from nas_kd.export.onnx_costs import count_onnx_macs
-from nas_kd.export.onnx_runtime import OnnxModule
 
 
 def count_parameters(model: nn.Module) -> int:

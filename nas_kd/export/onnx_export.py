@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from nas_kd.errors import TrialError
 from nas_kd.export.error_text import first_line
 from nas_kd.export.eval_mode import device_of, evaluating
-from nas_kd.export.slimming import checked_file, slim
+from nas_kd.export.minify import minify, serialize_checked
 
 OPSET = 17
 PREFIX = "nas_kd."
@@ -34,8 +34,8 @@ def export_onnx(model: nn.Module, input_shape: tuple[int, ...]) -> bytes:
         example = torch.rand(2, *input_shape, generator=torch.Generator().manual_seed(0)).to(device_of(model))
         _check_output(model, example)
         exported = onnx.load_from_string(_trace(model, example))
-    slim(exported, _tied(model))
-    return checked_file(exported, "exported")
+    minify(exported, _tied(model))
+    return serialize_checked(exported, "exported")
 
 
 def set_metadata(content: bytes, properties: Mapping[str, str]) -> bytes:

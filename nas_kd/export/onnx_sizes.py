@@ -6,8 +6,8 @@ from math import prod
 import onnx
 from onnx import TensorProto
 
+from nas_kd.export.minify import strip_unneeded
 from nas_kd.export.onnx_graph import tensors
-from nas_kd.export.slimming import strip
 
 # Types of less than a byte, packed.
 _BITS = {"INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4, "INT2": 2, "UINT2": 2}
@@ -26,7 +26,7 @@ def sizes_of(content: bytes) -> FileSizes:
     """Sizes of a checked file (`read_onnx`)."""
     model = onnx.load_from_string(content)
     weights = sum(_bytes(tensor) for tensor in tensors(model))
-    strip(model)
+    strip_unneeded(model)
     stripped = len(model.SerializeToString())
     return FileSizes(file=len(content), stripped=min(len(content), stripped), weights=weights)
 

@@ -13,8 +13,8 @@ from nas_kd.data.dataset import as_input
 from nas_kd.errors import InputError, TrialError
 from nas_kd.export.error_text import first_line
 from nas_kd.export.eval_mode import device_of, evaluating
+from nas_kd.export.onnx_classifier import BATCH, Logits, OnnxClassifier, OnnxModule, accuracy
 from nas_kd.export.onnx_graph import tensors
-from nas_kd.export.onnx_runtime import BATCH, Logits, OnnxClassifier, OnnxModule, accuracy
 
 __all__ = ["OnnxClassifier", "OnnxModule", "Parity", "accuracy", "verify", "verify_quantized"]
 

@@ -28,7 +28,7 @@ from nas_kd.methods.chains.dense import make_dense
 from nas_kd.methods.chains.residual import Residual
 from nas_kd.methods.combine import make_method
 from nas_kd.models.subnetwork import cut_weights
-from nas_kd.models.summed import summed
+from nas_kd.models.wrappers import sum_networks
 from nas_kd.quantization.precision import load_precision
 from nas_kd.results.candidate import Architecture, Candidate, Policy, Precision, Recipe
 from nas_kd.serialization import fingerprint
@@ -141,7 +141,7 @@ class Chain:
             trained_models.append(self.train(more, [*frozen, *roots]))
             frozen.append(self.as_teacher(trained_models[-1], architecture))
         return TrainedModel(
-            model=summed([trained.model for trained in trained_models]),
+            model=sum_networks([trained.model for trained in trained_models]),
             key=fingerprint([trained.key for trained in trained_models]),
             val_accuracy=trained_models[-1].val_accuracy,
             seconds=sum(trained.seconds for trained in trained_models),
@@ -159,7 +159,7 @@ class Chain:
         """The link from the store, or trained now and stored."""
         source = self._weight_source(job.student, teachers)
         key = self._key(job, teachers, source)
-        with self.context.store.alone("weights", key):
+        with self.context.store.lock("weights", key):
             return self._stored(job, key) or self._trained(job, teachers, source, key)
 
     def _weight_source(self, student: Architecture, teachers: Sequence[Teacher]) -> WeightSource | None:
@@ -212,7 +212,7 @@ class Chain:
             return training.deployed(val)
         frozen = [t.model for t in (teachers[:-1] if job.recipe.params["taught"] else teachers)]
         (model,) = training.averaged_students()
-        return model, training.accuracy(summed([*frozen, model]), val)
+        return model, training.accuracy(sum_networks([*frozen, model]), val)
 
     def training(self, job: TrainingJob, student: nn.Module, teachers: Sequence[Teacher]) -> Training:
         """A training that has not begun.

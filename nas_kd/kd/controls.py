@@ -55,6 +55,6 @@ def training_cost(candidate: Candidate, chain: Chain, epochs: int) -> float:
     """
     builder, full = chain.builder, chain.context.config.distill.epochs
     method = make_method(candidate.recipe.method)
-    student = builder.macs(candidate.student) * (method.networks * epochs + method.generations * full)
+    student = builder.macs(candidate.student) * (method.train_cost_factor * epochs + method.generations * full)
     assistants = sum(map(builder.macs, candidate.assistants)) * (epochs if candidate.policy == "residual" else full)
     return float(student + assistants)

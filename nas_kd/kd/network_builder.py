@@ -10,8 +10,8 @@ from nas_kd.data.dataset import Dataset
 from nas_kd.engine.numerics import seeded
 from nas_kd.errors import InputError
 from nas_kd.export.network_costs import count_macs, count_parameters
-from nas_kd.models.normalised import Normalized
 from nas_kd.models.search_space import SearchSpace
+from nas_kd.models.wrappers import Normalized
 from nas_kd.plugins import load
 from nas_kd.results.candidate import Architecture
 from nas_kd.results.records import Counted

@@ -24,8 +24,8 @@ from nas_kd.export.verify import OnnxModule
 from nas_kd.kd.chain import Chain
 from nas_kd.kd.network_builder import NetworkBuilder, in_thousands, load_space
 from nas_kd.kd.training_job import TrainingJob
-from nas_kd.models.normalised import Normalized
 from nas_kd.models.search_space import SearchSpace
+from nas_kd.models.wrappers import Normalized
 from nas_kd.nas.gate import Gate
 from nas_kd.plugins import import_object
 from nas_kd.results.candidate import Architecture, Recipe

@@ -7,7 +7,7 @@ from itertools import chain
 from torch import Tensor, nn
 
 from nas_kd.engine.teacher_outputs import Teacher
-from nas_kd.models.subnetwork import is_part
+from nas_kd.models.subnetwork import is_subnetwork
 from nas_kd.store.store import Store
 
 
@@ -27,7 +27,7 @@ def find_weight_source(
     Of the teachers, who are in the order of the chain, the nearest comes first.
     """
     elders = chain(_stored(stored, store), (WeightSource(t.key, t.model.state_dict()) for t in reversed(teachers)))
-    return next((e for e in elders if is_part(e.weights, student)), None)
+    return next((e for e in elders if is_subnetwork(e.weights, student)), None)
 
 
 def _stored(keys: Sequence[str], store: Store) -> Iterator[WeightSource]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from nas_kd.errors import TrialError
-from nas_kd.quantization.interception import Interception
+from nas_kd.quantization.op_interceptor import OpInterceptor
 from nas_kd.quantization.quantizer import LARGEST, LEVELS, RangeQuantizer, quantized_weight, weight_steps
 
 Phase = Literal["off", "observing", "on"]
@@ -42,7 +42,7 @@ class FakeQuantized(nn.Module):
         """What the network returns, as its file would compute it."""
         if self._phase == "off":
             return self.network(x)  # type: ignore[no-any-return]
-        with Interception(x, self._activation, self._weight):
+        with OpInterceptor(x, self._activation, self._weight):
             return self.network(x)  # type: ignore[no-any-return]
 
     @property
@@ -89,7 +89,7 @@ class FakeQuantized(nn.Module):
 
         modes = [(module, module.training) for module in self.network.modules()]
         self.network.eval()
-        with Interception(example, activation, weight) as seen:
+        with OpInterceptor(example, activation, weight) as seen:
             self.network(example)
         for module, training in modes:
             module.training = training

@@ -9,7 +9,7 @@ import onnx
 from onnx import NodeProto, helper
 
 from nas_kd.export.editable_graph import EditableGraph
-from nas_kd.quantization.quantized_file import finished
+from nas_kd.quantization.quantized_file import finalize_quantized
 from nas_kd.results.candidate import IntegerScheme
 
 # Kernels have integers for input and output. What only moves values leaves the grid as it is; a pair behind it says so.
@@ -41,7 +41,7 @@ def integer_file(content: bytes, scheme: IntegerScheme) -> bytes:
         _integer_bias(graph, node)
     if scheme == "s8s8":
         _shift_zeros(graph)
-    return finished(graph.model())
+    return finalize_quantized(graph.model())
 
 
 def _store_integers(graph: EditableGraph, node: NodeProto) -> None:

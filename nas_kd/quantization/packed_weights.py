@@ -13,7 +13,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper, versi
 
 from nas_kd.errors import TrialError
 from nas_kd.export.error_text import first_line
-from nas_kd.quantization.quantized_file import finished
+from nas_kd.quantization.quantized_file import finalize_quantized
 
 SHRUNK = np.linspace(0.2, 1.0, 41)  # of the largest weight: where ranges may end
 Values = NDArray[np.float32]
@@ -58,7 +58,7 @@ def pack_weights(content: bytes, packing: Packing) -> bytes:
     nodes = [*unpacking, *model.graph.node]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
-    return finished(model)
+    return finalize_quantized(model)
 
 
 def quantized(weights: Values, axis: int, packing: Packing) -> tuple[NDArray[np.int8], Values]:

@@ -2,22 +2,22 @@
 
 from onnx import ModelProto, TensorProto, numpy_helper
 
-from nas_kd.export.slimming import checked_file, slim
+from nas_kd.export.minify import minify, serialize_checked
 
 _WEIGHT_KINDS = {TensorProto.INT8, TensorProto.INT32}
 
 
-def finished(model: ModelProto) -> bytes:
+def finalize_quantized(model: ModelProto) -> bytes:
     """The checked file of a quantised model, which is changed in place.
 
     Raises:
         TrialError: the model is not valid.
     """
     _drop_zero_points_of_weights(model)
-    slim(model)
+    minify(model)
     for tensor in model.graph.initializer:
         _store_raw(tensor)
-    return checked_file(model, "quantised")
+    return serialize_checked(model, "quantised")
 
 
 def _drop_zero_points_of_weights(model: ModelProto) -> None:

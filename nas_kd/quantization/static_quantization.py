@@ -21,8 +21,8 @@ from nas_kd.config.options import Calibration
 from nas_kd.data.dataset import as_input
 from nas_kd.errors import InputError, TrialError
 from nas_kd.export.error_text import first_line
-from nas_kd.export.onnx_runtime import OnnxClassifier
-from nas_kd.quantization.quantized_file import finished
+from nas_kd.export.onnx_classifier import OnnxClassifier
+from nas_kd.quantization.quantized_file import finalize_quantized
 from nas_kd.results.candidate import IntegerScheme
 
 BATCH = 32
@@ -116,7 +116,7 @@ def _quantised(
                 )
         except Exception as error:  # ONNX Runtime's tools raise whatever they come across
             raise TrialError(f"the file cannot be quantised: {first_line(error)}") from error
-        return finished(onnx.load(target))
+        return finalize_quantized(onnx.load(target))
 
 
 @contextmanager

@@ -95,7 +95,7 @@ class Store:
         return self._counted(kind, self._read(self._path(kind, key, "bin"), _read_bytes))
 
     @contextmanager
-    def alone(self, kind: str, key: str) -> Iterator[None]:
+    def lock(self, kind: str, key: str) -> Iterator[None]:
         """No two processes are inside for the same entry: the second one finds what the first has made."""
         path = self._path(kind, key, "lock")
         path.parent.mkdir(parents=True, exist_ok=True)

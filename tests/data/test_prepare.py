@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from nas_kd import plugins
 from nas_kd.config.options import Augmentation, DataOptions
 from nas_kd.data.prepare import load_dataset, resolve_augmentation, statistics
-from nas_kd.data.source import Source, mirror_safe, optional_module
+from nas_kd.data.source import Source, is_flip_safe, optional_module
 from nas_kd.data.splits import carve, check_class_sizes
 from nas_kd.errors import InputError
 
@@ -236,5 +236,5 @@ def test_key_depends_on_every_sample_and_label(write_npz: Write) -> None:
 
 
 def test_mirror_safe() -> None:
-    assert mirror_safe(("cat", "ship"))
-    assert not any(mirror_safe(names) for names in (None, (), ("cat", "x"), ("cat", "12"), ("Left hand", "foot")))
+    assert is_flip_safe(("cat", "ship"))
+    assert not any(is_flip_safe(names) for names in (None, (), ("cat", "x"), ("cat", "12"), ("Left hand", "foot")))

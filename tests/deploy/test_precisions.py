@@ -17,10 +17,9 @@ from onnx import TensorProto, numpy_helper
 from torch import Tensor, nn
 
 from nas_kd.errors import TrialError
+from nas_kd.export.onnx_classifier import OnnxClassifier
 from nas_kd.export.onnx_export import export_onnx, get_opset
-from nas_kd.export.onnx_runtime import OnnxClassifier
-from nas_kd.models.normalised import Normalized
-from nas_kd.models.summed import summed
+from nas_kd.models.wrappers import Normalized, sum_networks
 from nas_kd.plugins import found
 from nas_kd.quantization.fake_quantized import FakeQuantized
 from nas_kd.quantization.packed_weights import FOUR_BITS, TWO_BITS, Packing, quantized
@@ -81,7 +80,7 @@ def test_files_keep_the_contract_and_are_verified(
 ) -> None:
     plugin = load_precision(precision)
     networks = [plugin.prepare(randomise(of_space("mobilenet", rung)), SHAPE) for rung in range(members)]
-    model = summed(networks).eval()
+    model = sum_networks(networks).eval()
     made = plugin.make(model, quantising)
     parity = plugin.verify(made.content, model, samples)
     assert parity.agreement > (0.3 if precision == "int2-weights" else 0.8)  # of four classes

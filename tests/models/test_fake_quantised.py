@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from nas_kd.errors import TrialError
 from nas_kd.models.blocks import ConvNorm, InvertedResidual, ResidualBlock
-from nas_kd.models.normalised import Normalized
+from nas_kd.models.wrappers import Normalized
 from nas_kd.plugins import found
 from nas_kd.quantization.fake_quantized import FakeQuantized, fake_quantized_modules
 from nas_kd.quantization.quantizer import LEVELS, quantized_weight

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nas_kd.methods.base import Batch, Method, Outputs
-from nas_kd.methods.divergence import kl_divergence
+from nas_kd.methods.losses import kl_divergence
 
 
 class Residual(Method):

@@ -18,7 +18,7 @@ from nas_kd.errors import TrialError
 from nas_kd.kd.chain import Chain
 from nas_kd.kd.checkpoints import run_from_checkpoint
 from nas_kd.methods.sandwich import Sandwich
-from nas_kd.models.elastic import Elastic
+from nas_kd.models.supernet import Supernet
 from nas_kd.nas.cost_model import CostModel
 from nas_kd.nas.gate import Gate
 from nas_kd.nas.successive_halving import best_first
@@ -147,9 +147,9 @@ class OnceForAll:
         facts = {"elastic": [a.to_json() for a in (smallest, shown, *pool)], "seed": context.seed}
         key = self._chain.key_of(facts, self._schedule, [self._teacher])
         builder, seed = self._builder, context.seed
-        with context.store.alone("weights", key):
+        with context.store.lock("weights", key):
             if (entry := context.store.load("weights", key)) is None:
-                elastic = Elastic(lambda a: builder.build(a, seed), context.space.size_ladder(2)[-1], shown)
+                elastic = Supernet(lambda a: builder.build(a, seed), context.space.size_ladder(2)[-1], shown)
                 training = self._training(elastic, Sandwich(smallest, pool, DRAWN_A_STEP))
                 run_from_checkpoint(context, training, "the elastic network", key, self._schedule.epochs)
                 (averaged,) = training.averaged_students()
@@ -161,7 +161,7 @@ class OnceForAll:
             raise OSError(f"{context.store.root}: the elastic network was written and cannot be read")
         return key, float(entry.meta["seconds"])
 
-    def _training(self, elastic: Elastic, method: Sandwich) -> Training:
+    def _training(self, elastic: Supernet, method: Sandwich) -> Training:
         setup = self._chain.setup(self._schedule, self._context.seed)
         return Training(elastic, [self._chain.outputs.of(self._teacher)], method, setup, lambda _: elastic)
 

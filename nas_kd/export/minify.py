@@ -12,16 +12,16 @@ from nas_kd.export.onnx_graph import graphs, nodes
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
-def slim(model: ModelProto, tied: Collection[frozenset[str]] = ()) -> None:
+def minify(model: ModelProto, tied: Collection[frozenset[str]] = ()) -> None:
     """Drop all that no runtime needs and give every value a short name counted from the graph's start, in place.
 
     `tied`: names of weights that are one and the same tensor in the network; they are stored once.
     """
     _restore_copies(model.graph, tied)
-    strip(model)
+    strip_unneeded(model)
 
 
-def checked_file(model: ModelProto, what: str) -> bytes:
+def serialize_checked(model: ModelProto, what: str) -> bytes:
     """The model as a file, for batches of any size; equal models give equal bytes. `what`: it is, in words.
 
     Raises:
@@ -37,7 +37,7 @@ def checked_file(model: ModelProto, what: str) -> bytes:
     return content
 
 
-def strip(model: ModelProto) -> None:
+def strip_unneeded(model: ModelProto) -> None:
     """The same without giving merged weights back: drops and renames only, in place."""
     _drop_unused(model.graph)
     _rename_values(model.graph)

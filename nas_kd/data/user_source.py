@@ -39,7 +39,7 @@ class Factory:
         )
 
 
-def user_source(name: str) -> Source:
+def load_user_source(name: str) -> Source:
     """The source at `package.module:name`: a function, or a `Source` (an instance, or a class without arguments).
 
     Raises:

@@ -32,7 +32,7 @@ SAME_GRID = frozenset(
 METADATA = frozenset({"get", "set", "size", "dim", "numel", "stride", "len", "ndimension", "is_floating_point"})
 
 
-class Interception(TorchFunctionMode):
+class OpInterceptor(TorchFunctionMode):
     """Inside of it, `activation` and `weight` are given every value to be rounded, numbered in the order of calls."""
 
     def __init__(self, x: Tensor, activation: Round, weight: Round) -> None:
