@@ -24,51 +24,51 @@ def integer_file(content: bytes, scheme: IntegerScheme) -> bytes:
         TrialError: a weight or a range is not finite, or the result is not a valid file.
     """
     graph = EditableGraph(onnx.load_from_string(content))
-    for node in graph.of("QuantizeLinear"):
+    for node in graph.nodes_of_type("QuantizeLinear"):
         if node.input[0] in graph.constants:
             _store_integers(graph, node)
-    for node in graph.of("Transpose"):
+    for node in graph.nodes_of_type("Transpose"):
         _transpose_integers(graph, node)
-    for node in [*graph.of("Conv"), *graph.of("Gemm")]:
+    for node in [*graph.nodes_of_type("Conv"), *graph.nodes_of_type("Gemm")]:
         _own_weight(graph, node)
-    for node in graph.of("BatchNormalization"):
+    for node in graph.nodes_of_type("BatchNormalization"):
         _fold(graph, node)
-    for node in graph.of("QuantizeLinear"):
+    for node in graph.nodes_of_type("QuantizeLinear"):
         _own_range(graph, node)
     for node in [n for n in graph.nodes if n.op_type in _SAME_GRID]:
         _say_grid_again(graph, node)
-    for node in [*graph.of("Conv"), *graph.of("Gemm")]:
+    for node in [*graph.nodes_of_type("Conv"), *graph.nodes_of_type("Gemm")]:
         _integer_bias(graph, node)
     if scheme == "s8s8":
         _shift_zeros(graph)
-    return finalize_quantized(graph.model())
+    return finalize_quantized(graph.to_model())
 
 
 def _store_integers(graph: EditableGraph, node: NodeProto) -> None:
     """A weight's QuantizeLinear, done here and now."""
-    weight, step = (graph.finite(name) for name in node.input[:2])
+    weight, step = (graph.finite_constant(name) for name in node.input[:2])
     whole = np.rint(weight / step.reshape(-1, *(1 for _ in weight.shape[1:]))).clip(-127, 127)
     name = f"{node.output[0]}.whole"
     graph.constants[name] = whole.astype(np.int8)
-    graph.replace(node.output[0], name)
+    graph.replace_input(node.output[0], name)
     graph.nodes.remove(node)
 
 
 def _transpose_integers(graph: EditableGraph, node: NodeProto) -> None:
-    source = graph.integers(node.input[0])
+    source = graph.weight_dequantizer(node.input[0])
     if source is None:
         return
     order = list(node.attribute[0].ints)
     graph.constants[source.input[0]] = np.ascontiguousarray(graph.constants[source.input[0]].transpose(order))
     axis = next(a for a in source.attribute if a.name == "axis")
     axis.i = order.index(axis.i)
-    graph.replace(node.output[0], node.input[0])
+    graph.replace_input(node.output[0], node.input[0])
     graph.nodes.remove(node)
 
 
 def _own_weight(graph: EditableGraph, node: NodeProto) -> None:
     """Let no two layers share integers or steps, which exporters merge where they happen to be equal."""
-    source = graph.integers(node.input[1])
+    source = graph.weight_dequantizer(node.input[1])
     if source is None:
         return
     own = NodeProto()
@@ -79,7 +79,7 @@ def _own_weight(graph: EditableGraph, node: NodeProto) -> None:
     own.output[0] = f"{node.output[0]}.weight"
     graph.nodes.insert(graph.nodes.index(node), own)
     node.input[1] = own.output[0]
-    if not graph.readers(source.output[0]):
+    if not graph.consumers(source.output[0]):
         graph.nodes.remove(source)
 
 
@@ -88,19 +88,19 @@ def _own_range(graph: EditableGraph, node: NodeProto) -> None:
     own = [f"{node.output[0]}.step", f"{node.output[0]}.zero"]
     for name, old in zip(own, node.input[1:], strict=True):
         graph.constants[name] = graph.constants[old]
-    for user in [node, *graph.readers(node.output[0])]:
+    for user in [node, *graph.consumers(node.output[0])]:
         user.input[1:] = own
 
 
 def _fold(graph: EditableGraph, node: NodeProto) -> None:
     """Batch normalisation behind a convolution: a factor of each channel's step, and a bias."""
-    conv = graph.maker(node.input[0])
-    if conv is None or conv.op_type != "Conv" or len(graph.readers(conv.output[0])) > 1:
+    conv = graph.producer(node.input[0])
+    if conv is None or conv.op_type != "Conv" or len(graph.consumers(conv.output[0])) > 1:
         return
-    weight = graph.integers(conv.input[1])
+    weight = graph.weight_dequantizer(conv.input[1])
     if weight is None:
         return
-    gamma, beta, mean, variance = (graph.finite(name) for name in node.input[1:5])
+    gamma, beta, mean, variance = (graph.finite_constant(name) for name in node.input[1:5])
     epsilon = next((a.f for a in node.attribute if a.name == "epsilon"), 1e-5)
     factor = gamma / np.sqrt(variance + epsilon)
     bias = graph.constants[conv.input[2]].astype(np.float64) if len(conv.input) > 2 else np.zeros_like(mean)
@@ -111,12 +111,12 @@ def _fold(graph: EditableGraph, node: NodeProto) -> None:
     graph.constants[f"{node.output[0]}.folded"] = ((bias - mean) * factor + beta).astype(np.float32)
     conv.input[:] = [*conv.input[:2], f"{node.output[0]}.folded"]
     graph.nodes.remove(node)
-    graph.replace(node.output[0], conv.output[0])
+    graph.replace_input(node.output[0], conv.output[0])
 
 
 def _say_grid_again(graph: EditableGraph, node: NodeProto) -> None:
-    source = graph.grid(node.input[0])
-    if source is None or any(n.op_type == "QuantizeLinear" for n in graph.readers(node.output[0])):
+    source = graph.value_dequantizer(node.input[0])
+    if source is None or any(n.op_type == "QuantizeLinear" for n in graph.consumers(node.output[0])):
         return
     result = node.output[0]
     node.output[0] = f"{result}.moved"
@@ -133,11 +133,11 @@ def _integer_bias(graph: EditableGraph, node: NodeProto) -> None:
 
     A channel of next to no weight has so small a step that its bias would not fit: there the step is made larger.
     """
-    source, weight = graph.grid(node.input[0]), graph.integers(node.input[1])
+    source, weight = graph.value_dequantizer(node.input[0]), graph.weight_dequantizer(node.input[1])
     if source is None or weight is None or len(node.input) < 3 or node.input[2] not in graph.constants:
         return
-    name, bias = f"{node.output[0]}.bias", graph.finite(node.input[2])
-    of_input = float(graph.finite(source.input[1]))
+    name, bias = f"{node.output[0]}.bias", graph.finite_constant(node.input[2])
+    of_input = float(graph.finite_constant(source.input[1]))
     whole, step = graph.constants[weight.input[0]], graph.constants[weight.input[1]].astype(np.float64)
     larger = np.maximum(step, np.abs(bias) / (of_input * _LARGEST_BIAS)).astype(np.float32)
     shape = (-1, *(1 for _ in whole.shape[1:]))
@@ -155,6 +155,6 @@ def _integer_bias(graph: EditableGraph, node: NodeProto) -> None:
 
 def _shift_zeros(graph: EditableGraph) -> None:
     """Activations from 0..255 to -128..127."""
-    names = {n.input[2] for n in graph.of("QuantizeLinear")}
+    names = {n.input[2] for n in graph.nodes_of_type("QuantizeLinear")}
     for name in names:
         graph.constants[name] = (graph.constants[name].astype(np.int16) - 128).astype(np.int8)
