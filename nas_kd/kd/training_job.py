@@ -38,4 +38,4 @@ class TrainingJob:
 
 def training_precision(precision: Precision) -> Precision:
     """The precision itself if training knows of it, else that of the weights that it is made of."""
-    return precision if load_precision(precision).aware else "fp32"
+    return precision if load_precision(precision).quantization_aware else "fp32"

@@ -1,7 +1,7 @@
-"""Turns the exported file of a fake-quantised network into the integer file that says the same.
+"""Converts the exported file of a fake-quantised network into an equivalent file with integer weights.
 
 The exporter writes fake quantisation as pairs of QuantizeLinear and DequantizeLinear. Here weights become integers,
-batch normalisation is folded into them, biases become integers of the products' scale, as 8-bit kernels want them.
+batch normalisation is folded into them, and biases become integers at the products' scale, as 8-bit kernels need them.
 """
 
 import numpy as np
@@ -12,13 +12,17 @@ from nas_kd.export.editable_graph import EditableGraph
 from nas_kd.quantization.quantized_file import finalize_quantized
 from nas_kd.results.candidate import IntegerScheme
 
-# Kernels have integers for input and output. What only moves values leaves the grid as it is; a pair behind it says so.
-_SAME_GRID = {"Flatten", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "MaxPool"}
-_LARGEST_BIAS = 2.0**30  # of 2^31: room for what is added to it
+# Kernels read and write integers. Operators that only move values keep the grid; a pair after them restates it.
+_GRID_PRESERVING = {"Flatten", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "MaxPool"}
+_MAX_BIAS = 2.0**30  # of 2^31: headroom for the sum of products
 
 
 def integer_file(content: bytes, scheme: IntegerScheme) -> bytes:
-    """The file with integer weights and activations of this scheme.
+    """Convert an exported file to integer weights and activations.
+
+    Args:
+        content: the exported ONNX file.
+        scheme: integer types of activations and weights.
 
     Raises:
         TrialError: a weight or a range is not finite, or the result is not a valid file.
@@ -30,22 +34,22 @@ def integer_file(content: bytes, scheme: IntegerScheme) -> bytes:
     for node in graph.nodes_of_type("Transpose"):
         _transpose_integers(graph, node)
     for node in [*graph.nodes_of_type("Conv"), *graph.nodes_of_type("Gemm")]:
-        _own_weight(graph, node)
+        _unshare_weight(graph, node)
     for node in graph.nodes_of_type("BatchNormalization"):
-        _fold(graph, node)
+        _fold_batchnorm(graph, node)
     for node in graph.nodes_of_type("QuantizeLinear"):
-        _own_range(graph, node)
-    for node in [n for n in graph.nodes if n.op_type in _SAME_GRID]:
-        _say_grid_again(graph, node)
+        _unshare_range(graph, node)
+    for node in [n for n in graph.nodes if n.op_type in _GRID_PRESERVING]:
+        _requantize_output(graph, node)
     for node in [*graph.nodes_of_type("Conv"), *graph.nodes_of_type("Gemm")]:
         _integer_bias(graph, node)
     if scheme == "s8s8":
-        _shift_zeros(graph)
+        _shift_zero_points(graph)
     return finalize_quantized(graph.to_model())
 
 
 def _store_integers(graph: EditableGraph, node: NodeProto) -> None:
-    """A weight's QuantizeLinear, done here and now."""
+    """Replace the QuantizeLinear of a weight by its result."""
     weight, step = (graph.finite_constant(name) for name in node.input[:2])
     whole = np.rint(weight / step.reshape(-1, *(1 for _ in weight.shape[1:]))).clip(-127, 127)
     name = f"{node.output[0]}.whole"
@@ -66,34 +70,34 @@ def _transpose_integers(graph: EditableGraph, node: NodeProto) -> None:
     graph.nodes.remove(node)
 
 
-def _own_weight(graph: EditableGraph, node: NodeProto) -> None:
-    """Let no two layers share integers or steps, which exporters merge where they happen to be equal."""
+def _unshare_weight(graph: EditableGraph, node: NodeProto) -> None:
+    """Give a layer integers and steps of its own; exporters merge those that happen to be equal."""
     source = graph.weight_dequantizer(node.input[1])
     if source is None:
         return
-    own = NodeProto()
-    own.CopyFrom(source)
+    copy = NodeProto()
+    copy.CopyFrom(source)
     for place, old in enumerate(source.input):
-        own.input[place] = f"{node.output[0]}.weight.{place}"
-        graph.constants[own.input[place]] = graph.constants[old]
-    own.output[0] = f"{node.output[0]}.weight"
-    graph.nodes.insert(graph.nodes.index(node), own)
-    node.input[1] = own.output[0]
+        copy.input[place] = f"{node.output[0]}.weight.{place}"
+        graph.constants[copy.input[place]] = graph.constants[old]
+    copy.output[0] = f"{node.output[0]}.weight"
+    graph.nodes.insert(graph.nodes.index(node), copy)
+    node.input[1] = copy.output[0]
     if not graph.consumers(source.output[0]):
         graph.nodes.remove(source)
 
 
-def _own_range(graph: EditableGraph, node: NodeProto) -> None:
-    """Likewise for activations: a file's size must not depend on which ranges happen to be equal."""
-    own = [f"{node.output[0]}.step", f"{node.output[0]}.zero"]
-    for name, old in zip(own, node.input[1:], strict=True):
+def _unshare_range(graph: EditableGraph, node: NodeProto) -> None:
+    """The same for activations: a file's size must not depend on which ranges happen to be equal."""
+    names = [f"{node.output[0]}.step", f"{node.output[0]}.zero"]
+    for name, old in zip(names, node.input[1:], strict=True):
         graph.constants[name] = graph.constants[old]
     for user in [node, *graph.consumers(node.output[0])]:
-        user.input[1:] = own
+        user.input[1:] = names
 
 
-def _fold(graph: EditableGraph, node: NodeProto) -> None:
-    """Batch normalisation behind a convolution: a factor of each channel's step, and a bias."""
+def _fold_batchnorm(graph: EditableGraph, node: NodeProto) -> None:
+    """Fold batch normalisation into the convolution before it: a factor on each channel's step, and a bias."""
     conv = graph.producer(node.input[0])
     if conv is None or conv.op_type != "Conv" or len(graph.consumers(conv.output[0])) > 1:
         return
@@ -114,7 +118,8 @@ def _fold(graph: EditableGraph, node: NodeProto) -> None:
     graph.replace_input(node.output[0], conv.output[0])
 
 
-def _say_grid_again(graph: EditableGraph, node: NodeProto) -> None:
+def _requantize_output(graph: EditableGraph, node: NodeProto) -> None:
+    """Restate the grid after an operator that only moves values, so that both sides of it are integers."""
     source = graph.value_dequantizer(node.input[0])
     if source is None or any(n.op_type == "QuantizeLinear" for n in graph.consumers(node.output[0])):
         return
@@ -129,21 +134,21 @@ def _say_grid_again(graph: EditableGraph, node: NodeProto) -> None:
 
 
 def _integer_bias(graph: EditableGraph, node: NodeProto) -> None:
-    """The bias in whole numbers of (step of the input) x (step of the weights), which is what products are counted in.
+    """Store the bias in multiples of (step of the input) x (step of the weights), the unit of the products.
 
-    A channel of next to no weight has so small a step that its bias would not fit: there the step is made larger.
+    A channel with tiny weights has a step so small that its bias would overflow; there the step is enlarged.
     """
     source, weight = graph.value_dequantizer(node.input[0]), graph.weight_dequantizer(node.input[1])
     if source is None or weight is None or len(node.input) < 3 or node.input[2] not in graph.constants:
         return
     name, bias = f"{node.output[0]}.bias", graph.finite_constant(node.input[2])
-    of_input = float(graph.finite_constant(source.input[1]))
+    input_step = float(graph.finite_constant(source.input[1]))
     whole, step = graph.constants[weight.input[0]], graph.constants[weight.input[1]].astype(np.float64)
-    larger = np.maximum(step, np.abs(bias) / (of_input * _LARGEST_BIAS)).astype(np.float32)
+    larger = np.maximum(step, np.abs(bias) / (input_step * _MAX_BIAS)).astype(np.float32)
     shape = (-1, *(1 for _ in whole.shape[1:]))
     graph.constants[weight.input[0]] = np.rint(whole * (step / larger).reshape(shape)).astype(np.int8)
     graph.constants[weight.input[1]] = larger
-    products = (larger * np.float32(of_input)).astype(np.float32)
+    products = (larger * np.float32(input_step)).astype(np.float32)
     graph.constants[f"{name}.whole"] = np.rint(bias / products.astype(np.float64)).astype(np.int32)
     graph.constants[f"{name}.step"] = products
     zero = f"{name}.zero"
@@ -153,8 +158,8 @@ def _integer_bias(graph: EditableGraph, node: NodeProto) -> None:
     node.input[2] = made.output[0]
 
 
-def _shift_zeros(graph: EditableGraph) -> None:
-    """Activations from 0..255 to -128..127."""
+def _shift_zero_points(graph: EditableGraph) -> None:
+    """Shift the activations' integers from 0..255 to -128..127."""
     names = {n.input[2] for n in graph.nodes_of_type("QuantizeLinear")}
     for name in names:
         graph.constants[name] = (graph.constants[name].astype(np.int16) - 128).astype(np.int8)
