@@ -100,8 +100,8 @@ def verify_quantized(content: bytes, model: nn.Module, x: Tensor, *, rounds_alik
         MIN_ALLOWED_DIFFERENCES, (1 - MIN_QUANTIZED_AGREEMENT) * parity.samples
     ):
         raise TrialError(
-            f"the quantised file predicts another class than the network for {parity.disagreements} of {parity.samples} "
-            f"samples; allowed: {1 - MIN_QUANTIZED_AGREEMENT:.1%}"
+            f"the quantised file predicts another class than the network for {parity.disagreements} of "
+            f"{parity.samples} samples; allowed: {1 - MIN_QUANTIZED_AGREEMENT:.1%}"
         )
     return parity
 
