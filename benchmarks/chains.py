@@ -21,6 +21,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a script's own folder is all that Python adds
 
+from nas_kd.methods.chains.dense import make_dense
+
 from benchmarks.common import machine_facts, markdown_table, net_words, numbers
 from benchmarks.processes import Settings, WorkerProcesses
 from benchmarks.runs import bind, is_done, read_runs, record, run_all, worker_of
@@ -30,7 +32,6 @@ from nas_kd.engine.training import Training
 from nas_kd.errors import InputError
 from nas_kd.export.network_costs import count_macs
 from nas_kd.methods.base import Method
-from nas_kd.methods.chains.dense import make_dense
 from nas_kd.methods.combine import make_method
 from nas_kd.results.intervals import paired_gain
 from nas_kd.serialization import fingerprint, write_atomic

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from nas_kd.engine.numerics import seeded
 from nas_kd.latency.environment import cpu_model
-from nas_kd.models.normalised import Normalized
+from nas_kd.models.wrappers import Normalized
 from nas_kd.plugins import load
 
 WIDTHS = (16, 32, 64)

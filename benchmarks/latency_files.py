@@ -9,7 +9,7 @@ import torch
 from nas_kd.engine.numerics import seeded
 from nas_kd.export.onnx_export import export_onnx
 from nas_kd.latency.device_profile import native_integer_scheme
-from nas_kd.models.normalised import Normalized
+from nas_kd.models.wrappers import Normalized
 from nas_kd.plugins import load
 from nas_kd.quantization.static_quantization import quantize
 from nas_kd.results.candidate import Architecture

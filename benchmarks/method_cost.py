@@ -127,8 +127,10 @@ def figures(name: str, seconds: dict[str, Seconds], steps: int) -> dict[str, Any
         "without_teacher": spread(without),
         "extra": spread(without - 1),
         "live_teachers": live,
-        "networks": method.networks,
-        "claim": BY_NAME.get(name, CACHED if live == 0 and teachers_of(method) and method.networks == 1 else None),
+        "networks": method.train_cost_factor,
+        "claim": BY_NAME.get(
+            name, CACHED if live == 0 and teachers_of(method) and method.train_cost_factor == 1 else None
+        ),
     }
 
 

@@ -159,7 +159,7 @@ def facts_of(method: Method) -> dict[str, Any]:
     return {
         "needs": sorted(method.needs),
         "shown": teachers_of(method),
-        "networks": method.networks,
+        "networks": method.train_cost_factor,
         "generations": method.generations,
         "data_free": makes_up,
         "live_teacher": teachers_of(method) > 0 and not can_use_cache(method.needs),

@@ -22,6 +22,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a script's own folder is all that Python adds
 
 import torch
+from nas_kd.kd.chain import Chain
 
 from benchmarks.common import machine_facts, numbers
 from benchmarks.precision_report import PRECISIONS, TIMED, write_report
@@ -33,7 +34,6 @@ from nas_kd.engine.numerics import training_threads
 from nas_kd.errors import InputError, TrialError
 from nas_kd.export.verify import accuracy
 from nas_kd.kd.artifacts import ArtifactBuilder
-from nas_kd.kd.chain import Chain
 from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.kd.teachers import prepare_teachers
 from nas_kd.nas.gate import Gate

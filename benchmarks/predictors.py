@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a script's ow
 import numpy as np
 import torch
 import torch.nn.functional as F
+from nas_kd.kd.chain import Chain
 from torch import Tensor, nn
 
 from benchmarks.common import machine_facts, markdown_table
@@ -33,7 +34,6 @@ from nas_kd.context.run_folder import RunFolder
 from nas_kd.data.dataset import as_input
 from nas_kd.engine.feature_extractor import FeatureExtractor, find_feature_points
 from nas_kd.engine.numerics import training_threads
-from nas_kd.kd.chain import Chain
 from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.kd.teachers import prepare_teachers
 from nas_kd.methods.base import Outputs

@@ -17,7 +17,7 @@ from benchmarks.common import net_words, residual_net
 from nas_kd.config.options import DataOptions, DistillOptions, EngineOptions
 from nas_kd.data.augment import Augmenter
 from nas_kd.data.dataset import Dataset, Split
-from nas_kd.data.prepare import load_dataset, statistics
+from nas_kd.data.prepare import channel_statistics, load_dataset
 from nas_kd.engine.method_setup import DatasetInfo
 from nas_kd.engine.numerics import Numerics
 from nas_kd.engine.schedule import Schedule
@@ -193,6 +193,6 @@ def in_grey(data: Dataset) -> Dataset:
         return Split(torch.cat([p.to(torch.uint8) for p in parts]), split.y)
 
     train = grey(data.train)
-    mean, std = statistics(train.x.numpy())
+    mean, std = channel_statistics(train.x.numpy())
     key = fingerprint([data.key, LUMINANCE])
     return replace(data, train=train, val=grey(data.val), test=grey(data.test), mean=mean, std=std, key=key)

@@ -24,17 +24,17 @@ from typing import Any
 
 import numpy as np
 import psutil
+from nas_kd.commands.worker_pool import WorkerPool, WorkerProcesses
+from nas_kd.kd.chain import Chain
 from torch import nn
 
 from benchmarks.common import Seconds, machine_facts
 from nas_kd.commands.search import Run
-from nas_kd.commands.worker_pool import WorkerPool, WorkerProcesses
 from nas_kd.config.options import SearchConfig
 from nas_kd.context.callbacks import Callback
 from nas_kd.context.run_context import Context
 from nas_kd.context.run_folder import RunFolder, locked
 from nas_kd.engine.teacher_outputs import Teacher
-from nas_kd.kd.chain import Chain
 from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.kd.teachers import ReadyTeacher
 from nas_kd.kd.training_job import TrainedModel

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from nas_kd.methods.response.soft_targets import SoftTargets
-from nas_kd.models.normalised import Normalized
+from nas_kd.models.wrappers import Normalized
 from nas_kd.plugins import load
 
 TEACHER_SPACE = "resnet"  # its largest network

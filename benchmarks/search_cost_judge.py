@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from nas_kd.kd.chain import Chain
 from safetensors.torch import save_file
 
 from benchmarks.search_cost_cases import METHOD, TEACHER_SPACE, Case
@@ -17,11 +18,10 @@ from nas_kd.engine.numerics import training_threads
 from nas_kd.engine.schedule import Schedule
 from nas_kd.engine.training import accuracy_of
 from nas_kd.errors import TrialError
-from nas_kd.kd.chain import Chain
 from nas_kd.kd.network_builder import NetworkBuilder
-from nas_kd.models.search_space import load_space
 from nas_kd.kd.teachers import prepare_teachers
 from nas_kd.kd.training_job import TrainingJob
+from nas_kd.models.search_space import load_space
 from nas_kd.nas.gate import Gate
 from nas_kd.results.candidate import Architecture, Candidate, Recipe
 from nas_kd.serialization import write_atomic

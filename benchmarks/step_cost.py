@@ -27,7 +27,7 @@ from nas_kd.engine.schedule import Schedule
 from nas_kd.engine.teacher_outputs import Teacher, TeacherOutputs
 from nas_kd.engine.training import Training, TrainingSetup
 from nas_kd.methods.combine import make_method
-from nas_kd.models.normalised import Normalized
+from nas_kd.models.wrappers import Normalized
 from nas_kd.plugins import load
 from nas_kd.serialization import write_atomic
 

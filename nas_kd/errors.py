@@ -1,23 +1,29 @@
-"""Errors meant for the person at the keyboard; the command line turns them into one line and an exit code."""
+"""Errors with messages for the user; the command line prints one line and returns an exit code."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
 
 class InputError(ValueError):
-    """Something the user gave is wrong: the message says what, what is allowed and what to do (exit code 2)."""
+    """Wrong input by the user; the message states what was given, what is allowed and what to do (exit code 2)."""
 
 
 class BudgetError(Exception):
-    """No candidate can meet the budget; the message names the closest ones (exit code 3)."""
+    """The budget cannot be met by any candidate; the message names the closest ones (exit code 3)."""
 
 
 class TrialError(Exception):
-    """One candidate could not be trained or exported; its trial fails with this reason and the search goes on."""
+    """A candidate cannot be trained or exported; its trial fails with this reason and the search continues."""
 
 
 def unknown(kind: str, given: str, allowed: Iterable[str]) -> InputError:
-    """An `InputError` for an unknown name, with the nearest allowed one as a suggestion."""
+    """Make the error for an unknown name, with the nearest allowed name as a suggestion.
+
+    Args:
+        kind: what the name should denote, such as "method".
+        given: the unknown name.
+        allowed: the known names.
+    """
     names = sorted(allowed)
     near = get_close_matches(given, names, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"allowed: {', '.join(names)}"

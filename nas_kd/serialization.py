@@ -1,4 +1,4 @@
-"""Files that are either whole or absent: every write goes to a temporary neighbour first and is then renamed."""
+"""Atomic file writes, canonical JSON and content keys."""
 
 import hashlib
 import json
@@ -9,34 +9,40 @@ from uuid import uuid4
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
-    """Write `content` to `path`; a crash or a full disk leaves the old file (or none), never half of the new one.
+    """Write a file as a whole or not at all: a crash or a full disk leaves the old file, or none.
+
+    The content goes to a temporary file beside `path`, which is then renamed.
+
+    Args:
+        path: the file; its folder is created if needed.
+        content: bytes, or text to be written as UTF-8.
 
     Raises:
         OSError: the folder cannot be written, or the disk is full.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     data = content.encode() if isinstance(content, str) else content
-    neighbour = path.with_name(f".{path.name}.{uuid4().hex}")
+    temporary = path.with_name(f".{path.name}.{uuid4().hex}")
     try:
-        with neighbour.open("xb") as file:
+        with temporary.open("xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        neighbour.replace(path)
+        temporary.replace(path)
     finally:
-        neighbour.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def canonical_json(value: Any) -> str:
-    """JSON with sorted keys, no spaces and no NaN: equal values give equal text."""
+    """Serialise to JSON with sorted keys, no spaces and no NaN, so that equal values give equal text."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def fingerprint(value: Any) -> str:
-    """sha256 (hex) of the canonical JSON of `value`."""
+    """Content key of a JSON value: sha256 (hex) of its canonical JSON."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
 def sha256(data: bytes) -> str:
-    """sha256 (hex) of `data`."""
+    """Hash bytes with SHA-256; returns 64 hex digits."""
     return hashlib.sha256(data).hexdigest()

@@ -1,7 +1,7 @@
-"""Inverted residuals for small images: two stages, each at half the resolution of what comes before.
+"""Inverted residuals for small images: two stages, each at half the resolution of its input.
 
 Sandler et al. 2018 (arXiv:1801.04381), with squeeze-excite as in MobileNetV3 (Howard et al. 2019, arXiv:1905.02244)
-but ReLU throughout, which ONNX Runtime computes inside the convolution.
+but with ReLU throughout, which ONNX Runtime fuses into the convolution.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,9 +14,9 @@ from nas_kd.models.grid import Dimension, GridSpace
 from nas_kd.results.candidate import Architecture
 
 STAGES = (1, 2)
-HEAD = 2  # the last convolution widens by so much before pooling
+HEAD = 2  # factor by which the last convolution widens the network before pooling
 DIMENSIONS = (
-    Dimension("stem_stride", 1, 2, falling=True),
+    Dimension("stem_stride", 1, 2, decreases_size=True),
     Dimension("stem_width", 4, 16, step=4, log=True),
     Dimension("width_1", 4, 32, step=4, log=True),
     Dimension("depth_1", 1, 3),
@@ -32,16 +32,17 @@ DIMENSIONS = (
 
 
 class MobileNetSpace(GridSpace):
-    """Per stage: width, number of blocks, expansion, depthwise kernel, squeeze-excite or not."""
+    """Space of two stages, each with its width, number of blocks, expansion, kernel and squeeze-excite."""
 
     name = "mobilenet"
     summary = "inverted residuals: stages' widths, depths, expansions, kernels, squeeze-excite; 3 kB to 1.1 MB"
 
     def __init__(self, dimensions: Sequence[Dimension] = DIMENSIONS) -> None:
+        """Use the space's own dimensions, or others of the same names."""
         super().__init__(dimensions)
 
     def network(self, choices: Mapping[str, int], channels: int, n_classes: int) -> nn.Module:
-        """The network for checked choices: (B, channels, H, W) -> (B, n_classes)."""
+        """Build the network for validated choices: (B, channels, H, W) -> (B, n_classes)."""
         widths = [choices["stem_width"], *(choices[f"width_{i}"] for i in STAGES)]
         stem = ConvNorm(channels, widths[0], 3, choices["stem_stride"])
         stages = [_stage(c_in, c_out, choices, i) for i, (c_in, c_out) in zip(STAGES, pairwise(widths), strict=True)]
@@ -49,7 +50,7 @@ class MobileNetSpace(GridSpace):
         return ConvNet(stem, stages, ConvNorm(widths[-1], width), width, n_classes)
 
     def describe(self, architecture: Architecture) -> str:
-        """In words: `2 stages, 8-16-32 wide, 4 blocks, expansions 2-4, kernel 3, squeeze-excite in 2, stride 2`."""
+        """Describe it: `2 stages, 8-16-32 wide, 4 blocks, expansions 2-4, kernel 3, squeeze-excite in 2, stride 2`."""
         choices = self.checked(architecture)
         widths = "-".join(str(choices[name]) for name in ("stem_width", "width_1", "width_2"))
         blocks = sum(choices[f"depth_{i}"] for i in STAGES)

@@ -1,7 +1,7 @@
 """Residual networks for small images: three stages, the second and third at half the resolution of the one before.
 
-He et al. 2015 (arXiv:1512.03385), section 4.2, with free widths. Widths are multiples of 4; ONNX Runtime computes
-them in blocks of 16 on AVX512, so that 16 channels are as fast as 12, and 4 more channels often cost size alone.
+He et al. 2015 (arXiv:1512.03385), section 4.2, with free widths. Widths are multiples of 4. ONNX Runtime computes
+channels in blocks of 16 on AVX512: 16 channels are as fast as 12, and 4 more channels often cost only size.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,10 +15,10 @@ from nas_kd.results.candidate import Architecture
 
 STAGES = (1, 2, 3)
 DIMENSIONS = (
-    Dimension("stem_stride", 1, 2, falling=True),
+    Dimension("stem_stride", 1, 2, decreases_size=True),
     Dimension("width_1", 4, 16, step=4, log=True),
     Dimension("depth_1", 0, 2),
-    Dimension("kernel_1", 1, 3, step=2, needs="depth_1"),
+    Dimension("kernel_1", 1, 3, step=2, conditional_on="depth_1"),
     Dimension("width_2", 4, 48, step=4, log=True),
     Dimension("depth_2", 1, 2),
     Dimension("kernel_2", 1, 3, step=2),
@@ -29,16 +29,17 @@ DIMENSIONS = (
 
 
 class ResNetSpace(GridSpace):
-    """Per stage: width, number of blocks, kernel of each block's second convolution (the first is 3x3)."""
+    """Space of three stages, each with its width, number of blocks and kernel of the blocks' second convolution."""
 
     name = "resnet"
     summary = "residual networks: stages' widths, depths, kernels, stem stride; 3 kB to 1.5 MB"
 
     def __init__(self, dimensions: Sequence[Dimension] = DIMENSIONS) -> None:
+        """Use the space's own dimensions, or others of the same names."""
         super().__init__(dimensions)
 
     def network(self, choices: Mapping[str, int], channels: int, n_classes: int) -> nn.Module:
-        """The network for checked choices: (B, channels, H, W) -> (B, n_classes)."""
+        """Build the network for validated choices: (B, channels, H, W) -> (B, n_classes)."""
         widths = [choices[f"width_{i}"] for i in STAGES]
         stem = ConvNorm(channels, widths[0], 3, choices["stem_stride"])
         stages = [
@@ -48,7 +49,7 @@ class ResNetSpace(GridSpace):
         return ConvNet(stem, stages, None, widths[-1], n_classes)
 
     def describe(self, architecture: Architecture) -> str:
-        """In words: `3 stages, 16-24-48 wide, 5 blocks, kernel 3, stride 1`."""
+        """Describe it in words: `3 stages, 16-24-48 wide, 5 blocks, kernel 3, stride 1`."""
         choices = self.checked(architecture)
         widths = "-".join(str(choices[f"width_{i}"]) for i in STAGES)
         used = [choices[f"kernel_{i}"] for i in STAGES if choices[f"depth_{i}"]]

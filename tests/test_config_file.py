@@ -1,5 +1,7 @@
 """config.toml: what is read is what was meant, and every mistake is one clear line."""
 
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -8,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nas_kd.config.fields import submodel
-from nas_kd.config.loading import commented_config, differing_keys, dump_config, load_config, setting
-from nas_kd.config.options import SearchConfig
+from nas_kd.config.fields import section_class
+from nas_kd.config.loading import commented_config, differing_keys, dump_config, load_config, parse_override
+from nas_kd.config.options import RENAMED, SearchConfig
 from nas_kd.errors import InputError
 
 
@@ -84,8 +86,8 @@ def test_several_teachers_and_their_paths(write: Any, tmp_path: Path) -> None:
     assert teachers[0].onnx == tmp_path.resolve() / "a.onnx"
     assert teachers[1].weights == tmp_path.resolve() / "../w.safetensors"
     assert teachers[1].features == ("layer1",)
-    assert "teacher: there are 2; name one by its place: teacher.0 ... 1" in refused(path, {"teacher.epochs": 3})
-    assert "name one by its place" in refused(path, {"teacher.2.epochs": 3})
+    assert "teacher: there are 2; name one by its position: teacher.0 ... 1" in refused(path, {"teacher.epochs": 3})
+    assert "name one by its position" in refused(path, {"teacher.2.epochs": 3})
 
 
 def test_overrides_win_and_their_paths_are_the_working_folder_s(write: Any, tmp_path: Path) -> None:
@@ -165,6 +167,50 @@ def test_a_byte_order_mark_is_no_mistake(write: Any) -> None:
     assert load_config(write("\ufeff[search]\ntrials = 3\r\n")).search.trials == 3
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[chain]\nladder = 4", "chain.ladder: renamed to chain.assistant_sizes"),
+        ("[quantise]\naware_from = 0.5", "quantise.aware_from: renamed to quantization.qat_start"),
+        ("[quantization]\naware_from = 0.5", "quantization.aware_from: renamed to quantization.qat_start"),
+        ("[quantise]\nsamples = 9", "quantise.samples: renamed to quantization.samples"),
+        ("[quantise]", "quantise: renamed to quantization"),
+        ("quantise = 3", "quantise: renamed to quantization"),
+        (
+            "[search]\ntrials = 0\n[quantise]\nsamples = 9\n[chain]\nladder = 4",
+            "quantise.samples: renamed to quantization.samples; chain.ladder: renamed to chain.assistant_sizes",
+        ),
+    ],
+)
+def test_renamed_options_are_refused_with_their_new_name(write: Any, text: str, message: str) -> None:
+    assert refused(write(text)) == message
+
+
+def test_renamed_options_are_refused_in_overrides(write: Any) -> None:
+    assert refused(None, {"chain.ladder": 4}) == "chain.ladder: renamed to chain.assistant_sizes"
+    path = write("[quantization]\nsamples = 9")
+    assert refused(path, {"quantise.samples": 9}) == "quantise.samples: renamed to quantization.samples"
+
+
+def test_keys_that_start_like_a_renamed_one_are_unknown(write: Any) -> None:
+    assert "chain.ladders: unknown key" in refused(write("[chain]\nladders = 4"))
+    assert "quantised: unknown section" in refused(write("[quantised]\nsamples = 9"))
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_only_the_new_name_of_an_option_exists(old: str, new: str) -> None:
+    def exists(key: str) -> bool:
+        model: Any = SearchConfig
+        for name in key.split("."):
+            if model is None or name not in model.model_fields:
+                return False
+            model = section_class(model.model_fields[name])
+        return True
+
+    assert exists(new)
+    assert not exists(old)
+
+
 def test_mistakes_in_overrides(write: Any) -> None:
     assert "search.trails: unknown key; did you mean 'trials'?" in refused(None, {"search.trails": 3})
     assert "search.trials: is a value, not a section" in refused(write("[search]\ntrials = 3"), {"search.trials.x": 3})
@@ -189,13 +235,13 @@ def test_mistakes_in_overrides(write: Any) -> None:
     ],
 )
 def test_settings(text: str, expected: tuple[str, Any]) -> None:
-    assert setting(text) == expected
+    assert parse_override(text) == expected
 
 
 @pytest.mark.parametrize("text", ["", "search.trials", "=3", " = 3"])
 def test_settings_that_are_none(text: str) -> None:
     with pytest.raises(InputError, match=r"must be section\.key=value"):
-        setting(text)
+        parse_override(text)
 
 
 VALUES = {
@@ -230,7 +276,7 @@ def test_what_is_written_loads_back_equal(tmp_path_factory: pytest.TempPathFacto
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=3), st.lists, max_leaves=4), st.data())
 @settings(max_examples=200, deadline=None)
 def test_any_value_is_taken_or_refused_in_one_line(value: Any, data: st.DataObject) -> None:
-    sections = {k: submodel(f) for k, f in SearchConfig.model_fields.items()}
+    sections = {k: section_class(f) for k, f in SearchConfig.model_fields.items()}
     options = [f"{s}.{k}" for s, model in sections.items() if model for k in model.model_fields] + list(sections)
     key = data.draw(st.sampled_from(options))
     message = ""
@@ -268,7 +314,7 @@ def test_the_template_names_every_option() -> None:
 
     def check(model: Any, header: str) -> None:
         for name, field in model.model_fields.items():
-            if inner := submodel(field):
+            if inner := section_class(field):
                 full = f"{header}.{name}".strip(".")
                 assert any(line.startswith(f"[{full}]  # ") for line in lines)
                 check(inner, full)
@@ -282,6 +328,23 @@ def test_the_template_names_every_option() -> None:
                 assert (field.description or "") in "\n".join(lines[n] for n in place)
 
     check(SearchConfig, "")
+
+
+def test_every_option_and_section_is_described() -> None:
+    def check(model: Any, header: str) -> None:
+        for name, field in model.model_fields.items():
+            full = f"{header}.{name}".strip(".")
+            inner = section_class(field)
+            assert len(((inner.__doc__ if inner else field.description) or "").split()) >= 3, full
+            if inner:
+                check(inner, full)
+
+    check(SearchConfig, "")
+
+
+def test_options_load_without_torch() -> None:
+    code = "import sys, nas_kd.config.options, nas_kd.config.loading; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_the_template_s_comments_stand_apart() -> None:

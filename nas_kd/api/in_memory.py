@@ -25,7 +25,7 @@ from nas_kd.plugins import remember
 from nas_kd.serialization import fingerprint
 
 SPLITS = ("train", "val", "test")
-Options = Mapping[str, Any]
+Options = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -142,9 +142,9 @@ def _splits(data: Mapping[str, Any]) -> Options:
     if unknown := sorted(set(data) - {*SPLITS, "classes"}):
         raise InputError(f"data: unknown split {unknown[0]!r}; allowed: {', '.join(SPLITS)}, classes")
     arrays = {name: _arrays(data[name], name) for name in SPLITS if data.get(name) is not None}
-    classes = data.get("classes")
-    raw = RawData("in memory", **arrays, classes=None if classes is None else tuple(map(str, classes)))
-    return data_options(raw)
+    names = data.get("classes")
+    classes = None if names is None else tuple(map(str, names))
+    return data_options(RawData("in memory", arrays["train"], arrays.get("val"), arrays.get("test"), classes))
 
 
 def _arrays(given: Any, split: str) -> Arrays:
@@ -185,7 +185,7 @@ def _module_identity(module: nn.Module) -> str:
 
 
 def _raw_identity(raw: RawData) -> str:
-    digest = hashlib.sha256(repr((raw.classes, raw.natural, raw.notes)).encode())
+    digest = hashlib.sha256(repr((raw.classes, raw.flip_safe, raw.notes)).encode())
     for name in SPLITS:
         for values in getattr(raw, name) or ():
             array = np.ascontiguousarray(as_numpy(values))

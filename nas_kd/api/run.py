@@ -1,6 +1,5 @@
 """A run as an object: its record, its fronts as tables and pictures, and its finalists as modules and ONNX files."""
 
-from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -265,7 +264,7 @@ def _html_row(finalist: Finalist, best: Finalist | None) -> str:
     return "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>"
 
 
-def _cost(costs: Costs, which: str) -> Sequence[float]:
+def _cost(costs: Costs, which: str) -> tuple[float, float]:
     size = float(costs.size_bytes or 0)
     latency = costs.latency_ms.p50 if costs.latency_ms else 0.0
     return (size, latency) if which == "size" else (latency, size)

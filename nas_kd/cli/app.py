@@ -264,9 +264,9 @@ def _plural(kind: str) -> str:
 
 def _load(config: Path | None, flags: dict[str, Any], settings: list[str] | None) -> Any:
     from nas_kd.api.functions import read_config
-    from nas_kd.config.loading import setting
+    from nas_kd.config.loading import parse_override
 
-    return read_config(config, flags | dict(setting(s) for s in settings or []))
+    return read_config(config, flags | dict(parse_override(s) for s in settings or []))
 
 
 @contextmanager

@@ -1,6 +1,7 @@
-"""config.toml: read with overrides and checked, so that every mistake is one clear line; and written."""
+"""Reads and validates config.toml with overrides, and writes it; every mistake is reported in one line."""
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,46 +10,93 @@ from typing import Any
 import tomli_w
 from pydantic import ValidationError
 
-from nas_kd.config.fields import is_path, several, submodel
-from nas_kd.config.messages import explain, wrong_type
+from nas_kd.config.error_messages import describe_validation_error, renamed_options, wrong_type
+from nas_kd.config.fields import is_list, is_path, section_class
 from nas_kd.config.options import Options, SearchConfig
 from nas_kd.config.template import commented_config
 from nas_kd.config.toml_file import read_toml
 from nas_kd.errors import InputError
+from nas_kd.plugins import search_folder
 
-__all__ = ["commented_config", "differing_keys", "dump_config", "load_config", "setting"]
+__all__ = ["commented_config", "differing_keys", "dump_config", "load_config", "merged", "parse_override"]
+MODULE_NAME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 def load_config(
     path: Path | None, overrides: Mapping[str, Any] | None = None, working_folder: Path | None = None
 ) -> SearchConfig:
-    """The config at `path` (None: all defaults), with `overrides` by dotted key ("search.trials": 20; None: not given).
+    """Read and validate a config.
 
-    Relative paths are taken from the file's folder in the file, from the working folder in overrides; `~` is the home,
-    `$NAME` a variable of the environment. Of several teachers, one is named by its place: `teacher.0.epochs`.
+    In paths, `~` is the home folder and `$NAME` an environment variable.
+
+    A user's own objects, `package.module:Name`, are looked up beside the file from now on.
+
+    Args:
+        path: the TOML file, whose relative paths are relative to its folder; None: all defaults.
+        overrides: values by dotted key, such as {"search.trials": 20} or, of several teachers, {"teacher.0.epochs": 9};
+            None: not given. Relative paths are relative to `working_folder`.
+        working_folder: None: the current one.
 
     Raises:
-        InputError: no such file, not TOML, an unknown key or section, a value of the wrong type or out of its range.
+        InputError: there is no such file, it is not TOML, an option is unknown or renamed, or a value is of the wrong
+            type or out of its range.
     """
     raw: Any = {}
     if path is not None:
         given = read_toml(path, f"`nas-kd init {path}` writes one to start from")
-        raw = _anchored(given, SearchConfig, path.parent.resolve())
+        raw = _with_absolute_paths(given, SearchConfig, path.parent.resolve())
     folder = (working_folder or Path.cwd()).resolve()
     for key, value in (overrides or {}).items():
         if value is not None:
             raw = _overridden(raw, key, value, folder)
+    if path is not None and "plugin_dir" not in raw and _names_modules(raw):
+        raw = {**raw, "plugin_dir": str(path.parent.resolve())}
+    config = _validated(raw)
+    if config.plugin_dir is not None:
+        search_folder(config.plugin_dir)
+    return config
+
+
+def merged(config: SearchConfig, given: Mapping[str, Any]) -> SearchConfig:
+    """Replace options of a config.
+
+    Args:
+        config: stays as it is.
+        given: values by dotted key, or whole sections by name.
+
+    Raises:
+        InputError: an option is unknown, or a value is of the wrong type or out of its range.
+    """
+    raw: Any = config.model_dump(exclude_unset=True)
+    for key, value in given.items():
+        raw = _overridden(raw, key, value, Path.cwd())
+    return _validated(raw)
+
+
+def _validated(raw: Any) -> SearchConfig:
+    if problem := renamed_options(_flat(raw)):
+        raise InputError(problem)
     try:
         config = SearchConfig.model_validate(raw)
     except ValidationError as error:
-        raise InputError(explain(error, raw)) from error
+        raise InputError(describe_validation_error(error, raw)) from error
     if problem := wrong_type(raw, config):
         raise InputError(problem)
     return config
 
 
-def setting(text: str) -> tuple[str, Any]:
-    """`section.key=value` as a key and a value: a TOML value, or else the text itself.
+def _names_modules(raw: Any) -> bool:
+    """Whether some option names a user's own object, `package.module:Name`."""
+    if isinstance(raw, dict | list):
+        return any(map(_names_modules, raw.values() if isinstance(raw, dict) else raw))
+    return isinstance(raw, str) and MODULE_NAME.fullmatch(raw) is not None
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """Parse `section.key=value`, as given to `--set`.
+
+    Returns:
+        The dotted key, and the value as TOML or, if it is not TOML, as text.
 
     Raises:
         InputError: there is no `=`, or nothing before it.
@@ -60,12 +108,12 @@ def setting(text: str) -> tuple[str, Any]:
         parsed = tomllib.loads(f"value = {value}")
     except ValueError:
         return key.strip(), value.strip()
-    # A line break could bring in more keys than the one.
+    # A line break in the text could define further keys.
     return key.strip(), parsed["value"] if len(parsed) == 1 else value.strip()
 
 
 def dump_config(config: SearchConfig) -> str:
-    """The config as TOML that loads back equal; what is None is left out, paths are absolute."""
+    """Write a config as TOML that loads back equal; None is left out, paths are absolute."""
     data = _plain(config.model_dump(exclude_none=True))
     if len(data["teacher"]) == 1:
         data["teacher"] = data["teacher"][0]
@@ -73,28 +121,28 @@ def dump_config(config: SearchConfig) -> str:
 
 
 def differing_keys(a: SearchConfig, b: SearchConfig) -> list[str]:
-    """Dotted keys whose values differ, sorted."""
+    """List the dotted keys whose values differ between two configs, sorted."""
     first, second = (_flat(_plain(c.model_dump())) for c in (a, b))
     return sorted(k for k in first.keys() | second.keys() if first.get(k) != second.get(k))
 
 
-def _anchored(raw: Any, model: type[Options], folder: Path) -> Any:
-    """`raw` with the model's relative paths made absolute."""
+def _with_absolute_paths(raw: Any, model: type[Options], folder: Path) -> Any:
+    """Make the relative paths of a section absolute, starting from `folder`."""
     if not isinstance(raw, dict):
         return raw
-    anchored = dict(raw)
+    absolute = dict(raw)
     for name, field in model.model_fields.items():
         value = raw.get(name)
         if isinstance(value, str) and is_path(field, value):
-            anchored[name] = str(folder / _at_home(value))
-        elif (inner := submodel(field)) and value is not None:
+            absolute[name] = str(folder / _expand_user(value))
+        elif (inner := section_class(field)) and value is not None:
             items = value if isinstance(value, list) else [value]
-            done = [_anchored(item, inner, folder) for item in items]
-            anchored[name] = done if isinstance(value, list) else done[0]
-    return anchored
+            done = [_with_absolute_paths(item, inner, folder) for item in items]
+            absolute[name] = done if isinstance(value, list) else done[0]
+    return absolute
 
 
-def _at_home(path: str) -> Path:
+def _expand_user(path: str) -> Path:
     try:
         return Path(os.path.expandvars(path)).expanduser()
     except RuntimeError as error:
@@ -102,7 +150,7 @@ def _at_home(path: str) -> Path:
 
 
 def _overridden(raw: dict[str, Any], key: str, value: Any, folder: Path) -> dict[str, Any]:
-    """`raw` with one dotted key set; unknown ones are left to be refused with the rest."""
+    """Set one dotted key; unknown keys are refused later, by the validation."""
     parts = key.split(".")
     if not all(parts):
         raise InputError(f"{key!r} is no option: it must be section.key, such as search.trials")
@@ -110,42 +158,42 @@ def _overridden(raw: dict[str, Any], key: str, value: Any, folder: Path) -> dict
     nested: Any = str(value) if isinstance(value, Path) else value
     for name in reversed(names):
         nested = {name: nested}
-    anchored = _anchored(nested, SearchConfig, folder)
+    absolute = _with_absolute_paths(nested, SearchConfig, folder)
     for name in names:
-        anchored = anchored[name]
-    return dict(_with(raw, parts, anchored, ""))
+        absolute = absolute[name]
+    return dict(_set_in(raw, parts, absolute, ""))
 
 
-def _with(place: Any, parts: list[str], value: Any, so_far: str) -> Any:
-    """`place` with the value at the end of the way; sections that are not there yet are made."""
+def _set_in(place: Any, parts: list[str], value: Any, so_far: str) -> Any:
+    """Copy a table with the value set at the path `parts`; missing sections are created."""
     if not parts:
         return value
     key, *rest = parts
     where = f"{so_far}.{key}".strip(".")
     if isinstance(place, list) and place and all(isinstance(item, dict) for item in place):
         if len(place) == 1 and not key.isdecimal():
-            return [_with(place[0], parts, value, so_far)]
+            return [_set_in(place[0], parts, value, so_far)]
         if not key.isdecimal() or int(key) >= len(place):
             raise InputError(
-                f"{so_far}: there are {len(place)}; name one by its place: {so_far}.0 ... {len(place) - 1}"
+                f"{so_far}: there are {len(place)}; name one by its position: {so_far}.0 ... {len(place) - 1}"
             )
-        return [_with(item, rest, value, where) if n == int(key) else item for n, item in enumerate(place)]
+        return [_set_in(item, rest, value, where) if n == int(key) else item for n, item in enumerate(place)]
     if not isinstance(place, dict):
         raise InputError(f"{so_far}: is a value, not a section; it has no {key!r}")
-    return {**place, key: _with(place.get(key, {}), rest, value, where)}
+    return {**place, key: _set_in(place.get(key, {}), rest, value, where)}
 
 
 def _plain(value: Any) -> Any:
-    """Only what TOML knows."""
+    """Convert a value to the types of TOML."""
     if isinstance(value, Path):
         return str(value.absolute())
     if isinstance(value, Mapping):
         return {k: _plain(v) for k, v in value.items()}
-    return [_plain(v) for v in value] if several(value) else value
+    return [_plain(v) for v in value] if is_list(value) else value
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested tables as dotted keys; a list of tables by place, but for the only one."""
+    """Flatten nested tables to dotted keys; tables of a list by position, unless there is only one."""
     if isinstance(value, dict) and value:
         return {k: v for name, inner in value.items() for k, v in _flat(inner, f"{prefix}{name}.").items()}
     if isinstance(value, list) and value and all(isinstance(v, dict) for v in value):

@@ -1,4 +1,4 @@
-"""Reads TOML files that users write; with the standard library alone, as a board that measures has little more."""
+"""Reads users' TOML files with the standard library alone, as device agents have little else installed."""
 
 import tomllib
 from pathlib import Path
@@ -8,10 +8,17 @@ from nas_kd.errors import InputError
 
 
 def read_toml(path: Path, if_missing: str) -> dict[str, Any]:
-    """The file's tables. `if_missing`: what to do where there is no such file, in words.
+    """Read the tables of a TOML file.
+
+    Args:
+        path: the file.
+        if_missing: advice for the message if there is no such file.
+
+    Returns:
+        Its tables as nested dictionaries.
 
     Raises:
-        InputError: no such file, not readable, not UTF-8, or not TOML, in one line.
+        InputError: there is no such file, or it is not readable, not UTF-8 or not TOML.
     """
     try:
         return tomllib.loads(path.read_bytes().decode("utf-8-sig"))

@@ -20,7 +20,9 @@ from nas_kd.errors import InputError
 from nas_kd.serialization import write_atomic
 
 PACKAGES = ("nas-kd", "torch", "optuna", "onnx", "onnxruntime", "numpy")
-MAY_CHANGE = frozenset({"search.trials", "search.max_minutes", "search.workers", "engine.threads", "device.wait_s"})
+MAY_CHANGE = frozenset(
+    {"search.trials", "search.max_minutes", "search.workers", "engine.threads", "device.wait_s", "plugin_dir"}
+)
 
 
 @dataclass(frozen=True)

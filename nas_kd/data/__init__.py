@@ -1,1 +1,1 @@
-"""Data sources, one file each, and what makes a checked, split and augmented data set of them."""
+"""Data sources, one file each, and the steps from a source to a validated, split and augmented data set."""

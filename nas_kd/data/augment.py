@@ -1,8 +1,8 @@
 """Random shifts, mirroring and cutout of whole batches, as a pure function of (seed, epoch, sample).
 
-A sample's variant in an epoch is the same alone, in any batch and in any order, so that what the teacher says about
-it can be computed once and read by all. Shifts and mirroring: He et al. 2015, arXiv:1512.03385; cutout: DeVries &
-Taylor 2017, arXiv:1708.04552.
+A sample's variant in an epoch is the same alone, in any batch and in any order, so that the teacher's outputs for it
+can be computed once and shared by all trainings. Shifts and mirroring: He et al. 2015, arXiv:1512.03385; cutout:
+DeVries & Taylor 2017, arXiv:1708.04552.
 """
 
 import hashlib
@@ -19,9 +19,12 @@ from nas_kd.errors import InputError
 
 
 class AugmentationParams(NamedTuple):
-    """What happens to each of the N samples in one epoch.
+    """Random parameters of the augmentation of N samples in one epoch.
 
-    `shift`: (N, 2) int64 in 0..2*crop, rows and columns; `flip`: (N,) bool; `centre`: (N, 2) int64, of the cutout.
+    Attributes:
+        shift: (N, 2) int64 in 0..2*crop, rows and columns.
+        flip: (N,) bool, mirror left-right.
+        centre: (N, 2) int64 centre of the cutout, row and column.
     """
 
     shift: Tensor
@@ -30,12 +33,22 @@ class AugmentationParams(NamedTuple):
 
 
 class Augmenter:
-    """Batches of one split. Shifted-in and cut-out pixels take the channel's mean, so about 0 once normalised."""
+    """Augmented batches of one split; shifted-in and cut-out pixels are the channel's mean, about 0 once normalised."""
 
     def __init__(self, x: Tensor, mean: Tensor, augment: Augmentation, seed: int) -> None:
-        """`x`: (N, C, H, W), or (N, ...) if nothing is to be done; `mean`: (C,); `augment`: resolved."""
+        """Prepare the augmentation of a split.
+
+        Args:
+            x: (N, C, H, W); any (N, ...) if `augment` changes nothing.
+            mean: (C,) in stored units.
+            augment: with no field left None.
+            seed: of the random parameters.
+
+        Raises:
+            InputError: samples that are not images are to be augmented.
+        """
         self.crop, self.flip, self.cutout = augment.crop or 0, bool(augment.flip), augment.cutout
-        self.pad = max(self.crop, 1 if self.cutout else 0)  # a hole needs one pixel of padding to show
+        self.pad = max(self.crop, 1 if self.cutout else 0)  # a hole reads its value from the padding
         self.identity = not (self.crop or self.flip or self.cutout)
         if not self.identity and x.ndim != 4:
             raise InputError(f"augmentation needs images (N, C, H, W), got shape {tuple(x.shape)}")
@@ -46,7 +59,7 @@ class Augmenter:
 
     @staticmethod
     def of(dataset: Dataset, seed: int) -> "Augmenter":
-        """The training split's, as the data set's options have it."""
+        """Augment the training split of a data set as its options say."""
         return Augmenter(dataset.train.x, dataset.mean, dataset.augment, seed)
 
     def __len__(self) -> int:
@@ -54,7 +67,7 @@ class Augmenter:
 
     @cached_property
     def key(self) -> str:
-        """sha256 (hex) of all that batches depend on: the samples, what is done to them, and the random numbers."""
+        """Content key of the batches: sha256 (hex) of the samples, the augmentation and the random numbers."""
         digest = hashlib.sha256(f"{self.x.dtype} {tuple(self.x.shape)}".encode())
         digest.update(self.x.cpu().contiguous().numpy().data)
         if not self.identity:  # NumPy may change its generators from one version to the next
@@ -63,13 +76,21 @@ class Augmenter:
         return digest.hexdigest()
 
     def example(self) -> Tensor:
-        """Two made-up samples, (2, ...) float32 in stored units, to see what networks do with the like of them."""
+        """Make two synthetic samples, (2, ...) float32 in stored units, for trial runs of networks."""
         noise = torch.rand((2, *self.x.shape[1:]), generator=torch.Generator().manual_seed(0)).to(self.x.device)
         fill = as_input(self.fill)
         return noise * 2 * (fill.view(-1, 1, 1) if self.x.ndim == 4 else fill)
 
     def batch(self, epoch: int, indices: Tensor) -> Tensor:
-        """Samples `indices` (B,) of the split as epoch `epoch` shows them: (B, ...) float32, in stored units."""
+        """Augment samples of the split as in one epoch.
+
+        Args:
+            epoch: number of the epoch, which decides the random parameters.
+            indices: (B,) int64 positions in the split.
+
+        Returns:
+            (B, ...) float32, in stored units.
+        """
         samples = self.x.index_select(0, indices)
         if self.identity:
             return as_input(samples)
@@ -79,7 +100,7 @@ class Augmenter:
         return as_input(self._padded(samples).flatten(2).gather(2, pixels).view(b, c, height, width))
 
     def params(self, epoch: int) -> AugmentationParams:
-        """The random numbers of an epoch, for all samples at once; those of the latest epoch are kept."""
+        """Draw an epoch's random parameters for all samples; those of the latest epoch are cached."""
         if self._drawn is None or self._drawn[0] != epoch:
             n, (height, width) = len(self.x), self.x.shape[2:]
             shift, flip, centre = (np.random.default_rng((self.seed, epoch, part)) for part in range(3))
@@ -92,9 +113,10 @@ class Augmenter:
         return self._drawn[1]
 
     def _pixels(self, params: AugmentationParams, height: int, width: int) -> Tensor:
-        """Which pixel of the padded sample, counted row by row, each output pixel shows: (B, height, width) int64.
+        """Source of each output pixel: its row-major position in the padded sample, (B, height, width) int64.
 
-        Mirroring is a reversed order of columns; a hole shows pixel 0, which is padding: one gather does it all.
+        Mirroring reverses the order of columns and a hole reads pixel 0, which is padding, so one gather does all
+        three.
         """
         rows, columns = torch.arange(height, device=self.x.device), torch.arange(width, device=self.x.device)
         origin = params.shift + (self.pad - self.crop)

@@ -10,7 +10,12 @@ from nas_kd.config.options import Augmentation
 
 @dataclass(frozen=True)
 class Split:
-    """`x`: (N, ...) uint8 or float32, as stored; `y`: (N,) int64 in 0..n_classes-1."""
+    """Samples and labels of one split.
+
+    Attributes:
+        x: (N, ...) uint8 or float32, as stored.
+        y: (N,) int64 class numbers in 0..n_classes-1.
+    """
 
     x: Tensor
     y: Tensor
@@ -21,13 +26,23 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Train, validation and test samples. `augment` is resolved: none of its fields is None.
+    """Training, validation and test samples, validated and ready to train on.
 
-    `mean`, `std`: (C,) of train, in the units of `x`, per channel for images (C, H, W), else one number each.
-    `scale`: what divides stored values into 0..1 (255 for uint8, else 1).
-    `key`: sha256 over the three splits, of both views. `notes`: what was carved, dropped or converted, in words.
-    `teacher_view`: what the teacher is shown of the same samples, in the same order, with the same labels; None where
-    it is shown what the student is shown. Both are shifted and mirrored by the same random numbers.
+    Attributes:
+        name: name of the data set in reports.
+        source: the data source that it came from.
+        train: training split.
+        val: validation split.
+        test: test split.
+        classes: class names in the order of the class numbers.
+        mean: (C,) mean of `train` per channel of images (C, H, W), else (1,); in the units of `x`.
+        std: standard deviation, of the same shape and unit.
+        scale: divides stored values into 0..1: 255 for uint8, else 1.
+        augment: the augmentation, with no field left None.
+        key: sha256 (hex) of the three splits, of both views.
+        notes: what was carved, dropped or converted, one sentence each.
+        teacher_view: the teacher's view of the same samples, in the same order and with the same labels; None: the
+            teacher sees what the student sees. Both views are augmented by the same random numbers.
     """
 
     name: str
@@ -46,15 +61,15 @@ class Dataset:
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Shape of one sample, e.g. (3, 32, 32)."""
+        """Shape of one sample, such as (3, 32, 32)."""
         return tuple(self.train.x.shape[1:])
 
     @property
     def n_classes(self) -> int:
-        """Number of classes."""
+        """Number of classes, and of logits."""
         return len(self.classes)
 
 
 def as_input(x: Tensor) -> Tensor:
-    """Stored samples (uint8 or float32) as the float32 values that every network takes, in the same units."""
+    """Convert stored samples (uint8 or float32) to float32, the type that networks take, in the same units."""
     return x.to(torch.float32)

@@ -3,25 +3,31 @@
 from pathlib import Path
 
 from nas_kd.config.options import DataOptions
-from nas_kd.data.images import Decoded, Encoded, decode_all, stack
-from nas_kd.data.source import RawData, mirror_safe, reason
+from nas_kd.data.image_decoding import DecodedImages, EncodedImage, decode_images, stack_splits
+from nas_kd.data.source import SPLITS, RawData, error_summary, is_flip_safe
 from nas_kd.errors import InputError
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
-SPLITS = ("train", "val", "test")
 DEFAULT_SIZE = 32  # pixels
-Skipped = dict[str, int]  # what was skipped and why -> number of entries
+Skipped = dict[str, int]  # reason -> number of entries that were skipped
 
 
 class ImageFolder:
-    """Images of any size and 8-bit mode; the centre square is resized to `image_size` (32) pixels a side."""
+    """Images of any size and 8-bit mode; the centre square is resized to `image_size` (32) pixels."""
 
     name = "image_folder"
     summary = "a folder of images, one sub-folder a class, optionally below train, val and test"
     uses = frozenset({"path", "image_size"})
 
     def load(self, options: DataOptions) -> RawData:
-        """Decode every image; links that lead out of the folder are skipped, and said in the notes."""
+        """Decode every image; links that lead out of the folder are skipped and noted.
+
+        Args:
+            options: `path`, and optionally `image_size`, `train_rows`, `test_rows`.
+
+        Raises:
+            InputError: there is no such folder, no class folder, or a broken image.
+        """
         if options.path is None:
             raise InputError("source 'image_folder' needs data.path, the folder")
         if not options.path.is_dir():
@@ -31,11 +37,11 @@ class ImageFolder:
         try:
             files = list_splits(options.path, skipped)
         except OSError as error:
-            raise InputError(f"cannot list {options.path}: {reason(error)}") from error
+            raise InputError(f"cannot list {options.path}: {error_summary(error)}") from error
         classes = _classes(files)
         limits = {"train": options.train_rows, "test": options.test_rows}
         decoded = {split: _decode(by_class, limits.get(split), size) for split, by_class in files.items()}
-        splits, notes = stack(decoded)
+        splits, notes = stack_splits(decoded)
         skips = [f"{what}: {count:,}" for what, count in skipped.items()]
         return RawData(
             name=options.path.resolve().name or self.name,
@@ -43,18 +49,22 @@ class ImageFolder:
             val=splits.get("val"),
             test=splits.get("test"),
             classes=classes,
-            natural=mirror_safe(classes),
+            flip_safe=is_flip_safe(classes),
             notes=(f"images: centre square, {size}x{size} pixels", *notes, *skips),
         )
 
 
-def _decode(by_class: dict[str, list[Path]], rows: int | None, size: int) -> Decoded:
+def _decode(by_class: dict[str, list[Path]], rows: int | None, size: int) -> DecodedImages:
     samples = interleave(by_class)[:rows]
-    return decode_all((Encoded(file, name, str(file)) for name, file in samples), len(samples), size)
+    return decode_images((EncodedImage(file, name, str(file)) for name, file in samples), len(samples), size)
 
 
 def list_splits(root: Path, skipped: Skipped) -> dict[str, dict[str, list[Path]]]:
-    """Image files by split and class, sorted by name; `skipped` counts what was left out.
+    """List image files by split and class, sorted by name.
+
+    Args:
+        root: the folder of class folders, or of train, val and test.
+        skipped: counts entries that were left out, by reason; updated in place.
 
     Raises:
         InputError: there is no class folder, or one without images.
@@ -97,7 +107,7 @@ def _list_images(folder: Path, inside: Path, skipped: Skipped) -> list[Path]:
 
 
 def _entries(folder: Path, inside: Path, skipped: Skipped) -> list[Path]:
-    """Visible entries, sorted; a link may not lead out of the data set: it would pull in files of others."""
+    """Visible entries, sorted; a link out of the data set is skipped, as it could expose other files."""
     entries = []
     for entry in sorted(folder.iterdir()):
         if entry.name.startswith("."):
@@ -112,7 +122,7 @@ def _entries(folder: Path, inside: Path, skipped: Skipped) -> list[Path]:
 def _leads_inside(entry: Path, inside: Path) -> bool:
     try:
         return entry.resolve().is_relative_to(inside)
-    except (OSError, RuntimeError):  # links that go in circles
+    except (OSError, RuntimeError):  # circular links
         return False
 
 
@@ -130,7 +140,7 @@ def _classes(files: dict[str, dict[str, list[Path]]]) -> tuple[str, ...]:
 
 
 def interleave(by_class: dict[str, list[Path]]) -> list[tuple[str, Path]]:
-    """The first file of each class, then the second of each, ...: so that the first N rows are a fair subset."""
+    """Order files as the first of each class, then the second of each: the first N rows are a balanced subset."""
     ranked = [(rank, name, file) for name, files in by_class.items() for rank, file in enumerate(files)]
     return [(name, file) for _, name, file in sorted(ranked, key=lambda item: item[:2])]
 

@@ -1,8 +1,8 @@
 """A NumPy archive with `x_train, y_train[, x_val, y_val][, x_test, y_test][, classes]`, samples of any rank.
 
-For cross-modal distillation `x_teacher_train` (beside it `x_teacher_val`, `x_teacher_test` if there is `x_val`,
-`x_test`) holds what the teacher is shown of the same samples, row by row: another sensor, another resolution, other
-channels. With `pairs_train` (N,) the teacher is shown row `pairs_train[i]` of `x_teacher_train` for sample i.
+For cross-modal distillation `x_teacher_train` (and `x_teacher_val`, `x_teacher_test` if there is `x_val`, `x_test`)
+holds the teacher's view of the same samples, row by row: another sensor, resolution or set of channels. With
+`pairs_train` (N,) the teacher sees row `pairs_train[i]` of `x_teacher_train` for sample i.
 """
 
 from collections.abc import Mapping
@@ -14,31 +14,35 @@ from numpy.typing import NDArray
 from torch import Tensor, bfloat16
 
 from nas_kd.config.options import DataOptions
-from nas_kd.data.source import Arrays, RawData, TeacherView, mirror_safe, reason
+from nas_kd.data.source import SPLITS, Arrays, RawData, TeacherView, error_summary, is_flip_safe
 from nas_kd.errors import InputError
 
 Layout = Literal["auto", "chw", "hwc"]
-SPLITS = ("train", "val", "test")
 MAX_CHANNELS = 4  # an axis no longer than this may be the colour channels
-KNOWN = frozenset({"classes", *(f"{kind}_{split}" for kind in ("x", "y", "x_teacher", "pairs") for split in SPLITS)})
+_KINDS = ("x", "y", "x_teacher", "pairs")
+KNOWN_ARRAYS = frozenset({"classes", *(f"{kind}_{split}" for kind in _KINDS for split in SPLITS)})
 
 
 class Npz:
-    """Never unpickles; integers and strings are fine as labels, floats stay float32."""
+    """Reads .npz archives without unpickling; labels may be integers or strings."""
 
     name = "npz"
     summary = "a NumPy .npz with x_train, y_train, and optionally val, test, classes, and x_teacher_* (paired samples)"
     uses = frozenset({"path", "layout"})
 
     def load(self, options: DataOptions) -> RawData:
-        """Read all arrays of the file."""
+        """Read all arrays of the file `options.path`.
+
+        Raises:
+            InputError: the file is missing or broken, or an array is missing.
+        """
         if options.path is None:
             raise InputError("source 'npz' needs data.path, the .npz file")
         return from_mapping(read_npz(options.path), options.layout, str(options.path), options.path.stem)
 
 
 def read_npz(path: Path) -> dict[str, NDArray[Any]]:
-    """The arrays of a file; pickled ones are refused.
+    """Read the arrays of a file by name; pickled arrays are refused.
 
     Raises:
         InputError: the file is missing, broken, not .npz, or holds object arrays.
@@ -59,21 +63,27 @@ def read_npz(path: Path) -> dict[str, NDArray[Any]]:
         raise
     except ValueError as error:
         if "allow_pickle" not in str(error):
-            raise InputError(f"{path}: cannot read {name!r} ({reason(error)})") from error
+            raise InputError(f"{path}: cannot read {name!r} ({error_summary(error)})") from error
         raise InputError(
             f"{path}: {name!r} is an object array (a pickle), which could run code when it is read; "
             "save plain numbers or strings: one array, equal shapes"
         ) from error
-    except Exception as error:  # zipfile, zlib and numpy raise whatever they trip over in a broken file
-        raise InputError(f"{path}: cannot read {name!r} ({reason(error)})") from error
+    except Exception as error:  # zipfile, zlib and numpy raise many kinds of errors on broken files
+        raise InputError(f"{path}: cannot read {name!r} ({error_summary(error)})") from error
     return arrays
 
 
 def from_mapping(arrays: Mapping[str, Any], layout: Layout, where: str, name: str) -> RawData:
-    """Splits from arrays named like those of a file; images are brought to (N, C, H, W).
+    """Make splits from arrays that are named as in a file; images are brought to (N, C, H, W).
+
+    Args:
+        arrays: arrays by name.
+        layout: order of the axes of images.
+        where: the file or function, for messages.
+        name: name of the data set.
 
     Raises:
-        InputError: an array is missing, or the order of an image's axes cannot be told.
+        InputError: an array is missing, or the order of an image's axes is ambiguous.
     """
     splits = {}
     for split in SPLITS:
@@ -86,12 +96,12 @@ def from_mapping(arrays: Mapping[str, Any], layout: Layout, where: str, name: st
             splits[split] = Arrays(as_numpy(arrays[f"x_{split}"]), as_numpy(arrays[f"y_{split}"]))
     order = axis_order(splits["train"].x.shape, layout, where)
     classes = tuple(map(str, as_numpy(arrays["classes"]).tolist())) if "classes" in arrays else None
-    ignored = sorted(map(str, set(arrays) - KNOWN))
+    ignored = sorted(map(str, set(arrays) - KNOWN_ARRAYS))
     return RawData(
         name=name,
         **{split: Arrays(to_chw(as_numpy(x), order), y) for split, (x, y) in splits.items()},
         classes=classes,
-        natural=mirror_safe(classes),
+        flip_safe=is_flip_safe(classes),
         notes=(f"arrays that were not read: {', '.join(ignored)}",) if ignored else (),
         teacher_view=_teacher_view(arrays, layout, where),
     )
@@ -109,7 +119,7 @@ def _teacher_view(arrays: Mapping[str, Any], layout: Layout, where: str) -> Teac
 
 
 def as_numpy(values: Any) -> NDArray[Any]:
-    """Arrays, tensors and nested lists as a NumPy array.
+    """Convert an array, a tensor or nested lists to a NumPy array.
 
     Raises:
         InputError: rows of a list differ in length.
@@ -120,11 +130,16 @@ def as_numpy(values: Any) -> NDArray[Any]:
     try:
         return np.asarray(values)
     except ValueError as error:
-        raise InputError(f"want arrays whose samples have equal shapes ({reason(error)})") from error
+        raise InputError(f"want arrays whose samples have equal shapes ({error_summary(error)})") from error
 
 
 def axis_order(shape: tuple[int, ...], layout: Layout, where: str) -> Literal["chw", "hwc"]:
-    """Where the channels of images (N, ., ., .) are; other ranks are taken as they are.
+    """Find the channel axis of images (N, ., ., .); samples of other ranks count as "chw".
+
+    Args:
+        shape: of the array, N included.
+        layout: the user's option; "auto" guesses from the shape.
+        where: the array, for messages.
 
     Raises:
         InputError: `layout` is "auto" and both orders are plausible.
@@ -146,7 +161,7 @@ def axis_order(shape: tuple[int, ...], layout: Layout, where: str) -> Literal["c
 
 
 def to_chw(x: NDArray[Any], order: Literal["chw", "hwc"]) -> NDArray[Any]:
-    """(N, H, W) -> (N, 1, H, W); (N, H, W, C) -> (N, C, H, W) for order "hwc"; other ranks unchanged."""
+    """Bring images to (N, C, H, W) from (N, H, W), or from (N, H, W, C) if `order` is "hwc"; keep other ranks."""
     if x.ndim == 3:
         return x[:, None]
     if x.ndim == 4 and order == "hwc":

@@ -1,4 +1,4 @@
-"""Parquet files in the Hugging Face image layout: an image column {bytes, path}, a label column, names in metadata."""
+"""Parquet files in the Hugging Face image layout: an image column, a label column, class names in the metadata."""
 
 import json
 from collections.abc import Iterator
@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nas_kd.config.options import DataOptions
-from nas_kd.data.images import Decoded, Encoded, decode_all, stack
-from nas_kd.data.source import RawData, mirror_safe, optional_module, reason
+from nas_kd.data.image_decoding import DecodedImages, EncodedImage, decode_images, stack_splits
+from nas_kd.data.source import RawData, error_summary, is_flip_safe, optional_module
 from nas_kd.errors import InputError
 
 IMAGE_COLUMNS = ("image", "img")
@@ -16,41 +16,53 @@ BATCH_ROWS = 1000
 
 
 class Table(NamedTuple):
-    """One file, decoded."""
+    """Decoded samples and class names (None: not stated) of one file."""
 
-    samples: Decoded
+    samples: DecodedImages
     classes: tuple[str, ...] | None
 
 
 class Parquet:
-    """One file a split; images are PNG, JPEG and the like, of one size unless `image_size` is given."""
+    """One file per split; images are PNG, JPEG or similar, of one size unless `image_size` is given."""
 
     name = "parquet"
     summary = "Parquet files in the Hugging Face image layout: train, optionally val and test"
     uses = frozenset({"train", "val", "test", "image_size"})
 
     def load(self, options: DataOptions) -> RawData:
-        """Decode the splits that the options name; of train and test, only the first rows asked for."""
+        """Decode the files that the options name.
+
+        Args:
+            options: `train`, and optionally `val`, `test`, `train_rows`, `test_rows`, `image_size`.
+
+        Raises:
+            InputError: a file is missing or broken, or class names differ between splits.
+        """
         if options.train is None:
             raise InputError("source 'parquet' needs data.train, the training file")
         paths = {"train": options.train, "val": options.val, "test": options.test}
         rows = {"train": options.train_rows, "test": options.test_rows}
         tables = {split: read_table(path, rows.get(split), options.image_size) for split, path in paths.items() if path}
         classes = _same_classes(tables)
-        splits, notes = stack({split: table.samples for split, table in tables.items()})
+        splits, notes = stack_splits({split: table.samples for split, table in tables.items()})
         return RawData(
             name=options.train.stem.removesuffix("train").rstrip("-_.") or options.train.stem,
             train=splits["train"],
             val=splits.get("val"),
             test=splits.get("test"),
             classes=classes,
-            natural=mirror_safe(classes),
+            flip_safe=is_flip_safe(classes),
             notes=tuple(notes),
         )
 
 
 def read_table(path: Path, rows: int | None, image_size: int | None) -> Table:
-    """Decode the first `rows` rows (all, if None) of a file.
+    """Decode the rows of one Parquet file.
+
+    Args:
+        path: the file.
+        rows: number of rows from the start; None: all.
+        image_size: side in pixels that images are resized to; None: keep the size.
 
     Raises:
         InputError: the file is missing, not Parquet, without the columns, empty, or an image is broken.
@@ -66,13 +78,13 @@ def read_table(path: Path, rows: int | None, image_size: int | None) -> Table:
             count = total if rows is None else min(rows, total)
             if count <= 0:
                 raise InputError(f"{path} has no rows")
-            samples = decode_all(_rows(path, file, (image, label), count), count, image_size)
+            samples = decode_images(_rows(path, file, (image, label), count), count, image_size)
             if len(samples.labels) < count:
                 raise InputError(f"{path} is damaged: it ends after {len(samples.labels):,} of {total:,} rows")
     except InputError:
         raise
-    except Exception as error:  # pyarrow raises whatever it trips over in a broken file
-        raise InputError(f"{path} is not a readable Parquet file ({reason(error)})") from error
+    except Exception as error:  # pyarrow raises many kinds of errors on broken files
+        raise InputError(f"{path} is not a readable Parquet file ({error_summary(error)})") from error
     return Table(samples, classes)
 
 
@@ -97,8 +109,8 @@ def _class_names(path: Path, metadata: dict[bytes, bytes], label: str) -> tuple[
     return None if names is None else tuple(str(name) for name in names)
 
 
-def _rows(path: Path, file: Any, columns: tuple[str, str], count: int) -> Iterator[Encoded]:
-    """The first `count` rows; what comes after is not even read."""
+def _rows(path: Path, file: Any, columns: tuple[str, str], count: int) -> Iterator[EncodedImage]:
+    """Yield the first `count` rows; later ones are not read."""
     row = 0
     for batch in file.iter_batches(batch_size=min(BATCH_ROWS, count), columns=list(columns)):
         cells = batch.column(columns[0]).to_pylist()
@@ -109,7 +121,7 @@ def _rows(path: Path, file: Any, columns: tuple[str, str], count: int) -> Iterat
                 raise InputError(f"{where} holds no image bytes (a path alone is not followed)")
             if not isinstance(label, int | float | str):
                 raise InputError(f"{where} has the label {label!r}; want a class number or name")
-            yield Encoded(content, label, where)
+            yield EncodedImage(content, label, where)
             row += 1
             if row == count:
                 return

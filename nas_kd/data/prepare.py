@@ -1,4 +1,4 @@
-"""From the options to a checked data set: load, check, carve missing splits, take statistics, settle augmentation."""
+"""From options to a data set: load, validate, carve missing splits, compute statistics, resolve the augmentation."""
 
 import hashlib
 from collections.abc import Mapping
@@ -13,45 +13,48 @@ from torch import Tensor
 
 from nas_kd import plugins
 from nas_kd.config.options import Augmentation, DataOptions
-from nas_kd.data.checks import check_alike, checked_labels, checked_samples
 from nas_kd.data.dataset import Dataset, Split
-from nas_kd.data.factory import user_source
 from nas_kd.data.npz import as_numpy
-from nas_kd.data.source import Arrays, RawData, Source
+from nas_kd.data.source import SPLITS, Arrays, RawData, Source
 from nas_kd.data.splits import Indices, carve, check_class_sizes
-from nas_kd.data.teacher_view import in_step, paired_samples, with_view
+from nas_kd.data.teacher_view import matching_augmentation, paired_samples, with_teacher_view
+from nas_kd.data.user_source import load_user_source
+from nas_kd.data.validation import check_same_layout, validated_labels, validated_samples
 from nas_kd.errors import InputError
 
-SPLITS = ("train", "val", "test")
-FOR_ALL = frozenset({"source", "train_rows", "test_rows", "val_fraction", "test_fraction", "augment"})
-CHUNK_VALUES = 2**22  # statistics are summed in float64, a piece of this size at a time
+COMMON_OPTIONS = frozenset({"source", "train_rows", "test_rows", "val_fraction", "test_fraction", "augment"})
+CHUNK_VALUES = 2**22  # values summed at a time in float64 for the statistics
 COLOUR_CHANNELS = 3
 
 
 def load_dataset(options: DataOptions, seed: int) -> Dataset:
-    """Load what the options name; what val and test lack is carved from train by `seed`.
+    """Load the data that the options name and prepare it for training.
+
+    Args:
+        options: the `[data]` section.
+        seed: decides which samples are carved from train if val or test is missing.
 
     Raises:
-        InputError: the source is unknown, or the data missing, broken or unfit for training.
+        InputError: the source is unknown, or the data is missing, broken or unsuitable for training.
     """
     raw = find_source(options).load(options)
     limits = {"train": options.train_rows, "test": options.test_rows}
     xs, ys, classes = _checked(raw, limits)
-    shown = paired_samples(raw, limits)
+    teacher_xs = paired_samples(raw, limits)
     parts, notes = _carved(ys, classes, options, seed)
     ys = _with_parts(ys, parts)
-    augment = resolve_augmentation(options.augment, tuple(xs["train"].shape[1:]), raw.natural)
+    augment = resolve_augmentation(options.augment, tuple(xs["train"].shape[1:]), raw.flip_safe)
     assemble = partial(_dataset, ys=ys, source=options.source, classes=classes)
     dataset = assemble(raw.name, _with_parts(xs, parts), augment=augment)
     dataset = replace(dataset, notes=(*raw.notes, *notes))
-    if not shown:
+    if not teacher_xs:
         return dataset
-    augment = in_step(augment, dataset.input_shape, tuple(shown["train"].shape[1:]))
+    augment = matching_augmentation(augment, dataset.input_shape, tuple(teacher_xs["train"].shape[1:]))
     try:
-        view = assemble(f"{raw.name}, teacher's view", _with_parts(shown, parts), augment=augment)
+        view = assemble(f"{raw.name}, teacher's view", _with_parts(teacher_xs, parts), augment=augment)
     except InputError as error:
         raise InputError(f"the teacher's view: {error}") from error
-    return with_view(dataset, view)
+    return with_teacher_view(dataset, view)
 
 
 def _dataset(
@@ -63,7 +66,7 @@ def _dataset(
     classes: tuple[str, ...],
     augment: Augmentation,
 ) -> Dataset:
-    mean, std = statistics(xs["train"])
+    mean, std = channel_statistics(xs["train"])
     splits = {split: Split(_tensor(xs[split]), _tensor(ys[split])) for split in SPLITS}
     return Dataset(
         name=name,
@@ -81,17 +84,19 @@ def _dataset(
 
 
 def find_source(options: DataOptions) -> Source:
-    """The source that the options name.
+    """Find the source that the options name.
 
     Raises:
-        InputError: unknown, or given options that mean nothing to it.
+        InputError: it is unknown, or options are given that it does not use.
     """
-    source: Source = user_source(options.source) if ":" in options.source else plugins.load("dataset", options.source)
+    source: Source = (
+        load_user_source(options.source) if ":" in options.source else plugins.load("dataset", options.source)
+    )
     defaults = DataOptions()
-    for name in sorted(set(DataOptions.model_fields) - FOR_ALL - source.uses):
+    for name in sorted(set(DataOptions.model_fields) - COMMON_OPTIONS - source.uses):
         if getattr(options, name) != getattr(defaults, name):
-            takes = ", ".join(f"data.{use}" for use in sorted(source.uses)) or "none of the kind"
-            raise InputError(f"data.{name} means nothing to source {options.source!r}, which takes {takes}")
+            takes = ", ".join(f"data.{use}" for use in sorted(source.uses)) or "no options of its own"
+            raise InputError(f"data.{name} is not used by source {options.source!r}, which takes {takes}")
     return source
 
 
@@ -104,17 +109,17 @@ def _checked(
         x, y = as_numpy(split.x), as_numpy(split.y)
         if len(np.atleast_1d(x)) != len(np.atleast_1d(y)):
             raise InputError(f"{name} has {len(np.atleast_1d(x)):,} samples but {len(np.atleast_1d(y)):,} labels")
-        xs[name] = checked_samples(x[: limits.get(name)], name)
+        xs[name] = validated_samples(x[: limits.get(name)], name)
         labels[name] = y[: limits.get(name)]
-    check_alike(xs)
-    ys, classes = checked_labels(labels, raw.classes)
+    check_same_layout(xs)
+    ys, classes = validated_labels(labels, raw.classes)
     return xs, ys, classes
 
 
 def _carved(
     ys: dict[str, NDArray[np.int64]], classes: tuple[str, ...], options: DataOptions, seed: int
 ) -> tuple[dict[str, Indices], list[str]]:
-    """Rows of the given training set for each split to carve from it, and for what is left; and notes on them."""
+    """Rows of the given training split for each split to carve and for the rest, with notes for the user."""
     wanted = {"test": options.test_fraction, "val": options.val_fraction}
     fractions = {name: fraction for name, fraction in wanted.items() if name not in ys}
     if "test" in fractions and options.test_rows is not None:
@@ -135,33 +140,44 @@ def _with_parts(arrays: dict[str, NDArray[Any]], parts: Mapping[str, Indices]) -
     return arrays | {name: arrays["train"][rows] for name, rows in parts.items()}
 
 
-def statistics(x: NDArray[Any]) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of (N, ...): (C,) each for images (N, C, H, W), else (1,) each; no std is 0.
+def channel_statistics(x: NDArray[Any]) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation per channel, or of all values if the samples are not images.
 
     Summed by NumPy on one thread: the numbers go into the exported graph and must not depend on the machine's load.
+
+    Args:
+        x: (N, C, H, W) images, or any (N, ...).
+
+    Returns:
+        Mean and standard deviation, (C,) each for images, else (1,) each; 1 in place of a standard deviation of 0.
 
     Raises:
         InputError: all values of all channels are the same.
     """
     values = x.reshape(len(x), x.shape[1], -1) if x.ndim == 4 else x.reshape(len(x), 1, -1)
     rows = max(1, CHUNK_VALUES // values[0].size)
-    pieces = range(0, len(values), rows)
+    starts = range(0, len(values), rows)
     count = len(values) * values.shape[2]
-    mean = np.sum([values[i : i + rows].sum(axis=(0, 2), dtype=np.float64) for i in pieces], axis=0) / count
-    squares = [np.square(values[i : i + rows] - mean[:, None]).sum(axis=(0, 2)) for i in pieces]
+    mean = np.sum([values[i : i + rows].sum(axis=(0, 2), dtype=np.float64) for i in starts], axis=0) / count
+    squares = [np.square(values[i : i + rows] - mean[:, None]).sum(axis=(0, 2)) for i in starts]
     std = np.sqrt(np.sum(squares, axis=0) / count)
     limits = np.finfo(np.float32)
-    constant = std <= np.maximum(limits.eps * np.abs(mean), limits.tiny)  # nothing to divide by: leave the channel
+    constant = std <= np.maximum(limits.eps * np.abs(mean), limits.tiny)  # too small to divide by
     if constant.all():
         raise InputError("all training samples are the same: there is nothing to learn from")
     return torch.tensor(mean, dtype=torch.float32), torch.tensor(np.where(constant, 1.0, std), dtype=torch.float32)
 
 
-def resolve_augmentation(given: Augmentation, shape: tuple[int, ...], natural: bool) -> Augmentation:
-    """Fill in what is left open: shifts by an eighth of the side; mirroring for natural colour images only.
+def resolve_augmentation(given: Augmentation, shape: tuple[int, ...], flip_safe: bool) -> Augmentation:
+    """Fill in the options that are None: shifts by an eighth of the side; mirroring for flip-safe colour images only.
+
+    Args:
+        given: the user's options.
+        shape: shape of one sample.
+        flip_safe: whether a mirror image keeps its class.
 
     Raises:
-        InputError: asked for on samples that are no images (C, H, W), or larger than the image.
+        InputError: an augmentation is given for samples that are not images (C, H, W), or exceeds the image.
     """
     if len(shape) != 3:
         if given.crop or given.flip or given.cutout:
@@ -169,7 +185,7 @@ def resolve_augmentation(given: Augmentation, shape: tuple[int, ...], natural: b
         return Augmentation(crop=0, flip=False, cutout=0)
     side = min(shape[1:])
     crop = side // 8 if given.crop is None else given.crop
-    flip = (natural and shape[0] == COLOUR_CHANNELS) if given.flip is None else given.flip
+    flip = (flip_safe and shape[0] == COLOUR_CHANNELS) if given.flip is None else given.flip
     if crop >= side:
         raise InputError(f"data.augment.crop must be below the image's side of {side} pixels, got {crop}")
     if given.cutout >= side:
@@ -178,7 +194,7 @@ def resolve_augmentation(given: Augmentation, shape: tuple[int, ...], natural: b
 
 
 def content_key(splits: dict[str, Split], classes: tuple[str, ...]) -> str:
-    """sha256 (hex) over names of classes, and types, shapes and bytes of all samples and labels."""
+    """Content key of the splits: sha256 (hex) of class names, and of types, shapes and bytes of all arrays."""
     digest = hashlib.sha256(repr(classes).encode())
     for name, split in splits.items():
         for values in (split.x.numpy(), split.y.numpy()):

@@ -1,4 +1,4 @@
-"""What a data source is, and what it hands over: arrays as the user stored them, not yet checked."""
+"""The interface of data sources, and what they return: arrays as the user stored them, not yet validated."""
 
 import importlib
 from collections.abc import Mapping
@@ -11,11 +11,17 @@ from torch import Tensor
 from nas_kd.config.options import DataOptions
 from nas_kd.errors import InputError
 
+SPLITS = ("train", "val", "test")
 MIRROR_SENSITIVE = ("left", "right", "clockwise")
 
 
 class Arrays(NamedTuple):
-    """One split. `x`: (N, ...) numbers, images as (N, C, H, W); `y`: (N,) class numbers or names."""
+    """Samples and labels of one split.
+
+    Attributes:
+        x: (N, ...) numbers, images as (N, C, H, W).
+        y: (N,) class numbers or names.
+    """
 
     x: NDArray[Any] | Tensor
     y: NDArray[Any] | Tensor
@@ -23,10 +29,12 @@ class Arrays(NamedTuple):
 
 @dataclass(frozen=True)
 class TeacherView:
-    """What the teacher is shown of the same samples, by split: "train", and "val" and "test" where the data has them.
+    """The teacher's own view of the same samples, by split: "train", and "val" and "test" where the data has them.
 
-    `x`: (M, ...) numbers, images as (M, C, H, W); shape and type may be others than the student's. `pairs`: (N,) whole
-    numbers, the row of `x` that belongs to each of the N samples; a split without them is paired row by row (M = N).
+    Attributes:
+        x: (M, ...) numbers by split, images as (M, C, H, W); shape and type may differ from the student's.
+        pairs: (N,) whole numbers by split: the row of `x` that belongs to each of the student's N samples; a split
+            without them is paired row by row (M = N).
     """
 
     x: Mapping[str, NDArray[Any] | Tensor]
@@ -35,11 +43,17 @@ class TeacherView:
 
 @dataclass(frozen=True)
 class RawData:
-    """What a source found.
+    """What a source loads: up to three splits and facts about them.
 
-    `classes`: names in the order of the class numbers; None: taken from the labels. `natural`: a mirror image
-    (left-right) is as good a sample as the original. `notes`: what was converted or skipped, in words.
-    `teacher_view`: None where the teacher is shown what the student is shown.
+    Attributes:
+        name: name of the data set in reports.
+        train: the training split.
+        val: the validation split; None: carved from `train`.
+        test: the test split; None: carved from `train`.
+        classes: class names in the order of the class numbers; None: taken from the labels.
+        flip_safe: whether a left-right mirror image is as good a sample as the original.
+        notes: what was converted or skipped, one sentence each.
+        teacher_view: the teacher's own view of the samples; None: the teacher sees what the student sees.
     """
 
     name: str
@@ -47,45 +61,59 @@ class RawData:
     val: Arrays | None = None
     test: Arrays | None = None
     classes: tuple[str, ...] | None = None
-    natural: bool = False
+    flip_safe: bool = False
     notes: tuple[str, ...] = ()
     teacher_view: TeacherView | None = None
 
 
 @runtime_checkable
 class Source(Protocol):
-    """One file in this folder with `PLUGIN = <instance>`, or a user's `package.module:name`.
+    """A data source: a file in this folder with `PLUGIN = <instance>`, or a user's `package.module:name`.
 
-    `uses`: the fields of `DataOptions` that mean something to this source, besides those that all sources take.
+    Attributes:
+        name: the name in configs (`data.source`).
+        summary: one line for `nas-kd list datasets`.
+        uses: the fields of `DataOptions` that this source reads, besides those that apply to all sources.
     """
 
     name: str
-    summary: str  # one line for `nas-kd list datasets`
+    summary: str
     uses: frozenset[str]
 
     def load(self, options: DataOptions) -> RawData:
-        """Read everything into memory; paths in `options` are used as they are.
+        """Read all samples into memory.
+
+        Args:
+            options: the `[data]` section; its paths are absolute.
 
         Raises:
             InputError: the data is missing or broken.
         """
 
 
-def mirror_safe(classes: tuple[str, ...] | None) -> bool:
-    """Whether the class names speak for things rather than symbols: a mirrored 3, b or `turn left` is another class."""
+def is_flip_safe(classes: tuple[str, ...] | None) -> bool:
+    """Guess from the class names whether mirroring keeps the class.
+
+    It does for things; a mirrored symbol or direction (`3`, `b`, `turn left`) is another class.
+    """
     if not classes:
         return False
     symbols = any(len(name) == 1 or name.isdigit() for name in classes)
     return not symbols and not any(word in name.lower() for name in classes for word in MIRROR_SENSITIVE)
 
 
-def reason(error: Exception) -> str:
-    """What a library says is wrong with a file, in one line."""
+def error_summary(error: Exception) -> str:
+    """Type and message of a library's error, in one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def optional_module(name: str, package: str, source: str) -> Any:
-    """Import a library that only one source needs, when it is needed: starting up stays fast.
+    """Import a library that only one source needs, at its first use, so that starting up stays fast.
+
+    Args:
+        name: the module, such as `pyarrow.parquet`.
+        package: the name to install it by.
+        source: the data source, for the message.
 
     Raises:
         InputError: it is not installed.

@@ -1,4 +1,4 @@
-"""Carving validation and test samples from the training set: stratified, by seed."""
+"""Carves validation and test splits from the training split, stratified by class and decided by a seed."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,10 +9,15 @@ Indices = NDArray[np.int64]
 
 
 def check_class_sizes(y: Indices, classes: tuple[str, ...], carved: tuple[str, ...]) -> None:
-    """Each class needs a sample for train and one for every split carved from it, and two in any case.
+    """Check that each class has a sample for train and for every split carved from it, and at least two.
+
+    Args:
+        y: (N,) class numbers of the training split.
+        classes: class names.
+        carved: names of the splits to carve.
 
     Raises:
-        InputError: a class has fewer.
+        InputError: a class has fewer samples.
     """
     counts = np.bincount(y, minlength=len(classes))
     least = max(2, 1 + len(carved))
@@ -27,10 +32,18 @@ def check_class_sizes(y: Indices, classes: tuple[str, ...], carved: tuple[str, .
 
 
 def carve(y: Indices, fractions: dict[str, float], seed: int) -> dict[str, Indices]:
-    """Positions of each carved split, and of what is left as "train"; ascending, so that the order is kept.
+    """Carve splits that have the same share of every class.
 
-    Of each class, round(fraction * its samples) and at least one go to each split. `fractions` are shares of
-    the whole; a split's samples do not depend on what the splits after it take.
+    Of each class, round(fraction * its samples) and at least one go to each split. A split's samples do not depend on
+    the splits after it.
+
+    Args:
+        y: (N,) class numbers.
+        fractions: share of the whole for each split to carve, in order.
+        seed: decides which samples are taken.
+
+    Returns:
+        Ascending positions in `y` for each split, and for the rest as "train".
     """
     order = np.random.default_rng(seed).permutation(len(y))
     taken: dict[str, list[Indices]] = {split: [] for split in (*fractions, "train")}
@@ -38,8 +51,8 @@ def carve(y: Indices, fractions: dict[str, float], seed: int) -> dict[str, Indic
         members = order[y[order] == label]
         start = 0
         for position, (split, fraction) in enumerate(fractions.items()):
-            waiting = len(fractions) - position  # later splits, and train: one sample each at least
-            count = min(max(1, round(fraction * len(members))), len(members) - start - waiting)
+            reserved = len(fractions) - position  # one sample each for the later splits and for train
+            count = min(max(1, round(fraction * len(members))), len(members) - start - reserved)
             taken[split].append(members[start : start + count])
             start += count
         taken["train"].append(members[start:])

@@ -1,4 +1,4 @@
-"""What the teacher is shown of the same samples, for cross-modal distillation: checked, and brought into step."""
+"""The teacher's own view of the samples, for cross-modal distillation: validated and paired with the student's."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas_kd.config.options import Augmentation
-from nas_kd.data.checks import check_alike, checked_samples
 from nas_kd.data.dataset import Dataset
-from nas_kd.data.npz import SPLITS, as_numpy
-from nas_kd.data.source import RawData, TeacherView
+from nas_kd.data.npz import as_numpy
+from nas_kd.data.source import SPLITS, RawData, TeacherView
+from nas_kd.data.validation import check_same_layout, validated_samples
 from nas_kd.errors import InputError
 from nas_kd.serialization import fingerprint
 
@@ -19,12 +19,17 @@ IMAGE_AXES = 3
 
 
 def paired_samples(raw: RawData, limits: Mapping[str, int | None]) -> dict[str, NDArray[Any]]:
-    """The teacher's sample for each of the student's, by split; empty if it is shown the student's.
+    """Pair each of the student's samples with the teacher's.
 
-    `limits`: of each split only so many samples are taken.
+    Args:
+        raw: what the source loaded.
+        limits: number of samples to take from the start of each split; None or missing: all.
+
+    Returns:
+        The teacher's samples (N, ...) by split, in the student's order; empty if the data has no view for the teacher.
 
     Raises:
-        InputError: a split has no view, samples and rows do not match, or the samples are unfit.
+        InputError: a split has no view, samples and rows do not match, or the samples are invalid.
     """
     view = raw.teacher_view
     if view is None:
@@ -33,8 +38,8 @@ def paired_samples(raw: RawData, limits: Mapping[str, int | None]) -> dict[str, 
     _check_splits(view, labels.keys())
     xs = {name: _in_rows(view, name, len(y))[: limits.get(name)] for name, y in labels.items()}
     try:
-        xs = {name: checked_samples(x, name) for name, x in xs.items()}
-        check_alike(xs)
+        xs = {name: validated_samples(x, name) for name, x in xs.items()}
+        check_same_layout(xs)
     except InputError as error:
         raise InputError(f"the teacher's view: {error}") from error
     return xs
@@ -55,7 +60,7 @@ def _check_splits(view: TeacherView, given: Collection[str]) -> None:
 
 
 def _in_rows(view: TeacherView, split: str, n_samples: int) -> NDArray[Any]:
-    """The samples of `x_teacher` in the order of the student's."""
+    """Samples of `x_teacher` in the order of the student's."""
     x = np.atleast_1d(as_numpy(view.x[split]))
     if split in view.pairs:
         return x[_checked_pairs(as_numpy(view.pairs[split]), split, n_samples, len(x))]
@@ -80,11 +85,17 @@ def _checked_pairs(rows: NDArray[Any], split: str, n_samples: int, n_rows: int) 
     return rows.astype(np.int64)
 
 
-def in_step(augment: Augmentation, student: tuple[int, ...], teacher: tuple[int, ...]) -> Augmentation:
-    """What is done to the teacher's samples of shape `teacher`, given what is done to the student's.
+def matching_augmentation(augment: Augmentation, student: tuple[int, ...], teacher: tuple[int, ...]) -> Augmentation:
+    """Choose the augmentation of the teacher's samples that matches the student's; both use the same random numbers.
 
-    The random numbers are the same. Where height and width agree, both are changed alike; else samples are only
-    mirrored; what is no image (C, H, W) is left alone.
+    Args:
+        augment: the student's augmentation, resolved.
+        student: shape of the student's samples.
+        teacher: shape of the teacher's samples.
+
+    Returns:
+        The same augmentation where height and width agree, mirroring alone where they differ, and none for samples that
+        are not images (C, H, W).
     """
     if len(teacher) != IMAGE_AXES:
         return Augmentation(crop=0, flip=False, cutout=0)
@@ -92,10 +103,10 @@ def in_step(augment: Augmentation, student: tuple[int, ...], teacher: tuple[int,
     return augment if alike else Augmentation(crop=0, flip=augment.flip, cutout=0)
 
 
-def with_view(dataset: Dataset, view: Dataset) -> Dataset:
-    """`dataset` with another view of its samples for the teacher; its key covers both."""
+def with_teacher_view(dataset: Dataset, view: Dataset) -> Dataset:
+    """Attach the teacher's view to a data set, with a key that covers both views."""
     note = (
-        f"teacher's view: the teacher is shown samples of shape {view.input_shape} ({_kind(view)}), "
+        f"teacher's view: the teacher sees samples of shape {view.input_shape} ({_kind(view)}), "
         f"the student its own of shape {dataset.input_shape} ({_kind(dataset)})"
     )
     key = fingerprint([dataset.key, view.key])

@@ -98,7 +98,7 @@ class TeacherOutputs:
         key = fingerprint(
             [self.teacher.key, self.augmenter.key, epoch, self._batch_size, self._numerics.bf16, torch.__version__]
         )
-        with self._store.alone("logits", key):
+        with self._store.lock("logits", key):
             entry = self._store.load("logits", key)
             if entry is not None:
                 return entry.tensors["logits"]

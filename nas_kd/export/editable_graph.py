@@ -1,4 +1,4 @@
-"""An ONNX graph that is being rewritten: its nodes, its constants, and who makes and reads which value."""
+"""An ONNX graph under rewriting: its nodes, its constants, and the producers and consumers of its values."""
 
 from typing import Any
 
@@ -12,9 +12,15 @@ Array = NDArray[Any]
 
 
 class EditableGraph:
-    """A model's nodes and constants, for changing both."""
+    """Nodes and constants of a model as Python containers that may be changed.
+
+    Attributes:
+        nodes: all nodes but constants, in topological order.
+        constants: initialisers and Constant nodes, by the name of their value.
+    """
 
     def __init__(self, model: ModelProto) -> None:
+        """Take the graph of a model apart; the model itself changes in `to_model` only."""
         self._model = model
         self.nodes: list[NodeProto] = []
         self.constants: dict[str, Array] = {w.name: numpy_helper.to_array(w) for w in model.graph.initializer}
@@ -24,8 +30,8 @@ class EditableGraph:
             else:
                 self.nodes.append(node)
 
-    def finite(self, name: str) -> NDArray[np.float64]:
-        """A constant, to be turned into integers.
+    def finite_constant(self, name: str) -> NDArray[np.float64]:
+        """Return a constant that is to be quantised, after a check.
 
         Raises:
             TrialError: it is not finite.
@@ -35,36 +41,36 @@ class EditableGraph:
             raise TrialError("a weight or a range of the network is not finite, it cannot be quantised")
         return values
 
-    def of(self, kind: str) -> list[NodeProto]:
-        """All nodes of a kind."""
-        return [n for n in self.nodes if n.op_type == kind]
+    def nodes_of_type(self, op_type: str) -> list[NodeProto]:
+        """List the nodes of one operator type, in order."""
+        return [n for n in self.nodes if n.op_type == op_type]
 
-    def maker(self, value: str) -> NodeProto | None:
-        """The node that a value comes from."""
+    def producer(self, value: str) -> NodeProto | None:
+        """Find the node that computes a value; None for inputs and constants."""
         return next((n for n in self.nodes if value in n.output), None)
 
-    def readers(self, value: str) -> list[NodeProto]:
-        """The nodes that read a value."""
+    def consumers(self, value: str) -> list[NodeProto]:
+        """List the nodes that read a value."""
         return [n for n in self.nodes if value in n.input]
 
-    def replace(self, old: str, new: str) -> None:
-        """Let whoever reads `old` read `new`."""
-        for node in self.readers(old):
+    def replace_input(self, old: str, new: str) -> None:
+        """Make all consumers of value `old` read value `new` instead."""
+        for node in self.consumers(old):
             node.input[:] = [new if name == old else name for name in node.input]
 
-    def integers(self, value: str) -> NodeProto | None:
-        """The DequantizeLinear of constants that a value comes from."""
-        node = self.maker(value)
+    def weight_dequantizer(self, value: str) -> NodeProto | None:
+        """Find the DequantizeLinear that computes a value from a constant; None if another node does."""
+        node = self.producer(value)
         constant = node is not None and node.op_type == "DequantizeLinear" and node.input[0] in self.constants
         return node if constant else None
 
-    def grid(self, value: str) -> NodeProto | None:
-        """The DequantizeLinear of activations that a value comes from."""
-        node = self.maker(value)
+    def value_dequantizer(self, value: str) -> NodeProto | None:
+        """Find the DequantizeLinear that computes a value, of an activation or a weight; None if another node does."""
+        node = self.producer(value)
         return node if node is not None and node.op_type == "DequantizeLinear" else None
 
-    def model(self) -> ModelProto:
-        """The model as it is now."""
+    def to_model(self) -> ModelProto:
+        """Write nodes and constants back and return the model."""
         graph = self._model.graph
         for part in (graph.node, graph.initializer):
             del part[:]

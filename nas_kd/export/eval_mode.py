@@ -1,4 +1,4 @@
-"""Runs a network as it is deployed, then puts every sub-module back into the mode it was in."""
+"""Runs a network as it is deployed, then restores the mode of every sub-module."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from torch import nn
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[nn.Module]:
-    """Evaluation mode without gradients; frozen sub-modules of a training network stay frozen afterwards."""
+    """Switch to evaluation mode without gradients while open; restore each sub-module's own mode afterwards."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -22,7 +22,7 @@ def evaluating(model: nn.Module) -> Iterator[nn.Module]:
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Where the network's weights are; the CPU for one without weights."""
+    """Device of the network's first weight or buffer; the CPU for a network without any."""
     for tensor in chain(model.parameters(), model.buffers()):
         return tensor.device
     return torch.device("cpu")

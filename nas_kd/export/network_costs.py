@@ -1,22 +1,27 @@
-"""What a network costs, counted rather than measured: multiply-adds and weights."""
+"""Costs of a network that are counted rather than measured: multiply-adds and weights."""
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from nas_kd.export.eval_mode import device_of, evaluating
+from nas_kd.export.onnx_classifier import OnnxModule
 from nas_kd.export.onnx_costs import count_onnx_macs
-from nas_kd.export.onnx_runtime import OnnxModule
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Number of weights that are trained, or that ONNX files inside the network hold. Tied weights count once."""
+    """Count trainable weights and the weights of ONNX files inside the network; tied weights count once."""
     of_files = sum(m.parameters_count for m in _files(model))
     return of_files + sum(p.numel() for p in model.parameters())
 
 
 def count_macs(model: nn.Module, input_shape: tuple[int, ...]) -> int:
-    """Multiply-adds of convolutions and matrix products for one sample, however the network calls them."""
+    """Count multiply-adds of convolutions and matrix products for one sample, in a real run.
+
+    Args:
+        model: any network, ONNX files inside it included.
+        input_shape: shape of one sample.
+    """
     example = torch.zeros(1, *input_shape, device=device_of(model))
     with evaluating(model), FlopCounterMode(display=False) as counter:
         model(example)

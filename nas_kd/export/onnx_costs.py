@@ -1,4 +1,4 @@
-"""Multiply-adds of an ONNX file, counted in a real run of it. Imports no torch."""
+"""Counts the multiply-adds of an ONNX file in a real run of it. Imports no torch."""
 
 from math import prod
 
@@ -10,15 +10,19 @@ from onnx import ModelProto, NodeProto
 from nas_kd.errors import InputError
 from nas_kd.export.onnx_file import OnnxFile
 
-# Which input holds the weights.
+# Counted operators -> index of the input that holds the weights.
 _COUNTED = {"Conv": 1, "ConvInteger": 1, "QLinearConv": 3, "ConvTranspose": 1}
 _COUNTED |= {"Gemm": 1, "MatMul": 1, "MatMulInteger": 1, "QLinearMatMul": 3, "QGemm": 3, "MatMulNBits": 1}
 
 
 def count_onnx_macs(file: OnnxFile, input_shape: tuple[int, ...]) -> int:
-    """Multiply-adds of the convolutions and matrix products of an ONNX file for one sample.
+    """Count multiply-adds of the convolutions and matrix products of an ONNX file for one sample.
 
-    Shapes are those of a real run, as shape inference gives up on some graphs.
+    Shapes come from a real run, as shape inference fails on some graphs.
+
+    Args:
+        file: a checked file.
+        input_shape: shape of one sample.
 
     Raises:
         InputError: the file does not run on this shape.
@@ -52,9 +56,8 @@ def _shapes_in_run(
 
 def _macs(node: NodeProto, shapes: dict[str, tuple[int, ...]]) -> int:
     first, weight, out = (shapes[name] for name in _touched(node))
-    if (
-        "Conv" in node.op_type and node.op_type != "ConvTranspose"
-    ):  # weight: (out channels, in channels / groups, *kernel)
+    if "Conv" in node.op_type and node.op_type != "ConvTranspose":
+        # weight: (out channels, in channels / groups, *kernel)
         return prod(out) * prod(weight[1:])
     if node.op_type == "ConvTranspose":  # weight: (in channels, out channels / groups, *kernel)
         return prod(first) * prod(weight[1:])

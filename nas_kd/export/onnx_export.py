@@ -1,4 +1,4 @@
-"""Turns a trained network into the one ONNX file that is deployed."""
+"""Exports a network as the single ONNX file that is deployed."""
 
 import io
 import warnings
@@ -12,20 +12,27 @@ from torch import Tensor, nn
 from nas_kd.errors import TrialError
 from nas_kd.export.error_text import first_line
 from nas_kd.export.eval_mode import device_of, evaluating
-from nas_kd.export.slimming import checked_file, slim
+from nas_kd.export.minify import minify, serialize_checked
 
 OPSET = 17
 PREFIX = "nas_kd."
-# The exporter that is not deprecated takes 0.8-2.6 s a network; this one a tenth of that.
+# The new (dynamo) exporter takes 0.8-2.6 s per network, this one a tenth of that.
 _DEPRECATIONS = (r"You are using the legacy TorchScript-based ONNX export", r"The feature will be removed")
 
 
 def export_onnx(model: nn.Module, input_shape: tuple[int, ...]) -> bytes:
-    """The network as ONNX: `input` float32 (batch, *input_shape) -> `logits` (batch, n_classes), batch dynamic.
+    """Export a network: `input` float32 (batch, *input_shape) -> `logits` (batch, n_classes), batch dynamic.
 
-    Batch normalisation after a convolution is folded into it. Names and remarks that no runtime needs are left out, so
+    Batch normalisation after a convolution is folded into it. Names and comments that no runtime needs are left out, so
     the length of the result is the deployed size (before `set_metadata`). It depends on the architecture alone, and
     equal weights give equal bytes. The network's mode and the global random state are left as they were.
+
+    Args:
+        model: the network, on any device.
+        input_shape: shape of one sample.
+
+    Returns:
+        The bytes of the file.
 
     Raises:
         TrialError: the network does not run on this shape, or cannot be exported.
@@ -34,15 +41,19 @@ def export_onnx(model: nn.Module, input_shape: tuple[int, ...]) -> bytes:
         example = torch.rand(2, *input_shape, generator=torch.Generator().manual_seed(0)).to(device_of(model))
         _check_output(model, example)
         exported = onnx.load_from_string(_trace(model, example))
-    slim(exported, _tied(model))
-    return checked_file(exported, "exported")
+    minify(exported, _tied(model))
+    return serialize_checked(exported, "exported")
 
 
 def set_metadata(content: bytes, properties: Mapping[str, str]) -> bytes:
-    """The file with these properties in place of any of the same names; every name starts with `nas_kd.`.
+    """Add metadata properties to a file; those of the same names are replaced.
+
+    Args:
+        content: the file.
+        properties: texts by name; every name starts with `nas_kd.`.
 
     Raises:
-        ValueError: a name without the prefix.
+        ValueError: a name lacks the prefix.
     """
     if wrong := [name for name in properties if not name.startswith(PREFIX)]:
         raise ValueError(f"names of metadata start with {PREFIX!r}, got {wrong[0]!r}")
@@ -56,13 +67,13 @@ def set_metadata(content: bytes, properties: Mapping[str, str]) -> bytes:
 
 
 def get_metadata(content: bytes) -> dict[str, str]:
-    """The file's `nas_kd.` properties."""
+    """Read the metadata properties of a file whose names start with `nas_kd.`."""
     model = onnx.load_from_string(content)
     return {p.key: p.value for p in model.metadata_props if p.key.startswith(PREFIX)}
 
 
 def get_opset(content: bytes) -> int:
-    """The version of ONNX's own operators that the file asks for."""
+    """Read the opset version of ONNX's standard operators that a file uses."""
     versions = {o.domain: int(o.version) for o in onnx.load_from_string(content).opset_import}
     return versions.get("", versions.get("ai.onnx", OPSET))
 
@@ -79,7 +90,7 @@ def _check_output(model: nn.Module, example: Tensor) -> None:
 
 def _trace(model: nn.Module, example: Tensor) -> bytes:
     buffer = io.BytesIO()
-    target: Any = buffer  # the annotation of `f` leaves buffers out; the TorchScript-based exporter takes them
+    target: Any = buffer  # the annotation of `f` excludes buffers, but the TorchScript-based exporter accepts them
     with warnings.catch_warnings():
         for message in _DEPRECATIONS:
             warnings.filterwarnings("ignore", message, DeprecationWarning)
@@ -100,7 +111,7 @@ def _trace(model: nn.Module, example: Tensor) -> bytes:
 
 
 def _tied(model: nn.Module) -> list[frozenset[str]]:
-    """Groups of names in the state dict that are one tensor in memory."""
+    """Groups of names in the state dict that share one tensor in memory."""
     groups: dict[tuple[int, torch.Size], set[str]] = {}
     for name, tensor in model.state_dict(keep_vars=True).items():
         groups.setdefault((tensor.data_ptr(), tensor.shape), set()).add(name)

@@ -1,4 +1,4 @@
-"""Reads ONNX files that others made: one plain classifier in one file, or a reason why not."""
+"""Reads and checks ONNX files of any origin: a plain classifier in a single file, or an error that says why not."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +10,26 @@ from onnx import ModelProto, TensorProto, ValueInfoProto
 from nas_kd.errors import InputError
 from nas_kd.export.onnx_graph import nodes, tensors
 
-MAX_BYTES = 1_000_000_000  # protobuf itself ends at 2 GB
-DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})  # what ONNX Runtime runs without extra libraries
+MAX_BYTES = 1_000_000_000  # protobuf itself is limited to 2 GB
+DOMAINS = frozenset(
+    {"", "ai.onnx", "ai.onnx.ml", "com.microsoft"}
+)  # operators that ONNX Runtime runs without extra libraries
 
 
 @dataclass(frozen=True)
 class OnnxFile:
-    """A checked file. `batch`: None where dynamic; `input_shape`: of one sample, None where a side is dynamic."""
+    """A checked ONNX classifier in one file.
+
+    Attributes:
+        content: the bytes of the file.
+        source: its path, or a description for messages.
+        input_name: name of the only input.
+        output_name: name of the logits.
+        batch: fixed batch size; None: dynamic.
+        input_shape: shape of one sample, None for dynamic sides.
+        n_classes: number of logits; None: not stated.
+        parameters: number of weights.
+    """
 
     content: bytes
     source: str
@@ -29,9 +42,12 @@ class OnnxFile:
 
 
 def read_onnx(source: Path | bytes) -> OnnxFile:
-    """Read and check a classifier: one float32 input (batch, ...), logits (batch, n_classes) as its output.
+    """Read and check a classifier: one float32 input (batch, ...), output logits (batch, n_classes).
 
-    Where there are several outputs, `logits` is taken.
+    Of several outputs, the one named `logits` is taken.
+
+    Args:
+        source: path or bytes of the file.
 
     Raises:
         InputError: no such file, not ONNX, too large, external data, custom operators, or another signature.
@@ -67,7 +83,7 @@ def read_onnx(source: Path | bytes) -> OnnxFile:
 
 
 def count_weights(model: ModelProto) -> int:
-    """Numbers that the model holds (floating-point, or quantised to at most 8 bits), a normalisation's own included."""
+    """Count the numbers that a model stores, floating-point or at most 8-bit integers, normalisation included."""
     kinds = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE}
     kinds |= {
         TensorProto.INT8,

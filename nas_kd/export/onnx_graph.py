@@ -1,4 +1,4 @@
-"""Walks ONNX graphs, nested ones (If, Loop) included."""
+"""Iterates over the parts of ONNX models, nested graphs (If, Loop) included."""
 
 from collections.abc import Iterator
 
@@ -6,7 +6,7 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
 
 
 def graphs(graph: GraphProto) -> Iterator[GraphProto]:
-    """The graph and all graphs nested in it, outermost first."""
+    """Yield the graph and all graphs nested in it, outermost first."""
     yield graph
     for node in graph.node:
         for attribute in node.attribute:
@@ -15,7 +15,7 @@ def graphs(graph: GraphProto) -> Iterator[GraphProto]:
 
 
 def nodes(model: ModelProto) -> Iterator[NodeProto]:
-    """Every node of the model: nested graphs and local functions included."""
+    """Yield every node of the model, those of nested graphs and local functions included."""
     for graph in graphs(model.graph):
         yield from graph.node
     for function in model.functions:
@@ -23,7 +23,7 @@ def nodes(model: ModelProto) -> Iterator[NodeProto]:
 
 
 def tensors(model: ModelProto) -> Iterator[TensorProto]:
-    """Every constant of the model: initialisers, and tensors held by attributes."""
+    """Yield every constant tensor of the model: initialisers, and tensors in attributes."""
     for graph in graphs(model.graph):
         yield from graph.initializer
         for sparse in graph.sparse_initializer:

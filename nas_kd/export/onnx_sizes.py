@@ -1,4 +1,4 @@
-"""How large an ONNX file is, and how much of that could be left out. Imports no torch."""
+"""Sizes of an ONNX file: as it is, without names and metadata, and of its constants. Imports no torch."""
 
 from dataclasses import dataclass
 from math import prod
@@ -6,16 +6,22 @@ from math import prod
 import onnx
 from onnx import TensorProto
 
+from nas_kd.export.minify import strip_unneeded
 from nas_kd.export.onnx_graph import tensors
-from nas_kd.export.slimming import strip
 
-# Types of less than a byte, packed.
+# Bits of packed types that are smaller than a byte.
 _BITS = {"INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4, "INT2": 2, "UINT2": 2}
 
 
 @dataclass(frozen=True)
 class FileSizes:
-    """Bytes of the file; of the same network without names, metadata and unused weights; of its constants alone."""
+    """Sizes of one ONNX file in bytes.
+
+    Attributes:
+        file: the file as it is.
+        stripped: the same network with short names and without metadata and unused weights.
+        weights: its constants alone.
+    """
 
     file: int
     stripped: int
@@ -23,10 +29,10 @@ class FileSizes:
 
 
 def sizes_of(content: bytes) -> FileSizes:
-    """Sizes of a checked file (`read_onnx`)."""
+    """Compute the sizes of a file that `read_onnx` accepts."""
     model = onnx.load_from_string(content)
     weights = sum(_bytes(tensor) for tensor in tensors(model))
-    strip(model)
+    strip_unneeded(model)
     stripped = len(model.SerializeToString())
     return FileSizes(file=len(content), stripped=min(len(content), stripped), weights=weights)
 

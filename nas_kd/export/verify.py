@@ -1,4 +1,4 @@
-"""Checks that an exported file says what the network says, on real samples, before anybody relies on it."""
+"""Verifies on real samples that an exported file computes what the network computes."""
 
 from dataclasses import dataclass
 
@@ -13,26 +13,33 @@ from nas_kd.data.dataset import as_input
 from nas_kd.errors import InputError, TrialError
 from nas_kd.export.error_text import first_line
 from nas_kd.export.eval_mode import device_of, evaluating
+from nas_kd.export.onnx_classifier import BATCH, Logits, OnnxClassifier, OnnxModule, accuracy
 from nas_kd.export.onnx_graph import tensors
-from nas_kd.export.onnx_runtime import BATCH, Logits, OnnxClassifier, OnnxModule, accuracy
 
 __all__ = ["OnnxClassifier", "OnnxModule", "Parity", "accuracy", "verify", "verify_quantized"]
 
-# fp32: two orders of summation differ by a few of float32's 1.2e-7 steps of the largest logit. Up to logits of 100 the
-# absolute limit holds; the relative one takes over beyond, where 1e-4 would be finer than float32 can tell.
+# fp32: two orders of summation differ by a few float32 steps (1.2e-7) of the largest logit. The absolute limit applies
+# to logits up to 100; beyond, the relative one does, as 1e-4 would be below float32's resolution.
 ABSOLUTE = 1e-4
 RELATIVE = 1e-6
 MIN_AGREEMENT = 0.999
-# Quantised: a value between two steps of 8 bits may fall either way, and all that comes after it changes a little.
+# Quantised: a value between two 8-bit steps may be rounded either way, and everything after it changes slightly.
 ROUNDING = 0.1  # of the largest logit
-QUANTISED_AGREEMENT, FEW = 0.97, 3  # share of decisions; so many may differ however few samples there are
+MIN_QUANTIZED_AGREEMENT = 0.97  # share of decisions
+MIN_ALLOWED_DIFFERENCES = 3  # decisions that may differ however few samples there are
 
 
 @dataclass(frozen=True)
 class Parity:
-    """ONNX against PyTorch. `agreement`: share (0..1) of equal top-1 decisions; `tolerance`: limit of the difference.
+    """Comparison of an ONNX file with its PyTorch network.
 
-    `not_ties`: disagreements in which PyTorch's logits of the two classes are further apart than rounding explains.
+    Attributes:
+        max_abs_difference: largest difference between two logits.
+        agreement: share (0..1) of equal top-1 decisions.
+        disagreements: number of different top-1 decisions.
+        not_ties: disagreements in which PyTorch's two logits are further apart than rounding explains.
+        samples: number of samples compared.
+        tolerance: largest difference allowed.
     """
 
     max_abs_difference: float
@@ -44,62 +51,80 @@ class Parity:
 
 
 def verify(content: bytes, model: nn.Module, x: Tensor) -> Parity:
-    """Compare the file with the network it came from, on samples (N, ...) in stored units.
+    """Compare an fp32 file with the network it was exported from.
+
+    Args:
+        content: the file.
+        model: the network.
+        x: (N, ...) samples in stored units.
 
     Raises:
         TrialError: the file is not valid or not a single file, its logits are not finite, or it differs from the
-            network by more than float32's rounding; the message says which and by how much.
+            network by more than float32's rounding; the message states which and by how much.
     """
-    ours, alone = _said(content, x)
+    ours, single = _file_logits(content, x)
     parity = compare(ours, _logits(model, x))
-    if float(np.abs(alone - ours[: len(alone)]).max()) > parity.tolerance:
+    if float(np.abs(single - ours[: len(single)]).max()) > parity.tolerance:
         raise TrialError("the exported file's logits depend on the size of the batch")
     return parity
 
 
 def verify_quantized(content: bytes, model: nn.Module, x: Tensor, *, rounds_alike: bool = False) -> Parity:
-    """Compare a quantised file with a network, on samples (N, ...) in stored units.
+    """Compare a quantised file with a network.
 
-    How far it may be from a network in fp32, nobody can say beforehand; what it is worth is its accuracy, which is
-    measured. A network that `rounds_alike` is close: values between two steps may fall either way, no more.
+    The distance to an fp32 network cannot be bounded in advance and is not limited here; accuracy, which is measured,
+    shows whether it is acceptable. A fake-quantised network is close: only values between two steps may be rounded
+    either way.
+
+    Args:
+        content: the file.
+        model: the network.
+        x: (N, ...) samples in stored units.
+        rounds_alike: whether the network rounds as the file does (`FakeQuantized`), which limits the distance.
 
     Raises:
-        TrialError: the file is not valid or not a single file, logits are not finite, they depend on the size of the
-            batch, or the file is further from a network that rounds alike than can be explained.
+        TrialError: the file is not valid or not a single file, logits are not finite or depend on the size of the
+            batch, or the file is further from a network that rounds alike than rounding explains.
     """
-    ours, alone = _said(content, x)
+    ours, single = _file_logits(content, x)
     parity = _distance(ours, _logits(model, x), tolerance=float("inf"))
     rounding = ROUNDING * float(np.abs(ours).max()) + ABSOLUTE
-    if float(np.abs(alone - ours[: len(alone)]).max()) > rounding:
+    if float(np.abs(single - ours[: len(single)]).max()) > rounding:
         raise TrialError("the quantised file's logits depend on the size of the batch")
     if rounds_alike and parity.max_abs_difference > rounding:
         raise TrialError(
             f"the quantised file's logits differ from the network's by up to {parity.max_abs_difference:.2g}; "
             f"rounding explains {rounding:.2g}"
         )
-    if rounds_alike and parity.disagreements > max(FEW, (1 - QUANTISED_AGREEMENT) * parity.samples):
+    if rounds_alike and parity.disagreements > max(
+        MIN_ALLOWED_DIFFERENCES, (1 - MIN_QUANTIZED_AGREEMENT) * parity.samples
+    ):
         raise TrialError(
-            f"the quantised file decides otherwise than the network on {parity.disagreements} of {parity.samples} "
-            f"samples; allowed: {1 - QUANTISED_AGREEMENT:.1%}"
+            f"the quantised file predicts another class than the network for {parity.disagreements} of "
+            f"{parity.samples} samples; allowed: {1 - MIN_QUANTIZED_AGREEMENT:.1%}"
         )
     return parity
 
 
-def _said(content: bytes, x: Tensor) -> tuple[Logits, Logits]:
-    """The file's logits of all samples, and of the first two one by one."""
+def _file_logits(content: bytes, x: Tensor) -> tuple[Logits, Logits]:
+    """Logits of all samples in batches, and of the first two samples one by one."""
     _check_file(content)
     try:
         classifier = OnnxClassifier(content)
         return classifier.predict(x), np.concatenate([classifier.predict(x[i : i + 1]) for i in range(min(2, len(x)))])
-    except InputError as error:  # a file of ours that cannot be run is no mistake of the user
+    except InputError as error:  # an exported file that does not run is not the user's mistake
         raise TrialError(str(error)) from error
 
 
 def compare(onnx_logits: Logits, torch_logits: Logits) -> Parity:
-    """How far the file's logits (N, n_classes) are from the network's.
+    """Compare the logits of a file with those of its network.
+
+    Args:
+        onnx_logits: (N, n_classes) of the file.
+        torch_logits: (N, n_classes) of the network.
 
     Raises:
-        TrialError: further than float32's rounding; see `verify`.
+        TrialError: they differ by more than float32's rounding; see `verify`.
     """
     tolerance = max(ABSOLUTE, RELATIVE * float(np.abs(torch_logits).max(initial=0)))
     parity = _distance(onnx_logits, torch_logits, tolerance)
@@ -110,9 +135,9 @@ def compare(onnx_logits: Logits, torch_logits: Logits) -> Parity:
 def _distance(onnx_logits: Logits, torch_logits: Logits, tolerance: float) -> Parity:
     if onnx_logits.shape != torch_logits.shape:
         raise TrialError(f"the exported file's logits are {onnx_logits.shape}, the network's {torch_logits.shape}")
-    for who, logits in (("network", torch_logits), ("exported file", onnx_logits)):
+    for origin, logits in (("network", torch_logits), ("exported file", onnx_logits)):
         if not np.isfinite(logits).all():
-            raise TrialError(f"the {who}'s logits are not finite on {_bad_rows(logits)} of {len(logits)} samples")
+            raise TrialError(f"the {origin}'s logits are not finite on {_bad_rows(logits)} of {len(logits)} samples")
     difference = float(np.abs(onnx_logits - torch_logits).max())
     top, other = torch_logits.argmax(1), onnx_logits.argmax(1)
     rows = np.flatnonzero(top != other)
@@ -135,8 +160,8 @@ def _check(parity: Parity) -> None:
         )
     if parity.not_ties or (parity.agreement < MIN_AGREEMENT and parity.disagreements > 1):
         raise TrialError(
-            f"the exported file decides otherwise than the network on {parity.disagreements} of {parity.samples} "
-            f"samples, {parity.not_ties} of them no ties; allowed: {1 - MIN_AGREEMENT:.1%}, ties only"
+            f"the exported file predicts another class than the network for {parity.disagreements} of {parity.samples} "
+            f"samples, {parity.not_ties} of them not ties; allowed: {1 - MIN_AGREEMENT:.1%}, ties only"
         )
 
 

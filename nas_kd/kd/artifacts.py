@@ -15,7 +15,7 @@ from nas_kd.data.dataset import Dataset
 from nas_kd.export.verify import accuracy
 from nas_kd.kd.training_job import TrainedModel
 from nas_kd.latency.device import Device
-from nas_kd.models.summed import summed
+from nas_kd.models.wrappers import sum_networks
 from nas_kd.quantization.precision import PrecisionFile, QuantizationInputs, load_precision
 from nas_kd.serialization import fingerprint, sha256
 from nas_kd.store.store import Store
@@ -78,7 +78,7 @@ class ArtifactBuilder:
         """
         # However ranges are found, the file has the same nodes: the quickest way will do.
         plugin, shape = load_precision(precision), self._data.input_shape
-        network = summed([plugin.prepare(network, shape) for network in networks])
+        network = sum_networks([plugin.prepare(network, shape) for network in networks])
         return plugin.make(network, replace(self._inputs, calibration="minmax"))
 
     def val_accuracy(self, trained: TrainedModel, precision: str) -> float:

@@ -67,6 +67,6 @@ def training_cost(candidate: Candidate, builder: NetworkBuilder, epochs: int, fu
         full_epochs: for which shared assistants and earlier generations are trained.
     """
     method, policy = make_method(candidate.recipe.method), load_policy(candidate.policy)
-    student = builder.macs(candidate.student) * (method.networks * epochs + method.generations * full_epochs)
+    student = builder.macs(candidate.student) * (method.train_cost_factor * epochs + method.generations * full_epochs)
     assistants = sum(map(builder.macs, candidate.assistants)) * policy.assistant_epochs(epochs, full_epochs)
     return float(student + assistants)

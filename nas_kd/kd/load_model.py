@@ -10,9 +10,8 @@ from torch import Tensor, nn
 
 from nas_kd.errors import InputError
 from nas_kd.kd.chain_policies.base import load_policy
-from nas_kd.models.normalised import Normalized
 from nas_kd.models.search_space import SearchSpace, load_space
-from nas_kd.models.summed import summed
+from nas_kd.models.wrappers import Normalized, sum_networks
 from nas_kd.plugins import available
 from nas_kd.quantization.precision import load_precision
 from nas_kd.results.candidate import Architecture, Candidate
@@ -64,7 +63,7 @@ def build_model(
         plugin.prepare(_body(architecture, input_shape, n_classes, space), input_shape)
         for architecture in load_policy(candidate.policy).deployed(candidate)
     ]
-    model = summed(members)
+    model = sum_networks(members)
     try:
         model.load_state_dict(dict(weights))
     except RuntimeError as error:

@@ -8,8 +8,8 @@ from torch import nn
 from nas_kd.data.dataset import Dataset
 from nas_kd.engine.numerics import seeded
 from nas_kd.export.network_costs import count_macs, count_parameters
-from nas_kd.models.normalised import Normalized
 from nas_kd.models.search_space import SearchSpace, load_space
+from nas_kd.models.wrappers import Normalized
 from nas_kd.results.candidate import Architecture
 from nas_kd.results.records import Costs
 

@@ -27,8 +27,8 @@ from nas_kd.kd.chain_policies.base import load_policy
 from nas_kd.kd.distiller import Distiller
 from nas_kd.kd.network_builder import NetworkBuilder, in_thousands
 from nas_kd.kd.training_job import TrainingJob
-from nas_kd.models.normalised import Normalized
 from nas_kd.models.search_space import SearchSpace, load_space
+from nas_kd.models.wrappers import Normalized
 from nas_kd.plugins import IN_MEMORY, import_object, load
 from nas_kd.results.candidate import DEFAULT_POLICY, Architecture, Recipe
 from nas_kd.results.intervals import wilson_interval

@@ -24,7 +24,7 @@ from nas_kd.kd.training_job import TrainedModel, TrainingJob, run_from_checkpoin
 from nas_kd.kd.warm_start import WeightSource
 from nas_kd.methods.base import Method
 from nas_kd.models.subnetwork import cut_weights
-from nas_kd.models.summed import summed
+from nas_kd.models.wrappers import sum_networks
 from nas_kd.quantization.precision import load_precision
 from nas_kd.store.store import Store
 
@@ -94,7 +94,7 @@ class Trainer:
             InputError: the method cannot work with these networks.
         """
         key = self.cache.key(job, teachers, source)
-        with self.cache.store.alone("weights", key):
+        with self.cache.store.lock("weights", key):
             known = self.cache.load(key, lambda: self._numerics.place(self.build(job, job.seed)))
             if known is not None:
                 return known
@@ -113,7 +113,7 @@ class Trainer:
         """Choose the network to deploy; where it is part of a sum, its accuracy is the sum's."""
         if added_to:
             (model,) = training.averaged_students()
-            accuracy = training.accuracy(summed([*added_to, model]), self.data.val)
+            accuracy = training.accuracy(sum_networks([*added_to, model]), self.data.val)
         else:
             model, accuracy = training.deployed(self.data.val)
         return TrainedModel(model, key, accuracy, training.seconds, training.losses, training.calibration())

@@ -69,7 +69,7 @@ class TrainingJob:
 
 def training_precision(precision: str) -> str:
     """The precision itself if training simulates its rounding, else fp32, which it is made of."""
-    return precision if load_precision(precision).aware else "fp32"
+    return precision if load_precision(precision).quantization_aware else "fp32"
 
 
 def run_from_checkpoint(

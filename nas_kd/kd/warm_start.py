@@ -7,7 +7,7 @@ from itertools import chain
 from torch import Tensor, nn
 
 from nas_kd.engine.teacher_outputs import Teacher
-from nas_kd.models.subnetwork import is_part
+from nas_kd.models.subnetwork import is_subnetwork
 from nas_kd.store.store import Store
 
 
@@ -31,7 +31,7 @@ def find_weight_source(
         store: has the stored weights.
     """
     candidates = chain(_stored(stored, store), (WeightSource(t.key, t.model.state_dict()) for t in reversed(teachers)))
-    return next((c for c in candidates if is_part(c.weights, student)), None)
+    return next((c for c in candidates if is_subnetwork(c.weights, student)), None)
 
 
 def _stored(keys: Sequence[str], store: Store) -> Iterator[WeightSource]:

@@ -1,4 +1,4 @@
-"""What a distillation method is: named loss terms on what student and teachers show, and the modules they train."""
+"""The interface of distillation methods: named loss terms on outputs of student and teachers, and trained modules."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,27 +7,38 @@ from typing import ClassVar, Literal, NamedTuple
 import torch
 from torch import Generator, Tensor, nn
 
-# What a method looks at. Of student and teachers: logits, features, embedding. "indices": which sample of the training
-# split is which; "network": the teacher itself, to send gradients through it; "pairs": another view for the teacher.
+# What a method reads. Of student and teachers: "logits", "features", "embedding". "indices": positions of the samples
+# in the training split; "network": the teacher itself, for gradients through it; "pairs": the teacher's own view of
+# each sample (cross-modal data).
 Need = Literal["logits", "features", "embedding", "indices", "network", "pairs"]
 
 
 class Outputs(NamedTuple):
-    """What a forward pass shows to a method; parts that no method asked for are empty."""
+    """Outputs of one forward pass; parts that the method does not need are empty.
 
-    logits: Tensor  # (B, C)
-    features: tuple[Tensor, ...]  # one a stage, (B, c, h, w) or (B, t, d)
-    embedding: Tensor  # (B, d), what the classifier reads
+    Attributes:
+        logits: (B, C).
+        features: one tensor per stage, (B, c, h, w) or tokens (B, t, d).
+        embedding: (B, d), the input of the classifier.
+    """
+
+    logits: Tensor
+    features: tuple[Tensor, ...]
+    embedding: Tensor
 
 
 class Batch(NamedTuple):
-    """One training batch. `indices`: (B,) positions in the training split, empty if the samples are made up.
+    """One training batch, as the student sees it.
 
-    `progress`: share of the schedule done, 0..1.
+    Attributes:
+        x: (B, ...) float32, augmented, in stored units.
+        y: (B,) int64 class numbers.
+        indices: (B,) int64 positions in the training split; empty if the samples are synthetic.
+        progress: completed share of the training schedule, 0..1.
     """
 
-    x: Tensor  # (B, ...) float32, augmented, in stored units
-    y: Tensor  # (B,) int64
+    x: Tensor
+    y: Tensor
     indices: Tensor
     progress: float
 
@@ -37,12 +48,24 @@ Network = Callable[[Tensor], Outputs]
 
 @dataclass(frozen=True)
 class MethodContext:
-    """What a method may build on: given once, before training. Outputs are those of an example of two samples.
+    """Networks and data facts that a method can build on; passed to `Method.attach` once, before training.
 
-    `rebuild`: the student's architecture with other initial weights, by number. `observe`: runs a network as the
-    student is run (number format, memory layout) and shows what the method needs. `branch`: the student's layers behind
-    its last stage but one, with other initial weights, by number: that stage's features, number `branch_stage` of the
-    student's, -> logits.
+    Attributes:
+        student: the network to be trained.
+        student_outputs: the student's outputs for `example`.
+        teachers: the teacher networks, in eval mode; empty for methods without a teacher.
+        teacher_outputs: each teacher's outputs for its view of the same two samples.
+        rebuild: seed number -> a new network of the student's architecture with its own initial weights.
+        observe: (network, example input) -> a callable that runs the network under the student's number format and
+            memory layout and returns the outputs that the method needs.
+        branch: seed number -> the student's layers after stage `branch_stage`, with their own initial weights: features
+            of that stage -> logits.
+        branch_stage: index into the student's `features` of the last stage but one.
+        example: (2, ...) synthetic network inputs, in stored units; not taken from the training split.
+        n_samples: number of samples in the training split.
+        n_classes: number of classes C.
+        mean: (C,) mean of the training split per channel, in stored units; (1,) where samples are not images.
+        std: standard deviation, of the same shape and unit as `mean`.
     """
 
     student: nn.Module
@@ -50,82 +73,130 @@ class MethodContext:
     teachers: tuple[nn.Module, ...]
     teacher_outputs: tuple[Outputs, ...]
     rebuild: Callable[[int], nn.Module]
-    observe: Callable[[nn.Module, Tensor], Network]  # the network, an example of its input
+    observe: Callable[[nn.Module, Tensor], Network]
     branch: Callable[[int], nn.Module]
     branch_stage: int
-    example: Tensor  # (2, ...) what the networks take, in stored units; no training sample
-    n_samples: int  # of the training split
+    example: Tensor
+    n_samples: int
     n_classes: int
-    mean: Tensor  # (C,) of the training split, in stored units; (1,) where samples are no images
+    mean: Tensor
     std: Tensor
 
 
 class Method(nn.Module):
-    """A method: its parameters are trained with the student's and never reach the exported file.
+    """Base class of distillation methods; its parameters train with the student and never reach the exported file.
 
     total loss = `ce_weight` * CE + `strength` * `scale` * sum of `forward`'s terms (each at its published weight).
-    `scale` is 1, or what calibration makes of it: then the terms' gradient on the student, at strength 1, is `balance`
-    times that of CE on the first batches. Of terms on features a fifth to a twentieth of that ratio is left after three
-    epochs, of those on logits all (ResNet-20 -> ResNet-8, CIFAR-10): features of untrained networks answer to anything.
+
+    `scale` is 1, or the result of calibration: then the terms' gradient norm on the student, at strength 1, is
+    `target_grad_ratio` times that of CE on the first batches. Feature terms keep a fifth to a twentieth of that ratio
+    after three epochs, logit terms all of it (ResNet-20 -> ResNet-8, CIFAR-10): features of untrained networks react to
+    any change of the weights.
+
+    Attributes:
+        name: the name in configs; `a+b` sums two methods.
+        source: first author, year and arXiv id (or venue) of the paper.
+        summary: one line for `nas-kd list methods`.
+        needs: what `forward` reads (see `Need`); nothing else is computed.
+        teachers: number of teachers that the method takes.
+        tunable: which of "temperature" and "strength" change the method's loss.
+        ce_weight: weight of the cross-entropy on the labels.
+        target_grad_ratio: ratio of the terms' gradient norm to cross-entropy's that calibration aims at; None: not
+            calibrated, the published weights are kept.
+        unscaled_terms: names of terms that `strength` and `scale` do not multiply, such as the labels' loss of peers.
+        train_cost_factor: cost of one training step relative to the student alone: 3.0 with two peers of its size.
+        generations: number of times the student's architecture is trained before, each time from the one before.
+        default_temperature: softmax temperature of the paper.
+        scale: () the calibrated factor of the terms, a buffer.
     """
 
     name: ClassVar[str]
-    source: ClassVar[str]  # author year, arXiv id
-    summary: ClassVar[str]  # one line for `nas-kd list methods`
+    source: ClassVar[str]
+    summary: ClassVar[str]
     needs: frozenset[Need] = frozenset({"logits"})
     teachers: Literal["none", "one", "several"] = "one"
-    tunable: tuple[str, ...] = ("strength",)  # which of "temperature", "strength" change this method
+    tunable: tuple[str, ...] = ("strength",)
     ce_weight: float = 1.0
-    target_grad_ratio: float | None = 1.0  # None: the published weights mean the same everywhere
-    unscaled_terms: frozenset[str] = frozenset()  # terms that `strength` does not scale: peers' labels, discriminators
-    networks: float = 1.0  # how many networks like the student are trained, the student included
-    generations: int = 0  # how often the student's architecture is trained before, each from the one before
+    target_grad_ratio: float | None = 1.0
+    unscaled_terms: frozenset[str] = frozenset()
+    train_cost_factor: float = 1.0
+    generations: int = 0
     default_temperature: ClassVar[float] = 4.0
     scale: Tensor
 
     def __init__(self, temperature: float | None = None, strength: float = 1.0) -> None:
+        """Set the two parameters that the search can tune.
+
+        Args:
+            temperature: softmax temperature T > 0; None: the paper's.
+            strength: factor > 0 on all terms but `unscaled_terms`.
+        """
         super().__init__()
         self.temperature = self.default_temperature if temperature is None else temperature
         self.strength = strength
         self.register_buffer("scale", torch.ones(()))
 
     def attach(self, context: MethodContext) -> None:
-        """Create adapters, peers, discriminators and the like; called once, before training.
+        """Create adapters, peers, discriminators and memory banks; called once, before training.
+
+        Args:
+            context: the networks, their outputs for an example, and facts about the data.
 
         Raises:
-            InputError: these networks cannot be paired.
+            InputError: the method cannot work with these networks.
         """
 
     def forward(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> dict[str, Tensor]:
-        """Named loss terms, scalars, at their published weights; teachers' outputs carry no gradient."""
+        """Compute the named loss terms of one batch, each at its published weight.
+
+        Args:
+            student: the student's outputs.
+            teachers: each teacher's outputs, without gradient.
+            batch: the batch that they were computed from.
+
+        Returns:
+            Scalar terms by name.
+        """
         raise TypeError(f"{type(self).__name__} defines no forward")
 
     def order(self, labels: Tensor, generator: Generator) -> Tensor:
-        """The order in which an epoch shows the samples: a permutation of 0..N-1; `labels`: (N,)."""
+        """Choose the order of the samples in an epoch; random unless a method overrides it.
+
+        Args:
+            labels: (N,) int64 class numbers of the training split.
+            generator: the source of randomness, seeded per epoch.
+
+        Returns:
+            (N,) int64, a permutation of 0..N-1.
+        """
         return torch.randperm(len(labels), generator=generator)
 
     def draw(self, real: Callable[[], Batch]) -> Batch:
-        """The batch to learn from; a data-free method makes one up and never calls `real`."""
+        """Return the batch to train on: the next real one, unless a method synthesises its own.
+
+        Args:
+            real: returns the next batch of the training split; a data-free method never calls it.
+        """
         return real()
 
     def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
-        """Optimisers that the method steps by itself, so that checkpoints carry them; not those of `parameters()`."""
+        """Optimizers that the method steps itself, by name, so that checkpoints store their state."""
         return {}
 
     def trained(self) -> list[nn.Parameter]:
-        """The parameters that are trained with the student's: all that no optimiser of the method's own holds."""
+        """Parameters that the student's optimizer trains: all that none of `optimizers()` holds."""
         own = {id(p) for o in self.optimizers().values() for group in o.param_groups for p in group["params"]}
         return [p for p in self.parameters() if id(p) not in own]
 
     def peers(self) -> Sequence[nn.Module]:
-        """Networks of the student's architecture that may be deployed in its place, if better on validation."""
+        """Networks of the student's architecture that are deployed instead of it if better on validation."""
         return ()
 
     @property
     def chainable(self) -> bool:
-        """Whether an assistant can stand in the teacher's place."""
+        """Whether a teacher assistant can take the teacher's place."""
         return self.teachers == "one" and not self.generations and "network" not in self.needs
 
     def parts(self) -> Sequence["Method"]:
-        """The methods whose terms are calibrated apart."""
+        """The methods whose terms are calibrated separately: this one, or the summands of `a+b`."""
         return (self,)

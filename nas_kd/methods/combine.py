@@ -1,4 +1,7 @@
-"""`a+b`: the terms of two or more methods summed (the surveys' best results join response with feature or relation)."""
+"""Methods by name: one of them, or `a+b`, the sum of the terms of several.
+
+The best results in the surveys combine a response-based method with a feature- or relation-based one.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -15,11 +18,16 @@ TEACHERS = ("none", "one", "several")
 
 
 class Combined(Method):
-    """The parts' terms, each at its own weight; cross-entropy has the smallest weight that a part gives it."""
+    """Sum of several methods' terms, each at its own weight; `ce_weight` is the smallest of theirs."""
 
     name = "combined"
 
     def __init__(self, parts: Sequence[Method]) -> None:
+        """Combine methods that have not been attached yet.
+
+        Args:
+            parts: two methods or more; the first one's temperature and strength apply to all.
+        """
         super().__init__(parts[0].temperature, parts[0].strength)
         self._parts = nn.ModuleList(parts)
         self.methods = tuple(parts)
@@ -28,47 +36,47 @@ class Combined(Method):
         self.teachers = max((p.teachers for p in parts), key=TEACHERS.index)
         self.tunable = tuple(sorted({t for part in parts for t in part.tunable}))
         self.unscaled_terms = frozenset(term for part in parts for term in part.unscaled_terms)
-        self.networks = 1 + sum(p.networks - 1 for p in parts)
+        self.train_cost_factor = 1 + sum(p.train_cost_factor - 1 for p in parts)
         self.generations = max(p.generations for p in parts)
 
     def attach(self, context: MethodContext) -> None:
-        """Attach every part."""
+        """Attach every part, in the order of the name."""
         for part in self.methods:
             part.attach(context)
 
     def forward(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> dict[str, Tensor]:
-        """All parts' terms."""
+        """Return the terms of all parts in one dictionary."""
         return {name: term for part in self.methods for name, term in part(student, teachers, batch).items()}
 
     def order(self, labels: Tensor, generator: Generator) -> Tensor:
-        """That of the first part that asks for one of its own."""
+        """Use the order of the first part that overrides `order`."""
         asking = [p for p in self.methods if type(p).order is not Method.order]
         return (asking or self.methods)[0].order(labels, generator)
 
     def draw(self, real: Callable[[], Batch]) -> Batch:
-        """Let every part in turn put its own in the place of the batch before."""
+        """Pass the batch through every part's `draw`, in the order of the name."""
         for part in self.methods:
             real = partial(part.draw, real)
         return real()
 
     def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
-        """Those of all parts."""
+        """The optimizers of all parts, named `part.optimizer`."""
         return {f"{part.name}.{name}": o for part in self.methods for name, o in part.optimizers().items()}
 
     def peers(self) -> Sequence[nn.Module]:
-        """Those of all parts."""
+        """The deployable peers of all parts, in order."""
         return tuple(chain.from_iterable(p.peers() for p in self.methods))
 
     def parts(self) -> Sequence[Method]:
-        """The methods that were summed."""
+        """The summed methods, each calibrated by itself."""
         return self.methods
 
 
 def method_class(name: str) -> type[Method]:
-    """The class behind one name.
+    """Find the class of one method, built in (`fitnet`) or a user's (`package.module:Name`).
 
     Raises:
-        InputError: unknown (with a suggestion), or not a `Method`.
+        InputError: the name is unknown (with a suggestion), or the object is not a `Method` class.
     """
     found = load("method", name)
     if not (isinstance(found, type) and issubclass(found, Method)):
@@ -77,7 +85,12 @@ def method_class(name: str) -> type[Method]:
 
 
 def make_method(name: str, temperature: float | None = None, strength: float = 1.0) -> Method:
-    """The method called `name`, or the sum of several (`a+b`).
+    """Create the method of this name, or the sum of several.
+
+    Args:
+        name: a method's name, or names joined by `+`.
+        temperature: softmax temperature; None: each method's published one.
+        strength: factor on the terms.
 
     Raises:
         InputError: a name is unknown or given twice, or two parts make up their own samples.
@@ -86,9 +99,9 @@ def make_method(name: str, temperature: float | None = None, strength: float = 1
     if len(set(names)) < len(names):
         raise InputError(f"method {name!r} names a part twice")
     parts = [method_class(n)(temperature, strength) for n in names]
-    made_up = [p for p in parts if type(p).draw is not Method.draw]
-    if len(made_up) > 1:
-        raise InputError(f"method {name!r}: two parts make up their own samples; take one of them")
-    if made_up and any("indices" in p.needs for p in parts):
+    synthesisers = [p for p in parts if type(p).draw is not Method.draw]
+    if len(synthesisers) > 1:
+        raise InputError(f"method {name!r}: two parts make up their own samples; keep one of them")
+    if synthesisers and any("indices" in p.needs for p in parts):
         raise InputError(f"method {name!r}: one part remembers training samples, another makes up its own")
     return parts[0] if len(parts) == 1 else Combined(parts)

@@ -1,6 +1,6 @@
-"""Building blocks that the search spaces share: few operations a layer, plain convolutions once exported.
+"""Building blocks shared by the search spaces: few operations per layer, plain convolutions once exported.
 
-Every block is a function of its widths and kernels alone, so that a narrower one is the leading part of a wider one.
+A block depends on its widths and kernel sizes alone, so a narrower block is the leading part of a wider one.
 """
 
 import math
@@ -12,21 +12,21 @@ from torch import Tensor, nn
 
 
 class BatchNorm(nn.BatchNorm2d):
-    """Batch normalisation that does not count its steps: 5 % of a tiny network's training time."""
+    """Batch normalisation without a step counter, which takes 5 % of a tiny network's training time."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """(B, C, H, W) -> the same shape."""
-        if self.momentum is None:  # a running mean over all steps needs the count
+        """Normalise (B, C, H, W) -> the same shape."""
+        if self.momentum is None:  # a running mean over all steps needs the counter
             return super().forward(input)
         mean, variance = self.running_mean, self.running_var
         return F.batch_norm(input, mean, variance, self.weight, self.bias, self.training, self.momentum, self.eps)
 
 
 class DepthwiseConv(nn.Conv2d):
-    """One filter a channel, in fp32 on CPUs: in bf16 a step took 2 to 25 times as long on 4 of 5 shapes (AVX512)."""
+    """Depthwise convolution that stays in fp32 on CPUs: bf16 was 2 to 25 times slower on 4 of 5 shapes (AVX512)."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C, ceil(H / stride), ceil(W / stride))."""
+        """Convolve (B, C, H, W) -> (B, C, ceil(H / stride), ceil(W / stride))."""
         if input.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
             with torch.autocast("cpu", enabled=False):
                 return super().forward(input.float()).to(input.dtype)
@@ -34,7 +34,7 @@ class DepthwiseConv(nn.Conv2d):
 
 
 class ConvNorm(nn.Module):
-    """Convolution without bias, batch normalisation and, if `activate`, ReLU: one node once exported."""
+    """Convolution without bias, batch normalisation and, if `activate`, ReLU: one ONNX node once fused."""
 
     def __init__(
         self, c_in: int, c_out: int, kernel: int = 1, stride: int = 1, *, groups: int = 1, activate: bool = True
@@ -46,15 +46,15 @@ class ConvNorm(nn.Module):
         self.activate = activate
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, c_in, H, W) -> (B, c_out, ceil(H / stride), ceil(W / stride))."""
+        """Apply the layer: (B, c_in, H, W) -> (B, c_out, ceil(H / stride), ceil(W / stride))."""
         y = self.norm(self.conv(x))
         return F.relu_(y) if self.activate else y
 
 
 class ResidualBlock(nn.Module):
-    """A 3x3 convolution, then one of `kernel`, beside a shortcut (He et al. 2015, arXiv:1512.03385, basic block).
+    """A 3x3 convolution, then one of size `kernel`, and a shortcut (He et al. 2015, arXiv:1512.03385, basic block).
 
-    The shortcut is projected where the stride or the width changes. With kernel 1 the block costs about half.
+    The shortcut has a 1x1 projection where the stride or the width changes. With kernel 1 the block costs about half.
     """
 
     def __init__(self, c_in: int, c_out: int, kernel: int, stride: int) -> None:
@@ -65,14 +65,14 @@ class ResidualBlock(nn.Module):
         self.shortcut = ConvNorm(c_in, c_out, 1, stride, activate=False) if projected else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, c_in, H, W) -> (B, c_out, ceil(H / stride), ceil(W / stride))."""
+        """Apply the block: (B, c_in, H, W) -> (B, c_out, ceil(H / stride), ceil(W / stride))."""
         y = self.second(self.first(x))
         y += x if self.shortcut is None else self.shortcut(x)
         return F.relu_(y)
 
 
 class SqueezeExcite(nn.Module):
-    """Channels weighed by what the whole image shows (Hu et al. 2017, arXiv:1709.01507), with a hard sigmoid."""
+    """Channel weights from the pooled image, with a hard sigmoid (Hu et al. 2017, arXiv:1709.01507)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ class SqueezeExcite(nn.Module):
         self.excite = nn.Conv2d(squeezed, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> the same shape."""
+        """Weight the channels of (B, C, H, W) -> the same shape."""
         weights = F.relu_(self.squeeze(F.adaptive_avg_pool2d(x, 1)))
         return x * F.hardsigmoid(self.excite(weights), inplace=True)
 
@@ -89,7 +89,7 @@ class SqueezeExcite(nn.Module):
 class InvertedResidual(nn.Module):
     """Widen by `expansion`, depthwise convolution, narrow again (Sandler et al. 2018, arXiv:1801.04381).
 
-    The input is added where neither stride nor width changes. `squeeze`: with squeeze-excite.
+    The input is added where neither stride nor width changes; `squeeze` adds squeeze-excite.
     """
 
     def __init__(self, c_in: int, c_out: int, expansion: int, kernel: int, stride: int, *, squeeze: bool) -> None:
@@ -102,7 +102,7 @@ class InvertedResidual(nn.Module):
         self.residual = stride == 1 and c_in == c_out
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, c_in, H, W) -> (B, c_out, ceil(H / stride), ceil(W / stride))."""
+        """Apply the block: (B, c_in, H, W) -> (B, c_out, ceil(H / stride), ceil(W / stride))."""
         y = self.spatial(self.expand(x))
         if self.weigh is not None:
             y = self.weigh(y)
@@ -129,7 +129,7 @@ class ConvNet(nn.Module):
         initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, channels, H, W) normalised -> (B, n_classes) logits."""
+        """Classify normalised images (B, channels, H, W): logits (B, n_classes)."""
         x = self.stages(self.stem(x))
         if self.head is not None:
             x = self.head(x)
@@ -137,10 +137,10 @@ class ConvNet(nn.Module):
 
 
 def initialise(network: nn.Module) -> None:
-    """He initialisation, logits near zero.
+    """Initialise convolutions after He et al. and the classifier near zero, in place.
 
-    Residual branches start at full strength: started at zero, as is usual for deep networks, small ones learn too
-    little in a few hundred steps (17 kB on 8x8 digits, 270 steps: 92 % of the test set against 97 %).
+    Residual branches start at full strength. Starting them at zero, as is usual for deep networks, makes small networks
+    learn too slowly (17 kB network on 8x8 digits, 270 steps: test accuracy 92 % instead of 97 %).
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d):

@@ -1,4 +1,4 @@
-"""Search spaces of whole-number choices: drawing, checking, counting and the ladder of sizes."""
+"""Search spaces of whole-number choices: drawing, validating, counting, and a ladder of sizes."""
 
 import math
 from abc import ABC, abstractmethod
@@ -15,16 +15,22 @@ from nas_kd.errors import InputError, unknown
 from nas_kd.results.candidate import Architecture
 
 IMAGE_AXES = 3
-_REFERENCE = ((3, 32, 32), 10)  # input shape and classes with which the ladder counts weights
-_LISTED = 6  # up to so many allowed values are spelt out in a message
+_REFERENCE = ((3, 32, 32), 10)  # input shape and number of classes for which the size ladder counts weights
+_MAX_LISTED = 6  # allowed values in a message; above that only the range is given
 
 
 @dataclass(frozen=True)
 class Dimension:
-    """One choice: `low`, `low + step`, ..., `high`.
+    """One whole-number choice of a space: `low`, `low + step`, ..., `high`.
 
-    `log`: drawn on a log scale, as widths should be. `needs`: without effect where the dimension of that name is 0.
-    `falling`: the smallest and fastest network has `high` (a stride).
+    Attributes:
+        name: the choice's name, and the end of the Optuna parameter's.
+        low: smallest value.
+        high: largest value.
+        step: distance between values.
+        log: draw on a log scale, as suits widths.
+        conditional_on: name of another dimension; where that one is 0, this one has no effect.
+        decreases_size: the smallest and fastest network has `high`, not `low` (a stride).
     """
 
     name: str
@@ -32,31 +38,35 @@ class Dimension:
     high: int
     step: int = 1
     log: bool = False
-    needs: str | None = None
-    falling: bool = False
+    conditional_on: str | None = None
+    decreases_size: bool = False
 
     @property
     def values(self) -> tuple[int, ...]:
-        """All values, ascending."""
+        """All values of the dimension, ascending."""
         return tuple(range(self.low, self.high + 1, self.step))
 
     @property
     def description(self) -> str:
-        """The values, for a message."""
-        if len(self.values) <= _LISTED:
+        """The allowed values, as text for a message."""
+        if len(self.values) <= _MAX_LISTED:
             return ", ".join(map(str, self.values))
         return f"{self.low} to {self.high} in steps of {self.step}"
 
     def suggest(self, trial: BaseTrial, prefix: str) -> int:
-        """One value; a draw on a log scale is rounded to the nearest."""
+        """Draw one value as the Optuna parameter `prefix + name`; on a log scale, rounded to the nearest value."""
         if not self.log:
             return trial.suggest_int(prefix + self.name, self.low, self.high, step=self.step)
         drawn = trial.suggest_int(prefix + self.name, self.low, self.high, log=True)
         return min(self.values, key=lambda value: abs(value - drawn))
 
     def growth(self) -> list[tuple[float, int]]:
-        """(share of the way from the smallest to the largest network, value taken from there on), in order."""
-        values = self.values[::-1] if self.falling else self.values
+        """Place the values on the way from the smallest to the largest network.
+
+        Returns:
+            (share 0..1 of the way, value from there on) for all values but the first, in order.
+        """
+        values = self.values[::-1] if self.decreases_size else self.values
         places = [math.log(v) if self.log else float(v) for v in values]
         length = places[-1] - places[0]
         pairs = zip(pairwise(places), values[1:], strict=True)
@@ -64,35 +74,45 @@ class Dimension:
 
 
 class GridSpace(ABC):
-    """A search space over images whose choices are `Dimension`s; a space of its own adds `network` and `describe`."""
+    """A search space for images whose choices are `Dimension`s; subclasses define `network` and `describe`."""
 
     name: str
     summary: str
 
     def __init__(self, dimensions: Sequence[Dimension]) -> None:
+        """Define the space by its dimensions, in the order in which they are drawn."""
         self.dimensions = tuple(dimensions)
 
     @abstractmethod
     def network(self, choices: Mapping[str, int], channels: int, n_classes: int) -> nn.Module:
-        """The network for checked choices: (B, channels, H, W) -> (B, n_classes)."""
+        """Build the network for validated choices.
+
+        Args:
+            choices: a value of every dimension.
+            channels: channels of the images.
+            n_classes: number of classes.
+
+        Returns:
+            A network (B, channels, H, W) -> logits (B, n_classes).
+        """
 
     @abstractmethod
     def describe(self, architecture: Architecture) -> str:
-        """In words."""
+        """Describe an architecture in a few words."""
 
     def suggest(self, trial: BaseTrial, prefix: str = "") -> Architecture:
-        """Draw an architecture, in canonical form; always the same Optuna parameters with the same ranges."""
+        """Draw an architecture in canonical form, always from the same Optuna parameters and ranges."""
         return self.canonical({d.name: d.suggest(trial, prefix) for d in self.dimensions})
 
     def canonical(self, choices: Mapping[str, int]) -> Architecture:
-        """The architecture of `choices`; those without effect are set to their first value."""
-        unused = {d.name for d in self.dimensions if d.needs is not None and choices[d.needs] == 0}
+        """Make the architecture of `choices`, with choices without effect set to their first value."""
+        unused = {d.name for d in self.dimensions if d.conditional_on is not None and choices[d.conditional_on] == 0}
         return Architecture(
             self.name, {d.name: d.low if d.name in unused else choices[d.name] for d in self.dimensions}
         )
 
     def build(self, architecture: Architecture, input_shape: tuple[int, ...], n_classes: int) -> nn.Module:
-        """The network, freshly initialised: (B, *input_shape) normalised -> (B, n_classes) logits.
+        """Build a freshly initialised network: normalised (B, *input_shape) -> logits (B, n_classes).
 
         Raises:
             InputError: `input_shape` is not (C, H, W), or the architecture is not one of this space.
@@ -102,7 +122,7 @@ class GridSpace(ABC):
         return self.network(self.checked(architecture), input_shape[0], n_classes)
 
     def checked(self, architecture: Architecture) -> dict[str, int]:
-        """The architecture's choices.
+        """Validate an architecture and return its choices.
 
         Raises:
             InputError: it belongs to another space, or a choice is missing, unknown or out of range.
@@ -124,27 +144,27 @@ class GridSpace(ABC):
         return choices
 
     def size_ladder(self, n: int) -> list[Architecture]:
-        """`n` architectures, or as many as there are: smallest to largest, log-spaced in weights, strictly increasing.
+        """`n` architectures from smallest to largest, log-spaced in weights; fewer if the space has no more.
 
         Raises:
             ValueError: `n` is below 2.
         """
         if n < 2:
-            raise ValueError(f"a ladder of space {self.name!r} has at least 2 rungs, got {n}")
-        path = self._path
+            raise ValueError(f"a ladder of space {self.name!r} has at least 2 sizes, got {n}")
+        path = self._growth_path
         n = min(n, len(path))
         logs = [math.log(size) for size, _ in path]
-        rungs = [0]
+        places = [0]
         for i in range(1, n):
             target = logs[0] + (logs[-1] - logs[0]) * i / (n - 1)
-            rest = range(rungs[-1] + 1, len(path) - (n - 1 - i))
-            rungs.append(min(rest, key=lambda j: abs(logs[j] - target)))
-        return [path[j][1] for j in rungs]
+            rest = range(places[-1] + 1, len(path) - (n - 1 - i))
+            places.append(min(rest, key=lambda j: abs(logs[j] - target)))
+        return [path[j][1] for j in places]
 
     @cached_property
-    def _path(self) -> list[tuple[int, Architecture]]:
-        """(weights, architecture), growing one choice at a time, all of them at the same pace, sizes increasing."""
-        choices = {d.name: d.high if d.falling else d.low for d in self.dimensions}
+    def _growth_path(self) -> list[tuple[int, Architecture]]:
+        """(number of weights, architecture) by increasing size, on a path that raises one choice at a time."""
+        choices = {d.name: d.high if d.decreases_size else d.low for d in self.dimensions}
         steps = sorted((at, i, d.name, value) for i, d in enumerate(self.dimensions) for at, value in d.growth())
         by_size = {self._weights(choices): self.canonical(choices)}
         for _, _, name, value in steps:
@@ -154,14 +174,14 @@ class GridSpace(ABC):
 
     def _weights(self, choices: Mapping[str, int]) -> int:
         shape, n_classes = _REFERENCE
-        with torch.random.fork_rng(devices=[]):  # on the device "meta" it takes three times as long, and 1.5 s to begin
+        with torch.random.fork_rng(devices=[]):  # the "meta" device is three times slower, after a start of 1.5 s
             return sum(p.numel() for p in self.build(self.canonical(choices), shape, n_classes).parameters())
 
     def cardinality(self) -> int:
-        """How many different students: canonical architectures, counted exactly."""
+        """Count the canonical architectures of the space exactly."""
         total = 1
         for dimension in self.dimensions:
-            if dimension.needs is None:
-                followers = math.prod(len(d.values) for d in self.dimensions if d.needs == dimension.name)
+            if dimension.conditional_on is None:
+                followers = math.prod(len(d.values) for d in self.dimensions if d.conditional_on == dimension.name)
                 total *= sum(followers if value else 1 for value in dimension.values)
         return total

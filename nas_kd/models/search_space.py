@@ -1,4 +1,4 @@
-"""What a search space is: a family of networks in which the smaller are sub-networks of the larger."""
+"""The interface of search spaces: families of networks in which smaller ones are sub-networks of larger ones."""
 
 from typing import Any, Protocol
 
@@ -11,33 +11,50 @@ from nas_kd.results.candidate import Architecture
 
 
 class SearchSpace(Protocol):
-    """One file in `search_spaces/`, or a user's `package.module:Name` (an instance, or a class without arguments)."""
+    """One file in `search_spaces/`, or a user's `package.module:Name` (an instance, or a class without arguments).
+
+    Attributes:
+        name: the name in configs.
+        summary: one line for `nas-kd list spaces`.
+    """
 
     name: str
-    summary: str  # one line for `nas-kd list spaces`
+    summary: str
 
     def suggest(self, trial: BaseTrial, prefix: str = "") -> Architecture:
         """Draw an architecture; dimension `d` is the Optuna parameter `prefix + d`.
 
-        The set of dimensions and their ranges never depends on values drawn before. The result is canonical:
-        choices that do not change the network are set to their first value.
+        The set of dimensions and their ranges never depends on values drawn before. The result is canonical: choices
+        that do not change the network are set to their first value.
+
+        Args:
+            trial: the trial to draw from.
+            prefix: start of the parameters' names, for several architectures in one trial.
         """
 
     def build(self, architecture: Architecture, input_shape: tuple[int, ...], n_classes: int) -> nn.Module:
-        """The network, freshly initialised from torch's global generator: (B, *input_shape) -> (B, C) logits.
+        """Build the network with weights from torch's global generator.
+
+        Args:
+            architecture: one of this space.
+            input_shape: shape of one sample, such as (3, 32, 32).
+            n_classes: number of classes C.
+
+        Returns:
+            A network (B, *input_shape) -> logits (B, C) that takes normalised samples.
 
         Raises:
-            InputError: the input shape is not one that the space can take, or the architecture is not one of the space.
+            InputError: the space does not support the input shape, or the architecture is not one of the space.
         """
 
     def size_ladder(self, n: int) -> list[Architecture]:
-        """`n` architectures (or as many as there are), log-spaced in size from the space's smallest to its largest."""
+        """`n` architectures, or as many as there are, log-spaced in size from the smallest to the largest."""
 
     def cardinality(self) -> int:
-        """How many different students the space has."""
+        """Number of different students in the space."""
 
     def describe(self, architecture: Architecture) -> str:
-        """In words: `3 stages, 16-24-48 wide, 5 blocks`."""
+        """Describe an architecture in a few words, such as `3 stages, 16-24-48 wide, 5 blocks`."""
 
 
 def load_space(given: Any) -> SearchSpace:

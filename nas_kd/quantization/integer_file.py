@@ -1,7 +1,7 @@
-"""Turns the exported file of a fake-quantised network into the integer file that says the same.
+"""Converts the exported file of a fake-quantised network into an equivalent file with integer weights.
 
 The exporter writes fake quantisation as pairs of QuantizeLinear and DequantizeLinear. Here weights become integers,
-batch normalisation is folded into them, biases become integers of the products' scale, as 8-bit kernels want them.
+batch normalisation is folded into them, and biases become integers at the products' scale, as 8-bit kernels need them.
 """
 
 import numpy as np
@@ -9,98 +9,102 @@ import onnx
 from onnx import NodeProto, helper
 
 from nas_kd.export.editable_graph import EditableGraph
-from nas_kd.quantization.quantized_file import finished
+from nas_kd.quantization.quantized_file import finalize_quantized
 from nas_kd.results.candidate import IntegerScheme
 
-# Kernels have integers for input and output. What only moves values leaves the grid as it is; a pair behind it says so.
-_SAME_GRID = {"Flatten", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "MaxPool"}
-_LARGEST_BIAS = 2.0**30  # of 2^31: room for what is added to it
+# Kernels read and write integers. Operators that only move values keep the grid; a pair after them restates it.
+_GRID_PRESERVING = {"Flatten", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "MaxPool"}
+_MAX_BIAS = 2.0**30  # of 2^31: headroom for the sum of products
 
 
 def integer_file(content: bytes, scheme: IntegerScheme) -> bytes:
-    """The file with integer weights and activations of this scheme.
+    """Convert an exported file to integer weights and activations.
+
+    Args:
+        content: the exported ONNX file.
+        scheme: integer types of activations and weights.
 
     Raises:
         TrialError: a weight or a range is not finite, or the result is not a valid file.
     """
     graph = EditableGraph(onnx.load_from_string(content))
-    for node in graph.of("QuantizeLinear"):
+    for node in graph.nodes_of_type("QuantizeLinear"):
         if node.input[0] in graph.constants:
             _store_integers(graph, node)
-    for node in graph.of("Transpose"):
+    for node in graph.nodes_of_type("Transpose"):
         _transpose_integers(graph, node)
-    for node in [*graph.of("Conv"), *graph.of("Gemm")]:
-        _own_weight(graph, node)
-    for node in graph.of("BatchNormalization"):
-        _fold(graph, node)
-    for node in graph.of("QuantizeLinear"):
-        _own_range(graph, node)
-    for node in [n for n in graph.nodes if n.op_type in _SAME_GRID]:
-        _say_grid_again(graph, node)
-    for node in [*graph.of("Conv"), *graph.of("Gemm")]:
+    for node in [*graph.nodes_of_type("Conv"), *graph.nodes_of_type("Gemm")]:
+        _unshare_weight(graph, node)
+    for node in graph.nodes_of_type("BatchNormalization"):
+        _fold_batchnorm(graph, node)
+    for node in graph.nodes_of_type("QuantizeLinear"):
+        _unshare_range(graph, node)
+    for node in [n for n in graph.nodes if n.op_type in _GRID_PRESERVING]:
+        _requantize_output(graph, node)
+    for node in [*graph.nodes_of_type("Conv"), *graph.nodes_of_type("Gemm")]:
         _integer_bias(graph, node)
     if scheme == "s8s8":
-        _shift_zeros(graph)
-    return finished(graph.model())
+        _shift_zero_points(graph)
+    return finalize_quantized(graph.to_model())
 
 
 def _store_integers(graph: EditableGraph, node: NodeProto) -> None:
-    """A weight's QuantizeLinear, done here and now."""
-    weight, step = (graph.finite(name) for name in node.input[:2])
+    """Replace the QuantizeLinear of a weight by its result."""
+    weight, step = (graph.finite_constant(name) for name in node.input[:2])
     whole = np.rint(weight / step.reshape(-1, *(1 for _ in weight.shape[1:]))).clip(-127, 127)
     name = f"{node.output[0]}.whole"
     graph.constants[name] = whole.astype(np.int8)
-    graph.replace(node.output[0], name)
+    graph.replace_input(node.output[0], name)
     graph.nodes.remove(node)
 
 
 def _transpose_integers(graph: EditableGraph, node: NodeProto) -> None:
-    source = graph.integers(node.input[0])
+    source = graph.weight_dequantizer(node.input[0])
     if source is None:
         return
     order = list(node.attribute[0].ints)
     graph.constants[source.input[0]] = np.ascontiguousarray(graph.constants[source.input[0]].transpose(order))
     axis = next(a for a in source.attribute if a.name == "axis")
     axis.i = order.index(axis.i)
-    graph.replace(node.output[0], node.input[0])
+    graph.replace_input(node.output[0], node.input[0])
     graph.nodes.remove(node)
 
 
-def _own_weight(graph: EditableGraph, node: NodeProto) -> None:
-    """Let no two layers share integers or steps, which exporters merge where they happen to be equal."""
-    source = graph.integers(node.input[1])
+def _unshare_weight(graph: EditableGraph, node: NodeProto) -> None:
+    """Give a layer integers and steps of its own; exporters merge those that happen to be equal."""
+    source = graph.weight_dequantizer(node.input[1])
     if source is None:
         return
-    own = NodeProto()
-    own.CopyFrom(source)
+    copy = NodeProto()
+    copy.CopyFrom(source)
     for place, old in enumerate(source.input):
-        own.input[place] = f"{node.output[0]}.weight.{place}"
-        graph.constants[own.input[place]] = graph.constants[old]
-    own.output[0] = f"{node.output[0]}.weight"
-    graph.nodes.insert(graph.nodes.index(node), own)
-    node.input[1] = own.output[0]
-    if not graph.readers(source.output[0]):
+        copy.input[place] = f"{node.output[0]}.weight.{place}"
+        graph.constants[copy.input[place]] = graph.constants[old]
+    copy.output[0] = f"{node.output[0]}.weight"
+    graph.nodes.insert(graph.nodes.index(node), copy)
+    node.input[1] = copy.output[0]
+    if not graph.consumers(source.output[0]):
         graph.nodes.remove(source)
 
 
-def _own_range(graph: EditableGraph, node: NodeProto) -> None:
-    """Likewise for activations: a file's size must not depend on which ranges happen to be equal."""
-    own = [f"{node.output[0]}.step", f"{node.output[0]}.zero"]
-    for name, old in zip(own, node.input[1:], strict=True):
+def _unshare_range(graph: EditableGraph, node: NodeProto) -> None:
+    """The same for activations: a file's size must not depend on which ranges happen to be equal."""
+    names = [f"{node.output[0]}.step", f"{node.output[0]}.zero"]
+    for name, old in zip(names, node.input[1:], strict=True):
         graph.constants[name] = graph.constants[old]
-    for user in [node, *graph.readers(node.output[0])]:
-        user.input[1:] = own
+    for user in [node, *graph.consumers(node.output[0])]:
+        user.input[1:] = names
 
 
-def _fold(graph: EditableGraph, node: NodeProto) -> None:
-    """Batch normalisation behind a convolution: a factor of each channel's step, and a bias."""
-    conv = graph.maker(node.input[0])
-    if conv is None or conv.op_type != "Conv" or len(graph.readers(conv.output[0])) > 1:
+def _fold_batchnorm(graph: EditableGraph, node: NodeProto) -> None:
+    """Fold batch normalisation into the convolution before it: a factor on each channel's step, and a bias."""
+    conv = graph.producer(node.input[0])
+    if conv is None or conv.op_type != "Conv" or len(graph.consumers(conv.output[0])) > 1:
         return
-    weight = graph.integers(conv.input[1])
+    weight = graph.weight_dequantizer(conv.input[1])
     if weight is None:
         return
-    gamma, beta, mean, variance = (graph.finite(name) for name in node.input[1:5])
+    gamma, beta, mean, variance = (graph.finite_constant(name) for name in node.input[1:5])
     epsilon = next((a.f for a in node.attribute if a.name == "epsilon"), 1e-5)
     factor = gamma / np.sqrt(variance + epsilon)
     bias = graph.constants[conv.input[2]].astype(np.float64) if len(conv.input) > 2 else np.zeros_like(mean)
@@ -111,12 +115,13 @@ def _fold(graph: EditableGraph, node: NodeProto) -> None:
     graph.constants[f"{node.output[0]}.folded"] = ((bias - mean) * factor + beta).astype(np.float32)
     conv.input[:] = [*conv.input[:2], f"{node.output[0]}.folded"]
     graph.nodes.remove(node)
-    graph.replace(node.output[0], conv.output[0])
+    graph.replace_input(node.output[0], conv.output[0])
 
 
-def _say_grid_again(graph: EditableGraph, node: NodeProto) -> None:
-    source = graph.grid(node.input[0])
-    if source is None or any(n.op_type == "QuantizeLinear" for n in graph.readers(node.output[0])):
+def _requantize_output(graph: EditableGraph, node: NodeProto) -> None:
+    """Restate the grid after an operator that only moves values, so that both sides of it are integers."""
+    source = graph.value_dequantizer(node.input[0])
+    if source is None or any(n.op_type == "QuantizeLinear" for n in graph.consumers(node.output[0])):
         return
     result = node.output[0]
     node.output[0] = f"{result}.moved"
@@ -129,21 +134,21 @@ def _say_grid_again(graph: EditableGraph, node: NodeProto) -> None:
 
 
 def _integer_bias(graph: EditableGraph, node: NodeProto) -> None:
-    """The bias in whole numbers of (step of the input) x (step of the weights), which is what products are counted in.
+    """Store the bias in multiples of (step of the input) x (step of the weights), the unit of the products.
 
-    A channel of next to no weight has so small a step that its bias would not fit: there the step is made larger.
+    A channel with tiny weights has a step so small that its bias would overflow; there the step is enlarged.
     """
-    source, weight = graph.grid(node.input[0]), graph.integers(node.input[1])
+    source, weight = graph.value_dequantizer(node.input[0]), graph.weight_dequantizer(node.input[1])
     if source is None or weight is None or len(node.input) < 3 or node.input[2] not in graph.constants:
         return
-    name, bias = f"{node.output[0]}.bias", graph.finite(node.input[2])
-    of_input = float(graph.finite(source.input[1]))
+    name, bias = f"{node.output[0]}.bias", graph.finite_constant(node.input[2])
+    input_step = float(graph.finite_constant(source.input[1]))
     whole, step = graph.constants[weight.input[0]], graph.constants[weight.input[1]].astype(np.float64)
-    larger = np.maximum(step, np.abs(bias) / (of_input * _LARGEST_BIAS)).astype(np.float32)
+    larger = np.maximum(step, np.abs(bias) / (input_step * _MAX_BIAS)).astype(np.float32)
     shape = (-1, *(1 for _ in whole.shape[1:]))
     graph.constants[weight.input[0]] = np.rint(whole * (step / larger).reshape(shape)).astype(np.int8)
     graph.constants[weight.input[1]] = larger
-    products = (larger * np.float32(of_input)).astype(np.float32)
+    products = (larger * np.float32(input_step)).astype(np.float32)
     graph.constants[f"{name}.whole"] = np.rint(bias / products.astype(np.float64)).astype(np.int32)
     graph.constants[f"{name}.step"] = products
     zero = f"{name}.zero"
@@ -153,8 +158,8 @@ def _integer_bias(graph: EditableGraph, node: NodeProto) -> None:
     node.input[2] = made.output[0]
 
 
-def _shift_zeros(graph: EditableGraph) -> None:
-    """Activations from 0..255 to -128..127."""
-    names = {n.input[2] for n in graph.of("QuantizeLinear")}
+def _shift_zero_points(graph: EditableGraph) -> None:
+    """Shift the activations' integers from 0..255 to -128..127."""
+    names = {n.input[2] for n in graph.nodes_of_type("QuantizeLinear")}
     for name in names:
         graph.constants[name] = (graph.constants[name].astype(np.int16) - 128).astype(np.int8)

@@ -1,7 +1,7 @@
-"""Stores the weights of an fp32 file in a few bits each; the network computes in fp32 as before.
+"""Packs the weights of an fp32 file into a few bits each; the network still computes in fp32.
 
 Weights are whole numbers times one scale per output channel. They are unpacked by Cast and Mul on constants, which ONNX
-Runtime computes once, when it loads the file. DequantizeLinear would say the same, but is run with every call.
+Runtime computes once, when it loads the file. DequantizeLinear would be equivalent, but is run in every call.
 """
 
 from dataclasses import dataclass
@@ -13,17 +13,22 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper, versi
 
 from nas_kd.errors import TrialError
 from nas_kd.export.error_text import first_line
-from nas_kd.quantization.quantized_file import finished
+from nas_kd.quantization.quantized_file import finalize_quantized
 
-SHRUNK = np.linspace(0.2, 1.0, 41)  # of the largest weight: where ranges may end
+CLIP_SHARES = np.linspace(0.2, 1.0, 41)  # candidate clipping values, as shares of the largest weight
 Values = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Packing:
-    """How weights are stored: as (whole number + `offset`) x scale, whole numbers in `bits` bits of two's complement.
+    """Number format of packed weights: weight = (whole number + `offset`) x scale.
 
-    `opset`, `ir_version`: the first of ONNX that have such integers.
+    Attributes:
+        bits: bits per weight, two's complement.
+        kind: the ONNX tensor type.
+        offset: added to the whole number.
+        opset: first ONNX opset with this type.
+        ir_version: first ONNX IR version with this type.
     """
 
     bits: int
@@ -34,19 +39,23 @@ class Packing:
 
     @property
     def ends(self) -> tuple[int, int]:
-        """The lowest and the highest whole number."""
+        """Lowest and highest whole number that fit."""
         return -(2 ** (self.bits - 1)), 2 ** (self.bits - 1) - 1
 
 
 FOUR_BITS = Packing(4, TensorProto.INT4, 0.0, 21, 10)
-TWO_BITS = Packing(2, TensorProto.INT2, 0.5, 25, 13)  # -1.5, -0.5, 0.5, 1.5: of so few levels none is spent on 0
+TWO_BITS = Packing(2, TensorProto.INT2, 0.5, 25, 13)  # -1.5, -0.5, 0.5, 1.5: with four levels, none is spent on 0
 
 
 def pack_weights(content: bytes, packing: Packing) -> bytes:
-    """The file with its kernels and matrices in a few bits; what else it holds stays in fp32.
+    """Pack the kernels and matrices of a file; everything else stays in fp32.
+
+    Args:
+        content: an fp32 ONNX file.
+        packing: the number format.
 
     Raises:
-        TrialError: there is no such file, as a weight is not finite, or the network needs operators of another opset.
+        TrialError: a weight is not finite, or the network's operators cannot be converted to the opset.
     """
     model = onnx.load_from_string(content)
     try:
@@ -58,14 +67,22 @@ def pack_weights(content: bytes, packing: Packing) -> bytes:
     nodes = [*unpacking, *model.graph.node]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
-    return finished(model)
+    return finalize_quantized(model)
 
 
-def quantized(weights: Values, axis: int, packing: Packing) -> tuple[NDArray[np.int8], Values]:
-    """Whole numbers, and their scale per channel of `axis`, in a shape that both can be multiplied in.
+def quantize_per_channel(weights: Values, axis: int, packing: Packing) -> tuple[NDArray[np.int8], Values]:
+    """Round weights to whole numbers times one scale per output channel.
 
-    A channel's scale is the one of 41 that leaves the smallest squared error: few outliers are clipped for the sake of
-    all the others (Banner et al. 2019, arXiv:1810.05723, who choose the clipping value in closed form).
+    A channel's scale is the one of 41 candidates with the smallest squared error: clipping a few outliers helps all
+    other weights (Banner et al. 2019, arXiv:1810.05723, who choose the clipping value in closed form).
+
+    Args:
+        weights: any shape.
+        axis: the axis of output channels.
+        packing: the number format.
+
+    Returns:
+        Whole numbers in the shape of `weights`, and scales that broadcast to it.
 
     Raises:
         TrialError: a weight is not finite.
@@ -75,7 +92,7 @@ def quantized(weights: Values, axis: int, packing: Packing) -> tuple[NDArray[np.
     others = tuple(a for a in range(weights.ndim) if a != axis)
     largest = np.maximum(np.abs(weights).max(axis=others, keepdims=True), np.float32(1e-30))
     top, offset = packing.ends[1] + packing.offset, np.float32(packing.offset)
-    scales = [(largest * share / top).astype(np.float32) for share in SHRUNK]
+    scales = [(largest * share / top).astype(np.float32) for share in CLIP_SHARES]
     errors = [
         (((_rounded(weights, s, packing) + offset) * s - weights) ** 2).sum(axis=others, keepdims=True) for s in scales
     ]
@@ -89,7 +106,7 @@ def _rounded(weights: Values, scale: Values, packing: Packing) -> Values:
 
 
 def _weights(model: ModelProto) -> dict[str, int]:
-    """Names of the kernels and matrices, and the axis of their output channels."""
+    """Names of kernels and matrices, with the axis of their output channels."""
     constants = {w.name: len(w.dims) for w in model.graph.initializer if w.data_type == TensorProto.FLOAT}
     found = {n.input[1]: _axis(n, constants[n.input[1]]) for n in model.graph.node if _multiplies(n, constants)}
     return {name: axis for name, axis in found.items() if constants[name] > 1}
@@ -107,9 +124,9 @@ def _axis(node: NodeProto, rank: int) -> int:
 
 
 def _packed(model: ModelProto, name: str, axis: int, packing: Packing) -> list[NodeProto]:
-    """Replace a weight; the nodes that unpack it."""
+    """Replace a weight by its packed form and return the nodes that unpack it."""
     weight = next(w for w in model.graph.initializer if w.name == name)
-    whole, scale = quantized(numpy_helper.to_array(weight), axis, packing)
+    whole, scale = quantize_per_channel(numpy_helper.to_array(weight), axis, packing)
     stored = helper.make_tensor(f"{name}.packed", packing.kind, whole.shape, _in_bits(whole, packing.bits), raw=True)
     weight.CopyFrom(stored)
     model.graph.initializer.append(numpy_helper.from_array(scale, f"{name}.scale"))
@@ -121,9 +138,9 @@ def _packed(model: ModelProto, name: str, axis: int, packing: Packing) -> list[N
 
 
 def _in_bits(whole: NDArray[np.int8], bits: int) -> bytes:
-    """Several numbers a byte, the first in the lowest bits, as ONNX packs them."""
-    a_byte = 8 // bits
+    """Pack several numbers per byte, the first in the lowest bits, as ONNX does."""
+    per_byte = 8 // bits
     flat = whole.reshape(-1).view(np.uint8) & (2**bits - 1)
-    full = np.append(flat, np.zeros(-len(flat) % a_byte, np.uint8)).reshape(-1, a_byte)
+    full = np.append(flat, np.zeros(-len(flat) % per_byte, np.uint8)).reshape(-1, per_byte)
     packed: bytes = np.bitwise_or.reduce(full << np.arange(0, 8, bits, dtype=np.uint8), axis=1).tobytes()
     return packed

@@ -1,4 +1,4 @@
-"""Precisions: how a trained network becomes the file that is deployed. One file in `precisions/` adds one."""
+"""The interface of precisions: how a trained network becomes the deployed file. A file in `precisions/` adds one."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -13,10 +13,13 @@ from nas_kd.results.candidate import IntegerScheme
 
 @dataclass(frozen=True)
 class QuantizationInputs:
-    """What files are made with.
+    """Inputs of file creation besides the network.
 
-    `samples`: (N, *input_shape), of the training split without augmentation, in stored units: ranges of activations are
-    learnt from them. `scheme`: types of activations and weights on the device.
+    Attributes:
+        input_shape: shape of one sample.
+        samples: (N, *input_shape) training samples without augmentation, in stored units, for ranges of activations.
+        calibration: how ranges follow from the samples.
+        scheme: integer types of activations and weights on the device.
     """
 
     input_shape: tuple[int, ...]
@@ -27,47 +30,66 @@ class QuantizationInputs:
 
 @dataclass(frozen=True)
 class PrecisionFile:
-    """A deployable file. `notes`: what a user has to know of it, such as layers that were kept in fp32."""
+    """A deployable file, with notes for the user such as layers that stayed in fp32."""
 
     content: bytes
     notes: tuple[str, ...] = ()
 
 
 class PrecisionFormat(Protocol):
-    """A plug-in. A file's size and speed depend on the architecture alone, not on the values of the weights.
+    """A precision plug-in; size and speed of its files depend on the architecture alone, not on weight values.
 
-    `aware`: training knows of it, `prepare` gives the network that is trained; else the trained weights are those of
-    fp32. `exact`: the file says what the trained network says, but for the order of summation.
+    Attributes:
+        name: the name in configs (`search.precisions`).
+        summary: one line for `nas-kd list precisions`.
+        quantization_aware: whether training rounds too, on the network that `prepare` returns; else the weights are
+            those of fp32.
+        exact: whether file and trained network differ only in the order of summation.
     """
 
     name: str
     summary: str
-    aware: bool
+    quantization_aware: bool
     exact: bool
 
     def prepare(self, model: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
-        """What is trained in the place of `model`, with its weights: the model itself where training is unaware."""
+        """Return the network to train: `model` itself, or a quantisation-aware wrapper that shares its weights.
 
-    def make(self, model: nn.Module, quantising: QuantizationInputs) -> PrecisionFile:
-        """The file of a network, trained or not, as `prepare` gave it or a sum of such; equal inputs give equal bytes.
+        Args:
+            model: the network.
+            input_shape: shape of one sample.
+        """
+
+    def make(self, model: nn.Module, inputs: QuantizationInputs) -> PrecisionFile:
+        """Make the file of a network; equal inputs give equal bytes.
+
+        Args:
+            model: what `prepare` returned, or a sum of such networks; trained or not.
+            inputs: samples and settings.
 
         Raises:
-            TrialError: there is no such file.
+            TrialError: the network cannot be exported in this precision.
         """
 
     def verify(self, content: bytes, model: nn.Module, x: Tensor) -> Parity:
-        """Compare the file with what it was made from, on samples (N, ...) in stored units.
+        """Compare a file with the network it was made from.
+
+        Args:
+            content: the file.
+            model: the network.
+            x: (N, ...) samples in stored units.
 
         Raises:
-            TrialError: the file is not valid, its logits are not finite, or it differs by more than this precision may.
+            TrialError: the file is not valid, its logits are not finite, or it differs by more than this precision
+                explains.
         """
 
 
 def load_precision(name: str) -> PrecisionFormat:
-    """The precision of this name.
+    """Find the precision of this name.
 
     Raises:
-        InputError: there is none.
+        InputError: there is no such precision.
     """
     found: PrecisionFormat = load("precision", name)
     return found

@@ -1,29 +1,29 @@
-"""Makes a quantised ONNX graph small, and its length a function of the architecture alone."""
+"""Finishes a quantised ONNX graph: small, and with a length that depends on the architecture alone."""
 
 from onnx import ModelProto, TensorProto, numpy_helper
 
-from nas_kd.export.slimming import checked_file, slim
+from nas_kd.export.minify import minify, serialize_checked
 
 _WEIGHT_KINDS = {TensorProto.INT8, TensorProto.INT32}
 
 
-def finished(model: ModelProto) -> bytes:
-    """The checked file of a quantised model, which is changed in place.
+def finalize_quantized(model: ModelProto) -> bytes:
+    """Minify and serialise a quantised model, which is changed in place.
 
     Raises:
-        TrialError: the model is not valid.
+        TrialError: the model is not a valid ONNX model.
     """
     _drop_zero_points_of_weights(model)
-    slim(model)
+    minify(model)
     for tensor in model.graph.initializer:
         _store_raw(tensor)
-    return checked_file(model, "quantised")
+    return serialize_checked(model, "quantised")
 
 
 def _drop_zero_points_of_weights(model: ModelProto) -> None:
-    """Kernels and their biases are symmetric, and 0 is what a zero point is where none is given.
+    """Drop zero points of 0, the default, from convolutions' kernels and biases.
 
-    ONNX Runtime then still computes convolutions in integers, but no other layers.
+    Only there: without zero points ONNX Runtime computes convolutions in integers, but no other layers.
     """
     weights = {w.name: w for w in model.graph.initializer}
     of_kernels = {name for node in model.graph.node if node.op_type == "Conv" for name in node.input[1:]}
@@ -35,6 +35,6 @@ def _drop_zero_points_of_weights(model: ModelProto) -> None:
 
 
 def _store_raw(tensor: TensorProto) -> None:
-    # As a list of numbers a zero point of 200 takes a byte more than one of 0.
+    # In a list of numbers, a zero point of 200 takes one byte more than a zero point of 0.
     if not tensor.HasField("raw_data"):
         tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor), tensor.name))

@@ -1,12 +1,12 @@
 """Rounding to 8 bits in the forward pass, straight through in the backward pass.
 
 x^ = s (clip(round(x / s) + z, 0, 255) - z), z whole, so that 0 stays exact   Jacob et al. 2018, arXiv:1712.05877, eq. 1
-dx^/dx = 1 inside of the range, else 0                                        straight through
+dx^/dx = 1 inside the range, else 0                                           straight through
 dx^/dlog s = s (round(x/s) - x/s) inside, s (-z) or s (255 - z) outside       Jain et al. 2020, arXiv:1903.08066, eq. 7
 
-Weights are symmetric, -127..127, one step per output channel: its largest weight / 127, as it is at the moment (Jacob,
-section 3.1). Activations' ranges begin where they were observed and are learnt from there on, in the log domain: a
-learning rate then means the same for wide and for narrow ranges, and no step gets negative.
+Weights are symmetric, -127..127, with one step per output channel: its current largest weight / 127 (Jacob, section
+3.1). Ranges of activations start from observed ones and are learnt from then on, in the log domain: a learning rate
+then means the same for wide and narrow ranges, and no step becomes negative.
 """
 
 import math
@@ -15,14 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-LEVELS = 255  # steps from one end of a range of activations to the other
-LARGEST = 127  # of weights
-SMALLEST_STEP = 1e-7  # of what is always 0
+N_STEPS = 255  # steps from the lowest to the highest activation of a range
+WEIGHT_LIMIT = 127  # largest whole number of a weight
+MIN_STEP = 1e-7  # for tensors that are always 0
 MOMENTUM = 0.1  # of observed ranges
 
 
 class _Rounded(torch.autograd.Function):
-    """(x, s broadcast to x, (lowest, highest) whole number) -> x^."""
+    """x^ from (x, step s that broadcasts to x, (lowest, highest) whole number)."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, step: Tensor, bounds: tuple[int, int]) -> Tensor:
@@ -44,29 +44,42 @@ class _Rounded(torch.autograd.Function):
 
 
 def fake_quantize(x: Tensor, step: Tensor, bounds: tuple[int, int]) -> Tensor:
-    """`x` on the grid of whole numbers within `bounds` times `step`, which broadcasts to `x`."""
+    """Round to whole multiples of a step, with a straight-through gradient.
+
+    Args:
+        x: any shape.
+        step: s > 0, broadcasts to `x`; it gets a gradient if it needs one.
+        bounds: lowest and highest whole number.
+    """
     result: Tensor = _Rounded.apply(x, step, bounds)  # type: ignore[no-untyped-call]
     return result
 
 
 def weight_steps(weight: Tensor) -> Tensor:
-    """(out, ...) -> (out,): each channel's largest weight / 127, no gradient.
+    """Compute the step of each output channel, its largest weight / 127: (out, ...) -> (out,), without gradient.
 
-    Behind weights with a step per channel, batch normalisation can be folded into a layer without another rounding: its
-    factor scales a channel's weights and its step alike.
+    With a step per channel, batch normalisation can be folded into a layer without a second rounding: its factor scales
+    a channel's weights and its step alike.
     """
     largest = weight.detach().float().abs().flatten(1).amax(dim=1)
-    return (largest / LARGEST).clamp_min(SMALLEST_STEP)
+    return (largest / WEIGHT_LIMIT).clamp_min(MIN_STEP)
 
 
 def quantized_weight(weight: Tensor) -> Tensor:
-    """A layer's weights (out, in, ...) on their grid; nothing is clipped."""
+    """Round a layer's weights (out, in, ...) to their grid; none is clipped."""
     steps = weight_steps(weight).view(-1, *(1 for _ in weight.shape[1:]))
-    return fake_quantize(weight, steps, (-LARGEST, LARGEST))
+    return fake_quantize(weight, steps, (-WEIGHT_LIMIT, WEIGHT_LIMIT))
 
 
 class RangeQuantizer(nn.Module):
-    """A tensor of activations: the logarithm of its step is learnt; `zero` is the whole number that stands for 0."""
+    """Quantizer of one activation tensor with a learnt step.
+
+    Attributes:
+        log_step: () logarithm of the step, learnt.
+        zero: () int32 whole number that stands for 0, 0..255.
+        low: () smallest activation observed (moving average), infinite before the first.
+        high: () largest activation observed (moving average).
+    """
 
     log_step: nn.Parameter
     zero: Tensor
@@ -82,7 +95,7 @@ class RangeQuantizer(nn.Module):
 
     @property
     def step(self) -> Tensor:
-        """One step of the grid."""
+        """Distance between neighbouring values of the grid."""
         return self.log_step.exp()
 
     @torch.no_grad()
@@ -93,17 +106,17 @@ class RangeQuantizer(nn.Module):
         self.low.copy_(torch.lerp(self.low, low, MOMENTUM) if seen else low)
         self.high.copy_(torch.lerp(self.high, high, MOMENTUM) if seen else high)
         bottom, top = self.low.clamp_max(0), self.high.clamp_min(0)
-        step = ((top - bottom) / LEVELS).clamp_min(SMALLEST_STEP)
+        step = ((top - bottom) / N_STEPS).clamp_min(MIN_STEP)
         self.log_step.copy_(step.log())
-        self.zero.copy_((-bottom / step).round().clamp(0, LEVELS))
+        self.zero.copy_((-bottom / step).round().clamp(0, N_STEPS))
 
     @torch.no_grad()
-    def forget(self) -> None:
-        """Observe anew."""
+    def reset(self) -> None:
+        """Forget the observed range, so that observation starts afresh."""
         self.low.fill_(math.inf)
         self.high.fill_(-math.inf)
 
     def forward(self, x: Tensor) -> Tensor:
-        """On the grid, in float32."""
+        """Round activations of any shape to the grid; the result is float32."""
         zero = int(self.zero)
-        return fake_quantize(x.float(), self.step, (-zero, LEVELS - zero))
+        return fake_quantize(x.float(), self.step, (-zero, N_STEPS - zero))

@@ -21,8 +21,8 @@ from nas_kd.config.options import Calibration
 from nas_kd.data.dataset import as_input
 from nas_kd.errors import InputError, TrialError
 from nas_kd.export.error_text import first_line
-from nas_kd.export.onnx_runtime import OnnxClassifier
-from nas_kd.quantization.quantized_file import finished
+from nas_kd.export.onnx_classifier import OnnxClassifier
+from nas_kd.quantization.quantized_file import finalize_quantized
 from nas_kd.results.candidate import IntegerScheme
 
 BATCH = 32
@@ -32,8 +32,8 @@ METHODS: dict[Calibration, CalibrationMethod] = {
     "percentile": CalibrationMethod.Percentile,
 }
 ACTIVATIONS: dict[IntegerScheme, QuantType] = {"u8s8": QuantType.QUInt8, "s8s8": QuantType.QInt8}
-# With a constant on one side these are normalisations: next to nothing to compute, and a few channels' constants would
-# be rounded to one scale.
+# With a constant operand these are normalisations: cheap, and quantisation would round the channels' constants to one
+# common scale.
 _ELEMENTWISE = {"Add", "Sub", "Mul", "Div"}
 Names = Sequence[str]
 Attempt = Callable[[Names], bytes]
@@ -42,16 +42,19 @@ Attempt = Callable[[Names], bytes]
 def quantize(
     content: bytes, samples: Tensor, calibration: Calibration, scheme: IntegerScheme
 ) -> tuple[bytes, tuple[str, ...]]:
-    """The file in 8-bit integers, and which layers were kept in fp32 because they cannot be quantised.
+    """Quantise a file to 8-bit integers; layers that cannot be quantised stay in fp32.
 
     Args:
-        content: an fp32 file of one input.
+        content: an fp32 file with one input.
         samples: (N, ...) in stored units.
         calibration: how ranges of activations follow from the samples.
-        scheme: types of activations and weights.
+        scheme: integer types of activations and weights.
+
+    Returns:
+        The quantised file, and a note for each layer that stays in fp32.
 
     Raises:
-        TrialError: the file without those layers cannot be quantised either.
+        TrialError: the rest of the file cannot be quantised either.
     """
     model = onnx.load_from_string(content)
     for number, node in enumerate(model.graph.node):
@@ -84,7 +87,7 @@ def _quantisable(model: ModelProto) -> list[NodeProto]:
 
 
 def _failing(names: Names, attempt: Attempt) -> dict[str, str]:
-    """Which layers cannot be quantised even alone, and why."""
+    """Layers that cannot be quantised even alone, with the reason."""
     failing = {}
     for name in names:
         try:
@@ -114,14 +117,14 @@ def _quantised(
                     calibrate_method=METHODS[calibration],
                     extra_options={"CalibStridedMinMax": 1},  # one batch's activations in memory at a time
                 )
-        except Exception as error:  # ONNX Runtime's tools raise whatever they come across
+        except Exception as error:  # ONNX Runtime's tools raise many kinds of errors
             raise TrialError(f"the file cannot be quantised: {first_line(error)}") from error
-        return finished(onnx.load(target))
+        return finalize_quantized(onnx.load(target))
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Calibrators print their progress, quantisers log which layers they leave alone: neither is for the user."""
+    """Silence ONNX Runtime's tools: calibrators print their progress, quantisers log the layers they skip."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -132,7 +135,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _checked(content: bytes, samples: Tensor) -> bytes:
-    """The file, if it runs and says something."""
+    """Return the file if it runs and its logits are finite."""
     try:
         logits = OnnxClassifier(content).predict(samples[:BATCH])
     except InputError as error:
@@ -143,7 +146,7 @@ def _checked(content: bytes, samples: Tensor) -> bytes:
 
 
 class _Batches(CalibrationDataReader):  # type: ignore[misc]
-    """The samples, batch by batch; `set_range` chooses among the batches."""
+    """Reader of the samples, batch by batch, for ONNX Runtime's calibration."""
 
     def __init__(self, name: str, samples: Tensor) -> None:
         self._name = name
@@ -154,10 +157,10 @@ class _Batches(CalibrationDataReader):  # type: ignore[misc]
         return len(self._parts)
 
     def set_range(self, start_index: int, end_index: int) -> None:
-        """From the first of these batches up to the second."""
+        """Continue at batch `start_index` and stop before `end_index`."""
         self._left: Iterator[Tensor] = iter(self._parts[start_index:end_index])
 
     def get_next(self) -> dict[str, NDArray[np.float32]] | None:
-        """The next batch by the input's name, or None."""
+        """Return the next batch by the input's name, or None at the end."""
         part = next(self._left, None)
         return None if part is None else {self._name: as_input(part).contiguous().numpy()}

@@ -1,4 +1,4 @@
-"""Keeps a store below its limit: the least recently used of what can be made again goes first."""
+"""Keeps a store below its size limit: of the entries that can be recomputed, the least recently used go first."""
 
 import os
 import time
@@ -6,21 +6,22 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-# What goes first, and within a kind the least recently used; everything else is small, or a result.
-EXPENDABLE: Sequence[str] = ("logits", "checkpoint", "weights")
-LEFTOVER_S = 3600.0  # a file that is being written is younger
-SCAN_SHARE = 0.02  # of the limit: so much may be written before the store is looked at again
+# Kinds of entries that may be removed, in this order. All others are small, or results.
+REMOVABLE_KINDS: Sequence[str] = ("logits", "checkpoint", "weights")
+LEFTOVER_S = 3600.0  # age of temporary files that were abandoned; a write takes less
+SCAN_SHARE = 0.02  # share of the limit that may be written before the folder is scanned again
 
 
 class SizeLimit:
-    """One process's view of a store folder that several may write to."""
+    """Size limit of a store folder, as one of several processes that write to it enforces it."""
 
     def __init__(self, root: Path, max_bytes: int | None) -> None:
+        """Limit the folder `root` to `max_bytes`; None: no limit."""
         self._root, self._max_bytes = root, max_bytes
-        self._written = float("inf")  # since the last look
+        self._written = float("inf")  # bytes since the last scan
 
-    def wrote(self, path: Path) -> None:
-        """A file was written; makes room if that was one too many."""
+    def record_write(self, path: Path) -> None:
+        """Count a file that was just written, and remove others if the store exceeds its limit."""
         if self._max_bytes is None:
             return
         with suppress(FileNotFoundError):
@@ -32,10 +33,12 @@ class SizeLimit:
     def _make_room(self, max_bytes: int, keep: Path) -> None:
         files = [(p, s.st_size, s.st_mtime) for p in self._root.rglob("*") if (s := _stat(p)) is not None]
         excess = sum(size for _, size, _ in files) - max_bytes
-        for kind in EXPENDABLE:
+        for kind in REMOVABLE_KINDS:
             folder = self._root / kind
-            mine = sorted((f for f in files if f[0].is_relative_to(folder) and f[0] != keep), key=lambda f: f[2])
-            for path, size, _ in mine:
+            oldest_first = sorted(
+                (f for f in files if f[0].is_relative_to(folder) and f[0] != keep), key=lambda f: f[2]
+            )
+            for path, size, _ in oldest_first:
                 if excess <= 0:
                     return
                 path.unlink(missing_ok=True)
@@ -43,7 +46,7 @@ class SizeLimit:
 
 
 def remove_leftovers(root: Path) -> int:
-    """Remove what processes that were killed in the middle of a write have left; how many files."""
+    """Remove temporary files of processes that were killed during a write; returns their number."""
     old = time.time() - LEFTOVER_S
     leftovers = [p for p in root.rglob(".*") if (s := _stat(p)) is not None and s.st_mtime < old]
     for path in leftovers:

@@ -1,4 +1,4 @@
-"""The run's store: weights, outputs, exports and measurements, each under the sha256 of what it was made from."""
+"""The run's store: weights, outputs, exports and measurements, each under the sha256 of its inputs."""
 
 import json
 import logging
@@ -32,78 +32,108 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Entry:
-    """Tensors (on the CPU, mapped from the file where the system can) and what is to be known about them."""
+    """Tensors and their metadata, as loaded from one file.
+
+    Attributes:
+        tensors: by name, on the CPU, memory-mapped where the system can.
+        meta: the JSON value that was saved with them.
+    """
 
     tensors: dict[str, Tensor]
     meta: dict[str, Any]
 
 
 class Store:
-    """Files named `root/kind/ab/abcd....suffix`; each is whole or absent, and a damaged one counts as absent.
+    """Cache of files named `root/kind/ab/abcd....suffix`; each is whole or absent, a damaged one counts as absent.
 
     Keys are 64 hex digits and kinds are plain words (ValueError otherwise), so that no path leaves the folder. Writing
-    raises OSError where the folder cannot be written or the disk is full. `hits`, `misses`: loads of each kind.
+    raises OSError if the folder is not writable or the disk is full.
+
+    Attributes:
+        root: the folder.
+        hits: loads that found an entry, by kind.
+        misses: loads that found none, by kind.
     """
 
     def __init__(self, root: Path, max_bytes: int | None = None) -> None:
-        """`max_bytes`: of the whole folder; where it would be exceeded, what can be made again is removed."""
+        """Open a store; its folder is created by the first write.
+
+        Args:
+            root: the folder.
+            max_bytes: size limit of the whole folder, above which entries that can be recomputed are removed.
+        """
         self.root = root
         self._limit = SizeLimit(root, max_bytes)
         self.hits: Counter[str] = Counter()
         self.misses: Counter[str] = Counter()
 
     def save(self, kind: str, key: str, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
-        """Write tensors and JSON-able `meta` as one safetensors file."""
+        """Save tensors with metadata as one safetensors file.
+
+        Args:
+            kind: kind of entry, such as "weights".
+            key: 64 hex digits.
+            tensors: by name, on any device; shared memory is copied.
+            meta: a JSON value.
+        """
         portable = _portable(tensors)
-        facts = {"meta": dict(meta), "check": _check(portable, meta)}
+        header = {"meta": dict(meta), "check": _checksum(portable, meta)}
         final = self._path(kind, key, "safetensors")
         with _replacing(final) as path:
             try:
-                save_file(portable, path, {_HEADER: canonical_json(facts)})
+                save_file(portable, path, {_HEADER: canonical_json(header)})
             except SafetensorError as error:
                 raise OSError(f"{path.parent}: cannot write: {error}") from error
-        self._limit.wrote(final)
+        self._limit.record_write(final)
 
     def load(self, kind: str, key: str) -> Entry | None:
-        """What was saved, or None."""
+        """Load tensors and metadata; None if the entry is absent or damaged."""
         path = self._path(kind, key, "safetensors")
         found = self._read(path, _read_tensors)
         if found is not None:
-            with suppress(OSError):  # used just now: the last to be removed
+            with suppress(OSError):  # mark as just used: the last to be removed
                 os.utime(path)
         return self._counted(kind, found)
 
     def remove(self, kind: str, key: str) -> None:
-        """Forget the tensors of an entry; it may be absent."""
+        """Remove the tensors of an entry, if there are any."""
         self._path(kind, key, "safetensors").unlink(missing_ok=True)
 
     def save_json(self, kind: str, key: str, value: Any) -> None:
-        """Write a small JSON-able fact."""
+        """Save a small JSON value with its checksum."""
         text = canonical_json(value)
         write_atomic(self._path(kind, key, "json"), f'{{"sha256":"{sha256(text.encode())}","value":{text}}}')
 
     def load_json(self, kind: str, key: str) -> Any | None:
-        """What was saved, or None."""
+        """Load a JSON value; None if the entry is absent or damaged."""
         return self._counted(kind, self._read(self._path(kind, key, "json"), _read_json))
 
     def save_bytes(self, kind: str, key: str, data: bytes) -> None:
-        """Write any bytes; their sha256 goes before them."""
+        """Save bytes behind a line with their sha256."""
         write_atomic(self._path(kind, key, "bin"), sha256(data).encode() + b"\n" + data)
 
     def load_bytes(self, kind: str, key: str) -> bytes | None:
-        """What was saved, or None."""
+        """Load bytes; None if the entry is absent or damaged."""
         return self._counted(kind, self._read(self._path(kind, key, "bin"), _read_bytes))
 
     @contextmanager
-    def alone(self, kind: str, key: str) -> Iterator[None]:
-        """No two processes are inside for the same entry: the second one finds what the first has made."""
+    def lock(self, kind: str, key: str) -> Iterator[None]:
+        """Hold the lock of an entry, so that a second process waits and then finds what the first one saved."""
         path = self._path(kind, key, "lock")
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path):
             yield
 
     def find_bytes(self, kind: str, content_sha256: str) -> bytes | None:
-        """The entry whose content, not key, has this sha256, or None; reads the first line of each of the kind."""
+        """Find bytes by the sha256 of their content instead of their key; reads the first line of every entry.
+
+        Args:
+            kind: kind of entry to search.
+            content_sha256: 64 hex digits.
+
+        Returns:
+            The bytes, or None if there is no such entry.
+        """
         _require(_KEY, content_sha256, "sha256")
         _require(_KIND, kind, "kind")
         for path in sorted((self.root / kind).glob("??/*.bin")):
@@ -114,7 +144,14 @@ class Store:
         return None
 
     def counts(self, since: Mapping[str, tuple[int, int]] | None = None) -> dict[str, tuple[int, int]]:
-        """Hits and misses by kind; those after `since`, an earlier answer, if it is given."""
+        """Count hits and misses by kind.
+
+        Args:
+            since: an earlier result of `counts` to subtract.
+
+        Returns:
+            (hits, misses) by kind.
+        """
         earlier = since or {}
         return {
             kind: (self.hits[kind] - earlier.get(kind, (0, 0))[0], self.misses[kind] - earlier.get(kind, (0, 0))[1])
@@ -132,7 +169,7 @@ class Store:
         try:
             return read(path)
         except (SafetensorError, ValueError, KeyError, TypeError) as error:
-            _LOG.warning("%s: damaged (%s); removed, to be made again", path, error)
+            _LOG.warning("%s: damaged (%s); removed, to be recomputed", path, error)
             path.unlink(missing_ok=True)
             return None
 
@@ -148,20 +185,20 @@ def _require(pattern: re.Pattern[str], given: str, what: str) -> None:
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[Path]:
-    """A neighbour to write to, which becomes `path` when it is whole and on the disk."""
+    """Temporary file beside `path`, which replaces it once complete and on disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    neighbour = path.with_name(f".{path.name}.{uuid4().hex}")
+    temporary = path.with_name(f".{path.name}.{uuid4().hex}")
     try:
-        yield neighbour
-        with neighbour.open("rb") as file:
+        yield temporary
+        with temporary.open("rb") as file:
             os.fsync(file.fileno())
-        neighbour.replace(path)
+        temporary.replace(path)
     finally:
-        neighbour.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def _portable(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """On the CPU, dense, and none sharing its memory with another, as the format wants; copied only if needed."""
+    """Move tensors to the CPU, contiguous and without shared memory, as the format needs; copy only if needed."""
     ready: dict[str, Tensor] = {}
     seen: set[int] = set()
     for name, tensor in tensors.items():
@@ -173,10 +210,10 @@ def _portable(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return ready
 
 
-def _check(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> int:
-    """CRC-32 of names, shapes, `meta` and each tensor's sum of words.
+def _checksum(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> int:
+    """CRC-32 of names, shapes, `meta` and each tensor's sum of 64-bit words.
 
-    The sum of 64-bit words shows holes, torn pages and flipped bits at a fifth of the time of a CRC of all the bytes.
+    The sums detect holes, torn pages and flipped bits in a fifth of the time of a CRC over all bytes.
     """
     layout = [[k, str(v.dtype), list(v.shape), _sum_of_words(v)] for k, v in sorted(tensors.items())]
     return zlib.crc32(canonical_json([layout, dict(meta)]).encode())
@@ -185,25 +222,25 @@ def _check(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> int:
 def _sum_of_words(tensor: Tensor) -> int:
     raw = tensor.reshape(-1).view(torch.uint8).numpy()
     whole = raw.size // 8 * 8
-    description = int(raw[:whole].view(np.uint64).sum(dtype=np.uint64))
-    return description + int.from_bytes(raw[whole:].tobytes(), "little")
+    total = int(raw[:whole].view(np.uint64).sum(dtype=np.uint64))
+    return total + int.from_bytes(raw[whole:].tobytes(), "little")
 
 
 def _read_tensors(path: Path) -> Entry:
     with safe_open(path, framework="pt") as file:
         header = file.metadata() or {}
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-    facts = json.loads(header[_HEADER])
-    if facts["check"] != _check(tensors, facts["meta"]):
+    stored = json.loads(header[_HEADER])
+    if stored["check"] != _checksum(tensors, stored["meta"]):
         raise ValueError("the checksum differs")
-    return Entry(tensors, facts["meta"])
+    return Entry(tensors, stored["meta"])
 
 
 def _read_json(path: Path) -> Any:
-    facts = json.loads(path.read_bytes())
-    if facts["sha256"] != sha256(canonical_json(facts["value"]).encode()):
+    stored = json.loads(path.read_bytes())
+    if stored["sha256"] != sha256(canonical_json(stored["value"]).encode()):
         raise ValueError("the checksum differs")
-    return facts["value"]
+    return stored["value"]
 
 
 def _read_bytes(path: Path) -> bytes:

@@ -13,7 +13,7 @@ from nas_kd.data.augment import Augmenter
 from nas_kd.data.dataset import Dataset
 from nas_kd.data.prepare import load_dataset
 from nas_kd.data.source import Arrays, RawData, TeacherView
-from nas_kd.data.teacher_view import in_step
+from nas_kd.data.teacher_view import matching_augmentation
 from nas_kd.errors import InputError
 
 Write = Callable[..., Path]
@@ -125,7 +125,7 @@ def test_where_sizes_agree_augmentation_shifts_and_mirrors_both_views_alike(writ
     [((3, 8, 8), (2, True, 3)), ((1, 16, 16), (0, True, 0)), ((1, 8, 9), (0, True, 0)), ((64,), (0, False, 0))],
 )
 def test_augmentation_in_step(teacher: tuple[int, ...], want: tuple[int, bool, int]) -> None:
-    got = in_step(Augmentation(crop=2, flip=True, cutout=3), (1, 8, 8), teacher)
+    got = matching_augmentation(Augmentation(crop=2, flip=True, cutout=3), (1, 8, 8), teacher)
     assert (got.crop, got.flip, got.cutout) == want
 
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from nas_kd import plugins
 from nas_kd.config.options import Augmentation, DataOptions
-from nas_kd.data.prepare import load_dataset, resolve_augmentation, statistics
-from nas_kd.data.source import Source, mirror_safe, optional_module
+from nas_kd.data.prepare import channel_statistics, load_dataset, resolve_augmentation
+from nas_kd.data.source import Source, is_flip_safe, optional_module
 from nas_kd.data.splits import carve, check_class_sizes
 from nas_kd.errors import InputError
 
@@ -134,10 +134,10 @@ def test_factory_mistakes(module: str, name: str, message: str) -> None:
 def test_unknown_source_and_options_without_meaning() -> None:
     with pytest.raises(InputError, match="unknown dataset 'parket'; did you mean 'parquet'"):
         load_dataset(DataOptions(source="parket"), 0)
-    with pytest.raises(InputError, match=r"data\.path means nothing to source 'digits'"):
+    with pytest.raises(InputError, match=r"data\.path is not used by source 'digits'"):
         load_dataset(DataOptions(path=Path("x")), 0)
     with pytest.raises(
-        InputError, match=r"data\.train means nothing to source 'npz', which takes data\.layout, data\.p"
+        InputError, match=r"data\.train is not used by source 'npz', which takes data\.layout, data\.p"
     ):
         load_dataset(DataOptions(source="npz", train=Path("x")), 0)
     with pytest.raises(InputError, match="needs nothing_like_it"):
@@ -175,23 +175,23 @@ def test_statistics_by_hand() -> None:
     x[:, 0] = [[[0, 2]], [[4, 6]]]  # mean 3, variance 5
     x[:, 1] = [[[10, 10]], [[250, 250]]]  # mean 130, std 120
     x[:, 2] = 7  # constant
-    mean, std = statistics(x)
+    mean, std = channel_statistics(x)
     assert mean.tolist() == [3.0, 130.0, 7.0]
     assert std.tolist() == pytest.approx([5**0.5, 120.0, 1.0])
-    mean, std = statistics(np.array([[1.0, 3.0], [5.0, 7.0]], dtype=np.float32))
+    mean, std = channel_statistics(np.array([[1.0, 3.0], [5.0, 7.0]], dtype=np.float32))
     assert mean.tolist() == [4.0]
     assert std.tolist() == pytest.approx([5**0.5])
 
 
 def test_statistics_in_pieces_equal_those_of_the_whole() -> None:
     x = np.random.default_rng(0).normal(1000, 1, (9000, 1, 32, 32)).astype(np.float32)  # more than one piece
-    mean, std = statistics(x)
+    mean, std = channel_statistics(x)
     assert float(mean) == pytest.approx(x.mean(dtype=np.float64), rel=1e-7)
     assert float(std) == pytest.approx(x.std(dtype=np.float64), rel=1e-6)
 
 
 @pytest.mark.parametrize(
-    ("given", "shape", "natural", "want"),
+    ("given", "shape", "flip_safe", "want"),
     [
         ({}, (3, 32, 32), True, (4, True, 0)),
         ({}, (3, 32, 32), False, (4, False, 0)),
@@ -203,8 +203,10 @@ def test_statistics_in_pieces_equal_those_of_the_whole() -> None:
         ({"crop": 0, "flip": False}, (50,), True, (0, False, 0)),
     ],
 )
-def test_augmentation_defaults(given: Any, shape: tuple[int, ...], natural: bool, want: tuple[int, bool, int]) -> None:
-    got = resolve_augmentation(Augmentation(**given), shape, natural)
+def test_augmentation_defaults(
+    given: Any, shape: tuple[int, ...], flip_safe: bool, want: tuple[int, bool, int]
+) -> None:
+    got = resolve_augmentation(Augmentation(**given), shape, flip_safe)
     assert (got.crop, got.flip, got.cutout) == want
 
 
@@ -236,5 +238,5 @@ def test_key_depends_on_every_sample_and_label(write_npz: Write) -> None:
 
 
 def test_mirror_safe() -> None:
-    assert mirror_safe(("cat", "ship"))
-    assert not any(mirror_safe(names) for names in (None, (), ("cat", "x"), ("cat", "12"), ("Left hand", "foot")))
+    assert is_flip_safe(("cat", "ship"))
+    assert not any(is_flip_safe(names) for names in (None, (), ("cat", "x"), ("cat", "12"), ("Left hand", "foot")))

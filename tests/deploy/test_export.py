@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from nas_kd.errors import TrialError
+from nas_kd.export.onnx_classifier import OnnxClassifier
 from nas_kd.export.onnx_export import OPSET, export_onnx, get_metadata, set_metadata
-from nas_kd.export.onnx_runtime import OnnxClassifier
 
 SHAPE = (3, 16, 16)
 

@@ -82,7 +82,7 @@ def test_wrong_signatures_are_refused(identity: Identity) -> None:
 
 def test_shapes_that_are_not_the_datas_are_refused(identity: Identity) -> None:
     assert refused(identity(shape=("n", 5)), r"takes samples of shape \(5\), the data's are \(3,\)")
-    with pytest.raises(InputError, match="tells 3 classes apart, the data has 10"):
+    with pytest.raises(InputError, match="has 3 classes, the data has 10"):
         OnnxModule(identity(), (3,), 10)
 
 

@@ -7,9 +7,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
+from nas_kd.export.minify import strip_unneeded
 from nas_kd.export.onnx_export import set_metadata
 from nas_kd.export.onnx_sizes import sizes_of
-from nas_kd.export.slimming import strip
 
 
 def verbose(content: bytes) -> bytes:
@@ -35,7 +35,7 @@ def test_sizes(content: bytes) -> None:
 
 def test_a_stripped_file_says_the_same(content: bytes, net: nn.Module) -> None:
     model = onnx.load_from_string(verbose(content))
-    strip(model)
+    strip_unneeded(model)
     x = np.random.default_rng(0).normal(size=(3, 3, 16, 16)).astype(np.float32)
     ours, theirs = (
         onnxruntime.InferenceSession(c, providers=["CPUExecutionProvider"]).run(None, {"input": x})[0]

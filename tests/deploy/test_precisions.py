@@ -17,13 +17,12 @@ from onnx import TensorProto, numpy_helper
 from torch import Tensor, nn
 
 from nas_kd.errors import TrialError
+from nas_kd.export.onnx_classifier import OnnxClassifier
 from nas_kd.export.onnx_export import export_onnx, get_opset
-from nas_kd.export.onnx_runtime import OnnxClassifier
-from nas_kd.models.normalised import Normalized
-from nas_kd.models.summed import summed
+from nas_kd.models.wrappers import Normalized, sum_networks
 from nas_kd.plugins import available
 from nas_kd.quantization.fake_quantized import FakeQuantized
-from nas_kd.quantization.packed_weights import FOUR_BITS, TWO_BITS, Packing, quantized
+from nas_kd.quantization.packed_weights import FOUR_BITS, TWO_BITS, Packing, quantize_per_channel
 from nas_kd.quantization.precision import QuantizationInputs, load_precision
 from nas_kd.quantization.static_quantization import quantize
 from nas_kd.results.candidate import Precision
@@ -81,7 +80,7 @@ def test_files_keep_the_contract_and_are_verified(
 ) -> None:
     plugin = load_precision(precision)
     networks = [plugin.prepare(randomise(of_space("mobilenet", rung)), SHAPE) for rung in range(members)]
-    model = summed(networks).eval()
+    model = sum_networks(networks).eval()
     made = plugin.make(model, quantising)
     parity = plugin.verify(made.content, model, samples)
     assert parity.agreement > (0.3 if precision == "int2-weights" else 0.8)  # of four classes
@@ -96,7 +95,7 @@ def test_two_processes_quantise_alike(quantising: QuantizationInputs) -> None:
         "import torch; from nas_kd.quantization.precision import *; from nas_kd.serialization import sha256; torch.manual_seed(0); "
         "m = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.Conv2d(4, 4, 3), "
         "torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(4, 2)).eval(); "
-        "x = torch.randn(64, 3, 8, 8); print(sha256(load_precision('int8').make(m, Quantising((3, 8, 8), x)).content))"
+        "x = torch.randn(64, 3, 8, 8); print(sha256(load_precision('int8').make(m, QuantizationInputs((3, 8, 8), x)).content))"
     )
     runs = [
         subprocess.run(
@@ -207,7 +206,7 @@ def test_another_file_is_not_the_fake_quantised_network(net: nn.Module, quantisi
     model = plugin.prepare(net, SHAPE)
     made = plugin.make(model, quantising).content
     model.network.head.bias.data[0] += 100
-    with pytest.raises(TrialError, match=r"rounding explains|decides otherwise"):
+    with pytest.raises(TrialError, match=r"rounding explains|predicts another class"):
         plugin.verify(made, model, quantising.samples)
 
 
@@ -227,7 +226,7 @@ def test_packed_weights_are_what_unpacked_ones_were(
             if folded is not None:
                 factor = folded.weight / (folded.running_var + folded.eps).sqrt()
             factor = factor.view(-1, *(1 for _ in module.weight.shape[1:]))
-            whole, scale = quantized((module.weight * factor).numpy(), 0, packing)
+            whole, scale = quantize_per_channel((module.weight * factor).numpy(), 0, packing)
             module.weight.copy_(torch.from_numpy((whole + np.float32(packing.offset)) * scale) / factor)
     difference = np.abs(OnnxClassifier(made).predict(samples) - net.eval()(samples.float()).detach().numpy()).max()
     assert difference < 1e-3
@@ -235,17 +234,17 @@ def test_packed_weights_are_what_unpacked_ones_were(
 
 
 def test_four_bits_by_hand() -> None:
-    whole, scale = quantized(np.array([[7.0, -3.0, 0.4], [0.0, 0.0, 0.0]], np.float32), 0, FOUR_BITS)
+    whole, scale = quantize_per_channel(np.array([[7.0, -3.0, 0.4], [0.0, 0.0, 0.0]], np.float32), 0, FOUR_BITS)
     assert whole.tolist() == [[7, -3, 0], [0, 0, 0]]
     assert scale[0].item() == pytest.approx(1.0)
     many = np.concatenate([np.full(1000, 1.0), [20.0]]).astype(np.float32)[None]  # an outlier is not worth it all
-    whole, scale = quantized(many, 0, FOUR_BITS)
+    whole, scale = quantize_per_channel(many, 0, FOUR_BITS)
     assert scale.item() < 20 / 7
     assert whole.min() >= -8
     assert whole.max() <= 7
 
 
 def test_two_bits_by_hand() -> None:
-    whole, scale = quantized(np.array([[1.5, -0.5, 0.5, -1.5, 0.4]], np.float32), 0, TWO_BITS)
+    whole, scale = quantize_per_channel(np.array([[1.5, -0.5, 0.5, -1.5, 0.4]], np.float32), 0, TWO_BITS)
     assert whole.tolist() == [[1, -1, 0, -2, 0]]
     assert scale.item() == pytest.approx(1.0, abs=0.03)

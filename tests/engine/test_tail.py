@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from nas_kd.engine.feature_extractor import find_feature_points
 from nas_kd.engine.subgraph import subgraph_after
 from nas_kd.errors import InputError
-from nas_kd.models.normalised import Normalized
+from nas_kd.models.wrappers import Normalized
 from nas_kd.plugins import available
 
 from .conftest import net

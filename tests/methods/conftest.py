@@ -5,6 +5,8 @@ from functools import cache, partial
 
 import pytest
 import torch
+from nas_kd.methods.chains.dense import make_dense
+from nas_kd.methods.chains.residual import Residual
 from torch import Tensor, nn
 
 from nas_kd.config.options import Augmentation, DataOptions
@@ -17,10 +19,8 @@ from nas_kd.engine.schedule import Schedule
 from nas_kd.engine.teacher_outputs import Teacher, TeacherOutputs
 from nas_kd.engine.training import Training, TrainingSetup
 from nas_kd.methods.base import Method
-from nas_kd.methods.chains.dense import make_dense
-from nas_kd.methods.chains.residual import Residual
 from nas_kd.methods.combine import make_method
-from nas_kd.models.normalised import Normalized
+from nas_kd.models.wrappers import Normalized
 from nas_kd.plugins import available
 from nas_kd.results.candidate import Architecture
 
@@ -29,7 +29,7 @@ COMBINED = ("soft_targets+similarity", "dkd+rkd", "attention_transfer+crd", "dml
 STILL = Augmentation(crop=0, flip=False, cutout=0)
 SEVERAL = 3  # teachers, for methods that learn from several
 # Fewer steps to the same places: deep_inversion makes the first pictures in the first epoch, more in the second.
-HASTE = {"deep_inversion": {"iterations": 3, "piece": 32, "draws_a_piece": 2}}
+HASTE = {"deep_inversion": {"iterations": 3, "images_per_round": 32, "draws_per_round": 2}}
 SMALL = {
     "resnet": {
         **{"stem_stride": 1, "width_1": 4, "depth_1": 1, "kernel_1": 1, "width_2": 8, "depth_2": 1, "kernel_2": 3},

@@ -16,7 +16,7 @@ from nas_kd.engine.schedule import Schedule
 from nas_kd.engine.training import Training, TrainingSetup
 from nas_kd.methods.base import Batch, Method, Outputs
 from nas_kd.methods.combine import make_method
-from nas_kd.models.normalised import Normalized
+from nas_kd.models.wrappers import Normalized
 from nas_kd.plugins import available
 
 from .conftest import FP32, setup_of, training_of

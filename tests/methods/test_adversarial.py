@@ -7,9 +7,8 @@ from torch import Tensor, nn
 
 from nas_kd.engine.method_setup import MethodSetup
 from nas_kd.errors import InputError
-from nas_kd.methods.adversarial.adversarial_logits import judged
+from nas_kd.methods.adversarial.adversarial_logits import apply_frozen, discriminator_loss
 from nas_kd.methods.adversarial.adversarial_online import Discriminator
-from nas_kd.methods.adversarial.frozen import frozen
 from nas_kd.methods.base import Method, Outputs
 from nas_kd.methods.combine import make_method
 
@@ -116,19 +115,19 @@ def test_logits_far_apart_stay_finite() -> None:
 
 def test_frozen_gives_what_the_module_gives_and_trains_nothing_of_it() -> None:
     module, x = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)).double(), torch.randn(5, 3).double()
-    assert torch.equal(frozen(module, x), module(x))
-    assert torch.autograd.gradcheck(lambda v: frozen(module, v), (x.requires_grad_(),))
-    frozen(module, x).sum().backward()
+    assert torch.equal(apply_frozen(module, x), module(x))
+    assert torch.autograd.gradcheck(lambda v: apply_frozen(module, v), (x.requires_grad_(),))
+    apply_frozen(module, x).sum().backward()
     assert all(p.grad is None and p.requires_grad for p in module.parameters())
 
 
 def test_verdicts_have_a_smooth_loss() -> None:
     verdicts = torch.randn(4, 1 + 3, dtype=torch.float64, requires_grad=True)
     labels = torch.tensor([0, 2, 1, 1])
-    assert torch.autograd.gradcheck(lambda v: judged(v, labels, 1.0), (verdicts,))
+    assert torch.autograd.gradcheck(lambda v: discriminator_loss(v, labels, 1.0), (verdicts,))
     v = exact(verdicts)
     expected = binary(v[:, 0], False) + cross_entropy(v[:, 1:], labels.numpy())
-    assert judged(verdicts, labels, 0.0).item() == pytest.approx(expected)
+    assert discriminator_loss(verdicts, labels, 0.0).item() == pytest.approx(expected)
 
 
 def verdict(module: nn.Module, f: Array) -> Array:

@@ -55,7 +55,7 @@ def test_a_class_says_what_it_is(name: str, method: type[Method]) -> None:
     assert method.needs <= {"logits", "features", "embedding", "indices", "network", "pairs"}
     assert method.ce_weight >= 0
     assert method.target_grad_ratio is None or method.target_grad_ratio > 0
-    assert method.networks >= 1
+    assert method.train_cost_factor >= 1
     assert method.generations >= 0
     assert method.generations == 0 or method.teachers == "one"
 

@@ -14,11 +14,16 @@ from nas_kd.engine.training import Training, TrainingSetup
 from nas_kd.errors import InputError
 from nas_kd.methods.base import Batch, Outputs
 from nas_kd.methods.combine import make_method
-from nas_kd.methods.data_free.dafl import DAFL
+from nas_kd.methods.data_free.dafl import DAFL, LATENT, Generator
 from nas_kd.methods.data_free.deep_inversion import DeepInversion, agreement
-from nas_kd.methods.data_free.generator import LATENT, Generator
-from nas_kd.methods.data_free.pictures import Bank, Seen, shifted
-from nas_kd.methods.data_free.statistics import distance, norms_of, with_statistics
+from nas_kd.methods.data_free.synthetic_images import (
+    CriticOutput,
+    ImageBank,
+    batchnorm_layers,
+    bn_distance,
+    random_roll,
+    run_with_bn_distance,
+)
 from nas_kd.models.blocks import BatchNorm
 
 from .conftest import FP32, LARGER, SMALL, build, decided, digits, setup_of, training_of
@@ -33,7 +38,7 @@ def _few_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the pictures are good for is another test's question."""
     for method, attribute, value in (
         (DAFL, "batch_size", 24),
-        (DeepInversion, "piece", 32),
+        (DeepInversion, "images_per_round", 32),
         (DeepInversion, "iterations", 20),
     ):
         monkeypatch.setattr(method, attribute, value)
@@ -61,13 +66,13 @@ def test_dafl_generator_loss(b: int, c: int) -> None:
     p, e = softmax(o.logits.numpy(), 1.0), o.embedding.numpy()
     mean = p.mean(axis=0)
     expected = -np.log(p.max(axis=1)).mean() + 5 * (mean * np.log10(mean)).sum() - 0.1 * np.abs(e).mean() + 0.7
-    loss = DAFL().generator_loss(Seen(o, torch.tensor(0.7, dtype=torch.float64)))
+    loss = DAFL().generator_loss(CriticOutput(o, torch.tensor(0.7, dtype=torch.float64)))
     assert loss.item() == pytest.approx(expected, rel=1e-6)
 
 
 def test_dafl_generator_loss_survives_a_teacher_that_is_certain() -> None:
     logits = torch.tensor([[500.0, 0.0, 0.0], [500.0, 0.0, 0.0]], requires_grad=True)
-    loss = DAFL().generator_loss(Seen(Outputs(logits, (), logits), torch.zeros(())))
+    loss = DAFL().generator_loss(CriticOutput(Outputs(logits, (), logits), torch.zeros(())))
     loss.backward()  # type: ignore[no-untyped-call]
     assert logits.grad is not None
     assert torch.isfinite(logits.grad).all()
@@ -80,7 +85,7 @@ def test_inversion_picture_loss(shape: tuple[int, ...]) -> None:
     a, p = x.numpy(), softmax(o.logits.numpy(), 1.0)
     variation = ((a[:, :, 1:] - a[:, :, :-1]) ** 2).mean() + ((a[..., 1:] - a[..., :-1]) ** 2).mean()
     expected = -np.log(p[np.arange(len(p)), y.numpy()]).mean() + 0.7 + 0.01 * variation + 0.01 * (a**2).mean()
-    loss = DeepInversion().picture_loss(x, y, Seen(o, torch.tensor(0.7, dtype=torch.float64)))
+    loss = DeepInversion().image_loss(x, y, CriticOutput(o, torch.tensor(0.7, dtype=torch.float64)))
     assert loss.item() == pytest.approx(expected, rel=1e-6)
 
 
@@ -111,13 +116,13 @@ def test_distance_of_statistics(shape: tuple[int, ...]) -> None:
     x, mean, variance = rng.normal(size=shape), rng.normal(size=3), rng.uniform(0.5, 2, size=3)
     axes = tuple(i for i in range(len(shape)) if i != 1)
     expected = np.sqrt(((x.mean(axis=axes) - mean) ** 2).mean()) + np.sqrt(((x.var(axis=axes) - variance) ** 2).mean())
-    got = distance(*(torch.from_numpy(v) for v in (x, mean, variance)))
+    got = bn_distance(*(torch.from_numpy(v) for v in (x, mean, variance)))
     assert got.item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_equal_statistics_have_distance_0_and_no_nan_in_the_gradient() -> None:
     x = torch.ones(4, 2, 3, 3, requires_grad=True)
-    gap = distance(x, torch.ones(2), torch.zeros(2))
+    gap = bn_distance(x, torch.ones(2), torch.zeros(2))
     gap.backward()  # type: ignore[no-untyped-call]
     assert gap.item() == pytest.approx(0, abs=1e-5)
     assert x.grad is not None
@@ -135,22 +140,24 @@ def test_statistics_are_those_of_each_norms_input_and_no_hook_stays() -> None:
             return self.blind(torch.relu_(self.second(self.first(x) * 3)))  # type: ignore[no-any-return]
 
     net = Net().eval()
-    assert norms_of(net) == [net.first, net.second]
+    assert batchnorm_layers(net) == [net.first, net.second]
     x = torch.randn(4, 2, 3, 3)
-    result, total = with_statistics(net, lambda: net(x))
+    result, total = run_with_bn_distance(net, lambda: net(x))
     zeros, ones = torch.zeros(2), torch.ones(2)
-    assert total.item() == pytest.approx((distance(x, zeros, ones) + distance(net.first(x) * 3, zeros, ones)).item())
+    assert total.item() == pytest.approx(
+        (bn_distance(x, zeros, ones) + bn_distance(net.first(x) * 3, zeros, ones)).item()
+    )
     assert torch.equal(result, net(x))
     assert not any(m._forward_pre_hooks for m in net.modules())
     with pytest.raises(RuntimeError):
-        with_statistics(net, lambda: net(x[:, :1]))
+        run_with_bn_distance(net, lambda: net(x[:, :1]))
     assert not any(m._forward_pre_hooks for m in net.modules())
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 32), (2, 7, 5), (1, 1, 1), (4, 3, 30)])
 def test_generator_makes_normalised_pictures_of_any_size(shape: tuple[int, ...]) -> None:
     torch.manual_seed(0)
-    x = Generator(shape).make(16)
+    x = Generator(shape).sample(16)
     assert x.shape == (16, *shape)
     torch.testing.assert_close(x.mean(dim=(0, 2, 3)), torch.zeros(shape[0]), atol=1e-4, rtol=0)
     torch.testing.assert_close(x.std(dim=(0, 2, 3), correction=0), torch.ones(shape[0]), atol=0.05, rtol=0)
@@ -158,22 +165,22 @@ def test_generator_makes_normalised_pictures_of_any_size(shape: tuple[int, ...])
 
 
 def test_the_bank_keeps_the_newest_and_draws_only_what_was_put_in() -> None:
-    bank = Bank(4, (1, 1, 1))
+    bank = ImageBank(4, (1, 1, 1))
     for number in range(1, 4):
         bank.put(torch.full((2, 1, 1, 1), float(number)), torch.full((2,), number))
         x, y = bank.draw(50)
         assert torch.equal(x.flatten(), y.float())
         assert set(y.tolist()) == ({1} if number == 1 else {number - 1, number})
-    assert len(Bank(10**6, (3, 224, 224))) == 2**24 // (3 * 224 * 224)
+    assert len(ImageBank(10**6, (3, 224, 224))) == 2**24 // (3 * 224 * 224)
 
 
 def test_shifts_go_around_the_edges_by_an_eighth_of_the_side() -> None:
     torch.manual_seed(0)
     x = torch.arange(64.0).view(1, 1, 8, 8)
-    seen = {tuple(shifted(x).flatten().tolist()) for _ in range(100)}
+    seen = {tuple(random_roll(x).flatten().tolist()) for _ in range(100)}
     assert len(seen) == 9
     assert all(sorted(pixels) == x.flatten().tolist() for pixels in seen)
-    assert torch.equal(shifted(x[..., :7, :7]), x[..., :7, :7])
+    assert torch.equal(random_roll(x[..., :7, :7]), x[..., :7, :7])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -238,7 +245,7 @@ def test_pictures_become_what_the_teacher_recognises(monkeypatch: pytest.MonkeyP
 
 
 def test_the_bank_fills_in_pieces_and_is_then_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    for attribute, value in (("bank_size", 8), ("piece", 4), ("draws_a_piece", 3), ("iterations", 2)):
+    for attribute, value in (("bank_size", 8), ("images_per_round", 4), ("draws_per_round", 3), ("iterations", 2)):
         monkeypatch.setattr(DeepInversion, attribute, value)
     method: Any = started("deep_inversion").method
     added = []

@@ -37,7 +37,7 @@ def test_the_student_comes_first_and_no_peer_starts_like_it(name: str) -> None:
     training = started(name, PAIRS[0], setup_of())
     first, *peers = [state_of(network) for network in training.averaged_students()]
     assert same(first, state_of(training.student))
-    assert training.method.networks >= 1 + len(peers)
+    assert training.method.train_cost_factor >= 1 + len(peers)
     assert all(peer.keys() == first.keys() for peer in peers)
     assert not any(same(a, b) for i, a in enumerate(peers) for b in (first, *peers[:i]))
 

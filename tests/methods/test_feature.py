@@ -11,7 +11,7 @@ from torch import Tensor
 from nas_kd.errors import InputError
 from nas_kd.methods.base import Method, Outputs
 from nas_kd.methods.combine import make_method
-from nas_kd.methods.feature.maps import at_most, pool_to_smaller, same_depth, square_sums
+from nas_kd.methods.feature.alignment import paired_stages, pool_to_at_most, pool_to_smaller, sum_of_squares
 
 from .toys import Array, batch_of, kl, outputs, setting_of, softmax
 
@@ -207,7 +207,7 @@ def test_a_network_without_feature_maps_is_refused(name: str, maps: tuple[Maps, 
 
 def test_stages_are_paired_from_the_last() -> None:
     s, t = pair([(2, 8, 8), (3, 4, 4), (4, 2, 2)], [(5, 4, 4), (6, 2, 2)])
-    assert [(a.shape[1], b.shape[1]) for a, b in same_depth(s.features, t.features)] == [(3, 5), (4, 6)]
+    assert [(a.shape[1], b.shape[1]) for a, b in paired_stages(s.features, t.features)] == [(3, 5), (4, 6)]
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
@@ -232,11 +232,11 @@ def test_tokens_beside_a_map_are_its_patches_row_by_row() -> None:
     ("size", "pooled"), [((16, 16), (16, 16)), ((32, 32), (16, 16)), ((56, 56), (14, 14)), ((300, 1), (150, 1))]
 )
 def test_at_most(size: tuple[int, int], pooled: tuple[int, int]) -> None:
-    assert tuple(at_most(torch.zeros(1, 2, *size), 256).shape[2:]) == pooled
+    assert tuple(pool_to_at_most(torch.zeros(1, 2, *size), 256).shape[2:]) == pooled
 
 
 @pytest.mark.parametrize("dim", [1, 2])
 def test_square_sums(dim: int) -> None:
     x = outputs(0, 3, 2, [(5, 4)]).features[0].requires_grad_()
-    torch.testing.assert_close(square_sums(x, dim), x.square().sum(dim))
-    assert torch.autograd.gradcheck(lambda y: square_sums(y, dim), x)
+    torch.testing.assert_close(sum_of_squares(x, dim), x.square().sum(dim))
+    assert torch.autograd.gradcheck(lambda y: sum_of_squares(y, dim), x)

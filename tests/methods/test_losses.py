@@ -7,7 +7,7 @@ from torch import Tensor
 
 from nas_kd.methods.base import Method, Outputs
 from nas_kd.methods.combine import make_method
-from nas_kd.methods.divergence import kl_divergence
+from nas_kd.methods.losses import kl_divergence
 
 from .toys import Array, batch_of, kl, outputs, setting_of, softmax
 

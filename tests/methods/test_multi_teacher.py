@@ -9,7 +9,7 @@ from nas_kd.errors import InputError
 from nas_kd.methods.base import Outputs
 from nas_kd.methods.combine import make_method
 from nas_kd.methods.multi_teacher.adaptive_teachers import AdaptiveTeachers
-from nas_kd.methods.multi_teacher.several import mixed_logits
+from nas_kd.methods.multi_teacher.average_teachers import mean_teacher_logits
 
 from .toys import batch_of, kl, outputs, setting_of, softmax
 
@@ -126,7 +126,7 @@ def test_adaptive_does_with_what_teachers_show(maps: list[tuple[int, ...]]) -> N
 def test_mixed_logits_of_unequal_weights() -> None:
     teachers = [outputs(i, 3, 4) for i in range(2)]
     weights = torch.tensor([[0.2, 0.8]], dtype=torch.float64)
-    mixed = softmax(mixed_logits(teachers, 3.0, weights.log()).numpy(), 3.0)
+    mixed = softmax(mean_teacher_logits(teachers, 3.0, weights.log()).numpy(), 3.0)
     expected = 0.2 * softmax(teachers[0].logits.numpy(), 3.0) + 0.8 * softmax(teachers[1].logits.numpy(), 3.0)
     np.testing.assert_allclose(mixed, expected)
 

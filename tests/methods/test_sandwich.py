@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from nas_kd.errors import InputError
-from nas_kd.models.search_space import load_space
 from nas_kd.methods.base import Outputs
 from nas_kd.methods.sandwich import Sandwich
-from nas_kd.models.elastic import Elastic
+from nas_kd.models.search_space import load_space
+from nas_kd.models.supernet import Supernet
 from nas_kd.results.candidate import Architecture
 
 from .toys import batch_of, kl, outputs, setting_of, softmax
@@ -19,7 +19,7 @@ from .toys import batch_of, kl, outputs, setting_of, softmax
 def test_the_mean_over_all_networks_of_the_soft_target_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     said = {name: outputs(seed, 6, 5, []).logits for seed, name in enumerate(("small", "one", "two"))}
     pool = [Architecture("toy", {"name": name}) for name in ("one", "two")]
-    method = Sandwich(Architecture("toy", {"name": "small"}), pool, drawn=2)
+    method = Sandwich(Architecture("toy", {"name": "small"}), pool, n_random=2)
     asked: list[str] = []
 
     def logits(architecture: Architecture, _x: Tensor) -> Tensor:
@@ -40,7 +40,7 @@ def test_the_mean_over_all_networks_of_the_soft_target_loss(monkeypatch: pytest.
 
 def test_it_draws_from_the_pool_by_torchs_generator() -> None:
     pool = [Architecture("toy", {"number": i}) for i in range(50)]
-    method = Sandwich(pool[0], pool, drawn=8)
+    method = Sandwich(pool[0], pool, n_random=8)
     torch.manual_seed(3)
     first = method._draw()
     torch.manual_seed(3)
@@ -50,7 +50,7 @@ def test_it_draws_from_the_pool_by_torchs_generator() -> None:
 
 def test_another_student_is_refused() -> None:
     space = load_space("resnet")
-    method = Sandwich(space.size_ladder(2)[0], space.size_ladder(3), drawn=2)
+    method = Sandwich(space.size_ladder(2)[0], space.size_ladder(3), n_random=2)
     student = outputs(0, 2, 5, [])
     with pytest.raises(InputError, match="elastic"):
         method.attach(setting_of(student, [student]))
@@ -59,8 +59,8 @@ def test_another_student_is_refused() -> None:
 def test_it_runs_the_student_as_its_sub_networks() -> None:
     space = load_space("resnet")
     ladder = space.size_ladder(3)
-    elastic = Elastic(lambda a: space.build(a, (3, 8, 8), 5), ladder[-1], ladder[1])
-    method = Sandwich(ladder[0], [ladder[1]], drawn=2)
+    elastic = Supernet(lambda a: space.build(a, (3, 8, 8), 5), ladder[-1], ladder[1])
+    method = Sandwich(ladder[0], [ladder[1]], n_random=2)
 
     class Seen:
         student = elastic

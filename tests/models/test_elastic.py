@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from nas_kd.engine.numerics import seeded
-from nas_kd.models.search_space import load_space
-from nas_kd.models.elastic import Elastic
+from nas_kd.kd.network_builder import load_space
 from nas_kd.models.search_space import SearchSpace
 from nas_kd.models.subnetwork import cut_weights
+from nas_kd.models.supernet import Supernet
 from nas_kd.nas.supernet.architecture_sampler import ArchitectureSampler
 from nas_kd.results.candidate import Architecture
 
@@ -23,12 +23,12 @@ def build(space: SearchSpace, architecture: Architecture) -> nn.Module:
         return space.build(architecture, SHAPE, CLASSES)
 
 
-def elastic_of(space: SearchSpace) -> Elastic:
+def elastic_of(space: SearchSpace) -> Supernet:
     ladder = space.size_ladder(3)
-    return Elastic(partial(build, space), ladder[-1], ladder[1])
+    return Supernet(partial(build, space), ladder[-1], ladder[1])
 
 
-def cut(elastic: Elastic, space: SearchSpace, architecture: Architecture) -> nn.Module:
+def cut(elastic: Supernet, space: SearchSpace, architecture: Architecture) -> nn.Module:
     """A network of its own with the weights of this part, in training mode."""
     network = build(space, architecture)
     network.load_state_dict(cut_weights(elastic.weights.state_dict(), network))
@@ -44,7 +44,7 @@ def test_a_sub_network_says_what_the_network_cut_out_says(space: SearchSpace) ->
     elastic, draws = elastic_of(space), ArchitectureSampler(space, 1)
     x = torch.randn(6, *SHAPE)
     for architecture in [*space.size_ladder(4), *(draws.architecture(draws.random()) for _ in range(6))]:
-        with elastic.showing(architecture):
+        with elastic.as_subnet(architecture):
             shown = elastic(x)
         assert torch.allclose(shown, cut(elastic, space, architecture)(x), atol=1e-5)
 
@@ -52,7 +52,7 @@ def test_a_sub_network_says_what_the_network_cut_out_says(space: SearchSpace) ->
 def test_gradients_arrive_in_the_part_that_was_used(space: SearchSpace) -> None:
     elastic, small = elastic_of(space), space.size_ladder(3)[0]
     x = torch.randn(6, *SHAPE)
-    with elastic.showing(small):
+    with elastic.as_subnet(small):
         elastic(x).square().sum().backward()
     alone = cut(elastic, space, small)
     alone(x).square().sum().backward()
@@ -83,6 +83,6 @@ def test_running_statistics_are_left_alone_and_copies_are_apart(space: SearchSpa
 def test_what_is_shown_is_put_back(space: SearchSpace) -> None:
     elastic, x = elastic_of(space), torch.randn(4, *SHAPE)
     before = elastic(x)
-    with pytest.raises(KeyError), elastic.showing(space.size_ladder(2)[0]):
+    with pytest.raises(KeyError), elastic.as_subnet(space.size_ladder(2)[0]):
         raise KeyError
     assert torch.equal(elastic(x), before)

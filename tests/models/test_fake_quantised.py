@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from nas_kd.errors import TrialError
 from nas_kd.models.blocks import ConvNorm, InvertedResidual, ResidualBlock
-from nas_kd.models.normalised import Normalized
+from nas_kd.models.wrappers import Normalized
 from nas_kd.plugins import available
 from nas_kd.quantization.fake_quantized import FakeQuantized, fake_quantized_modules
-from nas_kd.quantization.quantizer import LEVELS, quantized_weight
+from nas_kd.quantization.quantizer import N_STEPS, quantized_weight
 
 X = torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 255
 HALF, STD = torch.full((3,), 128.0), torch.full((3,), 60.0)
@@ -43,7 +43,7 @@ def test_off_and_observing_it_is_the_network_and_on_it_is_near(space: str) -> No
     network.enter("on")
     difference = (network(X) - plain).abs().max()
     assert 0 < difference < 0.1 * plain.abs().max()
-    assert not network.left
+    assert not network.unquantized
     network.train()
     network(X).square().sum().backward()
     assert all(p.grad is not None for p in network.parameters())
@@ -58,7 +58,7 @@ def test_one_convolution_is_rounded_by_hand_alike() -> None:
     y = between(F.relu(first.norm(F.conv2d(x, quantized_weight(first.conv.weight), padding=1))))
     expected = F.relu(second.norm(F.conv2d(y, quantized_weight(second.conv.weight))))
     assert torch.allclose(network(X), expected, atol=1e-6)
-    assert len(torch.unique(between(torch.linspace(0, 100, 10_000)))) == LEVELS + 1
+    assert len(torch.unique(between(torch.linspace(0, 100, 10_000)))) == N_STEPS + 1
 
 
 @pytest.mark.parametrize(
@@ -128,10 +128,10 @@ def test_observing_begins_anew() -> None:
 
 
 def test_weights_without_a_kernel_are_named() -> None:
-    assert wrapped(nn.Sequential(nn.Conv2d(3, 4, 1), nn.ConvTranspose2d(4, 2, 2))).left == ("conv_transpose2d",)
+    assert wrapped(nn.Sequential(nn.Conv2d(3, 4, 1), nn.ConvTranspose2d(4, 2, 2))).unquantized == ("conv_transpose2d",)
     computed = nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 4, 1))
     network = switched_on(wrapped(nn.Sequential(nn.Conv2d(3, 3, 1), computed)))
-    assert network.left == ("a layer with computed weights",)
+    assert network.unquantized == ("a layer with computed weights",)
 
 
 class Growing(nn.Module):
@@ -151,5 +151,5 @@ class Growing(nn.Module):
 def test_a_network_that_changes_from_call_to_call_is_refused() -> None:
     network = wrapped(Growing())
     network.enter("on")
-    with pytest.raises(TrialError, match="other operations from one call to the next"):
+    with pytest.raises(TrialError, match="different operations from one call to the next"):
         network(X)

@@ -22,7 +22,7 @@ def test_a_draw_on_a_log_scale_is_rounded_to_the_nearest(drawn: int, kept: int) 
 
 def test_growth_is_halfway_between_values() -> None:
     assert Dimension("depth", 0, 2).growth() == [(0.25, 1), (0.75, 2)]
-    assert Dimension("stride", 1, 2, falling=True).growth() == [(0.5, 1)]
+    assert Dimension("stride", 1, 2, decreases_size=True).growth() == [(0.5, 1)]
     assert Dimension("only", 3, 3).growth() == []
     times = [at for at, _ in Dimension("width", 1, 4, log=True).growth()]
     assert times == pytest.approx([0.25, 0.646, 0.896], abs=1e-3)
@@ -30,12 +30,12 @@ def test_growth_is_halfway_between_values() -> None:
 
 @pytest.mark.parametrize("n", [-1, 0, 1])
 def test_a_ladder_has_at_least_two_rungs(n: int) -> None:
-    with pytest.raises(ValueError, match=r"a ladder of space 'resnet' has at least 2 rungs, got"):
+    with pytest.raises(ValueError, match=r"a ladder of space 'resnet' has at least 2 sizes, got"):
         ResNetSpace().size_ladder(n)
 
 
 def test_the_longest_ladder_still_climbs() -> None:
     space = ResNetSpace()
-    longest = space.size_ladder(len(space._path))
+    longest = space.size_ladder(len(space._growth_path))
     assert space.size_ladder(10_000) == longest
     assert len(set(longest)) == len(longest)

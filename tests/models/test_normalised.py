@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from nas_kd.models.normalised import Normalized
+from nas_kd.models.wrappers import Normalized
 
 
 def test_images_are_normalised_per_channel() -> None:

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from nas_kd.quantization.quantizer import LEVELS, RangeQuantizer, fake_quantize, quantized_weight, weight_steps
+from nas_kd.quantization.quantizer import N_STEPS, RangeQuantizer, fake_quantize, quantized_weight, weight_steps
 
 
 def test_values_lie_on_the_grid_and_end_where_the_range_ends() -> None:
@@ -58,12 +58,12 @@ def test_observed_ranges_move_by_a_tenth_and_contain_0_exactly() -> None:
     quantiser.observe(torch.tensor([-1.0, 3.0]))
     quantiser.observe(torch.tensor([-2.0, 5.0]))
     assert (quantiser.low.item(), quantiser.high.item()) == pytest.approx((-1.1, 3.2))
-    assert quantiser.step.item() == pytest.approx(4.3 / LEVELS)
-    assert int(quantiser.zero) == round(1.1 / (4.3 / LEVELS))
+    assert quantiser.step.item() == pytest.approx(4.3 / N_STEPS)
+    assert int(quantiser.zero) == round(1.1 / (4.3 / N_STEPS))
     assert quantiser(torch.zeros(3)).tolist() == [0.0] * 3
-    quantiser.forget()
+    quantiser.reset()
     quantiser.observe(torch.tensor([2.0, 4.0]))
-    assert (int(quantiser.zero), quantiser.step.item()) == (0, pytest.approx(4 / LEVELS))
+    assert (int(quantiser.zero), quantiser.step.item()) == (0, pytest.approx(4 / N_STEPS))
 
 
 def test_what_is_always_0_stays_0() -> None:

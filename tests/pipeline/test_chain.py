@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from nas_kd.kd.chain import Chain
 
 from nas_kd.commands.search import search
 from nas_kd.context.callbacks import Callback
@@ -15,7 +16,6 @@ from nas_kd.data.dataset import as_input
 from nas_kd.engine.teacher_outputs import Teacher
 from nas_kd.errors import InputError
 from nas_kd.export.onnx_export import export_onnx
-from nas_kd.kd.chain import Chain
 from nas_kd.kd.controls import controls_of, training_cost
 from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.kd.teachers import prepare_teachers

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from nas_kd.commands.worker_pool import WorkerPool, WorkerProcesses
+from nas_kd.kd.chain import Chain
 
 from nas_kd.commands.search import search
-from nas_kd.commands.worker_pool import WorkerPool, WorkerProcesses
 from nas_kd.context.callbacks import Callback
 from nas_kd.context.run_context import Context
 from nas_kd.context.run_folder import RunFolder, locked
-from nas_kd.kd.chain import Chain
 from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.kd.shared_outputs import SharedOutputs
 from nas_kd.kd.teachers import prepare_teachers

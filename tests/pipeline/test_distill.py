@@ -16,8 +16,7 @@ from nas_kd.config.options import SearchConfig
 from nas_kd.data.prepare import load_dataset
 from nas_kd.errors import InputError
 from nas_kd.export.onnx_export import export_onnx
-from nas_kd.models.search_space import load_space
-from nas_kd.models.search_space import SearchSpace
+from nas_kd.models.search_space import SearchSpace, load_space
 from nas_kd.serialization import sha256
 
 from .conftest import SMALL, small_config

@@ -9,6 +9,7 @@ from typing import Any
 
 import optuna
 import pytest
+from nas_kd.kd.chain import Chain
 
 from nas_kd.commands.finalists import FinalistTrainer, choose, fallback_finalist
 from nas_kd.commands.search import search
@@ -17,14 +18,13 @@ from nas_kd.context.callbacks import Callback
 from nas_kd.context.run_context import Context
 from nas_kd.context.run_folder import RunFolder
 from nas_kd.errors import BudgetError, TrialError
-from nas_kd.kd.chain import Chain
 from nas_kd.kd.network_builder import NetworkBuilder
-from nas_kd.models.search_space import load_space
 from nas_kd.latency.device import ThisMachine
 from nas_kd.latency.measure import Measurement
 from nas_kd.latency.measurement_job import SessionMemory
 from nas_kd.latency.reference_net import reference_net
 from nas_kd.latency.stable_timing import FULL, QUICK, MeasurementBudget
+from nas_kd.models.search_space import load_space
 from nas_kd.nas.gate import Gate
 from nas_kd.nas.prefilter import FEWEST
 from nas_kd.nas.propose import Proposal

@@ -5,10 +5,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from nas_kd.commands.worker_pool import WorkerProcesses
 
 from nas_kd.api import load_run
 from nas_kd.commands.search import _open, search
-from nas_kd.commands.worker_pool import WorkerProcesses
 from nas_kd.config.options import SearchConfig
 from nas_kd.context.callbacks import Callback
 from nas_kd.context.run_context import Context

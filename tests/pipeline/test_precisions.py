@@ -7,6 +7,7 @@ from pathlib import Path
 
 import onnx
 import pytest
+from nas_kd.kd.chain import Chain
 from onnx import TensorProto
 
 from nas_kd.api import export_winner, load_run, report
@@ -19,7 +20,6 @@ from nas_kd.context.run_context import Context
 from nas_kd.context.run_folder import RunFolder
 from nas_kd.export.verify import accuracy
 from nas_kd.kd.artifacts import ArtifactBuilder
-from nas_kd.kd.chain import Chain
 from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.nas.gate import Gate
 from nas_kd.nas.propose import Proposer

@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from nas_kd.kd.chain import Chain
 from optuna.trial import TrialState
 
 from nas_kd.commands.search import search
@@ -19,7 +20,6 @@ from nas_kd.context.callbacks import Callback
 from nas_kd.context.run_context import Context
 from nas_kd.context.run_folder import RunFolder
 from nas_kd.engine.teacher_outputs import Teacher
-from nas_kd.kd.chain import Chain
 from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.kd.training_job import TrainingJob
 from nas_kd.nas.sampler_view import common_rung, outcome

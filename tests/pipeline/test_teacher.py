@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from nas_kd.kd.chain import Chain
 from safetensors.torch import save_file
 from torch import nn
 
@@ -15,7 +16,6 @@ from nas_kd.data.prepare import load_dataset
 from nas_kd.engine.training import accuracy_of
 from nas_kd.errors import InputError
 from nas_kd.export.onnx_export import export_onnx
-from nas_kd.kd.chain import Chain
 from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.kd.teachers import ReadyTeacher, prepare_teachers
 from nas_kd.nas.gate import Gate

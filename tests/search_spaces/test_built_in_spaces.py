@@ -96,7 +96,9 @@ def test_a_stage_without_blocks_forgets_its_kernel() -> None:
 
 @each_space
 def test_cardinality_counts_what_enumeration_finds(space: GridSpace) -> None:
-    few = [Dimension(d.name, d.low, min(d.high, d.low + d.step), d.step, d.log, d.needs) for d in space.dimensions]
+    few = [
+        Dimension(d.name, d.low, min(d.high, d.low + d.step), d.step, d.log, d.conditional_on) for d in space.dimensions
+    ]
     reduced = type(space)(few)
     names = [d.name for d in few]
     every = {reduced.canonical(dict(zip(names, c, strict=True))) for c in product(*(d.values for d in few))}

@@ -18,8 +18,8 @@ from nas_kd.kd.chain_policies.base import ChainPolicy
 from nas_kd.kd.training_job import TrainedModel, TrainingJob
 from nas_kd.methods.base import Batch, Method, Outputs
 from nas_kd.methods.combine import make_method
-from nas_kd.methods.divergence import kl_divergence
-from nas_kd.models.summed import summed
+from nas_kd.methods.losses import kl_divergence
+from nas_kd.models.wrappers import sum_networks
 from nas_kd.results.candidate import Architecture, Candidate, Recipe
 from nas_kd.serialization import fingerprint
 
@@ -103,7 +103,7 @@ class Residual(ChainPolicy):
             links.append(distiller.train(added, [*frozen, *first], self, added_to=[t.model for t in frozen]))
             frozen.append(distiller.as_teacher(links[-1], architecture))
         return TrainedModel(
-            model=summed([link.model for link in links]),
+            model=sum_networks([link.model for link in links]),
             key=fingerprint([link.key for link in links]),
             val_accuracy=links[-1].val_accuracy,
             seconds=sum(link.seconds for link in links),

@@ -1,14 +1,14 @@
 """Conditional adversarial networks on logits (Xu et al. 2018, arXiv:1709.00513).
 
-Student: L = CE + mean |z_s - z_t| - log D(z_s) - log D_y(z_s). Discriminator: -log D(z_t) - log(1 - D(z_s))
-- log D_y(z_t) - log D_y(z_s). D: whether logits come from the teacher; D_y: the probability of the label, which keeps
-the student from fooling D with logits of another class. Both are trained in the same step; the discriminator, three
-hidden layers of 128, 256 and 128, by the student's optimiser, whatever the strength.
+Student: L = CE + mean |z_s - z_t| - log D(z_s) - log D_y(z_s). Discriminator: -log D(z_t) - log(1 - D(z_s)) - log
+D_y(z_t) - log D_y(z_s). D is the probability that logits come from the teacher. D_y is the probability of the label; it
+keeps the student from fooling D with logits of another class. Student and discriminator (three hidden layers of 128,
+256 and 128) are trained in the same step by the student's optimizer, the discriminator at any strength.
 
-The discriminator's layers are spectrally normalised (Miyato et al. 2018, arXiv:1802.05957), which the paper does not
-do: its gradient on the student then stays as large as cross-entropy's, however sure it is. Without it, on 8x8 digits,
-students ended at chance. Calibrated to half of cross-entropy's gradient (balance .5): at 1, after 12 epochs of 640
-digits, students were a point worse (three seeds).
+The discriminator's layers are spectrally normalised (Miyato et al. 2018, arXiv:1802.05957), unlike the paper's: its
+gradient on the student then stays comparable to cross-entropy's, however confident it is. Without it, on 8x8 digits,
+students ended at chance. Calibrated to half of cross-entropy's gradient (target_grad_ratio 0.5): with 1, after 12
+epochs of 640 digits, students were one point worse (three seeds).
 """
 
 from collections.abc import Sequence
@@ -18,24 +18,23 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from nas_kd.methods.adversarial.frozen import frozen
 from nas_kd.methods.base import Batch, Method, MethodContext, Outputs
 
 HIDDEN = (128, 256, 128)
 
 
 class AdversarialLogits(Method):
-    """A discriminator learns what sets the student's logits apart from the teacher's; the student learns to fool it."""
+    """A discriminator learns to tell the student's logits from the teacher's; the student learns to fool it."""
 
     name = "adversarial_logits"
     source = "Xu 2018, arXiv:1709.00513"
-    summary = "a discriminator on logits, that also tells the class, learns the loss"
+    summary = "a learnt loss: a discriminator on logits that also predicts the class"
     target_grad_ratio = 0.5
     unscaled_terms = frozenset({"adversarial_logits_discriminator"})
     discriminator: nn.Module
 
     def attach(self, context: MethodContext) -> None:
-        """Build the discriminator: C logits -> whether they are a teacher's, then C classes."""
+        """Build the discriminator: C logits -> 1 + C logits, of "from the teacher" and of each class."""
         widths = (context.n_classes, *HIDDEN)
         layers: list[nn.Module] = []
         for before, after in zip(widths, HIDDEN, strict=False):
@@ -43,21 +42,39 @@ class AdversarialLogits(Method):
         self.discriminator = nn.Sequential(*layers, spectral_norm(nn.Linear(HIDDEN[-1], 1 + context.n_classes)))
 
     def forward(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> dict[str, Tensor]:
-        """Towards the teacher's logits; to fool the discriminator; its own."""
+        """Return the student's two losses and the discriminator's own.
+
+        Returns:
+            `adversarial_logits_l1`, `adversarial_logits_fooling`, `adversarial_logits_discriminator`.
+        """
         taught = teachers[0].logits
-        fooling = judged(frozen(self.discriminator, student.logits), batch.y, 1.0)
+        fooling = discriminator_loss(apply_frozen(self.discriminator, student.logits), batch.y, 1.0)
         real, fake = self.discriminator(torch.cat([taught, student.logits.detach()])).chunk(2)
         return {
             "adversarial_logits_l1": F.l1_loss(student.logits, taught),
             "adversarial_logits_fooling": fooling,
-            "adversarial_logits_discriminator": judged(real, batch.y, 1.0) + judged(fake, batch.y, 0.0),
+            "adversarial_logits_discriminator": discriminator_loss(real, batch.y, 1.0)
+            + discriminator_loss(fake, batch.y, 0.0),
         }
 
 
-def judged(verdicts: Tensor, labels: Tensor, real: float) -> Tensor:
-    """Loss of verdicts (B, 1 + C) that shall say `real` (1: the teacher's, 0: the student's) and the labels (B,)."""
+def discriminator_loss(verdicts: Tensor, labels: Tensor, real: float) -> Tensor:
+    """Binary cross-entropy on the origin plus cross-entropy on the class.
+
+    Args:
+        verdicts: (B, 1 + C) the discriminator's logits.
+        labels: (B,) int64 class numbers.
+        real: target of the first logit: 1 for the teacher, 0 for the student.
+    """
     truth = torch.full_like(verdicts[:, 0], real)
     return F.binary_cross_entropy_with_logits(verdicts[:, 0], truth) + F.cross_entropy(verdicts[:, 1:], labels)
+
+
+def apply_frozen(module: nn.Module, x: Tensor) -> Tensor:
+    """Run a module so that gradients reach `x` but not the module's own parameters."""
+    fixed = {name: parameter.detach() for name, parameter in module.named_parameters()}
+    output: Tensor = torch.func.functional_call(module, fixed, (x,))
+    return output
 
 
 PLUGIN = AdversarialLogits

@@ -3,12 +3,12 @@
 L = CE + 500 mean over stages, mean over the batch of sum_c rho_c mean over h, w of (f_s / |f_s| - f_t / |f_t|)_c^2
 
 |f| is the length of one channel's map; rho = a / sum_c a, a = sigmoid(W_2 relu(W_1 g + b_1) + b_2), g the teacher's
-channels averaged over the map: how much a channel matters is read from the teacher's features of that sample, by two
-layers trained along with the student. The sum of rho is fixed, so the term cannot be made small by ignoring all
-channels. (The attention is a squeeze-and-excitation block, as in later reimplementations, which report that the
-paper's own is unstable; a sigmoid rather than a softmax keeps one easy channel from taking all of it.)
-The paper's networks are equal; here a trained 1x1 convolution takes the student's channels to the teacher's number
-where they differ, the larger map is pooled to the smaller, and both to 64 positions at most.
+channels averaged over the map: two layers, trained with the student, read from the teacher's features how much each
+channel of a sample matters. The sum of rho is fixed, so ignoring all channels cannot make the term small. (The
+attention is a squeeze-and-excitation block, as in later reimplementations, which report that the paper's own is
+unstable; with a softmax in place of the sigmoid one easy channel could take all of the weight.)
+The paper's networks are equal. Here a trained 1x1 convolution maps the student's channels to the teacher's where their
+numbers differ, the larger map is pooled to the smaller, and both are pooled to at most 64 positions.
 """
 
 from collections.abc import Sequence
@@ -18,22 +18,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nas_kd.methods.base import Batch, Method, MethodContext, Outputs
-from nas_kd.methods.feature.maps import (
-    adapter,
-    at_most,
-    channels,
+from nas_kd.methods.feature.alignment import (
+    channel_adapter,
+    flatten_positions,
+    n_channels,
+    paired_stages,
+    pool_to_at_most,
     pool_to_smaller,
-    positions,
-    same_depth,
-    square_sums,
+    sum_of_squares,
 )
 
-SHORTEST = 1e-4  # of a channel's map: the gradient of f / |f| has no bound where f vanishes
-POSITIONS = 64  # of a map, 8 x 8: with more, the early stages would cost more than a training step may
+MIN_LENGTH = 1e-4  # of a channel's map: the gradient of f / |f| is unbounded where f vanishes
+MAX_POSITIONS = 64  # of a map, 8 x 8: with more, the early stages would dominate the cost of a training step
 
 
 class AttentionFeatureDistillation(Method):
-    """The student's channels imitate the teacher's, those first that matter most to the teacher."""
+    """Squared difference of normalised channels, weighted by an attention on the teacher's; weight 500."""
 
     name = "afd"
     source = "Wang 2020, ICLR (Pay attention to features)"
@@ -45,41 +45,45 @@ class AttentionFeatureDistillation(Method):
     attention: nn.ModuleList
 
     def attach(self, context: MethodContext) -> None:
-        """Create an adapter and an attention for every stage."""
-        pairs = same_depth(context.student_outputs.features, context.teacher_outputs[0].features)
-        self.adapters = nn.ModuleList(adapter(s, t) for s, t in pairs)
-        self.attention = nn.ModuleList(ChannelAttention(channels(t)) for _, t in pairs)
+        """Create an adapter and an attention for every stage.
+
+        Raises:
+            InputError: one of the networks has no feature map.
+        """
+        pairs = paired_stages(context.student_outputs.features, context.teacher_outputs[0].features)
+        self.adapters = nn.ModuleList(channel_adapter(s, t) for s, t in pairs)
+        self.attention = nn.ModuleList(ChannelAttention(n_channels(t)) for _, t in pairs)
 
     def forward(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> dict[str, Tensor]:
-        """One term, the mean of the stages."""
-        pairs = same_depth(student.features, teachers[0].features)
+        """Return `afd`, the mean over the stages of the shallower network."""
+        pairs = paired_stages(student.features, teachers[0].features)
         stages = []
         for (f_s, f_t), adapt, attend in zip(pairs, self.adapters, self.attention, strict=True):
-            s, t = (at_most(f, POSITIONS) for f in pool_to_smaller(f_s, f_t))
+            s, t = (pool_to_at_most(f, MAX_POSITIONS) for f in pool_to_smaller(f_s, f_t))
             stages.append((attend(t) * channel_distance(adapt(s), t)).sum(dim=1).mean())
         return {"afd": self.weight * torch.stack(stages).mean()}
 
 
 class ChannelAttention(nn.Module):
-    """(B, c, h, w) -> (B, c): each channel's share of the attention."""
+    """Attention over channels: two linear layers on the channels' means, (B, c, h, w) -> (B, c)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.layers = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width), nn.Sigmoid())
 
     def forward(self, features: Tensor) -> Tensor:
-        """Shares add up to 1 in every sample."""
+        """Return each channel's share of the attention, (B, c); shares of a sample sum to 1."""
         return F.normalize(self.layers(features.mean(dim=(2, 3))), p=1, dim=1)
 
 
 def channel_distance(a: Tensor, b: Tensor) -> Tensor:
-    """(B, c, h, w) twice -> (B, c): mean square difference of the channels' maps, each of unit length.
+    """Mean squared difference of the channels' maps, scaled to unit length: (B, c, h, w) twice -> (B, c).
 
-    (a / |a| - b / |b|)^2 = a^2 / |a|^2 + b^2 / |b|^2 - 2 ab / (|a| |b|): sums, without any map being normalised.
+    (a / |a| - b / |b|)^2 = a^2 / |a|^2 + b^2 / |b|^2 - 2 ab / (|a| |b|): three sums, no normalised copy of a map.
     """
-    a, b = positions(a), positions(b)
-    a_a, b_b, a_b = square_sums(a, dim=1), square_sums(b, dim=1), torch.linalg.vecdot(a, b, dim=1)
-    length_a, length_b = (x.clamp_min(SHORTEST**2) for x in (a_a, b_b))
+    a, b = flatten_positions(a), flatten_positions(b)
+    a_a, b_b, a_b = sum_of_squares(a, dim=1), sum_of_squares(b, dim=1), torch.linalg.vecdot(a, b, dim=1)
+    length_a, length_b = (x.clamp_min(MIN_LENGTH**2) for x in (a_a, b_b))
     total: Tensor = a_a / length_a + b_b / length_b - 2 * a_b / (length_a * length_b).sqrt()
     return total / a.shape[1]
 

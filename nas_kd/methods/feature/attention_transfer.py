@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nas_kd.methods.base import Batch, Method, MethodContext, Outputs
-from nas_kd.methods.feature.maps import pool_to_smaller, positions, same_depth, square_sums
+from nas_kd.methods.feature.alignment import flatten_positions, paired_stages, pool_to_smaller, sum_of_squares
 
 
 class AttentionTransfer(Method):
-    """Where the student looks imitates where the teacher looks."""
+    """Squared difference of the spatial attention maps of every stage; weight 1000."""
 
     name = "attention_transfer"
     source = "Zagoruyko 2017, arXiv:1612.03928"
@@ -24,19 +24,23 @@ class AttentionTransfer(Method):
     weight = 1000.0
 
     def attach(self, context: MethodContext) -> None:
-        """See that there are stages to compare."""
-        same_depth(context.student_outputs.features, context.teacher_outputs[0].features)
+        """Check that both networks have stages to compare.
+
+        Raises:
+            InputError: one of the networks has no feature map.
+        """
+        paired_stages(context.student_outputs.features, context.teacher_outputs[0].features)
 
     def forward(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> dict[str, Tensor]:
-        """One term, summed over the stages."""
-        pairs = (pool_to_smaller(s, t) for s, t in same_depth(student.features, teachers[0].features))
+        """Return `attention_transfer`, summed over the stages of the shallower network."""
+        pairs = (pool_to_smaller(s, t) for s, t in paired_stages(student.features, teachers[0].features))
         stages = [F.mse_loss(attention(s), attention(t)) for s, t in pairs]
         return {"attention_transfer": self.weight * torch.stack(stages).sum()}
 
 
 def attention(features: Tensor) -> Tensor:
-    """(B, c, h, w) -> (B, h w) of unit length."""
-    return F.normalize(square_sums(positions(features), dim=2) / features.shape[1], dim=1)
+    """Mean of squares over the channels, (B, c, h, w) -> (B, h w), rows of unit length."""
+    return F.normalize(sum_of_squares(flatten_positions(features), dim=2) / features.shape[1], dim=1)
 
 
 PLUGIN = AttentionTransfer

@@ -1,8 +1,8 @@
 """Channel-wise distillation (Shu et al. 2021, arXiv:2011.13256).
 
 L = CE + 3 T^2 / (B c) sum over samples and channels of KL(p_t || p_s), p the softmax over the positions of one
-channel's map / T, T = 4, at the last stage. Where the channels differ, a trained 1x1 convolution takes the student's to
-the teacher's number. Made for dense maps: a channel says where to look, not how much.
+channel's map / T, T = 4, at the last stage. Where the numbers of channels differ, a trained 1x1 convolution maps the
+student's channels to the teacher's. Designed for dense maps: only where a channel is active counts, not how strongly.
 """
 
 from collections.abc import Sequence
@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from nas_kd.methods.base import Batch, Method, MethodContext, Outputs
-from nas_kd.methods.divergence import kl_divergence
-from nas_kd.methods.feature.maps import adapter, pool_to_smaller, same_depth
+from nas_kd.methods.feature.alignment import channel_adapter, paired_stages, pool_to_smaller
+from nas_kd.methods.losses import kl_divergence
 
 
 class ChannelWise(Method):
-    """Where each of the student's last channels is active imitates the teacher's."""
+    """KL between the channels' spatial distributions at the last stage; weight 3."""
 
     name = "channel_wise"
     source = "Shu 2021, arXiv:2011.13256"
@@ -27,12 +27,16 @@ class ChannelWise(Method):
     adapter: nn.Module
 
     def attach(self, context: MethodContext) -> None:
-        """Create the adapter: student's channels -> teacher's."""
-        pairs = same_depth(context.student_outputs.features, context.teacher_outputs[0].features)
-        self.adapter = adapter(*pairs[-1])
+        """Create the adapter from the student's channels to the teacher's.
+
+        Raises:
+            InputError: one of the networks has no feature map.
+        """
+        pairs = paired_stages(context.student_outputs.features, context.teacher_outputs[0].features)
+        self.adapter = channel_adapter(*pairs[-1])
 
     def forward(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> dict[str, Tensor]:
-        """One term."""
+        """Return `channel_wise`: maps (B, c, h, w) compared as B c distributions over h w positions."""
         f_s, f_t = pool_to_smaller(student.features[-1], teachers[0].features[-1])
         s, t = (f.flatten(2).flatten(0, 1) for f in (self.adapter(f_s), f_t))  # (B c, h w)
         return {"channel_wise": self.weight * kl_divergence(s, t, self.temperature)}

@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nas_kd.methods.base import Batch, Method, MethodContext, Outputs
-from nas_kd.methods.feature.maps import as_map, pool_to_smaller, same_depth
+from nas_kd.methods.feature.alignment import as_feature_map, paired_stages, pool_to_smaller
 
 
 class FitNet(Method):
-    """The student's middle feature map, seen through a trained adapter, imitates the teacher's."""
+    """Squared difference of the middle feature maps, the student's behind an adapter; weight 100."""
 
     name = "fitnet"
     source = "Romero 2015, arXiv:1412.6550"
@@ -24,18 +24,22 @@ class FitNet(Method):
     adapter: nn.Module
 
     def attach(self, context: MethodContext) -> None:
-        """Create the adapter: student's channels -> teacher's."""
-        f_s, f_t = (as_map(f) for f in _middle(context.student_outputs, context.teacher_outputs[0]))
+        """Create the adapter from the student's channels to the teacher's.
+
+        Raises:
+            InputError: one of the networks has no feature map.
+        """
+        f_s, f_t = (as_feature_map(f) for f in _middle(context.student_outputs, context.teacher_outputs[0]))
         self.adapter = nn.Sequential(nn.Conv2d(f_s.shape[1], f_t.shape[1], 1, bias=False), nn.BatchNorm2d(f_t.shape[1]))
 
     def forward(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> dict[str, Tensor]:
-        """One term."""
+        """Return `fitnet`: 100 times the mean squared difference of maps (B, c, h, w)."""
         f_s, f_t = pool_to_smaller(*_middle(student, teachers[0]))
         return {"fitnet": self.weight * F.mse_loss(self.adapter(f_s), f_t)}
 
 
 def _middle(student: Outputs, teacher: Outputs) -> tuple[Tensor, Tensor]:
-    pairs = same_depth(student.features, teacher.features)
+    pairs = paired_stages(student.features, teacher.features)
     return pairs[len(pairs) // 2]
 
 

@@ -1,10 +1,10 @@
 """Flow of the solution procedure (Yim et al. 2017, "A gift from knowledge distillation", CVPR), eq. 1-2.
 
-L = CE + 50 sum over consecutive stages of mean((G_s - G_t)^2), G = F_1 F_2^T / (h w), (c_1, c_2) a sample.
+L = CE + 50 sum over consecutive stages of mean((G_s - G_t)^2), G = F_1 F_2^T / (h w), (c_1, c_2) per sample.
 
-The larger of F_1, F_2 is pooled to the smaller. Trained here together with CE, where the paper first trains on G alone.
-Where the channels of a stage differ from the teacher's, a trained linear map A (a 1x1 convolution on the student's
-features) takes them there; as (A_1 F_1)(A_2 F_2)^T = A_1 (F_1 F_2^T) A_2^T, it is applied to the small matrix instead.
+The larger of F_1, F_2 is pooled to the smaller. Here both losses are trained together; the paper first trains on G
+alone. Where the numbers of channels differ, a trained linear map A takes the student's channels to the teacher's (a 1x1
+convolution). As (A_1 F_1)(A_2 F_2)^T = A_1 (F_1 F_2^T) A_2^T, A is applied to the small matrix instead of the map.
 """
 
 from collections.abc import Sequence
@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from nas_kd.errors import InputError
 from nas_kd.methods.base import Batch, Method, MethodContext, Outputs
-from nas_kd.methods.feature.maps import linear_adapter, pool_to_smaller, positions, same_depth
+from nas_kd.methods.feature.alignment import flatten_positions, linear_adapter, paired_stages, pool_to_smaller
 
 
 class FSP(Method):
-    """How features change from stage to stage imitates how the teacher's do."""
+    """Squared difference of the Gram matrices between consecutive stages; weight 50."""
 
     name = "fsp"
     source = "Yim 2017, CVPR (A gift from knowledge distillation)"
@@ -30,12 +30,12 @@ class FSP(Method):
     adapters: nn.ModuleList
 
     def attach(self, context: MethodContext) -> None:
-        """Create an adapter for every stage.
+        """Create a linear adapter for every stage.
 
         Raises:
             InputError: the networks have fewer than two stages in common.
         """
-        pairs = same_depth(context.student_outputs.features, context.teacher_outputs[0].features)
+        pairs = paired_stages(context.student_outputs.features, context.teacher_outputs[0].features)
         if len(pairs) == 1:
             n_s, n_t = len(context.student_outputs.features), len(context.teacher_outputs[0].features)
             raise InputError(
@@ -44,21 +44,21 @@ class FSP(Method):
         self.adapters = nn.ModuleList(linear_adapter(s, t) for s, t in pairs)
 
     def forward(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> dict[str, Tensor]:
-        """One term, summed over the pairs of stages."""
-        s, t = zip(*same_depth(student.features, teachers[0].features), strict=True)
+        """Return `fsp`, summed over the pairs of consecutive stages."""
+        s, t = zip(*paired_stages(student.features, teachers[0].features), strict=True)
         terms = [F.mse_loss(self._adapted(flow(s[i], s[i + 1]), i), flow(t[i], t[i + 1])) for i in range(len(s) - 1)]
         return {"fsp": self.weight * torch.stack(terms).sum()}
 
     def _adapted(self, matrix: Tensor, i: int) -> Tensor:
-        """(B, c_1, c_2) of the student -> (B, d_1, d_2), the teacher's channels at stages i and i + 1."""
+        """Map the student's matrix (B, c_1, c_2) to the teacher's channels at stages i and i + 1: (B, d_1, d_2)."""
         right: Tensor = self.adapters[i + 1](matrix)
         left: Tensor = self.adapters[i](right.transpose(1, 2))
         return left.transpose(1, 2)
 
 
 def flow(first: Tensor, second: Tensor) -> Tensor:
-    """Feature maps of two stages -> (B, c_1, c_2), their channels' inner products, mean over the positions."""
-    a, b = (positions(f) for f in pool_to_smaller(first, second))
+    """Inner products between the channels of two maps (B, c_i, h_i, w_i): (B, c_1, c_2), mean over the positions."""
+    a, b = (flatten_positions(f) for f in pool_to_smaller(first, second))
     return a.transpose(1, 2) @ b / a.shape[1]
 
 

@@ -1,13 +1,14 @@
 """Adaptive multi-teacher, multi-level distillation (Liu et al. 2020, arXiv:2103.04062; "ALTKD").
 
-L = 0.3 CE + 0.7 T^2 KL(sum_t w_t p_t || q) + sum over teachers of mean((r_t(f_s) - f_t)^2), T = 5, with weights of a
-sample w = softmax over t of v . (theta_t * e_s): theta_t a latent representation of teacher t, e_s the student's
+L = 0.3 CE + 0.7 T^2 KL(sum_t w_t p_t || q) + sum over teachers of mean((r_t(f_s) - f_t)^2), T = 5, the weights of a
+sample are w = softmax over t of v . (theta_t * e_s): theta_t is a latent representation of teacher t, e_s the student's
 representation of the sample, r_t a trained 1x1 convolution with batch normalisation.
 
-As in the paper theta and v are learned from the KL itself, and each teacher hints at another stage (the first teacher
-at the last stage, the next one before it, and so on). Chosen here: e_s is the classifier's input and gets no gradient
-from the weights, so that the student cannot choose its targets by its features; theta and v are learned all along
-rather than in a training before; they start near equal weights; no angle loss (`adaptive_teachers+rkd` adds one).
+As in the paper, theta and v are learnt from the KL itself, and each teacher gives a hint at another stage (the first
+teacher at the last stage, the second at the stage before, and so on). Choices made here: e_s is the embedding and gets
+no gradient from the weights, so that the student cannot choose its targets through its features; theta and v are learnt
+throughout the training instead of before it; they start near equal weights; no angle loss (`adaptive_teachers+rkd` adds
+one).
 """
 
 from collections.abc import Sequence
@@ -17,13 +18,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nas_kd.methods.base import Batch, Method, MethodContext, Outputs
-from nas_kd.methods.divergence import kl_divergence
-from nas_kd.methods.feature.maps import channels, pool_to_smaller, same_depth
-from nas_kd.methods.multi_teacher.several import mixed_logits, require_several
+from nas_kd.methods.feature.alignment import n_channels, paired_stages, pool_to_smaller
+from nas_kd.methods.losses import kl_divergence
+from nas_kd.methods.multi_teacher.average_teachers import mean_teacher_logits, require_two_teachers
 
 
 class AdaptiveTeachers(Method):
-    """Weights of its own for every sample, and hints; ce_weight 0.3, kd_weight 0.7, hint_weight 1."""
+    """Teachers weighted per sample, and hints from their features; ce_weight 0.3, kd_weight 0.7, hint_weight 1."""
 
     name = "adaptive_teachers"
     source = "Liu 2020, arXiv:2103.04062"
@@ -41,8 +42,12 @@ class AdaptiveTeachers(Method):
     adapters: nn.ModuleList
 
     def attach(self, context: MethodContext) -> None:
-        """Create the teachers' representations and the adapters of the hints."""
-        require_several(self.name, context)
+        """Create the teachers' representations and the adapters of the hints.
+
+        Raises:
+            InputError: there are fewer than two teachers.
+        """
+        require_two_teachers(self.name, context)
         d = context.student_outputs.embedding.shape[1]
         self.theta = nn.Parameter(torch.randn(len(context.teachers), d))
         self.v = nn.Parameter(torch.randn(1, d) / d)
@@ -51,8 +56,8 @@ class AdaptiveTeachers(Method):
         )
 
     def forward(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> dict[str, Tensor]:
-        """Two terms: `adaptive_teachers`, `adaptive_hints` (none, if there are no feature maps)."""
-        target = mixed_logits(teachers, self.temperature, self.log_weights(student.embedding))
+        """Return `adaptive_teachers` and, where there are feature maps, `adaptive_hints`."""
+        target = mean_teacher_logits(teachers, self.temperature, self.log_weights(student.embedding))
         terms = {"adaptive_teachers": self.kd_weight * kl_divergence(student.logits, target, self.temperature)}
         hints = []
         for adapter, (f_s, f_t) in zip(self.adapters, hinted(student, teachers), strict=True):
@@ -61,21 +66,29 @@ class AdaptiveTeachers(Method):
         return terms | ({"adaptive_hints": self.hint_weight * torch.stack(hints).sum()} if hints else {})
 
     def log_weights(self, embedding: Tensor) -> Tensor:
-        """(B, d) -> (B, teachers): logarithms of the weights of a sample's teachers, which sum to 1."""
+        """Logarithms of each sample's teacher weights, which sum to 1: (B, d) -> (B, teachers)."""
         return F.log_softmax(embedding.detach() @ (self.v * self.theta).T, dim=1)
 
 
 def hinted(student: Outputs, teachers: Sequence[Outputs]) -> list[tuple[Tensor, Tensor]]:
-    """For each teacher the stage that it hints at: student's and teacher's maps; none where one has no maps."""
+    """Choose the stage at which each teacher gives a hint.
+
+    Args:
+        student: outputs with feature maps (B, c, h, w).
+        teachers: outputs of each teacher.
+
+    Returns:
+        The student's and the teacher's map, for each teacher that has feature maps.
+    """
     if not student.features:
         return []
-    pairs = ((i, same_depth(student.features, t.features)) for i, t in enumerate(teachers) if t.features)
+    pairs = ((i, paired_stages(student.features, t.features)) for i, t in enumerate(teachers) if t.features)
     return [stages[-1 - i % len(stages)] for i, stages in pairs]
 
 
 def _adapter(student: Tensor, teacher: Tensor) -> nn.Module:
-    width = channels(teacher)
-    return nn.Sequential(nn.Conv2d(channels(student), width, 1, bias=False), nn.BatchNorm2d(width))
+    width = n_channels(teacher)
+    return nn.Sequential(nn.Conv2d(n_channels(student), width, 1, bias=False), nn.BatchNorm2d(width))
 
 
 PLUGIN = AdaptiveTeachers

@@ -1,4 +1,4 @@
-"""One of several teachers drawn for every batch (Fukuda et al. 2017, Interspeech; in surveys beside You et al. 2017).
+"""One of several teachers, drawn for every batch (Fukuda et al. 2017, Interspeech; surveys also cite You et al. 2017).
 
 L = 0.1 CE + 0.9 T^2 KL(p_t || q), t uniform among the teachers, p_t and q softmax of logits / T; T = 4.
 """
@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from nas_kd.methods.base import Batch, Method, MethodContext, Outputs
-from nas_kd.methods.divergence import kl_divergence
-from nas_kd.methods.multi_teacher.several import require_several
+from nas_kd.methods.losses import kl_divergence
+from nas_kd.methods.multi_teacher.average_teachers import require_two_teachers
 
 
 class RandomTeacher(Method):
-    """Soft targets of a teacher drawn a step; ce_weight 0.1, kd_weight 0.9."""
+    """Soft targets of one teacher, drawn per step; ce_weight 0.1, kd_weight 0.9."""
 
     name = "random_teacher"
     source = "Fukuda 2017, Interspeech"
@@ -26,11 +26,15 @@ class RandomTeacher(Method):
     kd_weight = 0.9
 
     def attach(self, context: MethodContext) -> None:
-        """Nothing to create."""
-        require_several(self.name, context)
+        """Check that there are two teachers or more; there is nothing to create.
+
+        Raises:
+            InputError: there are fewer.
+        """
+        require_two_teachers(self.name, context)
 
     def forward(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> dict[str, Tensor]:
-        """One term."""
+        """Return `random_teacher`: 0.9 T^2 KL to the drawn teacher's probabilities (B, C)."""
         drawn = teachers[int(torch.randint(len(teachers), ()))]
         return {"random_teacher": self.kd_weight * kl_divergence(student.logits, drawn.logits, self.temperature)}
 

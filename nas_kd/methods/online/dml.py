@@ -1,7 +1,7 @@
 """Deep mutual learning (Zhang et al. 2018, arXiv:1706.00384); three networks, T = 1.
 
-Each network k: L_k = CE_k + mean over the others j of T^2 KL(q_j || q_k), q_j held fixed as a target.
-No calibration: networks that know nothing yet agree with each other, and what starts near 0 would be blown up.
+Each network k: L_k = CE_k + mean over the others j of T^2 KL(q_j || q_k), q_j a constant target.
+Not calibrated: untrained networks agree with each other, so calibration would inflate a term that starts near 0.
 """
 
 from collections.abc import Sequence
@@ -11,13 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nas_kd.methods.base import Batch, Method, MethodContext, Network, Outputs
-from nas_kd.methods.divergence import kl_divergence
+from nas_kd.methods.losses import kl_divergence
 
-PEERS = 2  # beside the student
+N_PEERS = 2  # beside the student
 
 
 class DeepMutualLearning(Method):
-    """The student and two networks like it teach each other; the best of the three is deployed."""
+    """The student and two peers of its architecture teach each other; the best of the three is deployed."""
 
     name = "dml"
     source = "Zhang 2018, arXiv:1706.00384"
@@ -26,18 +26,22 @@ class DeepMutualLearning(Method):
     tunable = ("temperature", "strength")
     target_grad_ratio = None
     unscaled_terms = frozenset({"dml_peers_ce"})
-    networks = 1.0 + PEERS
+    train_cost_factor = 1.0 + N_PEERS
     default_temperature = 1.0
     _peers: nn.ModuleList
     _run: tuple[Network, ...]
 
     def attach(self, context: MethodContext) -> None:
-        """Build the peers."""
-        self._peers = nn.ModuleList(context.rebuild(1 + i) for i in range(PEERS))
+        """Build the two peers, each with its own initial weights."""
+        self._peers = nn.ModuleList(context.rebuild(1 + i) for i in range(N_PEERS))
         self._run = tuple(context.observe(peer, context.example) for peer in self._peers)
 
     def forward(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> dict[str, Tensor]:
-        """What the student learns from its peers, what they learn from the others, and their cross-entropies."""
+        """Run the peers and return the mutual losses and their cross-entropies.
+
+        Returns:
+            `dml`: the student's KL to its peers; `dml_peers`: the peers' KL to the others; `dml_peers_ce`.
+        """
         logits = [student.logits, *(run(batch.x).logits for run in self._run)]
         mutual = [_from_others(logits, k, self.temperature) for k in range(len(logits))]
         return {
@@ -47,12 +51,12 @@ class DeepMutualLearning(Method):
         }
 
     def peers(self) -> Sequence[nn.Module]:
-        """Both."""
+        """The two peers, either of which may be deployed."""
         return tuple(self._peers)
 
 
 def _from_others(logits: Sequence[Tensor], k: int, temperature: float) -> Tensor:
-    """Mean over the others of T^2 KL(other || k); logits: (B, C) each."""
+    """Mean over the other networks of T^2 KL(other || k), for logits (B, C) of all networks."""
     others = [z.detach() for j, z in enumerate(logits) if j != k]
     return torch.stack([kl_divergence(logits[k], z, temperature) for z in others]).mean()
 

@@ -1,11 +1,12 @@
 """Knowledge distillation by on-the-fly native ensemble (ONE; Lan et al. 2018, arXiv:1806.04606); T = 3.
 
-L = sum_i CE_i + CE(z_e) + w sum_i T^2 KL(p_e || q_i), z_e = sum_i g_i z_i, p_e held fixed as a target, over three
-branches on one trunk, the student's own last layers the first of them. The gate g = softmax(mean over the map of
+L = sum_i CE_i + CE(z_e) + w sum_i T^2 KL(p_e || q_i), z_e = sum_i g_i z_i, p_e a constant target, over three
+branches on one trunk; the student's own last layers are the first of them. The gate g = softmax(mean over the map of
 ReLU(BN(1x1 conv of the trunk's features))) is trained. w = exp(-5 (1 - e/80)^2) up to epoch 80 of 300, then 1.
 
-The labels' terms keep their weight at any strength: branches that may not learn have nothing to teach. They train the
-trunk too, which is half of what the method does. No calibration: branches that know nothing yet agree.
+The terms on the labels keep their weight at any strength: branches that do not learn have nothing to teach. They train
+the trunk too, which is half of the method's effect. Not calibrated: untrained branches agree with each other, so the
+term starts near 0.
 """
 
 import math
@@ -15,13 +16,37 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nas_kd.methods.base import Batch, Method, MethodContext, Outputs
-from nas_kd.methods.divergence import kl_divergence
-from nas_kd.methods.feature.maps import as_map
-from nas_kd.methods.online.branches import Branches
+from nas_kd.methods.base import Batch, Method, MethodContext, Network, Outputs
+from nas_kd.methods.feature.alignment import as_feature_map
+from nas_kd.methods.losses import kl_divergence
 
-BRANCHES = 3  # the student's own last layers included
+N_BRANCHES = 3  # the student's own last layers included
 RAMP = 80 / 300  # share of the schedule
+
+
+class Branches(nn.Module):
+    """Copies of the student's layers after stage `stage`, with fresh weights, on the student's own trunk."""
+
+    def __init__(self, context: MethodContext, count: int) -> None:
+        """Build the branches.
+
+        Args:
+            context: the student and a function that cuts its last layers off.
+            count: number of branches.
+
+        Raises:
+            InputError: the student has no feature map, or cannot be cut there.
+        """
+        super().__init__()
+        self.stage = context.branch_stage
+        self.tails = nn.ModuleList(context.branch(1 + i) for i in range(count))
+        example = context.student_outputs.features[self.stage]
+        self._run: tuple[Network, ...] = tuple(context.observe(tail, example) for tail in self.tails)
+
+    def forward(self, student: Outputs) -> list[Outputs]:
+        """Run every branch on the student's features; gradients reach the trunk."""
+        # On clones: a branch that starts with an in-place operation would change the features of all others.
+        return [run(student.features[self.stage].clone()) for run in self._run]
 
 
 class NativeEnsemble(Method):
@@ -35,21 +60,30 @@ class NativeEnsemble(Method):
     tunable = ("temperature", "strength")
     target_grad_ratio = None
     unscaled_terms = frozenset({"one_ce"})
-    networks = 1 + (BRANCHES - 1) / 3  # a branch of a residual network is about a third of it
+    train_cost_factor = 1 + (N_BRANCHES - 1) / 3  # a branch of a residual network is about a third of it
     default_temperature = 3.0
     branches: Branches
     gate: nn.Module
 
     def attach(self, context: MethodContext) -> None:
-        """Build the branches and the gate."""
-        self.branches = Branches(context, BRANCHES - 1)
-        channels = as_map(context.student_outputs.features[self.branches.stage]).shape[1]
-        self.gate = nn.Sequential(nn.Conv2d(channels, BRANCHES, 1, bias=False), nn.BatchNorm2d(BRANCHES), nn.ReLU())
+        """Build the two extra branches and the gate.
+
+        Raises:
+            InputError: the student has no feature map to branch behind.
+        """
+        self.branches = Branches(context, N_BRANCHES - 1)
+        channels = as_feature_map(context.student_outputs.features[self.branches.stage]).shape[1]
+        self.gate = nn.Sequential(nn.Conv2d(channels, N_BRANCHES, 1, bias=False), nn.BatchNorm2d(N_BRANCHES), nn.ReLU())
 
     def forward(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> dict[str, Tensor]:
-        """What the student and what the branches learn from the ensemble; cross-entropies of branches and ensemble."""
+        """Run the branches and return the losses towards their gated ensemble.
+
+        Returns:
+            `one`: the student's KL; `one_branches`: the branches' KL; `one_ce`: cross-entropies of branches and
+                ensemble.
+        """
         logits = [student.logits, *(branch.logits for branch in self.branches(student))]
-        shares = self.gate(as_map(student.features[self.branches.stage])).mean(dim=(2, 3)).softmax(dim=1)
+        shares = self.gate(as_feature_map(student.features[self.branches.stage])).mean(dim=(2, 3)).softmax(dim=1)
         ensemble = (shares.unsqueeze(2) * torch.stack(logits, dim=1)).sum(dim=1)
         learnt = torch.stack([kl_divergence(z, ensemble.detach(), self.temperature) for z in logits])
         learnt = ramp(batch.progress) * learnt
@@ -58,7 +92,7 @@ class NativeEnsemble(Method):
 
 
 def ramp(progress: float) -> float:
-    """Up to 1 at `RAMP` of the schedule. `progress`: 0..1."""
+    """Weight of the ensemble's KL, rising to 1 at `RAMP` of the schedule; `progress` is 0..1."""
     return math.exp(-5 * (1 - min(1.0, progress / RAMP)) ** 2)
 
 

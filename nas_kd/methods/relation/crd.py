@@ -1,17 +1,17 @@
 """Contrastive representation distillation (Tian et al. 2020, arXiv:1910.10699), eq. 17-19 in the memory-bank form.
 
-L = CE + 0.8 (NCE(v_s against the teacher's bank) + NCE(v_t against the student's bank)), v = W e / |W e| in 128
-dimensions, W trained for each of the two, banks of the v of all N training samples (momentum 0.5), and
+L = CE + 0.8 (NCE(v_s against the teacher's bank) + NCE(v_t against the student's bank)). v = W e / |W e| has 128
+dimensions, W is trained for each network, a bank holds the v of all N training samples (momentum 0.5), and
 
   NCE = -log h(own) - sum over K negatives of log(1 - h(negative)),  h = x / (x + K/N),  x = exp(v . bank / 0.07) / Z,
 
-mean over the batch; Z is N times the mean of the exponentials in the first batch, fixed from then on. The second NCE
-trains the teacher's projection alone, whatever the strength.
+mean over the batch; Z is N times the mean of the exponentials in the first batch and constant afterwards. The second
+NCE trains only the teacher's projection, at any strength.
 
-Negatives are drawn, with replacement, from the samples of other classes; a sample is of no class until training has
-shown it once, so in the first epoch a few of the own class slip in. Published K: 16384 of 50,000; here min(4096, N),
-which a CPU can do. A batch is multiplied with a whole bank and the negatives are picked from the products: 4 B N bytes
-a bank instead of the 512 B K of gathered vectors.
+Negatives are drawn, with replacement, from the samples of other classes. A sample's class is unknown until training has
+seen it once, so in the first epoch a few negatives are of the own class. Published K: 16384 of 50,000; here min(4096,
+N), which a CPU can do. A batch is multiplied with a whole bank and the negatives are picked from the products: 4 B N
+bytes per bank instead of the 512 B K of gathered vectors.
 """
 
 from collections.abc import Sequence
@@ -24,12 +24,12 @@ from torch import Tensor, nn
 from nas_kd.errors import InputError
 from nas_kd.methods.base import Batch, Method, MethodContext, Outputs
 
-UNKNOWN = -1  # label of a sample that training has not shown yet
+UNKNOWN = -1  # label of a sample that training has not seen yet
 UNSET = torch.inf  # logarithm of Z before the first batch
 
 
 class ContrastiveKD(Method):
-    """A sample's embedding is nearest to the teacher's of the same sample, far from those of other classes."""
+    """Contrastive loss that pulls a sample's embedding to the teacher's, away from other classes'; weight 0.8."""
 
     name = "crd"
     source = "Tian 2020, arXiv:1910.10699"
@@ -46,12 +46,12 @@ class ContrastiveKD(Method):
     teacher_projection: nn.Linear
     student_bank: Tensor  # (N, 128), rows of unit length
     teacher_bank: Tensor
-    labels: Tensor  # (N,) of the training split, as far as seen
+    labels: Tensor  # (N,) of the training split; UNKNOWN until seen
     by_label: Tensor  # (N,) positions sorted by label
     log_z: Tensor  # (2,) for the student's and the teacher's bank
 
     def attach(self, context: MethodContext) -> None:
-        """Create projections and banks."""
+        """Create the two projections and the two memory banks."""
         n = context.n_samples
         self.student_projection = nn.Linear(context.student_outputs.embedding.shape[1], self.dimensions)
         self.teacher_projection = nn.Linear(context.teacher_outputs[0].embedding.shape[1], self.dimensions)
@@ -62,7 +62,11 @@ class ContrastiveKD(Method):
         self.register_buffer("log_z", torch.full((2,), UNSET))
 
     def forward(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> dict[str, Tensor]:
-        """Two terms: `crd`, `crd_teacher`; banks and labels move on in training mode only."""
+        """Return `crd` and `crd_teacher`; in training mode, also update the banks and the known labels.
+
+        Raises:
+            InputError: the batch has no indices into the training split.
+        """
         if len(batch.indices) == 0:
             raise InputError("crd remembers training samples: it cannot be combined with made-up ones")
         v_s = F.normalize(self.student_projection(student.embedding), dim=1)
@@ -84,9 +88,9 @@ class ContrastiveKD(Method):
             self.by_label = self.labels.argsort(stable=True)
 
     def _draw(self, batch: Batch) -> Tensor:
-        """(B, K) positions of samples that are not known to be of the same class, uniform.
+        """Draw (B, K) positions of samples that are not known to be of the same class, uniformly.
 
-        Sorted by label, the others are all but one run: a draw at or behind its start jumps over it.
+        Sorted by label, a class is one contiguous run: a draw at or after its start is moved past its end.
         """
         n = len(self.labels)
         sizes = torch.bincount(self.labels - UNKNOWN, minlength=int(batch.y.max()) + 1 - UNKNOWN)
@@ -94,10 +98,20 @@ class ContrastiveKD(Method):
         start, size = (sizes.cumsum(0) - sizes)[mine, None], sizes[mine, None]
         drawn = (torch.rand(len(mine), min(self.negatives, n)) * (n - size)).long()
         place = torch.where(drawn < start, drawn, drawn + size)
-        return self.by_label[place.clamp_max(n - 1)]  # beyond the end only where all samples are of one class
+        return self.by_label[place.clamp_max(n - 1)]  # past the end only if all samples are of one class
 
     def _contrast(self, v: Tensor, bank: Tensor, candidates: Tensor, log_z: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 128), (N, 128), (B, 1 + K), the own sample first -> NCE, mean over the batch; logarithm of Z."""
+        """Contrast projections with a bank.
+
+        Args:
+            v: (B, 128) projections.
+            bank: (N, 128) projections by the other network.
+            candidates: (B, 1 + K) positions in the bank, the own sample first.
+            log_z: () logarithm of Z; infinite before the first batch.
+
+        Returns:
+            NCE, mean over the batch, and the logarithm of Z.
+        """
         n, k = len(bank), candidates.shape[1] - 1
         exponent = (v @ bank.T).gather(1, candidates) / self.tau
         if torch.isinf(log_z):
@@ -107,7 +121,7 @@ class ContrastiveKD(Method):
 
     @torch.no_grad()
     def _moved(self, bank: Tensor, indices: Tensor, v: Tensor) -> Tensor:
-        """A new bank: backward still needs the one that the losses were computed with."""
+        """Return an updated copy of the bank: the backward pass still needs the old one."""
         rows = self.momentum * bank[indices] + (1 - self.momentum) * v
         return bank.index_copy(0, indices, F.normalize(rows, dim=1))
 

@@ -1,9 +1,9 @@
 """Instance relationship graphs (Liu et al. 2019, "Knowledge Distillation via Instance Relationship Graph", CVPR).
 
-L = CE + 0.1 mse(vertices) + 5 sum mse(edges) + 5 mse(transformations), each between student's and teacher's:
-vertices are the logits; edges the squared distances between the samples of a batch, over their maximum, at the last
-two stages and the classifier's input; transformations the squared distance between a sample's maps at those two stages,
-over the batch's maximum. For these the two maps are averaged down to one size: pixels, and neighbouring channels.
+L = CE + 0.1 mse(vertices) + 5 sum mse(edges) + 5 mse(transformations), each between student's and teacher's. Vertices
+are the logits. Edges are the squared distances between the samples of a batch, divided by their maximum, at the last
+two stages and the embedding. Transformations are the squared distances between a sample's maps at those two stages,
+divided by the batch's maximum; for these, positions and neighbouring channels of both maps are averaged to one size.
 """
 
 from collections.abc import Sequence
@@ -14,15 +14,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nas_kd.methods.base import Batch, Method, Outputs
-from nas_kd.methods.feature.maps import pool_to_smaller, same_depth
+from nas_kd.methods.feature.alignment import paired_stages, pool_to_smaller
 
 STAGES = 2
 MAP_DIMS = 4
-NOTHING = 1e-8  # of the samples' squared length: distances below are rounding, and no unit to measure by
+MIN_MAXIMUM = 1e-8  # share of the samples' squared length: smaller distances are rounding, no unit to divide by
 
 
 class InstanceRelationshipGraph(Method):
-    """The batch as a graph: its vertices, its edges, and how samples move between stages; weights 0.1, 5, 5."""
+    """The batch as a graph: vertices, edges, and changes of samples between stages; weights 0.1, 5, 5."""
 
     name = "irg"
     source = "Liu 2019, CVPR"
@@ -34,10 +34,10 @@ class InstanceRelationshipGraph(Method):
     transformation_weight = 5.0
 
     def forward(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> dict[str, Tensor]:
-        """Three terms: `irg_vertices`, `irg_edges`, `irg_transformations` (not if a network has one stage only)."""
+        """Return `irg_vertices`, `irg_edges` and, if both networks have two stages, `irg_transformations`."""
         teacher = teachers[0]
         both = student.features and teacher.features
-        stages = same_depth(student.features, teacher.features)[-STAGES:] if both else []
+        stages = paired_stages(student.features, teacher.features)[-STAGES:] if both else []
         graphs = [*stages, (student.embedding, teacher.embedding)]
         terms = {
             "irg_vertices": self.vertex_weight * F.mse_loss(student.logits, teacher.logits),
@@ -50,9 +50,9 @@ class InstanceRelationshipGraph(Method):
 
 
 def edges(features: Tensor) -> Tensor:
-    """(B, ...) -> (B, B): squared distances between samples, over the largest."""
+    """Squared distances between samples divided by the largest: (B, ...) -> (B, B)."""
     flat = _flat(features)
-    centred = flat - flat.detach().mean(dim=0)  # moves no distance, but what all samples share would cost digits
+    centred = flat - flat.detach().mean(dim=0)  # leaves distances as they are; a large common part would cost precision
     products: Tensor = _Gram.apply(centred)  # type: ignore[no-untyped-call]
     squares = products.diagonal()
     distances = (squares[:, None] + squares - 2 * products).clamp_min(0)
@@ -60,7 +60,7 @@ def edges(features: Tensor) -> Tensor:
 
 
 class _Gram(torch.autograd.Function):
-    """F F^T; its gradient (G + G^T) F is one product, not two."""
+    """F F^T with its gradient (G + G^T) F as one product instead of two."""
 
     @staticmethod
     def forward(ctx: Any, flat: Tensor) -> Tensor:
@@ -75,13 +75,21 @@ class _Gram(torch.autograd.Function):
 
 
 def _flat(features: Tensor) -> Tensor:
-    """(B, ...) -> (B, values) in the order in which they lie in memory: distances do not depend on it."""
+    """Flatten samples in memory order, (B, ...) -> (B, values); distances do not depend on the order."""
     lies_by_channels = features.dim() == MAP_DIMS and features.is_contiguous(memory_format=torch.channels_last)
     return (features.permute(0, 2, 3, 1) if lies_by_channels else features).flatten(1)
 
 
 def transformations(earlier: Tensor, later: Tensor) -> Tensor:
-    """(B, c, h, w), (B, d, k, l) -> (B,): squared distance between a sample's two maps, over the largest."""
+    """Squared distance between each sample's maps at two stages, divided by the largest.
+
+    Args:
+        earlier: (B, c, h, w).
+        later: (B, d, k, l).
+
+    Returns:
+        (B,), at most 1.
+    """
     a, b = pool_to_smaller(earlier, later)
     channels = min(a.shape[1], b.shape[1])
     a, b = (_average_channels(x, channels) for x in (a, b))
@@ -89,7 +97,7 @@ def transformations(earlier: Tensor, later: Tensor) -> Tensor:
 
 
 def _average_channels(x: Tensor, channels: int) -> Tensor:
-    """(B, c, h, w) -> (B, channels, h, w): means over neighbours, as a 1x1 convolution."""
+    """Average neighbouring channels by a 1x1 convolution: (B, c, h, w) -> (B, channels, h, w)."""
     if x.shape[1] == channels:
         return x
     weights = F.adaptive_avg_pool1d(torch.eye(x.shape[1], dtype=x.dtype), channels)
@@ -97,7 +105,7 @@ def _average_channels(x: Tensor, channels: int) -> Tensor:
 
 
 def _over_maximum(distances: Tensor, flat: Tensor) -> Tensor:
-    smallest = NOTHING * flat.detach().square().sum() / len(flat)
+    smallest = MIN_MAXIMUM * flat.detach().square().sum() / len(flat)
     return distances / torch.maximum(distances.max(), smallest.clamp_min(1e-20))
 
 

@@ -1,8 +1,8 @@
-"""Relational knowledge distillation (Park et al. 2019, arXiv:1904.05068), eq. 5-9, on the classifier's input.
+"""Relational knowledge distillation (Park et al. 2019, arXiv:1904.05068), eq. 5-9, on the embedding.
 
-L = CE + 25 mean_ij huber(d_ij^s - d_ij^t) + 50 mean_ijk huber(cos_ijk^s - cos_ijk^t): d_ij distances in units of their
-mean over the batch, cos_ijk of the angle at j between i and k; means over all B^2 and B^3 tuples, huber with its bend
-at 1. Samples whose embeddings coincide have distance 0 and angle 0, and no gradient.
+L = CE + 25 mean_ij huber(d_ij^s - d_ij^t) + 50 mean_ijk huber(cos_ijk^s - cos_ijk^t): d_ij are distances divided by
+their mean over the batch, cos_ijk is the cosine of the angle at j between i and k; means over all B^2 and B^3 tuples;
+huber is quadratic up to 1. Samples whose embeddings coincide have distance 0, cosine 0 and no gradient.
 """
 
 from collections.abc import Sequence
@@ -15,12 +15,12 @@ from torch.autograd.function import once_differentiable
 
 from nas_kd.methods.base import Batch, Method, Outputs
 
-COINCIDE = 1e-5  # of the embeddings' length: float32 knows no distance below, and directions there are noise
-TRIPLETS_AT_ONCE = 2**18  # 1 MiB a tensor: stays in a core's cache
+COINCIDE = 1e-5  # share of the embeddings' length; float32 cannot resolve smaller distances, directions are noise
+TRIPLETS_AT_ONCE = 2**18  # 1 MiB per tensor: stays in a core's cache
 
 
 class RelationalKD(Method):
-    """Distances and angles among the batch's embeddings; ce_weight 1, distances 25, angles 50."""
+    """Distances and angles among the batch's embeddings; ce_weight 1, weights 25 and 50."""
 
     name = "rkd"
     source = "Park 2019, arXiv:1904.05068"
@@ -31,7 +31,7 @@ class RelationalKD(Method):
     angle_weight = 50.0
 
     def forward(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> dict[str, Tensor]:
-        """Two terms: `rkd_distance`, `rkd_angle`."""
+        """Return `rkd_distance` and `rkd_angle`, from embeddings (B, d) of the student and (B, e) of the teacher."""
         e_s, e_t = student.embedding, teachers[0].embedding
         return {
             "rkd_distance": self.distance_weight * F.smooth_l1_loss(relative_distances(e_s), relative_distances(e_t)),
@@ -40,8 +40,10 @@ class RelationalKD(Method):
 
 
 def relative_distances(embedding: Tensor) -> Tensor:
-    """(B, d) -> (B, B): Euclidean distances over the mean of those that are not 0 (eq. 6)."""
-    distance = torch.cdist(embedding, embedding, compute_mode="donot_use_mm_for_euclid_dist")  # exact at small ones
+    """Euclidean distances divided by the mean of those that are not 0 (eq. 6): (B, d) -> (B, B)."""
+    distance = torch.cdist(
+        embedding, embedding, compute_mode="donot_use_mm_for_euclid_dist"
+    )  # exact at small distances
     apart = distance > closest(embedding)
     distance = torch.where(apart, distance, 0)
     mean: Tensor = distance.sum() / apart.sum().clamp_min(1)
@@ -49,13 +51,13 @@ def relative_distances(embedding: Tensor) -> Tensor:
 
 
 def angle_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean over all (i, j, k) of the huber loss between cosines at j (eq. 8-9); (B, d), (B, e) -> scalar."""
+    """Huber loss between the cosines at j, mean over all (i, j, k) (eq. 8-9): (B, d), (B, e) -> scalar."""
     loss: Tensor = _AngleLoss.apply(student, teacher)  # type: ignore[no-untyped-call]
     return loss
 
 
 class _AngleLoss(torch.autograd.Function):
-    """Works out the gradient beside the loss, some j at a time: nothing of size B^3 or B^2 d outlives its turn."""
+    """Loss and gradient together, a group of j at a time, so that no tensor of size B^3 or B^2 d is kept."""
 
     @staticmethod
     def forward(ctx: Any, student: Tensor, teacher: Tensor) -> Tensor:
@@ -83,7 +85,15 @@ class _AngleLoss(torch.autograd.Function):
 
 
 def directions(embedding: Tensor, group: slice) -> tuple[Tensor, Tensor]:
-    """Unit vectors from each j of the group to all i, and 1 / distance; 0 where they coincide: (J, B, d), (J, B, 1)."""
+    """Unit vectors from each j of a group to all i, and inverse distances; both are 0 where samples coincide.
+
+    Args:
+        embedding: (B, d).
+        group: J consecutive samples j.
+
+    Returns:
+        (J, B, d) unit vectors and (J, B, 1) inverse distances.
+    """
     difference = embedding - embedding[group, None]
     distance = difference.norm(dim=2, keepdim=True)
     smallest = closest(embedding)
@@ -92,12 +102,12 @@ def directions(embedding: Tensor, group: slice) -> tuple[Tensor, Tensor]:
 
 
 def cosines(direction: Tensor) -> Tensor:
-    """(J, B, d) -> (J, B, B): of the angle at j between i and k."""
+    """Cosines of the angles at j between i and k, from unit vectors: (J, B, d) -> (J, B, B)."""
     return direction @ direction.transpose(1, 2)
 
 
 def closest(embedding: Tensor) -> Tensor:
-    """The distance from which on two embeddings (B, d) are held to be apart: scalar > 0, no gradient."""
+    """Largest distance at which two of the embeddings (B, d) count as coinciding: a scalar > 0, no gradient."""
     return (COINCIDE * embedding.detach().square().sum(dim=1).mean().sqrt()).clamp_min(1e-12)
 
 

@@ -9,31 +9,35 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nas_kd.methods.base import Batch, Method, MethodContext, Outputs
-from nas_kd.methods.feature.maps import same_depth
+from nas_kd.methods.feature.alignment import paired_stages
 
 
 class Similarity(Method):
-    """Samples that the teacher finds alike shall be alike to the student."""
+    """Squared difference of the batch's normalised Gram matrices at the last stage; weight 3000."""
 
     name = "similarity"
     source = "Tung 2019, arXiv:1907.09682"
-    summary = "similarity of the batch's samples to each other, at the last stage (SPKD)"
+    summary = "similarities between the samples of a batch, at the last stage (SPKD)"
     target_grad_ratio = 1.0
     needs = frozenset({"features"})
     weight = 3000.0
 
     def attach(self, context: MethodContext) -> None:
-        """Refuse networks without feature maps."""
-        same_depth(context.student_outputs.features, context.teacher_outputs[0].features)
+        """Check that both networks have feature maps.
+
+        Raises:
+            InputError: one of them has none.
+        """
+        paired_stages(context.student_outputs.features, context.teacher_outputs[0].features)
 
     def forward(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> dict[str, Tensor]:
-        """One term."""
+        """Return `similarity`: 3000 times the mean squared difference of the (B, B) matrices."""
         difference = gram(student.features[-1]) - gram(teachers[0].features[-1])
         return {"similarity": self.weight * difference.square().mean()}
 
 
 def gram(features: Tensor) -> Tensor:
-    """(B, ...) -> (B, B): inner products of the flattened samples, rows of unit length."""
+    """Inner products of the flattened samples, (B, ...) -> (B, B), rows scaled to unit length."""
     flat = features.flatten(1)
     return F.normalize(flat @ flat.T, dim=1)
 

@@ -2,8 +2,8 @@
 
 L = CE + 2 T^2 mean over samples of (1 - r(q_b, p_b)) + 2 T^2 mean over classes of (1 - r(q_c, p_c)), T = 4: r is
 Pearson's correlation of student's and teacher's softmax at T, over the classes of a sample and over the samples of a
-class. It does not see the scale of either, so the published weights are kept (no calibration: the gradient grows
-without bound as the student's logits approach each other, as they do at the start, and would be scaled by that).
+class. The correlation ignores the scale of both, so the published weights are kept. Not calibrated: the gradient grows
+without bound while the student's logits are nearly equal, as they are at the start.
 """
 
 from collections.abc import Sequence
@@ -13,11 +13,11 @@ from torch import Tensor
 
 from nas_kd.methods.base import Batch, Method, Outputs
 
-FLATTEST = 1e-4  # below this share of its length a vector's deviation from its mean counts as none: rounding, mostly
+MIN_DEVIATION = 1e-4  # share of a vector's length; a smaller deviation from the mean is mostly rounding
 
 
 class DIST(Method):
-    """The student ranks classes and samples as the teacher does."""
+    """Correlation of class probabilities, within samples and within classes; weights 2 and 2."""
 
     name = "dist"
     source = "Huang 2022, arXiv:2205.10536"
@@ -27,7 +27,7 @@ class DIST(Method):
     weight = 2.0
 
     def forward(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> dict[str, Tensor]:
-        """Two terms: `dist_classes`, `dist_samples`."""
+        """Return `dist_classes` and `dist_samples`: 2 T^2 (1 - r), rows and columns of the (B, C) probabilities."""
         q, p = ((o.logits / self.temperature).softmax(dim=1) for o in (student, teachers[0]))
         weight = self.weight * self.temperature**2
         return {
@@ -37,14 +37,14 @@ class DIST(Method):
 
 
 def pearson(a: Tensor, b: Tensor) -> Tensor:
-    """(n, m) twice -> (n,): correlations of the rows; 0 where a row is constant."""
+    """Correlate the rows of two matrices, (n, m) each -> (n,); 0 where a row is constant."""
     return (_standardised(a) * _standardised(b)).sum(dim=1)
 
 
 def _standardised(x: Tensor) -> Tensor:
-    """(n, m), rows of mean 0 and unit length; shorter where there is next to nothing to scale up."""
+    """Rows of mean 0 and unit length, (n, m) -> (n, m); a nearly constant row stays shorter than 1."""
     centred = x - x.mean(dim=1, keepdim=True)
-    floor = FLATTEST * x.detach().norm(dim=1, keepdim=True) + torch.finfo(x.dtype).tiny
+    floor = MIN_DEVIATION * x.detach().norm(dim=1, keepdim=True) + torch.finfo(x.dtype).tiny
     length = torch.maximum(centred.norm(dim=1, keepdim=True), floor)
     return centred / length
 

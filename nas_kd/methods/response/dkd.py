@@ -1,7 +1,7 @@
 """Decoupled knowledge distillation (Zhao et al. 2022, arXiv:2203.08679), eq. 7.
 
-L = CE + a T^2 KL(b_t || b_s) + b T^2 KL(r_t || r_s): b the binary distribution target / rest, r the distribution among
-the other classes; a = 1, b = 2, T = 4; both terms ramp up linearly over the first part of training (20 of 240 epochs).
+L = CE + 1 T^2 KL(b_t || b_s) + 2 T^2 KL(r_t || r_s): b the binary distribution target / rest, r the distribution among
+the other classes; T = 4. Both terms ramp up linearly over the first part of training (20 of 240 epochs).
 """
 
 from collections.abc import Sequence
@@ -14,19 +14,19 @@ from nas_kd.methods.base import Batch, Method, Outputs
 
 
 class DecoupledKD(Method):
-    """Target-class and non-target-class knowledge weighted apart."""
+    """Target-class and non-target-class knowledge, weighted separately: 1 and 2."""
 
     name = "dkd"
     source = "Zhao 2022, arXiv:2203.08679"
     tunable = ("temperature", "strength")
-    summary = "target-class and non-target-class parts of the soft targets, weighted apart"
+    summary = "target-class and non-target-class parts of the soft targets, weighted separately"
     target_grad_ratio = 4.0
     target_weight = 1.0
     rest_weight = 2.0
     warmup = 20 / 240  # share of the schedule
 
     def forward(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> dict[str, Tensor]:
-        """Two terms: `dkd_target`, `dkd_rest`."""
+        """Return `dkd_target` and `dkd_rest`, the two divergences of logits (B, C), with the warm-up factor."""
         log_s = F.log_softmax(student.logits / self.temperature, dim=1)
         log_t = F.log_softmax(teachers[0].logits / self.temperature, dim=1)
         is_target = F.one_hot(batch.y, log_s.shape[1]).bool()
@@ -42,13 +42,13 @@ def _kl(log_q: Tensor, log_p: Tensor) -> Tensor:
 
 
 def _binary(log_p: Tensor, is_target: Tensor) -> Tensor:
-    """(B, C) log probabilities -> (B, 2): of the target, of all the rest together."""
+    """Log probabilities (B, C) -> (B, 2): of the target class, and of all other classes together."""
     rest = log_p.masked_fill(is_target, -torch.inf).logsumexp(dim=1)
     return torch.stack([log_p[is_target], rest], dim=1)
 
 
 def _among_rest(log_p: Tensor, is_target: Tensor) -> Tensor:
-    """(B, C) log probabilities -> (B, C - 1): renormalised among the classes that are not the target."""
+    """Log probabilities (B, C) -> (B, C - 1), renormalised among the classes other than the target."""
     rest = log_p[~is_target].view(log_p.shape[0], -1)
     return F.log_softmax(rest, dim=1)
 

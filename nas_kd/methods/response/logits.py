@@ -1,7 +1,7 @@
-"""Matching logits (Ba & Caruana 2014, arXiv:1312.6184).
+"""Logit matching (Ba & Caruana 2014, arXiv:1312.6184), eq. 1.
 
 L = CE + 0.1 mean over batch and classes of (z_s - z_t)^2. The paper trains on the second term alone, without labels.
-The term's size follows that of the teacher's logits: the published weight means little without calibration.
+The term grows with the teacher's logits, so the published weight means little without calibration.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ class Logits(Method):
     weight = 0.1
 
     def forward(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> dict[str, Tensor]:
-        """One term."""
+        """Return `logits`: 0.1 times the mean squared difference of logits (B, C)."""
         return {"logits": self.weight * F.mse_loss(student.logits, teachers[0].logits)}
 
 

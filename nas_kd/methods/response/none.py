@@ -1,4 +1,4 @@
-"""No distillation: cross-entropy alone, the control of every report."""
+"""No distillation: cross-entropy alone, the control run of every report."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from nas_kd.methods.base import Batch, Method, Outputs
 
 
 class NoDistillation(Method):
-    """loss = CE."""
+    """Training on the labels alone: loss = CE."""
 
     name = "none"
     source = "control"
@@ -18,7 +18,7 @@ class NoDistillation(Method):
     tunable = ()
 
     def forward(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> dict[str, Tensor]:
-        """No terms."""
+        """Return no terms: the labels are all there is."""
         return {}
 
 

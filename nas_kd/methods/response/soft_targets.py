@@ -1,4 +1,4 @@
-"""Soft targets (Hinton et al. 2015, arXiv:1503.02531).
+"""Soft targets (Hinton et al. 2015, arXiv:1503.02531), section 2.
 
 L = 0.1 CE + 0.9 T^2 KL(p || q), p and q the softmax of teacher's and student's logits / T, mean over the batch; T = 4.
 """
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from nas_kd.methods.base import Batch, Method, Outputs
-from nas_kd.methods.divergence import kl_divergence
+from nas_kd.methods.losses import kl_divergence
 
 
 class SoftTargets(Method):
@@ -23,7 +23,7 @@ class SoftTargets(Method):
     kd_weight = 0.9
 
     def forward(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> dict[str, Tensor]:
-        """One term."""
+        """Return `soft_targets`: 0.9 T^2 KL(p || q) of logits (B, C)."""
         return {"soft_targets": self.kd_weight * kl_divergence(student.logits, teachers[0].logits, self.temperature)}
 
 

@@ -1,11 +1,12 @@
 """Be your own teacher (Zhang et al. 2019, arXiv:1905.08094); T = 3.
 
 L = CE + sum over exits i of .7 CE_i + .3 T^2 KL(p || q_i) + .03 ||F_i - F||^2: an exit behind each stage but the last,
-p and F the network's own last probabilities and embedding, held fixed; squared L2 norm a sample, mean over the batch.
-An exit: the map pooled to the last stage's resolution, 3x3 convolution to the embedding's width, batch norm, ReLU,
-global average pooling (F_i), a linear classifier.
+p and F the network's own final probabilities and embedding as constants; squared L2 norm per sample, mean over the
+batch. An exit: the map pooled to the last stage's resolution, 3x3 convolution to the embedding's width, batch norm,
+ReLU, global average pooling (F_i), a linear classifier.
 
-The exits' labels keep their weight at any strength, and train the trunk too. No calibration: there is no fixed teacher.
+The exits' terms on the labels keep their weight at any strength, and train the trunk too. Not calibrated: there is no
+fixed teacher.
 """
 
 from collections.abc import Sequence
@@ -16,12 +17,12 @@ from torch import Tensor, nn
 
 from nas_kd.errors import InputError
 from nas_kd.methods.base import Batch, Method, MethodContext, Outputs
-from nas_kd.methods.divergence import kl_divergence
-from nas_kd.methods.feature.maps import as_map
+from nas_kd.methods.feature.alignment import as_feature_map
+from nas_kd.methods.losses import kl_divergence
 
 
 class BeYourOwnTeacher(Method):
-    """The network's last layers teach classifiers that exit early, and so its early layers."""
+    """Early-exit classifiers learn from the network's last layers; weights 0.7, 0.3 and 0.03."""
 
     name = "byot"
     source = "Zhang 2019, arXiv:1905.08094"
@@ -31,21 +32,29 @@ class BeYourOwnTeacher(Method):
     tunable = ("temperature", "strength")
     target_grad_ratio = None
     unscaled_terms = frozenset({"byot_ce"})
-    networks = 1.2
+    train_cost_factor = 1.2
     default_temperature = 3.0
     labels_weight, logits_weight, feature_weight = 0.7, 0.3, 0.03
     exits: nn.ModuleList
 
     def attach(self, context: MethodContext) -> None:
-        """Build the exits."""
-        maps = [as_map(f) for f in context.student_outputs.features]
+        """Build an exit behind each stage but the last.
+
+        Raises:
+            InputError: the student has fewer than two stages.
+        """
+        maps = [as_feature_map(f) for f in context.student_outputs.features]
         if len(maps) < 2:
             raise InputError(f"method {self.name!r} needs a student with two stages or more; this one has {len(maps)}")
         width, (height, breadth) = context.student_outputs.embedding.shape[1], maps[-1].shape[2:]
         self.exits = nn.ModuleList(Exit(f.shape[1], width, context.n_classes, (height, breadth)) for f in maps[:-1])
 
     def forward(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> dict[str, Tensor]:
-        """Sums over the exits: towards the labels, the last logits, the last embedding."""
+        """Run the exits and return their losses, summed over the exits.
+
+        Returns:
+            `byot_ce`: towards the labels; `byot`: towards the last logits; `byot_feature`: towards the last embedding.
+        """
         shown = [leave(f) for leave, f in zip(self.exits, student.features[:-1], strict=True)]
         last, embedding = student.logits.detach(), student.embedding.detach()
         labelled = [F.cross_entropy(logits, batch.y) for logits, _ in shown]
@@ -59,7 +68,7 @@ class BeYourOwnTeacher(Method):
 
 
 class Exit(nn.Module):
-    """(B, c, h, w) or (B, t, c) -> logits (B, n_classes) and what they are computed from (B, width)."""
+    """Early exit: features (B, c, h, w) or (B, t, c) -> logits (B, n_classes) and embedding (B, width)."""
 
     def __init__(self, channels: int, width: int, n_classes: int, size: tuple[int, int]) -> None:
         super().__init__()
@@ -69,8 +78,8 @@ class Exit(nn.Module):
         self.classifier = nn.Linear(width, n_classes)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits and embedding."""
-        pooled = F.adaptive_avg_pool2d(as_map(features), self.size)
+        """Return logits (B, n_classes) and the embedding (B, width) that they are computed from."""
+        pooled = F.adaptive_avg_pool2d(as_feature_map(features), self.size)
         embedding = F.relu(self.norm(self.convolution(pooled))).mean(dim=(2, 3))
         return self.classifier(embedding), embedding
 

@@ -13,8 +13,8 @@ from nas_kd.errors import TrialError
 from nas_kd.kd.trainer import Trainer
 from nas_kd.kd.training_job import run_from_checkpoint
 from nas_kd.methods.sandwich import Sandwich
-from nas_kd.models.elastic import Elastic
 from nas_kd.models.search_space import SearchSpace
+from nas_kd.models.supernet import Supernet
 from nas_kd.nas.search_plan import SupernetPlan
 from nas_kd.results.candidate import Architecture
 
@@ -58,9 +58,9 @@ class SupernetTrainer:
         schedule = Schedule.of(self._trainer.options, self._plan.epochs)
         facts = {"elastic": [a.to_json() for a in (smallest, shown, *pool)], "seed": seed}
         key = self._trainer.cache.key_of(facts, schedule, [self._teacher])
-        with store.alone("weights", key):
+        with store.lock("weights", key):
             if (entry := store.load("weights", key)) is None:
-                elastic = Elastic(lambda a: builder.build(a, seed), largest, shown)
+                elastic = Supernet(lambda a: builder.build(a, seed), largest, shown)
                 method = Sandwich(smallest, pool, self._plan.drawn_per_step)
                 training = self._training(elastic, method, schedule)
                 description = "the elastic network"
@@ -74,6 +74,6 @@ class SupernetTrainer:
             raise OSError(f"{store.root}: the elastic network was written and cannot be read")
         return key, float(entry.meta["seconds"])
 
-    def _training(self, elastic: Elastic, method: Sandwich, schedule: Schedule) -> Training:
+    def _training(self, elastic: Supernet, method: Sandwich, schedule: Schedule) -> Training:
         setup = self._trainer.setup(schedule, self._seed)
         return Training(elastic, [self._trainer.outputs.of(self._teacher)], method, setup, lambda _: elastic)

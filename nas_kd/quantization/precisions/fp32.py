@@ -1,4 +1,4 @@
-"""Single precision: the network as it was trained."""
+"""The fp32 precision: the network in single precision, as it was trained."""
 
 from torch import Tensor, nn
 
@@ -8,23 +8,23 @@ from nas_kd.quantization.precision import PrecisionFile, QuantizationInputs
 
 
 class Fp32:
-    """Compared with PyTorch: logits within 1e-4."""
+    """Plain export; logits agree with PyTorch's within 1e-4."""
 
     name = "fp32"
     summary = "single precision, as trained"
-    aware = False
+    quantization_aware = False
     exact = True
 
     def prepare(self, model: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
-        """The model."""
+        """Return the model itself: training is not changed."""
         return model
 
-    def make(self, model: nn.Module, quantising: QuantizationInputs) -> PrecisionFile:
-        """The exported file."""
-        return PrecisionFile(export_onnx(model, quantising.input_shape))
+    def make(self, model: nn.Module, inputs: QuantizationInputs) -> PrecisionFile:
+        """Export the network as it is."""
+        return PrecisionFile(export_onnx(model, inputs.input_shape))
 
     def verify(self, content: bytes, model: nn.Module, x: Tensor) -> Parity:
-        """Against PyTorch."""
+        """Compare the file with the PyTorch network; see `export.verify.verify`."""
         return verify(content, model, x)
 
 

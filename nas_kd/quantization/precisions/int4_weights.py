@@ -1,4 +1,4 @@
-"""Weights of a few bits after training, for budgets of size: fp32's speed."""
+"""Weights of a few bits, packed after training: smaller files at the speed of fp32."""
 
 from torch import Tensor, nn
 
@@ -9,25 +9,28 @@ from nas_kd.quantization.precision import PrecisionFile, QuantizationInputs
 
 
 class PackedWeights:
-    """Shares its training with fp32."""
+    """Precision with packed weights and fp32 computation; shares its training with fp32."""
 
-    aware = False
+    quantization_aware = False
     exact = False
 
     def __init__(self, name: str, summary: str, packing: Packing) -> None:
+        """Define a precision by its name, its line in lists and the number format of its weights."""
         self.name, self.summary, self._packing = name, summary, packing
 
     def prepare(self, model: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
-        """The model."""
+        """Return the model itself: training is not changed."""
         return model
 
-    def make(self, model: nn.Module, quantising: QuantizationInputs) -> PrecisionFile:
-        """The exported file with its weights packed."""
-        return PrecisionFile(pack_weights(export_onnx(model, quantising.input_shape), self._packing))
+    def make(self, model: nn.Module, inputs: QuantizationInputs) -> PrecisionFile:
+        """Export the network and pack its weights."""
+        return PrecisionFile(pack_weights(export_onnx(model, inputs.input_shape), self._packing))
 
     def verify(self, content: bytes, model: nn.Module, x: Tensor) -> Parity:
-        """Against the fp32 network; whatever accuracy is left is measured, not judged."""
+        """Compare the file with the fp32 network; the loss of accuracy is measured, not limited."""
         return verify_quantized(content, model, x)
 
 
-PLUGIN = PackedWeights("int4-weights", "4-bit weights, computed with in fp32: small files at fp32's speed", FOUR_BITS)
+PLUGIN = PackedWeights(
+    "int4-weights", "4-bit weights, computation in fp32: small files at the speed of fp32", FOUR_BITS
+)

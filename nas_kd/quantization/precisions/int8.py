@@ -12,26 +12,26 @@ from nas_kd.quantization.static_quantization import quantize
 
 
 class Int8:
-    """Shares its training with fp32."""
+    """Static post-training quantisation to 8 bits; shares its training with fp32."""
 
     name = "int8"
     summary = "8-bit weights and activations, quantised after training; ranges from training samples"
-    aware = False
+    quantization_aware = False
     exact = False
 
     def prepare(self, model: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
-        """The model."""
+        """Return the model itself: training is not changed."""
         return model
 
-    def make(self, model: nn.Module, quantising: QuantizationInputs) -> PrecisionFile:
-        """The exported file, quantised; layers on which that fails stay in fp32, and are named."""
+    def make(self, model: nn.Module, inputs: QuantizationInputs) -> PrecisionFile:
+        """Export and quantise the network; layers that cannot be quantised stay in fp32 and are noted."""
         content, notes = quantize(
-            export_onnx(model, quantising.input_shape), quantising.samples, quantising.calibration, quantising.scheme
+            export_onnx(model, inputs.input_shape), inputs.samples, inputs.calibration, inputs.scheme
         )
         return PrecisionFile(content, notes)
 
     def verify(self, content: bytes, model: nn.Module, x: Tensor) -> Parity:
-        """Against the fp32 network; whatever accuracy is left is measured, not judged."""
+        """Compare the file with the fp32 network; the loss of accuracy is measured, not limited."""
         return verify_quantized(content, model, x)
 
 

@@ -1,7 +1,7 @@
-"""8-bit integers that training knows of: quantisation-aware distillation, with learnt ranges that the file carries.
+"""8-bit integers by quantisation-aware distillation: the file carries ranges that were learnt in training.
 
 Polino et al. 2018 (arXiv:1802.05668): the student is fake-quantised, its teachers are in full precision. How ranges are
-learnt: `nas_kd.quantization.quantizer`; when quantisers are switched on: `nas_kd.engine.qat_schedule`.
+learnt: `nas_kd.quantization.quantizer`; when quantizers are switched on: `nas_kd.engine.qat_schedule`.
 """
 
 from contextlib import ExitStack
@@ -22,19 +22,19 @@ from nas_kd.quantization.precision import PrecisionFile, QuantizationInputs
 BATCH = 32
 
 
-class Int8Aware:
-    """Trained apart from fp32, from the moment on at which quantisers begin to matter."""
+class Int8Qat:
+    """Quantisation-aware training; it departs from the training in fp32 when quantizers start to observe."""
 
     name = "int8-qat"
     summary = "8-bit weights and activations, rounded while the student is distilled; ranges are learnt"
-    aware = True
+    quantization_aware = True
     exact = False
 
     def prepare(self, model: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
-        """The model behind quantisers, which are off.
+        """Wrap the model in quantizers, which are off at first.
 
         Raises:
-            TrialError: it does not run on this shape.
+            TrialError: the network does not run on this shape.
         """
         generator = torch.Generator().manual_seed(0)
         example = torch.rand(2, *input_shape, generator=generator).to(device_of(model))
@@ -43,21 +43,21 @@ class Int8Aware:
         except RuntimeError as error:
             raise TrialError(f"the network cannot be quantised: {first_line(error)}") from error
 
-    def make(self, model: nn.Module, quantising: QuantizationInputs) -> PrecisionFile:
-        """The file with the learnt ranges; those of a network that was never quantised are observed on the samples."""
+    def make(self, model: nn.Module, inputs: QuantizationInputs) -> PrecisionFile:
+        """Export with the learnt ranges; for a network that was never quantised, observe them on the samples."""
         parts = fake_quantized_modules(model)
         if any(part.phase != "on" for part in parts):
-            _observe(model, parts, quantising.samples)
+            _observe(model, parts, inputs.samples)
         with ExitStack() as stack:
             for part in parts:
                 stack.enter_context(part.exporting())
-            content = export_onnx(model, quantising.input_shape)
-        left = sorted({name for part in parts for name in part.left})
+            content = export_onnx(model, inputs.input_shape)
+        left = sorted({name for part in parts for name in part.unquantized})
         notes = tuple(f"weights of {name!r} are kept in fp32: no 8-bit kernel is known for it" for name in left)
-        return PrecisionFile(integer_file(content, quantising.scheme), notes)
+        return PrecisionFile(integer_file(content, inputs.scheme), notes)
 
     def verify(self, content: bytes, model: nn.Module, x: Tensor) -> Parity:
-        """Against the fake-quantised network."""
+        """Compare the file with the fake-quantised network, which rounds alike."""
         return verify_quantized(content, model, x, rounds_alike=True)
 
 
@@ -71,4 +71,4 @@ def _observe(model: nn.Module, parts: list[FakeQuantized], samples: Tensor) -> N
         part.enter("on")
 
 
-PLUGIN = Int8Aware()
+PLUGIN = Int8Qat()

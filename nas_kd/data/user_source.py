@@ -1,6 +1,7 @@
-"""A user's own data: `package.module:function`, called without arguments, or a `Source` of their own.
+"""Data of the user's own: a function or a `Source` at `package.module:name`.
 
-The arrays may have a teacher's view beside them, `x_teacher_*` and `pairs_*`, as those of an .npz (`nas_kd.data.npz`).
+A function is called without arguments. Besides the samples, the arrays it returns may hold a teacher's view,
+`x_teacher_*` and `pairs_*`, named as in an .npz file (`nas_kd.data.npz`).
 """
 
 from collections.abc import Callable, Mapping
@@ -9,14 +10,21 @@ from typing import Any
 
 from nas_kd.config.options import DataOptions
 from nas_kd.data.npz import from_mapping
-from nas_kd.data.source import RawData, Source, reason
+from nas_kd.data.source import RawData, Source, error_summary
 from nas_kd.errors import InputError
 from nas_kd.plugins import load
 
 
 @dataclass
-class Factory:
-    """`function` returns a mapping with the arrays that an .npz has, or a `RawData`."""
+class FunctionSource:
+    """Data source that calls a user's function.
+
+    Attributes:
+        name: `package.module:function`.
+        function: returns a mapping with the arrays that an .npz file has, or a `RawData`.
+        summary: one line for lists.
+        uses: the options of `[data]` that apply.
+    """
 
     name: str
     function: Callable[[], Any]
@@ -24,11 +32,18 @@ class Factory:
     uses: frozenset[str] = frozenset({"layout"})
 
     def load(self, options: DataOptions) -> RawData:
-        """Call the function."""
+        """Call the function and convert what it returns.
+
+        Args:
+            options: the `[data]` section; only `layout` applies.
+
+        Raises:
+            InputError: the function raised an error, or returned something else.
+        """
         try:
             returned = self.function()
         except Exception as error:  # a user's function may raise anything
-            raise InputError(f"{self.name!r} failed: {reason(error)}") from error
+            raise InputError(f"{self.name!r} failed: {error_summary(error)}") from error
         if isinstance(returned, RawData):
             return returned
         if isinstance(returned, Mapping):
@@ -39,11 +54,14 @@ class Factory:
         )
 
 
-def user_source(name: str) -> Source:
-    """The source at `package.module:name`: a function, or a `Source` (an instance, or a class without arguments).
+def load_user_source(name: str) -> Source:
+    """Import the user's data source: a function, or a `Source` (an instance, or a class without arguments).
+
+    Args:
+        name: `package.module:name`.
 
     Raises:
-        InputError: there is none, or it is something else.
+        InputError: there is no such object, or it is neither.
     """
     found = load("dataset", name)
     if isinstance(found, type) and hasattr(found, "load"):
@@ -52,4 +70,4 @@ def user_source(name: str) -> Source:
         return found
     if not callable(found):
         raise InputError(f"{name!r} is {type(found).__name__}; want a function that returns the arrays")
-    return Factory(name, found)
+    return FunctionSource(name, found)

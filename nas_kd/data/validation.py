@@ -1,4 +1,4 @@
-"""Checks on what a source returned: samples become uint8 or float32 arrays, labels become numbers 0..n-1."""
+"""Validates what a source returned: samples become uint8 or float32 arrays, labels become class numbers 0..n-1."""
 
 from typing import Any
 
@@ -8,11 +8,15 @@ from numpy.typing import NDArray
 from nas_kd.errors import InputError
 
 
-def checked_samples(x: NDArray[Any], split: str) -> NDArray[Any]:
-    """(N, ...) uint8 as it is, or any other real numbers as finite float32.
+def validated_samples(x: NDArray[Any], split: str) -> NDArray[Any]:
+    """Validate samples and convert all types but uint8 to float32.
+
+    Args:
+        x: (N, ...) real numbers.
+        split: its name, for messages.
 
     Raises:
-        InputError: no samples, not numbers, NaN or infinity.
+        InputError: there are no samples, or they are not numbers, or NaN or infinite.
     """
     if x.dtype == object:
         raise InputError(f"x of {split} is an array of objects; samples need equal shapes and one number type")
@@ -31,11 +35,11 @@ def checked_samples(x: NDArray[Any], split: str) -> NDArray[Any]:
     return values
 
 
-def check_alike(xs: dict[str, NDArray[Any]]) -> None:
-    """Every split has samples of the training set's shape and type.
+def check_same_layout(xs: dict[str, NDArray[Any]]) -> None:
+    """Check that every split has samples of the training split's shape and type.
 
     Raises:
-        InputError: one has not.
+        InputError: a split differs.
     """
     train = xs["train"]
     for split, x in xs.items():
@@ -45,13 +49,20 @@ def check_alike(xs: dict[str, NDArray[Any]]) -> None:
             raise InputError(f"x of {split} is {x.dtype}, x of train {train.dtype}; store both in the same units")
 
 
-def checked_labels(
+def validated_labels(
     ys: dict[str, NDArray[Any]], names: tuple[str, ...] | None
 ) -> tuple[dict[str, NDArray[np.int64]], tuple[str, ...]]:
-    """Class numbers of each split, and the classes; `names` are the classes if the source knows them.
+    """Validate labels and convert them to class numbers.
+
+    Args:
+        ys: (N,) labels by split, numbers or names throughout.
+        names: class names, if the source knows them.
+
+    Returns:
+        Class numbers (N,) by split, and the class names.
 
     Raises:
-        InputError: labels that are not classes, out of range, or do not occur in train; fewer than two classes.
+        InputError: labels are not classes, out of range or absent from train, or there are fewer than two classes.
     """
     if names is not None and len(set(names)) < len(names):
         raise InputError(f"class names occur twice: {', '.join(names)}")
@@ -126,5 +137,5 @@ def _integers(y: NDArray[Any], split: str) -> NDArray[np.int64]:
     return y.clip(max=2**62).astype(np.int64) if y.dtype == np.uint64 else y.astype(np.int64)
 
 
-def _short(names: tuple[str, ...], most: int = 8) -> str:
-    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+def _short(names: tuple[str, ...], limit: int = 8) -> str:
+    return ", ".join(names[:limit]) + (", ..." if len(names) > limit else "")

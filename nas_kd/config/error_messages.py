@@ -1,17 +1,17 @@
-"""What is wrong with a config, in one line: the option, what is allowed, what was given, and the nearest name."""
+"""One-line messages about faulty configs: the option, what is allowed, what was given, and the nearest name."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, cast
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from nas_kd.config.fields import number, several, submodel
-from nas_kd.config.options import Options, SearchConfig
+from nas_kd.config.fields import format_number, is_list, section_class
+from nas_kd.config.options import RENAMED, Options, SearchConfig
 
-# Start of pydantic's error types -> what the value must be.
+# Prefixes of pydantic's error types -> the kind of value that is expected.
 _MUST_BE = {
     "int": "a whole number",
     "float": "a number",
@@ -31,19 +31,65 @@ _LIMITS = {
 }
 
 
-def explain(error: ValidationError, raw: Mapping[str, Any]) -> str:
-    """The first of pydantic's complaints about `raw`, in words, and how many more there are."""
+def describe_validation_error(error: ValidationError, raw: Mapping[str, Any]) -> str:
+    """Describe the first of pydantic's errors and count the others.
+
+    Args:
+        error: pydantic's error.
+        raw: the config that it is about, as nested dictionaries.
+    """
     problems = error.errors(include_url=False)
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    return _one(problems[0], raw) + more
+    return _describe(problems[0], raw) + more
+
+
+def describe_python_error(error: ValidationError, section: type[Options], given: Mapping[str, Any]) -> str:
+    """Describe the first error in options that were given in Python, by their names in config.toml.
+
+    Args:
+        error: pydantic's error.
+        section: the class that refused them.
+        given: its arguments by name.
+    """
+    names = [name for name, field in SearchConfig.model_fields.items() if section_class(field) is section]
+    if section is SearchConfig or not names:
+        return describe_validation_error(error, given)
+    problems = [{**problem, "loc": (names[0], *problem["loc"])} for problem in error.errors(include_url=False)]
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    return _describe(cast(ErrorDetails, problems[0]), {names[0]: given}) + more
+
+
+def renamed_options(keys: Iterable[str]) -> str | None:
+    """Describe options that are given by an old name; None if there are none.
+
+    Args:
+        keys: dotted keys of the config, such as "chain.ladder".
+    """
+    return "; ".join(f"{key}: renamed to {new}" for key in keys if (new := _new_name(key))) or None
+
+
+def _new_name(key: str) -> str | None:
+    for old in sorted(RENAMED, key=len, reverse=True):  # a renamed option before its renamed section
+        if key == old or key.startswith(f"{old}."):
+            return RENAMED[old] + key.removeprefix(old)
+    return None
 
 
 def wrong_type(raw: Any, config: Any, name: str = "") -> str | None:
-    """The first value that was read as another type than it was written in: "20" as a number, true as 1; else None."""
+    """Describe the first value that pydantic converted from another type, such as "20" to a number or true to 1.
+
+    Args:
+        raw: the config as it was written, or a part of it.
+        config: the validated config, or the same part.
+        name: dotted key of the part.
+
+    Returns:
+        A message, or None if all types match.
+    """
     if isinstance(config, Options) and isinstance(raw, Mapping):
         pairs = [(raw[k], getattr(config, k), f"{name}.{k}".strip(".")) for k in type(config).model_fields if k in raw]
-    elif several(config):
-        items = raw if several(raw) else [raw]
+    elif is_list(config):
+        items = raw if is_list(raw) else [raw]
         labels = [name] * len(items) if len(items) == 1 else [f"{name}.{n}" for n in range(len(items))]
         pairs = list(zip(items, config, labels, strict=True))
     else:
@@ -59,7 +105,7 @@ def _wrong_leaf(raw: Any, value: Any, name: str) -> str | None:
     return None
 
 
-def _one(problem: ErrorDetails, raw: Mapping[str, Any]) -> str:
+def _describe(problem: ErrorDetails, raw: Mapping[str, Any]) -> str:
     name, value = _dotted(problem["loc"], raw), problem["input"]
     if problem["type"] == "extra_forbidden":
         return _unknown(problem["loc"], name, value)
@@ -74,7 +120,7 @@ def _one(problem: ErrorDetails, raw: Mapping[str, Any]) -> str:
 def _must(kind: str, context: Mapping[str, Any]) -> str | None:
     if kind in _LIMITS:
         limit, sign = _LIMITS[kind]
-        return f"be {sign} {number(context[limit])}"
+        return f"be {sign} {format_number(context[limit])}"
     if kind == "literal_error":
         return f"be {context['expected']}"
     if kind == "too_short":
@@ -85,13 +131,13 @@ def _must(kind: str, context: Mapping[str, Any]) -> str | None:
 
 
 def _unknown(loc: tuple[int | str, ...], name: str, value: Any) -> str:
-    """An unknown key, with the nearest one of its section, or the section that has one of this name."""
+    """Describe an unknown key, with the nearest key of its section or the section that has this key."""
     key, model = str(loc[-1]), _model_at(loc[:-1])
     allowed = sorted(model.model_fields)
     what = "section" if model is SearchConfig and isinstance(value, dict) else "key"
     if near := get_close_matches(key, allowed, n=1):
         return f"{name}: unknown {what}; did you mean {near[0]!r}?"
-    sections = ((s, submodel(f)) for s, f in SearchConfig.model_fields.items())
+    sections = ((s, section_class(f)) for s, f in SearchConfig.model_fields.items())
     elsewhere = [f"{s}.{key}" for s, inner in sections if inner and key in inner.model_fields]
     if elsewhere:
         return f"{name}: unknown {what}; did you mean {' or '.join(map(repr, elsewhere))}?"
@@ -102,12 +148,12 @@ def _model_at(loc: tuple[int | str, ...]) -> type[Options]:
     model: type[Options] = SearchConfig
     for part in loc:
         if isinstance(part, str):
-            model = submodel(model.model_fields[part]) or model
+            model = section_class(model.model_fields[part]) or model
     return model
 
 
 def _dotted(loc: tuple[int | str, ...], raw: Any) -> str:
-    """`teacher.epochs`; with its place, from 0, where there are several."""
+    """Dotted key of a value, such as `teacher.epochs`; `teacher.1.epochs` if there are several teachers."""
     parts: list[str] = []
     for part in loc:
         known = raw if isinstance(raw, Mapping | list) else {}
@@ -122,7 +168,7 @@ def _dotted(loc: tuple[int | str, ...], raw: Any) -> str:
 
 
 def _nearest(value: Any, problem: ErrorDetails) -> str:
-    """The nearest of the allowed values, where they are named."""
+    """Suggest the nearest of the allowed values, if they are a fixed set."""
     if problem["type"] != "literal_error":
         return ""
     names = re.findall(r"'([^']*)'", problem["ctx"]["expected"])

@@ -1,4 +1,4 @@
-"""Image files to arrays: decoding, resizing, and bringing a data set's images to one shape."""
+"""Decodes image files into arrays of one shape, resizing and converting them where needed."""
 
 import io
 import warnings
@@ -11,7 +11,7 @@ import psutil
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from nas_kd.data.source import Arrays, reason
+from nas_kd.data.source import Arrays, error_summary
 from nas_kd.errors import InputError
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
@@ -20,23 +20,36 @@ COLOUR = frozenset({"P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "
 Pixels = NDArray[np.uint8]  # (H, W) grey or (H, W, 3) colour
 
 
-class Encoded(NamedTuple):
-    """One labelled image file, not yet decoded. `where` names it in messages: a row or a path."""
+class EncodedImage(NamedTuple):
+    """One labelled image file before decoding.
+
+    Attributes:
+        content: the file's bytes, or its path.
+        label: class number or name.
+        where: its row or path, for messages.
+    """
 
     content: bytes | Path
     label: int | float | str
     where: str
 
 
-class Decoded(NamedTuple):
-    """The images of one split, all of one size, and their labels."""
+class DecodedImages(NamedTuple):
+    """Images of one split, all of one size, and their labels."""
 
     images: list[Pixels]
     labels: list[int | float | str]
 
 
-def decode(encoded: Encoded, size: int | None) -> Pixels:
-    """Decode one image; with `size`, its centre square is resized to `size` x `size`.
+def decode_image(encoded: EncodedImage, size: int | None) -> Pixels:
+    """Decode one image, and optionally resize its centre square.
+
+    Args:
+        encoded: the image file.
+        size: side in pixels that the centre square is resized to; None: keep the size.
+
+    Returns:
+        (H, W) for grey images, (H, W, 3) for colour, uint8.
 
     Raises:
         InputError: it is broken, of an unknown format, or has more than 8 bits a channel.
@@ -49,8 +62,8 @@ def decode(encoded: Encoded, size: int | None) -> Pixels:
                 return _pixels(image, size)
     except InputError as error:
         raise InputError(f"{encoded.where}: {error}") from error
-    except Exception as error:  # Pillow's readers raise whatever they trip over in a broken file
-        raise InputError(f"{encoded.where}: not a readable image ({reason(error)})") from error
+    except Exception as error:  # Pillow's readers raise many kinds of errors on broken files
+        raise InputError(f"{encoded.where}: not a readable image ({error_summary(error)})") from error
 
 
 def _pixels(image: Image.Image, size: int | None) -> Pixels:
@@ -67,19 +80,24 @@ def _pixels(image: Image.Image, size: int | None) -> Pixels:
     return np.asarray(flat)
 
 
-def decode_all(images: Iterable[Encoded], count: int, size: int | None) -> Decoded:
-    """Decode `count` images of one size.
+def decode_images(images: Iterable[EncodedImage], count: int, size: int | None) -> DecodedImages:
+    """Decode all images of a split.
+
+    Args:
+        images: the image files.
+        count: how many there are.
+        size: side in pixels that the centre squares are resized to; None: all must be of one size.
 
     Raises:
-        InputError: one is broken, or differs in size from the first, or they would not fit into memory.
+        InputError: an image is broken or differs in size from the first, or they would not fit into memory.
     """
-    decoded = Decoded([], [])
+    decoded = DecodedImages([], [])
     for encoded in images:
-        pixels = decode(encoded, size)
+        pixels = decode_image(encoded, size)
         if not decoded.images:
             check_memory(count * 2 * pixels.nbytes)  # the list, then the array made from it
         elif pixels.shape[:2] != decoded.images[0].shape[:2]:
-            got, first = _words(pixels), _words(decoded.images[0])
+            got, first = _size_text(pixels), _size_text(decoded.images[0])
             raise InputError(f"{encoded.where} is {got} pixels, the first image {first}; set data.image_size")
         decoded.images.append(pixels)
         decoded.labels.append(encoded.label)
@@ -90,7 +108,7 @@ def check_memory(needed_bytes: float) -> None:
     """Refuse data that is larger than the free memory.
 
     Raises:
-        InputError: it is.
+        InputError: fewer than `needed_bytes` are free.
     """
     free = psutil.virtual_memory().available
     if needed_bytes > free:
@@ -100,8 +118,14 @@ def check_memory(needed_bytes: float) -> None:
         )
 
 
-def stack(splits: dict[str, Decoded]) -> tuple[dict[str, Arrays], list[str]]:
-    """The splits as arrays, `x` (N, C, H, W) uint8, and notes; grey images become RGB where any image is colour.
+def stack_splits(splits: dict[str, DecodedImages]) -> tuple[dict[str, Arrays], list[str]]:
+    """Stack each split's images into one array; grey images become RGB if any image has colour.
+
+    Args:
+        splits: decoded images and labels by split.
+
+    Returns:
+        Arrays by split, with `x` (N, C, H, W) uint8, and notes for the user.
 
     Raises:
         InputError: the splits' images differ in size.
@@ -109,7 +133,7 @@ def stack(splits: dict[str, Decoded]) -> tuple[dict[str, Arrays], list[str]]:
     first_name, first = next((name, split.images[0]) for name, split in splits.items())
     for name, (images, _) in splits.items():
         if images[0].shape[:2] != first.shape[:2]:
-            got, want = _words(images[0]), _words(first)
+            got, want = _size_text(images[0]), _size_text(first)
             raise InputError(f"{name} has images of {got} pixels, {first_name} of {want}; set data.image_size")
     total = sum(len(split.images) for split in splits.values())
     grey = sum(image.ndim == 2 for split in splits.values() for image in split.images)
@@ -122,9 +146,9 @@ def stack(splits: dict[str, Decoded]) -> tuple[dict[str, Arrays], list[str]]:
 def _stack(images: list[Pixels], channels: int) -> NDArray[np.uint8]:
     out = np.empty((len(images), channels, *images[0].shape[:2]), dtype=np.uint8)
     for target, image in zip(out, images, strict=True):
-        target[...] = image.transpose(2, 0, 1) if image.ndim == 3 else image  # (H, W) repeats over the channels
+        target[...] = image.transpose(2, 0, 1) if image.ndim == 3 else image  # (H, W) broadcasts over the channels
     return out
 
 
-def _words(pixels: Pixels) -> str:
+def _size_text(pixels: Pixels) -> str:
     return f"{pixels.shape[1]}x{pixels.shape[0]}"

@@ -1,4 +1,4 @@
-"""Makes an exported ONNX graph small, and its bytes a function of the network alone."""
+"""Minifies exported ONNX graphs, so that their bytes depend on the network alone."""
 
 from collections.abc import Collection
 
@@ -12,20 +12,26 @@ from nas_kd.export.onnx_graph import graphs, nodes
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
-def slim(model: ModelProto, tied: Collection[frozenset[str]] = ()) -> None:
-    """Drop all that no runtime needs and give every value a short name counted from the graph's start, in place.
+def minify(model: ModelProto, tied: Collection[frozenset[str]] = ()) -> None:
+    """Drop everything that no runtime needs and give values short names, numbered from the graph's start, in place.
 
-    `tied`: names of weights that are one and the same tensor in the network; they are stored once.
+    Args:
+        model: an exported model.
+        tied: groups of names of weights that are one tensor in the network; each group is stored once.
     """
     _restore_copies(model.graph, tied)
-    strip(model)
+    strip_unneeded(model)
 
 
-def checked_file(model: ModelProto, what: str) -> bytes:
-    """The model as a file, for batches of any size; equal models give equal bytes. `what`: it is, in words.
+def serialize_checked(model: ModelProto, what: str) -> bytes:
+    """Serialise a model for batches of any size and check it; equal models give equal bytes.
+
+    Args:
+        model: the model; its batch dimension is made dynamic.
+        what: an adjective for messages, such as "exported".
 
     Raises:
-        TrialError: the model is not valid.
+        TrialError: the model is not a valid ONNX model.
     """
     for value in (*model.graph.input, *model.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
@@ -37,16 +43,16 @@ def checked_file(model: ModelProto, what: str) -> bytes:
     return content
 
 
-def strip(model: ModelProto) -> None:
-    """The same without giving merged weights back: drops and renames only, in place."""
+def strip_unneeded(model: ModelProto) -> None:
+    """Drop unused weights and metadata and shorten names, in place; merged weights stay merged."""
     _drop_unused(model.graph)
     _rename_values(model.graph)
-    _drop_remarks(model)
+    _drop_metadata(model)
 
 
 def _restore_copies(graph: GraphProto, tied: Collection[frozenset[str]]) -> None:
-    # The exporter merges weights that happen to be equal (the zero biases of an untrained network, say), which would
-    # make an untrained file smaller than the same network trained; a size must not depend on the weights' values.
+    # The exporter merges weights that happen to be equal, such as the zero biases of an untrained network. An untrained
+    # file would then be smaller than a trained one, but a size must not depend on the weights' values.
     weights = {w.name: w for w in graph.initializer}
     for node in [n for n in graph.node if n.op_type == "Identity" and n.input[0] in weights]:
         source, target = node.input[0], node.output[0]
@@ -74,7 +80,7 @@ def _drop_unused(graph: GraphProto) -> None:
 
 
 def _rename_values(graph: GraphProto) -> None:
-    # Inputs and outputs of the outermost graph keep their names: they are the file's interface.
+    # Inputs and outputs of the outermost graph keep their names, which are the file's interface.
     names = {v.name: v.name for v in (*graph.input, *graph.output)}
     names[""] = ""  # an optional input left out
     for inner in graphs(graph):
@@ -102,11 +108,11 @@ def _short(number: int) -> str:
     return text
 
 
-def _drop_remarks(model: ModelProto) -> None:
+def _drop_metadata(model: ModelProto) -> None:
     for field in ("producer_name", "producer_version", "domain", "model_version", "doc_string", "metadata_props"):
         model.ClearField(field)
     for graph in graphs(model.graph):
-        graph.name = "g"  # a name is compulsory
+        graph.name = "g"  # a name is required
         for field in ("doc_string", "value_info", "metadata_props"):
             graph.ClearField(field)
         for part in (*graph.initializer, *graph.input, *graph.output):

@@ -1,4 +1,4 @@
-"""Runs ONNX classifiers on the CPU through ONNX Runtime: the judge of every accuracy that is reported."""
+"""Runs ONNX classifiers on the CPU through ONNX Runtime; every reported accuracy is measured this way."""
 
 from pathlib import Path
 
@@ -18,21 +18,36 @@ Logits = NDArray[np.float32]
 
 
 class OnnxClassifier:
-    """A file, ready to run on the CPU.
+    """An ONNX classifier loaded into ONNX Runtime on the CPU.
 
-    Raises:
-        InputError: see `read_onnx`; or ONNX Runtime cannot load it.
+    Attributes:
+        file: the checked file.
     """
 
     def __init__(self, source: Path | bytes, threads: int = 1) -> None:
+        """Read, check and load a file.
+
+        Args:
+            source: path or bytes of the file.
+            threads: threads of ONNX Runtime.
+
+        Raises:
+            InputError: see `read_onnx`; or ONNX Runtime cannot load it.
+        """
         self.file: OnnxFile = read_onnx(source)
         self._session = _session(self.file, threads)
 
     def predict(self, x: Tensor) -> Logits:
-        """Logits (N, n_classes) of samples (N, ...), uint8 or float32 in stored units, run in batches.
+        """Compute the logits of samples, batch by batch.
+
+        Args:
+            x: (N, ...) uint8 or float32, in stored units, on any device.
+
+        Returns:
+            (N, n_classes) float32.
 
         Raises:
-            InputError: there are no samples, or their shape is not the file's.
+            InputError: there are no samples, or the file expects another shape.
         """
         if not len(x):
             raise InputError(f"{self.file.source} was given no samples to run on")
@@ -43,7 +58,7 @@ class OnnxClassifier:
 
     def _run(self, x: Tensor, size: int) -> Logits:
         n = len(x)
-        if self.file.batch is not None and n < size:  # a file of fixed batch takes no smaller one
+        if self.file.batch is not None and n < size:  # a file with a fixed batch size takes no smaller batch
             x = torch.cat([x, x[-1:].expand(size - n, *x.shape[1:])])
         feed = {self.file.input_name: x.contiguous().numpy()}
         try:
@@ -64,33 +79,49 @@ class OnnxClassifier:
 
 
 class OnnxModule(nn.Module):
-    """An ONNX file that can be called like a network: (B, *input_shape) float32 -> (B, n_classes) logits, no gradient.
+    """An ONNX file as a PyTorch module, without gradient.
 
-    Raises:
-        InputError: see `read_onnx`; or its shapes are not those of the data.
+    Attributes:
+        classifier: the loaded file.
+        input_shape: shape of one sample.
     """
 
     def __init__(self, source: Path | bytes, input_shape: tuple[int, ...], n_classes: int, threads: int = 1) -> None:
+        """Load a file and check it against the data.
+
+        Args:
+            source: path or bytes of the file.
+            input_shape: shape of one sample of the data.
+            n_classes: number of classes of the data.
+            threads: threads of ONNX Runtime.
+
+        Raises:
+            InputError: see `read_onnx`; or the file's shapes differ from the data's.
+        """
         super().__init__()
         self.classifier = OnnxClassifier(source, threads)
         self.input_shape = input_shape
         logits = self.classifier.predict(torch.zeros(2, *input_shape))
         if logits.shape[1] != n_classes:
             name = self.classifier.file.source
-            raise InputError(f"{name} tells {logits.shape[1]} classes apart, the data has {n_classes}")
+            raise InputError(f"{name} has {logits.shape[1]} classes, the data has {n_classes}")
 
     @property
     def parameters_count(self) -> int:
-        """Number of weights that the file holds."""
+        """Number of weights in the file."""
         return self.classifier.file.parameters
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits, on the device of `x`."""
+        """Compute logits (B, n_classes) of x (B, *input_shape), on the device of `x`."""
         return torch.from_numpy(self.classifier.predict(x)).to(x.device)
 
 
 def accuracy(model: OnnxClassifier | bytes, split: Split) -> float:
-    """Share (0..1) of the split's samples whose largest logit is that of their class.
+    """Top-1 accuracy (0..1) on a split, measured through ONNX Runtime.
+
+    Args:
+        model: a loaded classifier, or the bytes of a file.
+        split: samples and labels.
 
     Raises:
         InputError: the split is empty, or the model does not fit it.
@@ -103,7 +134,7 @@ def _session(file: OnnxFile, threads: int) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 4  # what goes wrong is raised, in words
+    options.log_severity_level = 4  # failures are raised as exceptions
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # training may use the same cores
     try:
         return onnxruntime.InferenceSession(file.content, options, providers=["CPUExecutionProvider"])

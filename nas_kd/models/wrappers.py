@@ -1,0 +1,67 @@
+"""Wrappers that change what a network takes or returns: normalised inputs, summed logits."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class Normalized(nn.Module):
+    """A network behind (x - mean) / std, so that the exported file takes values as they are stored.
+
+    In the exported graph the normalisation is one multiplication and one addition.
+
+    Attributes:
+        scale: 1 / std, broadcastable to the input.
+        shift: -mean / std, broadcastable to the input.
+    """
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, body: nn.Module, mean: Tensor, std: Tensor) -> None:
+        """Wrap a network that takes normalised samples.
+
+        Args:
+            body: the network.
+            mean: (C,) in stored units, for images (B, C, H, W); (1,) for samples of any shape.
+            std: standard deviation, of the same shape and unit.
+
+        Raises:
+            ValueError: `mean` and `std` differ in shape, or `std` is not positive and finite.
+        """
+        super().__init__()
+        if mean.shape != std.shape or mean.ndim != 1:
+            raise ValueError(f"mean and std must both be (C,), got {tuple(mean.shape)} and {tuple(std.shape)}")
+        if not bool(torch.isfinite(mean).all() and torch.isfinite(std).all() and (std > 0).all()):
+            raise ValueError(f"mean must be finite, std finite and > 0; got {mean.tolist()} and {std.tolist()}")
+        self.body = body
+        shape = (-1, 1, 1) if mean.numel() > 1 else (1,)
+        exact_mean, exact_std = mean.double(), std.double()
+        self.register_buffer("scale", (1 / exact_std).float().reshape(shape))
+        self.register_buffer("shift", (-exact_mean / exact_std).float().reshape(shape))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise x (B, ...) float32, in stored units, and return what `body` returns."""
+        return self.body(x * self.scale + self.shift)  # type: ignore[no-any-return]
+
+
+class SummedLogits(nn.Module):
+    """Several networks deployed as one, which returns the sum of their logits."""
+
+    def __init__(self, members: Sequence[nn.Module]) -> None:
+        """Join networks that take the same input (B, ...) and return logits (B, C)."""
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Run every member on x (B, ...) and add up their logits: (B, C)."""
+        logits: Tensor = self.members[0](x)
+        for member in list(self.members)[1:]:
+            logits = logits + member(x)
+        return logits
+
+
+def sum_networks(members: Sequence[nn.Module]) -> nn.Module:
+    """One network that returns the sum of the members' logits; a single member is returned as it is."""
+    return members[0] if len(members) == 1 else SummedLogits(members)
