@@ -17,7 +17,7 @@ from nas_kd.nas.gate import Gate
 from nas_kd.nas.trial import measured_in_full
 from nas_kd.results.candidate import Candidate
 from nas_kd.results.intervals import accuracy_over_seeds, paired_gain
-from nas_kd.results.limits import Cost, costs_words, factors, spent, within_budget
+from nas_kd.results.limits import CostName, cost_values, describe_costs, ratios, within_budget
 from nas_kd.results.pareto import hypervolume, non_dominated
 from nas_kd.results.records import Accuracy, ControlRecord, Costs, FinalistRecord, SeedRecord, TrialRecord
 
@@ -71,15 +71,15 @@ def fallback_finalist(
     `refused`: those whose files, trained, are out of the budget, and what they cost. Whoever takes their place would be
     within it even if its own file were off by as much from what the search had measured.
     """
-    growth = dict[Cost, float]()
+    growth = dict[CostName, float]()
     for trial, found in refused:
-        before = spent(trial.costs) if trial.costs else {}
-        for name, value in spent(found).items():
+        before = cost_values(trial.costs) if trial.costs else {}
+        for name, value in cost_values(found).items():
             if value and (searched := before.get(name)):
                 growth[name] = max(growth.get(name, 1.0), value / searched)
 
     def has_room(trial: TrialRecord) -> bool:
-        shares = factors(spent(trial.costs), budget) if trial.costs else {}
+        shares = ratios(cost_values(trial.costs), budget) if trial.costs else {}
         return all(share * growth.get(name, 1.0) <= 1 for name, share in shares.items())
 
     return choose([t for t in others if has_room(t)], 1)
@@ -88,9 +88,9 @@ def fallback_finalist(
 def _point(trial: TrialRecord) -> tuple[float, float, float]:
     """Error, log size, log latency: all minimised."""
     costs = trial.costs
-    if trial.val_accuracy is None or not isinstance(costs, Costs) or costs.latency_ms is None:
+    if trial.val_accuracy is None or costs is None or costs.latency_ms is None:
         raise ValueError(f"trial {trial.number} is finished but not judged")
-    return 1 - trial.val_accuracy, float(np.log(costs.size_bytes)), float(np.log(costs.latency_ms.p50))
+    return 1 - trial.val_accuracy, float(np.log(costs.require_size())), float(np.log(costs.latency_ms.p50))
 
 
 class FinalistTrainer:
@@ -136,7 +136,7 @@ class FinalistTrainer:
             return []
         found = fallback_finalist(refused, others, budget)
         for one in found:
-            files = "; ".join(f"trial {trial.number}: {costs_words(costs, budget)}" for trial, costs in refused)
+            files = "; ".join(f"trial {trial.number}: {describe_costs(costs, budget)}" for trial, costs in refused)
             self._context.callback.on_note(
                 f"out of the budget once trained: {files}; trial {one.number} takes the place"
             )

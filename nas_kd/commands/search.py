@@ -21,7 +21,7 @@ from nas_kd.export.verify import accuracy
 from nas_kd.kd.chain import Chain
 from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.kd.teachers import ReadyTeacher, prepare_teachers
-from nas_kd.latency.environment import differences
+from nas_kd.latency.environment import describe_differences
 from nas_kd.nas.feasibility import at_lower_bound, is_borderline, log_excess, require_measured
 from nas_kd.nas.gate import Gate
 from nas_kd.nas.propose import Proposer
@@ -32,7 +32,7 @@ from nas_kd.results.candidate import Architecture, Precision
 from nas_kd.results.fronts import closest, closest_finalists, winner
 from nas_kd.results.hypervolume import IncrementalHypervolume
 from nas_kd.results.intervals import wilson_interval
-from nas_kd.results.limits import costs_words, within_budget
+from nas_kd.results.limits import describe_costs, within_budget
 from nas_kd.results.records import (
     Accuracy,
     CacheRecord,
@@ -110,7 +110,7 @@ def _open(context: Context, processes: WorkerProcesses) -> "Run":
 def _tell_changes(callback: Callback, before: DeviceRecord, now: DeviceRecord) -> None:
     """Of the device since the run was worked on last: what was measured then stays in the record as it is."""
     facts = ({"batch_size": record.batch_size, **record.environment} for record in (before, now))
-    if changes := differences(*facts):
+    if changes := describe_differences(*facts):
         callback.on_note(f"the device is not what it was when this run was worked on last: {changes}")
 
 
@@ -148,7 +148,7 @@ class Run:
             require_measured(costs, budget)
         nearest = min(possible, key=lambda c: log_excess(at_lower_bound(c), budget))
         if log_excess(at_lower_bound(nearest), budget) > NEAR:
-            description = costs_words(nearest, budget)
+            description = describe_costs(nearest, budget)
             self._give_up(f"the smallest network of space {self.context.space.name!r} has {description}")
 
     def prepare_first(self) -> None:

@@ -14,7 +14,7 @@ from nas_kd.models.normalised import Normalized
 from nas_kd.models.search_space import SearchSpace
 from nas_kd.plugins import load
 from nas_kd.results.candidate import Architecture
-from nas_kd.results.records import Counted
+from nas_kd.results.records import Costs
 
 
 def load_space(name: str) -> SearchSpace:
@@ -61,13 +61,13 @@ class NetworkBuilder:
         """Multiply-adds of one sample."""
         return self._counted(architecture).macs
 
-    def counted(self, deployed: Sequence[Architecture]) -> Counted:
+    def counted(self, deployed: Sequence[Architecture]) -> Costs:
         """Of all of them together, as a file has them."""
-        return Counted(parameters=sum(map(self.parameters, deployed)), macs=sum(map(self.macs, deployed)))
+        return Costs(parameters=sum(map(self.parameters, deployed)), macs=sum(map(self.macs, deployed)))
 
-    def _count(self, architecture: Architecture) -> Counted:
+    def _count(self, architecture: Architecture) -> Costs:
         network = self.build(architecture, 0)
-        return Counted(parameters=count_parameters(network), macs=count_macs(network, self._data.input_shape))
+        return Costs(parameters=count_parameters(network), macs=count_macs(network, self._data.input_shape))
 
     def description(self, architecture: Architecture) -> str:
         """`3 stages, 16-24-48 wide, 5 blocks, 21 k weights`."""

@@ -30,7 +30,7 @@ from nas_kd.nas.gate import Gate
 from nas_kd.plugins import import_object
 from nas_kd.results.candidate import Architecture, Recipe
 from nas_kd.results.intervals import wilson_interval
-from nas_kd.results.records import Accuracy, Counted, TeacherRecord
+from nas_kd.results.records import Accuracy, Costs, TeacherRecord
 from nas_kd.serialization import fingerprint, sha256
 
 
@@ -130,7 +130,7 @@ def _prepare(options: TeacherOptions, context: Context, gate: Gate, place: int) 
         {
             "description": teacher.description,
             "origin": origin,
-            "costs": gate.of_file(onnx, Counted(parameters=teacher.parameters, macs=teacher.macs)),
+            "costs": gate.of_file(onnx, Costs(parameters=teacher.parameters, macs=teacher.macs)),
             "val": val,
             "training_s": round(seconds, 3),
         }

@@ -8,12 +8,12 @@ from nas_kd.config.options import Budget
 from nas_kd.errors import TrialError
 from nas_kd.kd.artifacts import ArtifactBuilder
 from nas_kd.kd.chain import Chain
-from nas_kd.nas.feasibility import at_lower_bound, is_borderline, reason
+from nas_kd.nas.feasibility import at_lower_bound, infeasible_reason, is_borderline
 from nas_kd.nas.gate import Gate
-from nas_kd.nas.prefilter import forecast, is_skipped, skipped_words
+from nas_kd.nas.prefilter import describe_skip, forecast, is_skipped
 from nas_kd.nas.propose import Proposal
 from nas_kd.results.candidate import Candidate
-from nas_kd.results.records import Costs, RungRecord, TrialRecord
+from nas_kd.results.records import RungRecord, TrialRecord
 
 
 def check_feasibility(proposal: Proposal, gate: Gate, chain: Chain, before: Sequence[TrialRecord] = ()) -> TrialRecord:
@@ -39,18 +39,21 @@ def check_feasibility(proposal: Proposal, gate: Gate, chain: Chain, before: Sequ
                 expected = forecast(candidate, record.number, before, builder, config.budget)
             skipped = is_skipped(expected, record.number, before)
             quick = len(chain.context.rungs) > 1
-            costs = gate.costs(*candidate.deployed, precision=candidate.precision, timed=not skipped, quick=quick)
-            notes = gate.notes(*candidate.deployed, precision=candidate.precision) if isinstance(costs, Costs) else ()
+            costs = gate.costs(
+                *candidate.deployed, precision=candidate.precision, with_latency=not skipped, quick=quick
+            )
+            notes = gate.notes(*candidate.deployed, precision=candidate.precision) if costs.size_bytes else ()
         record = record.model_copy(update={"costs": costs, "notes": notes, "seconds": seconds, "forecast": expected})
-        if reason(at_lower_bound(costs) if quick else costs, config.budget):
-            untimed = {} if isinstance(costs, Costs) and costs.latency_ms else {"forecast": None}
-            return record.model_copy(update={"status": "infeasible", "reason": reason(costs, config.budget), **untimed})
+        if infeasible_reason(at_lower_bound(costs) if quick else costs, config.budget):
+            untimed = {} if costs.latency_ms else {"forecast": None}
+            why = infeasible_reason(costs, config.budget)
+            return record.model_copy(update={"status": "infeasible", "reason": why, **untimed})
         if skipped and expected is not None:
-            why = skipped_words(expected, config.budget)
+            why = describe_skip(expected, config.budget)
             return record.model_copy(update={"status": "infeasible", "reason": why})
     except TrialError as error:
         return record.model_copy(update={"status": "failed", "reason": str(error), "seconds": seconds})
-    return record.model_copy(update={"within_budget": not reason(costs, config.budget)})
+    return record.model_copy(update={"within_budget": not infeasible_reason(costs, config.budget)})
 
 
 def remeasure_borderline(record: TrialRecord, gate: Gate, chain: Chain) -> TrialRecord:
@@ -75,7 +78,7 @@ def measured_in_full(record: TrialRecord, gate: Gate, budget: Budget) -> TrialRe
     """
     candidate = Candidate.from_json(record.candidate)
     costs = gate.costs(*candidate.deployed, precision=candidate.precision)
-    why = reason(costs, budget) or None
+    why = infeasible_reason(costs, budget) or None
     return record.model_copy(update={"costs": costs, "reason": why, "within_budget": why is None})
 
 

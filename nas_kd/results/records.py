@@ -5,6 +5,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from nas_kd.results.latency import Latency
+
 TrialStatus = Literal["running", "paused", "duplicate", "infeasible", "pruned", "failed", "finished"]
 RunState = Literal["searching", "finalists", "finished", "unreachable"]
 
@@ -15,40 +17,47 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Latency(Record):
-    """Milliseconds a call: median, 90th and 99th percentile, and the median's 95 % interval."""
+class Costs(Record):
+    """What a network costs to deploy, as far as it is known: what is None was not measured.
 
-    p50: float
-    p90: float
-    p99: float | None = None  # runs of older versions have none
-    low: float
-    high: float
-    unstable: bool = False
-
-
-class Counted(Record):
-    """What is known of a network without exporting it. `macs`: multiply-adds of one sample."""
+    Attributes:
+        parameters: Number of trained weights.
+        macs: Multiply-adds of one sample.
+        size_bytes: Size of the ONNX file; None if the network was not exported.
+        latency_ms: Latency of one call on the device.
+        memory_bytes: Peak memory of an ONNX Runtime session that runs the file.
+    """
 
     parameters: int
     macs: int
-
-    @property
-    def unstable(self) -> bool:
-        """Whether its latency was measured, and did not settle."""
-        return False
-
-
-class Costs(Counted):
-    """What a network costs to deploy. `memory_bytes`: peak of a session; None, as of latency: not measured."""
-
-    size_bytes: int
+    size_bytes: int | None = None
     latency_ms: Latency | None = None
     memory_bytes: int | None = None
 
     @property
     def unstable(self) -> bool:
-        """By what was measured."""
+        """Whether the latency was measured and its interval is wide."""
         return self.latency_ms is not None and self.latency_ms.unstable
+
+    def require_size(self) -> int:
+        """Size of the ONNX file in bytes.
+
+        Raises:
+            ValueError: The network was not exported.
+        """
+        if self.size_bytes is None:
+            raise ValueError("the size of this network is not known: it was not exported")
+        return self.size_bytes
+
+    def require_latency(self) -> Latency:
+        """Latency on the device, in milliseconds.
+
+        Raises:
+            ValueError: The latency was not measured.
+        """
+        if self.latency_ms is None:
+            raise ValueError("the latency of this network was not measured")
+        return self.latency_ms
 
 
 class Accuracy(Record):
@@ -97,7 +106,7 @@ class TrialRecord(Record):
     reason: str | None = None  # why rejected or failed
     duplicate_of: int | None = None  # trial number
     within_budget: bool = False
-    costs: Costs | Counted | None = None  # counted only: it has too many multiply-adds, and was not exported
+    costs: Costs | None = None
     notes: tuple[str, ...] = ()  # of the file: layers kept in fp32
     forecast: Forecast | None = None  # of its latency, where a prefilter is used and had enough to learn from
     rungs: tuple[RungRecord, ...] = ()
@@ -110,7 +119,7 @@ class TrialRecord(Record):
     @property
     def median_ms(self) -> float | None:
         """Its latency, as far as it is known."""
-        return self.costs.latency_ms.p50 if isinstance(self.costs, Costs) and self.costs.latency_ms else None
+        return self.costs.latency_ms.p50 if self.costs and self.costs.latency_ms else None
 
     def objectives(self, level: int) -> tuple[float, int, float]:
         """Validation accuracy at a rung, bytes, ms as known by then: what the search compares.
@@ -119,9 +128,9 @@ class TrialRecord(Record):
             ValueError: it has not been measured.
         """
         ms = self.rungs[level].latency_ms or self.median_ms
-        if not isinstance(self.costs, Costs) or ms is None:
+        if self.costs is None or ms is None:
             raise ValueError(f"trial {self.number} was trained without having been measured")
-        return self.rungs[level].val_accuracy, self.costs.size_bytes, ms
+        return self.rungs[level].val_accuracy, self.costs.require_size(), ms
 
 
 class SeedRecord(Record):
