@@ -30,9 +30,10 @@ from nas_kd.commands.search import search
 from nas_kd.config.options import SearchConfig
 from nas_kd.latency.agent_protocol import TOKEN_VARIABLE
 from nas_kd.latency.device import Device, open_device
-from nas_kd.latency.environment import machine
+from nas_kd.latency.environment import machine_facts
+from nas_kd.results.latency import Latency
 from nas_kd.results.pareto import non_dominated
-from nas_kd.results.records import Costs, Latency, TrialRecord
+from nas_kd.results.records import Costs, TrialRecord
 from nas_kd.serialization import write_atomic
 
 HERE = "cpu-1t"
@@ -64,7 +65,7 @@ def compare_files(opened: Mapping[str, Device], files: list[Path], rounds: int) 
         p50: dict[str, list[float]] = {name: [] for name in opened}
         for _ in range(1 + rounds):  # the first calibrates
             for name, device in opened.items():
-                p50[name].append(device.measure(content, 1).latency.p50)
+                p50[name].append(device.measure(content, 1).p50)
         ratios = {n: [a / b for a, b in zip(v[1:], p50["here"][1:], strict=True)] for n, v in p50.items()}
         result[file.stem] = {"p50_ms": p50, "ratio": ratios, "median_ratio": {n: median(r) for n, r in ratios.items()}}
     return result
@@ -110,7 +111,7 @@ def compare_searches(here: dict[str, TrialRecord], there: dict[str, TrialRecord]
 def front(trials: list[TrialRecord]) -> set[str]:
     """Ids of those not dominated in accuracy, size and latency."""
     measured = [(t.val_accuracy or 0.0, costs_of(t)) for t in trials]
-    points = np.array([[-accuracy, c.size_bytes, c.latency_ms.p50] for accuracy, c in measured if c.latency_ms])
+    points = np.array([[-accuracy, c.require_size(), c.require_latency().p50] for accuracy, c in measured])
     return {t.id for t, keep in zip(trials, non_dominated(points), strict=True) if keep}
 
 
@@ -123,16 +124,14 @@ def has_close_rival(one: str, ids: list[str], run: dict[str, TrialRecord]) -> bo
 
 def costs_of(trial: TrialRecord) -> Costs:
     """A judged trial's, measured."""
-    if not isinstance(trial.costs, Costs) or trial.costs.latency_ms is None:
+    if trial.costs is None or trial.costs.latency_ms is None:
         raise ValueError(f"trial {trial.number} was not measured")
     return trial.costs
 
 
 def latency(trial: TrialRecord) -> Latency:
     """A judged trial's."""
-    measured = costs_of(trial).latency_ms
-    assert measured is not None
-    return measured
+    return costs_of(trial).require_latency()
 
 
 def main() -> None:
@@ -155,7 +154,7 @@ def main() -> None:
     description = " ".join(f"--{option} {getattr(args, option)}" for option in ("rounds", "trials", "epochs"))
     result = {
         "command": f"python -m benchmarks.device_agent {description}",
-        "environment": machine(),
+        "environment": machine_facts(),
         "files": measured,
         "searches": searches,
     }

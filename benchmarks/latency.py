@@ -28,7 +28,7 @@ from benchmarks.latency_files import write_candidates, write_sizes
 from benchmarks.latency_report import write_report
 from benchmarks.runs import bind, is_done, lock_of, read_runs
 from nas_kd.errors import InputError
-from nas_kd.latency.environment import machine
+from nas_kd.latency.environment import machine_facts
 from nas_kd.serialization import write_atomic
 
 HERE = Path(__file__).resolve().parent
@@ -125,7 +125,7 @@ def run(given: argparse.Namespace) -> int:
     failed = 0
     if not given.report_only:
         with lock_of(work, "machine").acquire(timeout=0):
-            write_atomic(work / "environment.json", json.dumps(machine() | {"torch": torch.__version__}) + "\n")
+            write_atomic(work / "environment.json", json.dumps(machine_facts() | {"torch": torch.__version__}) + "\n")
             files = write_sizes(work / "files"), write_candidates(work / "files", size.candidates)
             failed = do_all(work, plan(size, *files))
     facts = json.loads((work / "environment.json").read_text())

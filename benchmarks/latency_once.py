@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a script's ow
 from nas_kd.latency.device_profile import load_device
 from nas_kd.latency.measure import measure_latency
 
+FACTS = ("unstable", "raw_p50_ms", "speed", "blocks", "calls", "disturbed", "attempts", "pinned_to", "steal")
 SETTLE_S = 1.0
 # Binds itself to the core given, and never rests; but ends with the process that started it.
 BUSY = """
@@ -52,20 +53,12 @@ def busy_neighbour() -> Iterator[None]:
 def measured(content: bytes) -> dict[str, Any]:
     """The latency, what it rests on, and how long it took."""
     load_before, started = os.getloadavg()[0], time.perf_counter()
-    result = measure_latency(content, load_device("cpu-1t"))
+    latency = measure_latency(content, load_device("cpu-1t"))
     seconds = time.perf_counter() - started
     return {
-        **{f"{name}_ms": getattr(result.latency, name) for name in ("p50", "p90", "p99", "low", "high")},
-        "unstable": result.latency.unstable,
-        "raw_p50_ms": result.raw_p50_ms,
-        "speed": result.speed,
-        "blocks": result.blocks,
-        "calls": result.calls,
-        "disturbed": result.disturbed,
-        "attempts": result.attempts,
+        **{f"{name}_ms": getattr(latency, name) for name in ("p50", "p90", "p99", "low", "high")},
+        **{name: getattr(latency, name) for name in FACTS},
         "seconds": seconds,
-        "pinned_to": result.environment["pinned_to"],
-        "steal": result.environment["steal"],
         "load_1m_before": load_before,
     }
 

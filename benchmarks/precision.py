@@ -155,7 +155,7 @@ def time_ladder(context: Context, builder: NetworkBuilder) -> list[dict[str, Any
         times: dict[str, list[float]] = {precision: [] for precision in TIMED}
         for _ in range(REPEATS):
             for precision, content in contents.items():
-                times[precision].append(context.device.measure(content, context.batch_size).latency.p50)
+                times[precision].append(context.device.measure(content, context.batch_size).p50)
         macs = builder.macs(architecture)
         sizes = {precision: len(content) for precision, content in contents.items()}
         rows.append({"parameters": builder.parameters(architecture), "macs": macs, "bytes": sizes, "ms": times})

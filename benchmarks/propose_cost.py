@@ -41,7 +41,8 @@ from nas_kd.kd.training_job import TrainedModel
 from nas_kd.nas.gate import Gate
 from nas_kd.nas.study import RunStudy
 from nas_kd.results.candidate import Architecture, Candidate, Precision
-from nas_kd.results.records import Accuracy, Costs, Latency, TeacherRecord, TrialRecord
+from nas_kd.results.latency import Latency
+from nas_kd.results.records import Accuracy, Costs, TeacherRecord, TrialRecord
 from nas_kd.serialization import write_atomic
 
 WINDOW = 100
@@ -78,7 +79,7 @@ class MadeUpGate(Gate):
         self._counts, self._clock = builder, clock
 
     def costs(
-        self, *deployed: Architecture, precision: Precision = "fp32", timed: bool = True, quick: bool = False
+        self, *deployed: Architecture, precision: Precision = "fp32", with_latency: bool = True, quick: bool = False
     ) -> Costs:
         """As the real gate, but nothing is exported or measured."""
         with self._clock:

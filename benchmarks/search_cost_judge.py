@@ -84,7 +84,7 @@ class Judge:
         costs = self._gate.all_costs(Architecture.from_json(architecture))
         if costs.latency_ms is None:
             raise TrialError(f"the latency of {architecture} was not measured")
-        return {"size_bytes": costs.size_bytes, "latency_ms": costs.latency_ms.p50}
+        return {"size_bytes": costs.require_size(), "latency_ms": costs.latency_ms.p50}
 
     def tests(self, architecture: Mapping[str, Any]) -> list[float]:
         """Test accuracy for each of the seeds, after the full schedule with soft targets from the teacher."""

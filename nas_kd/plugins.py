@@ -44,18 +44,6 @@ def available(kind: str) -> Mapping[str, Any]:
     return dict(sorted((p.name, p) for p in plugins if p is not None))
 
 
-@cache
-def names_of_files(kind: str) -> tuple[str, ...]:
-    """Names of a kind whose folder holds nothing but plug-ins, by their files: nothing is imported.
-
-    Args:
-        kind: "precision" or "device".
-    """
-    parent, _, folder = REGISTRIES[kind].rpartition(".")
-    found = importlib.import_module(parent).__path__[0]
-    return tuple(sorted(m.name.replace("_", "-") for m in pkgutil.iter_modules([str(Path(found) / folder)])))
-
-
 @overload
 def load(kind: str, given: Any) -> Any: ...
 @overload

@@ -3,13 +3,13 @@
 from typing import Any
 
 from nas_kd.results.candidate import Architecture, Candidate, Recipe
+from nas_kd.results.latency import Latency
 from nas_kd.results.records import (
     Accuracy,
     ControlRecord,
     Costs,
     DatasetRecord,
     FinalistRecord,
-    Latency,
     OnceForAllRecord,
     RunRecord,
     SeedRecord,

@@ -7,7 +7,7 @@ import pytest
 
 from nas_kd.cli.console import ConsoleCallback, print_result
 from nas_kd.config.options import SearchConfig
-from nas_kd.results.records import Latency
+from nas_kd.results.latency import Latency
 
 from .records import costs, finalist, run, trial
 

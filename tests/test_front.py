@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from nas_kd.config.options import Budget
 from nas_kd.results.fronts import closest, closest_finalists, front_document, fronts, ties, winner
 from nas_kd.results.limits import within_budget
-from nas_kd.results.records import Counted, FinalistRecord
+from nas_kd.results.records import Costs, FinalistRecord
 from tests.records import accuracy, control, costs, finalist, run, teacher, trial
 
 SMALL = finalist("small", 0.80, 10_000, 0.4)
@@ -228,7 +228,7 @@ def test_the_closest_to_an_accuracy_are_named_with_theirs() -> None:
 
 def test_who_was_not_measured_is_not_the_closest() -> None:
     unmeasured = trial(1, None, 50_000, None, status="infeasible")
-    counted = trial(2, None, 1, 1, status="infeasible", costs=Counted(parameters=1, macs=3000))
+    counted = trial(2, None, 1, 1, status="infeasible", costs=Costs(parameters=1, macs=3000))
     budget = Budget(max_latency_ms=0.5, max_macs=1000)
     description = closest([unmeasured, counted, trial(3, None, 10_000, 5.0, status="infeasible")], budget)
     assert [description.index(f"trial {n} ") for n in (2, 3, 1)] == sorted(

@@ -1,4 +1,5 @@
-"""The device agent: measures ONNX files for searches that run elsewhere.
+"""The device agent: measures ONNX files for searches that run on other machines.
 
-Runs where only Python, NumPy, ONNX Runtime and packaging are: nothing else may be imported from here, directly or not.
+It runs where only Python, NumPy, ONNX Runtime and packaging are installed: nothing else may be imported from here,
+directly or indirectly.
 """

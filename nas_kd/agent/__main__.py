@@ -1,4 +1,4 @@
-"""`python -m nas_kd.agent`: what `nas-kd device-agent` is where there is little but Python, NumPy and ONNX Runtime."""
+"""`python -m nas_kd.agent`: the same as `nas-kd device-agent`, for machines without the CLI's dependencies."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The agent's command line, the same for `nas-kd device-agent` and `python -m nas_kd.agent`."""
+"""The command line of the device agent: `nas-kd device-agent` and `python -m nas_kd.agent`."""
 
 import argparse
 import signal
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from nas_kd.agent.handler import Limits
+from nas_kd.agent.handler import RequestLimits
 from nas_kd.agent.measurement_queue import MeasurementQueue
 from nas_kd.agent.server import AgentServer
 from nas_kd.errors import InputError
@@ -16,19 +16,26 @@ from nas_kd.latency.agent_protocol import DEFAULT_PORT, TOKEN_VARIABLE, read_tok
 from nas_kd.latency.device_profile import DeviceProfile, load_device
 from nas_kd.plugins import available
 
-LINE_S = 60.0  # somebody who waits for others is told to come back after so long
+QUEUE_TIMEOUT_S = 60.0  # a client that has waited for others this long is asked to come back later
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Serve until interrupted; returns the exit code: 0, or 2 for bad input."""
+    """Serve until interrupted.
+
+    Args:
+        arguments: Of the command line, without the program's name.
+
+    Returns:
+        The exit code: 0, or 2 for bad input.
+    """
     options = _parser().parse_args(arguments)
     try:
         server = _server(options)
     except InputError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
-    signal.signal(signal.SIGTERM, _leave)
-    sys.stderr.write(f"device agent at {server.url}, profiles: {', '.join(server.bench.names)}\n")
+    signal.signal(signal.SIGTERM, _interrupt)
+    sys.stderr.write(f"device agent at {server.url}, profiles: {', '.join(server.queue.names)}\n")
     sys.stderr.flush()
     try:
         server.serve_forever()
@@ -36,7 +43,7 @@ def main(arguments: Sequence[str]) -> int:
         sys.stderr.write("stopped\n")
     finally:
         server.server_close()
-        server.bench.close()
+        server.queue.close()
     return 0
 
 
@@ -48,8 +55,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at [default: %(default)s]")
     parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="0: any that is free [default: %(default)s]")
-    parser.add_argument("--token-file", type=Path, metavar="FILE", help="a file that holds the token and nothing else")
-    parser.add_argument("--certificate", type=Path, metavar="FILE", help="PEM; then https is spoken, and only https")
+    parser.add_argument("--token-file", type=Path, metavar="FILE", help="a file that holds only the token")
+    parser.add_argument("--certificate", type=Path, metavar="FILE", help="PEM; the agent then speaks https only")
     parser.add_argument("--key", type=Path, metavar="FILE", help="the certificate's private key, PEM, no passphrase")
     parser.add_argument("--max-mb", type=float, default=100.0, help="largest request, 1 MB = 10^6 bytes [100]")
     parser.add_argument("--time-limit", type=float, default=120.0, help="seconds for a measurement [default: 120]")
@@ -58,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="NAME",
-        help="offer it, too: board.toml, package.module:Name",
+        help="offer this profile, too: board.toml or package.module:Name",
     )
     return parser
 
@@ -69,17 +76,17 @@ def _server(options: argparse.Namespace) -> AgentServer:
         raise InputError(f"--port must be 0 to 65535, got {options.port}")
     if not (0 < options.max_mb <= 2000 and 1 <= options.time_limit <= 86_400):
         raise InputError("--max-mb must be above 0 and at most 2000, --time-limit 1 to 86400 seconds")
-    limits = Limits(max_bytes=int(options.max_mb * 1e6))
-    bench = MeasurementQueue(_profiles(options.profile), limits.max_bytes, options.time_limit, LINE_S)
+    limits = RequestLimits(max_bytes=int(options.max_mb * 1e6))
+    queue = MeasurementQueue(_profiles(options.profile), limits.max_bytes, options.time_limit, QUEUE_TIMEOUT_S)
     tls = _tls(options.certificate, options.key)
     try:
-        return AgentServer((options.host, options.port), bench=bench, token=token, limits=limits, tls=tls)
+        return AgentServer((options.host, options.port), queue=queue, token=token, limits=limits, tls=tls)
     except OSError as error:
         raise InputError(f"cannot listen at {options.host}:{options.port}: {error.strerror or error}") from error
 
 
 def _profiles(extra: Sequence[str]) -> dict[str, DeviceProfile]:
-    """Those that this machine can run, and those that were asked for, which it must be able to run."""
+    """The built-in profiles that this machine can run, and those of `--profile`, which it must be able to run."""
     profiles = {}
     for name, profile in available("device").items():
         try:
@@ -104,5 +111,5 @@ def _tls(certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:
     return context
 
 
-def _leave(_number: int, _frame: FrameType | None) -> None:
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt

@@ -1,17 +1,18 @@
-"""Finds what would make ONNX Runtime look at other files: tensors with external data, and prepared contexts.
+"""Refuses models that would make ONNX Runtime open other files: external data, and prepared contexts.
 
 A file is walked as protocol buffers encode it (https://protobuf.dev/programming-guides/encoding), along the fields of
-onnx.proto3 that lead to tensors and operators. Whatever a parser could read in another way than this walk does is
-refused, so that nothing hides.
+onnx.proto3 that lead to tensors and operators. Any encoding that a parser could read in another way than this walk is
+refused, so that nothing can be hidden.
 """
 
 from collections.abc import Iterator
 
-MAX_FIELDS = 1_000_000  # seconds of this walk; ordinary files have a few thousand
-MAX_DEPTH = 100  # as protobuf itself
+MAX_FIELDS = 1_000_000  # takes seconds to walk; ordinary files have a few thousand
+MAX_DEPTH = 100  # the limit of protobuf itself
+# Wire types.
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 
-# What each kind of message holds that matters: field number -> kind of message there.
+# For each kind of message, the fields that lead to tensors and operators: field number -> kind of message in it.
 MODEL = {7: "graph", 20: "training", 25: "function"}
 GRAPH = {1: "node", 5: "tensor", 15: "sparse"}
 NODE = {5: "attribute"}
@@ -32,46 +33,46 @@ KINDS = {
 OP_TYPE, EXTERNAL_DATA, DATA_LOCATION = 4, 13, 14
 
 
-class Unsafe(Exception):
-    """The file is not ONNX, or asks for more than itself."""
+class UnsafeModel(Exception):
+    """A model is not an ONNX file, or refers to other files."""
 
 
-def refuse_unsafe(content: bytes) -> None:
-    """Let files pass that stand alone.
+def check_model(content: bytes) -> None:
+    """Make sure that an ONNX file refers to no other file.
 
     Raises:
-        Unsafe: external data, an operator that opens files, another format, or damaged.
+        UnsafeModel: It has external data or an operator that opens files, has another format, or is damaged.
     """
     if content[4:8] == b"ORTM":
-        raise Unsafe("the file is in ONNX Runtime's own format; only ONNX is measured")
-    view, seen = memoryview(content), 0
-    todo = [("model", 0, len(content), 0)]
-    while todo:
-        kind, start, end, depth = todo.pop()
+        raise UnsafeModel("the file is in ONNX Runtime's own format; only ONNX is measured")
+    view, n_fields = memoryview(content), 0
+    pending = [("model", 0, len(content), 0)]
+    while pending:
+        kind, start, end, depth = pending.pop()
         inner = KINDS[kind]
         for number, wire, value, stop in _fields(view, start, end):
-            seen += 1
-            if seen > MAX_FIELDS:
-                raise Unsafe(f"the file has more than {MAX_FIELDS:,} parts")
+            n_fields += 1
+            if n_fields > MAX_FIELDS:
+                raise UnsafeModel(f"the file has more than {MAX_FIELDS:,} parts")
             if kind == "tensor" and (number == EXTERNAL_DATA or (number == DATA_LOCATION and value)):
-                raise Unsafe("the file keeps weights in external data; save it as one file")
+                raise UnsafeModel("the file keeps weights in external data; save it as one file")
             if wire != BYTES:
                 continue
             if kind == "node" and number == OP_TYPE and content[value:stop] == b"EPContext":
-                raise Unsafe("the file holds an EPContext, which may name other files")
+                raise UnsafeModel("the file holds an EPContext, which may name other files")
             if number in inner:
                 if depth >= MAX_DEPTH:
-                    raise Unsafe("the file is nested too deeply")
-                todo.append((inner[number], value, stop, depth + 1))
+                    raise UnsafeModel("the file is nested too deeply")
+                pending.append((inner[number], value, stop, depth + 1))
 
 
 def _fields(view: memoryview, at: int, end: int) -> Iterator[tuple[int, int, int, int]]:
-    """Number, wire type, value (of bytes: where they begin), and where the field ends."""
+    """Fields between two offsets: number, wire type, value (for bytes: the offset where they begin), and end."""
     while at < end:
         tag, at = _varint(view, at, end, 5)
         number, wire = tag >> 3, tag & 7
         if number == 0 or tag >= 2**32:
-            raise Unsafe("not an ONNX file")
+            raise UnsafeModel("not an ONNX file")
         value = at
         if wire == VARINT:
             value, at = _varint(view, at, end, 10)
@@ -81,9 +82,9 @@ def _fields(view: memoryview, at: int, end: int) -> Iterator[tuple[int, int, int
         elif wire in (FIXED64, FIXED32):
             at += 8 if wire == FIXED64 else 4
         else:  # groups, which onnx.proto3 never had
-            raise Unsafe("not an ONNX file")
+            raise UnsafeModel("not an ONNX file")
         if at > end:
-            raise Unsafe("not an ONNX file, or cut off")
+            raise UnsafeModel("not an ONNX file, or cut off")
         yield number, wire, value, at
 
 
@@ -96,4 +97,4 @@ def _varint(view: memoryview, at: int, end: int, longest: int) -> tuple[int, int
         value, at = value | (byte & 0x7F) << shift, at + 1
         if byte < 0x80:
             return value, at
-    raise Unsafe("not an ONNX file, or cut off")
+    raise UnsafeModel("not an ONNX file, or cut off")

@@ -203,7 +203,7 @@ def measure(
         from nas_kd.latency.measured_file import measure_file, parse_shape
 
         shape = None if input_shape is None else parse_shape(input_shape)
-        opened = open_device(device, tell=lambda text: typer.echo(f"note: {text}", err=True))
+        opened = open_device(device, on_wait=lambda text: typer.echo(f"note: {text}", err=True))
         opened.check()
         measured = measure_file(model, opened, batch_size, shape)
         if as_json:

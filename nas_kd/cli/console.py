@@ -17,8 +17,9 @@ from nas_kd.commands.distill import DistillResult
 from nas_kd.config.options import Budget, SearchConfig
 from nas_kd.context.callbacks import Callback
 from nas_kd.results.fronts import front_document
-from nas_kd.results.limits import costs_words
-from nas_kd.results.records import Accuracy, Costs, FinalistRecord, Latency, RunRecord, TeacherRecord, TrialRecord
+from nas_kd.results.latency import Latency
+from nas_kd.results.limits import describe_costs
+from nas_kd.results.records import Accuracy, Costs, FinalistRecord, RunRecord, TeacherRecord, TrialRecord
 
 LINES_EVERY = 10  # trials or trainings, where nobody watches
 SILENT_AT_MOST = 60.0  # seconds, there, while something goes on
@@ -78,8 +79,8 @@ class ConsoleCallback(Callback):
         """Say what the teacher is worth."""
         costs = record.costs
         self._say(
-            f"teacher: {record.description}; validation accuracy {record.val.mean:.2%}, {costs.size_bytes / 1000:.1f} kB, "
-            f"{_ms(costs.latency_ms)}"
+            f"teacher: {record.description}; validation accuracy {record.val.mean:.2%}, "
+            f"{costs.require_size() / 1000:.1f} kB, {_ms(costs.latency_ms)}"
         )
 
     def on_measured(self, done: int, total: int) -> None:
@@ -196,7 +197,7 @@ def print_result(run: RunRecord, folder: Path) -> None:
     if best is None:
         console.print("no finalist meets the budget; the report says how close they come")
     else:
-        costs = costs_words(best.costs, Budget.model_validate(run.config.get("budget") or {}))
+        costs = describe_costs(best.costs, Budget.model_validate(run.config.get("budget") or {}))
         line = f"winner: {folder / 'winner' / 'student.onnx'}: {best.description}; {costs}"
         console.print(escape(line), soft_wrap=True, highlight=False)
     console.print(f"report: {folder / 'report' / 'index.html'}", soft_wrap=True, highlight=False)
@@ -218,7 +219,7 @@ def _recipe(finalist: FinalistRecord) -> str:
 
 
 def _figures(accuracy: Accuracy, costs: Costs, unstable: str = UNSTABLE) -> tuple[str, str, str]:
-    return _percent(accuracy), f"{costs.size_bytes / 1000:.1f} kB", _ms(costs.latency_ms, unstable)
+    return _percent(accuracy), f"{costs.require_size() / 1000:.1f} kB", _ms(costs.latency_ms, unstable)
 
 
 def print_finalist(finalist: FinalistRecord, out: Path) -> None:

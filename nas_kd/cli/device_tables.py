@@ -1,4 +1,4 @@
-"""What the terminal shows of devices, and of files measured on them."""
+"""The terminal's tables of device profiles, and of files measured on a device."""
 
 from collections.abc import Mapping
 
@@ -12,11 +12,11 @@ from nas_kd.latency.device_profile import DeviceProfile
 from nas_kd.latency.environment import Fact, capabilities
 from nas_kd.latency.measured_file import MeasuredFile
 
-SLOWEST = 10
+MAX_OPERATORS = 10
 
 
 def print_devices(profiles: Mapping[str, DeviceProfile]) -> None:
-    """Each profile with whether it can be used here, then what this machine has."""
+    """Print each profile with whether it can be used on this machine, then what this machine has."""
     table = Table(Column("name", no_wrap=True), "what it is", "on this machine")
     for name, profile in profiles.items():
         table.add_row(name, escape(profile.summary), escape(_usable(profile)))
@@ -24,6 +24,23 @@ def print_devices(profiles: Mapping[str, DeviceProfile]) -> None:
     console.print(table)
     _print_facts(console, "this machine", capabilities())
     console.print("your own: a TOML file (docs/devices.md), or package.module:Name", highlight=False)
+
+
+def print_measured(file: MeasuredFile) -> None:
+    """Print the costs of a file, its slowest operators, and what the figures rest on."""
+    console = Console()
+    table = Table(title=escape(file.file), title_justify="left", show_header=False)
+    for name, value in _figures(file).items():
+        table.add_row(name, value)
+    console.print(table)
+    slowest = Table("operator", "name", Column("share", justify="right"), Column("us", justify="right"), box=box.SIMPLE)
+    slowest.title = f"slowest of {len(file.operators)} operators, from a run of its own under ONNX Runtime's profiler"
+    slowest.title_justify = "left"
+    for operator in file.operators[:MAX_OPERATORS]:
+        figures = f"{operator.share:.1%}", f"{operator.microseconds:.1f}"
+        slowest.add_row(escape(operator.kind), escape(operator.name), *figures)
+    console.print(slowest)
+    _print_facts(console, "measured on", file.environment)
 
 
 def _usable(profile: DeviceProfile) -> str:
@@ -34,25 +51,8 @@ def _usable(profile: DeviceProfile) -> str:
     return "yes"
 
 
-def print_measured(file: MeasuredFile) -> None:
-    """Costs of a file, its slowest operators, and what the figures were measured on."""
-    console, measured = Console(), file.measurement
-    table = Table(title=escape(file.file), title_justify="left", show_header=False)
-    for name, value in _figures(file).items():
-        table.add_row(name, value)
-    console.print(table)
-    slowest = Table("operator", "name", Column("share", justify="right"), Column("us", justify="right"), box=box.SIMPLE)
-    slowest.title = f"slowest of {len(file.operators)} operators, from a run of its own under ONNX Runtime's profiler"
-    slowest.title_justify = "left"
-    for operator in file.operators[:SLOWEST]:
-        figures = f"{operator.share:.1%}", f"{operator.microseconds:.1f}"
-        slowest.add_row(escape(operator.kind), escape(operator.name), *figures)
-    console.print(slowest)
-    _print_facts(console, "measured on", {**file.device.environment, **measured.environment})
-
-
 def _figures(file: MeasuredFile) -> dict[str, str]:
-    latency, measured, sizes = file.latency, file.measurement, file.sizes
+    latency, sizes = file.latency, file.sizes
     unstable = " unstable" if latency.unstable else ""
     p99 = {} if latency.p99 is None else {"latency p99": f"{latency.p99:.4g} ms"}
     shape = ", ".join(map(str, (file.batch_size, *file.input_shape)))
@@ -67,8 +67,8 @@ def _figures(file: MeasuredFile) -> dict[str, str]:
         "weights": f"{file.parameters:,}",
         "multiply-adds": f"{file.macs:,} a sample",
         "peak memory": f"{_kb(file.memory.session_bytes)} of a session; the runtime {_kb(file.memory.runtime_bytes)}",
-        "measured": f"{measured.blocks} blocks, {measured.calls:,} calls, {measured.seconds:.1f} s, "
-        f"{measured.disturbed:.0%} of the blocks disturbed",
+        "measured": f"{latency.blocks} blocks, {latency.calls:,} calls, {latency.seconds:.1f} s, "
+        f"{latency.disturbed:.0%} of the blocks disturbed",
     }
 
 
@@ -77,6 +77,6 @@ def _kb(size_bytes: int | None) -> str:
 
 
 def _print_facts(console: Console, title: str, facts: Mapping[str, Fact]) -> None:
-    told = ((name, "unknown" if fact is None else str(fact)) for name, fact in facts.items())
-    description = "; ".join(f"{name.replace('_', ' ')} {value}" for name, value in told if value)
-    console.print(f"{title}: {escape(description)}", highlight=False, soft_wrap=True)
+    texts = ((name, "unknown" if fact is None else str(fact)) for name, fact in facts.items())
+    line = "; ".join(f"{name.replace('_', ' ')} {text}" for name, text in texts if text)
+    console.print(f"{title}: {escape(line)}", highlight=False, soft_wrap=True)

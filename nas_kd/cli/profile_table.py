@@ -13,7 +13,7 @@ from rich.table import Table
 
 from nas_kd.commands.profile import CostRange, PrecisionProfile, SpaceProfile
 from nas_kd.commands.time_estimate import MARGIN, TimeEstimate
-from nas_kd.results.limits import LIMITS, limited
+from nas_kd.results.limits import LIMITS, active_limits
 
 PARTS = {
     "teacher": "training the teacher",
@@ -66,7 +66,7 @@ def _add(table: Table, name: str, values: CostRange, write: Callable[[float], st
 
 def _budget_lines(profile: SpaceProfile) -> list[str]:
     budget = profile.budget
-    asked = [limit.limit_words(most) for limit, most in limited(budget)]
+    asked = [limit.describe_limit(most) for limit, most in active_limits(budget)]
     if not asked:
         lines = ["budget: costs are not limited"]
     else:

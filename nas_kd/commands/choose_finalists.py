@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from nas_kd.config.options import Budget
-from nas_kd.results.limits import Cost, factors, spent
+from nas_kd.results.limits import CostName, cost_values, ratios
 from nas_kd.results.pareto import hypervolume, non_dominated
 from nas_kd.results.records import Costs, TrialRecord
 
@@ -50,15 +50,15 @@ def fallback_finalist(
         others: trials that were not chosen.
         budget: limits of costs.
     """
-    growth = dict[Cost, float]()
+    growth = dict[CostName, float]()
     for trial, found in refused:
-        before = spent(trial.costs) if trial.costs else {}
-        for name, value in spent(found).items():
+        before = cost_values(trial.costs) if trial.costs else {}
+        for name, value in cost_values(found).items():
             if value and (searched := before.get(name)):
                 growth[name] = max(growth.get(name, 1.0), value / searched)
 
     def has_room(trial: TrialRecord) -> bool:
-        shares = factors(spent(trial.costs), budget) if trial.costs else {}
+        shares = ratios(cost_values(trial.costs), budget) if trial.costs else {}
         return all(share * growth.get(name, 1.0) <= 1 for name, share in shares.items())
 
     return choose([t for t in others if has_room(t)], 1)
@@ -67,6 +67,6 @@ def fallback_finalist(
 def _point(trial: TrialRecord) -> tuple[float, float, float]:
     """Error, log bytes, log ms: all minimised."""
     costs = trial.costs
-    if trial.val_accuracy is None or not isinstance(costs, Costs) or costs.latency_ms is None:
+    if trial.val_accuracy is None or costs is None:
         raise ValueError(f"trial {trial.number} is finished but not judged")
-    return 1 - trial.val_accuracy, float(np.log(costs.size_bytes)), float(np.log(costs.latency_ms.p50))
+    return 1 - trial.val_accuracy, float(np.log(costs.require_size())), float(np.log(costs.require_latency().p50))

@@ -18,7 +18,8 @@ from nas_kd.kd.teachers import prepare_teachers
 from nas_kd.nas.gate import Gate
 from nas_kd.results.candidate import Architecture, Candidate, Recipe
 from nas_kd.results.intervals import wilson_interval
-from nas_kd.results.records import Accuracy, Latency, TeacherRecord
+from nas_kd.results.latency import Latency
+from nas_kd.results.records import Accuracy, TeacherRecord
 from nas_kd.serialization import write_atomic
 
 
@@ -103,7 +104,7 @@ def _distill(context: Context) -> DistillResult:
         "notes": gate.notes(candidate.student, precision=candidate.precision),
         "sha256": file.sha256,
         "accuracy": {"val": result.val_accuracy, "test": result.test.model_dump()},
-        "latency_ms": result.latency.model_dump(),
+        "latency_ms": result.latency.figures(),
         "parity": {"max_abs_difference": file.parity, "top1_agreement": file.agreement},
     }
     write_atomic(folder.path / "card.json", json.dumps(card, indent=1, allow_nan=False))

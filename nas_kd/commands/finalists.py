@@ -17,7 +17,7 @@ from nas_kd.nas.jobs import TrainFinalist
 from nas_kd.nas.trial import measured_in_full
 from nas_kd.results.candidate import Candidate
 from nas_kd.results.intervals import accuracy_over_seeds, paired_gain
-from nas_kd.results.limits import costs_words, within_budget
+from nas_kd.results.limits import describe_costs, within_budget
 from nas_kd.results.records import Accuracy, ControlRecord, Costs, FinalistRecord, SeedRecord, TrialRecord
 
 
@@ -98,7 +98,7 @@ class FinalistTrainer:
             return []
         found = fallback_finalist(refused, others, budget)
         for one in found:
-            files = "; ".join(f"trial {trial.number}: {costs_words(costs, budget)}" for trial, costs in refused)
+            files = "; ".join(f"trial {trial.number}: {describe_costs(costs, budget)}" for trial, costs in refused)
             self._context.callback.on_note(
                 f"out of the budget once trained: {files}; trial {one.number} takes the place"
             )

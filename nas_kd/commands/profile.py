@@ -23,7 +23,7 @@ from nas_kd.nas.gate import Gate
 from nas_kd.nas.supernet.architecture_sampler import ArchitectureSampler
 from nas_kd.results.candidate import Architecture, Precision
 from nas_kd.results.intervals import wilson_interval
-from nas_kd.results.limits import Cost, factors, spent, within_budget
+from nas_kd.results.limits import CostName, cost_values, ratios, within_budget
 from nas_kd.results.records import Costs
 
 N_SIZES = 6  # networks from the smallest to the largest, measured beside the random ones
@@ -75,8 +75,8 @@ class PrecisionProfile:
     latency_ms: CostRange
     memory_bytes: CostRange | None
     share: FeasibleShare
-    missed: Mapping[Cost, int]
-    binding: Cost | None
+    missed: Mapping[CostName, int]
+    binding: CostName | None
     nearest: float
     reachable: bool
 
@@ -185,13 +185,13 @@ def _of_precision(
     # A network drawn twice counts twice: the share is that of the draws.
     random = [measured[a] for a in drawn if a in measured]
     within = sum(within_budget(costs, budget) for costs in random)
-    missed = Counter(name for c in random for name, factor in factors(spent(c), budget).items() if factor > 1)
+    missed = Counter(name for c in random for name, ratio in ratios(cost_values(c), budget).items() if ratio > 1)
     memory = [float(c.memory_bytes) for c in measured.values() if c.memory_bytes is not None]
     return PrecisionProfile(
         precision=precision,
         measured=len(measured),
         failed=len(wanted) - len(measured),
-        size_bytes=_range([float(c.size_bytes) for c in measured.values()]),
+        size_bytes=_range([float(c.require_size()) for c in measured.values()]),
         latency_ms=_range([c.latency_ms.p50 for c in measured.values() if c.latency_ms is not None]),
         memory_bytes=_range(memory) if memory else None,
         share=FeasibleShare(within, len(drawn), *wilson_interval(within / len(drawn), len(drawn))),

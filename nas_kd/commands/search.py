@@ -17,7 +17,6 @@ from nas_kd.errors import BudgetError
 from nas_kd.kd.distiller import Distiller
 from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.kd.teachers import prepare_teachers
-from nas_kd.latency.environment import differences
 from nas_kd.nas.gate import Gate
 from nas_kd.nas.study import RunStudy
 from nas_kd.nas.worker_pool import WorkerPool
@@ -97,5 +96,5 @@ def _open(context: Context, pool: WorkerPool) -> "Search":
 def _note_changes(callback: Callback, before: DeviceRecord, now: DeviceRecord) -> None:
     """Note how the device differs from when the run was last worked on; earlier measurements stay as they are."""
     facts = ({"batch_size": record.batch_size, **record.environment} for record in (before, now))
-    if changes := differences(*facts):
+    if changes := describe_differences(*facts):
         callback.on_note(f"the device is not what it was when this run was worked on last: {changes}")

@@ -27,7 +27,7 @@ from nas_kd.results.candidate import Architecture
 from nas_kd.results.fronts import closest
 from nas_kd.results.hypervolume import IncrementalHypervolume
 from nas_kd.results.intervals import wilson_interval
-from nas_kd.results.limits import costs_words, within_budget
+from nas_kd.results.limits import describe_costs, within_budget
 from nas_kd.results.records import Accuracy, CacheRecord, OnceForAllRecord, TeacherRecord, TrialRecord
 
 # The smallest network is not always quite the fastest: budgets that it misses by less than a quarter are tried.
@@ -87,7 +87,7 @@ class Search:
             require_measured(costs, budget)
         nearest = min(possible, key=lambda c: log_excess(at_lower_bound(c), budget))
         if log_excess(at_lower_bound(nearest), budget) > MAX_LOG_EXCESS:
-            description = costs_words(nearest, budget)
+            description = describe_costs(nearest, budget)
             self._give_up(f"the smallest network of space {self.context.space.name!r} has {description}")
 
     def search(self) -> None:

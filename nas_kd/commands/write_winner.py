@@ -76,7 +76,7 @@ def write_file(folder: RunFolder, run: RunRecord, finalist: FinalistRecord, out:
         "notes": list(finalist.notes),
         "seed": deployed.seed,
         "parity": {"max_abs_difference": deployed.parity, "top1_agreement": deployed.agreement},
-        "latency_ms": finalist.costs.model_dump(mode="json")["latency_ms"],
+        "latency_ms": finalist.costs.latency_ms.figures() if finalist.costs.latency_ms else None,
         "memory_bytes": finalist.costs.memory_bytes,
         "macs": finalist.costs.macs,
         "device": run.device.model_dump(mode="json") if run.device else None,

@@ -1,4 +1,4 @@
-"""Where latency is measured: on this machine, under a profile, or on another one, behind its agent."""
+"""The device that latency is measured on: this machine under a profile, or another machine behind its agent."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -6,139 +6,144 @@ from functools import partial
 from typing import Protocol
 
 from nas_kd.latency import latency_worker
-from nas_kd.latency.agent_client import is_address
+from nas_kd.latency.agent_client import is_agent_url
 from nas_kd.latency.device_profile import DeviceProfile, load_device
-from nas_kd.latency.measure import Measurement, describe_device, measure_latency
+from nas_kd.latency.measure import describe_device, measure_latency, measure_memory, operator_times
 from nas_kd.latency.measurement_job import OperatorTime, SessionMemory
-from nas_kd.latency.remote_device import RemoteDevice, quiet
-from nas_kd.latency.session_costs import measure_memory, operator_times
+from nas_kd.latency.remote_device import RemoteDevice, discard_message
 from nas_kd.latency.stable_timing import FULL, MeasurementBudget
 from nas_kd.latency.worker_process import PrewarmedProcess
-from nas_kd.results.candidate import IntegerScheme, Precision
+from nas_kd.results.candidate import IntegerScheme
+from nas_kd.results.latency import Latency
 from nas_kd.results.records import DeviceRecord
 
 WAIT_S = 300.0
 
 
 class Device(Protocol):
-    """Measures files.
-
-    `n_threads`: cores of THIS machine that a measurement takes, 0 where it runs elsewhere. `batch_size`, `precisions`,
-    `integer_scheme`: see `DeviceProfile`. `input_shape` is one sample's, for a file whose input leaves more than the
-    batch open.
-    """
+    """Measures ONNX files under one device profile, on this machine or on another."""
 
     @property
     def name(self) -> str:
-        """As the user gave it."""
+        """What reports call the device."""
 
     @property
     def summary(self) -> str:
-        """In a few words."""
+        """What the device is, in one line."""
 
     @property
     def n_threads(self) -> int:
-        """See above."""
+        """Number of cores of THIS machine that a measurement takes; 0 if it runs on another."""
 
     @property
     def batch_size(self) -> int:
-        """Samples a call where nobody says otherwise."""
+        """Samples a call, unless the config sets another number."""
 
     @property
-    def precisions(self) -> tuple[Precision, ...]:
-        """Those that the search may use."""
+    def precisions(self) -> tuple[str, ...]:
+        """Names of the precisions that the search may use on this device."""
 
     @property
     def integer_scheme(self) -> IntegerScheme:
-        """Types of activations and weights of int8 networks."""
+        """Types of the activations and weights of int8 networks."""
 
     def check(self) -> None:
-        """Make sure that it is there, now.
+        """Make sure that the device is available now.
 
         Raises:
-            InputError: it is not, or lets nobody in.
+            InputError: It is not, or it refuses access.
         """
 
     def key(self) -> str:
-        """sha256 (hex) of all that a cached latency depends on besides the file."""
+        """sha256 (hex) of everything that a cached latency depends on besides the file."""
 
     def measure(
         self,
         content: bytes,
         batch_size: int,
         input_shape: tuple[int, ...] | None = None,
-        quieter: Callable[[], None] | None = None,
-        effort: MeasurementBudget = FULL,
-    ) -> Measurement:
-        """Latency of one call of the file with so many samples.
+        pause_neighbours: Callable[[], None] | None = None,
+        measurement_budget: MeasurementBudget = FULL,
+    ) -> Latency:
+        """Measure the latency of one call of a file.
 
-        `quieter`: called where this machine was not left alone, before another attempt: stops whom the caller can stop.
+        Args:
+            content: The ONNX file.
+            batch_size: Samples a call.
+            input_shape: Shape of one sample; needed only for a file that leaves more dimensions than the batch open.
+            pause_neighbours: Called before a disturbed measurement is repeated; pauses what the caller can pause on
+                this machine.
+            measurement_budget: Limits of duration and attempts.
 
         Raises:
-            TrialError: the file cannot be measured, or the device is gone for longer than it is waited for.
+            TrialError: The file cannot be measured, or the device is not available for too long.
         """
 
     def memory(self, content: bytes, batch_size: int, input_shape: tuple[int, ...] | None = None) -> SessionMemory:
-        """Peak memory of a session that runs the file.
+        """Measure the peak memory of a session that runs the file; see `measure` for the arguments.
 
         Raises:
-            TrialError: as `measure`; or what comes out for random samples is not finite.
+            TrialError: As `measure`, or the outputs for random samples are not finite.
         """
 
     def operators(
         self, content: bytes, batch_size: int, input_shape: tuple[int, ...] | None = None
     ) -> tuple[OperatorTime, ...]:
-        """Operators of the file by their time, the slowest first; raises as `measure`."""
+        """Profile the operators of the file, the slowest first; arguments and errors as `measure`."""
 
     def describe(self, batch_size: int) -> DeviceRecord:
-        """Settings and environment of the device, as the run's record carries them."""
+        """Describe settings and environment of the device for the run's record."""
 
 
 @dataclass(frozen=True)
-class ThisMachine:
-    """A profile, applied here."""
+class LocalDevice:
+    """A device profile, applied on this machine."""
 
     profile: DeviceProfile
-    ahead: PrewarmedProcess = field(
+    prewarmed: PrewarmedProcess = field(
         default_factory=partial(PrewarmedProcess, latency_worker.__file__), compare=False, repr=False
     )
 
     @property
     def name(self) -> str:
-        """The profile's."""
+        """What the profile is called."""
         return self.profile.name
 
     @property
     def summary(self) -> str:
-        """The profile's."""
+        """What the profile is, in one line."""
         return self.profile.summary
 
     @property
     def n_threads(self) -> int:
-        """The profile's."""
+        """Number of cores that a measurement takes."""
         return self.profile.n_threads
 
     @property
     def batch_size(self) -> int:
-        """The profile's."""
+        """Samples a call by the profile."""
         return self.profile.batch_size
 
     @property
-    def precisions(self) -> tuple[Precision, ...]:
-        """The profile's."""
+    def precisions(self) -> tuple[str, ...]:
+        """Names of the precisions that the profile allows."""
         return self.profile.precisions
 
     @property
     def integer_scheme(self) -> IntegerScheme:
-        """The profile's."""
+        """Types of the activations and weights of int8 networks by the profile."""
         return self.profile.integer_scheme
 
     def check(self) -> None:
-        """Make sure that this machine has what the profile asks for."""
+        """Make sure that this machine has what the profile needs.
+
+        Raises:
+            InputError: It has not; the message says what is missing.
+        """
         self.profile.check()
 
     def key(self) -> str:
-        """Settings, processor and runtime."""
+        """sha256 (hex) of settings, processor and ONNX Runtime's version."""
         return self.profile.key()
 
     def measure(
@@ -146,42 +151,49 @@ class ThisMachine:
         content: bytes,
         batch_size: int,
         input_shape: tuple[int, ...] | None = None,
-        quieter: Callable[[], None] | None = None,
-        effort: MeasurementBudget = FULL,
-    ) -> Measurement:
-        """See `measure_latency`."""
+        pause_neighbours: Callable[[], None] | None = None,
+        measurement_budget: MeasurementBudget = FULL,
+    ) -> Latency:
+        """Measure the latency of one call on this machine; see `measure_latency`."""
         return measure_latency(
             content,
             self.profile,
             batch_size,
             input_shape=input_shape,
-            effort=effort,
-            quieter=quieter,
-            ahead=self.ahead,
+            measurement_budget=measurement_budget,
+            pause_neighbours=pause_neighbours,
+            prewarmed=self.prewarmed,
         )
 
     def memory(self, content: bytes, batch_size: int, input_shape: tuple[int, ...] | None = None) -> SessionMemory:
-        """See `measure_memory`."""
+        """Measure the peak memory of a session on this machine; see `measure_memory`."""
         return measure_memory(content, self.profile, batch_size, input_shape=input_shape)
 
     def operators(
         self, content: bytes, batch_size: int, input_shape: tuple[int, ...] | None = None
     ) -> tuple[OperatorTime, ...]:
-        """See `operator_times`."""
+        """Profile the operators on this machine; see `operator_times`."""
         return operator_times(content, self.profile, batch_size, input_shape=input_shape)
 
     def describe(self, batch_size: int) -> DeviceRecord:
-        """The profile and this machine."""
+        """Describe the profile and this machine for the run's record."""
         return describe_device(self.profile, batch_size)
 
 
-def open_device(name: str, wait_s: float = WAIT_S, tell: Callable[[str], None] = quiet) -> Device:
-    """The device of this name: `http://` or `https://` leads to an agent, anything else is a profile of this machine.
+def open_device(
+    device: str | DeviceProfile, wait_s: float = WAIT_S, on_wait: Callable[[str], None] = discard_message
+) -> Device:
+    """Open a device by its name, or from a profile.
 
-    An agent is not spoken to before it is needed, or checked. Afterwards it may be down for `wait_s` seconds, which
-    `tell` hears of.
+    Args:
+        device: The URL of an agent (`http://` or `https://`), or what `load_device` takes: a profile of this machine.
+            An agent is not contacted before it is needed, or checked.
+        wait_s: How long an agent may be unreachable after its first answer, in seconds.
+        on_wait: Called with a message when waiting for an agent begins and ends.
 
     Raises:
-        InputError: there is no such profile, this machine cannot provide it, or it is no address of an agent.
+        InputError: There is no such profile, this machine cannot provide it, or the URL is not valid.
     """
-    return RemoteDevice.at(name, wait_s, tell) if is_address(name) else ThisMachine(load_device(name))
+    if isinstance(device, str) and is_agent_url(device):
+        return RemoteDevice.at(device, wait_s, on_wait)
+    return LocalDevice(load_device(device))

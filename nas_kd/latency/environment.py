@@ -1,4 +1,4 @@
-"""Facts about this machine that a latency means nothing without."""
+"""Facts about this machine that a latency depends on: processor, instruction sets, versions, load."""
 
 import os
 import platform
@@ -17,19 +17,19 @@ _FLAGS += ["asimddp", "i8mm", "bf16", "sve"]
 
 @cache
 def cpu_model() -> str:
-    """The processor's name."""
+    """Name of the processor's model."""
     return _cpuinfo("model name") or platform.processor() or platform.machine()
 
 
 @cache
 def cpu_flags() -> str:
-    """Instruction sets of note, space-separated; empty where the system does not tell."""
-    there = (_cpuinfo("flags") or _cpuinfo("Features")).split()
-    return " ".join(flag for flag in _FLAGS if flag in there)
+    """Instruction sets that kernels choose by, space-separated; empty where the system does not report them."""
+    present = (_cpuinfo("flags") or _cpuinfo("Features")).split()
+    return " ".join(flag for flag in _FLAGS if flag in present)
 
 
-def machine() -> dict[str, Fact]:
-    """Processor, governor, load (1 minute; None where unknown), operating system and versions."""
+def machine_facts() -> dict[str, Fact]:
+    """Collect processor, governor, load over one minute, operating system and versions; None: not reported."""
     return {
         "cpu": cpu_model(),
         "cpu_flags": cpu_flags(),
@@ -43,14 +43,14 @@ def machine() -> dict[str, Fact]:
     }
 
 
-def differences(before: Mapping[str, Fact], after: Mapping[str, Fact]) -> str:
-    """`optimisation was all, is basic; ...`: facts that are not what they were, but for those that always change."""
+def describe_differences(before: Mapping[str, Fact], after: Mapping[str, Fact]) -> str:
+    """List the facts that changed, the load left out: `optimisation was all, is basic; ...`."""
     names = [n for n in sorted({*before, *after}) if before.get(n) != after.get(n) and n != "load_1m"]
     return "; ".join(f"{n} was {before.get(n)}, is {after.get(n)}" for n in names)
 
 
 def capabilities() -> dict[str, Fact]:
-    """What this machine offers to a device profile: processor, cores, instruction sets, ONNX Runtime, providers."""
+    """Collect what this machine offers to a device profile: cores, instruction sets, ONNX Runtime and its providers."""
     return {
         "processor": cpu_model(),
         "cores": usable_cores(),
@@ -61,7 +61,7 @@ def capabilities() -> dict[str, Fact]:
 
 
 def usable_cores() -> int:
-    """Number of cores that this process may use."""
+    """Number of cores that this process is allowed to use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -1,4 +1,4 @@
-"""Costs of any ONNX classifier, ours or not: what `nas-kd measure MODEL.onnx` prints. Imports no torch."""
+"""Costs of any ONNX classifier, exported by nas-kd or not, as `nas-kd measure` prints them. Imports no torch."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,14 +9,29 @@ from nas_kd.export.onnx_costs import count_onnx_macs
 from nas_kd.export.onnx_file import OnnxFile, read_onnx
 from nas_kd.export.onnx_sizes import FileSizes, sizes_of
 from nas_kd.latency.device import Device
-from nas_kd.latency.measure import Measurement
+from nas_kd.latency.environment import Fact
 from nas_kd.latency.measurement_job import OperatorTime, SessionMemory
-from nas_kd.results.records import DeviceRecord, Latency
+from nas_kd.results.latency import Latency
+from nas_kd.results.records import DeviceRecord
 
 
 @dataclass(frozen=True)
 class MeasuredFile:
-    """A file's signature and costs. `input_shape`: of one sample; `macs`: multiply-adds of one sample."""
+    """An ONNX file's signature and costs.
+
+    Attributes:
+        file: Path of the file as the user gave it.
+        device: Where it was measured.
+        input_shape: Shape of one sample.
+        n_classes: Number of logits; None if the file does not state it.
+        batch_size: Samples a call.
+        sizes: Size of the file and of its parts, in bytes.
+        parameters: Number of weights.
+        macs: Multiply-adds of one sample.
+        memory: Peak memory of a session.
+        operators: Operators with their times, the slowest first.
+        latency: Milliseconds a call of `batch_size` samples.
+    """
 
     file: str
     device: DeviceRecord
@@ -28,53 +43,55 @@ class MeasuredFile:
     macs: int
     memory: SessionMemory
     operators: tuple[OperatorTime, ...]
-    measurement: Measurement
-
-    @property
-    def latency(self) -> Latency:
-        """Milliseconds a call of `batch_size` samples."""
-        return self.measurement.latency
+    latency: Latency
 
     @property
     def samples_per_s(self) -> float:
-        """Throughput of one session, by the median."""
+        """Throughput of one session by the median latency, samples a second."""
         return self.batch_size / self.latency.p50 * 1000
 
+    @property
+    def environment(self) -> dict[str, Fact]:
+        """The device's settings, its machine, and the state of the machine during the measurement."""
+        latency = self.latency
+        state = {"load_1m": latency.load_1m, "pinned_to": latency.pinned_to, "steal": latency.steal}
+        return {**self.device.environment, **state}
+
     def to_json(self) -> dict[str, Any]:
-        """All of it; `environment` is the device's settings, the machine and what it was like while measuring."""
-        measurement = {k: v for k, v in vars(self.measurement).items() if k not in ("latency", "environment")}
+        """Everything that was measured as plain values, as `nas-kd measure --json` prints it."""
+        in_environment = ("load_1m", "pinned_to", "steal")
         return {
             "file": self.file,
             "device": self.device.name,
             "batch_size": self.batch_size,
             "input_shape": list(self.input_shape),
             "n_classes": self.n_classes,
-            "latency_ms": self.latency.model_dump(mode="json"),
+            "latency_ms": self.latency.figures(),
             "samples_per_s": self.samples_per_s,
             "size_bytes": asdict(self.sizes),
             "parameters": self.parameters,
             "macs": self.macs,
             "memory_bytes": {"session": self.memory.session_bytes, "runtime": self.memory.runtime_bytes},
             "operators": [asdict(operator) for operator in self.operators],
-            "measurement": measurement,
-            "environment": {**self.device.environment, **self.measurement.environment},
+            "measurement": {k: v for k, v in self.latency.basis().items() if k not in in_environment},
+            "environment": self.environment,
         }
 
 
 def measure_file(
     path: Path, device: Device, batch_size: int | None = None, input_shape: tuple[int, ...] | None = None
 ) -> MeasuredFile:
-    """Size, weights, multiply-adds, memory, latency and operators of the file.
+    """Measure sizes, multiply-adds, memory, latency and operators of an ONNX file.
 
     Args:
-        path: the file.
-        device: where.
-        batch_size: samples a call; None: the device's.
-        input_shape: one sample's, for a file whose input leaves more than the batch open.
+        path: The file.
+        device: Where to measure.
+        batch_size: Samples a call; None: the device's number.
+        input_shape: Shape of one sample; needed only for a file that leaves more dimensions than the batch open.
 
     Raises:
-        InputError: see `read_onnx`; the shape or the batch is not the file's; the device is not there; or the file does
-            not run, or not with finite outputs.
+        InputError: See `read_onnx`; the file does not take this shape or batch; the device is not available; or the
+            file cannot be run, or its outputs are not finite.
     """
     file = read_onnx(path)
     shape = sample_shape(file, input_shape)
@@ -84,9 +101,9 @@ def measure_file(
             f"{path} takes exactly {file.batch} samples a call, not {size}; pass --batch-size {file.batch}"
         )
     try:
-        memory = device.memory(file.content, size, shape)  # the first to run it: it may well crash
+        memory = device.memory(file.content, size, shape)  # the first to run the file, which may crash
         macs = count_onnx_macs(file, shape)
-        measurement = device.measure(file.content, size, shape)
+        latency = device.measure(file.content, size, shape)
         operators = device.operators(file.content, size, shape)
     except TrialError as error:
         raise InputError(f"{path}: {error}") from error
@@ -101,15 +118,15 @@ def measure_file(
         macs=macs,
         memory=memory,
         operators=operators,
-        measurement=measurement,
+        latency=latency,
     )
 
 
 def sample_shape(file: OnnxFile, given: tuple[int, ...] | None) -> tuple[int, ...]:
-    """One sample's shape: the file's, with the sides that it leaves open from `given`.
+    """Determine the shape of one sample from the file, with the dimensions that it leaves open taken from `given`.
 
     Raises:
-        InputError: sides are open and nothing is given, or what is given is not what the file takes.
+        InputError: Dimensions are open and nothing is given, or `given` does not fit the file.
     """
     sides = ", ".join("?" if side is None else str(side) for side in file.input_shape)
     takes = f"{file.source} takes input (batch, {sides})"
@@ -122,15 +139,15 @@ def sample_shape(file: OnnxFile, given: tuple[int, ...] | None) -> tuple[int, ..
         side in (None, wanted) for side, wanted in zip(file.input_shape, given, strict=True)
     )
     if not fits:
-        raise InputError(f"{takes}; --input-shape {','.join(map(str, given))} is no sample of it")
+        raise InputError(f"{takes}; --input-shape {','.join(map(str, given))} does not fit it")
     return given
 
 
 def parse_shape(text: str) -> tuple[int, ...]:
-    """`3,224,224` -> (3, 224, 224).
+    """Parse the value of `--input-shape`: `3,224,224` -> (3, 224, 224).
 
     Raises:
-        InputError: anything else.
+        InputError: The text has another form.
     """
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isascii() and part.isdecimal() and int(part) >= 1 for part in parts):

@@ -1,28 +1,32 @@
-"""Fixed networks whose speed tells, next to a candidate's, how fast the machine is at that very moment."""
+"""Fixed reference networks: timed in turns with a candidate, they show how fast the machine is at that moment."""
 
 from functools import cache
-from typing import Literal
 
 import numpy as np
 from onnx import NodeProto, TensorProto, checker, helper, numpy_helper
 
-Size = Literal["small", "large"]
-# (channels, side of the image, convolutions). Small: 62 kB of weights, lives in a core's own cache like most students.
-# Large: 1.8 MB, comes from the shared cache, and so feels what neighbours do to it, like large networks do: beside a
-# training neighbour a 2.6 MB network's medians spread by 0.8 % against it, by 8 % against one of 256 x 4 x 1.
+from nas_kd.results.latency import ReferenceSize
+
+# (channels, side of the image, convolutions). Small: 62 kB of weights, stays in a core's own cache like most students.
+# Large: 1.8 MB, comes from the shared cache, and so is slowed by neighbours as large networks are: beside a training
+# neighbour a 2.6 MB network's medians spread by 0.8 % against it, by 8 % against one of 256 x 4 x 1.
 # Networks of 340 and 390 kB spread by 1.5 and 0.9 % against it, by 3.6 and 1.5 % against the small one.
-_SHAPES: dict[Size, tuple[int, int, int]] = {"small": (24, 16, 3), "large": (160, 8, 2)}
+_SHAPES: dict[ReferenceSize, tuple[int, int, int]] = {"small": (24, 16, 3), "large": (160, 8, 2)}
 _LARGE_FROM_BYTES = 250_000
 
 
-def reference_for(size_bytes: int) -> Size:
-    """The reference whose memory traffic is like that of a file of this size."""
+def reference_size_for(size_bytes: int) -> ReferenceSize:
+    """Choose the reference whose memory traffic is like that of a file of this size."""
     return "large" if size_bytes >= _LARGE_FROM_BYTES else "small"
 
 
 @cache
-def reference_net(size: Size) -> bytes:
-    """A plain convolutional network as ONNX: `input` (1, c, s, s) -> `output` (1, c, 1, 1); the same bytes for ever."""
+def reference_net(size: ReferenceSize) -> bytes:
+    """Make the reference network: `input` (1, c, s, s) -> `output` (1, c, 1, 1), plain convolutions.
+
+    Returns:
+        An ONNX file, always of the same bytes: stored baselines are times of exactly this network.
+    """
     channels, side, depth = _SHAPES[size]
     rng = np.random.default_rng(0)
     kernels = rng.normal(0, (2 / (9 * channels)) ** 0.5, (depth, channels, channels, 3, 3)).astype(np.float32)

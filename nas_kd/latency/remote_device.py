@@ -1,73 +1,85 @@
-"""A device behind an agent on another machine (`nas-kd device-agent`): asked over HTTP, waited for when it is down."""
+"""A device on another machine, behind its agent (`nas-kd device-agent`), which is waited for when it is down."""
 
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
 from nas_kd.errors import InputError, TrialError, unknown
-from nas_kd.latency.agent_client import AgentAddress, AgentUnreachable, request
-from nas_kd.latency.agent_protocol import DEVICE_PATH, MEASURE_PATH, MeasureRequest, What
-from nas_kd.latency.environment import Fact, differences
-from nas_kd.latency.measure import Measurement, measurement_of
+from nas_kd.latency.agent_client import AgentAddress, AgentUnreachable, call_agent, other_version
+from nas_kd.latency.agent_protocol import DEVICE_PATH, MEASURE_PATH, MeasureRequest, Quantity
+from nas_kd.latency.device_profile import INTEGER_SCHEMES, built_in_precisions
+from nas_kd.latency.environment import Fact, describe_differences
 from nas_kd.latency.measurement_job import OperatorTime, SessionMemory
-from nas_kd.latency.reference_net import Size, reference_for, reference_net
-from nas_kd.latency.stable_timing import FULL, MeasurementBudget, StableTiming
-from nas_kd.results.candidate import IntegerScheme, Precision
+from nas_kd.latency.reference_net import reference_net, reference_size_for
+from nas_kd.latency.stable_timing import FULL, MeasurementBudget
+from nas_kd.results.candidate import IntegerScheme
+from nas_kd.results.latency import Latency, ReferenceSize
 from nas_kd.results.records import DeviceRecord
 
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
-PAUSES_GROW = 1.6
-TRANSFER_S = 60.0  # on top of what the agent takes to measure
+PAUSE_GROWTH = 1.6
+TRANSFER_S = 60.0  # on top of the agent's own time limit
 T = TypeVar("T")
 
 
-def quiet(_text: str) -> None:
-    """Tell nobody."""
+def discard_message(_text: str) -> None:
+    """Ignore a message: the default where no one listens."""
 
 
 @dataclass(frozen=True)
 class AgentDescription:
-    """What an agent says of itself and of the profile that is meant. `facts`: the profile's settings, the machine."""
+    """How an agent describes itself and one of its profiles.
+
+    Attributes:
+        key: Key of the profile, see `DeviceProfile.key`.
+        summary: What the profile is, in one line.
+        facts: The profile's settings and the agent's environment.
+        batch_size: Samples a call by the profile.
+        precisions: Names of the precisions that the profile allows and this side knows.
+        integer_scheme: Types of the activations and weights of int8 networks.
+        max_bytes: Largest request that the agent takes.
+        longest_s: Longest time that a measurement may take there, with waiting for others.
+    """
 
     key: str
     summary: str
     facts: Mapping[str, Fact]
     batch_size: int
-    precisions: tuple[Precision, ...]
+    precisions: tuple[str, ...]
     integer_scheme: IntegerScheme
     max_bytes: int
     longest_s: float
 
     @staticmethod
-    def read(answer: Mapping[str, Any], address: AgentAddress) -> "AgentDescription":
-        """Out of the agent's answer.
+    def from_json(answer: Mapping[str, Any], address: AgentAddress) -> "AgentDescription":
+        """Read an agent's answer.
 
         Raises:
-            InputError: it has not this profile, or is of another version.
+            InputError: It has no such profile, or is of another version.
         """
         try:
             profiles = answer["profiles"]
             profile = profiles.get(address.profile)
-            described = None if profile is None else AgentDescription._of(answer, profile)
+            description = None if profile is None else AgentDescription._of_profile(answer, profile)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise _other_version(address) from error
-        if described is None:
-            raise unknown(f"profile of {address.agent}", address.profile, profiles)
-        return described
+            raise other_version(address) from error
+        if description is None:
+            raise unknown(f"profile of {address.agent_url}", address.profile, profiles)
+        return description
 
     @staticmethod
-    def _of(answer: Mapping[str, Any], profile: Mapping[str, Any]) -> "AgentDescription":
-        batch_size, scheme = int(profile["batch_size"]), profile["integer_scheme"]
-        if batch_size < 1 or scheme not in get_args(IntegerScheme):
-            raise ValueError("no profile")
+    def _of_profile(answer: Mapping[str, Any], profile: Mapping[str, Any]) -> "AgentDescription":
+        batch_size, scheme, precisions = int(profile["batch_size"]), profile["integer_scheme"], profile["precisions"]
+        if batch_size < 1 or scheme not in INTEGER_SCHEMES:
+            raise ValueError("not a device profile")
         return AgentDescription(
             key=str(profile["key"]),
             summary=str(profile["summary"]),
             facts=_facts(profile["settings"]) | _facts(answer["environment"]),
             batch_size=batch_size,
-            precisions=tuple(map(str, profile["precisions"])),
+            precisions=tuple(str(p) for p in precisions if p in built_in_precisions() or ":" in p),
             integer_scheme=scheme,
             max_bytes=int(answer["max_bytes"]),
             longest_s=float(answer["longest_s"]),
@@ -75,62 +87,63 @@ class AgentDescription:
 
 
 class RemoteDevice:
-    """One profile of an agent. No core of this machine is needed to measure there."""
+    """One profile of an agent; measurements there need no core of this machine."""
 
     n_threads = 0
 
-    def __init__(self, name: str, address: AgentAddress, wait_s: float, tell: Callable[[str], None]) -> None:
+    def __init__(self, name: str, address: AgentAddress, wait_s: float, on_wait: Callable[[str], None]) -> None:
+        """Prepare for the agent at `address`; it is not contacted yet. See `open_device` for the arguments."""
         self.name = name
-        self._address, self._wait_s, self._tell = address, wait_s, tell
+        self._address, self._wait_s, self._on_wait = address, wait_s, on_wait
         self._known: AgentDescription | None = None
 
     @staticmethod
-    def at(url: str, wait_s: float, tell: Callable[[str], None]) -> "RemoteDevice":
-        """The device at `http[s]://HOST[:PORT][/PROFILE]`.
+    def at(url: str, wait_s: float, on_wait: Callable[[str], None]) -> "RemoteDevice":
+        """Make the device at `http[s]://HOST[:PORT][/PROFILE]`; see `open_device` for the other arguments.
 
         Raises:
-            InputError: it is no such address.
+            InputError: The URL has another form.
         """
         address = AgentAddress.parse(url)
-        return RemoteDevice(f"{address.agent}/{address.profile}", address, wait_s, tell)
+        return RemoteDevice(f"{address.agent_url}/{address.profile}", address, wait_s, on_wait)
 
     @property
     def summary(self) -> str:
-        """The profile's, as the agent tells it; see `key` for what is raised."""
-        return f"the machine behind {self._address.agent}: {self._description.summary}"
+        """What the agent's profile is, in one line; see `key` for the errors."""
+        return f"the machine behind {self._address.agent_url}: {self._description.summary}"
 
     @property
     def batch_size(self) -> int:
-        """The profile's; see `key` for what is raised."""
+        """Samples a call by the agent's profile; see `key` for the errors."""
         return self._description.batch_size
 
     @property
-    def precisions(self) -> tuple[Precision, ...]:
-        """Those that the profile allows and this side knows; see `key` for what is raised."""
+    def precisions(self) -> tuple[str, ...]:
+        """Names of the precisions that the agent's profile allows and this side knows; see `key` for the errors."""
         return self._description.precisions
 
     @property
     def integer_scheme(self) -> IntegerScheme:
-        """The profile's; see `key` for what is raised."""
+        """Types of the activations and weights of int8 networks there; see `key` for the errors."""
         return self._description.integer_scheme
 
     def check(self) -> None:
-        """Make sure that the agent is there, now, and lets us in.
+        """Make sure that the agent is available now.
 
         Raises:
-            InputError: it does not answer, does not accept the token, or has no such profile.
+            InputError: It does not answer, does not accept the token, or has no such profile.
         """
         try:
-            self._known = self._look()
+            self._known = self._query()
         except AgentUnreachable as error:
-            raise InputError(f"the device agent at {self._address.agent} cannot be reached: {error}") from error
+            raise InputError(f"the device agent at {self._address.agent_url} cannot be reached: {error}") from error
 
     def key(self) -> str:
-        """The agent's for this profile: settings, processor and runtime there.
+        """Key of the agent's profile: sha256 (hex) of settings, processor and ONNX Runtime's version there.
 
         Raises:
-            InputError: as `check`.
-            TrialError: the agent is down for too long.
+            InputError: As `check`.
+            TrialError: The agent is down for too long.
         """
         return self._description.key
 
@@ -139,125 +152,120 @@ class RemoteDevice:
         content: bytes,
         batch_size: int,
         input_shape: tuple[int, ...] | None = None,
-        quieter: Callable[[], None] | None = None,
-        effort: MeasurementBudget = FULL,
-    ) -> Measurement:
-        """Latency on the agent's machine, where `quieter` is of no use.
+        pause_neighbours: Callable[[], None] | None = None,
+        measurement_budget: MeasurementBudget = FULL,
+    ) -> Latency:
+        """Measure the latency on the agent's machine; see `Device.measure` for the arguments.
+
+        `pause_neighbours` is not called, as what runs here does not disturb the agent's machine.
 
         Raises:
-            InputError: the agent no longer takes the token, or its environment is no longer the one that `key` stands
-                for, so that figures from before and after would not be comparable.
-            TrialError: it cannot measure this file, or is down for too long.
+            InputError: The agent no longer accepts the token, or its environment has changed since `key`, so that
+                figures from before and after would not be comparable.
+            TrialError: It cannot measure this file, or is down for too long.
         """
-        size = reference_for(len(content))
-
-        def read(measured: Any, environment: Mapping[str, Fact]) -> Measurement:
-            return measurement_of(StableTiming.from_json(measured), size, environment)
-
-        return self._do("latency", content, batch_size, input_shape, read, effort=effort)
+        return self._request(
+            "latency", content, batch_size, input_shape, Latency.from_json, measurement_budget=measurement_budget
+        )
 
     def memory(self, content: bytes, batch_size: int, input_shape: tuple[int, ...] | None = None) -> SessionMemory:
-        """Peak memory on the agent's machine; raises as `measure`."""
-        return self._do(
-            "memory", content, batch_size, input_shape, lambda measured, _: SessionMemory.from_json(measured)
-        )
+        """Measure the peak memory of a session on the agent's machine; arguments and errors as `measure`."""
+        return self._request("memory", content, batch_size, input_shape, SessionMemory.from_json)
 
     def operators(
         self, content: bytes, batch_size: int, input_shape: tuple[int, ...] | None = None
     ) -> tuple[OperatorTime, ...]:
-        """Operators on the agent's machine, the slowest first; raises as `measure`."""
+        """Profile the operators on the agent's machine, the slowest first; arguments and errors as `measure`."""
+        return self._request(
+            "operators", content, batch_size, input_shape, lambda rows: tuple(map(OperatorTime.from_json, rows))
+        )
 
-        def read(measured: Any, _: Mapping[str, Fact]) -> tuple[OperatorTime, ...]:
-            return tuple(map(OperatorTime.from_json, measured))
+    def describe(self, batch_size: int) -> DeviceRecord:
+        """Describe the profile's settings and the agent's environment; see `key` for the errors."""
+        known = self._description
+        return DeviceRecord(name=self.name, description=self.summary, batch_size=batch_size, environment=known.facts)
 
-        return self._do("operators", content, batch_size, input_shape, read)
-
-    def _do(
+    def _request(
         self,
-        what: What,
+        quantity: Quantity,
         content: bytes,
         batch_size: int,
         input_shape: tuple[int, ...] | None,
-        read: Callable[[Any, Mapping[str, Fact]], T],
+        from_json: Callable[[Any], T],
         *,
-        effort: MeasurementBudget = FULL,
+        measurement_budget: MeasurementBudget = FULL,
     ) -> T:
         known = self._description
-        size: Size = reference_for(len(content)) if what == "latency" else "small"
-        reference = reference_net(size)
-        job = MeasureRequest(
-            what=what,
+        reference_size: ReferenceSize = reference_size_for(len(content)) if quantity == "latency" else "small"
+        reference = reference_net(reference_size)
+        request = MeasureRequest(
+            quantity=quantity,
             profile=self._address.profile,
-            key=known.key,
+            device_key=known.key,
             batch_size=batch_size,
             input_shape=input_shape or None,
-            seconds=effort.seconds,
-            attempts=effort.attempts,
-            tolerance=effort.tolerance,
-            reference=size,
+            seconds=measurement_budget.seconds,
+            attempts=measurement_budget.attempts,
+            tolerance=measurement_budget.tolerance,
+            reference_size=reference_size,
             candidate_bytes=len(content),
             reference_bytes=len(reference),
         )
-        body = job.body(content, reference)
+        body = request.encode(content, reference)
         if len(body) > known.max_bytes:
-            limit = f"{self._address.agent} takes at most {known.max_bytes / 1e6:g} MB"
+            limit = f"{self._address.agent_url} takes at most {known.max_bytes / 1e6:g} MB"
             raise TrialError(f"{limit}, this file and the reference have {len(body) / 1e6:.1f} MB")
         timeout_s = known.longest_s + TRANSFER_S
-        answer = self._patiently(lambda: request(self._address, "POST", MEASURE_PATH, body, timeout_s))
+        answer = self._retry(lambda: call_agent(self._address, "POST", MEASURE_PATH, body, timeout_s))
         try:
-            return read(answer["measured"], _facts(answer["environment"]))
+            return from_json(answer["measured"])
         except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise _other_version(self._address) from error
-
-    def describe(self, batch_size: int) -> DeviceRecord:
-        """The profile's settings and the agent's environment; see `key` for what is raised."""
-        known = self._description
-        return DeviceRecord(name=self.name, description=self.summary, batch_size=batch_size, environment=known.facts)
+            raise other_version(self._address) from error
 
     @property
     def _description(self) -> AgentDescription:
         if self._known is None:
-            self._known = self._patiently(self._look)
+            self._known = self._retry(self._query)
         return self._known
 
-    def _look(self) -> AgentDescription:
-        """What the agent says now, if it is still the one that was known.
+    def _query(self) -> AgentDescription:
+        """Ask the agent for its description, and make sure that it is the one known so far.
 
         Raises:
-            Unreachable: it does not answer.
-            InputError: it lets nobody in, has no such profile, or has changed.
+            AgentUnreachable: It does not answer.
+            InputError: It refuses access, has no such profile, or has changed.
         """
-        found = AgentDescription.read(request(self._address, "GET", DEVICE_PATH), self._address)
+        found = AgentDescription.from_json(call_agent(self._address, "GET", DEVICE_PATH), self._address)
         if self._known is not None and found.key != self._known.key:
-            changes = differences(self._known.facts, found.facts) or "another profile"
-            raise InputError(f"{self._address.agent} is not what it was when this run began: {changes}")
+            changes = describe_differences(self._known.facts, found.facts) or "another profile"
+            raise InputError(f"{self._address.agent_url} is not what it was when this run began: {changes}")
         return found
 
-    def _patiently(self, ask: Callable[[], T]) -> T:
-        """Ask again, after growing pauses, while the agent does not answer.
+    def _retry(self, call: Callable[[], T]) -> T:
+        """Repeat a call, after growing pauses, while the agent does not answer.
 
         Raises:
-            TrialError: it has not answered for as long as it is waited for.
+            TrialError: It has not answered for as long as this device waits.
         """
-        agent, failed_at, pause = f"the device agent at {self._address.agent}", None, FIRST_PAUSE_S
+        agent, failed_at, pause = f"the device agent at {self._address.agent_url}", None, FIRST_PAUSE_S
         while True:
             try:
                 if failed_at is not None:
-                    self._look()  # small: says clearly what a large request that is cut off does not
-                answer = ask()
+                    self._query()  # small, and fails with a clear message where a large request is just cut off
+                answer = call()
             except AgentUnreachable as error:
                 now = time.monotonic()
                 if failed_at is None:
                     failed_at = now
-                    self._tell(f"{agent} cannot measure now: {error}; trying again for up to {self._wait_s:g} s")
+                    self._on_wait(f"{agent} cannot measure now: {error}; trying again for up to {self._wait_s:g} s")
                 left = failed_at + self._wait_s - now
                 if left <= 0:
                     raise TrialError(f"{agent} has not answered for {self._wait_s:g} s: {error}") from error
                 time.sleep(min(left, max(pause, error.retry_after_s)))
-                pause = min(LONGEST_PAUSE_S, pause * PAUSES_GROW)
+                pause = min(LONGEST_PAUSE_S, pause * PAUSE_GROWTH)
             else:
                 if failed_at is not None:
-                    self._tell(f"{agent} answers again, after {time.monotonic() - failed_at:.0f} s")
+                    self._on_wait(f"{agent} answers again, after {time.monotonic() - failed_at:.0f} s")
                 return answer
 
 
@@ -265,7 +273,3 @@ def _facts(value: Mapping[str, Any]) -> dict[str, Fact]:
     if not all(isinstance(v, Fact) for v in value.values()):
         raise TypeError("facts must be plain values")
     return {str(name): fact for name, fact in value.items()}
-
-
-def _other_version(address: AgentAddress) -> InputError:
-    return InputError(f"{address.agent} answers as another version of nas-kd would; install the same one on both sides")

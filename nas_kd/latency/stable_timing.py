@@ -1,28 +1,30 @@
-"""Repeats a measurement until the machine is like itself. Needs the standard library, NumPy and ONNX Runtime only."""
+"""Repeats a measurement until the machine was undisturbed, and expresses the result in milliseconds.
 
-import math
-from collections.abc import Callable, Mapping
+Needs the standard library, NumPy and ONNX Runtime only.
+"""
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-from nas_kd.latency import baseline as reference_speed
-from nas_kd.latency.environment import Fact
-from nas_kd.latency.latency_worker import MIN_BLOCKS, TARGET, Timing
-from nas_kd.latency.measurement_job import Ask, MeasurementJob, time_once
+from nas_kd.latency.baseline import BaselineHistory
+from nas_kd.latency.measurement_job import MeasurementJob, RunWorker, time_once
+from nas_kd.latency.timing_statistics import MIN_BLOCKS, TARGET_HALF_WIDTH, RelativeTiming
+from nas_kd.results.latency import UNDISTURBED_SPEED, Latency, is_usual_speed
 
-# Outside, the machine was at no moment like itself (a neighbour on the same physical core slows some networks more than
-# others), so that a proportional correction is doubtful: measured again, and unstable if it stays so.
-UNDISTURBED_SPEED = (0.9, 1.15)
-# If none of so many runs before was left alone, one attempt is all: a neighbour that stays would make all wait in vain.
-HOPELESS = 3
+# If the machine was disturbed in each of this many earlier measurements, a neighbour stays for long: repeating would be
+# of no use, so there is one attempt only.
+RECENT_MEASUREMENTS = 3
 
 
 @dataclass(frozen=True)
 class MeasurementBudget:
-    """Up to so many `attempts`, each of up to so many `seconds`.
+    """How long a latency measurement may take, and how exact a result is enough.
 
-    One is enough whose interval is within +-`tolerance` of the median, if the machine was like itself.
+    Attributes:
+        seconds: Longest duration of an attempt.
+        attempts: Largest number of attempts.
+        tolerance: An attempt is enough if its interval is within +- this share of the median and the machine was
+            undisturbed.
     """
 
     seconds: float
@@ -30,95 +32,80 @@ class MeasurementBudget:
     tolerance: float
 
 
-FULL = MeasurementBudget(2.0, 3, TARGET)
-QUICK = MeasurementBudget(0.5, 2, 0.1)
-
-
-@dataclass(frozen=True)
-class StableTiming:
-    """The run that counts, of so many `attempts`, and the reference's usual time on that machine."""
-
-    timing: Timing
-    facts: Mapping[str, Fact]
-    baseline_ms: float
-    attempts: int
-
-    @property
-    def steady(self) -> bool:
-        """Whether the interval is narrow, and the machine was like itself."""
-        return not self.timing.unstable and is_undisturbed(self.timing.reference_ms, self.baseline_ms)
-
-    def within(self, tolerance: float) -> bool:
-        """Whether the interval is no wider than this share of the median, and the machine was like itself."""
-        timing = self.timing
-        half, quiet = max(timing.high - timing.p50, timing.p50 - timing.low), timing.blocks * (1 - timing.disturbed)
-        near = round(quiet) >= MIN_BLOCKS and half <= tolerance * timing.p50
-        return near and is_undisturbed(timing.reference_ms, self.baseline_ms)
-
-    @staticmethod
-    def from_json(value: Any) -> "StableTiming":
-        """Out of what `dataclasses.asdict` gave on another machine.
-
-        Raises:
-            ValueError: it is anything else, or holds a number that is not finite.
-        """
-        try:
-            timing = Timing(**value["timing"])
-            remeasure_borderline = StableTiming(timing, dict(value["facts"]), value["usual_ms"], value["attempts"])
-        except (TypeError, KeyError, ValueError) as error:
-            raise ValueError("no measurement, or one of another version") from error
-        numbers = [*vars(timing).values(), remeasure_borderline.baseline_ms, remeasure_borderline.attempts]
-        if not all(isinstance(n, int | float) and math.isfinite(n) for n in numbers):
-            raise ValueError("a measurement must hold finite numbers")
-        if min(timing.p50, timing.raw_p50_ms, timing.reference_ms, remeasure_borderline.baseline_ms) <= 0:
-            raise ValueError("a measurement must hold times above 0")
-        return remeasure_borderline
+FULL = MeasurementBudget(seconds=2.0, attempts=3, tolerance=TARGET_HALF_WIDTH)
+QUICK = MeasurementBudget(seconds=0.5, attempts=2, tolerance=0.1)
 
 
 def measure_until_stable(
-    job: MeasurementJob, effort: MeasurementBudget, ask: Ask, history: Path, quieter: Callable[[], None] | None = None
-) -> StableTiming:
-    """Measure with no more than this `effort`; of its runs the steady one nearest to the usual speed counts.
+    job: MeasurementJob,
+    measurement_budget: MeasurementBudget,
+    run_worker: RunWorker,
+    history: BaselineHistory,
+    pause_neighbours: Callable[[], None] | None = None,
+) -> Latency:
+    """Measure until an attempt is good enough, and return the one that was nearest to the machine's usual speed.
 
-    It is not repeated while repeating has been of no use for long.
-
-    `history`: the file that keeps the reference's times on this machine; the first time it is filled by measuring.
-    `quieter`: called before it is repeated, or will not be: whoever asks may know whom else to stop on this machine.
+    Args:
+        job: The file and the reference network.
+        measurement_budget: Limits of duration and attempts.
+        run_worker: Starts the measuring process.
+        history: The reference's times on this machine; filled by measuring the first time.
+        pause_neighbours: Called before each repetition, and before the only attempt where the machine has been
+            disturbed for long: pauses what the caller can pause on this machine.
 
     Raises:
-        TrialError: the file cannot be run.
+        TrialError: The file cannot be run.
     """
 
-    def usual() -> float:
-        exclusive_measurement = job.of_reference
-        return reference_speed.baseline_ms(
-            history, lambda: time_once(exclusive_measurement, effort.seconds, ask)[0].reference_ms
+    def baseline_ms() -> float:
+        return history.baseline_ms(
+            lambda: time_once(job.reference_job, measurement_budget.seconds, run_worker).reference_ms
         )
 
-    attempts: list[tuple[Timing, dict[str, Fact]]] = []
-    baseline_ms, lately = usual(), reference_speed.latest(history, HOPELESS)
-    hopeless = len(lately) == HOPELESS and min(lately) > baseline_ms / UNDISTURBED_SPEED[0]
-    for attempt in range(1 if hopeless else effort.attempts):
-        if quieter and (attempt or hopeless):
-            quieter()
-        attempts.append(time_once(job, effort.seconds, ask, usual()))
-        reference_speed.remember(history, attempts[-1][0].reference_ms)
-        if _best_attempt(attempts, usual()).within(effort.tolerance):
+    slowest_usual_ms, recent = baseline_ms() / UNDISTURBED_SPEED[0], history.latest(RECENT_MEASUREMENTS)
+    disturbed_for_long = len(recent) == RECENT_MEASUREMENTS and min(recent) > slowest_usual_ms
+    timings: list[RelativeTiming] = []
+    for attempt in range(1 if disturbed_for_long else measurement_budget.attempts):
+        if pause_neighbours and (attempt or disturbed_for_long):
+            pause_neighbours()
+        timings.append(time_once(job, measurement_budget.seconds, run_worker, baseline_ms()))
+        history.add(timings[-1].reference_ms)
+        if _is_good_enough(_best(timings, baseline_ms()), baseline_ms(), measurement_budget.tolerance):
             break
-    return _best_attempt(attempts, usual())
+    return _in_milliseconds(_best(timings, baseline_ms()), job, baseline_ms(), len(timings))
 
 
-def _best_attempt(attempts: list[tuple[Timing, dict[str, Fact]]], baseline_ms: float) -> StableTiming:
-    steady = [a for a in attempts if not a[0].unstable] or attempts
-    timing, facts = min(steady, key=lambda a: abs(baseline_ms - a[0].reference_ms))
-    return StableTiming(timing, facts, baseline_ms, len(attempts))
+def _best(timings: Sequence[RelativeTiming], baseline_ms: float) -> RelativeTiming:
+    """The timing nearest to the machine's usual speed, of those with a narrow interval if there are any."""
+    narrow = [t for t in timings if not t.unstable] or timings
+    return min(narrow, key=lambda t: abs(baseline_ms - t.reference_ms))
 
 
-def history_file(size: str, device_key: str) -> Path:
-    """Where the times of the reference of this size are kept, for a device profile on this machine."""
-    return reference_speed.cache_folder() / f"reference-{size}-{device_key[:16]}.json"
+def _is_good_enough(timing: RelativeTiming, baseline_ms: float, tolerance: float) -> bool:
+    half_width = max(timing.high - timing.p50, timing.p50 - timing.low)
+    undisturbed_blocks = round(timing.blocks * (1 - timing.disturbed))
+    precise = undisturbed_blocks >= MIN_BLOCKS and half_width <= tolerance * timing.p50
+    return precise and is_usual_speed(baseline_ms / timing.reference_ms)
 
 
-def is_undisturbed(reference_ms: float, baseline_ms: float) -> bool:
-    """Whether the machine was like itself while the reference took so long."""
-    return UNDISTURBED_SPEED[0] <= baseline_ms / reference_ms <= UNDISTURBED_SPEED[1]
+def _in_milliseconds(timing: RelativeTiming, job: MeasurementJob, baseline_ms: float, attempts: int) -> Latency:
+    return Latency(
+        p50=timing.p50 * baseline_ms,
+        p90=timing.p90 * baseline_ms,
+        p99=timing.p99 * baseline_ms,
+        low=timing.low * baseline_ms,
+        high=timing.high * baseline_ms,
+        unstable=timing.unstable or not is_usual_speed(baseline_ms / timing.reference_ms),
+        baseline_ms=baseline_ms,
+        reference_ms=timing.reference_ms,
+        reference_size=job.reference_size,
+        raw_p50_ms=timing.raw_p50_ms,
+        blocks=timing.blocks,
+        calls=timing.calls,
+        disturbed=timing.disturbed,
+        seconds=timing.seconds,
+        attempts=attempts,
+        pinned_to=timing.pinned_to,
+        steal=timing.steal,
+        load_1m=timing.load_1m,
+    )

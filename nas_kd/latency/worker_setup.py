@@ -1,6 +1,6 @@
-"""What the measuring processes begin with: sessions of ONNX Runtime, and the cores that they run on.
+"""What all measuring processes need: ONNX Runtime sessions, random inputs, and pinning to idle cores.
 
-Needs NumPy and ONNX Runtime only, and is run by path like the processes themselves.
+Needs NumPy and ONNX Runtime only, as the processes load it by path.
 """
 
 import os
@@ -12,48 +12,64 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-Ticks = dict[int, tuple[int, int, int]]  # busy, steal, total since boot, by core
+CpuTicks = dict[int, tuple[int, int, int]]  # (busy, steal, total) ticks since boot, by core
 
-IDLE = 0.5  # at most so busy is a core that is worth a try
-# Of the reference. One thread always: a second spinning pool would take the candidate's cores.
-PLAIN: Mapping[str, Any] = {
+IDLE_SHARE = 0.5  # a core counts as idle if it was busy for less than this share of the time
+PIN_SAMPLE_S = 0.05  # how long cores are watched before the idlest ones are chosen
+# Settings of the reference network: always one thread, as a second spinning pool would take the candidate's cores.
+REFERENCE_SETTINGS: Mapping[str, Any] = {
     "threads": 1,
     "spinning": False,
     "optimisation": "all",
     "provider": "CPUExecutionProvider",
     "provider_options": (),
 }
-LEVELS = {"all": "ORT_ENABLE_ALL", "extended": "ORT_ENABLE_EXTENDED", "basic": "ORT_ENABLE_BASIC"}
+OPTIMISATION_LEVELS = {"all": "ORT_ENABLE_ALL", "extended": "ORT_ENABLE_EXTENDED", "basic": "ORT_ENABLE_BASIC"}
 
 
-def open_session(content: bytes, settings: Mapping[str, Any], profile_to: str | None = None) -> Any:
-    """ONNX Runtime's session of the file; `profile_to`: the beginning of the name of ONNX Runtime's own profile."""
+def open_session(content: bytes, settings: Mapping[str, Any], profile_prefix: str | None = None) -> Any:
+    """Create an ONNX Runtime session of a file.
+
+    Args:
+        content: Content of the ONNX file.
+        settings: Settings of the device profile, see `DeviceProfile.settings`.
+        profile_prefix: Turns ONNX Runtime's profiler on; the path that its output file's name begins with.
+
+    Raises:
+        RuntimeError: ONNX Runtime would use another execution provider than the one in the settings.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = settings["threads"]
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
-    level = LEVELS.get(settings["optimisation"], "ORT_DISABLE_ALL")
+    level = OPTIMISATION_LEVELS.get(settings["optimisation"], "ORT_DISABLE_ALL")
     options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(settings["spinning"])))
     provider = (settings["provider"], dict(settings["provider_options"]))
-    if profile_to is not None:
-        options.enable_profiling, options.profile_file_prefix = True, profile_to
+    if profile_prefix is not None:
+        options.enable_profiling, options.profile_file_prefix = True, profile_prefix
     session = onnxruntime.InferenceSession(content, options, providers=[provider])
     if session.get_providers()[0] != settings["provider"]:
         raise RuntimeError(f"ONNX Runtime did not take {settings['provider']}, it would fall back to another")
     return session
 
 
-def samples(session: Any, batch_size: int, input_shape: Sequence[int] | None) -> dict[str, NDArray[np.float32]]:
-    """Fixed random samples; sides that the file leaves open are those of `input_shape`, which is one sample's."""
+def random_inputs(session: Any, batch_size: int, input_shape: Sequence[int] | None) -> dict[str, NDArray[np.float32]]:
+    """Make fixed random samples for a session, by input name.
+
+    Args:
+        session: An ONNX Runtime session with one float32 input.
+        batch_size: Number of samples, where the file leaves the batch open.
+        input_shape: Shape of one sample; needed only where the file leaves more dimensions than the batch open.
+    """
     source = session.get_inputs()[0]
     given = [batch_size, *(input_shape or source.shape[1:])]
     shape = [side if isinstance(side, int) else wanted for side, wanted in zip(source.shape, given, strict=True)]
     return {source.name: np.random.default_rng(0).normal(size=shape).astype(np.float32)}
 
 
-def cpu_ticks() -> Ticks:
-    """(busy, steal, total) ticks of each core since boot; empty where the system does not tell."""
+def cpu_ticks() -> CpuTicks:
+    """Ticks of each core since boot as (busy, steal, total); empty where the system does not report them."""
     try:
         with open("/proc/stat") as file:
             rows = [line.split() for line in file if line.startswith("cpu") and line[3].isdigit()]
@@ -63,22 +79,22 @@ def cpu_ticks() -> Ticks:
     return {core: (sum(t) - t[3] - t[4], t[7], sum(t)) for core, t in ticks.items()}
 
 
-class Cores:
-    """Those that this process is bound to, so many at a time; none where the system binds nothing."""
+class CorePinning:
+    """Binds this process to a number of cores, and can move it to others; does nothing where the system cannot bind."""
 
     def __init__(self, order: Sequence[int], threads: int) -> None:
-        """`order`: the first ones are bound to at once."""
+        """Bind to the first `threads` cores of `order`; an empty order binds to none."""
         self._order, self._threads = list(order), threads
         self.used: list[int] = []  # in the order in which they were first used
         self._bind()
 
     def move(self) -> None:
-        """To other cores, if enough of them were idle since this process came here."""
-        here, others = self._order[: self._threads], self._order[self._threads :]
+        """Bind to other cores, if enough of them were idle since this process was bound to its present ones."""
+        current, others = self._order[: self._threads], self._order[self._threads :]
         busy = busy_shares(self._since, cpu_ticks())
-        idle = [core for core in others if busy.get(core, 1.0) < IDLE]
+        idle = [core for core in others if busy.get(core, 1.0) < IDLE_SHARE]
         if len(idle) >= self._threads:
-            self._order = [*idle, *here, *(core for core in others if core not in idle)]
+            self._order = [*idle, *current, *(core for core in others if core not in idle)]
             self._bind()
 
     def _bind(self) -> None:
@@ -89,17 +105,17 @@ class Cores:
         self._since = cpu_ticks()
 
 
-def busy_shares(before: Ticks, after: Ticks) -> dict[int, float]:
-    """Of each core's time between the two, 0..1."""
+def busy_shares(before: CpuTicks, after: CpuTicks) -> dict[int, float]:
+    """Share (0..1) of the time between two readings in which each core was busy."""
     spans = {core: (after[core][0] - ticks[0], after[core][2] - ticks[2]) for core, ticks in before.items()}
     return {core: busy / total if total else 0.0 for core, (busy, total) in spans.items()}
 
 
-def pin(threads: int) -> Cores:
-    """Bind this process to the least busy cores, the last of equals: the first one serves interrupts."""
+def pin_to_idle_cores(threads: int) -> CorePinning:
+    """Bind this process to the least busy cores, the last ones among equals, as the first core serves interrupts."""
     if not hasattr(os, "sched_setaffinity"):
-        return Cores([], threads)
+        return CorePinning([], threads)
     before = cpu_ticks()
-    time.sleep(0.05)
+    time.sleep(PIN_SAMPLE_S)
     busy = busy_shares(before, cpu_ticks())
-    return Cores(sorted(os.sched_getaffinity(0), key=lambda core: (busy.get(core, 0.0), -core)), threads)
+    return CorePinning(sorted(os.sched_getaffinity(0), key=lambda core: (busy.get(core, 0.0), -core)), threads)

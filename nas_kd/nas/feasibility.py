@@ -1,58 +1,63 @@
-"""How a candidate's costs compare with the budget: what the gate, the sampler and the record are told."""
+"""How a candidate's costs compare with the budget: what the gate and the sampler decide by."""
 
+from dataclasses import replace
 from math import log
 
 from nas_kd.config.options import Budget
 from nas_kd.errors import TrialError
-from nas_kd.results.limits import over, spent, unmeasured, worst
-from nas_kd.results.records import Costs, Counted, TrialRecord
+from nas_kd.results.limits import cost_values, describe_exceeded, unmeasured_limits, worst_log_ratio
+from nas_kd.results.records import Costs, TrialRecord
 
 
-def log_excess(costs: Counted, budget: Budget) -> float:
-    """By how much the budget is missed: log of the worst ratio of cost to limit, at least -1; feasible at <= 0.
+def log_excess(costs: Costs, budget: Budget) -> float:
+    """Log of the worst ratio of a known cost to its limit, at least -1; feasible at <= 0.
 
-    Costs that are not known do not count: who must know them asks `require_measured`.
+    Costs that are not known are ignored; `require_measured` refuses them.
     """
-    return max(-1.0, worst(spent(costs), budget))
+    return max(-1.0, worst_log_ratio(cost_values(costs), budget))
 
 
-def reason(costs: Counted, budget: Budget) -> str:
-    """Why costs are out of the budget, in words."""
-    return " and ".join(over(costs, budget))
+def infeasible_reason(costs: Costs, budget: Budget) -> str:
+    """Why costs exceed the budget, such as `120.0 kB > 60 kB and 0.6 ms > 0.5 ms`; empty if they do not."""
+    return " and ".join(describe_exceeded(costs, budget))
 
 
-def at_lower_bound(costs: Counted) -> Counted:
-    """The same with the least latency that an unstable one may stand for."""
-    if not isinstance(costs, Costs) or costs.latency_ms is None or not costs.unstable:
+def at_lower_bound(costs: Costs) -> Costs:
+    """The same costs with an unstable latency replaced by the lower end of its interval."""
+    latency = costs.latency_ms
+    if latency is None or not latency.unstable:
         return costs
-    least = costs.latency_ms.model_copy(update={"p50": costs.latency_ms.low})
-    return costs.model_copy(update={"latency_ms": least})
+    return costs.model_copy(update={"latency_ms": replace(latency, p50=latency.low)})
 
 
-def is_borderline(costs: Counted, budget: Budget) -> bool:
-    """Whether an unstable latency may lie on either side of its limit."""
-    if not isinstance(costs, Costs) or costs.latency_ms is None or budget.max_latency_ms is None:
+def is_borderline(costs: Costs, budget: Budget) -> bool:
+    """Whether the interval of an unstable latency contains the limit, so that the network may or may not meet it."""
+    latency, limit = costs.latency_ms, budget.max_latency_ms
+    if latency is None or limit is None:
         return False
-    return costs.unstable and costs.latency_ms.low <= budget.max_latency_ms < costs.latency_ms.high
+    return latency.unstable and latency.low <= limit < latency.high
 
 
-def require_measured(costs: Counted, budget: Budget) -> None:
-    """Refuse costs that are limited and were not measured: they could be anything.
+def require_measured(costs: Costs, budget: Budget) -> None:
+    """Refuse costs of which a limited one is not known, as it could be anything.
 
     Raises:
-        TrialError: says which.
+        TrialError: A limited cost was not measured; the message names it.
     """
-    if missing := unmeasured(costs, budget):
-        what = " and ".join(f"its {limit.noun} (budget.{limit.option})" for limit in missing)
-        raise TrialError(f"not measured: {what}; whether it is within the budget cannot be said")
+    if missing := unmeasured_limits(costs, budget):
+        names = " and ".join(f"its {limit.noun} (budget.{limit.option})" for limit in missing)
+        raise TrialError(f"not measured: {names}; whether it is within the budget is not known")
 
 
 def violation(record: TrialRecord, budget: Budget) -> float:
-    """A trial's excess, as the sampler is told; of one that was not measured, that of the least latency expected."""
+    """The constraint value of a trial for the sampler, feasible at <= 0: `log_excess` of its costs.
+
+    A trial that the prefilter skipped has no latency; the lower bound of its forecast counts instead.
+    """
     if record.costs is None:
         return -1.0
-    known = log_excess(record.costs, budget)
-    skipped = record.status == "infeasible" and known <= 0 and record.forecast is not None
-    if not skipped or record.forecast is None or budget.max_latency_ms is None:
-        return known
-    return log(record.forecast.least / budget.max_latency_ms)
+    excess, limit = log_excess(record.costs, budget), budget.max_latency_ms
+    was_skipped = record.status == "infeasible" and excess <= 0 and record.forecast is not None
+    if not was_skipped or record.forecast is None or limit is None:
+        return excess
+    return log(record.forecast.least / limit)

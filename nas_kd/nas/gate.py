@@ -1,95 +1,160 @@
-"""The gate: what an untrained network costs, found out before anything is trained.
+"""The gate: measures what an untrained network costs, so that candidates over the budget are never trained.
 
 Costs do not depend on the values of the weights, so each architecture is exported and measured once at each precision.
 """
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import replace
 
 from nas_kd.context.run_context import Context
 from nas_kd.kd.artifacts import ArtifactBuilder
 from nas_kd.kd.network_builder import NetworkBuilder
-from nas_kd.latency.measure import Measurement
 from nas_kd.latency.stable_timing import FULL, QUICK, MeasurementBudget
 from nas_kd.nas.feasibility import log_excess, require_measured
 from nas_kd.quantization.precision import load_precision
 from nas_kd.results.candidate import Architecture, Precision
-from nas_kd.results.records import Costs, Counted, Latency
+from nas_kd.results.latency import Latency
+from nas_kd.results.records import Costs
 from nas_kd.serialization import fingerprint, sha256
 
-DOUBT = 1.3  # factor by which a latency may be wrong that was taken beside a busy neighbour
+DISTURBED_ERROR = 1.3  # factor by which a latency may be wrong that was measured beside a busy neighbour
 
 
 class Gate:
-    """Costs of architectures on the run's device, each found out once; memory only where the budget limits it."""
+    """Measures the costs of architectures on the run's device, each once; memory only where the budget limits it."""
 
     def __init__(
         self,
         context: Context,
         builder: NetworkBuilder,
-        pausing: Callable[[int], AbstractContextManager[None]] = lambda _: nullcontext(),
+        pause_workers: Callable[[int], AbstractContextManager[None]] = lambda _: nullcontext(),
     ) -> None:
-        """`pausing`: inside, so many cores are left alone by the run's trainings."""
+        """Prepare for the run of `context`; nothing is measured yet.
+
+        Args:
+            context: The run's config, data, store and device.
+            builder: Builds the networks.
+            pause_workers: Makes a context manager inside which this run's trainings leave that many cores idle.
+        """
         self._context = context
         self._builder = builder
         self._files = ArtifactBuilder.for_run(context)
-        self._pausing = pausing
+        self._pause_workers = pause_workers
 
     def costs(
-        self, *deployed: Architecture, precision: Precision = "fp32", timed: bool = True, quick: bool = False
-    ) -> Costs | Counted:
-        """What networks cost whose sum is deployed, the cheapest to know first.
+        self, *deployed: Architecture, precision: Precision = "fp32", with_latency: bool = True, quick: bool = False
+    ) -> Costs:
+        """Measure the costs in the order of their price, up to the first one that is over the budget.
 
-        What is out of the budget already is not exported, or not measured, any more; without `timed` nothing is.
-        `roughly`: see `latency`.
+        Args:
+            deployed: Architectures of the networks whose sum is deployed.
+            precision: Precision of the file.
+            with_latency: False leaves out memory and latency.
+            quick: Measure latency briefly; see `latency`.
+
+        Returns:
+            Costs in which everything behind the first one over the budget is None.
 
         Raises:
-            TrialError: it cannot be exported or run, or what the budget limits was not measured.
+            TrialError: The network cannot be exported or run, or a limited cost cannot be measured.
         """
-        budget, counted = self._context.config.budget, self._builder.counted(deployed)
-        if log_excess(counted, budget) > 0:
-            return counted
+        budget, counts = self._context.config.budget, self._builder.counted(deployed)
+        if log_excess(counts, budget) > 0:
+            return counts
         onnx = self._export(deployed, precision)
-        found = self._of_size(onnx, counted)
-        if not timed or log_excess(found, budget) > 0:
-            return found
-        found = found.model_copy(update={"memory_bytes": self._memory(onnx)})
-        if log_excess(found, budget) > 0:
-            return found
-        found = found.model_copy(update={"latency_ms": self.latency(onnx, quick=quick)})
-        require_measured(found, budget)
-        return found
+        costs = counts.model_copy(update={"size_bytes": len(onnx)})
+        if not with_latency or log_excess(costs, budget) > 0:
+            return costs
+        costs = costs.model_copy(update={"memory_bytes": self._memory(onnx)})
+        if log_excess(costs, budget) > 0:
+            return costs
+        costs = costs.model_copy(update={"latency_ms": self.latency(onnx, quick=quick)})
+        require_measured(costs, budget)
+        return costs
 
     def all_costs(self, *deployed: Architecture, precision: Precision = "fp32", quick: bool = False) -> Costs:
-        """As `costs`, all there are, whatever the budget.
+        """Measure every cost, whatever the budget; see `costs` for the arguments.
 
         Raises:
-            TrialError: it cannot be exported or run.
+            TrialError: The network cannot be exported or run.
         """
         return self.of_file(self._export(deployed, precision), self._builder.counted(deployed), quick=quick)
 
-    def of_file(self, onnx: bytes, counted: Counted, *, quick: bool = False) -> Costs:
-        """All costs of an exported file."""
-        return self._of_size(onnx, counted).model_copy(
-            update={"memory_bytes": self._memory(onnx), "latency_ms": self.latency(onnx, quick=quick)}
-        )
+    def of_file(self, onnx: bytes, counts: Costs, *, quick: bool = False) -> Costs:
+        """Measure every cost of an exported file.
 
-    def notes(self, *deployed: Architecture, precision: Precision) -> tuple[str, ...]:
-        """What a user has to know of the file, such as layers that were kept in fp32.
+        Args:
+            onnx: Content of the file.
+            counts: Parameters and multiply-adds of its network.
+            quick: Measure latency briefly; see `latency`.
 
         Raises:
-            TrialError: it cannot be exported.
+            TrialError: The file cannot be run.
+        """
+        measured = {"memory_bytes": self._memory(onnx), "latency_ms": self.latency(onnx, quick=quick)}
+        return counts.model_copy(update={"size_bytes": len(onnx), **measured})
+
+    def notes(self, *deployed: Architecture, precision: Precision) -> tuple[str, ...]:
+        """What the user should know about the exported file, such as layers that were kept in fp32.
+
+        Raises:
+            TrialError: The network cannot be exported.
         """
         if load_precision(precision).exact:
             return ()
         self._export(deployed, precision)
-        return tuple(self._context.store.load_json("export_notes", self._key(deployed, precision)) or ())
+        return tuple(self._context.store.load_json("export_notes", self._export_key(deployed, precision)) or ())
 
-    def _of_size(self, onnx: bytes, counted: Counted) -> Costs:
-        return Costs(size_bytes=len(onnx), parameters=counted.parameters, macs=counted.macs)
+    def latency(self, onnx: bytes, *, quick: bool = False) -> Latency:
+        """Latency of a file on the run's device, from the store or measured now.
+
+        Args:
+            onnx: Content of the file.
+            quick: Measure briefly. The interval is widened where the machine was disturbed all the time. A quick result
+                is stored under a key of its own, so that a resumed run sees the same figure again.
+
+        Raises:
+            TrialError: The file cannot be run.
+        """
+        store, key = self._context.store, self._measurement_key(onnx)
+        quick_key = fingerprint([key, "roughly"])
+        for stored_as in (quick_key, key) if quick else (key,):
+            if (stored := store.load_json("latency", stored_as)) is not None:
+                return Latency.from_json(stored)
+        latency = self._measure(onnx, QUICK if quick else FULL)
+        if quick and latency.unstable:
+            key, error = quick_key, 1.0 if latency.is_undisturbed else DISTURBED_ERROR
+            latency = replace(latency, low=latency.low / error, high=latency.high * error)
+        store.save_json("latency", key, latency.to_json())
+        return latency
+
+    def _measure(self, onnx: bytes, measurement_budget: MeasurementBudget) -> Latency:
+        context = self._context
+        with ExitStack() as pauses:
+            # Never while this run trains on the same cores. Other cores may share a physical core with them: the
+            # trainings there are paused only if the measurement turns out to be disturbed.
+            pauses.enter_context(self._pause_workers(context.device.n_threads))
+            return context.device.measure(
+                onnx,
+                context.batch_size,
+                pause_neighbours=lambda: pauses.enter_context(self._pause_workers(context.config.search.workers)),
+                measurement_budget=measurement_budget,
+            )
+
+    def _memory(self, onnx: bytes) -> int | None:
+        """Peak memory of a session in bytes; None if it is not limited, or the system does not report it."""
+        context, key = self._context, self._measurement_key(onnx)
+        if context.config.budget.max_memory_bytes is None:
+            return None
+        stored = context.store.load_json("memory", key)
+        if stored is None:
+            stored = context.device.memory(onnx, context.batch_size).session_bytes
+            context.store.save_json("memory", key, stored)
+        return None if stored is None else int(stored)
 
     def _export(self, deployed: tuple[Architecture, ...], precision: Precision) -> bytes:
-        store, key = self._context.store, self._key(deployed, precision)
+        store, key = self._context.store, self._export_key(deployed, precision)
         onnx = store.load_bytes("export", key)
         if onnx is None:
             made = self._files.untrained_file([self._builder.build(a, 0) for a in deployed], precision)
@@ -99,52 +164,10 @@ class Gate:
             store.save_bytes("export", key, onnx)
         return onnx
 
-    def _key(self, deployed: tuple[Architecture, ...], precision: Precision) -> str:
+    def _export_key(self, deployed: tuple[Architecture, ...], precision: Precision) -> str:
         data, networks = self._context.data, [architecture.to_json() for architecture in deployed]
         scheme = [] if load_precision(precision).exact else [self._context.device.integer_scheme]
         return fingerprint([networks, data.input_shape, data.classes, precision, *scheme])
 
-    def latency(self, onnx: bytes, *, quick: bool = False) -> Latency:
-        """From the run's cache, or measured now.
-
-        `roughly`: with less effort; the interval is wide where the machine was not like itself. What was found so is
-        what it stays at when asked for roughly again: a resumed run must not know more.
-        """
-        store, key = self._context.store, self._measured_key(onnx)
-        rough_key = fingerprint([key, "roughly"])
-        for known_as in (rough_key, key) if quick else (key,):
-            if (known := store.load_json("latency", known_as)) is not None:
-                return Latency.model_validate(known)
-        measured = self._measure(onnx, QUICK if quick else FULL)
-        latency = measured.latency
-        if quick and latency.unstable:
-            key, doubt = rough_key, 1.0 if measured.is_undisturbed else DOUBT
-            latency = latency.model_copy(update={"low": latency.low / doubt, "high": latency.high * doubt})
-        store.save_json("latency", key, latency.model_dump(mode="json"))
-        return latency
-
-    def _measure(self, onnx: bytes, effort: MeasurementBudget) -> Measurement:
-        context = self._context
-        with ExitStack() as pauses:
-            # Never while this run trains on the same cores; others may be the other halves of the same ones.
-            pauses.enter_context(self._pausing(context.device.n_threads))
-            return context.device.measure(
-                onnx,
-                context.batch_size,
-                quieter=lambda: pauses.enter_context(self._pausing(context.config.search.workers)),
-                effort=effort,
-            )
-
-    def _memory(self, onnx: bytes) -> int | None:
-        """Peak bytes of a session, or what is known; None: not limited, or the system cannot tell."""
-        context, key = self._context, self._measured_key(onnx)
-        if context.config.budget.max_memory_bytes is None:
-            return None
-        known = context.store.load_json("memory", key)
-        if known is None:
-            known = context.device.memory(onnx, context.batch_size).session_bytes
-            context.store.save_json("memory", key, known)
-        return None if known is None else int(known)
-
-    def _measured_key(self, onnx: bytes) -> str:
+    def _measurement_key(self, onnx: bytes) -> str:
         return fingerprint([sha256(onnx), self._context.device.key(), self._context.batch_size])

@@ -10,9 +10,9 @@ from nas_kd.kd.artifacts import ArtifactBuilder
 from nas_kd.kd.chain_policies.base import load_policy
 from nas_kd.kd.distiller import Distiller
 from nas_kd.kd.network_builder import NetworkBuilder
-from nas_kd.nas.feasibility import at_lower_bound, is_borderline, reason
+from nas_kd.nas.feasibility import at_lower_bound, infeasible_reason, is_borderline
 from nas_kd.nas.gate import Gate
-from nas_kd.nas.prefilter import forecast, is_skipped, skipped_words
+from nas_kd.nas.prefilter import describe_skip, forecast, is_skipped
 from nas_kd.nas.propose import Proposal
 from nas_kd.results.candidate import Candidate
 from nas_kd.results.records import RungRecord, TrialRecord
@@ -48,18 +48,18 @@ def check_feasibility(
             if prefilter:
                 expected = forecast(candidate, record.number, earlier, builder, budget)
             skipped = is_skipped(expected, record.number, earlier)
-            costs = gate.costs(*deployed, precision=candidate.precision, timed=not skipped, quick=quick)
+            costs = gate.costs(*deployed, precision=candidate.precision, with_latency=not skipped, quick=quick)
             exported = costs.size_bytes is not None
             notes = gate.notes(*deployed, precision=candidate.precision) if exported else ()
         record = record.model_copy(update={"costs": costs, "notes": notes, "seconds": seconds, "forecast": expected})
-        if reason(at_lower_bound(costs) if quick else costs, budget):
+        if infeasible_reason(at_lower_bound(costs) if quick else costs, budget):
             untimed = {} if costs.latency_ms else {"forecast": None}
-            return record.model_copy(update={"status": "infeasible", "reason": reason(costs, budget), **untimed})
+            return record.model_copy(update={"status": "infeasible", "reason": infeasible_reason(costs, budget), **untimed})
         if skipped and expected is not None:
-            return record.model_copy(update={"status": "infeasible", "reason": skipped_words(expected, budget)})
+            return record.model_copy(update={"status": "infeasible", "reason": describe_skip(expected, budget)})
     except TrialError as error:
         return record.model_copy(update={"status": "failed", "reason": str(error), "seconds": seconds})
-    return record.model_copy(update={"within_budget": not reason(costs, budget)})
+    return record.model_copy(update={"within_budget": not infeasible_reason(costs, budget)})
 
 
 def _new_record(proposal: Proposal, builder: NetworkBuilder) -> TrialRecord:
@@ -112,7 +112,7 @@ def measured_in_full(record: TrialRecord, gate: Gate, budget: Budget) -> TrialRe
     candidate = record.candidate
     deployed = load_policy(candidate.policy).deployed(candidate)
     costs = gate.costs(*deployed, precision=candidate.precision)
-    why = reason(costs, budget) or None
+    why = infeasible_reason(costs, budget) or None
     return record.model_copy(update={"costs": costs, "reason": why, "within_budget": why is None})
 
 

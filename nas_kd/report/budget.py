@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from nas_kd.report import number_format as numbers
 from nas_kd.report.report_context import AXES, ReportContext
 from nas_kd.results.fronts import reaches
-from nas_kd.results.limits import LIMITS, Cost, factors, limited, spent
-from nas_kd.results.records import Counted, FinalistRecord, TrialRecord
+from nas_kd.results.limits import LIMITS, CostName, active_limits, cost_values, ratios
+from nas_kd.results.records import Costs, FinalistRecord, TrialRecord
 
-ORDER: tuple[Cost, ...] = ("latency", "size", "memory", "macs")
+ORDER: tuple[CostName, ...] = ("latency", "size", "memory", "macs")
 WITHIN = "within the budget"
-TITLES: Mapping[Cost, str] = {"memory": "Peak memory of a session", "macs": "Multiply-adds of a sample"}
+TITLES: Mapping[CostName, str] = {"memory": "Peak memory of a session", "macs": "Multiply-adds of a sample"}
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,12 @@ class BudgetUse:
 
 def is_limited(context: ReportContext) -> bool:
     """Whether the budget asks for anything."""
-    return bool(limited(context.budget)) or context.budget.min_accuracy is not None
+    return bool(active_limits(context.budget)) or context.budget.min_accuracy is not None
 
 
 def budget_words(context: ReportContext) -> str:
     """`at most 500 µs and 100 kB on cpu-1t, with at least 90 % on validation`."""
-    limits = {limit.name: most for limit, most in limited(context.budget)}
+    limits = {limit.name: most for limit, most in active_limits(context.budget)}
     said = [_limit_words(name, limits[name]) for name in ORDER if name in limits]
     device = f" on {context.run.device.name}" if context.run.device and "latency" in limits else ""
     costs = f"at most {numbers.listing(said)}{device}" if said else "any size and latency"
@@ -56,17 +56,17 @@ def least_words(context: ReportContext) -> str:
     return "" if least is None else f"at least {least * 100:.6g}{numbers.NBSP}% on validation"
 
 
-def extra_costs(context: ReportContext, costs: Counted) -> list[str]:
+def extra_costs(context: ReportContext, costs: Costs) -> list[str]:
     """What else is limited, beside size and latency, and known: `1.2 M multiply-adds`."""
-    known = spent(costs)
-    names = [limit.name for limit, _ in limited(context.budget) if limit.name not in AXES]
+    known = cost_values(costs)
+    names = [limit.name for limit, _ in active_limits(context.budget) if limit.name not in AXES]
     return [_words(name, value) for name in names if (value := known[name]) is not None]
 
 
-def extra_used(context: ReportContext, costs: Counted) -> Iterator[BudgetUse]:
+def extra_used(context: ReportContext, costs: Costs) -> Iterator[BudgetUse]:
     """Limited costs beside size and latency, with the share of the limit that is spent."""
-    known = spent(costs)
-    for limit, most in limited(context.budget):
+    known = cost_values(costs)
+    for limit, most in active_limits(context.budget):
         if limit.name not in AXES:
             value = known[limit.name]
             figure = numbers.NONE if value is None else _words(limit.name, value)
@@ -89,7 +89,7 @@ def closest_misses(context: ReportContext, most: int = 5) -> tuple[BudgetMiss, .
         missed = {} if one.costs is None else _missed(context, one)
         if one.costs is None or not missed:
             continue
-        known = spent(one.costs)
+        known = cost_values(one.costs)
         values = ", ".join(
             [numbers.size(known["size"]), numbers.latency(known["latency"]), *extra_costs(context, one.costs)]
         )
@@ -101,7 +101,7 @@ def closest_misses(context: ReportContext, most: int = 5) -> tuple[BudgetMiss, .
 
 def _missed(context: ReportContext, one: FinalistRecord | TrialRecord) -> dict[str, float]:
     """What is missed, in words, and the factor."""
-    over = {} if one.costs is None else factors(spent(one.costs), context.budget)
+    over = {} if one.costs is None else ratios(cost_values(one.costs), context.budget)
     nouns = {limit.name: limit.noun for limit in LIMITS}
     missed = {f"{nouns[name]} {_excess(factor)}": factor for name, factor in over.items() if factor > 1}
     least = context.budget.min_accuracy
@@ -115,7 +115,7 @@ def _excess(factor: float) -> str:
     return f"{(factor - 1) * 100:.0f}{numbers.NBSP}% over" if factor < 2 else f"{numbers.factor(factor)} the limit"
 
 
-def _words(name: Cost, value: float) -> str:
+def _words(name: CostName, value: float) -> str:
     if name == "macs":
         return f"{value:,.0f}{numbers.NBSP}multiply-adds"
     if name == "memory":
@@ -123,5 +123,5 @@ def _words(name: Cost, value: float) -> str:
     return numbers.size(value) if name == "size" else numbers.latency(value)
 
 
-def _limit_words(name: Cost, value: float) -> str:
+def _limit_words(name: CostName, value: float) -> str:
     return numbers.trimmed(_words(name, value))

@@ -10,7 +10,7 @@ from typing import Any
 from nas_kd.report import number_format as numbers
 from nas_kd.report.gains import control_of
 from nas_kd.report.report_context import ReportContext, assistant_descriptions, cost, method_words
-from nas_kd.results.records import Costs, Counted, FinalistRecord, TrialRecord
+from nas_kd.results.records import Costs, FinalistRecord, TrialRecord
 
 MOST_ROWS = 200  # of the page's table; the file has them all
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -106,11 +106,11 @@ def _row(context: ReportContext, trial: TrialRecord, finalist: FinalistRecord | 
     }
 
 
-def _costs(costs: Counted | None, prefix: str = "") -> dict[str, Any]:
+def _costs(costs: Costs | None, prefix: str = "") -> dict[str, Any]:
     if costs is None:
         return {}
     plain = {k: v for k, v in dict(costs).items() if k != "latency_ms"}
-    measured = dict((costs.latency_ms if isinstance(costs, Costs) else None) or ())
+    measured = costs.latency_ms.figures() if costs.latency_ms else {}
     timing = {f"latency_{k}" + ("" if k == "unstable" else "_ms"): v for k, v in measured.items()}
     return {f"{prefix}{k}": v for k, v in {**plain, **timing}.items()}
 

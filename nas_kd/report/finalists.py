@@ -6,8 +6,9 @@ from nas_kd.report import number_format as numbers
 from nas_kd.report.budget import WITHIN, extra_costs, verdict
 from nas_kd.report.gains import control_of
 from nas_kd.report.report_context import ReportContext, assistant_descriptions, method_name, method_words
-from nas_kd.results.limits import over
-from nas_kd.results.records import Costs, FinalistRecord, Latency, TeacherRecord
+from nas_kd.results.latency import Latency
+from nas_kd.results.limits import describe_exceeded
+from nas_kd.results.records import Costs, FinalistRecord, TeacherRecord
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def _why_none(finalist: FinalistRecord, kind: str) -> str:
 
 def _size(context: ReportContext, costs: Costs) -> Cell:
     """With what else is limited."""
-    return Cell(numbers.size(costs.size_bytes), costs.size_bytes, "\n".join(extra_costs(context, costs)))
+    return Cell(numbers.size(costs.size_bytes), costs.require_size(), "\n".join(extra_costs(context, costs)))
 
 
 def _latency(timing: Latency | None) -> Cell:
@@ -125,7 +126,7 @@ def _teacher(context: ReportContext, teacher: TeacherRecord, number: int) -> Row
         test = Cell(
             numbers.percent(teacher.test.mean, places), teacher.test.mean, numbers.interval(teacher.test, places)
         )
-    within = not over(teacher.costs, context.budget)
+    within = not describe_exceeded(teacher.costs, context.budget)
     none = Cell(numbers.NONE, -9.0)
     cells = (
         Cell(name, f"  0{number:03d}"),

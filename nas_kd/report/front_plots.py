@@ -146,7 +146,9 @@ def indistinguishable(context: ReportContext, axis: Axis) -> tuple[tuple[str, ..
     """Groups of letters, neighbours on the front, whose test intervals all overlap each other."""
     members = [f for f in context.finalists if context.on_front(f, axis)]
     members.sort(
-        key=lambda f: f.costs.size_bytes if axis == "size" else (f.costs.latency_ms.p50 if f.costs.latency_ms else 0)
+        key=lambda f: (
+            f.costs.require_size() if axis == "size" else (f.costs.latency_ms.p50 if f.costs.latency_ms else 0)
+        )
     )
     groups: list[tuple[int, int]] = []
     for first in range(len(members)):

@@ -9,7 +9,8 @@ import tomli_w
 
 from nas_kd.report import number_format as numbers
 from nas_kd.report.report_context import ReportContext
-from nas_kd.results.records import Latency, RunRecord
+from nas_kd.results.latency import Latency
+from nas_kd.results.records import RunRecord
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Literal
 from nas_kd.report import number_format as numbers
 from nas_kd.report.budget import extra_costs, verdict
 from nas_kd.report.report_context import Axis, ReportContext, assistant_descriptions, cost, method_words, timing_of
-from nas_kd.results.records import Accuracy, ControlRecord, Counted, FinalistRecord, TrialRecord
+from nas_kd.results.records import Accuracy, ControlRecord, Costs, FinalistRecord, TrialRecord
 
 Kind = Literal[
     "winner", "finalist", "no_distillation", "no_assistants", "teacher", "finished", "pruned", "failed", "infeasible"
@@ -34,7 +34,7 @@ class PlotPoint:
     kind: Kind
     title: str
     lines: tuple[str, ...]
-    costs: Counted
+    costs: Costs
     accuracy: float | None
     interval: tuple[float, float] | None = None
     letter: str = ""
@@ -57,7 +57,7 @@ def plot_points(context: ReportContext) -> tuple[PlotPoint, ...]:
     return (*(m for m in search if m is not None), *_teacher(context), *controls, *members)
 
 
-def _numbers(context: ReportContext, costs: Counted) -> str:
+def _numbers(context: ReportContext, costs: Costs) -> str:
     timing = timing_of(costs)
     speed = (
         f", {numbers.latency(timing.p50)} (p90 {numbers.latency(timing.p90)})" if timing else ", latency not measured"

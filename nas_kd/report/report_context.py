@@ -7,8 +7,9 @@ from typing import Any, Literal
 from nas_kd.config.options import Budget
 from nas_kd.report.number_format import column_decimals
 from nas_kd.results.fronts import front_document
-from nas_kd.results.limits import Cost, spent
-from nas_kd.results.records import Costs, Counted, FinalistRecord, Latency, RunRecord, TrialRecord
+from nas_kd.results.latency import Latency
+from nas_kd.results.limits import CostName, cost_values
+from nas_kd.results.records import Costs, FinalistRecord, RunRecord, TrialRecord
 
 Axis = Literal["size", "latency"]
 AXES: tuple[Axis, ...] = ("size", "latency")
@@ -42,7 +43,7 @@ class ReportContext:
 def context(run: RunRecord) -> ReportContext:
     """Everything that sections share, worked out once."""
     document = front_document(run)
-    by_size = sorted(run.finalists, key=lambda f: (f.costs.size_bytes, cost(f.costs, "latency") or 0.0, f.id))
+    by_size = sorted(run.finalists, key=lambda f: (f.costs.require_size(), cost(f.costs, "latency") or 0.0, f.id))
     return ReportContext(
         run=run,
         budget=Budget.model_validate(run.config.get("budget") or {}),
@@ -53,14 +54,14 @@ def context(run: RunRecord) -> ReportContext:
     )
 
 
-def cost(costs: Counted | None, name: Cost) -> float | None:
+def cost(costs: Costs | None, name: CostName) -> float | None:
     """Bytes, multiply-adds, or the median latency in milliseconds; None where it was not measured."""
-    return None if costs is None else spent(costs)[name]
+    return None if costs is None else cost_values(costs)[name]
 
 
-def timing_of(costs: Counted | None) -> Latency | None:
+def timing_of(costs: Costs | None) -> Latency | None:
     """The latency, where it was measured."""
-    return costs.latency_ms if isinstance(costs, Costs) else None
+    return costs.latency_ms if costs else None
 
 
 def method_words(candidate: Mapping[str, Any]) -> str:

@@ -202,7 +202,7 @@ def _best(context: ReportContext) -> TrialRecord | None:
 
 def _so_far(context: ReportContext) -> str:
     best = _best(context)
-    if best is None or not isinstance(best.costs, Costs):
+    if best is None or best.costs is None or best.costs.size_bytes is None:
         return f"No candidate within {budget_words(context)} has been trained yet."
     timing = best.costs.latency_ms
     speed = f", {numbers.latency(timing.p50)} a call" if timing else ""

@@ -12,14 +12,21 @@ from nas_kd.results.hypervolume import (
     normalized_hypervolume,
     progress_points,
 )
-from nas_kd.results.limits import costs_words, factors, limited, spent, unmeasured, within_budget
+from nas_kd.results.latency import Latency
+from nas_kd.results.limits import (
+    active_limits,
+    cost_values,
+    describe_costs,
+    ratios,
+    unmeasured_limits,
+    within_budget,
+)
 from nas_kd.results.pareto import non_dominated
 from nas_kd.results.records import (
     Accuracy,
     ControlRecord,
-    Counted,
+    Costs,
     FinalistRecord,
-    Latency,
     RunRecord,
     TeacherRecord,
     TrialRecord,
@@ -117,7 +124,7 @@ def front_document(run: RunRecord) -> dict[str, Any]:
 def _budget(budget: Budget) -> dict[str, float | None]:
     """Latency and size always, the others where they are limited."""
     least = {} if budget.min_accuracy is None else {"min_accuracy": budget.min_accuracy}
-    given = {limit.key: most for limit, most in limited(budget)}
+    given = {limit.key: most for limit, most in active_limits(budget)}
     return {"max_latency_ms": None, "max_size_bytes": None, **given, **least}
 
 
@@ -200,7 +207,7 @@ def _hypervolume(run: RunRecord) -> float | None:
 def _front(finalists: Sequence[FinalistRecord], axes: Sequence[Axis]) -> frozenset[str]:
     ids, rows = [], []
     for f in finalists:
-        costs = spent(f.costs)
+        costs = cost_values(f.costs)
         row = [-f.val.mean, *(c for axis in axes if (c := costs[axis]) is not None)]
         if len(row) == 1 + len(axes) and all(map(isfinite, row)):
             ids.append(f.id)
@@ -209,11 +216,11 @@ def _front(finalists: Sequence[FinalistRecord], axes: Sequence[Axis]) -> frozens
 
 
 def _preference(finalist: FinalistRecord) -> tuple[float, float, float, str]:
-    return -finalist.val.mean, finalist.costs.size_bytes, _latency_ms(finalist), finalist.id
+    return -finalist.val.mean, finalist.costs.require_size(), _latency_ms(finalist), finalist.id
 
 
 def _speed(finalist: FinalistRecord) -> tuple[float, float, float, str]:
-    return _latency_ms(finalist), -finalist.val.mean, finalist.costs.size_bytes, finalist.id
+    return _latency_ms(finalist), -finalist.val.mean, finalist.costs.require_size(), finalist.id
 
 
 def _latency_ms(finalist: FinalistRecord) -> float:
@@ -226,12 +233,12 @@ class _Near(NamedTuple):
 
     name: str
     description: str
-    costs: Counted
+    costs: Costs
     val: float | None = None
 
 
 def _closest(known: Iterable[_Near], budget: Budget, most: int) -> str:
-    ranked = sorted(known, key=lambda n: (_miss(n, budget), spent(n.costs)["size"] or inf))
+    ranked = sorted(known, key=lambda n: (_miss(n, budget), cost_values(n.costs)["size"] or inf))
     if not ranked:
         return "none, as no candidate was measured"
     return "; ".join(f"{near.name} ({near.description}): {_miss_words(near, budget)}" for near in ranked[:most])
@@ -239,15 +246,15 @@ def _closest(known: Iterable[_Near], budget: Budget, most: int) -> str:
 
 def _miss(near: _Near, budget: Budget) -> float:
     """The worst factor by which a limit is missed; who misses none that is known, but not all are, comes last."""
-    found = [*factors(spent(near.costs), budget).values()]
+    found = [*ratios(cost_values(near.costs), budget).values()]
     if near.val is not None and budget.min_accuracy is not None:
         found.append(budget.min_accuracy / near.val if near.val > 0 else inf)
     worst = max(found, default=0.0)
-    return inf if worst <= 1 and unmeasured(near.costs, budget) else worst
+    return inf if worst <= 1 and unmeasured_limits(near.costs, budget) else worst
 
 
 def _miss_words(near: _Near, budget: Budget) -> str:
-    said = costs_words(near.costs, budget)
+    said = describe_costs(near.costs, budget)
     if near.val is None or budget.min_accuracy is None:
         return said
     short = budget.min_accuracy - near.val

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from nas_kd.results.pareto import Points, contribution, hypervolume
-from nas_kd.results.records import Costs, Counted, RunRecord, TeacherRecord, TrialRecord
+from nas_kd.results.records import Costs, RunRecord, TeacherRecord, TrialRecord
 
 # Validation accuracy (0..1), size in bytes, median latency in milliseconds.
 ProgressPoint = tuple[float, float, float]
@@ -47,7 +47,7 @@ class IncrementalHypervolume:
         self._front = np.empty((0, 3))
         self.volume = 0.0
 
-    def add(self, val_accuracy: float | None, costs: Counted | None) -> None:
+    def add(self, val_accuracy: float | None, costs: Costs | None) -> None:
         """One more; whoever lacks an accuracy or a latency adds nothing."""
         for row in _gains(progress_points([(val_accuracy, costs)]), self._teacher, self._n_classes):
             self._front, gained = _joined(self._front, row)
@@ -109,10 +109,10 @@ def _last_rung(trial: TrialRecord) -> float:
     return distill * rungs[-1] / sum(rungs) if sum(rungs) > 0 else distill
 
 
-def progress_points(judged: Iterable[tuple[float | None, Counted | None]]) -> list[ProgressPoint]:
+def progress_points(judged: Iterable[tuple[float | None, Costs | None]]) -> list[ProgressPoint]:
     """Points of those that have an accuracy and both costs."""
-    measured = ((a, c, c.latency_ms) for a, c in judged if a is not None and isinstance(c, Costs))
-    known = [(a, c.size_bytes, latency.p50) for a, c, latency in measured if latency is not None]
+    measured = ((a, c, c.latency_ms) for a, c in judged if a is not None and c is not None)
+    known = [(a, c.require_size(), latency.p50) for a, c, latency in measured if latency is not None]
     return [p for p in known if isfinite(p[0]) and p[1] > 0 and p[2] > 0 and isfinite(p[2])]
 
 
@@ -128,7 +128,7 @@ def _gains(points: Sequence[ProgressPoint], teacher: TeacherRecord, n_classes: i
         raise ValueError("the teacher's latency was not measured")
     if teacher.val.mean <= chance:
         raise ValueError(f"the teacher is no better than chance: {teacher.val.mean:.3g} of {n_classes} classes")
-    size, margin = teacher.costs.size_bytes, teacher.val.mean - chance
+    size, margin = teacher.costs.require_size(), teacher.val.mean - chance
     rows = [((chance - a) / margin, log10(s / size), log10(ms / latency.p50)) for a, s, ms in points]
     return np.array(rows).reshape(-1, 3)
 

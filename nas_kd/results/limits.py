@@ -6,132 +6,132 @@ from math import inf, log
 from typing import Literal
 
 from nas_kd.config.options import Budget
-from nas_kd.results.records import Costs, Counted
+from nas_kd.results.records import Costs
 
-Cost = Literal["macs", "size", "memory", "latency"]
-ALWAYS: tuple[Cost, ...] = ("size", "latency")  # told of a network whether they are limited or not
-CostValues = Mapping[Cost, float | None]  # in multiply-adds, bytes, bytes, ms; None: not known
+CostName = Literal["macs", "size", "memory", "latency"]
+CostValues = Mapping[CostName, float | None]  # in multiply-adds, bytes, bytes, ms; None: not known
+ALWAYS_SHOWN: tuple[CostName, ...] = ("size", "latency")  # described whether they are limited or not
 
 
 @dataclass(frozen=True)
 class Limit:
     """A cost that the budget can limit.
 
-    `key`: the budget's attribute in the cost's own unit, and its name in front.json; `option`: in config.toml.
-    `unit`, `per_unit` and `digits` say how a value is written.
+    Attributes:
+        name: Name of the cost.
+        noun: The cost in a sentence.
+        key: Attribute of `Budget` with the limit in the cost's own unit; also its name in front.json.
+        option: Name of the limit in config.toml.
+        unit: Unit in which values are written.
+        per_unit: Size of that unit in the cost's own unit.
+        digits: Format specification of a written value.
+        value_of: Reads the value out of a network's costs; None if it is not known.
     """
 
-    name: Cost
+    name: CostName
     noun: str
     key: str
     option: str
     unit: str
     per_unit: float
     digits: str
-    spent: Callable[[Counted], float | None]
+    value_of: Callable[[Costs], float | None]
 
-    def of(self, budget: Budget) -> float | None:
-        """The limit in the cost's own unit; None: there is none."""
+    def maximum(self, budget: Budget) -> float | None:
+        """The limit in the cost's own unit; None if the budget has none."""
         found: float | None = getattr(budget, self.key)
         return found
 
-    def description(self, value: float) -> str:
-        """A cost: `98.0 kB`, `0.21 ms`, `1,200 multiply-adds`."""
+    def format(self, value: float) -> str:
+        """A measured cost with its unit: `98.0 kB`, `0.21 ms`, `1,200 multiply-adds`."""
         return f"{value / self.per_unit:{self.digits}} {self.unit}"
 
-    def limit_words(self, value: float) -> str:
-        """A limit, which is exact: `60 kB`."""
-        return f"{value / self.per_unit:,.12g} {self.unit}"
+    def describe_limit(self, maximum: float) -> str:
+        """A limit with its unit, exact as the user wrote it: `60 kB`."""
+        return f"{maximum / self.per_unit:,.12g} {self.unit}"
 
 
-# In the order in which they are found out: the cheapest to know first.
+# In the order in which costs are found out, the cheapest first.
 LIMITS = (
     Limit("macs", "multiply-adds", "max_macs", "max_macs", "multiply-adds", 1, ",.0f", lambda c: c.macs),
+    Limit("size", "size", "max_size_bytes", "max_size_kb", "kB", 1000, ".1f", lambda c: c.size_bytes),
     Limit(
-        "size",
-        "size",
-        "max_size_bytes",
-        "max_size_kb",
-        "kB",
-        1000,
-        ".1f",
-        lambda c: c.size_bytes if isinstance(c, Costs) else None,
+        name="memory",
+        noun="peak memory",
+        key="max_memory_bytes",
+        option="max_memory_kb",
+        unit="kB of memory",
+        per_unit=1000,
+        digits=".1f",
+        value_of=lambda c: c.memory_bytes,
     ),
     Limit(
-        "memory",
-        "peak memory",
-        "max_memory_bytes",
-        "max_memory_kb",
-        "kB of memory",
-        1000,
-        ".1f",
-        lambda c: c.memory_bytes if isinstance(c, Costs) else None,
-    ),
-    Limit(
-        "latency",
-        "latency",
-        "max_latency_ms",
-        "max_latency_ms",
-        "ms",
-        1,
-        ".4g",
-        lambda c: c.latency_ms.p50 if isinstance(c, Costs) and c.latency_ms else None,
+        name="latency",
+        noun="latency",
+        key="max_latency_ms",
+        option="max_latency_ms",
+        unit="ms",
+        per_unit=1,
+        digits=".4g",
+        value_of=lambda c: c.latency_ms.p50 if c.latency_ms else None,
     ),
 )
 
 
-def limited(budget: Budget) -> tuple[tuple[Limit, float], ...]:
-    """What the budget limits, and how far."""
-    return tuple((limit, most) for limit in LIMITS if (most := limit.of(budget)) is not None)
+def active_limits(budget: Budget) -> tuple[tuple[Limit, float], ...]:
+    """The limits that the budget sets, each with its maximum in the cost's own unit."""
+    return tuple((limit, maximum) for limit in LIMITS if (maximum := limit.maximum(budget)) is not None)
 
 
-def spent(costs: Counted) -> CostValues:
-    """Every cost, as far as it is known."""
-    return {limit.name: limit.spent(costs) for limit in LIMITS}
+def cost_values(costs: Costs) -> CostValues:
+    """Every cost by name, None where it is not known."""
+    return {limit.name: limit.value_of(costs) for limit in LIMITS}
 
 
-def factors(values: CostValues, budget: Budget) -> dict[Cost, float]:
-    """Cost over limit, of what is limited and known."""
-    pairs = ((limit.name, values.get(limit.name), most) for limit, most in limited(budget))
-    return {name: value / most for name, value, most in pairs if value is not None}
+def ratios(values: CostValues, budget: Budget) -> dict[CostName, float]:
+    """Ratio of cost to limit, for every cost that is limited and known; above 1 the limit is exceeded."""
+    pairs = ((limit.name, values.get(limit.name), maximum) for limit, maximum in active_limits(budget))
+    return {name: value / maximum for name, value, maximum in pairs if value is not None}
 
 
-def worst(values: CostValues, budget: Budget) -> float:
-    """By how much the budget is missed: log of the worst ratio of a known cost to its limit, feasible at <= 0."""
-    return max((log(f) if f > 0 else -inf for f in factors(values, budget).values()), default=-1.0)
+def worst_log_ratio(values: CostValues, budget: Budget) -> float:
+    """Log of the largest ratio of a known cost to its limit, feasible at <= 0; -1 if none is known."""
+    return max((log(r) if r > 0 else -inf for r in ratios(values, budget).values()), default=-1.0)
 
 
-def over(costs: Counted, budget: Budget) -> tuple[str, ...]:
-    """What is above its limit, in words: `120.0 kB > 60 kB`."""
-    known = spent(costs)
+def describe_exceeded(costs: Costs, budget: Budget) -> tuple[str, ...]:
+    """A text for every known cost that is above its limit: `120.0 kB > 60 kB`."""
+    values = cost_values(costs)
     return tuple(
-        f"{limit.description(value)} > {limit.limit_words(most)}"
-        for limit, most in limited(budget)
-        if (value := known[limit.name]) is not None and value > most
+        f"{limit.format(value)} > {limit.describe_limit(maximum)}"
+        for limit, maximum in active_limits(budget)
+        if (value := values[limit.name]) is not None and value > maximum
     )
 
 
-def unmeasured(costs: Counted, budget: Budget) -> tuple[Limit, ...]:
-    """What is limited, but not known."""
-    known = spent(costs)
-    return tuple(limit for limit, _ in limited(budget) if known[limit.name] is None)
+def unmeasured_limits(costs: Costs, budget: Budget) -> tuple[Limit, ...]:
+    """The limits that the budget sets on costs that are not known."""
+    values = cost_values(costs)
+    return tuple(limit for limit, _ in active_limits(budget) if values[limit.name] is None)
 
 
-def within_budget(costs: Counted, budget: Budget) -> bool:
-    """Whether all that is limited is known and not above its limit."""
-    return not over(costs, budget) and not unmeasured(costs, budget)
+def within_budget(costs: Costs, budget: Budget) -> bool:
+    """Whether every limited cost is known and not above its limit."""
+    return not describe_exceeded(costs, budget) and not unmeasured_limits(costs, budget)
 
 
-def costs_words(costs: Counted, budget: Budget) -> str:
-    """`98.0 kB (1.96 times the limit), 0.21 ms (unstable)`: size and latency, and what else is limited."""
-    known, times = spent(costs), factors(spent(costs), budget)
-    said = []
+def describe_costs(costs: Costs, budget: Budget) -> str:
+    """Size, latency and every other limited cost: `98.0 kB (1.96 times the limit), 0.21 ms (unstable)`."""
+    values, times = cost_values(costs), ratios(cost_values(costs), budget)
+    parts = []
     for limit in LIMITS:
-        value, factor, asked = known[limit.name], times.get(limit.name, 0.0), limit.of(budget) is not None
-        if value is not None and (asked or limit.name in ALWAYS):
-            notes = [f"{factor:.3g} times the limit"] if factor > 1 else []
-            notes += ["unstable"] if limit.name == "latency" and costs.unstable else []
-            said.append(f"{limit.description(value)} ({', '.join(notes)})" if notes else limit.description(value))
-        elif value is None and (asked or limit.name in ALWAYS):
-            said.append(f"{limit.noun} not measured")
-    return ", ".join(said)
+        if limit.name not in ALWAYS_SHOWN and limit.maximum(budget) is None:
+            continue
+        value, ratio = values[limit.name], times.get(limit.name, 0.0)
+        if value is None:
+            parts.append(f"{limit.noun} not measured")
+            continue
+        notes = [f"{ratio:.3g} times the limit"] if ratio > 1 else []
+        notes += ["unstable"] if limit.name == "latency" and costs.unstable else []
+        parts.append(f"{limit.format(value)} ({', '.join(notes)})" if notes else limit.format(value))
+    return ", ".join(parts)

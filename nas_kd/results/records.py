@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, InstanceOf, PlainSerializer
 
 from nas_kd.results.candidate import Candidate
+from nas_kd.results.latency import Latency
 
 TrialStatus = Literal["running", "paused", "duplicate", "infeasible", "pruned", "failed", "finished"]
 RunState = Literal["searching", "finalists", "finished", "unreachable"]
@@ -26,19 +27,16 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Latency(Record):
-    """Milliseconds a call: median, 90th and 99th percentile, and the median's 95 % interval."""
-
-    p50: float
-    p90: float
-    p99: float | None = None  # runs of older versions have none
-    low: float
-    high: float
-    unstable: bool = False
-
-
 class Costs(Record):
-    """What is known of a network's costs; None: not measured."""
+    """What a network costs to deploy, as far as it is known: what is None was not measured.
+
+    Attributes:
+        parameters: Number of trained weights.
+        macs: Multiply-adds of one sample.
+        size_bytes: Size of the ONNX file; None if the network was not exported.
+        latency_ms: Latency of one call on the device.
+        memory_bytes: Peak memory of an ONNX Runtime session that runs the file.
+    """
 
     parameters: int
     macs: int
@@ -48,11 +46,28 @@ class Costs(Record):
 
     @property
     def unstable(self) -> bool:
-        """Whether the latency was measured and its measurement is unstable."""
+        """Whether the latency was measured and its interval is wide."""
         return self.latency_ms is not None and self.latency_ms.unstable
 
+    def require_size(self) -> int:
+        """Size of the ONNX file in bytes.
 
-Counted = Costs
+        Raises:
+            ValueError: The network was not exported.
+        """
+        if self.size_bytes is None:
+            raise ValueError("the size of this network is not known: it was not exported")
+        return self.size_bytes
+
+    def require_latency(self) -> Latency:
+        """Latency on the device, in milliseconds.
+
+        Raises:
+            ValueError: The latency was not measured.
+        """
+        if self.latency_ms is None:
+            raise ValueError("the latency of this network was not measured")
+        return self.latency_ms
 
 
 class Accuracy(Record):
@@ -101,7 +116,7 @@ class TrialRecord(Record):
     reason: str | None = None  # why rejected or failed
     duplicate_of: int | None = None  # trial number
     within_budget: bool = False
-    costs: Costs | Counted | None = None  # counted only: it has too many multiply-adds, and was not exported
+    costs: Costs | None = None
     notes: tuple[str, ...] = ()  # of the file: layers kept in fp32
     forecast: Forecast | None = None  # of its latency, where a prefilter is used and had enough to learn from
     rungs: tuple[RungRecord, ...] = ()
@@ -114,7 +129,7 @@ class TrialRecord(Record):
     @property
     def median_ms(self) -> float | None:
         """Its latency, as far as it is known."""
-        return self.costs.latency_ms.p50 if isinstance(self.costs, Costs) and self.costs.latency_ms else None
+        return self.costs.latency_ms.p50 if self.costs and self.costs.latency_ms else None
 
     def objectives(self, level: int) -> tuple[float, int, float]:
         """Validation accuracy at a rung, bytes, ms as known by then: what the search compares.
@@ -123,9 +138,9 @@ class TrialRecord(Record):
             ValueError: it has not been measured.
         """
         ms = self.rungs[level].latency_ms or self.median_ms
-        if not isinstance(self.costs, Costs) or ms is None:
+        if self.costs is None or ms is None:
             raise ValueError(f"trial {self.number} was trained without having been measured")
-        return self.rungs[level].val_accuracy, self.costs.size_bytes, ms
+        return self.rungs[level].val_accuracy, self.costs.require_size(), ms
 
 
 class SeedRecord(Record):

@@ -1,4 +1,4 @@
-"""A real agent in another process, and files to send."""
+"""A real agent in another process, and files to send to it."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,14 +14,14 @@ from nas_kd.latency.agent_protocol import TOKEN_VARIABLE
 
 @pytest.fixture(scope="session")
 def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AgentProcess]:
-    """One for all tests that leave it as it is."""
+    """One agent for all tests that do not restart it."""
     with AgentProcess(tmp_path_factory.mktemp("agent") / "board") as running:
         yield running
 
 
 @pytest.fixture(autouse=True)
 def token(monkeypatch: pytest.MonkeyPatch) -> str:
-    """What asks the agent knows its token."""
+    """Give the clients in this process the agent's token."""
     monkeypatch.setenv(TOKEN_VARIABLE, TOKEN)
     return TOKEN
 
@@ -40,12 +40,12 @@ def model() -> onnx.ModelProto:
 
 @pytest.fixture(scope="session")
 def content(model: onnx.ModelProto) -> bytes:
-    """The same as a file."""
+    """The model as a file."""
     return model.SerializeToString()
 
 
 def _one_operator(kind: str) -> bytes:
-    """(n, w) -> (n, w), both sides open."""
+    """A file of one operator: (n, w) -> (n, w), both dimensions open."""
     values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ("n", "w")) for name in ("x", "logits")]
     graph = helper.make_graph([helper.make_node(kind, ["x"], ["logits"])], "g", values[:1], values[1:])
     made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
@@ -54,25 +54,25 @@ def _one_operator(kind: str) -> bytes:
 
 @pytest.fixture(scope="session")
 def identity() -> bytes:
-    """A classifier of any number of classes, whose logits are its input."""
+    """A classifier with any number of classes whose logits are its input."""
     return _one_operator("Identity")
 
 
 @pytest.fixture(scope="session")
 def not_finite() -> bytes:
-    """Logarithms of what is also negative."""
+    """A file whose outputs are logarithms of numbers that may be negative."""
     return _one_operator("Log")
 
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """For files that must not be opened."""
+    """A folder for files that must not be opened."""
     return tmp_path_factory.mktemp("outside")
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """This machine's speed is kept in a folder of the tests' own."""
+    """Keep this machine's baselines in a folder of the tests' own."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NAS_KD_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield

@@ -1,4 +1,4 @@
-"""What the agent measures, where it runs, and what it never touches."""
+"""What the agent measures, where it runs, and which files it never opens."""
 
 import os
 import subprocess
@@ -11,24 +11,23 @@ from onnx import TensorProto, helper
 
 from benchmarks.agent_process import TOKEN, AgentProcess
 from nas_kd.errors import InputError, TrialError
-from nas_kd.latency.environment import machine
 from nas_kd.latency.measurement_job import OperatorTime, SessionMemory
-from nas_kd.latency.stable_timing import StableTiming
+from nas_kd.results.latency import Latency
 
-from .asking import describe, measure, post, send
-from .opened import watched
+from .file_watch import watch_files
+from .raw_requests import describe, measure, post, send
 
-ALONE = """
+IMPORTS = """
 import sys
 import nas_kd.agent.command as command
-from nas_kd.agent.measurement_queue import Bench
-Bench(command._profiles([]), 1, 1, 1).describe()
+from nas_kd.agent.measurement_queue import MeasurementQueue
+MeasurementQueue(command._profiles([]), 1, 1, 1).describe()
 print(" ".join(sorted({name.partition(".")[0] for name in sys.modules} - set(sys.stdlib_module_names))))
 """
 
 
-def test_it_needs_python_numpy_onnxruntime_and_packaging_and_nothing_else() -> None:
-    done = subprocess.run([sys.executable, "-c", ALONE], capture_output=True, text=True, check=True)
+def test_it_needs_python_numpy_onnxruntime_and_packaging_only() -> None:
+    done = subprocess.run([sys.executable, "-c", IMPORTS], capture_output=True, text=True, check=True)
     # The last two belong to ONNX Runtime, which installs them.
     others = set(done.stdout.split()) - {"numpy", "onnxruntime", "packaging", "nas_kd", "google", "flatbuffers"}
     assert {n for n in others if not n.startswith("_")} <= {"sitecustomize", "usercustomize", "__main__"}
@@ -36,25 +35,23 @@ def test_it_needs_python_numpy_onnxruntime_and_packaging_and_nothing_else() -> N
         assert heavy not in done.stdout.split()
 
 
-def test_it_measures_and_tells_what_the_figure_rests_on(agent: AgentProcess, content: bytes) -> None:
-    answer = measure(agent, content)
-    remeasure_borderline = StableTiming.from_json(answer["measured"])
-    assert 0 < remeasure_borderline.timing.low <= remeasure_borderline.timing.p50 <= remeasure_borderline.timing.high
-    assert remeasure_borderline.baseline_ms > 0
-    facts = {k: v for k, v in answer["environment"].items() if k != "load_1m"}
-    assert facts == {k: v for k, v in machine().items() if k != "load_1m"}
+def test_it_measures_a_latency_with_everything_that_it_rests_on(agent: AgentProcess, content: bytes) -> None:
+    latency = Latency.from_json(measure(agent, content)["measured"])
+    assert 0 < latency.low <= latency.p50 <= latency.high
+    assert None not in (latency.baseline_ms, latency.reference_ms, latency.raw_p50_ms, latency.p99)
+    assert (latency.reference_size, latency.attempts) == ("small", 1)
     with pytest.raises(TrialError, match=r"measuring latency failed: .*NoSuchOperator"):
         measure(agent, _unknown_operator())
 
 
-def test_it_tells_memory_and_operators(agent: AgentProcess, content: bytes) -> None:
-    memory = SessionMemory.from_json(measure(agent, content, what="memory")["measured"])
+def test_it_measures_memory_and_operators(agent: AgentProcess, content: bytes) -> None:
+    memory = SessionMemory.from_json(measure(agent, content, quantity="memory")["measured"])
     assert memory.runtime_bytes is None or memory.runtime_bytes > 1_000_000
-    operators = [OperatorTime.from_json(row) for row in measure(agent, content, what="operators")["measured"]]
+    operators = [OperatorTime.from_json(row) for row in measure(agent, content, quantity="operators")["measured"]]
     assert [(o.kind, o.share) for o in operators] == [("MatMul", 1.0)]
-    for what, says in (("memory", "running the file failed"), ("operators", "profiling the file failed")):
+    for quantity, says in (("memory", "running the file failed"), ("operators", "profiling the file failed")):
         with pytest.raises(TrialError, match=rf"{says}: .*NoSuchOperator"):
-            measure(agent, _unknown_operator(), what=what)
+            measure(agent, _unknown_operator(), quantity=quantity)
 
 
 def _unknown_operator() -> bytes:
@@ -82,20 +79,20 @@ def test_no_file_of_the_board_is_opened_whatever_a_model_names(agent: AgentProce
     home = agent.log.parent / "weights.bin"  # in the agent's own working folder
     home.write_bytes(secret.read_bytes())
     up = os.path.relpath(secret, "/tmp/x")
-    with watched(secret, home) as watch:
+    with watch_files(secret, home) as watch:
         secret.read_bytes()
-        assert watch.opened(), "what is to be seen can be seen"
+        assert watch.was_opened(), "the watch works"
         for path in (str(secret), up, "../" * 20 + str(secret)[1:], "weights.bin", "./weights.bin"):
             with pytest.raises(TrialError, match="external data"):
                 measure(agent, _external(path))
-        assert not watch.opened()
+        assert not watch.was_opened()
 
 
-def test_a_model_that_never_ends_is_given_up(tmp_path: Path) -> None:
-    with AgentProcess(tmp_path / "board", ["--time-limit", "4"]) as impatient:
-        with pytest.raises(TrialError, match="more than 4 s here; it was given up"):
-            measure(impatient, _endless())
-        assert describe(impatient)
+def test_a_model_that_never_ends_is_stopped(tmp_path: Path) -> None:
+    with AgentProcess(tmp_path / "board", ["--time-limit", "4"]) as agent_4s:
+        with pytest.raises(TrialError, match="more than 4 s here; given up"):
+            measure(agent_4s, _endless())
+        assert describe(agent_4s)
 
 
 def _endless() -> bytes:
@@ -121,11 +118,11 @@ def _endless() -> bytes:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
 
 
-def test_what_it_was_not_asked_right_is_said(agent: AgentProcess, content: bytes) -> None:
+def test_a_request_with_wrong_values_is_refused(agent: AgentProcess, content: bytes) -> None:
     with pytest.raises(InputError, match="there is no such profile; there are cpu-1t"):
         measure(agent, content, profile="../../etc/passwd")
     with pytest.raises(InputError, match="have changed"):
-        measure(agent, content, key="0" * 64)
+        measure(agent, content, device_key="0" * 64)
     for wrong in (
         {"batch_size": 0},
         {"attempts": 0},
@@ -133,13 +130,13 @@ def test_what_it_was_not_asked_right_is_said(agent: AgentProcess, content: bytes
         {"tolerance": 0.0},
         {"seconds": 0.0},
         {"seconds": 1e9},
-        {"reference": "../x"},
+        {"reference_size": "../x"},
         {"batch_size": True},
     ):
         with pytest.raises(InputError):
             measure(agent, content, **wrong)
-    with pytest.raises(InputError, match="what must be one of latency, memory, operators"):
-        measure(agent, content, what="accuracy")
+    with pytest.raises(InputError, match="quantity must be one of latency, memory, operators"):
+        measure(agent, content, quantity="accuracy")
     for shape in ([], [0], [True], ["3"], [1.0], 3, "3", [3] * 9):
         with pytest.raises(InputError, match="input_shape must"):
             measure(agent, content, input_shape=shape)

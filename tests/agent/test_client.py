@@ -1,4 +1,4 @@
-"""Who asks an agent: addresses, tokens, an agent that is down, is another one, or is none."""
+"""The client of an agent: addresses, tokens, and agents that are down, changed, or no agents at all."""
 
 import json
 import socket
@@ -17,11 +17,14 @@ from benchmarks.agent_process import TOKEN, AgentProcess
 from nas_kd.cli.app import app
 from nas_kd.errors import InputError, TrialError
 from nas_kd.latency.agent_client import AgentAddress
-from nas_kd.latency.agent_protocol import TOKEN_VARIABLE
-from nas_kd.latency.device import Device, ThisMachine, open_device
+from nas_kd.latency.agent_protocol import DEVICE_PATH, TOKEN_VARIABLE
+from nas_kd.latency.device import Device, LocalDevice, open_device
 from nas_kd.latency.measured_file import measure_file
 
-OWN = "from nas_kd.latency.device_profile import DeviceProfile\nMINE = DeviceProfile('mine', 'my own', optimisation='{}')\n"
+OWN = """
+from nas_kd.latency.device_profile import DeviceProfile
+MINE = DeviceProfile('mine', 'my own', optimisation='{}')
+"""
 
 
 @pytest.mark.parametrize(
@@ -66,11 +69,11 @@ def test_a_profile_here_and_one_there_are_the_same_kind_of_thing(agent: AgentPro
     for device in devices:
         device.check()
         assert len(device.key()) == 64
-        assert device.measure(content, 1).latency.p50 > 0
+        assert device.measure(content, 1).p50 > 0
         assert device.memory(content, 1) != device.memory(content, 60_000)
         assert [o.kind for o in device.operators(content, 1)] == ["MatMul"]
         assert device.describe(3).batch_size == 3
-    assert isinstance(here, ThisMachine)
+    assert isinstance(here, LocalDevice)
     assert (here.n_threads, there.n_threads) == (1, 0)
     assert there.name == f"{agent.url}/cpu-1t"
     assert there.summary == f"the machine behind {agent.url}: {here.summary}"
@@ -83,7 +86,7 @@ def test_a_profile_here_and_one_there_are_the_same_kind_of_thing(agent: AgentPro
     assert open_device(f"{agent.url}/cpu-2t").key() != there.key()
 
 
-def test_a_profile_of_ones_own_is_told_in_full(tmp_path: Path, identity: bytes) -> None:
+def test_a_users_own_profile_is_described_in_full(tmp_path: Path, identity: bytes) -> None:
     folder = tmp_path / "board"
     folder.mkdir()
     (folder / "own.toml").write_text("name = 'mine'\nbatch_size = 3\nprecisions = ['fp32']\ninteger_scheme = 's8s8'\n")
@@ -99,17 +102,17 @@ def test_a_profile_of_ones_own_is_told_in_full(tmp_path: Path, identity: bytes) 
     assert measured.memory.session_bytes is None or measured.memory.session_bytes >= 0
 
 
-def test_outputs_that_are_not_finite_are_said(agent: AgentProcess, not_finite: bytes) -> None:
+def test_outputs_that_are_not_finite_are_an_error(agent: AgentProcess, not_finite: bytes) -> None:
     with pytest.raises(TrialError, match=r"http.*: its outputs on random samples are not finite"):
         open_device(agent.url).memory(not_finite, 1, (5,))
 
 
 def test_a_batch_takes_longer_than_a_sample(agent: AgentProcess, content: bytes) -> None:
     device = open_device(agent.url)
-    assert device.measure(content, 60_000).latency.p50 > 5 * device.measure(content, 1).latency.p50
+    assert device.measure(content, 60_000).p50 > 5 * device.measure(content, 1).p50
 
 
-def test_what_is_wrong_at_the_start_is_said_at_once(agent: AgentProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mistakes_are_reported_before_a_run_begins(agent: AgentProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     for token, says in ((TOKEN[:-1], "does not accept the token"), ("", "no token in"), ("kurz", "16 or more")):
         monkeypatch.setenv(TOKEN_VARIABLE, token)
         with pytest.raises(InputError, match=says):
@@ -127,17 +130,20 @@ def test_what_is_wrong_at_the_start_is_said_at_once(agent: AgentProcess, monkeyp
 
 @contextmanager
 def closed_port() -> Iterator[int]:
-    """A port that nobody listens at, and nobody else gets."""
+    """A port at which no process listens, and which no other process can get."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         yield bound.getsockname()[1]
 
 
-def described(**changes: object) -> bytes:
-    """What an agent says of itself, but for the changes to its profile."""
+def description(**changes: object) -> bytes:
+    """An agent's description of itself, with changes to its profile."""
     profile = {"summary": "", "key": "0", "settings": {}, "batch_size": 1, "precisions": [], "integer_scheme": "u8s8"}
     answer = {"environment": {}, "profiles": {"cpu-1t": profile | changes}, "max_bytes": 1, "longest_s": 1}
     return json.dumps(answer).encode()
+
+
+OLDER = b'{"error": "there is only /v1/device and /v1/measure"}'  # an agent of version 1 of the protocol
 
 
 @pytest.mark.parametrize(
@@ -147,18 +153,20 @@ def described(**changes: object) -> bytes:
         (b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\n\r\n", "not as a device agent does"),
         (b'HTTP/1.1 200 OK\r\n\r\n{"profiles": {}}', "unknown profile"),
         (b'HTTP/1.1 200 OK\r\n\r\n{"profiles": 3}', "another version"),
-        (b"HTTP/1.1 200 OK\r\n\r\n" + described(precisions=None), "another version"),
-        (b"HTTP/1.1 200 OK\r\n\r\n" + described(batch_size="many"), "another version"),
-        (b"HTTP/1.1 200 OK\r\n\r\n" + described(batch_size=0), "another version"),
-        (b"HTTP/1.1 200 OK\r\n\r\n" + described(integer_scheme="s4s4"), "another version"),
+        (b"HTTP/1.1 200 OK\r\n\r\n" + description(precisions=None), "another version"),
+        (b"HTTP/1.1 200 OK\r\n\r\n" + description(batch_size="many"), "another version"),
+        (b"HTTP/1.1 200 OK\r\n\r\n" + description(batch_size=0), "another version"),
+        (b"HTTP/1.1 200 OK\r\n\r\n" + description(integer_scheme="s4s4"), "another version"),
         (b'HTTP/1.1 200 OK\r\n\r\n{"profiles": {"cpu-1t": {"key": 1}}}', "another version"),
         (b'HTTP/1.1 200 OK\r\n\r\n{"a": ' + b"[" * 100_000, "not as a device agent does"),
         (b"HTTP/1.1 200 OK\r\n\r\n" + b" " * 4_200_000, "not as a device agent does"),
+        (b"HTTP/1.1 404 Not Found\r\n\r\n" + OLDER, "another version of nas-kd would; install the same"),
+        (b"HTTP/1.1 404 Not Found\r\n\r\n", "not as a device agent does"),
         (b"SSH-2.0-OpenSSH_9.2\r\n", "cannot be reached"),
         (b"", "cannot be reached: it closed the connection"),
     ],
 )
-def test_what_is_no_agent_is_said(answer: bytes, says: str) -> None:
+def test_a_server_that_is_no_agent_is_an_error(answer: bytes, says: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve() -> None:
@@ -174,10 +182,10 @@ def test_what_is_no_agent_is_said(answer: bytes, says: str) -> None:
         thread.join()
 
 
-def test_an_agent_that_was_restarted_is_waited_for(tmp_path: Path, content: bytes) -> None:
-    told: list[str] = []
+def test_the_client_waits_for_an_agent_that_restarts(tmp_path: Path, content: bytes) -> None:
+    messages: list[str] = []
     with AgentProcess(tmp_path / "board") as agent:
-        device = open_device(agent.url, 120, told.append)
+        device = open_device(agent.url, 120, messages.append)
         device.check()
         before = device.measure(content, 1)
         agent.kill()
@@ -185,38 +193,41 @@ def test_an_agent_that_was_restarted_is_waited_for(tmp_path: Path, content: byte
         later.start()
         after = device.measure(content, 1)
         later.join()
-    assert after.reference == before.reference
-    assert [("trying again for up to 120 s" in t, "answers again" in t) for t in told] == [(True, False), (False, True)]
+    assert after.reference_size == before.reference_size == "small"
+    assert [("trying again for up to 120 s" in t, "answers again" in t) for t in messages] == [
+        (True, False),
+        (False, True),
+    ]
     with pytest.raises(TrialError, match="has not answered for 0 s: connection refused"):
         open_device(device.name, 0).measure(content, 1)
 
 
-def test_an_agent_that_goes_while_it_measures_is_asked_again(tmp_path: Path, content: bytes) -> None:
-    told: list[str] = []
+def test_a_measurement_is_repeated_if_the_agent_restarts_meanwhile(tmp_path: Path, content: bytes) -> None:
+    messages: list[str] = []
     with AgentProcess(tmp_path / "board") as agent:
-        device = open_device(agent.url, 120, told.append)
+        device = open_device(agent.url, 120, messages.append)
         device.check()
 
         def restart() -> None:
-            while not measuring(agent):
+            while not is_measuring(agent):
                 time.sleep(0.01)
             agent.kill()
             agent.start()
 
         thread = threading.Thread(target=restart)
         thread.start()
-        assert device.measure(content, 1).latency.p50 > 0
+        assert device.measure(content, 1).p50 > 0
         thread.join()
-    assert len(told) == 2
+    assert len(messages) == 2
 
 
-def measuring(agent: AgentProcess) -> bool:
+def is_measuring(agent: AgentProcess) -> bool:
     assert agent.process is not None
     children = Path(f"/proc/{agent.process.pid}/task")
     return any((t / "children").read_text().strip() for t in children.iterdir())
 
 
-def test_an_agent_that_is_no_longer_the_same_ends_the_run(tmp_path: Path, content: bytes) -> None:
+def test_an_agent_that_has_changed_ends_the_run(tmp_path: Path, content: bytes) -> None:
     folder = tmp_path / "board"
     folder.mkdir()
     (folder / "own.py").write_text(OWN.format("all"))
@@ -241,8 +252,8 @@ def test_a_file_that_is_too_large_for_the_agent_fails_its_trial(tmp_path: Path, 
 
 def test_over_tls(tmp_path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    job = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
-    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *job]
+    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
+    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *names]
     try:
         subprocess.run([*made, "-keyout", key, "-out", certificate], check=True, capture_output=True)
     except FileNotFoundError:
@@ -252,10 +263,10 @@ def test_over_tls(tmp_path: Path, content: bytes, monkeypatch: pytest.MonkeyPatc
         with pytest.raises(InputError, match="certificate is not trusted"):
             open_device(agent.url, 60).check()
         with socket.create_connection(("127.0.0.1", agent.port)) as plain:
-            plain.sendall(b"GET /v1/device HTTP/1.1\r\n\r\n")
+            plain.sendall(f"GET {DEVICE_PATH} HTTP/1.1\r\n\r\n".encode())
             assert b"200" not in plain.recv(1000)
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-        assert open_device(agent.url, 60).measure(content, 1).latency.p50 > 0
+        assert open_device(agent.url, 60).measure(content, 1).p50 > 0
         monkeypatch.setenv(TOKEN_VARIABLE, "the-wrong-token-for-this")
         with pytest.raises(InputError, match="does not accept the token"):
             open_device(agent.url, 60).measure(content, 1)

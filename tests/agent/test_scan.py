@@ -1,4 +1,4 @@
-"""Files that ask for other files are refused, however they are encoded; others pass."""
+"""Models that refer to other files are refused, however they are encoded; others pass."""
 
 import onnx
 import pytest
@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import AttributeProto, GraphProto, ModelProto, TensorProto, helper
 
-from nas_kd.agent.onnx_scan import Unsafe, refuse_unsafe
+from nas_kd.agent.onnx_scan import UnsafeModel, check_model
 from nas_kd.export.onnx_graph import tensors
 from nas_kd.latency.reference_net import reference_net
 
@@ -27,7 +27,7 @@ def constant(tensor: TensorProto) -> onnx.NodeProto:
 
 
 def places() -> dict[str, ModelProto]:
-    """A model for each place where a tensor can be."""
+    """A model for each place in which a tensor can be."""
     sparse = onnx.SparseTensorProto(values=outside(), dims=[3])
     inner = GraphProto(name="inner", node=[constant(outside())])
     branch = helper.make_node("If", ["x"], ["y"], then_branch=inner)
@@ -57,15 +57,15 @@ def places() -> dict[str, ModelProto]:
 
 @pytest.mark.parametrize("name", places())
 def test_external_data_is_found_wherever_it_is(name: str) -> None:
-    with pytest.raises(Unsafe, match="external data"):
-        refuse_unsafe(places()[name].SerializeToString())
+    with pytest.raises(UnsafeModel, match="external data"):
+        check_model(places()[name].SerializeToString())
 
 
 def is_refused(content: bytes) -> bool:
-    """Whether the scan takes it for unsafe."""
+    """Whether the scan refuses the file."""
     try:
-        refuse_unsafe(content)
-    except Unsafe:
+        check_model(content)
+    except UnsafeModel:
         return True
     return False
 
@@ -93,26 +93,26 @@ def field(tag: bytes, inner: bytes) -> bytes:
     ],
 )
 def test_no_encoding_hides_it(tensor: bytes) -> None:
-    with pytest.raises(Unsafe):
-        refuse_unsafe(field(b"\x3a", field(b"\x2a", tensor)))
+    with pytest.raises(UnsafeModel):
+        check_model(field(b"\x3a", field(b"\x2a", tensor)))
 
 
 def test_other_formats_and_contexts_are_refused() -> None:
-    with pytest.raises(Unsafe, match="own format"):
-        refuse_unsafe(b"\x20\x00\x00\x00ORTM" + bytes(100))
-    with pytest.raises(Unsafe, match="EPContext"):
-        refuse_unsafe(ModelProto(graph=GraphProto(node=[onnx.NodeProto(op_type="EPContext")])).SerializeToString())
+    with pytest.raises(UnsafeModel, match="own format"):
+        check_model(b"\x20\x00\x00\x00ORTM" + bytes(100))
+    with pytest.raises(UnsafeModel, match="EPContext"):
+        check_model(ModelProto(graph=GraphProto(node=[onnx.NodeProto(op_type="EPContext")])).SerializeToString())
 
 
 def test_a_walk_is_never_long_or_deep() -> None:
-    with pytest.raises(Unsafe, match="parts"):
-        refuse_unsafe(b"\x08\x01" * 1_000_001)
+    with pytest.raises(UnsafeModel, match="parts"):
+        check_model(b"\x08\x01" * 1_000_001)
     deep = b""
     for _ in range(60):  # a graph in an attribute in a node in a graph
         for tag in (b"\x32", b"\x2a", b"\x0a"):
             deep = tag + length_of(len(deep)) + deep
-    with pytest.raises(Unsafe, match="deeply"):
-        refuse_unsafe(b"\x3a" + length_of(len(deep)) + deep)
+    with pytest.raises(UnsafeModel, match="deeply"):
+        check_model(b"\x3a" + length_of(len(deep)) + deep)
 
 
 def length_of(size: int) -> bytes:
@@ -125,8 +125,8 @@ def length_of(size: int) -> bytes:
 @given(st.binary(max_size=200))
 def test_any_bytes_pass_or_are_refused(data: bytes) -> None:
     try:
-        refuse_unsafe(data)
-    except Unsafe:
+        check_model(data)
+    except UnsafeModel:
         return
     assert not external(data)
 
@@ -140,12 +140,12 @@ def test_what_a_parser_finds_after_damage_is_refused(name: str, damage: list[tup
     for at, value in damage:
         data[at % len(data)] = value
     if external(bytes(data)):
-        with pytest.raises(Unsafe):
-            refuse_unsafe(bytes(data))
+        with pytest.raises(UnsafeModel):
+            check_model(bytes(data))
 
 
 def external(data: bytes) -> bool:
-    """What onnx itself finds, if it can read it."""
+    """Whether onnx itself finds external data, if it can read the file."""
     try:
         model = onnx.load_from_string(data)
     except Exception:  # whatever its parser raises: it reads nothing

@@ -102,7 +102,7 @@ def external(tmp_path: Path, content: bytes) -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """This machine's speed is kept in a folder of the tests' own."""
+    """Keep this machine's baselines in a folder of the tests' own."""
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NAS_KD_CACHE", str(folder))

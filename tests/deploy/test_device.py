@@ -1,3 +1,5 @@
+"""Device profiles: what they allow, what they refuse, and what their key depends on."""
+
 from dataclasses import replace
 from pathlib import Path
 
@@ -5,8 +7,9 @@ import onnxruntime
 import pytest
 
 from nas_kd.errors import InputError
-from nas_kd.latency.device_profile import DeviceProfile, load_device, usable_cores
-from nas_kd.plugins import available
+from nas_kd.latency.device import LocalDevice, open_device
+from nas_kd.latency.device_profile import DeviceProfile, built_in_precisions, load_device, usable_cores
+from nas_kd.plugins import found
 
 
 @pytest.mark.parametrize("name", available("device"))
@@ -40,8 +43,8 @@ def test_what_the_machine_lacks_is_an_error_not_a_fallback() -> None:
         replace(base, provider=missing).check()
 
 
-def test_the_runtime_must_be_a_version_that_will_do() -> None:
-    base = available("device")["cpu-1t"]
+def test_the_version_of_the_runtime_must_be_in_the_range() -> None:
+    base = found("device")["cpu-1t"]
     replace(base, onnxruntime=f"=={onnxruntime.__version__}").check()
     with pytest.raises(InputError, match=f"needs ONNX Runtime <1, this installation has {onnxruntime.__version__}"):
         replace(base, onnxruntime="<1").check()
@@ -49,9 +52,9 @@ def test_the_runtime_must_be_a_version_that_will_do() -> None:
         replace(base, onnxruntime="1.2")
 
 
-def test_the_scheme_of_int8_is_the_processors(monkeypatch: pytest.MonkeyPatch) -> None:
-    for training_threads, scheme in (("x86_64", "u8s8"), ("AMD64", "u8s8"), ("aarch64", "s8s8"), ("armv7l", "s8s8")):
-        monkeypatch.setattr("platform.machine", lambda name=training_threads: name)
+def test_the_integer_scheme_follows_from_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    for machine, scheme in (("x86_64", "u8s8"), ("AMD64", "u8s8"), ("aarch64", "s8s8"), ("armv7l", "s8s8")):
+        monkeypatch.setattr("platform.machine", lambda name=machine: name)
         assert DeviceProfile("d", "s").integer_scheme == scheme
     assert DeviceProfile("d", "s", integer_scheme="u8s8").integer_scheme == "u8s8"
 
@@ -62,19 +65,36 @@ def test_a_files_latency_does_not_depend_on_what_the_search_may_do() -> None:
     assert base.key() != replace(base, provider_options=(("a", "1"),)).key()
 
 
-def test_settings_that_cannot_be_are_refused() -> None:
+def test_settings_that_are_not_valid_are_refused() -> None:
     with pytest.raises(InputError, match="batch_size must be >= 1"):
         DeviceProfile("d", "s", batch_size=0)
     with pytest.raises(InputError, match="precisions must name at least one of fp32"):
         DeviceProfile("d", "s", precisions=())
     with pytest.raises(InputError, match="unknown precision of device d 'fp33'; did you mean 'fp32'"):
-        DeviceProfile("d", "s", precisions=("fp33",))  # type: ignore[arg-type]
+        DeviceProfile("d", "s", precisions=("fp33",))
     with pytest.raises(InputError, match="unknown integer_scheme of device d 'u8u8'; did you mean 'u8s8'"):
         DeviceProfile("d", "s", integer_scheme="u8u8")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="threads must be >= 1"):
         DeviceProfile("d", "s", threads=0)
     with pytest.raises(InputError, match="did you mean 'basic'"):
         DeviceProfile("d", "s", optimisation="basics")  # type: ignore[arg-type]
+
+
+def test_a_profile_can_be_given_as_an_object() -> None:
+    mine = DeviceProfile("mine", "m", optimisation="basic")
+    assert load_device(mine) is mine
+    assert isinstance(open_device(mine), LocalDevice)
+    assert open_device(mine).key() == mine.key()
+    with pytest.raises(InputError, match="device mine needs ONNX Runtime's NoProvider"):
+        load_device(replace(mine, provider="NoProvider"))
+    with pytest.raises(InputError, match=r"must be a .*DeviceProfile, got int"):
+        load_device(3)  # type: ignore[arg-type]
+
+
+def test_precisions_are_those_of_the_registry() -> None:
+    assert set(built_in_precisions()) == set(found("precision")), "a precision's name is its module's, with dashes"
+    assert DeviceProfile("d", "s").precisions == built_in_precisions()
+    assert DeviceProfile("d", "s", precisions=("fp32", "my.module:Float8")).precisions[1] == "my.module:Float8"
 
 
 def test_names_and_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,9 +13,9 @@ from nas_kd.export.onnx_sizes import sizes_of
 
 
 def verbose(content: bytes) -> bytes:
-    """The same network with names, remarks and a weight that nobody needs."""
+    """The same network with names, remarks and a weight that no node uses."""
     model = onnx.load_from_string(content)
-    model.producer_name = "somebody" * 20
+    model.producer_name = "producer" * 20
     for n, node in enumerate(model.graph.node):
         node.name, node.doc_string = f"a_long_name_of_node_{n}" * 3, "remark" * 10
     model.graph.initializer.append(numpy_helper.from_array(np.ones(500, np.float32), "unused"))

@@ -92,10 +92,12 @@ def test_files_keep_the_contract_and_are_verified(
 
 def test_two_processes_quantise_alike(quantising: QuantizationInputs) -> None:
     code = (
-        "import torch; from nas_kd.quantization.precision import *; from nas_kd.serialization import sha256; torch.manual_seed(0); "
+        "import torch; from nas_kd.quantization.precision import QuantizationInputs, load_precision\n"
+        "from nas_kd.serialization import sha256; torch.manual_seed(0)\n"
         "m = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.Conv2d(4, 4, 3), "
-        "torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(4, 2)).eval(); "
-        "x = torch.randn(64, 3, 8, 8); print(sha256(load_precision('int8').make(m, QuantizationInputs((3, 8, 8), x)).content))"
+        "torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(4, 2)).eval()\n"
+        "inputs = QuantizationInputs((3, 8, 8), torch.randn(64, 3, 8, 8))\n"
+        "print(sha256(load_precision('int8').make(m, inputs).content))"
     )
     runs = [
         subprocess.run(

@@ -1,4 +1,4 @@
-"""Processes that are started before there is a job for them."""
+"""Prewarmed processes: started before there is a job for them, and ended with the process that started them."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ import pytest
 
 from nas_kd.errors import TrialError
 from nas_kd.latency import latency_worker
-from nas_kd.latency.worker_process import WAITING, PrewarmedProcess, ask
+from nas_kd.latency.worker_process import N_PREWARMED, PrewarmedProcess, run_worker
 
 ECHO = """
 import json, os, sys
@@ -28,84 +28,86 @@ def worker(tmp_path: Path) -> str:
     return str(path)
 
 
-def asked(ahead: PrewarmedProcess, worker: str, n: int) -> int:
-    """The process that did the job."""
-    pid, same = ask(worker, {"n": n}, b"", "echoing", 20, start=ahead.start)
+def run_job(prewarmed: PrewarmedProcess, worker: str, n: int) -> int:
+    """Run one job; the id of the process that did it."""
+    pid, same = run_worker(worker, {"n": n}, b"", "echoing", 20, start=prewarmed.start)
     assert same == n
     return int(pid)
 
 
-def waiting(ahead: PrewarmedProcess) -> list[int]:
-    return [process.pid for process in ahead._waiting]
+def ready(prewarmed: PrewarmedProcess) -> list[int]:
+    return [process.pid for process in prewarmed._ready]
 
 
 def test_the_third_job_finds_a_process_and_each_process_does_one(worker: str) -> None:
-    ahead = PrewarmedProcess(worker)
+    prewarmed = PrewarmedProcess(worker)
     done = []
     for n in range(2):
-        assert waiting(ahead) == []
-        done.append(asked(ahead, worker, n))
-        ahead.renew()
-    for n in range(2 * WAITING):
-        expected = waiting(ahead)
-        assert len(expected) == WAITING
-        done.append(asked(ahead, worker, n))
+        assert ready(prewarmed) == []
+        done.append(run_job(prewarmed, worker, n))
+        prewarmed.refill()
+    for n in range(2 * N_PREWARMED):
+        expected = ready(prewarmed)
+        assert len(expected) == N_PREWARMED
+        done.append(run_job(prewarmed, worker, n))
         assert done[-1] == expected[0]
-        ahead.renew()
+        prewarmed.refill()
     assert len(set(done)) == len(done)
 
 
-def test_who_died_waiting_does_no_harm(worker: str) -> None:
-    ahead = PrewarmedProcess(worker)
+def test_a_process_that_died_waiting_is_skipped(worker: str) -> None:
+    prewarmed = PrewarmedProcess(worker)
     for n in range(2):
-        asked(ahead, worker, n)
-    ahead.renew()
-    first, second = waiting(ahead)
+        run_job(prewarmed, worker, n)
+    prewarmed.refill()
+    first, second = ready(prewarmed)
     os.kill(first, signal.SIGKILL)
     os.waitid(os.P_PID, first, os.WEXITED | os.WNOWAIT)
-    assert asked(ahead, worker, 2) == second
-    assert waiting(ahead) == []
+    assert run_job(prewarmed, worker, 2) == second
+    assert ready(prewarmed) == []
 
 
 def test_another_worker_gets_its_own_process(worker: str, tmp_path: Path) -> None:
-    ahead, other = PrewarmedProcess(worker), tmp_path / "other.py"
+    prewarmed, other = PrewarmedProcess(worker), tmp_path / "other.py"
     other.write_text("raise ValueError('another')")
     for n in range(2):
-        asked(ahead, worker, n)
-    ahead.renew()
+        run_job(prewarmed, worker, n)
+    prewarmed.refill()
     with pytest.raises(TrialError, match="another"):
-        ask(str(other), {}, b"", "echoing", 20, start=ahead.start)
-    assert len(waiting(ahead)) == WAITING
+        run_worker(str(other), {}, b"", "echoing", 20, start=prewarmed.start)
+    assert len(ready(prewarmed)) == N_PREWARMED
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-def test_nobody_waits_longer_than_who_started_them(worker: str) -> None:
-    ahead = PrewarmedProcess(worker)
+def test_they_end_with_the_object_that_started_them(worker: str) -> None:
+    prewarmed = PrewarmedProcess(worker)
     for n in range(2):
-        asked(ahead, worker, n)
-    ahead.renew()
-    pids = waiting(ahead)
+        run_job(prewarmed, worker, n)
+    prewarmed.refill()
+    pids = ready(prewarmed)
     assert all(Path(f"/proc/{pid}").exists() for pid in pids)
-    del ahead
+    del prewarmed
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_they_end_when_the_process_that_started_them_is_killed() -> None:
     code = (
-        "import time; from nas_kd.latency import latency_worker; from nas_kd.latency.worker_process import Ahead\n"
-        "ahead = Ahead(latency_worker.__file__); ahead._jobs = 2; ahead.renew()\n"
-        "print(*(p.pid for p in ahead._waiting), flush=True); time.sleep(60)"
+        "import time\n"
+        "from nas_kd.latency import latency_worker\n"
+        "from nas_kd.latency.worker_process import PrewarmedProcess\n"
+        "prewarmed = PrewarmedProcess(latency_worker.__file__); prewarmed._jobs = 2; prewarmed.refill()\n"
+        "print(*(p.pid for p in prewarmed._ready), flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         pids = process.stdout.readline().split()
-        assert len(pids) == WAITING
+        assert len(pids) == N_PREWARMED
         assert all(Path(f"/proc/{pid}").exists() for pid in pids)
         process.kill()
     end = time.monotonic() + 20
     while any(_alive(pid) for pid in pids):
-        assert time.monotonic() < end, "they still wait"
+        assert time.monotonic() < end, "they are still running"
         time.sleep(0.1)
 
 
@@ -116,6 +118,6 @@ def _alive(pid: str) -> bool:
         return False
 
 
-def test_the_measuring_process_ends_in_silence_where_no_job_comes() -> None:
+def test_the_measuring_process_ends_without_output_if_no_job_comes() -> None:
     done = subprocess.run([sys.executable, "-P", latency_worker.__file__], input=b"", capture_output=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")

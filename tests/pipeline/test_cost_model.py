@@ -12,7 +12,8 @@ from nas_kd.models.search_space import load_space
 from nas_kd.nas.cost_model import CostModel
 from nas_kd.nas.supernet.architecture_sampler import ArchitectureSampler
 from nas_kd.results.candidate import Architecture
-from nas_kd.results.records import Costs, Latency
+from nas_kd.results.latency import Latency
+from nas_kd.results.records import Costs
 
 from .conftest import small_config
 

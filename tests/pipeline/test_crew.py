@@ -18,7 +18,7 @@ from nas_kd.kd.shared_outputs import SharedOutputs
 from nas_kd.kd.teachers import prepare_teachers
 from nas_kd.nas.gate import Gate
 from nas_kd.results.candidate import Architecture
-from nas_kd.results.records import Costs, Counted
+from nas_kd.results.records import Costs
 
 from .conftest import small_config
 
@@ -85,7 +85,7 @@ def test_the_next_candidate_is_gated_while_all_workers_train(tmp_path: Path, mon
         begin(pool, chain, gate, processes)
         crews.append(pool)
 
-    def looks(gate: Gate, *deployed: Architecture, **options: Any) -> Costs | Counted:
+    def looks(gate: Gate, *deployed: Architecture, **options: Any) -> Costs:
         busy.extend(pool.busy for pool in crews)
         return costs(gate, *deployed, **options)
 

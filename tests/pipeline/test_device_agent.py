@@ -55,7 +55,7 @@ class Restarting(Watcher):
     """Starts it again as soon as it is missed."""
 
     def on_note(self, text: str) -> None:
-        super().note(text)
+        super().on_note(text)
         if "trying again" in text:
             self._agent.start()
 

@@ -18,19 +18,20 @@ from nas_kd.context.callbacks import Callback
 from nas_kd.context.run_context import Context
 from nas_kd.context.run_folder import RunFolder
 from nas_kd.errors import BudgetError, TrialError
-from nas_kd.kd.network_builder import NetworkBuilder
-from nas_kd.latency.device import ThisMachine
-from nas_kd.latency.measure import Measurement
+from nas_kd.kd.chain import Chain
+from nas_kd.kd.network_builder import NetworkBuilder, load_space
+from nas_kd.latency.device import LocalDevice
 from nas_kd.latency.measurement_job import SessionMemory
 from nas_kd.latency.reference_net import reference_net
 from nas_kd.latency.stable_timing import FULL, QUICK, MeasurementBudget
 from nas_kd.models.search_space import load_space
 from nas_kd.nas.gate import Gate
-from nas_kd.nas.prefilter import FEWEST
+from nas_kd.nas.prefilter import MIN_MEASURED
 from nas_kd.nas.propose import Proposal
 from nas_kd.nas.trial import check_feasibility, remeasure_borderline
 from nas_kd.results.candidate import Architecture, Candidate, Recipe
-from nas_kd.results.records import Costs, Counted, Latency, RungRecord, TrialRecord
+from nas_kd.results.latency import Latency
+from nas_kd.results.records import Costs, RungRecord, TrialRecord
 from tests import records
 
 from .conftest import small_config
@@ -53,14 +54,13 @@ def stored(folder: Path, kind: str) -> bool:
 def test_too_many_multiply_adds_are_neither_exported_nor_measured(tmp_path: Path) -> None:
     gate, chain = gate_under(tmp_path, max_macs=10, max_size_kb=1)
     builder = chain.builder
-    assert gate.costs(NETWORK) == Counted(parameters=builder.parameters(NETWORK), macs=builder.macs(NETWORK))
+    assert gate.costs(NETWORK) == Costs(parameters=builder.parameters(NETWORK), macs=builder.macs(NETWORK))
     assert not stored(tmp_path, "export")
 
 
 def test_what_is_too_large_is_not_measured_unless_all_is_asked_for(tmp_path: Path) -> None:
     gate, _ = gate_under(tmp_path, max_size_kb=1)
     costs = gate.costs(NETWORK)
-    assert isinstance(costs, Costs)
     assert costs.latency_ms is None
     assert not stored(tmp_path, "latency")
     whole = gate.all_costs(NETWORK)
@@ -74,8 +74,6 @@ def test_memory_is_measured_where_it_is_limited_and_before_latency(tmp_path: Pat
         gate_under(tmp_path / "b", max_memory_kb=1),
     )
     costs, too_much = roomy.costs(NETWORK), tight.costs(NETWORK)
-    assert isinstance(costs, Costs)
-    assert isinstance(too_much, Costs)
     assert costs.memory_bytes is not None
     assert 10_000 < costs.memory_bytes < 10**8
     assert costs.latency_ms is not None
@@ -98,38 +96,40 @@ def test_what_does_not_settle_is_measured_again_with_nobody_at_work(
         yield
         stopped.remove(count)
 
-    def measure(*_: object, quieter: Callable[[], None], effort: MeasurementBudget) -> Measurement:
+    def measure(*_: object, pause_neighbours: Callable[[], None], measurement_budget: MeasurementBudget) -> Latency:
         assert stopped == [1]
-        quieter()
+        pause_neighbours()
         assert stopped == [1, 3]
         return measured
 
     gate = Gate(context, NetworkBuilder(context.data, context.space), pausing)
-    monkeypatch.setattr(ThisMachine, "measure", measure)
-    assert gate.all_costs(NETWORK).latency_ms == measured.latency
+    monkeypatch.setattr(LocalDevice, "measure", measure)
+    assert gate.all_costs(NETWORK).latency_ms == measured
     assert not stopped
 
 
 class Machine:
     """Stands for one on which no short run is within 2 %; the figures are made up, as no machine does so on demand."""
 
-    def __init__(self, measured: Measurement, patch: pytest.MonkeyPatch, exact: float = 1.02) -> None:
-        self.efforts: list[MeasurementBudget] = []
+    def __init__(self, measured: Latency, patch: pytest.MonkeyPatch, exact: float = 1.02) -> None:
+        self.budgets: list[MeasurementBudget] = []
         self.speed = 1.0
         self._measured, self._exact = measured, exact
-        patch.setattr(ThisMachine, "measure", self.measure)
+        patch.setattr(LocalDevice, "measure", self.measure)
 
-    def measure(self, *_: object, quieter: Callable[[], None], effort: MeasurementBudget) -> Measurement:
-        self.efforts.append(effort)
-        if effort == QUICK:
-            rough = Latency(p50=1.0, p90=1.1, low=0.94, high=1.06, unstable=True)
-            return replace(self._measured, latency=rough, speed=self.speed)
-        exact = Latency(p50=self._exact, p90=self._exact, low=self._exact, high=self._exact)
-        return replace(self._measured, latency=exact, speed=1.0)
+    def measure(
+        self, *_: object, pause_neighbours: Callable[[], None], measurement_budget: MeasurementBudget
+    ) -> Latency:
+        self.budgets.append(measurement_budget)
+        if measurement_budget == QUICK:
+            quick = {"p50": 1.0, "p90": 1.1, "low": 0.94, "high": 1.06, "unstable": True}
+            return replace(self._measured, **quick, baseline_ms=1.0, reference_ms=1 / self.speed)
+        exact = dict.fromkeys(("p50", "p90", "low", "high"), self._exact)
+        return replace(self._measured, **exact, unstable=False, baseline_ms=1.0, reference_ms=1.0)
 
 
 @pytest.fixture(scope="module")
-def measured(tmp_path_factory: pytest.TempPathFactory) -> Measurement:
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Latency:
     gate, chain = gate_under(tmp_path_factory.mktemp("measured"))
     assert gate.latency(reference_net("small"), quick=True).p50 > 0
     return chain.context.device.measure(reference_net("small"), 1)
@@ -146,7 +146,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Measurement:
     ],
 )
 def test_a_short_run_will_do_at_the_gate(
-    limit: float, speed: float, status: str, measured: Measurement, tmp_path: Path
+    limit: float, speed: float, status: str, measured: Latency, tmp_path: Path
 ) -> None:
     gate, chain = gate_under(tmp_path, max_latency_ms=limit)
     with pytest.MonkeyPatch.context() as patch:
@@ -155,7 +155,7 @@ def test_a_short_run_will_do_at_the_gate(
         for _ in range(2):  # the second time out of the cache
             proposal = Proposal(optuna.create_study().ask(), Candidate(NETWORK, (), Recipe("none")))
             record = check_feasibility(proposal, gate, chain)
-            assert (record.status, record.median_ms, machine.efforts) == (status, 1.0, [QUICK])
+            assert (record.status, record.median_ms, machine.budgets) == (status, 1.0, [QUICK])
             assert record.reason == (None if status == "running" else f"1 ms > {limit:g} ms")
             assert record.within_budget == (limit >= 1)  # whoever is in doubt is let in, and counts for nothing yet
 
@@ -165,7 +165,7 @@ def test_a_short_run_will_do_at_the_gate(
     [(0.5, r"the smallest network of space 'resnet' has .*, 1 ms \(2 times the limit, unstable\)"), (0.7, "trial ")],
 )
 def test_a_search_is_not_given_up_for_what_a_busy_neighbour_may_have_done(
-    limit: float, closest: str, measured: Measurement, tmp_path: Path
+    limit: float, closest: str, measured: Latency, tmp_path: Path
 ) -> None:
     config = small_config(budget={"max_latency_ms": limit}, search={"trials": 2}, teacher={"epochs": 1})
     with pytest.MonkeyPatch.context() as patch:
@@ -174,13 +174,13 @@ def test_a_search_is_not_given_up_for_what_a_busy_neighbour_may_have_done(
             search(config, tmp_path)
 
 
-def test_without_rungs_the_gate_measures_thoroughly(measured: Measurement, tmp_path: Path) -> None:
+def test_without_rungs_the_gate_measures_thoroughly(measured: Latency, tmp_path: Path) -> None:
     gate, chain = gate_under(tmp_path, rungs=1, max_latency_ms=1.0)
     with pytest.MonkeyPatch.context() as patch:
         machine = Machine(measured, patch)
         proposal = Proposal(optuna.create_study().ask(), Candidate(NETWORK, (), Recipe("none")))
         record = check_feasibility(proposal, gate, chain)
-        assert (record.status, record.median_ms, machine.efforts) == ("infeasible", 1.02, [FULL])
+        assert (record.status, record.median_ms, machine.budgets) == ("infeasible", 1.02, [FULL])
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_without_rungs_the_gate_measures_thoroughly(measured: Measurement, tmp_p
     ],
 )
 def test_who_is_in_doubt_is_measured_thoroughly_before_the_last_rung(
-    limit: float, exact: float, status: str, measured: Measurement, tmp_path: Path
+    limit: float, exact: float, status: str, measured: Latency, tmp_path: Path
 ) -> None:
     doubtful = limit < 2
     gate, chain = gate_under(tmp_path, max_latency_ms=limit)
@@ -205,9 +205,9 @@ def test_who_is_in_doubt_is_measured_thoroughly_before_the_last_rung(
         assert remeasure_borderline(record, gate, chain) == record
         rung = RungRecord(epochs=chain.context.rungs[0], val_accuracy=0.5, seconds=1, latency_ms=record.median_ms)
         waiting = record.model_copy(update={"status": "paused", "rungs": (rung,)})
-        assert machine.efforts == [QUICK]
+        assert machine.budgets == [QUICK]
         known = remeasure_borderline(waiting, gate, chain)
-    assert machine.efforts == [QUICK, *([FULL] if doubtful else [])]
+    assert machine.budgets == [QUICK, *([FULL] if doubtful else [])]
     ms = exact if doubtful else 1.0
     assert (known.status, known.median_ms, known.within_budget) == (status, ms, status == "paused")
     assert known.reason == (None if status == "paused" else f"{exact:g} ms > {limit:g} ms")
@@ -216,7 +216,7 @@ def test_who_is_in_doubt_is_measured_thoroughly_before_the_last_rung(
 
 @pytest.mark.parametrize(("exact", "others"), [(0.98, []), (1.02, [1]), (2.1, [1])])
 def test_who_is_chosen_for_a_rough_latency_is_measured_thoroughly(
-    exact: float, others: list[int], measured: Measurement, tmp_path: Path
+    exact: float, others: list[int], measured: Latency, tmp_path: Path
 ) -> None:
     """The smaller and more accurate of two is the only one that is chosen, unless it turns out to be the slower one."""
     gate, chain = gate_under(tmp_path, max_latency_ms=2.0)
@@ -236,7 +236,7 @@ def test_who_is_chosen_for_a_rough_latency_is_measured_thoroughly(
         assert [t.number for t in found] == [0, *others]
         known = {t.number: t for t in [*trials, *found]}
         assert [t.number for t in trainer.choose(list(known.values()))] == ([0] if exact < 2 else [])
-    assert machine.efforts == [QUICK, QUICK, FULL] + [FULL] * len(others)
+    assert machine.budgets == [QUICK, QUICK, FULL] + [FULL] * len(others)
     assert [t.median_ms for t in known.values()] == [exact, exact if others else 1.0]
 
 
@@ -244,7 +244,7 @@ def test_a_limit_on_what_nobody_can_measure_is_the_trials_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate, _ = gate_under(tmp_path, max_memory_kb=10**6)
-    monkeypatch.setattr(ThisMachine, "memory", lambda *_: SessionMemory(None, None))
+    monkeypatch.setattr(LocalDevice, "memory", lambda *_: SessionMemory(None, None))
     with pytest.raises(TrialError, match="peak memory"):
         gate.costs(NETWORK)
 
@@ -252,7 +252,7 @@ def test_a_limit_on_what_nobody_can_measure_is_the_trials_error(
 def test_a_skipped_trial_is_rejected_without_a_latency_and_a_large_one_for_its_size(tmp_path: Path) -> None:
     """Real exports; what the prefilter learns from is made up: all are far too slow."""
     gate, chain = gate_under(tmp_path, max_latency_ms=0.001, max_size_kb=100)
-    ladder = chain.context.space.size_ladder(FEWEST + 1)
+    ladder = chain.context.space.size_ladder(MIN_MEASURED + 1)
     before = [slow(number, architecture) for number, architecture in enumerate(ladder)]
     study = optuna.create_study()
     asked = [study.ask() for _ in range(len(before) + 2)][len(before) :]
@@ -263,7 +263,7 @@ def test_a_skipped_trial_is_rejected_without_a_latency_and_a_large_one_for_its_s
     assert (small.status, large.status) == ("infeasible", "infeasible")
     assert small.reason is not None
     assert small.reason.startswith("not measured: expected at ")
-    assert isinstance(small.costs, Costs)
+    assert small.costs is not None
     assert small.costs.latency_ms is None
     assert large.reason is not None
     assert "kB > 100 kB" in large.reason
@@ -313,7 +313,7 @@ def test_whoever_takes_the_place_of_refused_finalists_has_room_for_what_they_gre
 
 
 def test_a_run_whose_only_finalist_grew_too_slow_ends_with_another(
-    measured: Measurement, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    measured: Latency, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Real trainings; latencies are made up: by size, but that the first file that was trained is slow."""
     config = small_config(
@@ -330,12 +330,12 @@ def test_a_run_whose_only_finalist_grew_too_slow_ends_with_another(
         def on_note(self, text: str) -> None:
             notes.append(text)
 
-    def by_size(_: ThisMachine, onnx: bytes, *options: Any, **more: Any) -> Measurement:
+    def by_size(_: LocalDevice, onnx: bytes, *options: Any, **more: Any) -> Latency:
         ms = slow_ms.pop() if callback.training and slow_ms else len(onnx) / 1000
-        return replace(measured, latency=Latency(p50=ms, p90=ms, low=ms, high=ms))
+        return replace(measured, p50=ms, p90=ms, low=ms, high=ms, unstable=False)
 
     callback = Watching()
-    monkeypatch.setattr(ThisMachine, "measure", by_size)
+    monkeypatch.setattr(LocalDevice, "measure", by_size)
     run = search(config, tmp_path / "run", callback)
     assert not slow_ms
     refused, other = run.finalists

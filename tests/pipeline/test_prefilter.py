@@ -11,12 +11,13 @@ from nas_kd.data.prepare import load_dataset
 from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.models.search_space import load_space
 from nas_kd.nas.feasibility import violation
-from nas_kd.nas.prefilter import CHECK_EVERY, FEWEST, forecast, is_skipped, prefilter_record, skipped_words
+from nas_kd.nas.prefilter import CHECK_EVERY, MIN_MEASURED, describe_skip, forecast, is_skipped, prefilter_record
 from nas_kd.nas.supernet.architecture_sampler import ArchitectureSampler
 from nas_kd.report.content import content
 from nas_kd.report.trial_flow import flow
 from nas_kd.results.candidate import Architecture, Candidate, Recipe
-from nas_kd.results.records import Costs, Latency, TrialRecord
+from nas_kd.results.latency import Latency
+from nas_kd.results.records import Costs, TrialRecord
 from tests import records
 
 from .conftest import small_config
@@ -64,14 +65,16 @@ def trials(candidates: list[Candidate], builder: NetworkBuilder) -> list[TrialRe
 
 
 def skipped(trial: TrialRecord) -> bool:
-    return isinstance(trial.costs, Costs) and trial.costs.latency_ms is None
+    return trial.costs is not None and trial.costs.latency_ms is None
 
 
 def test_it_skips_many_slow_ones_and_hardly_any_that_is_within(
     trials: list[TrialRecord], builder: NetworkBuilder
 ) -> None:
     left_out = [Candidate.from_json(t.candidate).student for t in trials if skipped(t)]
-    slow = [t for t in trials[FEWEST:] if latency_ms(Candidate.from_json(t.candidate).student, builder) > LIMIT_MS]
+    slow = [
+        t for t in trials[MIN_MEASURED:] if latency_ms(Candidate.from_json(t.candidate).student, builder) > LIMIT_MS
+    ]
     assert len(left_out) > len(slow) / 2
     within = [a for a in left_out if latency_ms(a, builder) <= LIMIT_MS]
     assert len(within) <= 0.05 * len(trials)
@@ -79,8 +82,8 @@ def test_it_skips_many_slow_ones_and_hardly_any_that_is_within(
 
 
 def test_it_waits_until_it_has_seen_enough(trials: list[TrialRecord]) -> None:
-    assert all(t.forecast is None for t in trials[:FEWEST])
-    assert all(t.forecast is not None for t in trials[FEWEST:])
+    assert all(t.forecast is None for t in trials[:MIN_MEASURED])
+    assert all(t.forecast is not None for t in trials[MIN_MEASURED:])
 
 
 def test_the_first_and_then_every_tenth_that_it_doubts_is_measured(trials: list[TrialRecord]) -> None:
@@ -118,7 +121,7 @@ def test_others_teach_it_nothing(
 def test_its_record_counts_what_it_did(trials: list[TrialRecord]) -> None:
     made = prefilter_record(trials, BUDGET)
     assert made is not None
-    assert made.forecasts == len(trials) - FEWEST
+    assert made.forecasts == len(trials) - MIN_MEASURED
     assert made.skipped == sum(map(skipped, trials))
     doubted = sum(t.forecast is not None and t.forecast.doubted for t in trials)
     assert made.checked == doubted - made.skipped
@@ -128,14 +131,14 @@ def test_its_record_counts_what_it_did(trials: list[TrialRecord]) -> None:
     generous = prefilter_record(trials, Budget(max_latency_ms=1e6))
     assert generous is not None
     assert generous.wrong == generous.checked > 0
-    assert prefilter_record(trials[:FEWEST], BUDGET) is None
+    assert prefilter_record(trials[:MIN_MEASURED], BUDGET) is None
     assert prefilter_record([t.model_copy(update={"status": "duplicate"}) for t in trials], BUDGET) is None
 
 
 def test_the_reason_names_prediction_bound_and_limit(trials: list[TrialRecord]) -> None:
     made = next(t.forecast for t in trials if skipped(t))
     assert made is not None
-    description = skipped_words(made, BUDGET)
+    description = describe_skip(made, BUDGET)
     assert description.startswith(f"not measured: expected at {made.expected:.4g} ms, at least {made.least:.4g} ms")
     assert description.endswith("limit 1 ms")
 

@@ -11,13 +11,13 @@ from nas_kd.config.loading import dump_config
 from nas_kd.config.options import Budget, SearchConfig
 from nas_kd.context.run_folder import RunFolder
 from nas_kd.data.prepare import load_dataset
-from nas_kd.kd.network_builder import NetworkBuilder
-from nas_kd.models.search_space import load_space
-from nas_kd.nas.feasibility import log_excess, reason
+from nas_kd.kd.network_builder import NetworkBuilder, load_space
+from nas_kd.nas.feasibility import infeasible_reason, log_excess
 from nas_kd.nas.propose import Proposer, propose
 from nas_kd.nas.study import RunStudy
 from nas_kd.results.candidate import Candidate
-from nas_kd.results.records import Costs, Latency, RungRecord, TrialRecord
+from nas_kd.results.latency import Latency
+from nas_kd.results.records import Costs, RungRecord, TrialRecord
 
 from .conftest import small_config
 
@@ -142,4 +142,4 @@ def test_excess_and_reason() -> None:
     assert log_excess(costs(120_000, 0.01), BUDGET) == pytest.approx(np.log(2))
     assert log_excess(costs(1_000, 0.2), BUDGET) == pytest.approx(np.log(4))
     assert log_excess(costs(1, 1e-9), Budget()) < 0
-    assert reason(costs(120_000, 0.2), BUDGET) == "120.0 kB > 60 kB and 0.2 ms > 0.05 ms"
+    assert infeasible_reason(costs(120_000, 0.2), BUDGET) == "120.0 kB > 60 kB and 0.2 ms > 0.05 ms"

@@ -27,8 +27,9 @@ from nas_kd.nas.samplers.base import STARTUP_TRIALS
 from nas_kd.nas.search_plan import rung_epochs
 from nas_kd.nas.successive_halving import Rung, SuccessiveHalving, best_first, crowding
 from nas_kd.results.candidate import Candidate, Recipe
+from nas_kd.results.latency import Latency
 from nas_kd.results.pareto import non_dominated
-from nas_kd.results.records import Costs, Latency, RungRecord, TrialRecord
+from nas_kd.results.records import Costs, RungRecord, TrialRecord
 from nas_kd.serialization import fingerprint
 
 from .conftest import small_config

@@ -22,7 +22,8 @@ from nas_kd.nas.propose import Proposer, propose
 from nas_kd.nas.samplers.base import STARTUP_TRIALS
 from nas_kd.nas.study import RunStudy
 from nas_kd.results.candidate import Candidate
-from nas_kd.results.records import Costs, Latency, RungRecord, TrialRecord
+from nas_kd.results.latency import Latency
+from nas_kd.results.records import Costs, RungRecord, TrialRecord
 
 from .conftest import small_config
 

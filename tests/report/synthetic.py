@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from nas_kd.results.candidate import Architecture, Candidate, Recipe
+from nas_kd.results.latency import Latency
 from nas_kd.results.records import (
     Accuracy,
     ControlRecord,
@@ -14,7 +15,6 @@ from nas_kd.results.records import (
     DatasetRecord,
     DeviceRecord,
     FinalistRecord,
-    Latency,
     RungRecord,
     RunRecord,
     RunState,
@@ -107,7 +107,7 @@ def _trial(
     costs = _costs(parameters, rng)
     timing = costs.latency_ms
     assert timing is not None
-    within = limits is None or (timing.p50 <= limits[0] and costs.size_bytes <= limits[1] * 1000)
+    within = limits is None or (timing.p50 <= limits[0] and costs.require_size() <= limits[1] * 1000)
     status, value = _fate(rng, within), _accuracy_of(parameters, rng)
     early = value - abs(float(rng.normal(0.03, 0.01)))
     rungs: tuple[RungRecord, ...] = (
@@ -151,7 +151,7 @@ def _reason(status: TrialStatus, hostile: bool) -> str | None:
 
 def _chosen(trials: list[TrialRecord], most: int) -> list[TrialRecord]:
     """The accuracy-size front of the search, by validation accuracy."""
-    done = [(t.costs.size_bytes, t) for t in trials if t.status == "finished" and isinstance(t.costs, Costs)]
+    done = [(t.costs.require_size(), t) for t in trials if t.status == "finished" and t.costs]
     front: list[TrialRecord] = []
     for _, trial in sorted(done, key=lambda pair: (pair[0], -(pair[1].val_accuracy or 0))):
         if not front or (trial.val_accuracy or 0) > (front[-1].val_accuracy or 0):
@@ -182,7 +182,7 @@ def _seeds(mean: float, epochs: int, rng: np.random.Generator) -> tuple[SeedReco
 def _finalist(
     rng: np.random.Generator, trial: TrialRecord, controls: bool, limits: tuple[float, float] | None
 ) -> FinalistRecord:
-    assert isinstance(trial.costs, Costs)
+    assert trial.costs is not None
     assert trial.val_accuracy is not None
     mean = min(0.993, trial.val_accuracy + 0.003)
     kinds: list[tuple[Any, float]] = [("no_distillation", float(rng.normal(0.012, 0.004)))]

@@ -6,7 +6,7 @@ from nas_kd.report.content import ReportContent, content
 from nas_kd.report.markdown import markdown
 from nas_kd.report.number_format import NBSP
 from nas_kd.report.page import page
-from nas_kd.results.records import Counted, RunRecord
+from nas_kd.results.records import Costs, RunRecord
 from tests.records import costs, finalist, run, trial
 
 
@@ -81,7 +81,7 @@ def test_misses_name_accuracy_and_every_limit() -> None:
 
 
 def test_a_candidate_that_was_only_counted_is_told_without_size_and_latency() -> None:
-    counted = trial(3, None, 1, 1, status="infeasible", costs=Counted(parameters=10, macs=7_000_000), reason="too many")
+    counted = trial(3, None, 1, 1, status="infeasible", costs=Costs(parameters=10, macs=7_000_000), reason="too many")
     record: RunRecord = run(trials=(counted,), config={"budget": {"max_macs": 1e6}}, state="unreachable")
     told = content(record)
     assert [miss.by for miss in told.summary.closest] == ["multiply-adds 7.0\u00d7 the limit"]

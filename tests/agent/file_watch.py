@@ -1,4 +1,4 @@
-"""Tells whether anybody opened a file, from the kernel (Linux)."""
+"""Watches files through the kernel (Linux): whether any process opens them."""
 
 import ctypes
 import os
@@ -9,13 +9,13 @@ from pathlib import Path
 IN_OPEN = 0x20
 
 
-class Watch:
-    """Counts how often what is watched was opened since the last time of asking."""
+class FileWatch:
+    """Reports whether a watched file was opened since the last call."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
 
-    def opened(self) -> bool:
+    def was_opened(self) -> bool:
         try:
             return bool(os.read(self._descriptor, 65_536))
         except BlockingIOError:
@@ -23,7 +23,7 @@ class Watch:
 
 
 @contextmanager
-def watched(*paths: Path) -> Iterator[Watch]:
+def watch_files(*paths: Path) -> Iterator[FileWatch]:
     libc = ctypes.CDLL(None, use_errno=True)
     descriptor = libc.inotify_init1(os.O_NONBLOCK)
     if descriptor < 0:
@@ -32,6 +32,6 @@ def watched(*paths: Path) -> Iterator[Watch]:
         for path in paths:
             if libc.inotify_add_watch(descriptor, os.fsencode(path), IN_OPEN) < 0:
                 raise OSError(ctypes.get_errno(), "inotify_add_watch")
-        yield Watch(descriptor)
+        yield FileWatch(descriptor)
     finally:
         os.close(descriptor)
