@@ -29,7 +29,7 @@ from nas_kd.nas.search_loop import SearchLoop
 from nas_kd.nas.study import RunStudy
 from nas_kd.nas.supernet.once_for_all import OnceForAll
 from nas_kd.results.candidate import Architecture, Precision
-from nas_kd.results.fronts import closest, closest_finalists, winner
+from nas_kd.results.fronts import describe_closest_finalists, describe_closest_trials, winner
 from nas_kd.results.hypervolume import IncrementalHypervolume
 from nas_kd.results.intervals import wilson_interval
 from nas_kd.results.limits import costs_words, within_budget
@@ -78,7 +78,7 @@ def search(config: SearchConfig, run_dir: Path, callback: Callback | None = None
 
 def _require_winner(run: RunRecord, budget: Budget) -> None:
     if run.finalists and winner(run.finalists, budget) is None:
-        nearest = closest_finalists(run.finalists, budget)
+        nearest = describe_closest_finalists(run.finalists, budget)
         raise BudgetError(f"no finalist meets the budget (their fronts are in the report); closest: {nearest}")
 
 
@@ -215,7 +215,7 @@ class Run:
                 self.study.correct(record)
         if not (chosen := trainer.choose(self.study.records)):
             self._explain_failures()
-            self._give_up(closest(self.study.records, self.config.budget))
+            self._give_up(describe_closest_trials(self.study.records, self.config.budget))
         self.study.save("state", "finalists")
         self.callback.on_stage("training finalists")
         with self.study.spending("finalists"):

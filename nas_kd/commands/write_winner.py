@@ -10,7 +10,7 @@ from nas_kd.config.loading import load_config
 from nas_kd.context.run_folder import RunFolder
 from nas_kd.errors import BudgetError, InputError
 from nas_kd.export.onnx_export import get_opset, set_metadata
-from nas_kd.results.fronts import closest_finalists, front_document, winner
+from nas_kd.results.fronts import describe_closest_finalists, front_document, winner
 from nas_kd.results.records import DatasetRecord, FinalistRecord, RunRecord
 from nas_kd.serialization import sha256, write_atomic
 from nas_kd.store.store import Store
@@ -110,6 +110,8 @@ def export_winner(
     else:
         chosen = winner(run.finalists, limits)
         if chosen is None:
-            raise BudgetError(f"no finalist meets the budget; closest: {closest_finalists(run.finalists, limits)}")
+            raise BudgetError(
+                f"no finalist meets the budget; closest: {describe_closest_finalists(run.finalists, limits)}"
+            )
     write_file(folder, run, chosen, out, out.with_suffix(".json"))
     return chosen

@@ -1,4 +1,4 @@
-"""Invented runs to test the report with: shaped like real ones, but no network behind any of the numbers."""
+"""Synthetic runs to test the report with: shaped like real ones, with random numbers and no networks."""
 
 import math
 from functools import cache
@@ -41,7 +41,7 @@ def synthetic_run(
     hostile: bool = False,
     seed: int = 0,
 ) -> RunRecord:
-    """A run of `trials` invented proposals; `unreachable` makes every one of them miss the budget."""
+    """Build a run of random trials; in the state "unreachable", every one of them misses the budget."""
     rng = np.random.default_rng(seed)
     limits = (LIMIT_MS, LIMIT_KB) if state != "unreachable" else (0.001, 2.0)
     proposals: list[TrialRecord] = []
@@ -108,7 +108,7 @@ def _trial(
     timing = costs.latency_ms
     assert timing is not None
     within = limits is None or (timing.p50 <= limits[0] and costs.size_bytes <= limits[1] * 1000)
-    status, value = _fate(rng, within), _accuracy_of(parameters, rng)
+    status, value = _draw_status(rng, within), _accuracy_of(parameters, rng)
     early = value - abs(float(rng.normal(0.03, 0.01)))
     rungs: tuple[RungRecord, ...] = (
         RungRecord(epochs=4, val_accuracy=early, seconds=0.6),
@@ -134,7 +134,7 @@ def _trial(
     )
 
 
-def _fate(rng: np.random.Generator, within: bool) -> TrialStatus:
+def _draw_status(rng: np.random.Generator, within: bool) -> TrialStatus:
     if not within:
         return "infeasible"
     draw = rng.random()
@@ -150,7 +150,7 @@ def _reason(status: TrialStatus, hostile: bool) -> str | None:
 
 
 def _chosen(trials: list[TrialRecord], most: int) -> list[TrialRecord]:
-    """The accuracy-size front of the search, by validation accuracy."""
+    """Choose the largest members of the accuracy-size front, by validation accuracy."""
     done = [(t.costs.size_bytes, t) for t in trials if t.status == "finished" and isinstance(t.costs, Costs)]
     front: list[TrialRecord] = []
     for _, trial in sorted(done, key=lambda pair: (pair[0], -(pair[1].val_accuracy or 0))):
