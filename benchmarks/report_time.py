@@ -1,8 +1,9 @@
-"""How long the report of a large run takes, and how large it is.
+"""Measures how long the report of a large run takes, and how large it is.
 
     PYTHONPATH=. python benchmarks/report_time.py [--trials 5000] [--out reports/report_time/result.json]
 
-The run is made up (the candidates' figures are random), the report is the real one. Claim: <= 15 s for 5,000 trials.
+The run is synthetic (its figures are random); the report is written as for a real run. Claim: <= 15 s for 5,000
+trials.
 """
 
 import argparse
@@ -17,7 +18,7 @@ from tests.report.synthetic import synthetic_run
 
 
 def main() -> None:
-    """Measure, print, write."""
+    """Write the report five times; print the times and sizes, and save them as JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--trials", type=int, default=5000)
     parser.add_argument("--out", type=Path, default=Path("reports/report_time/result.json"))

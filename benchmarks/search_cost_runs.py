@@ -20,7 +20,7 @@ from benchmarks.search_cost_cases import Case
 from benchmarks.search_cost_figures import Run
 from benchmarks.search_cost_judge import Judge, train_teacher
 from nas_kd.errors import InputError, TrialError
-from nas_kd.results.hypervolume import TRAINING
+from nas_kd.results.hypervolume import TRAINING_PARTS
 from nas_kd.serialization import write_atomic
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -159,7 +159,7 @@ def trial_facts(record: Mapping[str, Any], told_s: float) -> dict[str, Any]:
         "size_bytes": costs.get("size_bytes"),
         "latency_ms": latency.get("p50"),
         "rungs": [r["epochs"] for r in record["rungs"]],
-        "training_s": round(sum(record["seconds"].get(part, 0.0) for part in TRAINING), 4),
+        "training_s": round(sum(record["seconds"].get(part, 0.0) for part in TRAINING_PARTS), 4),
     }
 
 

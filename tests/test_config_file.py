@@ -118,7 +118,7 @@ def test_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
         ("epochs = 3", "epochs: unknown key; did you mean 'teacher.epochs' or 'distill.epochs'?"),
         (
             "[search]\nzzz = 3",
-            "search.zzz: unknown key; allowed: inherit, max_minutes, once_for_all, precisions",
+            "search.zzz: unknown key; allowed: executor, inherit, max_minutes, once_for_all, precisions",
         ),
         ("[data.augment]\nflips = true", "data.augment.flips: unknown key; did you mean 'flip'?"),
         ("[[teacher]]\nspce = 1", "teacher.spce: unknown key; did you mean 'space'?"),
@@ -139,7 +139,7 @@ def test_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
         ("[data]\npath = 3", "data.path must be a path (a text), got 3"),
         ("search = 3", "search must be a section (a table), got 3"),
         ("student = 3", "student must be a table, got 3"),
-        ("[search]\nsampler = 'tpee'", "or 'random', got 'tpee'; did you mean 'tpe'?"),
+        ("[engine]\nprecision = 'bf17'", "or 'bf16', got 'bf17'; did you mean 'bf16'?"),
         ("name = '../x'", "name must match ^[A-Za-z0-9]"),
         ("[teacher]\nspace = 'a'\nonnx = 'b'", "teacher: give one of space, factory, onnx; got space and onnx"),
         ("[teacher]\nfactory = 'm:f'", "teacher: factory and weights go together"),

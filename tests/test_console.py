@@ -1,4 +1,4 @@
-"""What the terminal shows of a search, with and without somebody who watches."""
+"""What the command line prints of a search, on a terminal and elsewhere."""
 
 import re
 from pathlib import Path
@@ -14,24 +14,24 @@ from .records import costs, finalist, run, trial
 SEARCH = SearchConfig()
 
 
-def _told(callback: ConsoleCallback, so_many: int) -> None:
-    trials = [trial(n, 0.9, 1000, 0.1) for n in range(so_many)]
-    for n in range(1, so_many + 1):
+def _end_trials(callback: ConsoleCallback, number: int) -> None:
+    trials = [trial(n, 0.9, 1000, 0.1) for n in range(number)]
+    for n in range(1, number + 1):
         callback.on_trial_end(trials[n - 1], trials[:n], 0.5)
 
 
-def test_time_left_ends_with_the_time_that_the_search_is_given(capsys: pytest.CaptureFixture[str]) -> None:
+def test_time_left_is_at_most_the_search_time_limit(capsys: pytest.CaptureFixture[str]) -> None:
     with ConsoleCallback(SEARCH) as callback:
         callback.on_search_start(10**12, None)
-        _told(callback, 20)
+        _end_trials(callback, 20)
         callback.on_search_start(10**12, 3600.0)
-        _told(callback, 20)
+        _end_trials(callback, 20)
     unlimited, limited = re.findall(r"trial 20 of .*, about (.*) left", capsys.readouterr().err)
     assert int(unlimited.removesuffix(" min")) > 60
     assert limited == "60 min"
 
 
-def test_a_terminal_shows_all_that_is_under_way(
+def test_terminal_shows_all_work_in_progress(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("TTY_COMPATIBLE", "1")
@@ -48,10 +48,10 @@ def test_a_terminal_shows_all_that_is_under_way(
     assert "training A" not in last
 
 
-def test_long_work_is_not_silent_where_nobody_watches(
+def test_long_work_is_not_silent_without_a_terminal(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("nas_kd.cli.console.SILENT_AT_MOST", 0.0)
+    monkeypatch.setattr("nas_kd.cli.console.MAX_SILENCE_S", 0.0)
     with ConsoleCallback(SEARCH) as callback:
         callback.on_stage("preparing the teacher")
         callback.on_progress("training A: epoch", 1, 3)
@@ -59,7 +59,7 @@ def test_long_work_is_not_silent_where_nobody_watches(
     assert capsys.readouterr().err.splitlines()[1:] == ["preparing the teacher; training A: epoch 1 of 3"]
 
 
-def test_nobody_is_told_of_every_epoch(capsys: pytest.CaptureFixture[str]) -> None:
+def test_epochs_are_not_printed_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     with ConsoleCallback(SEARCH) as callback:
         callback.on_stage("preparing the teacher")
         for epoch in range(1, 31):
@@ -67,20 +67,19 @@ def test_nobody_is_told_of_every_epoch(capsys: pytest.CaptureFixture[str]) -> No
     assert capsys.readouterr().err == "preparing the teacher ...\n"
 
 
-def test_a_row_of_the_finalists_fits_a_line_of_80_columns(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_finalists_fit_into_80_columns(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    shaken = costs(98_300, 0.0654).model_copy(
+    disturbed = costs(98_300, 0.0654).model_copy(
         update={"latency_ms": Latency(p50=0.0654, p90=0.09, low=0.06, high=0.07, unstable=True)}
     )
-    print_result(run(finalists=(finalist("A", 0.9, 1, None, costs=shaken), finalist("B", 0.8, 5000, 0.02))), Path("x"))
+    finalists = (finalist("A", 0.9, 1, None, costs=disturbed), finalist("B", 0.8, 5000, 0.02))
+    print_result(run(finalists=finalists), Path("x"))
     lines = capsys.readouterr().out.splitlines()
     assert [line for line in lines if "98.3 kB" in line and "65.4 us*" in line and "soft_targets, fp32" in line]
     assert [line for line in lines if "5.0 kB" in line and "20 us " in line]
     assert [line for line in lines if line.startswith("* unstable")]
 
 
-def test_where_all_is_stable_nothing_is_said_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+def test_stable_latencies_have_no_footnote(capsys: pytest.CaptureFixture[str]) -> None:
     print_result(run(finalists=(finalist("A", 0.9, 5000, 0.02),)), Path("x"))
     assert "unstable" not in capsys.readouterr().out

@@ -17,7 +17,7 @@ from nas_kd.config.options import DataOptions
 from nas_kd.data.prepare import load_dataset
 from nas_kd.latency.device_profile import load_device
 from nas_kd.methods.base import Batch, Outputs
-from nas_kd.plugins import available, load
+from nas_kd.plugins import load
 
 GUIDE = Path(__file__).parent.parent / "CONTRIBUTING.md"
 EXAMPLES = dict(re.findall(r"```python\n# (\S+)\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL))

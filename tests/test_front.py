@@ -1,4 +1,4 @@
-"""Fronts and winner: chosen on validation, the test split only reported."""
+"""Fronts and winner: chosen on validation accuracy, with test accuracy only reported."""
 
 import json
 from typing import Any
@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nas_kd.config.options import Budget
-from nas_kd.results.fronts import closest, closest_finalists, front_document, fronts, ties, winner
+from nas_kd.results.fronts import (
+    describe_closest_finalists,
+    describe_closest_trials,
+    front_document,
+    front_members,
+    overlapping_finalists,
+    winner,
+)
 from nas_kd.results.limits import within_budget
 from nas_kd.results.records import Costs, FinalistRecord
 from tests.records import accuracy, control, costs, finalist, run, teacher, trial
@@ -23,21 +30,21 @@ BUDGET = Budget(max_latency_ms=0.5, max_size_kb=100)
 
 
 def test_fronts_by_hand() -> None:
-    assert fronts(ALL) == {
+    assert front_members(ALL) == {
         "size": {"small", "fast", "good", "huge"},
         "latency": {"fast", "good", "huge"},
         "joint": {"small", "fast", "good", "huge"},
     }
 
 
-def test_the_test_split_decides_nothing() -> None:
+def test_test_accuracy_decides_nothing() -> None:
     flattered = POOR.model_copy(update={"test": accuracy(0.999)})
     finalists = [*ALL[:-1], flattered]
-    assert fronts(finalists) == fronts(ALL)
+    assert front_members(finalists) == front_members(ALL)
     assert winner(finalists, Budget()) == HUGE
 
 
-def test_the_winner_is_the_most_accurate_within_the_budget() -> None:
+def test_winner_is_the_most_accurate_within_the_budget() -> None:
     assert winner(ALL, BUDGET) == GOOD
     assert winner(ALL, Budget(max_latency_ms=0.2)) == FAST
     assert winner(ALL, Budget(max_size_kb=10)) == SMALL
@@ -46,7 +53,7 @@ def test_the_winner_is_the_most_accurate_within_the_budget() -> None:
     assert winner([], BUDGET) is None
 
 
-def test_equal_winners_are_told_apart_by_size_then_latency_then_id() -> None:
+def test_equally_accurate_finalists_are_ordered_by_size_latency_and_id() -> None:
     one = finalist("b", 0.9, 100, 0.2)
     assert winner([one, finalist("a", 0.9, 200, 0.1)], Budget()) == one
     faster = finalist("c", 0.9, 100, 0.1)
@@ -65,21 +72,21 @@ def test_limits_are_inclusive_and_need_a_measurement() -> None:
     assert within_budget(costs(10**12, None), Budget())
 
 
-def test_a_finalist_without_latency_is_on_the_size_front_only() -> None:
+def test_finalist_without_latency_is_on_the_size_front_only() -> None:
     unknown = finalist("unknown", 0.99, 1000, None)
-    members = fronts([unknown, FAST])
+    members = front_members([unknown, FAST])
     assert members["size"] == {"unknown"}
     assert members["latency"] == members["joint"] == {"fast"}
 
 
 def test_equal_finalists_are_all_members() -> None:
     twins = [finalist("a", 0.9, 100, 0.1), finalist("b", 0.9, 100, 0.1)]
-    assert all(front == {"a", "b"} for front in fronts(twins).values())
+    assert all(front == {"a", "b"} for front in front_members(twins).values())
 
 
-def test_ties_are_members_whose_validation_intervals_overlap() -> None:
+def test_overlapping_finalists_share_a_front_and_their_intervals_overlap() -> None:
     near = finalist("near", 0.915, 95_000, 0.5)
-    found = ties([SMALL, GOOD, near, POOR])
+    found = overlapping_finalists([SMALL, GOOD, near, POOR])
     assert found["good"] == ("near",)
     assert found["near"] == ("good",)
     assert found["small"] == ()
@@ -110,11 +117,11 @@ def test_no_allowed_finalist_beats_the_winner(
     if best is not None:
         assert best in allowed
         assert best.val.mean == max(f.val.mean for f in allowed)
-        # What nothing beats in accuracy within a box, at the least size, is on the size front of that box.
-        assert best.id in fronts(allowed)["size"]
+        # Among those within the budget, the most accurate and smallest finalist is on the size front.
+        assert best.id in front_members(allowed)["size"]
 
 
-def test_the_document_keeps_the_contract() -> None:
+def test_front_document_keeps_the_contract() -> None:
     best = GOOD.model_copy(update={"controls": (control(0.87, 0.02),)})
     document = front_document(run(finalists=(SMALL, best, HUGE)))
     assert document["schema"] == 1
@@ -155,21 +162,21 @@ def test_the_document_keeps_the_contract() -> None:
         {"state": "unreachable", "config": {"budget": None}},
     ],
 )
-def test_the_document_is_json_at_every_stage(fields: dict[str, Any]) -> None:
+def test_front_document_is_json_at_every_stage(fields: dict[str, Any]) -> None:
     record = run(**fields)
     document = front_document(record)
     assert json.loads(json.dumps(document, allow_nan=False)) == document
     assert len(document["candidates"]) == len(record.finalists)
 
 
-def test_the_document_s_hypervolume_is_the_finalists_() -> None:
+def test_front_document_has_the_finalists_hypervolume() -> None:
     # Retention 1, ten times smaller, ten times faster.
     assert front_document(run(finalists=(finalist("a", 0.9, 100_000, 0.1),)))["hypervolume"] == 1.0
     assert front_document(run())["hypervolume"] == 0.0
     assert front_document(run(teacher=None))["hypervolume"] is None
 
 
-def test_the_closest_are_named_with_their_factors() -> None:
+def test_closest_trials_are_described_with_their_factors() -> None:
     trials = [
         trial(1, None, 300_000, 0.4, status="infeasible"),
         trial(2, None, 120_000, 0.6, status="infeasible"),
@@ -177,18 +184,21 @@ def test_the_closest_are_named_with_their_factors() -> None:
         trial(4, None, 900_000, None, status="infeasible"),
         trial(5, None, 1, 0.1, status="failed", costs=None),
     ]
-    description = closest(trials, BUDGET)
+    description = describe_closest_trials(trials, BUDGET)
     assert description == (
         "trial 2 (student 2): 120.0 kB (1.2 times the limit), 0.6 ms (1.2 times the limit); "
         "trial 1 (student 1): 300.0 kB (3 times the limit), 0.4 ms; "
         "trial 3 (student 3): 110.0 kB (1.1 times the limit), 2 ms (4 times the limit)"
     )
-    assert closest(trials[3:4], BUDGET) == "trial 4 (student 4): 900.0 kB (9 times the limit), latency not measured"
-    assert closest([], BUDGET) == "none, as no candidate was measured"
-    assert closest_finalists([HUGE], BUDGET).startswith("trial 7 (the student huge): 500.0 kB (5 times")
+    assert (
+        describe_closest_trials(trials[3:4], BUDGET)
+        == "trial 4 (student 4): 900.0 kB (9 times the limit), latency not measured"
+    )
+    assert describe_closest_trials([], BUDGET) == "none, as no candidate was measured"
+    assert describe_closest_finalists([HUGE], BUDGET).startswith("trial 7 (the student huge): 500.0 kB (5 times")
 
 
-def test_with_a_least_accuracy_the_fastest_that_reaches_it_wins() -> None:
+def test_with_a_minimum_accuracy_the_fastest_that_reaches_it_wins() -> None:
     assert winner(ALL, Budget(min_accuracy=0.85)) == FAST
     assert winner(ALL, Budget(min_accuracy=0.8501)) == GOOD
     assert winner(ALL, Budget(min_accuracy=0.8501, max_size_kb=50)) is None
@@ -201,7 +211,7 @@ def test_with_a_least_accuracy_the_fastest_that_reaches_it_wins() -> None:
     assert winner([unknown, HUGE], Budget(min_accuracy=0.8)) == HUGE
 
 
-def test_the_document_has_new_limits_only_where_they_are_set() -> None:
+def test_front_document_has_other_limits_only_if_they_are_set() -> None:
     limits = {"max_macs": 999.0, "min_accuracy": 0.85, "max_memory_kb": 3}
     document = front_document(run(finalists=ALL, config={"budget": limits}))
     assert document["budget"] == {
@@ -217,20 +227,22 @@ def test_the_document_has_new_limits_only_where_they_are_set() -> None:
     assert all("reaches_accuracy" not in c for c in front_document(run(finalists=ALL))["candidates"])
 
 
-def test_the_closest_to_an_accuracy_are_named_with_theirs() -> None:
-    description = closest_finalists([SMALL, GOOD, HUGE], Budget(max_size_kb=100, min_accuracy=0.92))
+def test_closest_finalists_are_described_with_their_accuracy() -> None:
+    description = describe_closest_finalists([SMALL, GOOD, HUGE], Budget(max_size_kb=100, min_accuracy=0.92))
     assert description == (
-        "trial 7 (the student good): 90.0 kB, 0.4 ms, 90.00% on validation (2 points below the least); "
-        "trial 7 (the student small): 10.0 kB, 0.4 ms, 80.00% on validation (12 points below the least); "
+        "trial 7 (the student good): 90.0 kB, 0.4 ms, 90.00% on validation (2 points below the minimum); "
+        "trial 7 (the student small): 10.0 kB, 0.4 ms, 80.00% on validation (12 points below the minimum); "
         "trial 7 (the student huge): 500.0 kB (5 times the limit), 2 ms, 95.00% on validation"
     )
 
 
-def test_who_was_not_measured_is_not_the_closest() -> None:
+def test_unmeasured_trial_is_not_the_closest() -> None:
     unmeasured = trial(1, None, 50_000, None, status="infeasible")
     counted = trial(2, None, 1, 1, status="infeasible", costs=Costs(parameters=1, macs=3000))
     budget = Budget(max_latency_ms=0.5, max_macs=1000)
-    description = closest([unmeasured, counted, trial(3, None, 10_000, 5.0, status="infeasible")], budget)
+    description = describe_closest_trials(
+        [unmeasured, counted, trial(3, None, 10_000, 5.0, status="infeasible")], budget
+    )
     assert [description.index(f"trial {n} ") for n in (2, 3, 1)] == sorted(
         description.index(f"trial {n} ") for n in (1, 2, 3)
     )

@@ -1,4 +1,4 @@
-"""The normalised hypervolume by hand, and its history against computing it anew."""
+"""The normalized hypervolume by hand, and its history against computing it from scratch."""
 
 import time
 from math import log10
@@ -6,35 +6,29 @@ from math import log10
 import numpy as np
 import pytest
 
-from nas_kd.results.hypervolume import hypervolume_2d, hypervolume_history, normalized_hypervolume, progress_points
+from nas_kd.results.hypervolume import hypervolume_history, measured_objectives, normalized_hypervolume
 from nas_kd.results.records import RungRecord
 from tests.records import elastic_network, run, teacher, trial
 
 
-def test_by_hand() -> None:
+def test_hypervolume_by_hand() -> None:
     # The teacher's accuracy, a tenth of the size and of the time.
     assert normalized_hypervolume([(0.9, 100_000, 0.1)], teacher(), 10) == pytest.approx(1)
     # Half way from chance to the teacher; a hundredth of the size, half the time.
     assert normalized_hypervolume([(0.5, 10_000, 0.5)], teacher(), 10) == pytest.approx(0.5 * 2 * log10(2))
-    # Better than the teacher counts as that.
+    # More accurate than the teacher: retained accuracy above 1.
     assert normalized_hypervolume([(0.98, 100_000, 0.1)], teacher(), 10) == pytest.approx(1.1)
 
 
 @pytest.mark.parametrize(
     "point", [(0.1, 1, 0.001), (0.0, 1, 0.001), (0.9, 1_000_000, 0.1), (0.9, 1, 1.0), (1.0, 1, 9.0)]
 )
-def test_no_better_than_chance_or_no_cheaper_than_the_teacher_gives_nothing(point: tuple[float, float, float]) -> None:
+def test_no_better_than_chance_or_no_cheaper_than_the_teacher_gives_zero(point: tuple[float, float, float]) -> None:
     assert normalized_hypervolume([point], teacher(), 10) == 0
     assert normalized_hypervolume([], teacher(), 10) == 0
 
 
-def test_areas_by_hand() -> None:
-    points = [(0.9, 100_000, 1.0), (0.5, 10_000, 0.1)]
-    assert hypervolume_2d(points, teacher(), 10, "size") == pytest.approx(1 + 0.5)
-    assert hypervolume_2d(points, teacher(), 10, "latency") == pytest.approx(0.5)
-
-
-def test_teachers_that_are_no_reference_are_refused() -> None:
+def test_invalid_reference_teachers_are_rejected() -> None:
     with pytest.raises(ValueError, match="no better than chance"):
         normalized_hypervolume([], teacher(val=0.1), 10)
     with pytest.raises(ValueError, match="latency was not measured"):
@@ -60,13 +54,13 @@ def test_history_with_rungs_by_hand() -> None:
     def rungs(*seconds: float) -> tuple[RungRecord, ...]:
         return tuple(RungRecord(epochs=n, val_accuracy=0.5, seconds=s) for n, s in enumerate(seconds, start=1))
 
-    stopped = {"status": "pruned", "elapsed_s": 99.0, "rungs": rungs(1)}  # told when the search ended
+    pruned = {"status": "pruned", "elapsed_s": 99.0, "rungs": rungs(1)}  # when the search ended
     trials = (
         trial(1, 0.9, 100_000, 0.1, elapsed_s=20.0, rungs=rungs(1, 3), seconds={"distill": 8.0, "assistants": 4.0}),
-        trial(2, 0.5, 10, 0.1, seconds={"distill": 5.0}, **stopped),
+        trial(2, 0.5, 10, 0.1, seconds={"distill": 5.0}, **pruned),
         trial(3, None, 10, 0.1, status="infeasible", elapsed_s=10.0, seconds={"gate": 1.0}),
         trial(4, 0.9, 100_000, 0.1, elapsed_s=12.0, rungs=rungs(1, 1), seconds={"distill": 6.0}),
-        trial(5, 0.5, 10, 0.1, seconds={"distill": 7.0}, **stopped),
+        trial(5, 0.5, 10, 0.1, seconds={"distill": 7.0}, **pruned),
         trial(6, 0.5, 10, 0.1, status="paused", elapsed_s=30.0, rungs=rungs(1), seconds={"distill": 9.0}),
         trial(7, 0.9, 10, 0.1, status="duplicate", elapsed_s=31.0, rungs=rungs(1), seconds={"distill": 100.0}),
     )
@@ -79,12 +73,12 @@ def test_history_with_rungs_by_hand() -> None:
     assert last[:2] == (40, 23 + 7 + 9 + 1)
 
 
-def test_the_once_for_all_network_costs_training_before_the_first_candidate() -> None:
+def test_once_for_all_training_counts_before_the_first_candidate() -> None:
     elastic = elastic_network(training_s=50.0)
     assert hypervolume_history(run(trials=(trial(3, 0.9, 100, 0.1),), once_for_all=elastic))[0][:2] == (3, 52)
 
 
-def test_history_of_runs_with_nothing_to_say() -> None:
+def test_history_without_a_reference_or_objectives() -> None:
     assert hypervolume_history(run()) == []
     assert hypervolume_history(run(teacher=None, trials=(trial(1, 0.5, 10, 0.1),))) == []
     assert hypervolume_history(run(dataset=None, trials=(trial(1, 0.5, 10, 0.1),))) == []
@@ -103,9 +97,9 @@ def test_history_of_five_thousand_trials_is_quick_and_right() -> None:
     record = run(trials=trials)
     start = time.process_time()
     history = hypervolume_history(record)
-    assert time.process_time() - start < 3  # 0.3 s on a quiet machine
+    assert time.process_time() - start < 3  # 0.3 s on an idle machine
     volumes = [row[2] for row in history]
     assert volumes == sorted(volumes)
     for n in (0, 10, 500, 4999):
-        points = progress_points((t.val_accuracy, t.costs) for t in trials[: n + 1])
+        points = measured_objectives((t.val_accuracy, t.costs) for t in trials[: n + 1])
         assert volumes[n] == pytest.approx(normalized_hypervolume(points, teacher(), 10))

@@ -1,4 +1,4 @@
-"""Dominance and hypervolume: closed forms, and the same answers as moocore on random points."""
+"""Dominance and hypervolume: closed forms, and the same results as moocore on random points."""
 
 import time
 from typing import Any
@@ -22,7 +22,7 @@ def tables(columns: int) -> st.SearchStrategy[Any]:
     )
 
 
-def test_a_front_by_hand() -> None:
+def test_front_by_hand() -> None:
     points = [[1, 3], [2, 2], [3, 1], [3, 3], [2, 2], [2, 3]]
     assert non_dominated(points).tolist() == [True, True, True, False, True, False]
 
@@ -47,7 +47,7 @@ def test_no_points(empty: Any) -> None:
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
-def test_numbers_that_are_not_finite_are_refused(bad: float) -> None:
+def test_infinite_numbers_are_rejected(bad: float) -> None:
     with pytest.raises(ValueError, match="finite"):
         non_dominated([[0, bad]])
     with pytest.raises(ValueError, match="finite"):
@@ -56,7 +56,7 @@ def test_numbers_that_are_not_finite_are_refused(bad: float) -> None:
         hypervolume([[0, 0]], [1, bad])
 
 
-def test_wrong_shapes_are_refused() -> None:
+def test_wrong_shapes_are_rejected() -> None:
     with pytest.raises(ValueError, match=r"shape \(n, d\), got \(3,\)"):
         non_dominated([1, 2, 3])
     with pytest.raises(ValueError, match=r"shape \(n, 3\), got \(1, 2\)"):
@@ -66,7 +66,7 @@ def test_wrong_shapes_are_refused() -> None:
 
 
 @given(st.integers(1, 4).flatmap(tables))
-def test_membership_is_the_definition(table: Any) -> None:
+def test_membership_follows_the_definition(table: Any) -> None:
     dominated = [bool(((table <= p).all(axis=1) & (table < p).any(axis=1)).any()) for p in table]
     assert non_dominated(table).tolist() == [not d for d in dominated]
 
@@ -96,14 +96,14 @@ def test_order_does_not_matter(table: Any, random: Any) -> None:
     assert non_dominated(table[order]).tolist() == non_dominated(table)[order].tolist()
 
 
-def test_five_thousand_points_that_are_all_members_are_quick() -> None:
+def test_front_of_five_thousand_points_is_fast() -> None:
     rng = np.random.default_rng(0)
     sphere = np.abs(rng.normal(size=(5000, 3)))
     points = 1 - sphere / np.linalg.norm(sphere, axis=1, keepdims=True)
     start = time.process_time()
     assert non_dominated(points).all()
     volume = hypervolume(points, [1, 1, 1])
-    assert time.process_time() - start < 2  # 0.2 s on a quiet machine
+    assert time.process_time() - start < 2  # 0.2 s on an idle machine
     assert volume == pytest.approx(moocore.hypervolume(points, ref=[1, 1, 1]), rel=1e-12)
 
 

@@ -10,9 +10,9 @@ from nas_kd.config.loading import load_config
 from nas_kd.config.options import Budget
 from nas_kd.context.run_folder import RunFolder, read_json
 from nas_kd.errors import InputError
-from nas_kd.report.write import front_figure, write_report
+from nas_kd.report.render import front_figure, write_report
 from nas_kd.results.candidate import Candidate
-from nas_kd.results.fronts import fronts, winner
+from nas_kd.results.fronts import front_members, winner
 from nas_kd.results.records import Accuracy, Costs, FinalistRecord, RunRecord, TrialRecord
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ class Run:
         Raises:
             InputError: there is no such front.
         """
-        members = fronts(self.record.finalists)
+        members = front_members(self.record.finalists)
         if which not in members:
             raise InputError(f"front must be one of {', '.join(members)}, got {which!r}")
         chosen = [f for f in self.finalists if f.id in members[which]]
@@ -211,7 +211,7 @@ class Run:
             raise InputError("to_pandas needs pandas: pip install pandas") from error
         from io import StringIO
 
-        from nas_kd.report.write import candidates_table
+        from nas_kd.report.render import candidates_table
 
         return pandas.read_csv(StringIO(candidates_table(self.record)))
 

@@ -243,8 +243,8 @@ def list_plugins(
 ) -> None:
     """List what can be chosen; anything else is given as package.module:Name."""
     with _errors():
-        from nas_kd.cli.console import print_plugins
         from nas_kd.cli.device_tables import print_devices
+        from nas_kd.cli.plugin_table import print_plugins
         from nas_kd.errors import unknown
         from nas_kd.plugins import REGISTRIES, available
 

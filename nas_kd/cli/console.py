@@ -1,16 +1,17 @@
-"""What the terminal shows: live progress where somebody watches, a few lines where nobody does, tables at the end."""
+"""What the command line prints: progress, live on a terminal and as a few lines elsewhere, and results at the end."""
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.live import Live
 from rich.markup import escape
-from rich.table import Column, Table
+from rich.table import Table
 from rich.text import Text
 
 from nas_kd.commands.distill import DistillResult
@@ -19,26 +20,42 @@ from nas_kd.context.callbacks import Callback
 from nas_kd.results.fronts import front_document
 from nas_kd.results.latency import Latency
 from nas_kd.results.limits import describe_costs
-from nas_kd.results.records import Accuracy, Costs, FinalistRecord, RunRecord, TeacherRecord, TrialRecord
+from nas_kd.results.records import (
+    Accuracy,
+    Costs,
+    FinalistRecord,
+    RunRecord,
+    TeacherRecord,
+    TrialRecord,
+    TrialStatus,
+)
 
-LINES_EVERY = 10  # trials or trainings, where nobody watches
-SILENT_AT_MOST = 60.0  # seconds, there, while something goes on
+# Without a terminal:
+LINE_EVERY = 10  # trials or trainings
+MAX_SILENCE_S = 60.0  # during long work
+OPTIONAL_COUNTS: tuple[TrialStatus, ...] = ("paused", "pruned", "failed")  # shown if there are any
 UNSTABLE = " (unstable)"
 
 
 class ConsoleCallback(Callback):
-    """Some live lines on a terminal; elsewhere a line a stage, one every ten trials, and one a minute in long work."""
+    """Prints the progress of a run to stderr.
+
+    On a terminal, a few live lines; elsewhere one line per stage, one per ten trials, and one per minute of long work.
+
+    Args:
+        config: of the run; only its number of trials is used.
+    """
 
     def __init__(self, config: SearchConfig) -> None:
         self._console = Console(stderr=True)
-        self._goal = config.search.trials
+        self._n_trials = config.search.trials
         self._live = Live(console=self._console, refresh_per_second=4, transient=True)
         self._status = ""
-        self._details: dict[str, str] = {}  # what is under way, and how far
-        self._told = self._done = 0
-        self._begun: tuple[float, int] | None = None
-        self._ends_at: float | None = None
-        self._said_at = time.monotonic()
+        self._details: dict[str, str] = {}  # work in progress -> how far it is
+        self._trial_events = self._trials_done = 0
+        self._first_progress: tuple[float, int] | None = None  # time and count, to estimate the time left from
+        self._deadline: float | None = None
+        self._last_line_at = time.monotonic()
 
     def __enter__(self) -> "ConsoleCallback":
         if self._console.is_terminal:
@@ -51,109 +68,109 @@ class ConsoleCallback(Callback):
         if self._console.is_terminal:
             self._live.stop()
 
-    def _say(self, text: str) -> None:
-        self._said_at = time.monotonic()
+    def _print_line(self, text: str) -> None:
+        self._last_line_at = time.monotonic()
         self._console.print(escape(text), highlight=False, soft_wrap=True)
 
-    def _draw(self) -> None:
+    def _redraw(self) -> None:
         if self._console.is_terminal:
             self._live.update(Text("\n  ".join([self._status, *self._details.values()]), style="cyan"))
 
     def on_start(self, run_dir: str, resumed: bool) -> None:
-        """Say where."""
-        self._say(f"{'resuming' if resumed else 'run folder'}: {run_dir}")
+        """Print the run's folder, and whether the run is resumed."""
+        self._print_line(f"{'resuming' if resumed else 'run folder'}: {run_dir}")
 
     def on_stage(self, text: str) -> None:
-        """Say what comes next."""
-        self._status, self._details, self._begun, self._ends_at = text, {}, None, None
+        """Show the new stage and forget the progress of the last one."""
+        self._status, self._details, self._first_progress, self._deadline = text, {}, None, None
         if self._console.is_terminal:
-            self._draw()
+            self._redraw()
         else:
-            self._say(f"{text} ...")
+            self._print_line(f"{text} ...")
 
     def on_note(self, text: str) -> None:
-        """Say it."""
-        self._say(f"note: {text}")
+        """Print a note to the user."""
+        self._print_line(f"note: {text}")
 
     def on_teacher(self, record: TeacherRecord) -> None:
-        """Say what the teacher is worth."""
+        """Print the teacher's accuracy, size and latency."""
         costs = record.costs
-        self._say(
+        self._print_line(
             f"teacher: {record.description}; validation accuracy {record.val.mean:.2%}, "
             f"{costs.require_size() / 1000:.1f} kB, {_ms(costs.latency_ms)}"
         )
 
     def on_measured(self, done: int, total: int) -> None:
-        """Redraw, now and then a line."""
-        description = f"{done} of {total}{self._time_left(done, total)}"
-        self._details = {"measured": description}
+        """Show how many networks of a sample have been measured."""
+        progress = f"{done} of {total}{self._time_left(done, total)}"
+        self._details = {"measured": progress}
         if self._console.is_terminal:
-            self._draw()
-        elif done % LINES_EVERY == 0:
-            self._say(f"{self._status}: {description}")
+            self._redraw()
+        elif done % LINE_EVERY == 0:
+            self._print_line(f"{self._status}: {progress}")
 
     def on_progress(self, what: str, done: int, total: int) -> None:
-        """Redraw, after a long silence a line; what has come to its end is no longer shown."""
+        """Show how far long work is; without a terminal, only after `MAX_SILENCE_S` without a line."""
         if done < total:
             self._details[what] = f"{what} {done} of {total}"
         else:
             self._details.pop(what, None)
         if self._console.is_terminal:
-            self._draw()
-        elif self._details and time.monotonic() - self._said_at >= SILENT_AT_MOST:
-            self._say("; ".join([self._status, *self._details.values()]))
+            self._redraw()
+        elif self._details and time.monotonic() - self._last_line_at >= MAX_SILENCE_S:
+            self._print_line("; ".join([self._status, *self._details.values()]))
 
     def on_search_start(self, trials: int, seconds: float | None) -> None:
-        """Say so; of so many, until then."""
-        self._goal = trials
+        """Show that the search begins, and note its limits for the time left."""
+        self._n_trials = trials
         self.on_stage("searching")
-        self._ends_at = None if seconds is None else time.monotonic() + seconds
+        self._deadline = None if seconds is None else time.monotonic() + seconds
 
     def on_trial_end(self, record: TrialRecord, trials: Sequence[TrialRecord], hypervolume: float) -> None:
-        """Count, redraw, now and then a line; a trial is told anew after every rung."""
-        self._told += 1
-        fates = {
-            f: sum(t.status == f for t in trials) for f in ("infeasible", "failed", "paused", "pruned", "duplicate")
-        }
-        done = len(trials) - fates["duplicate"]
-        best = max((t.val_accuracy or 0.0 for t in trials if t.within_budget), default=0.0)
-        parts = [f"trial {done} of {self._goal}", f"{fates['infeasible']} infeasible"]
-        parts += [f"{fates[f]} {f}" for f in ("paused", "pruned", "failed") if fates[f]]
-        parts += [
-            f"best within budget {best:.2%}" if best else "none within budget yet",
-            f"hypervolume {hypervolume:.3f}",
-        ]
-        self._status = ", ".join(parts) + self._time_left(done, self._goal)
+        """Show the state of the search; called for a trial again after each of its rungs."""
+        self._trial_events += 1
+        done = sum(t.status != "duplicate" for t in trials)
+        self._status = _search_status(trials, self._n_trials, hypervolume) + self._time_left(done, self._n_trials)
         self._details = {}
         if self._console.is_terminal:
-            self._draw()
-        elif self._told % LINES_EVERY == 0 or (done == self._goal and done > self._done):
-            self._say(self._status)
-        self._done = done
+            self._redraw()
+        elif self._trial_events % LINE_EVERY == 0 or (done == self._n_trials and done > self._trials_done):
+            self._print_line(self._status)
+        self._trials_done = done
         if record.status == "failed":
-            self._say(f"trial {record.number} failed: {record.reason}")
+            self._print_line(f"trial {record.number} failed: {record.reason}")
 
     def _time_left(self, done: int, total: int) -> str:
         now = time.monotonic()
-        if self._begun is None:
-            self._begun = (now, done)
+        if self._first_progress is None:
+            self._first_progress = (now, done)
             return ""
-        started, first = self._begun
+        started, first = self._first_progress
         if done <= first or done >= total:
             return ""
         left = (now - started) / (done - first) * (total - done)
-        if self._ends_at is not None:
-            left = min(left, max(0.0, self._ends_at - now))
+        if self._deadline is not None:
+            left = min(left, max(0.0, self._deadline - now))
         return f", about {_duration(left)} left"
 
     def on_finalist(self, done: int, total: int, description: str) -> None:
-        """Count and redraw."""
+        """Show how many trainings of finalists and controls are done."""
         self._status = f"training finalists: {done} of {total}{self._time_left(done, total)}"
         self._details = {"finalist": description} if description else {}
         if self._console.is_terminal:
-            self._draw()
-        elif done % LINES_EVERY == 0 or done == total:
-            self._say(self._status)
+            self._redraw()
+        elif done % LINE_EVERY == 0 or done == total:
+            self._print_line(self._status)
+
+
+def _search_status(trials: Sequence[TrialRecord], n_trials: int, hypervolume: float) -> str:
+    """`trial 20 of 60, 3 infeasible, 4 paused, best within budget 97.20%, hypervolume 1.234`."""
+    counts = Counter(t.status for t in trials)
+    best = max((t.val_accuracy or 0.0 for t in trials if t.within_budget), default=0.0)
+    parts = [f"trial {len(trials) - counts['duplicate']} of {n_trials}", f"{counts['infeasible']} infeasible"]
+    parts += [f"{counts[status]} {status}" for status in OPTIONAL_COUNTS if counts[status]]
+    parts += [f"best within budget {best:.2%}" if best else "none within budget yet", f"hypervolume {hypervolume:.3f}"]
+    return ", ".join(parts)
 
 
 def _duration(seconds: float) -> str:
@@ -172,30 +189,34 @@ def _percent(accuracy: Accuracy) -> str:
 
 
 def print_result(run: RunRecord, folder: Path) -> None:
-    """The front as a table, then where the report and the winner lie."""
+    """Print the finalists and the teacher as a table, then the paths of the winner and the report.
+
+    Args:
+        run: a finished run.
+        folder: its folder.
+    """
     console = Console()
     document = front_document(run)
     budget = ", ".join(f"{k} {v:g}" for k, v in run.config.get("budget", {}).items()) or "no limits"
     table = Table(title=f"Finalists of {escape(run.name)}, budget: {budget}", title_justify="left", box=box.SIMPLE)
-    for column in ("", "test accuracy", "size", "latency", "recipe"):
-        figures = column in ("size", "latency")
-        whole = column in ("", "test accuracy", "size")
-        table.add_column(column, justify="right" if figures else "left", no_wrap=whole, overflow="fold")
+    for column in ("", "test accuracy", "size", "latency", "method"):
+        justify: JustifyMethod = "right" if column in ("size", "latency") else "left"
+        table.add_column(column, justify=justify, no_wrap=column in ("", "test accuracy", "size"), overflow="fold")
     by_id, shown = {f.id: f for f in run.finalists}, []
     for entry in document["candidates"]:
         finalist = by_id[entry["id"]]
-        mark, recipe = _mark(entry, document["winner"]), escape(_recipe(finalist))
-        table.add_row(mark, *_figures(finalist.test, finalist.costs, "*"), recipe)
+        role, method = _role(entry, document["winner"]), escape(_method(finalist))
+        table.add_row(role, *_figures(finalist.test, finalist.costs, "*"), method)
         shown.append(finalist.costs)
     if run.teacher is not None and run.teacher.test is not None:
         table.add_row("teacher", *_figures(run.teacher.test, run.teacher.costs, "*"), "")
         shown.append(run.teacher.costs)
     console.print(table)
     if any(c.unstable for c in shown):
-        console.print("* unstable: disturbed while it was measured; `nas-kd measure` repeats it")
+        console.print("* unstable: the measurement was disturbed; repeat it with `nas-kd measure`")
     best = by_id.get(document["winner"] or "")
     if best is None:
-        console.print("no finalist meets the budget; the report says how close they come")
+        console.print("no finalist meets the budget; the report shows how close they come")
     else:
         costs = describe_costs(best.costs, Budget.model_validate(run.config.get("budget") or {}))
         line = f"winner: {folder / 'winner' / 'student.onnx'}: {best.description}; {costs}"
@@ -203,19 +224,20 @@ def print_result(run: RunRecord, folder: Path) -> None:
     console.print(f"report: {folder / 'report' / 'index.html'}", soft_wrap=True, highlight=False)
 
 
-def _mark(entry: Mapping[str, Any], winner: str | None) -> str:
-    """What a finalist of front.json is: the winner, or why it cannot be."""
+def _role(entry: Mapping[str, Any], winner: str | None) -> str:
+    """Whether a candidate of front.json is the winner, or why it cannot be."""
     if entry["id"] == winner:
         return "winner"
     if not entry["within_budget"]:
         return "over budget"
-    return "" if entry.get("reaches_accuracy", True) else "inaccurate"
+    return "" if entry.get("reaches_accuracy", True) else "low accuracy"
 
 
-def _recipe(finalist: FinalistRecord) -> str:
-    assistants = len(finalist.assistant_descriptions)
+def _method(finalist: FinalistRecord) -> str:
+    """`soft_targets, fp32, 1 assistant`."""
+    assistants = len(finalist.candidate.assistants)
     chain = f", {assistants} assistant{'s' if assistants > 1 else ''}" if assistants else ""
-    return f"{finalist.candidate['method']}, {finalist.candidate['precision']}{chain}"
+    return f"{finalist.candidate.recipe.method}, {finalist.candidate.precision}{chain}"
 
 
 def _figures(accuracy: Accuracy, costs: Costs, unstable: str = UNSTABLE) -> tuple[str, str, str]:
@@ -223,14 +245,14 @@ def _figures(accuracy: Accuracy, costs: Costs, unstable: str = UNSTABLE) -> tupl
 
 
 def print_finalist(finalist: FinalistRecord, out: Path) -> None:
-    """What was exported."""
-    said = (f"trial {finalist.trial}", finalist.description, _recipe(finalist))
+    """Print which finalist was exported to `out`, with its figures."""
+    parts = (f"trial {finalist.trial}", finalist.description, _method(finalist))
     figures = _figures(finalist.test, finalist.costs)
-    Console().print(escape(f"{out}: {'; '.join((*said, *figures))}"), soft_wrap=True, highlight=False)
+    Console().print(escape(f"{out}: {'; '.join((*parts, *figures))}"), soft_wrap=True, highlight=False)
 
 
 def print_distilled(distilled: DistillResult) -> None:
-    """Student beside teacher."""
+    """Print the figures of a student that was distilled without a search, beside the teacher's accuracy."""
     Console().print(
         f"{escape(str(distilled.path))}: {escape(distilled.description)}, {escape(distilled.method)}; "
         f"test accuracy {_percent(distilled.test)} (teacher {distilled.teacher.val.mean:.2%} on validation), "
@@ -238,41 +260,3 @@ def print_distilled(distilled: DistillResult) -> None:
         soft_wrap=True,
         highlight=False,
     )
-
-
-def print_plugins(kind: str, plugins: Mapping[str, Any]) -> None:
-    """Name and summary of each; of methods, family by family, also what they need, their defaults and their source."""
-    table = Table(Column("name", no_wrap=True), "what it is")
-    family = _family if kind == "method" else (lambda _: "")
-    for name, plugin in sorted(plugins.items(), key=lambda item: (family(item[1]), item[0])):
-        summary = escape(getattr(plugin, "summary", ""))
-        table.add_row(name, f"{summary}\n[dim]{escape(_facts(plugin))}[/dim]" if kind == "method" else summary)
-    Console().print(table)
-
-
-def _facts(method: Any) -> str:
-    """`feature; needs features; CE x 1, gradient x 4; Romero 2015, arXiv:1412.6550`."""
-    made = method()
-    needs = ["several teachers"] if made.teachers == "several" else []
-    needs += sorted(made.needs - {"logits", "network"})
-    if made.teachers == "none" or made.generations:
-        needs.append("no teacher")
-    if "network" in made.needs:
-        needs.append("the teacher's gradients but no training images")
-    default = [f"CE x {made.ce_weight:g}"]
-    if made.target_grad_ratio is not None and made.teachers != "none":
-        default.append(f"gradient x {made.target_grad_ratio:g}")
-    if "temperature" in made.tunable:
-        default.append(f"T {made.temperature:g}")
-    if made.train_cost_factor > 1:
-        default.append(f"{made.train_cost_factor:.1f} networks")
-    if made.generations:
-        default.append(f"{made.generations} generations before")
-    needed = [f"needs {', '.join(needs)}"] if needs else []
-    return "; ".join([_family(method), *needed, ", ".join(default), made.source])
-
-
-def _family(method: type) -> str:
-    """The folder that the method lies in."""
-    parts = method.__module__.split(".")
-    return parts[-2].replace("_", " ") if len(parts) > 1 else ""

@@ -17,10 +17,11 @@ from nas_kd.errors import BudgetError
 from nas_kd.kd.distiller import Distiller
 from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.kd.teachers import prepare_teachers
+from nas_kd.latency.environment import describe_differences
 from nas_kd.nas.gate import Gate
 from nas_kd.nas.study import RunStudy
 from nas_kd.nas.worker_pool import WorkerPool
-from nas_kd.results.fronts import closest_finalists, winner
+from nas_kd.results.fronts import describe_closest_finalists, winner
 from nas_kd.results.records import DeviceRecord, RunRecord
 from nas_kd.store.size_limit import remove_leftovers
 
@@ -63,7 +64,7 @@ def search(config: SearchConfig, run_dir: Path, callback: Callback | None = None
 
 def _require_winner(run: RunRecord, budget: Budget) -> None:
     if run.finalists and winner(run.finalists, budget) is None:
-        nearest = closest_finalists(run.finalists, budget)
+        nearest = describe_closest_finalists(run.finalists, budget)
         raise BudgetError(f"no finalist meets the budget (their fronts are in the report); closest: {nearest}")
 
 

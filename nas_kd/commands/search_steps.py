@@ -24,7 +24,7 @@ from nas_kd.nas.supernet.once_for_all import OnceForAll
 from nas_kd.nas.supernet.supernet_trainer import SupernetTrainer
 from nas_kd.nas.worker_pool import WorkerPool
 from nas_kd.results.candidate import Architecture
-from nas_kd.results.fronts import closest
+from nas_kd.results.fronts import describe_closest_trials
 from nas_kd.results.hypervolume import IncrementalHypervolume
 from nas_kd.results.intervals import wilson_interval
 from nas_kd.results.limits import describe_costs, within_budget
@@ -180,7 +180,7 @@ class Search:
                 self.study.correct(record)
         if not (chosen := trainer.choose(self.study.records)):
             self._explain_failures()
-            self._give_up(closest(self.study.records, self.config.budget))
+            self._give_up(describe_closest_trials(self.study.records, self.config.budget))
         self.study.save("state", "finalists")
         self.callback.on_stage("training finalists")
         with self.study.timed("finalists"):

@@ -12,7 +12,7 @@ from nas_kd.context.run_folder import RunFolder
 from nas_kd.errors import BudgetError, InputError
 from nas_kd.export.onnx_export import get_opset, set_metadata
 from nas_kd.kd.load_model import load_weights, weights_file
-from nas_kd.results.fronts import closest_finalists, front_document, winner
+from nas_kd.results.fronts import describe_closest_finalists, front_document, winner
 from nas_kd.results.records import DatasetRecord, FinalistRecord, RunRecord, SeedRecord
 from nas_kd.serialization import sha256, write_atomic
 from nas_kd.store.store import Store
@@ -151,7 +151,7 @@ def choose_finalist(run: RunRecord, budget: Budget, trial: int | None = None) ->
         return chosen
     chosen = winner(run.finalists, budget)
     if chosen is None:
-        raise BudgetError(f"no finalist meets the budget; closest: {closest_finalists(run.finalists, budget)}")
+        raise BudgetError(f"no finalist meets the budget; closest: {describe_closest_finalists(run.finalists, budget)}")
     return chosen
 
 

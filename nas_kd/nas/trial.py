@@ -54,7 +54,9 @@ def check_feasibility(
         record = record.model_copy(update={"costs": costs, "notes": notes, "seconds": seconds, "forecast": expected})
         if infeasible_reason(at_lower_bound(costs) if quick else costs, budget):
             untimed = {} if costs.latency_ms else {"forecast": None}
-            return record.model_copy(update={"status": "infeasible", "reason": infeasible_reason(costs, budget), **untimed})
+            return record.model_copy(
+                update={"status": "infeasible", "reason": infeasible_reason(costs, budget), **untimed}
+            )
         if skipped and expected is not None:
             return record.model_copy(update={"status": "infeasible", "reason": describe_skip(expected, budget)})
     except TrialError as error:

@@ -1,5 +1,10 @@
-"""A run's record in, a report out: page, Markdown, CSV and pictures. Imports neither torch nor optuna."""
+"""Makes a report (page, Markdown, CSV, plots) from a run's record; imports neither torch nor optuna.
 
-from nas_kd.report.write import write_report
+`content` builds the six sections as dataclasses: `summary`, `front_plots` with `plot_points`, `candidate_tables`,
+`distillation_gains`, `search_history` and `methodology`. `render` turns them into files, through `templates/` and
+`assets/`.
+"""
+
+from nas_kd.report.render import write_report
 
 __all__ = ["write_report"]

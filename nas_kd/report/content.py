@@ -1,130 +1,153 @@
-"""All that a report says, worked out once; the page, the Markdown, the pictures and the CSV only lay it out."""
+"""Builds everything that a report states, once; page, Markdown, plots and CSV only lay it out."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from nas_kd.report import number_format as numbers
-from nas_kd.report.candidates import MOST_ROWS, CandidateRow, candidate_rows
-from nas_kd.report.finalists import Row, finalist_rows
-from nas_kd.report.front_plots import Picture, indistinguishable, pictures
-from nas_kd.report.gains import GainTable, gain_tables
-from nas_kd.report.methodology import Methodology, methodology
-from nas_kd.report.plot_points import LEGEND, Kind, PlotPoint, plot_points
-from nas_kd.report.report_context import AXES, ReportContext, context
-from nas_kd.report.search_history import SearchHistory, search_history
-from nas_kd.report.summary import Summary, summary
+from nas_kd.report import number_format as fmt
+from nas_kd.report.candidate_tables import CandidateTable, build_finalist_table, build_trial_table, trial_table_title
+from nas_kd.report.distillation_gains import GainTable, build_gain_tables
+from nas_kd.report.front_plots import FrontPlot, build_front_plots, indistinguishable_groups
+from nas_kd.report.methodology import Methodology, build_methodology
+from nas_kd.report.plot_points import LEGEND_LABELS, PlotPoint, PointKind, build_plot_points
+from nas_kd.report.report_context import AXES, ReportContext, build_context
+from nas_kd.report.search_history import SearchHistory, build_search_history
+from nas_kd.report.summary import Summary, build_summary
 from nas_kd.results.records import RunRecord
 
 
 @dataclass(frozen=True)
 class ReportContent:
-    """The six sections, with their captions."""
+    """The six sections of a report, and the texts around them.
+
+    Attributes:
+        context: the run.
+        summary: section 1.
+        front_plots: section 2, accuracy against size and against latency; `plot_points` are the points of both.
+        finalist_table: section 3; `trial_table` holds the search's best trials under `trial_table_title`.
+        gain_tables: section 4.
+        search_history: section 5.
+        methodology: section 6.
+        captions: texts below plots and charts, by name; those below a front plot by its axis.
+        legend: kinds of points that the plots have, with their labels.
+        has_limit: whether a plot shows a limit.
+        no_finalists: why there are no finalists; `no_gains`: why there are no gains.
+    """
 
     context: ReportContext
     summary: Summary
     plot_points: tuple[PlotPoint, ...]
-    pictures: tuple[Picture, ...]
-    rows: tuple[Row, ...]
-    candidate_rows: tuple[CandidateRow, ...]
-    candidate_rows_title: str
-    gains: tuple[GainTable, ...]
-    no_finalists: str
-    no_gains: str
+    front_plots: tuple[FrontPlot, ...]
+    finalist_table: CandidateTable
+    trial_table: CandidateTable
+    trial_table_title: str
+    gain_tables: tuple[GainTable, ...]
     search_history: SearchHistory
     methodology: Methodology
-    caption: Mapping[str, str]
-    legend: tuple[tuple[Kind, str], ...]
-    limited: bool
+    captions: Mapping[str, str]
+    legend: tuple[tuple[PointKind, str], ...]
+    has_limit: bool
+    no_finalists: str
+    no_gains: str
 
 
-def content(run: RunRecord, command: str = "", file_sha256: str = "") -> ReportContent:
-    """What the report of `run` says."""
-    about = context(run)
-    drawn = plot_points(about)
-    shown = pictures(about, drawn)
-    went = search_history(about)
-    kinds = {mark.kind for mark in drawn}
-    rows = candidate_rows(about)
-    own = sum(t.status != "duplicate" for t in run.trials)
-    best = f"The best {MOST_ROWS:,} of {own:,} candidates" if own > MOST_ROWS else f"All {own:,} candidates"
+def build_content(run: RunRecord, command: str = "", file_sha256: str = "") -> ReportContent:
+    """Build the content of a run's report.
+
+    Args:
+        run: finished or not.
+        command: how to run it again; by default what the run recorded.
+        file_sha256: checksum of the winner's file as written.
+    """
+    context = build_context(run)
+    points = build_plot_points(context)
+    plots = build_front_plots(context, points)
+    history = build_search_history(context)
+    kinds = {point.kind for point in points}
     return ReportContent(
-        context=about,
-        summary=summary(about, file_sha256),
-        plot_points=drawn,
-        pictures=shown,
-        rows=finalist_rows(about),
-        candidate_rows=rows,
-        candidate_rows_title=f"{best} of the search, by validation accuracy",
-        gains=gain_tables(about),
+        context=context,
+        summary=build_summary(context, file_sha256),
+        plot_points=points,
+        front_plots=plots,
+        finalist_table=build_finalist_table(context),
+        trial_table=build_trial_table(context),
+        trial_table_title=trial_table_title(run),
+        gain_tables=build_gain_tables(context),
+        search_history=history,
+        methodology=build_methodology(context, command),
+        captions=_captions(context, plots, history),
+        legend=tuple((kind, label) for kind, label in LEGEND_LABELS.items() if kind in kinds),
+        has_limit=any(context.limit(axis) is not None for axis in AXES),
         no_finalists=_no_finalists(run),
         no_gains=_no_gains(run),
-        search_history=went,
-        methodology=methodology(about, command),
-        caption=_captions(about, shown, went),
-        legend=tuple((kind, description) for kind, description in LEGEND.items() if kind in kinds),
-        limited=any(about.limit(axis) is not None for axis in AXES),
     )
 
 
 def _no_finalists(run: RunRecord) -> str:
     if run.state in ("unreachable", "finished"):
-        return "There are none: no candidate of the search could be trained within the budget."
-    return "There are none yet: finalists are trained in full, and judged on the test split, after the search."
+        return "No finalists: no candidate of the search could be trained within the budget."
+    return "No finalists yet: after the search, they are trained in full and evaluated on the test split."
 
 
 def _no_gains(run: RunRecord) -> str:
     if not run.finalists and run.state in ("unreachable", "finished"):
-        return "Not known: there are no finalists."
+        return "Unknown: there are no finalists."
     if not run.finalists:
-        return "Not known yet: controls are trained with the finalists."
+        return "Unknown so far: controls are trained with the finalists."
     if run.state != "finished":
-        return "Not known yet: no control has been trained so far."
-    return "Not known: this run trained no controls (finalists.controls)."
+        return "Unknown so far: no control has been trained yet."
+    return "Unknown: this run trained no controls (finalists.controls)."
 
 
-def _captions(about: ReportContext, shown: tuple[Picture, ...], went: SearchHistory) -> dict[str, str]:
-    finalists = bool(about.run.finalists)
-    read = "Up and to the left is better. "
-    if finalists:
-        read += (
-            "Solid marks are finalists at their test accuracy, with 95 % intervals; a thin line joins each to its "
-            "controls, drawn a little aside. Small grey marks are candidates of the search at their validation "
-            "accuracy, after shorter training; "
-            "ticks along the bottom were never trained to a judgement."
-        )
-    else:
-        read += (
-            "Grey marks are candidates of the search at their validation accuracy; ticks along the bottom were never "
-            "trained to a judgement. Test accuracy comes with the finalists."
-        )
-    so_far = "The dotted line is the front so far, on validation accuracy." if any(p.step for p in shown) else ""
-    what = "Members of a front and the winner are chosen on validation accuracy, so that test never chooses; "
-    what += "the line is the running best of the members' test accuracy."
+def _captions(context: ReportContext, plots: tuple[FrontPlot, ...], history: SearchHistory) -> dict[str, str]:
     return {
-        "how_to_read": read,
-        "what": what if finalists else so_far,
-        **{picture.axis: _below(about, picture) for picture in shown},
+        "how_to_read": _how_to_read(bool(context.run.finalists)),
+        "front": _front_caption(bool(context.run.finalists), any(plot.front_line for plot in plots)),
+        **{plot.axis: _plot_caption(context, plot) for plot in plots},
         "hypervolume": (
-            "The volume that the candidates found so far dominate, counting retained accuracy, decades of size and "
-            "decades of latency against the teacher. A curve that has long been flat suggests that more trials would "
-            f"have found little. {went.curves_note}"
+            "The volume that the candidates found so far dominate, in retained accuracy, decades of size and decades "
+            "of latency against the teacher. If the curve has been flat for long, more trials would probably have "
+            f"found little. {history.curves_note}"
         ),
         "choices": (
-            f"Share of the variance in {went.choices_note} that each choice explains alone, less what it would by "
-            "chance (epsilon squared). The sampler does not draw evenly and choices go together: a hint, not a proof."
+            f"Share of the variance in {history.choices_note} that each choice explains alone, less what it would by "
+            "chance (epsilon squared). The sampler does not draw evenly and choices are correlated, so this is a hint, "
+            "not a proof."
         ),
     }
 
 
-def _below(about: ReportContext, picture: Picture) -> str:
-    """The caption under one picture: ties, and what it does not show."""
-    groups = indistinguishable(about, picture.axis)
-    said = []
+def _how_to_read(has_finalists: bool) -> str:
+    if has_finalists:
+        return (
+            "Up and to the left is better. Large marks are finalists at their test accuracy, with 95 % intervals, "
+            "hollow if they are not on this front; a thin line joins each to its controls, which are drawn slightly to "
+            "the side. Small grey marks are trials of the search at their validation accuracy, after shorter training; "
+            "ticks at the bottom are trials without one."
+        )
+    return (
+        "Up and to the left is better. Grey marks are trials of the search at their validation accuracy; ticks at the "
+        "bottom are trials without one. Test accuracy is measured on the finalists, after the search."
+    )
+
+
+def _front_caption(has_finalists: bool, has_front: bool) -> str:
+    if has_finalists:
+        return (
+            "Members of a front and the winner are chosen on validation accuracy, never on test accuracy; the line is "
+            "the running best of the members' test accuracy."
+        )
+    return "The dotted line is the front so far, on validation accuracy." if has_front else ""
+
+
+def _plot_caption(context: ReportContext, plot: FrontPlot) -> str:
+    """Names finalists that cannot be distinguished in accuracy, and counts the points that are not shown."""
+    sentences = []
+    groups = indistinguishable_groups(context, plot.axis)
     if groups:
-        names = "; ".join(numbers.listing(letters) for letters in groups)
-        said.append(f"Not distinguishable in accuracy, as their intervals overlap: {names}.")
-    if picture.hidden:
-        said.append(f"{numbers.count(picture.hidden, 'mark')} of lower accuracy left out of this view.")
-    if picture.unplaced:
-        said.append(f"{numbers.count(picture.unplaced, 'candidate')} without a measured {picture.axis} not shown.")
-    return " ".join(said)
+        names = "; ".join(fmt.join_with_and(letters) for letters in groups)
+        sentences.append(f"Not distinguishable in accuracy, as their intervals overlap: {names}.")
+    if plot.n_below_view:
+        sentences.append(f"{fmt.count(plot.n_below_view, 'point')} of lower accuracy not in this view.")
+    if plot.n_unmeasured:
+        sentences.append(f"{fmt.count(plot.n_unmeasured, 'candidate')} without a measured {plot.axis} not shown.")
+    return " ".join(sentences)

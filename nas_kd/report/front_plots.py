@@ -1,149 +1,167 @@
-"""Section 2: the two fronts as data (scales, step line, budget, captions); the page and the PNGs draw from it."""
+"""Section 2, Pareto fronts: the two plots as data (scales, front line, budget), which the page and the PNGs draw."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from nas_kd.report import number_format as numbers
-from nas_kd.report.axes import Scale, cost_scale, linear_scale
-from nas_kd.report.budget import least_words
-from nas_kd.report.plot_points import CONTROLS, SEARCH, PlotPoint
-from nas_kd.report.report_context import Axis, ReportContext, timing_of
+from nas_kd.report import number_format as fmt
+from nas_kd.report.axes import AxisScale, cost_scale, linear_scale
+from nas_kd.report.budget_text import min_accuracy_text
+from nas_kd.report.plot_points import CONTROL_KINDS, TRIAL_KINDS, PlotPoint
+from nas_kd.report.report_context import ReportContext, latency_of
+from nas_kd.results.fronts import Axis
 from nas_kd.results.pareto import non_dominated
 from nas_kd.results.records import FinalistRecord
 
-WIDEST = 1.8  # the near view is at most this many times as high as what the finalists span
+MAX_HEIGHT_RATIO = 1.8  # height of the default view over the span of finalists and teacher
 
 
 @dataclass(frozen=True)
-class Picture:
-    """One front. `near` shows finalists and teacher well, `whole` every candidate; `hidden` marks lie below `near`.
+class FrontPlot:
+    """One front plot: accuracy against size or latency.
 
-    `close` leaves the teacher's point out, for a look at the finalists: its scales of cost and of accuracy.
-    `least` is the validation accuracy that the budget asks for.
+    Attributes:
+        axis: which cost is on the x axis.
+        title: heading of the plot.
+        x: scale of the cost.
+        y: scale of the accuracy in the default view, which shows finalists and teacher well.
+        y_all: scale of the accuracy that shows every point.
+        finalists_view: (x, y) of the view without the teacher's point, for a closer look at the finalists.
+        front_line: corners (cost, accuracy) of the front, as a step line.
+        provisional: the front is the search's, on validation accuracy, as there are no finalists yet.
+        limit: the budget's limit in bytes or milliseconds; `limit_label` names it.
+        min_accuracy: validation accuracy that the budget asks for; `min_accuracy_label` names it.
+        n_below_view: points below the default view.
+        n_unmeasured: points without this cost.
+        alt_text: what the plot shows, for readers who cannot see it.
     """
 
     axis: Axis
     title: str
-    x: Scale
-    near: Scale
-    whole: Scale
-    close: tuple[Scale, Scale] | None
-    step: tuple[tuple[float, float], ...]
+    x: AxisScale
+    y: AxisScale
+    y_all: AxisScale
+    finalists_view: tuple[AxisScale, AxisScale] | None
+    front_line: tuple[tuple[float, float], ...]
     provisional: bool
     limit: float | None
     limit_label: str
-    least: float | None
-    least_label: str
-    hidden: int
-    unplaced: int
-    alternative: str
+    min_accuracy: float | None
+    min_accuracy_label: str
+    n_below_view: int
+    n_unmeasured: int
+    alt_text: str
 
 
-def pictures(context: ReportContext, plot_points: Sequence[PlotPoint]) -> tuple[Picture, Picture]:
-    """Accuracy against size, and against latency."""
-    return _picture(context, plot_points, "size"), _picture(context, plot_points, "latency")
+def build_front_plots(context: ReportContext, points: Sequence[PlotPoint]) -> tuple[FrontPlot, FrontPlot]:
+    """Build the plots of accuracy against size and against latency."""
+    return _front_plot(context, points, "size"), _front_plot(context, points, "latency")
 
 
-def _picture(context: ReportContext, plot_points: Sequence[PlotPoint], axis: Axis) -> Picture:
+def _front_plot(context: ReportContext, points: Sequence[PlotPoint], axis: Axis) -> FrontPlot:
     limit = context.limit(axis)
-    placed = [m for m in plot_points if m.at(axis) is not None]
-    costs = [at for m in placed if (at := m.at(axis))]
-    spread = [end for m in placed if m.kind not in SEARCH for end in _latency_ends(m, axis)]
-    whole = [v for m in placed for v in _heights(m)]
-    near = _near(placed)
-    members = [m for m in placed if axis in m.fronts]
-    step = _step_line(members or _provisional(placed, axis), axis)
-    near_scale = linear_scale(near)
-    write = numbers.size if axis == "size" else numbers.latency
-    return Picture(
+    measured = [p for p in points if p.cost(axis) is not None]
+    costs = [value for p in measured if (value := p.cost(axis))]
+    latency_ends = [end for p in measured if p.kind not in TRIAL_KINDS for end in _latency_interval(p, axis)]
+    members = [p for p in measured if axis in p.fronts]
+    front_line = _front_line(members or _search_front(measured, axis), axis)
+    y = linear_scale(_default_view(measured))
+    format_cost = fmt.size if axis == "size" else fmt.latency
+    return FrontPlot(
         axis=axis,
         title="Accuracy against size" if axis == "size" else "Accuracy against latency",
-        x=cost_scale([*costs, *spread, *_if_near(limit, costs)], axis),
-        near=near_scale,
-        whole=linear_scale(whole),
-        close=_close(placed, axis, limit),
-        step=step,
+        x=cost_scale([*costs, *latency_ends, *_limit_if_near(limit, costs)], axis),
+        y=y,
+        y_all=linear_scale([v for p in measured for v in _accuracies(p)]),
+        finalists_view=_finalists_view(measured, axis, limit),
+        front_line=front_line,
         provisional=not members,
         limit=limit,
-        limit_label=f"budget {numbers.trimmed(write(limit))}" if limit else "",
-        least=context.budget.min_accuracy,
-        least_label=least_words(context),
-        hidden=sum(m.accuracy is not None and m.accuracy < near_scale.low for m in placed),
-        unplaced=len(plot_points) - len(placed),
-        alternative=_alternative(context, members, axis, limit),
+        limit_label=f"budget {fmt.strip_trailing_zeros(format_cost(limit))}" if limit else "",
+        min_accuracy=context.budget.min_accuracy,
+        min_accuracy_label=min_accuracy_text(context),
+        n_below_view=sum(p.accuracy is not None and p.accuracy < y.low for p in measured),
+        n_unmeasured=len(points) - len(measured),
+        alt_text=_alt_text(context, members, axis, limit),
     )
 
 
-def _if_near(limit: float | None, costs: Sequence[float], factor: float = 4) -> list[float]:
-    """A limit far to the right would squeeze all that is to be seen; its label then says that it lies there."""
-    return [limit] if limit and (not costs or limit < factor * max(costs)) else []
+def _limit_if_near(limit: float | None, costs: Sequence[float], ratio: float = 4) -> list[float]:
+    """The limit, unless it lies so far right that it would squeeze all points; its label then has an arrow instead."""
+    return [limit] if limit and (not costs or limit < ratio * max(costs)) else []
 
 
-def _latency_ends(mark: PlotPoint, axis: Axis) -> tuple[float, ...]:
-    timing = timing_of(mark.costs)
+def _latency_interval(point: PlotPoint, axis: Axis) -> tuple[float, ...]:
+    timing = latency_of(point.costs)
     return (timing.low, timing.high) if axis == "latency" and timing else ()
 
 
-def _heights(mark: PlotPoint) -> list[float]:
-    return [*([mark.accuracy] if mark.accuracy is not None else []), *(mark.interval or ())]
+def _accuracies(point: PlotPoint) -> list[float]:
+    """Its accuracy and the ends of the interval, as far as it has them."""
+    return [*([point.accuracy] if point.accuracy is not None else []), *(point.interval or ())]
 
 
-def _near(placed: Sequence[PlotPoint]) -> list[float]:
-    """What the near view must hold: solid marks whole, and of the search as much as leaves those readable."""
-    solid = [v for m in placed if m.kind not in SEARCH for v in _heights(m)]
-    grey = sorted(m.accuracy for m in placed if m.kind in SEARCH and m.accuracy is not None)
-    if not any(m.kind not in (*SEARCH, "teacher") for m in placed):
-        return [*solid, *grey[len(grey) // 10 :]]
-    floor = max(solid) - WIDEST * (max(solid) - min(solid))
-    return [*solid, *(v for v in grey if v >= floor)]
+def _default_view(measured: Sequence[PlotPoint]) -> list[float]:
+    """The accuracies that the default view must hold.
+
+    Those of finalists, controls and teacher with their intervals, and as many of the trials' as leave these readable.
+    Before there are finalists: all but the lowest tenth of the trials.
+    """
+    large = [v for p in measured if p.kind not in TRIAL_KINDS for v in _accuracies(p)]
+    trials = sorted(p.accuracy for p in measured if p.kind in TRIAL_KINDS and p.accuracy is not None)
+    if not any(p.kind not in (*TRIAL_KINDS, "teacher") for p in measured):
+        return [*large, *trials[len(trials) // 10 :]]
+    floor = max(large) - MAX_HEIGHT_RATIO * (max(large) - min(large))
+    return [*large, *(v for v in trials if v >= floor)]
 
 
-def _close(placed: Sequence[PlotPoint], axis: Axis, limit: float | None) -> tuple[Scale, Scale] | None:
-    solid = [m for m in placed if m.kind not in (*SEARCH, "teacher")]
-    if not solid:
+def _finalists_view(
+    measured: Sequence[PlotPoint], axis: Axis, limit: float | None
+) -> tuple[AxisScale, AxisScale] | None:
+    finalists = [p for p in measured if p.kind not in (*TRIAL_KINDS, "teacher")]
+    if not finalists:
         return None
-    ends = [e for m in solid for e in ((m.at(axis) or 0.0), *_latency_ends(m, axis))]
-    heights = [v for m in placed if m.kind not in SEARCH for v in _heights(m)]
-    return cost_scale([*ends, *_if_near(limit, ends, 2)], axis), linear_scale(heights)
+    costs = [end for p in finalists for end in ((p.cost(axis) or 0.0), *_latency_interval(p, axis))]
+    accuracies = [v for p in measured if p.kind not in TRIAL_KINDS for v in _accuracies(p)]
+    return cost_scale([*costs, *_limit_if_near(limit, costs, 2)], axis), linear_scale(accuracies)
 
 
-def _provisional(placed: Sequence[PlotPoint], axis: Axis) -> list[PlotPoint]:
-    """Before there are finalists: the front of the search, on validation accuracy."""
-    done = [m for m in placed if m.kind == "finished" and m.accuracy is not None]
-    if any(m.kind not in (*SEARCH, *CONTROLS, "teacher") for m in placed) or not done:
+def _search_front(measured: Sequence[PlotPoint], axis: Axis) -> list[PlotPoint]:
+    """The search's front on validation accuracy; empty once there are finalists."""
+    finished = [p for p in measured if p.kind == "finished" and p.accuracy is not None]
+    if any(p.kind not in (*TRIAL_KINDS, *CONTROL_KINDS, "teacher") for p in measured) or not finished:
         return []
-    table = np.array([[m.at(axis) or 0.0, -(m.accuracy or 0.0)] for m in done])
-    return [m for m, member in zip(done, non_dominated(table), strict=True) if member]
+    table = np.array([[p.cost(axis) or 0.0, -(p.accuracy or 0.0)] for p in finished])
+    return [p for p, is_member in zip(finished, non_dominated(table), strict=True) if is_member]
 
 
-def _step_line(members: Sequence[PlotPoint], axis: Axis) -> tuple[tuple[float, float], ...]:
-    """Corners of the running best of `members` by rising cost."""
+def _front_line(members: Sequence[PlotPoint], axis: Axis) -> tuple[tuple[float, float], ...]:
+    """Corners (cost, accuracy) of the running best of `members` by rising cost."""
     corners: list[tuple[float, float]] = []
-    for cost, height in sorted((m.at(axis) or 0.0, m.accuracy or 0.0) for m in members):
+    for cost, accuracy in sorted((p.cost(axis) or 0.0, p.accuracy or 0.0) for p in members):
         if not corners:
-            corners.append((cost, height))
-        elif height > corners[-1][1]:
-            corners += [(cost, corners[-1][1]), (cost, height)]
-    if members and corners:
-        corners.append((max(m.at(axis) or 0.0 for m in members), corners[-1][1]))
+            corners.append((cost, accuracy))
+        elif accuracy > corners[-1][1]:
+            corners += [(cost, corners[-1][1]), (cost, accuracy)]
+    if corners:
+        corners.append((max(p.cost(axis) or 0.0 for p in members), corners[-1][1]))
     return tuple(corners)
 
 
-def _alternative(context: ReportContext, members: Sequence[PlotPoint], axis: Axis, limit: float | None) -> str:
-    """What a reader who cannot see the picture is told."""
-    write = numbers.size if axis == "size" else numbers.latency
-    ordered = sorted(members, key=lambda m: m.at(axis) or 0.0)
-    points = [f"{m.label} {numbers.percent(m.accuracy or 0, context.places)} at {write(m.at(axis))}" for m in ordered]
-    front = f"Front: {numbers.listing(points)}." if points else "No finalists yet."
-    budget = f" Budget: {write(limit)}." if limit else ""
+def _alt_text(context: ReportContext, members: Sequence[PlotPoint], axis: Axis, limit: float | None) -> str:
+    format_cost = fmt.size if axis == "size" else fmt.latency
+    ordered = sorted(members, key=lambda p: p.cost(axis) or 0.0)
+    decimals = context.accuracy_decimals
+    points = [f"{p.label} {fmt.percent(p.accuracy or 0, decimals)} at {format_cost(p.cost(axis))}" for p in ordered]
+    front = f"Front: {fmt.join_with_and(points)}." if points else "No finalists yet."
+    budget = f" Budget: {format_cost(limit)}." if limit else ""
     winner = f" Winner: {context.letters[context.winner.id]}." if context.winner else ""
     return f"{'Test accuracy' if members else 'Validation accuracy'} against {axis}. {front}{budget}{winner}"
 
 
-def indistinguishable(context: ReportContext, axis: Axis) -> tuple[tuple[str, ...], ...]:
-    """Groups of letters, neighbours on the front, whose test intervals all overlap each other."""
+def indistinguishable_groups(context: ReportContext, axis: Axis) -> tuple[tuple[str, ...], ...]:
+    """Group the letters of neighbours on a front whose test intervals all overlap each other."""
     members = [f for f in context.finalists if context.on_front(f, axis)]
     members.sort(
         key=lambda f: (
@@ -153,13 +171,13 @@ def indistinguishable(context: ReportContext, axis: Axis) -> tuple[tuple[str, ..
     groups: list[tuple[int, int]] = []
     for first in range(len(members)):
         last = first
-        while last + 1 < len(members) and _overlap(members[first : last + 2]):
+        while last + 1 < len(members) and _intervals_overlap(members[first : last + 2]):
             last += 1
         if last > first and (not groups or last > groups[-1][1]):
             groups.append((first, last))
     return tuple(tuple(context.letters[f.id] for f in members[a : b + 1]) for a, b in groups)
 
 
-def _overlap(finalists: Sequence[FinalistRecord]) -> bool:
+def _intervals_overlap(finalists: Sequence[FinalistRecord]) -> bool:
     tests = [f.test for f in finalists]
     return max(t.low for t in tests) <= min(t.high for t in tests)

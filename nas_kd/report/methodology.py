@@ -1,4 +1,4 @@
-"""Section 6: what the figures rest on - data, seeds, schedule, measuring, parity, environment and config."""
+"""Section 6, methodology: data, seeds, schedule, measuring protocol, parity, environment and config."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,15 +7,15 @@ from typing import Any
 
 import tomli_w
 
-from nas_kd.report import number_format as numbers
+from nas_kd.report import number_format as fmt
 from nas_kd.report.report_context import ReportContext
 from nas_kd.results.latency import Latency
 from nas_kd.results.records import RunRecord
 
 
 @dataclass(frozen=True)
-class MethodologyItem:
-    """A name and what is said about it."""
+class Fact:
+    """A statement on how the run was done, under a short name."""
 
     name: str
     text: str
@@ -23,198 +23,206 @@ class MethodologyItem:
 
 @dataclass(frozen=True)
 class Methodology:
-    """All of section 6."""
+    """All of section 6. `unstable`: final latencies that did not reach a narrow interval; `config`: as TOML."""
 
-    facts: tuple[MethodologyItem, ...]
+    facts: tuple[Fact, ...]
     unstable: tuple[str, ...]
     warnings: tuple[str, ...]
-    environment: tuple[MethodologyItem, ...]
+    environment: tuple[Fact, ...]
     config: str
     command: str
 
 
-def methodology(context: ReportContext, command: str) -> Methodology:
-    """What a sceptical reader asks for."""
+def build_methodology(context: ReportContext, command: str) -> Methodology:
+    """Collect what a sceptical reader asks for.
+
+    Args:
+        context: the run.
+        command: how to run it again; by default what the run recorded.
+    """
     run = context.run
     device = dict(run.device.environment) if run.device else {}
-    # A run's environment may repeat the device's: said once is enough.
+    # A run's environment may repeat the device's, which is listed once.
     machine = {k: v for k, v in run.environment.items() if k not in ("device", "command")}
     facts = (
-        *_data(run),
-        *_seeds(run),
-        *_schedule(run),
-        *_choosing(run),
-        *_measuring(run),
-        *_prefilter(run),
-        *_parity(run),
+        *_data_facts(run),
+        *_seed_facts(run),
+        *_schedule_facts(run),
+        *_selection_facts(run),
+        *_latency_facts(run),
+        *_prefilter_facts(run),
+        *_parity_facts(run),
     )
     return Methodology(
-        facts=tuple(MethodologyItem(name, text) for name, text in facts),
-        unstable=_unstable(context),
+        facts=tuple(Fact(name, text) for name, text in facts),
+        unstable=_unstable_measurements(context),
         warnings=run.warnings,
-        environment=(*_flat(machine), *_flat(device or run.environment.get("device", {}), "device.")),
+        environment=(*_flatten(machine), *_flatten(device or run.environment.get("device", {}), "device.")),
         config=tomli_w.dumps(_without_none(run.config)),
         command=command or run.command,
     )
 
 
-def _data(run: RunRecord) -> list[tuple[str, str]]:
+def _data_facts(run: RunRecord) -> list[tuple[str, str]]:
     data = run.dataset
     if data is None:
         return []
     shape = "\u00d7".join(str(n) for n in data.input_shape)
-    sizes = f"{data.n_train:,} to train, {data.n_val:,} to validate, {data.n_test:,} to test"
+    sizes = f"{data.n_train:,} training, {data.n_val:,} validation and {data.n_test:,} test samples"
     facts = [
         ("Data", f"{data.name} ({data.source}): {len(data.classes)} classes, samples of {shape}; sha256 {data.key}"),
-        ("Splits", f"{sizes}. The test split is read once, at the end, for finalists, controls and the teacher."),
+        ("Splits", f"{sizes}. The test split is used once, at the end, for finalists, controls and the teacher."),
     ]
     return facts + ([("Notes on the data", " ".join(n.rstrip(".") + "." for n in data.notes))] if data.notes else [])
 
 
-def _seeds(run: RunRecord) -> list[tuple[str, str]]:
+def _seed_facts(run: RunRecord) -> list[tuple[str, str]]:
     seeds = sorted({s.seed for f in run.finalists for s in f.seeds})
-    search = _section(run, "search").get("seed")
-    text = f"The search is seeded with {search}." if search is not None else ""
+    search = _config_section(run, "search").get("seed")
+    text = f"Seed of the search: {search}." if search is not None else ""
     if seeds:
-        names = numbers.listing(str(s) for s in seeds)
+        names = fmt.join_with_and(str(s) for s in seeds)
         text += f" Each finalist was trained with {'seed' if len(seeds) == 1 else 'seeds'} {names}"
-        text += ", its controls with the same; the file to deploy is the seed that was best on validation."
+        text += ", and its controls with the same; the seed with the best validation accuracy is deployed."
     return [("Seeds", text.strip())] if text else []
 
 
-def _schedule(run: RunRecord) -> list[tuple[str, str]]:
-    distill = _section(run, "distill")
+def _schedule_facts(run: RunRecord) -> list[tuple[str, str]]:
+    distill = _config_section(run, "distill")
     trained = sorted({r.epochs for t in run.trials for r in t.rungs})
     parts = []
     if distill.get("epochs"):
         parts.append(
-            f"full schedule {numbers.count(distill['epochs'], 'epoch')}, batches of {distill.get('batch_size', '?')}"
+            f"full schedule {fmt.count(distill['epochs'], 'epoch')}, batches of {distill.get('batch_size', '?')}"
         )
     if trained:
-        parts.append(f"in the search, candidates were judged after {numbers.listing(str(n) for n in trained)} epochs")
+        parts.append(
+            f"in the search, candidates were compared after {fmt.join_with_and(str(n) for n in trained)} epochs"
+        )
     controls = sorted({s.epochs for f in run.finalists for c in f.controls for s in c.seeds})
     if controls:
         parts.append(
-            f"controls trained for {_span(controls)} epochs, so as to cost as many multiply-adds as their finalist "
-            f"({_span([c.cost_ratio for f in run.finalists for c in f.controls])}{numbers.TIMES} of it)"
+            f"controls trained for {_range_text(controls)} epochs, to cost as many multiply-adds as their finalist "
+            f"({_range_text([c.cost_ratio for f in run.finalists for c in f.controls])}{fmt.TIMES} of it)"
         )
     return [("Schedule", f"{'; '.join(parts)}.".capitalize())] if parts else []
 
 
-def _span(values: list[Any]) -> str:
+def _range_text(values: list[Any]) -> str:
     low, high = min(values), max(values)
     texts = [f"{v:.2f}" if isinstance(v, float) else f"{v:,}" for v in (low, high)]
-    return texts[0] if texts[0] == texts[1] else numbers.DASH.join(texts)
+    return texts[0] if texts[0] == texts[1] else fmt.EN_DASH.join(texts)
 
 
-def _choosing(run: RunRecord) -> list[tuple[str, str]]:
+def _selection_facts(run: RunRecord) -> list[tuple[str, str]]:
     if not run.finalists:
         return []
     seeds, samples = run.finalists[0].test.seeds, run.finalists[0].test.samples
     return [
         (
-            "Choice",
+            "Selection",
             "Fronts and winner are chosen on validation accuracy; test accuracy is reported, never used to choose.",
         ),
         (
             "Accuracy",
-            f"Mean over {numbers.count(seeds, 'seed')} on {samples:,} samples, computed from the exported ONNX files "
+            f"Mean over {fmt.count(seeds, 'seed')} on {samples:,} samples, computed from the exported ONNX files "
             "through ONNX Runtime; 95 % intervals.",
         ),
     ]
 
 
-def _measuring(run: RunRecord) -> list[tuple[str, str]]:
-    device, timings = run.device, list(_timings(run).values())
+def _latency_facts(run: RunRecord) -> list[tuple[str, str]]:
+    device, timings = run.device, list(_final_latencies(run).values())
     if device is None or not timings:
         return []
     half = [(t.high - t.low) / 2 / t.p50 for t in timings if t.p50 > 0] or [0.0]
     unstable = sum(t.unstable for t in timings)
     text = (
-        f"{device.name}: {device.description}; {numbers.count(device.batch_size, 'sample')} a call. Each measurement is a "
-        f"fresh process, never while this run trains on the same cores, that times the exported file and a reference "
-        f"network by turns, so that changes of the machine's speed cancel; the figure is the median over moments in "
-        f"which nothing slowed the reference down, p90 is over single calls. "
-        f"{numbers.count(len(timings), 'measurement')}: the 95 % interval is typically "
-        f"\u00b1{median(half) * 100:.1f}{numbers.NBSP}%, at worst \u00b1{max(half) * 100:.1f}{numbers.NBSP}%; "
-        f"{unstable or 'none'} marked unstable. The search's candidates are left out here: they are measured for a "
-        f"second at most, to \u00b110{numbers.NBSP}% where that will do."
+        f"{device.name}: {device.description}; {fmt.count(device.batch_size, 'sample')} per call. Each measurement "
+        "runs in a fresh process, never while this run trains on the same cores. It times the exported file and a "
+        "reference network in alternation, so that changes in the machine's speed cancel out. The figure is the median "
+        "over the periods in which the reference was not slowed down; p90 is over single calls. "
+        f"{fmt.count(len(timings), 'measurement')}: the 95 % interval is typically "
+        f"\u00b1{median(half) * 100:.1f}{fmt.NBSP}%, at worst \u00b1{max(half) * 100:.1f}{fmt.NBSP}%; "
+        f"{unstable or 'none'} marked unstable. The search's trials are not included: they are measured for a second "
+        f"at most, to \u00b110{fmt.NBSP}% unless they are near a limit."
     )
     return [("Latency", text)]
 
 
-def _prefilter(run: RunRecord) -> list[tuple[str, str]]:
-    """What was rejected by a prediction, and how good predictions were."""
+def _prefilter_facts(run: RunRecord) -> list[tuple[str, str]]:
+    """How many trials were infeasible by prediction alone, and how accurate the predictions were."""
     made = run.prefilter
     if made is None:
         return []
-    error = "not known" if made.error is None else f"{made.error * 100:.1f}{numbers.NBSP}%"
-    skipped, checked = numbers.count(made.skipped, "candidate"), numbers.count(made.checked, "more candidate")
+    error = "not known" if made.error is None else f"{made.error * 100:.1f}{fmt.NBSP}%"
+    skipped, checked = fmt.count(made.skipped, "candidate"), fmt.count(made.checked, "more candidate")
     text = (
-        f"{skipped} rejected unmeasured, as the lower 95 % bound of the latency expected from those before was "
-        f"above the limit. {checked} like them measured all the same: {made.wrong or 'none'} within the limit. Median "
-        f"error of {made.forecasts - made.skipped:,} forecasts against what was measured then: {error}. Whatever "
-        "is on a front was measured."
+        f"{skipped} infeasible without a measurement, as the lower 95 % bound of the latency predicted from earlier "
+        f"candidates was above the limit. {checked} like them measured as a check: {made.wrong or 'none'} within the "
+        f"limit. Median error of {made.forecasts - made.skipped:,} predictions against later measurements: {error}. "
+        "Every candidate on a front was measured."
     )
     return [("Prefilter", text)]
 
 
-def _timings(run: RunRecord) -> dict[str, Latency]:
-    """Of the files that were measured thoroughly."""
+def _final_latencies(run: RunRecord) -> dict[str, Latency]:
+    """Latencies that were measured in full, of finalists and teacher, by candidate id or "teacher"."""
     found = {f.id: f.costs.latency_ms for f in run.finalists}
     if run.teacher:
         found["teacher"] = run.teacher.costs.latency_ms
     return {name: timing for name, timing in found.items() if timing is not None}
 
 
-def _unstable(context: ReportContext) -> tuple[str, ...]:
+def _unstable_measurements(context: ReportContext) -> tuple[str, ...]:
     return tuple(
-        f"{context.letters.get(name, name)}: {numbers.latency(t.p50)} ({numbers.latency_interval(t)})"
-        for name, t in _timings(context.run).items()
+        f"{context.letters.get(name, name)}: {fmt.latency(t.p50)} ({fmt.latency_interval(t)})"
+        for name, t in _final_latencies(context.run).items()
         if t.unstable
     )
 
 
-def _parity(run: RunRecord) -> list[tuple[str, str]]:
-    precisions = dict.fromkeys(str(f.candidate["precision"]) for f in run.finalists)
-    facts = [_compared(precision, run) for precision in precisions]
+def _parity_facts(run: RunRecord) -> list[tuple[str, str]]:
+    precisions = dict.fromkeys(str(f.candidate.precision) for f in run.finalists)
+    facts = [_parity_of(precision, run) for precision in precisions]
     notes = dict.fromkeys(
-        f"{f.candidate['precision']}, {f.description}: {note}" for f in run.finalists for note in f.notes
+        f"{f.candidate.precision}, {f.description}: {note}" for f in run.finalists for note in f.notes
     )
     return [*facts, *(("Kept in fp32", note) for note in notes)]
 
 
-def _compared(precision: str, run: RunRecord) -> tuple[str, str]:
-    """How far the exported files of a precision are from what they were made from."""
-    finalists = [f for f in run.finalists if f.candidate["precision"] == precision]
+def _parity_of(precision: str, run: RunRecord) -> tuple[str, str]:
+    """How far the exported files of one precision are from the networks that they were exported from."""
+    finalists = [f for f in run.finalists if f.candidate.precision == precision]
     seeds = [s for f in finalists for s in (*f.seeds, *(s for c in f.controls for s in c.seeds))]
     worst, least = max(s.parity for s in seeds), min(s.agreement for s in seeds)
     exact = precision == "fp32"
+    reference = "PyTorch" if exact else "the networks that they were quantized from"
     text = (
-        f"{len(seeds)} exported files compared with {'PyTorch' if exact else 'the networks that they were made from'}: "
-        f"logits differ by at most {worst:.1e}, and at least {numbers.percent(least, 2)} of the decisions are the same."
+        f"{len(seeds)} exported files compared with {reference}: "
+        f"logits differ by at most {worst:.1e}, and at least {fmt.percent(least, 2)} of the decisions are the same."
     )
     return ("ONNX against PyTorch" if exact else f"{precision} against PyTorch"), text
 
 
-def _section(run: RunRecord, name: str) -> Mapping[str, Any]:
+def _config_section(run: RunRecord, name: str) -> Mapping[str, Any]:
     found = run.config.get(name)
     return found if isinstance(found, Mapping) else {}
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> list[MethodologyItem]:
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> list[Fact]:
     facts = []
     for key, value in values.items():
         if isinstance(value, Mapping):
-            facts += _flat(value, f"{prefix}{key}.")
+            facts += _flatten(value, f"{prefix}{key}.")
         elif value is not None:
             text = ", ".join(str(v) for v in value) if isinstance(value, list | tuple) else str(value)
-            facts.append(MethodologyItem(f"{prefix}{key}", text))
+            facts.append(Fact(f"{prefix}{key}", text))
     return facts
 
 
 def _without_none(value: Any) -> Any:
-    """TOML has no null: what was left to its default is left out."""
+    """Leave out None, which TOML does not have: such options were left to their defaults."""
     if isinstance(value, Mapping):
         return {str(k): _without_none(v) for k, v in value.items() if v is not None}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""How the report writes numbers: a unit on each, and no more digits than the interval justifies."""
+"""Formats numbers for the report: every number has a unit, and no more digits than its interval justifies."""
 
 import math
 from collections.abc import Iterable
@@ -9,83 +9,84 @@ from nas_kd.results.records import Accuracy
 NBSP = "\u00a0"  # keeps a number and its unit on one line
 MINUS = "\u2212"
 TIMES = "\u00d7"
-DASH = "\u2013"  # between the ends of an interval
-NONE = "\u2014"  # there is no such number
+EN_DASH = "\u2013"  # between the ends of an interval
+MISSING = "\u2014"  # shown where there is no number
 
 
 def significant(value: float, digits: int = 3) -> str:
-    """`value` with so many significant digits and never an exponent: 0.0123, 12.3, 1,230."""
+    """Format `value` with this many significant digits and without an exponent: `0.0123`, `12.3`, `1,230`."""
     if value == 0 or not math.isfinite(value):
-        return "0" if value == 0 else NONE
+        return "0" if value == 0 else MISSING
     decimals = digits - 1 - math.floor(math.log10(abs(value)))
     rounded = round(value, decimals)
     decimals = digits - 1 - math.floor(math.log10(abs(rounded)))  # 9.996 became 10.0
-    return signed_minus(f"{rounded:,.{max(0, decimals)}f}")
+    return typographic_minus(f"{rounded:,.{max(0, decimals)}f}")
 
 
-def signed_minus(text: str) -> str:
-    """Typographic minus instead of a hyphen."""
+def typographic_minus(text: str) -> str:
+    """Replace hyphens by the typographic minus sign."""
     return text.replace("-", MINUS)
 
 
-def decimals(low: float, high: float) -> int:
-    """Decimals of a percentage (0..1 given) that an interval of this width justifies."""
+def justified_decimals(low: float, high: float) -> int:
+    """Return how many decimals of a percentage an interval (ends in 0..1) justifies."""
     half_points = abs(high - low) * 50
     return 0 if half_points >= 5 else 1 if half_points >= 0.15 else 2
 
 
 def column_decimals(values: Iterable[Accuracy]) -> int:
-    """One number of decimals for a whole column: what the widest-known half of it justifies."""
-    each = sorted(decimals(v.low, v.high) for v in values)
+    """Return one number of decimals for a whole column: the median of what its intervals justify."""
+    each = sorted(justified_decimals(v.low, v.high) for v in values)
     return each[len(each) // 2] if each else 1
 
 
-def percent(share: float, places: int = 1) -> str:
-    """0.983 -> `98.3 %`."""
-    return f"{share * 100:.{places}f}{NBSP}%"
+def percent(share: float, decimals: int = 1) -> str:
+    """Format a share (0..1): 0.983 is `98.3 %`."""
+    return f"{share * 100:.{decimals}f}{NBSP}%"
 
 
-def interval(value: Accuracy, places: int | None = None) -> str:
-    """`97.6-98.9`, in percent without the sign."""
-    digits = decimals(value.low, value.high) if places is None else places
-    return f"{value.low * 100:.{digits}f}{DASH}{value.high * 100:.{digits}f}"
+def accuracy_interval(value: Accuracy, decimals: int | None = None) -> str:
+    """Format an accuracy's interval in percent, without the sign: `97.6-98.9`."""
+    digits = justified_decimals(value.low, value.high) if decimals is None else decimals
+    return f"{value.low * 100:.{digits}f}{EN_DASH}{value.high * 100:.{digits}f}"
 
 
-def accuracy(value: Accuracy | None, places: int | None = None) -> str:
-    """`98.3 % (97.6-98.9)`."""
+def accuracy_with_interval(value: Accuracy | None, decimals: int | None = None) -> str:
+    """Format an accuracy with its interval: `98.3 % (97.6-98.9)`."""
     if value is None:
-        return NONE
-    digits = decimals(value.low, value.high) if places is None else places
-    return f"{percent(value.mean, digits)} ({interval(value, digits)})"
+        return MISSING
+    digits = justified_decimals(value.low, value.high) if decimals is None else decimals
+    return f"{percent(value.mean, digits)} ({accuracy_interval(value, digits)})"
 
 
-def points(difference: float, places: int = 1) -> str:
-    """A difference of two shares, signed, in percentage points: `+0.6`, `-1.2`; what rounds to zero has no sign."""
-    text = f"{difference * 100:+.{places}f}"
-    return text[1:] if float(text) == 0 else signed_minus(text)
+def percentage_points(difference: float, decimals: int = 1) -> str:
+    """Format a difference of two shares, signed unless it rounds to zero: `+0.6`, `-1.2`, `0.0`."""
+    text = f"{difference * 100:+.{decimals}f}"
+    return text[1:] if float(text) == 0 else typographic_minus(text)
 
 
-def gain(value: Accuracy, places: int | None = None) -> str:
-    """`+0.6 (-0.1 to +1.3)`, in points."""
-    digits = decimals(value.low, value.high) if places is None else places
-    return f"{points(value.mean, digits)} ({points(value.low, digits)} to {points(value.high, digits)})"
+def gain_with_interval(value: Accuracy, decimals: int | None = None) -> str:
+    """Format a gain in percentage points with its interval: `+0.6 (-0.1 to +1.3)`."""
+    digits = justified_decimals(value.low, value.high) if decimals is None else decimals
+    low, high = percentage_points(value.low, digits), percentage_points(value.high, digits)
+    return f"{percentage_points(value.mean, digits)} ({low} to {high})"
 
 
 def size(size_bytes: float | None) -> str:
-    """Bytes in decimal units: `23.4 kB`, `1.20 MB`."""
+    """Format bytes in decimal units: `23.4 kB`, `1.20 MB`."""
     if size_bytes is None:
-        return NONE
+        return MISSING
     for limit, unit in ((1e3, "B"), (1e6, "kB"), (1e9, "MB"), (math.inf, "GB")):
         if size_bytes < limit * 0.9995:
             scaled = size_bytes / (limit / 1e3 if limit < math.inf else 1e9)
             return f"{significant(scaled)}{NBSP}{unit}" if unit != "B" else f"{size_bytes:.0f}{NBSP}B"
-    return NONE
+    return MISSING
 
 
 def latency(milliseconds: float | None) -> str:
-    """`62.3 µs`, `1.05 ms`, `2.10 s`."""
+    """Format milliseconds in a unit that fits: `62.3 µs`, `1.05 ms`, `2.10 s`."""
     if milliseconds is None:
-        return NONE
+        return MISSING
     if milliseconds < 0.9995:
         return f"{significant(milliseconds * 1e3)}{NBSP}µs"
     if milliseconds < 999.5:
@@ -93,21 +94,21 @@ def latency(milliseconds: float | None) -> str:
     return f"{significant(milliseconds / 1e3)}{NBSP}s"
 
 
-def trimmed(text: str) -> str:
-    """`10.0 kB` -> `10 kB`, for round numbers and limits, which are exact."""
+def latency_interval(value: Latency) -> str:
+    """Format the interval of a median latency: `61.8-62.9 µs`."""
+    low, high = latency(value.low), latency(value.high)
+    same_unit = low.split(NBSP)[-1] == high.split(NBSP)[-1]
+    return f"{low.split(NBSP)[0] if same_unit else low}{EN_DASH}{high}"
+
+
+def strip_trailing_zeros(text: str) -> str:
+    """Shorten a formatted number that is exact, such as a limit: `10.0 kB` becomes `10 kB`."""
     number, _, unit = text.partition(NBSP)
     return f"{number.rstrip('0').rstrip('.') if '.' in number else number}{NBSP}{unit}"
 
 
-def latency_interval(value: Latency) -> str:
-    """`61.8-62.9 µs`."""
-    low, high = latency(value.low), latency(value.high)
-    same_unit = low.split(NBSP)[-1] == high.split(NBSP)[-1]
-    return f"{low.split(NBSP)[0] if same_unit else low}{DASH}{high}"
-
-
 def duration(seconds: float) -> str:
-    """`0.8 s`, `42 s`, `3 min 20 s`, `2 h 05 min`."""
+    """Format seconds for reading: `0.8 s`, `42 s`, `3 min 20 s`, `2 h 05 min`."""
     if seconds < 10:
         return f"{seconds:.1f}{NBSP}s"
     whole = round(seconds)
@@ -119,17 +120,17 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60}{NBSP}h {minutes % 60:02d}{NBSP}min"
 
 
-def factor(ratio: float) -> str:
-    """How many times: 41, 8.3, with the sign."""
-    return f"{significant(ratio, 2)}{TIMES}"
+def ratio(value: float) -> str:
+    """Format a ratio as a number of times: `41x`, `8.3x`, with the multiplication sign."""
+    return f"{significant(value, 2)}{TIMES}"
 
 
 def count(number: int, singular: str, plural: str | None = None) -> str:
-    """`1 candidate`, `1,200 candidates`."""
+    """Format a number of things: `1 candidate`, `1,200 candidates`."""
     return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
 
 
-def listing(items: Iterable[str]) -> str:
-    """`a`, `a and b`, `a, b and c`."""
+def join_with_and(items: Iterable[str]) -> str:
+    """Join items as a sentence does: `a`, `a and b`, `a, b and c`."""
     *most, last = list(items) or [""]
     return f"{', '.join(most)} and {last}" if most else last

@@ -1,107 +1,119 @@
-"""What the two pictures show: one mark a finalist, control, candidate of the search, and the teacher."""
+"""The points of the two front plots: finalists, their controls, the search's trials and the teacher."""
 
 from dataclasses import dataclass
 from typing import Literal
 
-from nas_kd.report import number_format as numbers
-from nas_kd.report.budget import extra_costs, verdict
-from nas_kd.report.report_context import Axis, ReportContext, assistant_descriptions, cost, method_words, timing_of
+from nas_kd.report import number_format as fmt
+from nas_kd.report.budget_text import budget_verdict, other_limited_costs
+from nas_kd.report.report_context import AXES, ReportContext, chain_text, cost, latency_of, method_with_params
+from nas_kd.results.fronts import Axis
 from nas_kd.results.records import Accuracy, ControlRecord, Costs, FinalistRecord, TrialRecord
 
-Kind = Literal[
+PointKind = Literal[
     "winner", "finalist", "no_distillation", "no_assistants", "teacher", "finished", "pruned", "failed", "infeasible"
 ]
-SEARCH: tuple[Kind, ...] = ("finished", "pruned", "failed", "infeasible")
-CONTROLS: tuple[Kind, ...] = ("no_distillation", "no_assistants")
-LEGEND: dict[Kind, str] = {
+TRIAL_KINDS: tuple[PointKind, ...] = ("finished", "pruned", "failed", "infeasible")
+CONTROL_KINDS: tuple[PointKind, ...] = ("no_distillation", "no_assistants")
+LEGEND_LABELS: dict[PointKind, str] = {
     "winner": "winner",
-    "finalist": "finalist (hollow: not on this front)",
+    "finalist": "finalist",
     "no_distillation": "control: no distillation",
     "no_assistants": "control: no assistants",
     "teacher": "teacher",
-    "finished": "search: trained to its end",
-    "pruned": "search: trained in part (stopped, or waiting)",
-    "failed": "search: failed",
-    "infeasible": "search: rejected, over the budget",
+    "finished": "trial: finished",
+    "pruned": "trial: pruned or paused",
+    "failed": "trial: failed",
+    "infeasible": "trial: infeasible",
 }
 
 
 @dataclass(frozen=True)
 class PlotPoint:
-    """`id` is what a click selects; `accuracy` is on test for solid marks, on validation for the search's."""
+    """A point of the front plots, with the text that is shown when it is selected.
+
+    Attributes:
+        id: candidate id; a finalist and its controls share it, and are selected together.
+        kind: decides on shape and colour.
+        title: first line of its text.
+        lines: further lines: architecture, chain, method, figures.
+        costs: where it lies on the cost axis.
+        accuracy: on the test split; of trials, and of a teacher not tested yet, on validation. None: not trained.
+        interval: 95 % interval of the accuracy; trials have none.
+        letter: of a finalist.
+        label: the letter, and the precision if finalists differ in it and it is not fp32.
+        fronts: the axes on whose front a finalist is.
+    """
 
     id: str
-    kind: Kind
+    kind: PointKind
     title: str
     lines: tuple[str, ...]
     costs: Costs
     accuracy: float | None
     interval: tuple[float, float] | None = None
     letter: str = ""
-    label: str = ""  # the letter; where finalists differ in precision, that of the quantised ones too
+    label: str = ""
     fronts: tuple[Axis, ...] = ()
 
-    def at(self, axis: Axis) -> float | None:
-        """Bytes or milliseconds; None where it was not measured."""
+    def cost(self, axis: Axis) -> float | None:
+        """Return bytes or milliseconds; None if it was not measured."""
         return cost(self.costs, axis)
 
 
-def plot_points(context: ReportContext) -> tuple[PlotPoint, ...]:
-    """All marks, those to be drawn on top last."""
+def build_plot_points(context: ReportContext) -> tuple[PlotPoint, ...]:
+    """Collect all points; those to be drawn on top come last."""
     finalists = context.finalists
-    taken = {f.id for f in finalists}
-    trials = [t for t in context.run.trials if t.id not in taken and t.status not in ("duplicate", "running")]
-    search = [_trial(context, t) for t in trials]
-    controls = [_control(context, f, c) for f in finalists for c in f.controls]
-    members = sorted((_finalist(context, f) for f in finalists), key=lambda m: m.kind == "winner")
-    return (*(m for m in search if m is not None), *_teacher(context), *controls, *members)
+    finalist_ids = {f.id for f in finalists}
+    trials = [t for t in context.run.trials if t.id not in finalist_ids and t.status not in ("duplicate", "running")]
+    trial_points = [point for t in trials if (point := _trial_point(context, t)) is not None]
+    controls = [_control_point(context, f, c) for f in finalists for c in f.controls]
+    winner_last = sorted((_finalist_point(context, f) for f in finalists), key=lambda p: p.kind == "winner")
+    return (*trial_points, *_teacher_points(context), *controls, *winner_last)
 
 
-def _numbers(context: ReportContext, costs: Costs) -> str:
-    timing = timing_of(costs)
-    speed = (
-        f", {numbers.latency(timing.p50)} (p90 {numbers.latency(timing.p90)})" if timing else ", latency not measured"
-    )
-    others = "".join(f", {text}" for text in extra_costs(context, costs))
-    return f"{numbers.size(cost(costs, 'size'))}{speed}{others}"
+def _costs_text(context: ReportContext, costs: Costs) -> str:
+    timing = latency_of(costs)
+    speed = f", {fmt.latency(timing.p50)} (p90 {fmt.latency(timing.p90)})" if timing else ", latency not measured"
+    others = "".join(f", {text}" for text in other_limited_costs(context, costs))
+    return f"{fmt.size(cost(costs, 'size'))}{speed}{others}"
 
 
-def _how(of: FinalistRecord | TrialRecord) -> tuple[str, str, str]:
-    return of.description, assistant_descriptions(of), f"{method_words(of.candidate)}, {of.candidate['precision']}"
+def _recipe_lines(record: FinalistRecord | TrialRecord) -> tuple[str, str, str]:
+    method = f"{method_with_params(record.candidate)}, {record.candidate.precision}"
+    return record.description, chain_text(record), method
 
 
 def _label(context: ReportContext, finalist: FinalistRecord) -> str:
-    letter, precision = context.letters[finalist.id], str(finalist.candidate["precision"])
-    several = len({f.candidate["precision"] for f in context.finalists}) > 1
+    letter, precision = context.letters[finalist.id], str(finalist.candidate.precision)
+    several = len({f.candidate.precision for f in context.finalists}) > 1
     return f"{letter} {precision}" if several and precision != "fp32" else letter
 
 
-def _trial(context: ReportContext, trial: TrialRecord) -> PlotPoint | None:
+def _trial_point(context: ReportContext, trial: TrialRecord) -> PlotPoint | None:
     if trial.costs is None:
         return None
-    kind: Kind = next((k for k in SEARCH if k == trial.status), "pruned")  # a waiting one may be trained on yet
-    lines = [*_how(trial), _numbers(context, trial.costs)]
+    # A paused trial is drawn like a pruned one: both were trained on part of the schedule.
+    kind: PointKind = next((k for k in TRIAL_KINDS if k == trial.status), "pruned")
+    lines = [*_recipe_lines(trial), _costs_text(context, trial.costs)]
     if trial.val_accuracy is not None:
-        epochs = f" after {numbers.count(trial.rungs[-1].epochs, 'epoch')}" if trial.rungs else ""
-        lines.append(f"validation {numbers.percent(trial.val_accuracy)}{epochs}")
+        epochs = f" after {fmt.count(trial.rungs[-1].epochs, 'epoch')}" if trial.rungs else ""
+        lines.append(f"validation {fmt.percent(trial.val_accuracy)}{epochs}")
     if trial.reason:
         lines.append(f"{trial.status}: {trial.reason}")
-    return PlotPoint(
-        trial.id, kind, f"Trial {trial.number}, {trial.status}", tuple(lines), trial.costs, trial.val_accuracy
-    )
+    title = f"Trial {trial.number}, {trial.status}"
+    return PlotPoint(trial.id, kind, title, tuple(lines), trial.costs, trial.val_accuracy)
 
 
-def _finalist(context: ReportContext, finalist: FinalistRecord) -> PlotPoint:
-    winner = context.winner is not None and finalist.id == context.winner.id
+def _finalist_point(context: ReportContext, finalist: FinalistRecord) -> PlotPoint:
+    winner = context.is_winner(finalist)
     letter = context.letters[finalist.id]
     lines = (
-        *_how(finalist),
-        _numbers(context, finalist.costs),
-        f"test {numbers.accuracy(finalist.test, context.places)}",
-        f"validation {numbers.accuracy(finalist.val, context.places)}",
-        verdict(context, finalist),
+        *_recipe_lines(finalist),
+        _costs_text(context, finalist.costs),
+        f"test {fmt.accuracy_with_interval(finalist.test, context.accuracy_decimals)}",
+        f"validation {fmt.accuracy_with_interval(finalist.val, context.accuracy_decimals)}",
+        budget_verdict(context, finalist),
     )
-    axes: tuple[Axis, ...] = ("size", "latency")
     return PlotPoint(
         id=finalist.id,
         kind="winner" if winner else "finalist",
@@ -109,32 +121,33 @@ def _finalist(context: ReportContext, finalist: FinalistRecord) -> PlotPoint:
         lines=lines,
         costs=finalist.costs,
         accuracy=finalist.test.mean,
-        interval=_ends(finalist.test),
+        interval=_interval(finalist.test),
         letter=letter,
         label=_label(context, finalist),
-        fronts=tuple(axis for axis in axes if context.on_front(finalist, axis)),
+        fronts=tuple(axis for axis in AXES if context.on_front(finalist, axis)),
     )
 
 
-def _control(context: ReportContext, finalist: FinalistRecord, control: ControlRecord) -> PlotPoint:
-    how = "no distillation" if control.kind == "no_distillation" else "no assistants"
+def _control_point(context: ReportContext, finalist: FinalistRecord, control: ControlRecord) -> PlotPoint:
+    without = "distillation" if control.kind == "no_distillation" else "assistants"
+    letter, decimals = context.letters[finalist.id], context.accuracy_decimals
     lines = (
         finalist.description,
-        f"test {numbers.accuracy(control.accuracy, context.places)}",
-        f"{context.letters[finalist.id]} gains {numbers.gain(control.gain, context.places)} points over it",
+        f"test {fmt.accuracy_with_interval(control.accuracy, decimals)}",
+        f"gain of {letter} over it: {fmt.gain_with_interval(control.gain, decimals)} points",
     )
     return PlotPoint(
         id=finalist.id,
         kind=control.kind,
-        title=f"{context.letters[finalist.id]} with {how}",
+        title=f"{letter} without {without}",
         lines=lines,
         costs=finalist.costs,
         accuracy=control.accuracy.mean,
-        interval=_ends(control.accuracy),
+        interval=_interval(control.accuracy),
     )
 
 
-def _teacher(context: ReportContext) -> list[PlotPoint]:
+def _teacher_points(context: ReportContext) -> list[PlotPoint]:
     teacher = context.run.teacher
     if teacher is None:
         return []
@@ -142,21 +155,12 @@ def _teacher(context: ReportContext) -> list[PlotPoint]:
     split = "test" if teacher.test else "validation"
     lines = (
         teacher.description,
-        _numbers(context, teacher.costs),
-        f"{split} {numbers.accuracy(shown, context.places)}",
+        _costs_text(context, teacher.costs),
+        f"{split} {fmt.accuracy_with_interval(shown, context.accuracy_decimals)}",
     )
-    return [
-        PlotPoint(
-            "teacher",
-            "teacher",
-            "Teacher" if teacher.test else "Teacher, on validation",
-            lines,
-            teacher.costs,
-            shown.mean,
-            _ends(shown),
-        )
-    ]
+    title = "Teacher" if teacher.test else "Teacher, on validation"
+    return [PlotPoint("teacher", "teacher", title, lines, teacher.costs, shown.mean, _interval(shown))]
 
 
-def _ends(value: Accuracy) -> tuple[float, float]:
+def _interval(value: Accuracy) -> tuple[float, float]:
     return value.low, value.high

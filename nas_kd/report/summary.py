@@ -1,214 +1,247 @@
-"""Section 1: what to deploy for the budget, or how far from it the closest candidates are."""
+"""Section 1, summary: what to deploy within the budget, or how far the closest candidates are from it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from nas_kd.report import number_format as numbers
-from nas_kd.report.budget import (
-    WITHIN,
+from nas_kd.report import number_format as fmt
+from nas_kd.report.budget_text import (
+    WITHIN_BUDGET,
     BudgetMiss,
-    budget_words,
-    closest_misses,
-    extra_used,
-    is_limited,
-    least_words,
-    verdict,
+    budget_text,
+    budget_verdict,
+    closest_to_budget,
+    has_budget,
+    min_accuracy_text,
+    other_limits_used,
 )
-from nas_kd.report.report_context import AXES, Axis, ReportContext, cost
+from nas_kd.report.report_context import AXES, ReportContext, cost
+from nas_kd.results.fronts import Axis
 from nas_kd.results.records import Costs, FinalistRecord, TeacherRecord, TrialRecord
 
 
 @dataclass(frozen=True)
 class Card:
-    """One of the four figures: what it is, the figure, what it must be compared with, and the share of the budget."""
+    """One of the key figures: its value, interval or detail, comparison, and the share of the limit that it uses."""
 
     title: str
-    figure: str
-    interval: str
-    beside: str
-    used: float | None = None
+    value: str
+    detail: str
+    comparison: str
+    budget_share: float | None = None
 
     @property
-    def used_description(self) -> str:
-        """`78 % of the budget`."""
-        share = (self.used or 0.0) * 100
-        return f"{'under 1' if share < 1 else f'{share:.0f}'}{numbers.NBSP}% of the budget"
+    def budget_share_text(self) -> str:
+        """The share of the limit in words: `78 % of the budget`."""
+        share = (self.budget_share or 0.0) * 100
+        return f"{'under 1' if share < 1 else f'{share:.0f}'}{fmt.NBSP}% of the budget"
 
 
 @dataclass(frozen=True)
 class Summary:
-    """The first thing a reader sees."""
+    """The first section: the winner with its file, or the closest candidates.
+
+    Attributes:
+        banner: set while the run is unfinished.
+        headline: the answer in one or two sentences.
+        cards: the winner's key figures.
+        note: finalists that cannot be distinguished from the winner, or why there is none.
+        file: path of the ONNX file to deploy.
+        sha256: its checksum; `sha256_label` names it.
+        export_command: how to choose another finalist under another budget.
+        closest: if nothing met the budget, the candidates that come closest.
+    """
 
     banner: str | None
-    sentence: str
+    headline: str
     cards: tuple[Card, ...] = ()
+    note: str | None = None
     file: str | None = None
     sha256: str | None = None
-    sha256_name: str = "sha256"
-    retarget: str | None = None
+    sha256_label: str = "sha256"
+    export_command: str | None = None
     closest: tuple[BudgetMiss, ...] = ()
-    ties: str | None = None
 
 
-def summary(context: ReportContext, file_sha256: str = "") -> Summary:
-    """The winner, or what there is instead. `file_sha256`: of the winner's file as written."""
+def build_summary(context: ReportContext, file_sha256: str = "") -> Summary:
+    """Build the summary of a run at any stage.
+
+    Args:
+        context: the run.
+        file_sha256: checksum of the winner's file as written.
+    """
     banner = _banner(context)
     if context.winner is not None:
-        return _won(context, context.winner, banner, file_sha256)
+        return _winner_summary(context, context.winner, banner, file_sha256)
     run = context.run
     if run.state == "unreachable" or run.finalists:
-        sentence = f"Nothing met the budget of {budget_words(context)}."
-        closest = closest_misses(context)
-        return Summary(banner, sentence, closest=closest, ties=None if closest else run.message)
-    return Summary(banner, _so_far(context), closest=() if _best(context) else closest_misses(context))
+        headline = f"Nothing met the budget of {budget_text(context)}."
+        closest = closest_to_budget(context)
+        return Summary(banner, headline, closest=closest, note=None if closest else run.message)
+    closest = () if _best_trial(context) else closest_to_budget(context)
+    return Summary(banner, _best_so_far(context), closest=closest)
 
 
 def _banner(context: ReportContext) -> str | None:
     run = context.run
     done = sum(t.status not in ("running", "duplicate") for t in run.trials)
     if run.state == "searching":
-        return f"Unfinished run: the search is under way ({numbers.count(done, 'candidate')} so far)."
+        return f"Unfinished run: the search is in progress ({fmt.count(done, 'candidate')} so far)."
     if run.state == "finalists":
-        return f"Unfinished run: finalists are being trained in full ({len(run.finalists)} done so far)."
+        return f"Unfinished run: the finalists are being trained in full ({len(run.finalists)} done so far)."
     return None
 
 
-def _won(context: ReportContext, winner: FinalistRecord, banner: str | None, file_sha256: str) -> Summary:
-    run, teacher = context.run, context.run.teacher
-    budget = f"For {budget_words(context)}" if is_limited(context) else "Without a budget"
+def _winner_summary(context: ReportContext, winner: FinalistRecord, banner: str | None, file_sha256: str) -> Summary:
+    run = context.run
+    budget = f"For {budget_text(context)}" if has_budget(context) else "Without a budget"
     budget = f"{budget}, deploy" if run.state == "finished" else f"Best so far, {budget[0].lower()}{budget[1:]}:"
     timing = winner.costs.latency_ms
-    speed = f" and {numbers.latency(timing.p50)} a call" if timing else ""
-    sentence = (
+    speed = f", {fmt.latency(timing.p50)} per call" if timing else ""
+    headline = (
         f"{budget} {context.letters[winner.id]} ({winner.id}): {winner.description}. "
-        f"{numbers.percent(winner.test.mean, context.places)} of the test samples right, at "
-        f"{numbers.size(winner.costs.size_bytes)}{speed}{_against(context, winner)}."
+        f"Test accuracy {fmt.percent(winner.test.mean, context.accuracy_decimals)}, "
+        f"{fmt.size(winner.costs.size_bytes)}{speed}{_teacher_comparison(context, winner)}."
     )
     deployed = next((s for s in winner.seeds if s.seed == winner.deployed_seed), None)
     return Summary(
         banner=banner,
-        sentence=sentence,
-        cards=tuple(_cards(context, winner, teacher)),
+        headline=headline,
+        cards=tuple(_cards(context, winner, run.teacher)),
+        note=_indistinguishable_note(context, winner),
         file=f"{run.run_dir}/winner/student.onnx" if run.state == "finished" else None,
         sha256=file_sha256 or (deployed.sha256 if deployed else None),
-        sha256_name="sha256" if file_sha256 else "sha256 without metadata",
-        retarget=_retarget(context),
-        ties=_cheaper_ties(context, winner),
+        sha256_label="sha256" if file_sha256 else "sha256 without metadata",
+        export_command=_export_command(context),
     )
 
 
-def _against(context: ReportContext, winner: FinalistRecord) -> str:
+def _teacher_comparison(context: ReportContext, winner: FinalistRecord) -> str:
     teacher = context.run.teacher
     if teacher is None or teacher.test is None:
         return ""
-    factors = numbers.listing(f"{text} {word}" for text, word in _factors(winner.costs, teacher.costs))
+    ratios = fmt.join_with_and(f"{ratio} {word}" for ratio, word in _cost_ratios(winner.costs, teacher.costs))
     difference = winner.test.mean - teacher.test.mean
-    points = numbers.points(abs(difference), context.places).lstrip("+")
+    points = fmt.percentage_points(abs(difference), context.accuracy_decimals).lstrip("+")
     where = "below" if difference < 0 else "above"
     level = f"{points} points {where}" if float(points) else "level with"
-    return f": {factors} than the teacher, {level} its {numbers.percent(teacher.test.mean, context.places)}"
+    theirs = fmt.percent(teacher.test.mean, context.accuracy_decimals)
+    return f": {ratios} than the teacher, {level} its {theirs}"
 
 
-def _factors(ours: Costs, teachers: Costs) -> list[tuple[str, str]]:
-    description = {"size": ("smaller", "larger"), "latency": ("faster", "slower")}
+def _cost_ratios(costs: Costs, others: Costs) -> list[tuple[str, str]]:
+    """Size and latency against those of another network: `[("55x", "smaller"), ("12x", "faster")]`."""
+    words = {"size": ("smaller", "larger"), "latency": ("faster", "slower")}
     found = []
     for axis in AXES:
-        mine, theirs = cost(ours, axis), cost(teachers, axis)
+        mine, theirs = cost(costs, axis), cost(others, axis)
         if mine and theirs:
             better = theirs >= mine
-            found.append((numbers.factor(theirs / mine if better else mine / theirs), description[axis][not better]))
+            found.append((fmt.ratio(theirs / mine if better else mine / theirs), words[axis][not better]))
     return found
 
 
-def _cards(context: ReportContext, winner: FinalistRecord, teacher: TeacherRecord | None) -> Iterable[Card]:
-    test, timing = winner.test, winner.costs.latency_ms
-    theirs, least = teacher.test if teacher else None, least_words(context)
-    yield Card(
-        "Test accuracy",
-        numbers.percent(test.mean, context.places),
-        f"{numbers.interval(test, context.places)}{numbers.NBSP}% (95{numbers.NBSP}% interval)",
-        _listed(
-            f"teacher {numbers.accuracy(theirs, context.places)}" if theirs else "",
-            f"{numbers.percent(winner.val.mean, context.places)} on validation, asked: {least}" if least else "",
-        ),
-    )
+def _cards(context: ReportContext, winner: FinalistRecord, teacher: TeacherRecord | None) -> Iterator[Card]:
+    yield _accuracy_card(context, winner, teacher)
     yield Card(
         "Size of the file",
-        numbers.size(winner.costs.size_bytes),
+        fmt.size(winner.costs.size_bytes),
         f"{winner.costs.parameters:,} weights",
-        f"teacher {numbers.size(teacher.costs.size_bytes)}" if teacher else "",
-        _used(context, winner, "size"),
+        f"teacher {fmt.size(teacher.costs.size_bytes)}" if teacher else "",
+        _budget_share(context, winner, "size"),
     )
-    beside = teacher.costs.latency_ms if teacher else None
-    device = f" on {context.run.device.name}" if context.run.device else ""
-    yield Card(
-        f"Latency{device}",
-        numbers.latency(timing.p50 if timing else None),
-        f"{numbers.latency_interval(timing)} (95{numbers.NBSP}% interval)" if timing else "",
-        _listed(
-            f"p90 {numbers.latency(timing.p90)}" if timing else "",
-            f"teacher {numbers.latency(beside.p50)}" if beside else "",
-        ),
-        _used(context, winner, "latency"),
-    )
-    for used in extra_used(context, winner.costs):
-        yield Card(used.title, used.figure, "", used.limit, used.share)
+    yield _latency_card(context, winner, teacher)
+    for use in other_limits_used(context, winner.costs):
+        yield Card(use.title, use.value, "", use.limit, use.share)
     if teacher is not None:
-        size_factor, *rest = _factors(winner.costs, teacher.costs)
-        retained = f"{numbers.points(test.mean - theirs.mean, context.places)} points of accuracy" if theirs else ""
-        speed = f"{rest[0][0]} {rest[0][1]}" if rest else ""
-        yield Card("Against the teacher", f"{size_factor[0]} {size_factor[1]}", speed, retained)
+        size_ratio, *latency_ratio = _cost_ratios(winner.costs, teacher.costs)
+        speed = " ".join(latency_ratio[0]) if latency_ratio else ""
+        difference = ""
+        if teacher.test:
+            points = fmt.percentage_points(winner.test.mean - teacher.test.mean, context.accuracy_decimals)
+            difference = f"{points} points of accuracy"
+        yield Card("Against the teacher", " ".join(size_ratio), speed, difference)
 
 
-def _listed(*parts: str) -> str:
+def _accuracy_card(context: ReportContext, winner: FinalistRecord, teacher: TeacherRecord | None) -> Card:
+    test, decimals, minimum = winner.test, context.accuracy_decimals, min_accuracy_text(context)
+    theirs = fmt.accuracy_with_interval(teacher.test, decimals) if teacher and teacher.test else ""
+    validation = f"validation {fmt.percent(winner.val.mean, decimals)}, budget: {minimum}" if minimum else ""
+    return Card(
+        "Test accuracy",
+        fmt.percent(test.mean, decimals),
+        f"{fmt.accuracy_interval(test, decimals)}{fmt.NBSP}% (95{fmt.NBSP}% interval)",
+        _join_nonempty(f"teacher {theirs}" if theirs else "", validation),
+    )
+
+
+def _latency_card(context: ReportContext, winner: FinalistRecord, teacher: TeacherRecord | None) -> Card:
+    timing = winner.costs.latency_ms
+    theirs = teacher.costs.latency_ms if teacher else None
+    device = f" on {context.run.device.name}" if context.run.device else ""
+    return Card(
+        f"Latency{device}",
+        fmt.latency(timing.p50 if timing else None),
+        f"{fmt.latency_interval(timing)} (95{fmt.NBSP}% interval)" if timing else "",
+        _join_nonempty(
+            f"p90 {fmt.latency(timing.p90)}" if timing else "", f"teacher {fmt.latency(theirs.p50)}" if theirs else ""
+        ),
+        _budget_share(context, winner, "latency"),
+    )
+
+
+def _join_nonempty(*parts: str) -> str:
     return "; ".join(part for part in parts if part)
 
 
-def _used(context: ReportContext, winner: FinalistRecord, axis: Axis) -> float | None:
-    limit, spent = context.limit(axis), cost(winner.costs, axis)
-    return spent / limit if limit and spent is not None else None
+def _budget_share(context: ReportContext, winner: FinalistRecord, axis: Axis) -> float | None:
+    limit, value = context.limit(axis), cost(winner.costs, axis)
+    return value / limit if limit and value is not None else None
 
 
-def _retarget(context: ReportContext) -> str:
-    asked = {"max_latency_ms": 0.5, "max_size_kb": 100.0} | context.budget.model_dump(exclude_none=True)
-    flags = " ".join(f"--{option.replace('_', '-')} {value:.12g}" for option, value in asked.items())
+def _export_command(context: ReportContext) -> str:
+    limits = {"max_latency_ms": 0.5, "max_size_kb": 100.0} | context.budget.model_dump(exclude_none=True)
+    flags = " ".join(f"--{option.replace('_', '-')} {value:.12g}" for option, value in limits.items())
     return f"nas-kd export {context.run.run_dir} --out student.onnx {flags}"
 
 
-def _cheaper_ties(context: ReportContext, winner: FinalistRecord) -> str | None:
-    """Finalists that are smaller or faster than the winner and cannot be told apart from it on accuracy."""
+def _indistinguishable_note(context: ReportContext, winner: FinalistRecord) -> str | None:
+    """Names smaller or faster finalists whose accuracy cannot be distinguished from the winner's."""
     names = []
     for other in context.finalists:
-        if other.id == winner.id or other.test.high < winner.test.low or verdict(context, other) != WITHIN:
+        if other.id == winner.id or other.test.high < winner.test.low:
+            continue
+        if budget_verdict(context, other) != WITHIN_BUDGET:
             continue
         gains = [
-            f"{factor} {word}"
-            for factor, word in _factors(other.costs, winner.costs)
-            if word in ("smaller", "faster") and factor != numbers.factor(1)
+            f"{ratio} {word}"
+            for ratio, word in _cost_ratios(other.costs, winner.costs)
+            if word in ("smaller", "faster") and ratio != fmt.ratio(1)
         ]
         if gains:
-            names.append(f"{context.letters[other.id]} ({numbers.listing(gains)})")
+            names.append(f"{context.letters[other.id]} ({fmt.join_with_and(gains)})")
     if not names:
         return None
-    are = "is" if len(names) == 1 else "are"
     interval = "its interval overlaps" if len(names) == 1 else "their intervals overlap"
-    return f"On these test samples, {numbers.listing(names)} {are} not distinguishable from the winner: {interval}."
+    return (
+        f"On this test split, the accuracy of {fmt.join_with_and(names)} cannot be distinguished from the winner's: "
+        f"{interval}."
+    )
 
 
-def _best(context: ReportContext) -> TrialRecord | None:
+def _best_trial(context: ReportContext) -> TrialRecord | None:
     done = [t for t in context.run.trials if t.val_accuracy is not None and t.within_budget and t.status != "duplicate"]
     return max(done, key=lambda t: t.val_accuracy or 0.0, default=None)
 
 
-def _so_far(context: ReportContext) -> str:
-    best = _best(context)
-    if best is None or best.costs is None or best.costs.size_bytes is None:
-        return f"No candidate within {budget_words(context)} has been trained yet."
+def _best_so_far(context: ReportContext) -> str:
+    best = _best_trial(context)
+    if best is None or not isinstance(best.costs, Costs):
+        return f"No candidate within {budget_text(context)} has been trained yet."
     timing = best.costs.latency_ms
-    speed = f", {numbers.latency(timing.p50)} a call" if timing else ""
-    after = f" after {numbers.count(best.rungs[-1].epochs, 'epoch')}" if best.rungs else ""
+    speed = f", {fmt.latency(timing.p50)} per call" if timing else ""
+    after = f" after {fmt.count(best.rungs[-1].epochs, 'epoch')}" if best.rungs else ""
     return (
-        f"Best within the budget so far ({budget_words(context)}): {best.description}, with "
-        f"{numbers.percent(best.val_accuracy or 0.0)} on validation{after}, "
-        f"{numbers.size(best.costs.size_bytes)}{speed}. Test accuracies come with the finalists."
+        f"Best within the budget so far ({budget_text(context)}): {best.description}, with "
+        f"{fmt.percent(best.val_accuracy or 0.0)} validation accuracy{after}, "
+        f"{fmt.size(best.costs.size_bytes)}{speed}. Test accuracy is measured on the finalists, after the search."
     )

@@ -1,45 +1,45 @@
-"""How much a search has gained over its teacher, as one number: the normalised hypervolume, and its history."""
+"""Measures a search's progress over its teacher as one number: the normalized hypervolume, and its history."""
 
 from collections.abc import Iterable, Sequence
 from math import inf, isfinite, log10
-from typing import Literal
 
 import numpy as np
 
 from nas_kd.results.pareto import Points, contribution, hypervolume
 from nas_kd.results.records import Costs, RunRecord, TeacherRecord, TrialRecord
 
-# Validation accuracy (0..1), size in bytes, median latency in milliseconds.
-ProgressPoint = tuple[float, float, float]
-TRAINING = ("assistants", "distill")
+Objectives = tuple[float, float, float]  # validation accuracy (0..1), size in bytes, median latency in ms
+TRAINING_PARTS = ("assistants", "distill")  # of a trial's seconds
 
 
-def normalized_hypervolume(points: Sequence[ProgressPoint], teacher: TeacherRecord, n_classes: int) -> float:
-    """What candidates gain over the teacher, in accuracy, size and latency together.
+def normalized_hypervolume(points: Sequence[Objectives], teacher: TeacherRecord, n_classes: int) -> float:
+    """Measure what candidates gain over the teacher in accuracy, size and latency together.
 
-    The volume that `points` dominate in the coordinates
-    `(accuracy - chance) / (teacher's accuracy - chance)` (retention: 0 is guessing, 1 is the teacher),
-    `log10(teacher's size / size)` and `log10(teacher's latency / latency)` (1: ten times smaller, ten times faster),
-    above retention 0 and the teacher's costs. One candidate that keeps the teacher's accuracy at a tenth of both costs
-    gives 1; one that is larger or slower than the teacher gives nothing. Accuracies are those of the validation split.
+    It is the volume that `points` dominate in three coordinates, above the origin:
+
+    - retained accuracy, `(accuracy - chance) / (teacher's accuracy - chance)`: 0 is guessing, 1 is the teacher;
+    - `log10(teacher's size / size)` and `log10(teacher's latency / latency)`: 1 is ten times smaller or faster.
+
+    One candidate with the teacher's accuracy at a tenth of both costs gives 1; a candidate that is larger or slower
+    than the teacher gives 0.
 
     Args:
-        points: (validation accuracy, size in bytes, latency in ms) of each candidate.
-        teacher: the reference.
+        points: objectives of each candidate, accuracy on the validation split.
+        teacher: the reference network.
         n_classes: chance is 1 / n_classes.
 
     Raises:
         ValueError: the teacher is no better than chance, or its latency was not measured.
     """
-    table = _gains(points, teacher, n_classes)
-    return hypervolume(table, np.zeros(3))
+    return hypervolume(_negated_gains(points, teacher, n_classes), np.zeros(3))
 
 
 class IncrementalHypervolume:
-    """`normalised_hypervolume` of candidates that come one by one: most are dominated, and cost one comparison.
+    """Normalized hypervolume of candidates that arrive one at a time; a dominated one costs a single comparison.
 
-    Raises:
-        ValueError: as `normalised_hypervolume`, when something is added.
+    Args:
+        teacher: the reference network.
+        n_classes: chance is 1 / n_classes.
     """
 
     def __init__(self, teacher: TeacherRecord, n_classes: int) -> None:
@@ -48,81 +48,87 @@ class IncrementalHypervolume:
         self.volume = 0.0
 
     def add(self, val_accuracy: float | None, costs: Costs | None) -> None:
-        """One more; whoever lacks an accuracy or a latency adds nothing."""
-        for row in _gains(progress_points([(val_accuracy, costs)]), self._teacher, self._n_classes):
-            self._front, gained = _joined(self._front, row)
+        """Add a candidate to `volume`; one without an accuracy, a size or a latency adds nothing.
+
+        Raises:
+            ValueError: the teacher is no better than chance, or its latency was not measured.
+        """
+        for row in _negated_gains(measured_objectives([(val_accuracy, costs)]), self._teacher, self._n_classes):
+            self._front, gained = _add_to_front(self._front, row)
             self.volume += gained
 
 
-def hypervolume_2d(
-    points: Sequence[ProgressPoint], teacher: TeacherRecord, n_classes: int, cost: Literal["size", "latency"]
-) -> float:
-    """As `normalised_hypervolume`, of accuracy and one cost: the area."""
-    columns = [0, 1 if cost == "size" else 2]
-    return hypervolume(_gains(points, teacher, n_classes)[:, columns], np.zeros(2))
-
-
 def hypervolume_history(run: RunRecord) -> list[tuple[float, float, float]]:
-    """(wall clock s, training s spent until then, normalised hypervolume) after each finished trial, in order of time.
+    """Compute how the hypervolume grew with every trial that was trained on the full search schedule.
 
-    Only candidates trained in full count, each when it was told. Training seconds are those of all trials, waiting,
-    stopped and failed ones and assistants included, and of the once-for-all network; neither clock has the teacher's.
-    Empty without a measured teacher.
+    Training seconds include those of paused, pruned and failed trials, of assistants and of the once-for-all network.
+    Neither clock includes training the teacher.
+
+    Returns:
+        (wall-clock s, training s spent by then, normalized hypervolume) after each finished trial, in order of time;
+        empty without a teacher that was measured and is better than chance.
     """
     teacher, data = run.teacher, run.dataset
-    if teacher is None or data is None or not is_reference(teacher, len(data.classes)):
+    if teacher is None or data is None or not is_valid_reference(teacher, len(data.classes)):
         return []
     ended = sorted((t for t in run.trials if t.status != "running"), key=lambda t: (t.elapsed_s, t.number))
-    spent = _training(ended)
-    growing, passed = IncrementalHypervolume(teacher, len(data.classes)), 0
+    trainings = _trainings_over_time(ended)
+    growing, counted = IncrementalHypervolume(teacher, len(data.classes)), 0
     training_s = run.once_for_all.training_s if run.once_for_all else 0.0
     history: list[tuple[float, float, float]] = []
     for trial in (t for t in ended if t.status == "finished"):
-        while passed < len(spent) and spent[passed][:2] <= (trial.elapsed_s, trial.number):
-            training_s += spent[passed][2]
-            passed += 1
+        while counted < len(trainings) and trainings[counted][:2] <= (trial.elapsed_s, trial.number):
+            training_s += trainings[counted][2]
+            counted += 1
         growing.add(trial.val_accuracy, trial.costs)
         history.append((trial.elapsed_s, training_s, growing.volume))
     return history
 
 
-def _training(trials: Iterable[TrialRecord]) -> list[tuple[float, int, float]]:
-    """(wall clock s, trial, training s), in order of time.
+def _trainings_over_time(trials: Iterable[TrialRecord]) -> list[tuple[float, int, float]]:
+    """(wall-clock s, trial number, training s), in order of time.
 
-    A trial says when its last news came; one that was stopped, that is when the search ended, long after its training.
-    But it was started before later ones were proposed, so that the first news of any of these bounds the time: what was
-    spent before the last rung is counted then, rather too early than too late.
+    A trial records when it last changed. For a pruned one that is the end of the search, long after its training, but
+    it was trained before any later trial was proposed. The first change of a later trial is therefore an upper bound
+    on the time of its training; seconds before the last rung are counted there, rather too early than too late.
     """
-    spent, bound = [], inf
+    trainings, bound = [], inf
     for trial in sorted(trials, key=lambda t: -t.number):
         bound = min(bound, trial.elapsed_s)
         if trial.status != "duplicate":
-            last = _last_rung(trial) if trial.status == "finished" else 0.0
-            whole = sum(trial.seconds.get(part, 0.0) for part in TRAINING)
-            spent += [(bound, trial.number, whole - last), (trial.elapsed_s, trial.number, last)]
-    return sorted(spent)
+            last = _last_rung_seconds(trial) if trial.status == "finished" else 0.0
+            total = sum(trial.seconds.get(part, 0.0) for part in TRAINING_PARTS)
+            trainings += [(bound, trial.number, total - last), (trial.elapsed_s, trial.number, last)]
+    return sorted(trainings)
 
 
-def _last_rung(trial: TrialRecord) -> float:
-    """Training seconds of the student's last rung, of what all of them took together."""
+def _last_rung_seconds(trial: TrialRecord) -> float:
+    """The share of the student's training seconds that its last rung took."""
     rungs, distill = [r.seconds for r in trial.rungs], trial.seconds.get("distill", 0.0)
     return distill * rungs[-1] / sum(rungs) if sum(rungs) > 0 else distill
 
 
-def progress_points(judged: Iterable[tuple[float | None, Costs | None]]) -> list[ProgressPoint]:
-    """Points of those that have an accuracy and both costs."""
-    measured = ((a, c, c.latency_ms) for a, c in judged if a is not None and c is not None)
-    known = [(a, c.require_size(), latency.p50) for a, c, latency in measured if latency is not None]
+def measured_objectives(candidates: Iterable[tuple[float | None, Costs | None]]) -> list[Objectives]:
+    """Collect the objectives of the candidates that have an accuracy and both costs.
+
+    Args:
+        candidates: (validation accuracy, costs) of each; those with an unknown or infinite value are left out.
+    """
+    known = [
+        (accuracy, costs.size_bytes, costs.latency_ms.p50)
+        for accuracy, costs in candidates
+        if accuracy is not None and costs is not None and costs.size_bytes is not None and costs.latency_ms is not None
+    ]
     return [p for p in known if isfinite(p[0]) and p[1] > 0 and p[2] > 0 and isfinite(p[2])]
 
 
-def is_reference(teacher: TeacherRecord, n_classes: int) -> bool:
-    """Whether gains can be stated over this teacher: it is better than chance, and its latency was measured."""
+def is_valid_reference(teacher: TeacherRecord, n_classes: int) -> bool:
+    """Return whether gains over this teacher are defined: it is better than chance and its latency was measured."""
     return teacher.costs.latency_ms is not None and teacher.val.mean > 1 / n_classes
 
 
-def _gains(points: Sequence[ProgressPoint], teacher: TeacherRecord, n_classes: int) -> Points:
-    """(n, 3), negated, so that all is minimised and the reference is the origin."""
+def _negated_gains(points: Sequence[Objectives], teacher: TeacherRecord, n_classes: int) -> Points:
+    """Normalized coordinates (n, 3), negated: all are minimised and the reference is the origin."""
     latency, chance = teacher.costs.latency_ms, 1 / n_classes
     if latency is None:
         raise ValueError("the teacher's latency was not measured")
@@ -133,8 +139,8 @@ def _gains(points: Sequence[ProgressPoint], teacher: TeacherRecord, n_classes: i
     return np.array(rows).reshape(-1, 3)
 
 
-def _joined(front: Points, row: Points) -> tuple[Points, float]:
-    """The front with one more point, and the volume gained; most points are dominated and cost one comparison."""
+def _add_to_front(front: Points, row: Points) -> tuple[Points, float]:
+    """Return the front with one more point and the volume gained."""
     if (front <= row).all(axis=1).any() or (row >= 0).any():
         return front, 0.0
     gained = contribution(row, front, np.zeros(3))

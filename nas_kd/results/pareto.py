@@ -1,4 +1,4 @@
-"""Dominance and hypervolume; every coordinate is minimised. Numpy only."""
+"""Pareto dominance and exact hypervolume; every coordinate is minimised. Needs NumPy only."""
 
 from bisect import bisect_left
 from itertools import pairwise
@@ -10,22 +10,32 @@ Points = NDArray[np.float64]
 
 
 def non_dominated(points: ArrayLike) -> NDArray[np.bool_]:
-    """Which of `points` (n, d) no other one dominates: (n,) bool; all copies of such a point are members.
+    """Find the points that no other point dominates; all copies of such a point count.
+
+    Args:
+        points: (n, d).
+
+    Returns:
+        (n,) bool: which points are on the front.
 
     Raises:
-        ValueError: not a table of finite numbers.
+        ValueError: `points` is not a table of finite numbers.
     """
     table = _checked(points)
     unique, inverse = np.unique(table, axis=0, return_inverse=True)
-    return _members(unique)[inverse.reshape(-1)]
+    return _non_dominated_sorted(unique)[inverse.reshape(-1)]
 
 
 def hypervolume(points: ArrayLike, reference: ArrayLike) -> float:
-    """The area (d = 2) or volume (d = 3) that `points` (n, d) dominate below `reference` (d,); exact.
+    """Compute the exact area (d = 2) or volume (d = 3) that points dominate below a reference.
 
-    Points that are not below the reference in every coordinate contribute nothing. O(n log n) but for the shifting of
-    short lists: in 3-D, points are taken by rising third coordinate, and each extends the staircase of the first two,
-    whose area times the way to the next point is the volume's next slab (Fonseca et al. 2006).
+    In 3-D, points are taken by rising third coordinate. Each extends the staircase of the first two coordinates, whose
+    area times the distance to the next point is the next slab of the volume (Fonseca et al. 2006). O(n log n), apart
+    from shifting short lists.
+
+    Args:
+        points: (n, d); those not below the reference in every coordinate contribute nothing.
+        reference: (d,), the corner that bounds what is dominated.
 
     Raises:
         ValueError: not a table of finite numbers, or neither two nor three coordinates.
@@ -41,13 +51,18 @@ def hypervolume(points: ArrayLike, reference: ArrayLike) -> float:
 
 
 def contribution(point: ArrayLike, points: ArrayLike, reference: ArrayLike) -> float:
-    """What `point` (d,) adds to the hypervolume of `points` (n, d); d is 2 or 3.
+    """Compute what one point adds to the hypervolume of others.
 
-    The box between the point and the reference, less what `points` already take of it: the hypervolume of the others,
-    each moved into the box.
+    It is the box between the point and the reference, less the part that the others dominate: their hypervolume after
+    each is moved into the box.
+
+    Args:
+        point: (d,), d = 2 or 3.
+        points: (n, d), the others.
+        reference: (d,), the corner that bounds what is dominated.
 
     Raises:
-        ValueError: as `hypervolume`.
+        ValueError: not a table of finite numbers, or neither two nor three coordinates.
     """
     corner = _checked_reference(reference)
     own = _checked(np.asarray(point)[np.newaxis], corner.size)[0]
@@ -56,22 +71,22 @@ def contribution(point: ArrayLike, points: ArrayLike, reference: ArrayLike) -> f
         return 0.0
     moved = np.maximum(others, own)
     moved = moved[(moved < corner).all(axis=1)]
-    taken = hypervolume(_thinned(moved, (corner - moved).prod(axis=1)), corner)
+    taken = hypervolume(_drop_dominated(moved, (corner - moved).prod(axis=1)), corner)
     return max(0.0, float(np.prod(corner - own)) - taken)
 
 
-def _thinned(table: Points, boxes: Points, strong: int = 4) -> Points:
-    """`table` (n, d) without the rows that its few largest boxes (n,) cover: nearly all, and faster than a sort."""
-    if len(table) <= 8 * strong:
+def _drop_dominated(table: Points, boxes: Points, n_largest: int = 4) -> Points:
+    """Drop the rows of `table` (n, d) that its few largest boxes (n,) dominate: most of them, faster than a sort."""
+    if len(table) <= 8 * n_largest:
         return table
-    largest = table[np.argpartition(-boxes, strong)[:strong]]
+    largest = table[np.argpartition(-boxes, n_largest)[:n_largest]]
     for row in largest:
         table = table[(table < row).any(axis=1)]
     return np.concatenate([table, largest])
 
 
 def _checked(points: ArrayLike, columns: int | None = None) -> Points:
-    """`points` as (n, d) float64; an empty list has as many columns as asked for."""
+    """Convert `points` to (n, d) float64; an empty list gets the given number of columns."""
     table = np.asarray(points, dtype=np.float64)
     if table.size == 0 and table.ndim <= 2:
         table = table.reshape(0, columns or (table.shape[1] if table.ndim == 2 else 0))
@@ -92,8 +107,8 @@ def _checked_reference(reference: ArrayLike) -> Points:
     return corner
 
 
-def _members(unique: Points) -> NDArray[np.bool_]:
-    """Non-dominated rows of `unique`, which are distinct and sorted lexicographically."""
+def _non_dominated_sorted(unique: Points) -> NDArray[np.bool_]:
+    """Mark the non-dominated rows of `unique`, which are distinct and sorted lexicographically."""
     member = np.zeros(len(unique), dtype=np.bool_)
     if unique.shape[1] == 2:
         # Sorted by the first coordinate, a row is a member if its second is the least so far.
@@ -103,7 +118,7 @@ def _members(unique: Points) -> NDArray[np.bool_]:
         return member
     rows = np.arange(len(unique))
     while rows.size:
-        # No later row can dominate the first: it is a member, and whatever is nowhere below it is not.
+        # No later row can dominate the first, so it is a member; rows that are nowhere below it are dominated.
         member[rows[0]] = True
         rows = rows[(unique[rows] < unique[rows[0]]).any(axis=1)]
     return member
@@ -111,13 +126,13 @@ def _members(unique: Points) -> NDArray[np.bool_]:
 
 def _area(below: Points, corner: Points) -> float:
     table = np.unique(below, axis=0)
-    front = table[_members(table)]
+    front = table[_non_dominated_sorted(table)]
     widths = np.diff(front[:, 0], append=corner[0])
     return float((widths * (corner[1] - front[:, 1])).sum())
 
 
 def _volume(below: Points, corner: Points) -> float:
-    """Sweep along the third coordinate; the staircase of the first two and its area grow with each point."""
+    """Sweep along the third coordinate, growing the staircase of the first two and its area with each point."""
     order = np.lexsort((below[:, 1], below[:, 0], below[:, 2]))
     rows = below[order].tolist()
     x_end, y_end, z_end = corner.tolist()
@@ -131,7 +146,7 @@ def _volume(below: Points, corner: Points) -> float:
 
 
 def _add_step(xs: list[float], ys: list[float], x: float, y: float) -> float:
-    """Put (x, y) into the staircase and drop the steps it covers; the area gained."""
+    """Insert (x, y) into the staircase, drop the steps that it covers, and return the area gained."""
     first = bisect_left(xs, x)
     # The step before `first` lies to the left; one with the same x and a lower or equal y covers the point as well.
     if ys[first - 1] <= y or (xs[first] == x and ys[first] <= y):

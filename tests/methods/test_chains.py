@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-
 from nas_kd.methods.chains.dense import make_dense
 from nas_kd.methods.chains.residual import Residual
+
 from nas_kd.methods.combine import make_method
 
 from .toys import Array, batch_of, kl, outputs, setting_of, softmax

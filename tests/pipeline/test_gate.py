@@ -18,7 +18,6 @@ from nas_kd.context.callbacks import Callback
 from nas_kd.context.run_context import Context
 from nas_kd.context.run_folder import RunFolder
 from nas_kd.errors import BudgetError, TrialError
-from nas_kd.kd.chain import Chain
 from nas_kd.kd.network_builder import NetworkBuilder, load_space
 from nas_kd.latency.device import LocalDevice
 from nas_kd.latency.measurement_job import SessionMemory

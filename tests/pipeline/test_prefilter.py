@@ -13,8 +13,8 @@ from nas_kd.models.search_space import load_space
 from nas_kd.nas.feasibility import violation
 from nas_kd.nas.prefilter import CHECK_EVERY, MIN_MEASURED, describe_skip, forecast, is_skipped, prefilter_record
 from nas_kd.nas.supernet.architecture_sampler import ArchitectureSampler
-from nas_kd.report.content import content
-from nas_kd.report.trial_flow import flow
+from nas_kd.report.content import build_content
+from nas_kd.report.trial_flow import build_trial_flow
 from nas_kd.results.candidate import Architecture, Candidate, Recipe
 from nas_kd.results.latency import Latency
 from nas_kd.results.records import Costs, TrialRecord
@@ -147,8 +147,8 @@ def test_the_report_tells_of_it(trials: list[TrialRecord]) -> None:
     made = prefilter_record(trials, BUDGET)
     run = records.run(trials=tuple(trials), prefilter=made)
     assert made is not None
-    steps = {step.name: step.number for step in flow(run)}
-    assert steps["Rejected unmeasured"] == made.skipped
-    assert steps["Rejected at the gate"] == sum(t.status == "infeasible" for t in trials) - made.skipped
-    (fact,) = [f for f in content(run).methodology.facts if f.name == "Prefilter"]
-    assert f"{made.skipped} candidates rejected unmeasured" in fact.text
+    steps = {step.name: step.count for step in build_trial_flow(run)}
+    assert steps["Infeasible, not measured"] == made.skipped
+    assert steps["Infeasible at the gate"] == sum(t.status == "infeasible" for t in trials) - made.skipped
+    (fact,) = [f for f in build_content(run).methodology.facts if f.name == "Prefilter"]
+    assert f"{made.skipped} candidates infeasible without a measurement" in fact.text

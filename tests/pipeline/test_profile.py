@@ -143,11 +143,14 @@ def test_out_of_reach_is_said_with_the_nearest_and_no_time(capsys: pytest.Captur
     print_profile(SpaceProfile("resnet", "cpu-1t", 100, CostRange(1, 2, 3), (of,), budget, False, 1.0, None))
     text = " ".join(capsys.readouterr().out.split())
     assert "OUT OF REACH" in text
-    assert "size 4, latency 2, so that size binds; the nearest misses it 2 times; 1 could not be measured" in text
-    assert "0 of 4 drawn at random are within it: 0% of the space (95 % interval 0% to 49%)" in text
+    assert (
+        "size 4, latency 2 (size is the tightest limit); the closest is at 2 times a limit; 1 could not be measured"
+        in text
+    )
+    assert "0 of 4 random networks are within the budget: 0% of the space (95 % interval 0% to 49%)" in text
     assert "peak memory, fp32" in text
-    assert "known after training only" in text
-    assert "how long a search takes is not known" in text
+    assert "known only after training" in text
+    assert "the time of a search is unknown" in text
     infinite = PrecisionProfile(**{**vars(of), "nearest": inf})
     whole = SpaceProfile("resnet", "cpu-1t", 100, CostRange(1, 2, 3), (infinite,), budget, False, 1.0, None)
     assert json.loads(profile_json(whole))["precisions"][0]["nearest"] is None

@@ -1,4 +1,4 @@
-"""Invented runs to test the report with: shaped like real ones, but no network behind any of the numbers."""
+"""Synthetic runs to test the report with: shaped like real ones, with random numbers and no networks."""
 
 import math
 from functools import cache
@@ -41,7 +41,7 @@ def synthetic_run(
     hostile: bool = False,
     seed: int = 0,
 ) -> RunRecord:
-    """A run of `trials` invented proposals; `unreachable` makes every one of them miss the budget."""
+    """Build a run of random trials; in the state "unreachable", every one of them misses the budget."""
     rng = np.random.default_rng(seed)
     limits = (LIMIT_MS, LIMIT_KB) if state != "unreachable" else (0.001, 2.0)
     proposals: list[TrialRecord] = []
@@ -107,8 +107,8 @@ def _trial(
     costs = _costs(parameters, rng)
     timing = costs.latency_ms
     assert timing is not None
-    within = limits is None or (timing.p50 <= limits[0] and costs.require_size() <= limits[1] * 1000)
-    status, value = _fate(rng, within), _accuracy_of(parameters, rng)
+    within = limits is None or (timing.p50 <= limits[0] and costs.size_bytes <= limits[1] * 1000)
+    status, value = _draw_status(rng, within), _accuracy_of(parameters, rng)
     early = value - abs(float(rng.normal(0.03, 0.01)))
     rungs: tuple[RungRecord, ...] = (
         RungRecord(epochs=4, val_accuracy=early, seconds=0.6),
@@ -118,11 +118,11 @@ def _trial(
     return TrialRecord(
         number=number,
         id=candidate.id,
-        candidate=candidate.to_json(),
+        candidate=candidate,
         description=HOSTILE
         if hostile
         else f"2 stages, {width}-{2 * width} wide, {depth + 1 + number % 3} blocks, {parameters:,} weights",
-        assistant_descriptions=tuple(f"resnet, {32 - 8 * i} wide" for i in range(len(chain))),
+        chain_description=" → ".join(["teacher", *(f"resnet, {32 - 8 * i} wide" for i in range(len(chain))), "student"]),
         status=status,
         reason=_reason(status, hostile),
         within_budget=within,
@@ -134,7 +134,7 @@ def _trial(
     )
 
 
-def _fate(rng: np.random.Generator, within: bool) -> TrialStatus:
+def _draw_status(rng: np.random.Generator, within: bool) -> TrialStatus:
     if not within:
         return "infeasible"
     draw = rng.random()
@@ -150,8 +150,8 @@ def _reason(status: TrialStatus, hostile: bool) -> str | None:
 
 
 def _chosen(trials: list[TrialRecord], most: int) -> list[TrialRecord]:
-    """The accuracy-size front of the search, by validation accuracy."""
-    done = [(t.costs.require_size(), t) for t in trials if t.status == "finished" and t.costs]
+    """Choose the largest members of the accuracy-size front, by validation accuracy."""
+    done = [(t.costs.size_bytes, t) for t in trials if t.status == "finished" and isinstance(t.costs, Costs)]
     front: list[TrialRecord] = []
     for _, trial in sorted(done, key=lambda pair: (pair[0], -(pair[1].val_accuracy or 0))):
         if not front or (trial.val_accuracy or 0) > (front[-1].val_accuracy or 0):
@@ -186,14 +186,14 @@ def _finalist(
     assert trial.val_accuracy is not None
     mean = min(0.993, trial.val_accuracy + 0.003)
     kinds: list[tuple[Any, float]] = [("no_distillation", float(rng.normal(0.012, 0.004)))]
-    if trial.assistant_descriptions:
+    if trial.candidate.assistants:
         kinds.append(("no_assistants", float(rng.normal(0.002, 0.003))))
     return FinalistRecord(
         id=trial.id,
         trial=trial.number,
         candidate=trial.candidate,
         description=trial.description,
-        assistant_descriptions=trial.assistant_descriptions,
+        chain_description=trial.chain_description,
         costs=trial.costs,
         val=_around(mean + 0.002, 0.006),
         test=_around(mean, 0.007),

@@ -1,4 +1,4 @@
-"""The page in a real browser: it draws, complains about nothing, asks for nothing, and follows a candidate."""
+"""The page in a real browser: it draws without errors or requests, fits the window, and highlights candidates."""
 
 import json
 from pathlib import Path
@@ -7,19 +7,19 @@ import pytest
 
 from nas_kd.report import write_report
 
-from .browser import Page
-from .staged import staged_run
+from .headless_browser import Page
+from .rung_runs import run_with_rungs
 from .synthetic import synthetic_run
 
 pytestmark = pytest.mark.browser
 
 
-def opened(page: Page, out: Path, width: int = 1280, dark: bool = False, **how: object) -> None:
-    page.open(write_report(synthetic_run(**how), out), width, dark=dark)
+def open_report(page: Page, out: Path, width: int = 1280, dark: bool = False, **options: object) -> None:
+    page.open(write_report(synthetic_run(**options), out), width, dark=dark)
 
 
-def spot(page: Page, selector: str) -> tuple[float, float]:
-    """The middle of an element, after scrolling to it."""
+def scroll_to(page: Page, selector: str) -> tuple[float, float]:
+    """Scroll to an element and return the position of its centre in the window."""
     x, y = json.loads(
         page.evaluate(
             f"""(() => {{ const one = document.querySelector({selector!r});
@@ -32,7 +32,7 @@ def spot(page: Page, selector: str) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize(
-    ("width", "dark", "how"),
+    ("width", "dark", "options"),
     [
         (1280, False, {}),
         (390, True, {}),
@@ -44,13 +44,15 @@ def spot(page: Page, selector: str) -> tuple[float, float]:
     ],
     ids=str,
 )
-def test_the_page_draws_without_a_complaint_or_a_request(
-    page: Page, tmp_path: Path, width: int, dark: bool, how: dict[str, object]
+def test_page_draws_without_errors_or_requests(
+    page: Page, tmp_path: Path, width: int, dark: bool, options: dict[str, object]
 ) -> None:
-    opened(page, tmp_path, width, dark, **how)
-    assert page.complaints() == []
+    open_report(page, tmp_path, width, dark, **options)
+    assert page.console_messages() == []
     assert page.requests() == [(tmp_path / "index.html").as_uri()]
-    assert page.evaluate("document.querySelectorAll('.picture svg').length") == (2 if how.get("trials") != 0 else 0)
+    assert page.evaluate("document.querySelectorAll('.front-plot svg').length") == (
+        2 if options.get("trials") != 0 else 0
+    )
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.evaluate("document.querySelectorAll('img').length") == 0
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == (
@@ -59,74 +61,91 @@ def test_the_page_draws_without_a_complaint_or_a_request(
 
 
 @pytest.mark.parametrize("width", [390, 1280])
-def test_a_search_with_rungs_fits_the_window(page: Page, tmp_path: Path, width: int) -> None:
-    page.open(write_report(staged_run(200, once_for_all=True, predicts=False), tmp_path), width)
-    assert page.complaints() == []
+def test_report_of_a_search_with_rungs_fits_the_window(page: Page, tmp_path: Path, width: int) -> None:
+    page.open(write_report(run_with_rungs(200, once_for_all=True, predicts=False), tmp_path), width)
+    assert page.console_messages() == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.evaluate("document.querySelectorAll('table.plain').length") == 2
 
 
-def test_the_pictures_hold_what_they_should(page: Page, tmp_path: Path) -> None:
-    opened(page, tmp_path)
+def test_front_plots_draw_every_part(page: Page, tmp_path: Path) -> None:
+    open_report(page, tmp_path)
     for axis in ("size", "latency"):
         for kind, number in {"winner": 1, "finalist": 4, "teacher": 1, "no_distillation": 5}.items():
-            assert page.evaluate(f"document.querySelectorAll('#plot-{axis} path.mark.{kind}').length") == number
-        for part in ("budget", "edge-label", "teacher-line", "step", "join", "ring"):
+            assert page.evaluate(f"document.querySelectorAll('#plot-{axis} path.point.{kind}').length") == number
+        for part in ("budget", "limit-label", "teacher-line", "front-line", "control-line", "ring"):
             assert page.evaluate(f"document.querySelectorAll('#plot-{axis} .{part}').length") >= 1
         assert "Winner: " in page.evaluate(f"document.querySelector('#plot-{axis} svg').getAttribute('aria-label')")
 
 
-def test_a_click_marks_the_candidate_in_both_pictures_and_the_table(page: Page, tmp_path: Path) -> None:
-    opened(page, tmp_path)
-    winner = page.evaluate("document.querySelector('#plot-size path.mark.winner').dataset.id")
-    page.click(*spot(page, "#plot-size path.mark.winner"))
+def test_clicking_a_point_highlights_the_candidate_in_both_plots_and_the_table(page: Page, tmp_path: Path) -> None:
+    open_report(page, tmp_path)
+    winner = page.evaluate("document.querySelector('#plot-size path.point.winner').dataset.id")
+    page.click(*scroll_to(page, "#plot-size path.point.winner"))
     rings = "[...document.querySelectorAll('.ring')].map((r) => r.getAttribute('visibility')).join()"
-    chosen = "[...document.querySelectorAll('#finalist-table tr.chosen')].map((r) => r.dataset.id).join()"
+    selected = "[...document.querySelectorAll('#finalist-table .selected')].map((r) => r.dataset.id).join()"
     assert page.evaluate(rings) == "visible,visible"
-    assert page.evaluate(chosen) == winner
-    assert winner in page.evaluate("document.getElementById('chosen').textContent")
+    assert page.evaluate(selected) == winner
+    assert winner in page.evaluate("document.getElementById('selection').textContent")
     for axis in ("size", "latency"):
-        at = f"document.querySelector('#plot-{axis} path.mark.winner').getBBox()"
-        off = page.evaluate(
+        at = f"document.querySelector('#plot-{axis} path.point.winner').getBBox()"
+        offset = page.evaluate(
             f"Math.abs({at}.x + {at}.width / 2 - document.querySelector('#plot-{axis} .ring').cx.baseVal.value)"
         )
-        assert off < 1
+        assert offset < 1
     page.evaluate("document.dispatchEvent(new KeyboardEvent('keydown', { key: 'Escape' }))")
     assert page.evaluate(rings) == "hidden,hidden"
-    assert page.evaluate(chosen) == ""
+    assert page.evaluate(selected) == ""
 
 
-def test_a_click_on_a_row_marks_the_pictures(page: Page, tmp_path: Path) -> None:
-    opened(page, tmp_path)
-    page.click(*spot(page, "#finalist-table tr.finalist td:nth-child(2)"))
+def test_clicking_a_row_highlights_the_candidate_in_both_plots(page: Page, tmp_path: Path) -> None:
+    open_report(page, tmp_path)
+    page.click(*scroll_to(page, "#finalist-table tbody.finalist td:nth-child(2)"))
     assert page.evaluate("document.querySelectorAll('.ring[visibility=visible]').length") == 2
 
 
-def test_hover_tells_architecture_chain_method_and_numbers(page: Page, tmp_path: Path) -> None:
-    opened(page, tmp_path)
-    x, y = spot(page, "#plot-latency path.mark.winner")
+@pytest.mark.parametrize("width", [390, 1280])
+def test_finalists_are_not_cut_off(page: Page, tmp_path: Path, width: int) -> None:
+    open_report(page, tmp_path, width)
+    box = "document.querySelector('#finalist-table').closest('.scroll')"
+    if width == 1280:
+        assert page.evaluate(f"{box}.scrollWidth <= {box}.clientWidth")
+    details = "[...document.querySelectorAll('#finalist-table .details div')]"
+    assert page.evaluate(f"{details}.length") == 6
+    assert page.evaluate(f"{details}.every((d) => d.getBoundingClientRect().right <= {width})")
+    assert page.evaluate(f"{details}.every((d) => d.scrollWidth <= d.clientWidth)")
+
+
+def test_legend_leaves_room_for_a_plot_on_a_phone(page: Page, tmp_path: Path) -> None:
+    open_report(page, tmp_path, 390)
+    assert page.evaluate("document.querySelector('.legend').getBoundingClientRect().height") < 200
+
+
+def test_tooltip_shows_architecture_chain_method_and_figures(page: Page, tmp_path: Path) -> None:
+    open_report(page, tmp_path)
+    x, y = scroll_to(page, "#plot-latency path.point.winner")
     page.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
-    said = page.evaluate("document.querySelector('#plot-latency .tip').textContent")
+    text = page.evaluate("document.querySelector('#plot-latency .tooltip').textContent")
     for part in ("2 stages", "teacher", "temperature", "kB", "p90", "test", "validation", "within the budget"):
-        assert part in said
+        assert part in text
 
 
-def test_a_column_sorts_and_the_teacher_stays_first(page: Page, tmp_path: Path) -> None:
-    opened(page, tmp_path)
-    sizes = "[...document.querySelectorAll('#finalist-table tbody tr')].map((r) => r.cells[7].dataset.key)"
+def test_sorting_a_column_keeps_the_teacher_first(page: Page, tmp_path: Path) -> None:
+    open_report(page, tmp_path)
+    sizes = "[...document.querySelectorAll('#finalist-table tbody')].map((b) => b.rows[0].cells[2].dataset.key)"
     before = page.evaluate(sizes)
-    page.evaluate("document.querySelectorAll('#finalist-table thead button')[6].click()")
+    page.evaluate("document.querySelectorAll('#finalist-table thead button')[2].click()")
     after = page.evaluate(sizes)
     assert after[0] == before[0]
     assert [float(v) for v in after[1:]] == sorted((float(v) for v in before[1:]), reverse=True)
-    assert page.evaluate("document.querySelectorAll('#finalist-table th')[6].getAttribute('aria-sort')") == "descending"
+    assert page.evaluate("document.querySelectorAll('#finalist-table th')[2].getAttribute('aria-sort')") == "descending"
 
 
-def test_the_close_view_leaves_the_teachers_point_out(page: Page, tmp_path: Path) -> None:
-    opened(page, tmp_path)
-    page.evaluate("document.querySelector('[data-view=close]').click()")
-    assert page.evaluate("document.querySelectorAll('#plot-size path.mark.teacher').length") == 0
-    assert page.evaluate("document.querySelectorAll('#plot-size path.mark.finalist').length") == 4
-    page.evaluate("document.querySelector('[data-view=whole]').click()")
-    assert page.evaluate("document.querySelectorAll('#plot-size path.mark.teacher').length") == 1
-    assert page.complaints() == []
+def test_finalists_view_leaves_out_the_teacher(page: Page, tmp_path: Path) -> None:
+    open_report(page, tmp_path)
+    page.evaluate("document.querySelector('[data-view=finalists]').click()")
+    assert page.evaluate("document.querySelectorAll('#plot-size path.point.teacher').length") == 0
+    assert page.evaluate("document.querySelectorAll('#plot-size path.point.finalist').length") == 4
+    page.evaluate("document.querySelector('[data-view=all]').click()")
+    assert page.evaluate("document.querySelectorAll('#plot-size path.point.teacher').length") == 1
+    assert page.console_messages() == []

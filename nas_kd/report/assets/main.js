@@ -1,65 +1,65 @@
-// Draws what the page holds as data and connects it.
-
-const GREY = new Set(["finished", "pruned", "failed", "infeasible"]);
+// Draws the plots from the data embedded in the page, and connects them with the tables.
 
 function start() {
   const data = JSON.parse(document.getElementById("data").textContent);
-  const byId = new Map();
-  for (const mark of data.marks) if (!mark.kind.startsWith("no_")) byId.set(mark.id, mark);
-  let view = "near";
-  const pictures = data.pictures.map((picture) => ({ picture, holder: document.getElementById(`plot-${picture.axis}`) }));
+  const pointsById = new Map();
+  for (const point of data.points) if (!CONTROL_KINDS.has(point.kind)) pointsById.set(point.id, point);
+  const plots = data.plots.map((plot) => ({ plot, holder: document.getElementById(`plot-${plot.axis}`) }));
   const curves = data.curves.map((curve, n) => ({ curve, holder: document.getElementById(`curve-${n}`) }));
-  const following = follow(pictures, byId, document.getElementById("chosen"));
+  const selection = createSelection(plots, pointsById, document.getElementById("selection"));
+  let view = "default";
   const draw = () => {
-    for (const one of pictures) one.drawn = drawPicture(one.holder, one.picture, data.marks, view);
+    for (const one of plots) one.drawn = drawFrontPlot(one.holder, one.plot, data.points, view);
     for (const { curve, holder } of curves) drawCurve(holder, curve);
-    following.mark();
+    selection.highlight();
   };
   draw();
-  for (const one of pictures) listen(one, following);
-  drawSymbols(document);
-  document.querySelectorAll("table.sortable").forEach(sortable);
-  followRows(following.choose);
-  copyButtons();
-  for (const button of document.querySelectorAll("button[data-view]")) {
+  for (const one of plots) listen(one, selection);
+  drawLegendSymbols(document);
+  document.querySelectorAll("table.sortable").forEach(makeSortable);
+  selectOnRowClick(selection.select);
+  enableCopyButtons();
+  const buttons = [...document.querySelectorAll("button[data-view]")];
+  for (const button of buttons) {
     button.addEventListener("click", () => {
       view = button.dataset.view;
-      document.querySelectorAll("button[data-view]").forEach((b) => b.setAttribute("aria-pressed", String(b === button)));
+      for (const other of buttons) other.setAttribute("aria-pressed", String(other === button));
       draw();
     });
   }
-  document.addEventListener("keydown", (event) => { if (event.key === "Escape") following.clear(); });
+  document.addEventListener("keydown", (event) => { if (event.key === "Escape") selection.clear(); });
   let width = window.innerWidth;
   window.addEventListener("resize", () => {
     if (window.innerWidth !== width) { width = window.innerWidth; draw(); }
   });
 }
 
-function listen(one, following) {
-  const tip = html("div", "tip", one.holder);
-  tip.hidden = true;
-  const hide = () => { tip.hidden = true; };
-  const at = (event) => {
-    const spot = nearest(one.drawn, event);
-    one.holder.classList.toggle("over", Boolean(spot));
-    if (spot) showTip(tip, one.holder, spot, one.drawn.svg); else hide();
-    return spot;
+// Pointer and keyboard events of one front plot.
+function listen(one, selection) {
+  const tooltip = htmlElement("div", "tooltip", one.holder);
+  tooltip.hidden = true;
+  const hide = () => { tooltip.hidden = true; };
+  const hover = (event) => {
+    const placed = nearestPoint(one.drawn, event);
+    one.holder.classList.toggle("over-point", Boolean(placed));
+    if (placed) showTooltip(tooltip, one.holder, placed, one.drawn.svg); else hide();
+    return placed;
   };
-  one.holder.addEventListener("pointermove", at);
+  one.holder.addEventListener("pointermove", hover);
   one.holder.addEventListener("pointerleave", hide);
   one.holder.addEventListener("click", (event) => {
-    const spot = at(event);
-    if (spot) following.choose(spot.mark.id);
+    const placed = hover(event);
+    if (placed) selection.select(placed.point.id);
   });
   one.holder.addEventListener("keydown", (event) => {
     const id = event.target.dataset.id;
     if (!id || (event.key !== "Enter" && event.key !== " ")) return;
     event.preventDefault();
-    following.choose(id);
+    selection.select(id);
   });
   one.holder.addEventListener("focusin", (event) => {
-    const spot = one.drawn.placed.find((p) => p.mark.letter && p.mark.id === event.target.dataset.id);
-    if (spot) showTip(tip, one.holder, spot, one.drawn.svg);
+    const placed = one.drawn.placed.find((p) => p.point.letter && p.point.id === event.target.dataset.id);
+    if (placed) showTooltip(tooltip, one.holder, placed, one.drawn.svg);
   });
   one.holder.addEventListener("focusout", hide);
 }

@@ -1,9 +1,8 @@
-// Small tools for drawing: elements, scales and the shapes of the marks.
+// Helpers for drawing: elements, scales, ticks and the shapes of the points.
 
 const SVG = "http://www.w3.org/2000/svg";
-const NEAREST = 26; // pixels within which a mark is meant by the pointer
 
-function node(name, attributes, parent, text) {
+function svgElement(name, attributes, parent, text) {
   const made = document.createElementNS(SVG, name);
   for (const [key, value] of Object.entries(attributes || {})) made.setAttribute(key, value);
   if (text !== undefined) made.textContent = text;
@@ -11,7 +10,7 @@ function node(name, attributes, parent, text) {
   return made;
 }
 
-function html(name, className, parent, text) {
+function htmlElement(name, className, parent, text) {
   const made = document.createElement(name);
   if (className) made.className = className;
   if (text !== undefined) made.textContent = text;
@@ -19,46 +18,47 @@ function html(name, className, parent, text) {
   return made;
 }
 
-function scaleOf(axis, from, to, logarithmic) {
-  const turn = logarithmic ? Math.log : (value) => value;
-  const low = turn(axis.low);
-  const span = turn(axis.high) - low || 1;
-  return (value) => from + ((turn(value) - low) / span) * (to - from);
+// A function from values to pixels.
+function makeScale(axis, from, to, logarithmic) {
+  const transform = logarithmic ? Math.log : (value) => value;
+  const low = transform(axis.low);
+  const span = transform(axis.high) - low || 1;
+  return (value) => from + ((transform(value) - low) / span) * (to - from);
 }
 
-// Ticks that fit: the fine ones go first, then every second of what is left.
-function fitting(ticks, place, gap) {
+// The ticks that fit with `gap` pixels between them: fine ones are dropped first, then every second of the rest.
+function ticksThatFit(ticks, scale, gap) {
   for (const level of [1, 0]) {
     const kept = ticks.filter((tick) => tick.level <= level);
-    if (kept.length > 1 && kept.every((tick, n) => !n || Math.abs(place(tick.at) - place(kept[n - 1].at)) >= gap)) {
-      return kept;
-    }
+    const fits = kept.every((tick, n) => !n || Math.abs(scale(tick.value) - scale(kept[n - 1].value)) >= gap);
+    if (kept.length > 1 && fits) return kept;
   }
   const coarse = ticks.filter((tick) => tick.level === 0);
-  return coarse.length > 1 ? coarse.filter((_, n) => n % 2 === 0) : ticks.filter((_, n) => n % 2 === 0);
+  return (coarse.length > 1 ? coarse : ticks).filter((_, n) => n % 2 === 0);
 }
 
-// A shape around (x, y): its first corner, then relative steps.
-function outline(x, y, first, rest) {
-  return `M${(x + first[0]).toFixed(1)},${(y + first[1]).toFixed(1)}${rest}`;
+// Path data of a shape around (x, y): its first corner, then relative steps.
+function shapePath(x, y, first, steps) {
+  return `M${(x + first[0]).toFixed(1)},${(y + first[1]).toFixed(1)}${steps}`;
 }
 
-function polygon(corners, radius, turn, inner) {
+// A regular polygon, or a star whose inner corners lie at `inner` times the radius.
+function polygon(corners, radius, rotation, inner) {
   const count = inner ? corners * 2 : corners;
   const points = Array.from({ length: count }, (_, n) => {
-    const reach = inner && n % 2 ? radius * inner : radius;
-    const angle = turn + (n * 2 * Math.PI) / count;
-    return [reach * Math.sin(angle), -reach * Math.cos(angle)];
+    const distance = inner && n % 2 ? radius * inner : radius;
+    const angle = rotation + (n * 2 * Math.PI) / count;
+    return [distance * Math.sin(angle), -distance * Math.cos(angle)];
   });
   const steps = points.slice(1).map(([a, b], n) => `l${(a - points[n][0]).toFixed(2)},${(b - points[n][1]).toFixed(2)}`);
-  return (x, y) => outline(x, y, points[0], `${steps.join("")}z`);
+  return (x, y) => shapePath(x, y, points[0], `${steps.join("")}z`);
 }
 
 function circle(r) {
-  return (x, y) => outline(x, y, [-r, 0], `a${r},${r} 0 1,0 ${2 * r},0a${r},${r} 0 1,0 ${-2 * r},0z`);
+  return (x, y) => shapePath(x, y, [-r, 0], `a${r},${r} 0 1,0 ${2 * r},0a${r},${r} 0 1,0 ${-2 * r},0z`);
 }
 
-// Each kind has a shape of its own, so that colour is never the only difference.
+// Each kind of point has its own shape, so that colour is never the only difference.
 const SHAPES = {
   winner: polygon(5, 10, 0, 0.45),
   finalist: circle(5.5),
@@ -67,13 +67,16 @@ const SHAPES = {
   teacher: polygon(4, 7.5, 0),
   finished: circle(2.5),
   pruned: polygon(3, 3.8, Math.PI),
-  failed: (x, y) => outline(x, y, [-3, -3], "l6,6m-6,0l6,-6"),
-  infeasible: (x, y) => outline(x, y, [0, -4], "v8"),
+  failed: (x, y) => shapePath(x, y, [-3, -3], "l6,6m-6,0l6,-6"),
+  infeasible: (x, y) => shapePath(x, y, [0, -4], "v8"),
 };
+const TRIAL_KINDS = new Set(["finished", "pruned", "failed", "infeasible"]);
+const CONTROL_KINDS = new Set(["no_distillation", "no_assistants"]);
 
-function drawSymbols(root) {
+function drawLegendSymbols(root) {
   for (const holder of root.querySelectorAll("[data-symbol]")) {
-    const svg = node("svg", { viewBox: "-11 -11 22 22", width: 18, height: 18, "aria-hidden": "true" }, holder);
-    node("path", { d: SHAPES[holder.dataset.symbol](0, 0), class: `mark ${holder.dataset.symbol} on` }, svg);
+    const svg = svgElement("svg", { viewBox: "-11 -11 22 22", width: 18, height: 18, "aria-hidden": "true" }, holder);
+    const kind = holder.dataset.symbol;
+    svgElement("path", { d: SHAPES[kind](0, 0), class: `point ${kind} on-front` }, svg);
   }
 }

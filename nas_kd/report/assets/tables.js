@@ -1,34 +1,36 @@
-// Tables: sorted by a click on a column's head; a click on a row follows its candidate.
+// Tables: a click on a column's head sorts by it; a click on a row selects its candidate.
 
-function sortable(table) {
-  const body = table.tBodies[0];
+// Each candidate is a tbody, whose first row holds the figures; teachers stay on top.
+function makeSortable(table) {
   table.querySelectorAll("thead button").forEach((button, column) => {
     button.addEventListener("click", () => {
       const head = button.closest("th");
-      const rising = head.getAttribute("aria-sort") === "descending" || (!head.hasAttribute("aria-sort") && !head.classList.contains("number"));
+      const ascending = head.getAttribute("aria-sort") === "descending"
+        || (!head.hasAttribute("aria-sort") && !head.classList.contains("number"));
       table.querySelectorAll("th[aria-sort]").forEach((other) => other.removeAttribute("aria-sort"));
-      head.setAttribute("aria-sort", rising ? "ascending" : "descending");
-      const rows = [...body.rows].filter((row) => row.dataset.id !== "teacher");
-      rows.sort((a, b) => compare(a.cells[column].dataset.key, b.cells[column].dataset.key) * (rising ? 1 : -1));
-      body.append(...rows);
+      head.setAttribute("aria-sort", ascending ? "ascending" : "descending");
+      const key = (body) => body.rows[0].cells[column].dataset.key;
+      const bodies = [...table.tBodies].filter((body) => !body.classList.contains("teacher"));
+      bodies.sort((a, b) => compareKeys(key(a), key(b)) * (ascending ? 1 : -1));
+      table.append(...bodies);
     });
   });
 }
 
-function compare(a, b) {
+function compareKeys(a, b) {
   const [x, y] = [Number(a), Number(b)];
   return Number.isNaN(x) || Number.isNaN(y) ? a.localeCompare(b) : x - y;
 }
 
-function followRows(choose) {
-  document.querySelectorAll("tbody tr[data-id]").forEach((row) => {
+function selectOnRowClick(select) {
+  document.querySelectorAll("table [data-id]").forEach((row) => {
     row.addEventListener("click", () => {
-      if (!String(window.getSelection())) choose(row.dataset.id);
+      if (!String(window.getSelection())) select(row.dataset.id); // a drag selects text instead
     });
   });
 }
 
-function copyButtons() {
+function enableCopyButtons() {
   document.querySelectorAll("button[data-copy]").forEach((button) => {
     button.hidden = !navigator.clipboard;
     button.addEventListener("click", async () => {

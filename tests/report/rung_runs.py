@@ -1,4 +1,4 @@
-"""Invented runs whose candidates were trained in rungs, by several workers, or after a once-for-all network."""
+"""Synthetic runs whose candidates were trained in rungs, by several workers, or after a once-for-all network."""
 
 from functools import cache
 from typing import Any
@@ -23,7 +23,7 @@ CACHE = {
 
 
 @cache
-def staged_run(
+def run_with_rungs(
     trials: int = 60,
     *,
     state: RunState = "finished",
@@ -33,23 +33,24 @@ def staged_run(
     inherited_noise: float = 0.01,
     seed: int = 0,
 ) -> RunRecord:
-    """As `synthetic_run`, in three rungs. `predicts`: the first rung's order is that of the last."""
+    """Build a synthetic run with three rungs. `predicts`: the first rung ranks candidates nearly as the last does."""
     plain = synthetic_run(trials, state=state, seed=seed)
     rng = np.random.default_rng(seed)
     finalists = {f.trial for f in plain.finalists}
-    drawn = {t.number: _drawn(t, rng, predicts) for t in plain.trials if t.status in ("finished", "pruned")}
-    kept = _halved(drawn, finalists)
+    drawn = {t.number: _draw_accuracies(t, rng, predicts) for t in plain.trials if t.status in ("finished", "pruned")}
+    reached = _successive_halving(drawn, finalists)
     ended = max((t.elapsed_s for t in plain.trials), default=0.0) + 60
-    staged = tuple(
-        _staged(t, drawn[t.number], kept[t.number], state, ended) if t.number in drawn else t for t in plain.trials
+    trials_with_rungs = tuple(
+        _with_rungs(t, drawn[t.number], reached[t.number], state, ended) if t.number in drawn else t
+        for t in plain.trials
     )
     if once_for_all:
-        staged = tuple(_inheriting(t, drawn, rng, inherited_noise) for t in staged)
+        trials_with_rungs = tuple(_with_inherited_accuracy(t, drawn, rng, inherited_noise) for t in trials_with_rungs)
     search = {**plain.config["search"], "workers": workers, "rungs": 3, "reduction": REDUCTION}
     search["strategy"] = "once-for-all" if once_for_all else "trials"
     elastic = {"once_for_all": 310.0} if once_for_all else {}
     fields: dict[str, Any] = {
-        "trials": staged,
+        "trials": trials_with_rungs,
         "config": {**plain.config, "search": search, "distill": {**plain.config["distill"], "epochs": 36}},
         "cache": CACHE,
         "seconds": {**plain.seconds, "propose": 0.02 * trials, "idle": 0.3 * trials, "test": 1.0, **elastic},
@@ -58,25 +59,25 @@ def staged_run(
     return plain.model_copy(update=fields)
 
 
-def _drawn(trial: TrialRecord, rng: np.random.Generator, predicts: bool) -> tuple[float, ...]:
-    """Accuracies after each rung."""
+def _draw_accuracies(trial: TrialRecord, rng: np.random.Generator, predicts: bool) -> tuple[float, ...]:
+    """Draw the accuracy at each rung."""
     last = trial.val_accuracy or 0.5
     noise = 0.002 if predicts else 0.2
     early = [last - 0.06 / (n + 1) + float(rng.normal(0, noise)) for n in range(len(EPOCHS) - 1)]
     return (*(float(np.clip(a, 0.1, 1)) for a in early), last)
 
 
-def _halved(drawn: dict[int, tuple[float, ...]], finalists: set[int]) -> dict[int, int]:
-    """How many rungs each reaches: the best third goes on, and whoever is a finalist."""
-    kept, here = dict.fromkeys(drawn, 1), list(drawn)
+def _successive_halving(drawn: dict[int, tuple[float, ...]], finalists: set[int]) -> dict[int, int]:
+    """Return how many rungs each trial reaches: the best third is promoted, and all finalists."""
+    reached, here = dict.fromkeys(drawn, 1), list(drawn)
     for level in (1, 2):
         best = sorted(here, key=lambda n: -drawn[n][level - 1])[: max(1, len(here) // REDUCTION)]
         here = [n for n in here if n in best or n in finalists]
-        kept.update(dict.fromkeys(here, level + 1))
-    return kept
+        reached.update(dict.fromkeys(here, level + 1))
+    return reached
 
 
-def _staged(
+def _with_rungs(
     trial: TrialRecord, accuracies: tuple[float, ...], rungs: int, state: RunState, ended: float
 ) -> TrialRecord:
     finished = rungs == len(EPOCHS)
@@ -98,7 +99,7 @@ def _staged(
     return trial.model_copy(update=fields)
 
 
-def _inheriting(
+def _with_inherited_accuracy(
     trial: TrialRecord, drawn: dict[int, tuple[float, ...]], rng: np.random.Generator, noise: float
 ) -> TrialRecord:
     if trial.number not in drawn:

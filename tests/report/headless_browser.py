@@ -1,4 +1,4 @@
-"""Drives a Chromium through its debugging pipe: enough to open a page, ask it things and take its picture."""
+"""Drives a headless Chromium through its debugging pipe: opens a page, evaluates JavaScript, takes screenshots."""
 
 import base64
 import json
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-# Chromium speaks on descriptors 3 and 4: the child puts its ends of the two pipes there.
+# Chromium's debugging pipes are descriptors 3 and 4: the child moves its ends of the two pipes there.
 LAUNCH = """
 import fcntl, os, sys
 ends = [fcntl.fcntl(int(end), fcntl.F_DUPFD, 10) for end in sys.argv[1:3]]
@@ -23,12 +23,12 @@ os.execv(sys.argv[3], sys.argv[3:])
 
 
 def chromium() -> str | None:
-    """The path of an installed Chromium."""
+    """Return the path of an installed Chromium, or None."""
     return next((path for name in NAMES if (path := shutil.which(name))), None)
 
 
 class Page:
-    """One tab; `events` are all that it reported."""
+    """One browser tab; `events` are all events that it sent since the last `open`."""
 
     def __init__(self, send: IO[bytes], receive: IO[bytes]) -> None:
         self._send, self._receive, self._number, self._session = send, receive, 0, ""
@@ -39,28 +39,28 @@ class Page:
             self.call(f"{domain}.enable")
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
-        """Send a command and wait for its answer."""
+        """Send a command of the DevTools protocol and wait for its result."""
         self._number += 1
         message = {"id": self._number, "method": method, "params": params}
         message |= {"sessionId": self._session} if self._session else {}
         self._send.write(json.dumps(message).encode() + b"\0")
         self._send.flush()
-        while (summary := self._read()).get("id") != self._number:
-            self.events.append(summary)
-        if "error" in summary:
-            raise RuntimeError(f"{method}: {summary['error']}")
-        return dict(summary["result"])
+        while (message := self._read()).get("id") != self._number:
+            self.events.append(message)
+        if "error" in message:
+            raise RuntimeError(f"{method}: {message['error']}")
+        return dict(message["result"])
 
     def _read(self) -> dict[str, Any]:
         line = bytearray()
         while (byte := self._receive.read(1)) != b"\0":
             if not byte:
-                raise RuntimeError("the browser went away")
+                raise RuntimeError("the browser closed the pipe")
             line += byte
         return dict(json.loads(line))
 
     def open(self, path: Path, width: int = 1280, height: int = 900, dark: bool = False) -> None:
-        """Open a file in a window of this size and wait until it is drawn."""
+        """Open a file in a window of this size (pixels) and wait until it is drawn."""
         self.events.clear()
         scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
         self.call("Emulation.setEmulatedMedia", features=scheme)
@@ -74,20 +74,20 @@ class Page:
         self.evaluate(ready + "? requestAnimationFrame(() => r(1)) : setTimeout(f, 20); f(); })")
 
     def evaluate(self, expression: str) -> Any:
-        """The value of a JavaScript expression in the page."""
-        summary = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
-        if "exceptionDetails" in summary:
-            raise RuntimeError(summary["exceptionDetails"])
-        return summary["result"].get("value")
+        """Return the value of a JavaScript expression in the page."""
+        answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        if "exceptionDetails" in answer:
+            raise RuntimeError(answer["exceptionDetails"])
+        return answer["result"].get("value")
 
     def click(self, x: float, y: float) -> None:
-        """Move the mouse there and press its left button once."""
+        """Click with the left mouse button at a position in the window."""
         self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
         for kind in ("mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
-    def picture(self, full: bool = True) -> bytes:
-        """A PNG of the window, or of the whole page."""
+    def screenshot(self, full: bool = True) -> bytes:
+        """Take a PNG of the whole page, or of the window only."""
         return base64.b64decode(
             self.call("Page.captureScreenshot", format="png", captureBeyondViewport=full, **self._clip(full))["data"]
         )
@@ -96,21 +96,21 @@ class Page:
         size = self.call("Page.getLayoutMetrics")["cssContentSize"]
         return {"clip": {**size, "scale": 1}} if full else {}
 
-    def complaints(self) -> list[str]:
-        """Errors, warnings and uncaught exceptions of the page so far."""
+    def console_messages(self) -> list[str]:
+        """Return errors, warnings and uncaught exceptions of the page so far."""
         self.call("Runtime.evaluate", expression="0")
         kinds = ("Runtime.exceptionThrown", "Log.entryAdded", "Runtime.consoleAPICalled")
         return [json.dumps(e["params"]) for e in self.events if e.get("method") in kinds]
 
     def requests(self) -> list[str]:
-        """Addresses the page asked for, embedded ones left out."""
-        asked = [e["params"]["request"]["url"] for e in self.events if e.get("method") == "Network.requestWillBeSent"]
-        return [url for url in asked if not url.startswith("data:")]
+        """Return the addresses that the page requested, without embedded data."""
+        urls = [e["params"]["request"]["url"] for e in self.events if e.get("method") == "Network.requestWillBeSent"]
+        return [url for url in urls if not url.startswith("data:")]
 
 
 @contextmanager
 def browser(profile: Path) -> Iterator[Page]:
-    """A headless Chromium with an empty profile; closed at the end."""
+    """Start a headless Chromium with an empty profile and close it at the end."""
     path = chromium()
     if path is None:
         raise RuntimeError("no Chromium is installed")

@@ -1,0 +1,213 @@
+"""Section 3, finalists: the table of teachers and finalists, and the table of the search's best trials."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from nas_kd.report import number_format as fmt
+from nas_kd.report.budget_text import WITHIN_BUDGET, budget_verdict, other_limited_costs
+from nas_kd.report.distillation_gains import CONTROL_TITLES, ControlKind, control_of
+from nas_kd.report.report_context import ReportContext, chain_text, method_name, method_params
+from nas_kd.results.latency import Latency
+from nas_kd.results.limits import describe_exceeded
+from nas_kd.results.records import (
+    Accuracy,
+    Costs,
+    FinalistRecord,
+    RunRecord,
+    TeacherRecord,
+    TrialRecord,
+)
+
+MAX_TRIAL_ROWS = 200  # of the page's table; candidates.csv has all trials
+LAST = -9.0  # sort key of a missing figure
+
+
+@dataclass(frozen=True)
+class Column:
+    """Head of a column; numeric ones are aligned right."""
+
+    title: str
+    numeric: bool = False
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Text of a cell, the value that its column is sorted by, and a second line in small print."""
+
+    text: str
+    sort_key: float | str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class CandidateRow:
+    """A row of figures, and `details` as (label, text) for the wide line below it.
+
+    `kind` is "teacher", "winner", "finalist" or "trial".
+    """
+
+    id: str
+    kind: str
+    cells: tuple[Cell, ...]
+    details: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class CandidateTable:
+    """A sortable table with one row per candidate."""
+
+    columns: tuple[Column, ...]
+    rows: tuple[CandidateRow, ...]
+
+
+# The figures that decide come first: a narrow window shows the first columns.
+FINALIST_COLUMNS = (
+    Column("Candidate"),
+    Column("Test", True),
+    Column("Size", True),
+    Column("Latency p50 (p90)", True),
+    Column("In budget"),
+    Column("Gain over no distillation", True),
+    Column("Gain over no assistants", True),
+    Column("Validation", True),
+    Column("Method"),
+    Column("Precision"),
+    Column("Assistants", True),
+    Column("Training time", True),
+)
+TRIAL_COLUMNS = (
+    Column("Trial"),
+    Column("Validation", True),
+    Column("Size", True),
+    Column("Latency", True),
+    Column("Status"),
+    Column("Method"),
+    Column("Precision"),
+    Column("Assistants", True),
+)
+
+
+def build_finalist_table(context: ReportContext) -> CandidateTable:
+    """Build the table of the teachers, then the finalists by size."""
+    run = context.run
+    teachers = [] if run.teacher is None else [run.teacher, *run.other_teachers]
+    teacher_rows = [_teacher_row(context, teacher, number) for number, teacher in enumerate(teachers, start=1)]
+    return CandidateTable(FINALIST_COLUMNS, (*teacher_rows, *(_finalist_row(context, f) for f in context.finalists)))
+
+
+def build_trial_table(context: ReportContext) -> CandidateTable:
+    """Build the table of the best trials by validation accuracy, at most `MAX_TRIAL_ROWS`, without duplicates."""
+    trials = [t for t in context.run.trials if t.status != "duplicate"]
+    trials.sort(key=lambda t: (-(t.val_accuracy or -1.0), t.number))
+    return CandidateTable(TRIAL_COLUMNS, tuple(_trial_row(context, t) for t in trials[:MAX_TRIAL_ROWS]))
+
+
+def trial_table_title(run: RunRecord) -> str:
+    """Name what the table of trials holds: all of them, or the best."""
+    total = sum(t.status != "duplicate" for t in run.trials)
+    which = f"The best {MAX_TRIAL_ROWS:,} of {total:,}" if total > MAX_TRIAL_ROWS else f"All {total:,}"
+    return f"{which} trials of the search, by validation accuracy"
+
+
+def _finalist_row(context: ReportContext, finalist: FinalistRecord) -> CandidateRow:
+    decimals, letter = context.accuracy_decimals, context.letters[finalist.id]
+    verdict = budget_verdict(context, finalist)
+    cells = (
+        Cell(letter, letter.rjust(3), finalist.id),
+        _test_cell(context, finalist.test),
+        _size_cell(context, finalist.costs),
+        _latency_cell(finalist.costs.latency_ms),
+        Cell("✓ yes", 1) if verdict == WITHIN_BUDGET else Cell("✗ no", 0, verdict),
+        *(_gain_cell(finalist, kind) for kind in CONTROL_TITLES),
+        Cell(fmt.percent(finalist.val.mean, decimals), finalist.val.mean),
+        *_recipe_cells(finalist),
+        Cell(fmt.duration(finalist.training_s), finalist.training_s),
+    )
+    kind = "winner" if context.is_winner(finalist) else "finalist"
+    return CandidateRow(finalist.id, kind, cells, tuple(_details(finalist)))
+
+
+def _teacher_row(context: ReportContext, teacher: TeacherRecord, number: int) -> CandidateRow:
+    name = f"Teacher {number}" if context.run.other_teachers else "Teacher"
+    missing = Cell(fmt.MISSING, LAST)
+    within = not describe_exceeded(teacher.costs, context.budget)
+    cells = (
+        Cell(name, f"  0{number:03d}"),
+        _test_cell(context, teacher.test),
+        _size_cell(context, teacher.costs),
+        _latency_cell(teacher.costs.latency_ms),
+        Cell("✓ yes" if within else "✗ no", int(within)),
+        missing,
+        missing,
+        Cell(fmt.percent(teacher.val.mean, context.accuracy_decimals), teacher.val.mean),
+        Cell(fmt.MISSING, " "),
+        Cell("as given" if teacher.origin == "onnx" else "fp32", " "),
+        missing,
+        Cell(fmt.duration(teacher.training_s) if teacher.training_s else fmt.MISSING, teacher.training_s),
+    )
+    row_id = "teacher" if number == 1 else f"teacher {number}"
+    return CandidateRow(row_id, "teacher", cells, (("Architecture", teacher.description),))
+
+
+def _trial_row(context: ReportContext, trial: TrialRecord) -> CandidateRow:
+    accuracy, letter = trial.val_accuracy, context.letters.get(trial.id)
+    cells = (
+        Cell(f"{trial.number}" + (f" ({letter})" if letter else ""), trial.number),
+        Cell(fmt.MISSING if accuracy is None else fmt.percent(accuracy), LAST if accuracy is None else accuracy),
+        _size_cell(context, trial.costs),
+        Cell(fmt.latency(trial.median_ms), trial.median_ms or 0.0),
+        Cell(trial.status, trial.status),
+        *_recipe_cells(trial),
+    )
+    reason = [("Reason", trial.reason)] if trial.reason else []
+    return CandidateRow(trial.id, "trial", cells, (*_details(trial), *reason))
+
+
+def _recipe_cells(record: FinalistRecord | TrialRecord) -> tuple[Cell, Cell, Cell]:
+    method, precision = method_name(record.candidate), str(record.candidate.precision)
+    assistants = len(record.candidate.assistants)
+    return Cell(method, method), Cell(precision, precision), Cell(str(assistants), assistants)
+
+
+def _details(record: FinalistRecord | TrialRecord) -> Iterator[tuple[str, str]]:
+    yield "Architecture", record.description
+    if record.candidate.assistants:
+        yield "Chain", chain_text(record)
+    if params := method_params(record.candidate):
+        yield "Parameters", params
+
+
+def _test_cell(context: ReportContext, test: Accuracy | None) -> Cell:
+    if test is None:
+        return Cell(fmt.MISSING, LAST, "measured at the end")
+    decimals = context.accuracy_decimals
+    return Cell(fmt.percent(test.mean, decimals), test.mean, fmt.accuracy_interval(test, decimals))
+
+
+def _size_cell(context: ReportContext, costs: Costs | None) -> Cell:
+    """The size, and below it the other costs that the budget limits."""
+    size_bytes = costs.size_bytes if costs else None
+    notes = [] if costs is None else other_limited_costs(context, costs)
+    return Cell(fmt.size(size_bytes), size_bytes or 0.0, "\n".join(notes))
+
+
+def _latency_cell(timing: Latency | None) -> Cell:
+    if timing is None:
+        return Cell(fmt.MISSING, 0.0, "not measured")
+    unstable = "\nunstable" if timing.unstable else ""
+    return Cell(fmt.latency(timing.p50), timing.p50, f"p90 {fmt.latency(timing.p90)}{unstable}")
+
+
+def _gain_cell(finalist: FinalistRecord, kind: ControlKind) -> Cell:
+    control = control_of(finalist, kind)
+    if control is None:
+        return Cell(fmt.MISSING, LAST, _why_no_control(finalist, kind))
+    gain, decimals = control.gain, fmt.justified_decimals(control.gain.low, control.gain.high)
+    interval = f"{fmt.percentage_points(gain.low, decimals)} to {fmt.percentage_points(gain.high, decimals)}"
+    return Cell(fmt.percentage_points(gain.mean, decimals), gain.mean, interval)
+
+
+def _why_no_control(finalist: FinalistRecord, kind: ControlKind) -> str:
+    if finalist.candidate.recipe.method == "none":
+        return "not distilled"
+    return "has none" if kind == "no_assistants" and not finalist.candidate.assistants else "not trained"

@@ -1,0 +1,93 @@
+"""Writes candidates.csv: one row per trial, with everything that the run recorded about it."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nas_kd.report.distillation_gains import CONTROL_TITLES, control_of
+from nas_kd.report.report_context import ReportContext
+from nas_kd.results.records import Costs, FinalistRecord, TrialRecord
+
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would take such text for a formula
+
+
+def candidates_csv(context: ReportContext) -> str:
+    """Write one row per trial in order of number, nested values as JSON; unknown values are empty."""
+    finalists = {f.id: f for f in context.run.finalists}
+    rows = [_trial_columns(context, trial, finalists.get(trial.id)) for trial in context.run.trials]
+    names = list(dict.fromkeys(name for row in rows for name in row)) or ["trial", "id", "status"]
+    file = io.StringIO()
+    writer = csv.DictWriter(file, names, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({k: _cell(v) for k, v in row.items()} for row in rows)
+    return file.getvalue()
+
+
+def _trial_columns(context: ReportContext, trial: TrialRecord, finalist: FinalistRecord | None) -> dict[str, Any]:
+    candidate = trial.candidate
+    return {
+        "trial": trial.number,
+        "id": trial.id,
+        "letter": context.letters.get(trial.id),
+        "status": trial.status,
+        "reason": trial.reason,
+        "duplicate_of": trial.duplicate_of,
+        "within_budget": trial.within_budget,
+        "description": trial.description,
+        "chain": trial.chain_description,
+        **{f"student.{k}": v for k, v in candidate.student.to_json().items()},
+        "assistants": [assistant.to_json() for assistant in candidate.assistants],
+        "policy": candidate.policy,
+        "method": candidate.recipe.method,
+        **{f"params.{k}": v for k, v in candidate.recipe.params.items()},
+        "precision": candidate.precision,
+        "notes": "; ".join(trial.notes),
+        **_cost_columns(trial.costs),
+        **({f"forecast.{k}": v for k, v in dict(trial.forecast).items()} if trial.forecast else {}),
+        "val_accuracy": trial.val_accuracy,
+        "inherited_accuracy": trial.inherited_accuracy,
+        "rungs": [r.model_dump() for r in trial.rungs],
+        **{f"seconds.{k}": v for k, v in trial.seconds.items()},
+        "elapsed_s": trial.elapsed_s,
+        "attempts": trial.attempts,
+        **(_finalist_columns(context, finalist) if finalist else {}),
+    }
+
+
+def _cost_columns(costs: Costs | None, prefix: str = "") -> dict[str, Any]:
+    if costs is None:
+        return {}
+    plain = {k: v for k, v in dict(costs).items() if k != "latency_ms"}
+    measured = costs.latency_ms.figures() if costs.latency_ms else {}
+    timing = {f"latency_{k}" + ("" if k == "unstable" else "_ms"): v for k, v in measured.items()}
+    return {f"{prefix}{k}": v for k, v in {**plain, **timing}.items()}
+
+
+def _finalist_columns(context: ReportContext, finalist: FinalistRecord) -> dict[str, Any]:
+    row: dict[str, Any] = {"final.winner": context.is_winner(finalist)}
+    for name, value in (("val", finalist.val), ("test", finalist.test)):
+        row |= {f"final.{name}.{k}": v for k, v in dict(value).items()}
+    row |= {f"final.on_front.{k}": v for k, v in context.front_membership.get(finalist.id, {}).items()}
+    row |= _cost_columns(finalist.costs, "final.")
+    row |= {"final.deployed_seed": finalist.deployed_seed, "final.training_s": finalist.training_s}
+    row["final.seeds"] = [s.model_dump() for s in finalist.seeds]
+    for kind in CONTROL_TITLES:
+        control = control_of(finalist, kind)
+        if control is not None:
+            row[f"final.{kind}.accuracy"] = control.accuracy.mean
+            row |= {f"final.{kind}.gain.{k}": v for k, v in dict(control.gain).items() if k in ("mean", "low", "high")}
+            row[f"final.{kind}.cost_ratio"] = control.cost_ratio
+    return row
+
+
+def _cell(value: Any) -> str | int | float | bool:
+    """Convert a value for the CSV writer; text that looks like a formula gets an apostrophe, as in spreadsheets."""
+    if value is None:
+        return ""
+    if isinstance(value, Mapping) or (isinstance(value, Sequence) and not isinstance(value, str)):
+        return json.dumps(value, sort_keys=True)
+    if isinstance(value, str):
+        return f"'{value}" if value.startswith(FORMULA_STARTS) else value
+    return value if isinstance(value, bool | int | float) else str(value)
