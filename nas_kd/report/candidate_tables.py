@@ -211,4 +211,4 @@ def _gain_cell(finalist: FinalistRecord, kind: ControlKind) -> Cell:
 def _why_no_control(finalist: FinalistRecord, kind: ControlKind) -> str:
     if finalist.candidate["method"] == "none":
         return "not distilled"
-    return "has none" if kind == "no_assistants" and not finalist.assistant_descriptions else "not trained"
+    return "no assistants" if kind == "no_assistants" and not finalist.assistant_descriptions else "not trained"
