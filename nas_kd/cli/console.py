@@ -206,10 +206,10 @@ def print_result(run: RunRecord, folder: Path) -> None:
     for entry in document["candidates"]:
         finalist = by_id[entry["id"]]
         role, method = _role(entry, document["winner"]), escape(_method(finalist))
-        table.add_row(role, *_figures(finalist.test, finalist.costs, "*"), method)
+        table.add_row(role, *_figure_cells(finalist.test, finalist.costs, "*"), method)
         shown.append(finalist.costs)
     if run.teacher is not None and run.teacher.test is not None:
-        table.add_row("teacher", *_figures(run.teacher.test, run.teacher.costs, "*"), "")
+        table.add_row("teacher", *_figure_cells(run.teacher.test, run.teacher.costs, "*"), "")
         shown.append(run.teacher.costs)
     console.print(table)
     if any(c.unstable for c in shown):
@@ -240,14 +240,14 @@ def _method(finalist: FinalistRecord) -> str:
     return f"{finalist.candidate.recipe.method}, {finalist.candidate.precision}{chain}"
 
 
-def _figures(accuracy: Accuracy, costs: Costs, unstable: str = UNSTABLE) -> tuple[str, str, str]:
+def _figure_cells(accuracy: Accuracy, costs: Costs, unstable: str = UNSTABLE) -> tuple[str, str, str]:
     return _percent(accuracy), f"{costs.require_size() / 1000:.1f} kB", _ms(costs.latency_ms, unstable)
 
 
 def print_finalist(finalist: FinalistRecord, out: Path) -> None:
     """Print which finalist was exported to `out`, with its figures."""
     parts = (f"trial {finalist.trial}", finalist.description, _method(finalist))
-    figures = _figures(finalist.test, finalist.costs)
+    figures = _figure_cells(finalist.test, finalist.costs)
     Console().print(escape(f"{out}: {'; '.join((*parts, *figures))}"), soft_wrap=True, highlight=False)
 
 

@@ -37,8 +37,8 @@ def _method_facts(method: Any) -> str:
         default.append(f"gradient x {made.target_grad_ratio:g}")
     if "temperature" in made.tunable:
         default.append(f"T {made.temperature:g}")
-    if made.networks > 1:
-        default.append(f"{made.networks:.1f} networks")
+    if made.train_cost_factor > 1:
+        default.append(f"{made.train_cost_factor:.1f} networks")
     if made.generations:
         default.append(f"{made.generations} generations before")
     needed = [f"needs {', '.join(needs)}"] if needs else []

@@ -210,4 +210,4 @@ def _gain_cell(finalist: FinalistRecord, kind: ControlKind) -> Cell:
 def _why_no_control(finalist: FinalistRecord, kind: ControlKind) -> str:
     if finalist.candidate.recipe.method == "none":
         return "not distilled"
-    return "has none" if kind == "no_assistants" and not finalist.candidate.assistants else "not trained"
+    return "no assistants" if kind == "no_assistants" and not finalist.candidate.assistants else "not trained"

@@ -83,7 +83,7 @@ def candidates_table(run: RunRecord) -> str:
 
 def render_page(content: ReportContent) -> str:
     """Render index.html: one self-contained file that opens from disk and loads nothing."""
-    environment = _environment(autoescape=True)
+    environment = _template_environment(autoescape=True)
     script = _script()
     # The page runs this one script, identified by its hash, and nothing that a name or a reason could inject.
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -99,7 +99,7 @@ def render_page(content: ReportContent) -> str:
 def render_markdown(content: ReportContent) -> str:
     """Render report.md: the same content, with the plots as images."""
     # Not HTML: instead of autoescaping, every value goes through `finalize`.
-    environment = _environment(
+    environment = _template_environment(
         autoescape=False, finalize=lambda value: value if isinstance(value, _Markdown) else escape_markdown(value)
     )
     environment.filters["code"] = lambda text: _Markdown(code_span(text))
@@ -140,7 +140,7 @@ class _Markdown(str):
     __slots__ = ()
 
 
-def _environment(**options: Any) -> Environment:
+def _template_environment(**options: Any) -> Environment:
     loader = PackageLoader("nas_kd.report")
     return Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, **options)
 

@@ -236,7 +236,7 @@ def _best_trial(context: ReportContext) -> TrialRecord | None:
 def _best_so_far(context: ReportContext) -> str:
     best = _best_trial(context)
     if best is None or not isinstance(best.costs, Costs):
-        return f"No candidate within {budget_text(context)} has been trained yet."
+        return f"No candidate within the budget ({budget_text(context)}) has been trained yet."
     timing = best.costs.latency_ms
     speed = f", {fmt.latency(timing.p50)} per call" if timing else ""
     after = f" after {fmt.count(best.rungs[-1].epochs, 'epoch')}" if best.rungs else ""

@@ -73,7 +73,7 @@ def overlapping_finalists(finalists: Sequence[FinalistRecord]) -> dict[str, tupl
     """For each finalist, list the members of the same front whose 95 % validation intervals overlap its own.
 
     Returns:
-        Sorted ids of the others, by candidate id; they cannot be told apart from it in accuracy.
+        Sorted ids of the others, by candidate id; they cannot be distinguished from it in accuracy.
     """
     fronts = front_members(finalists).values()
 

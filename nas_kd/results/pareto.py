@@ -21,7 +21,7 @@ def non_dominated(points: ArrayLike) -> NDArray[np.bool_]:
     Raises:
         ValueError: `points` is not a table of finite numbers.
     """
-    table = _checked(points)
+    table = _as_points(points)
     unique, inverse = np.unique(table, axis=0, return_inverse=True)
     return _non_dominated_sorted(unique)[inverse.reshape(-1)]
 
@@ -41,7 +41,7 @@ def hypervolume(points: ArrayLike, reference: ArrayLike) -> float:
         ValueError: not a table of finite numbers, or neither two nor three coordinates.
     """
     corner = _checked_reference(reference)
-    table = _checked(points, corner.size)
+    table = _as_points(points, corner.size)
     below = table[(table < corner).all(axis=1)]
     if not len(below):
         return 0.0
@@ -65,8 +65,8 @@ def contribution(point: ArrayLike, points: ArrayLike, reference: ArrayLike) -> f
         ValueError: not a table of finite numbers, or neither two nor three coordinates.
     """
     corner = _checked_reference(reference)
-    own = _checked(np.asarray(point)[np.newaxis], corner.size)[0]
-    others = _checked(points, corner.size)
+    own = _as_points(np.asarray(point)[np.newaxis], corner.size)[0]
+    others = _as_points(points, corner.size)
     if not (own < corner).all():
         return 0.0
     moved = np.maximum(others, own)
@@ -85,7 +85,7 @@ def _drop_dominated(table: Points, boxes: Points, n_largest: int = 4) -> Points:
     return np.concatenate([table, largest])
 
 
-def _checked(points: ArrayLike, columns: int | None = None) -> Points:
+def _as_points(points: ArrayLike, columns: int | None = None) -> Points:
     """Convert `points` to (n, d) float64; an empty list gets the given number of columns."""
     table = np.asarray(points, dtype=np.float64)
     if table.size == 0 and table.ndim <= 2:
