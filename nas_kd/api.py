@@ -34,7 +34,7 @@ def search(
         config: options, a config.toml, or None for the digits demo.
         budget: replaces the config's.
         run_dir: where everything is kept; an unfinished run in it is resumed. Default: runs/NAME.
-        progress: receives what happens.
+        callback: receives what happens.
 
     Raises:
         InputError: something given is not usable.

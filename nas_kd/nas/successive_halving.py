@@ -169,7 +169,7 @@ class SuccessiveHalving:
         Args:
             rungs: how many there are.
             reduction: of so many at a rung, one goes on.
-            pioneers: trials with lower numbers go on before anyone else, and do not count among the others.
+            n_initial: trials with lower numbers go on before anyone else, and do not count among the others.
             last: nothing more will be proposed: one at least goes on from every rung.
         """
         below = self._rungs[: rungs - 1]
