@@ -63,7 +63,8 @@ def config_page() -> str:
         "# config.toml",
         "",
         "Every option may be left out. `nas-kd init config.toml` writes a file with all of them; "
-        "`--set section.key=value` sets any of them on the command line. Unknown keys are errors. "
+        "`--set section.key=value` sets any of them on the command line. A mistake is answered in one line: "
+        "`distill.epoch: unknown key; did you mean 'epochs'?` "
         "Relative paths are relative to the file, and `$VARIABLES` of the environment are expanded in paths.",
         "",
         "## Top level",
