@@ -34,8 +34,7 @@ check: $(VENV)/.installed-check
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup
 
 docs: $(VENV)/.installed-docs
-	@NO_MKDOCS_2_WARNING=1 OMP_NUM_THREADS=1 $(BIN)/python -m mkdocs build --strict --quiet
-	@echo 'site/index.html'
+	@NO_MKDOCS_2_WARNING=1 OMP_NUM_THREADS=1 $(BIN)/python -m mkdocs build --strict
 
 install: $(VENV)/.installed
 

@@ -1,6 +1,7 @@
 """Reference pages made from the code: commands, the config's options, and what there is to choose from."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
 from pathlib import PurePath
 from typing import Any
 
@@ -139,10 +140,9 @@ def plugins_page() -> str:
     lines += ["The tables of `nas-kd list`. Anything of your own is named `package.module:Name`.", ""]
     lines += ["## Methods", "", METHODS, ""]
     methods = sorted(found("method").values(), key=lambda m: (_family(m), m.name))
-    lines += table(
-        ("method", "kind", "what it does", "looks at", "teachers", "CE", "gradient", "source"),
-        map(_method, methods),
-    )
+    header = ("method", "what it does", "looks at", "teachers", "CE", "gradient", "source")
+    for family, members in groupby(methods, key=_family):
+        lines += [f"### {family.capitalize()}", "", *table(header, map(_method, members))]
     spaces = found("space").values()
     lines += ["## Search spaces", "", *table(("space", "what it is", "students"), map(_space, spaces))]
     sources = found("dataset").values()
@@ -176,7 +176,6 @@ def _method(method: Any) -> tuple[str, ...]:
     gradient = made.target_grad_ratio
     return (
         f"`{made.name}`",
-        _family(method),
         made.summary,
         ", ".join(sorted(made.needs)),
         made.teachers,
