@@ -20,7 +20,7 @@ QUEUE_TIMEOUT_S = 60.0  # a client that has waited for others this long is asked
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Serve until interrupted.
+    """Run the device agent until it is interrupted.
 
     Args:
         arguments: Of the command line, without the program's name.

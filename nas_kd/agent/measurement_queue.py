@@ -36,7 +36,7 @@ class MeasurementQueue:
     def __init__(
         self, profiles: Mapping[str, DeviceProfile], max_bytes: int, time_limit_s: float, queue_timeout_s: float
     ) -> None:
-        """Offer these profiles.
+        """Prepare to measure under these profiles.
 
         Args:
             profiles: By name.

@@ -50,7 +50,7 @@ class AgentAddress:
 
     @staticmethod
     def parse(url: str) -> "AgentAddress":
-        """Parse `http[s]://HOST[:PORT][/PROFILE]`.
+        """Parse the URL of a device, `http[s]://HOST[:PORT][/PROFILE]`.
 
         Raises:
             InputError: The URL has another form.

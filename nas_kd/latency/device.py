@@ -138,7 +138,7 @@ class LocalDevice:
         """Make sure that this machine has what the profile needs.
 
         Raises:
-            InputError: It has not; the message says what is missing.
+            InputError: Something is missing; the message names it.
         """
         self.profile.check()
 

@@ -21,7 +21,7 @@ Optimisation = Literal["all", "extended", "basic", "none"]
 INTEGER_SCHEMES: tuple[IntegerScheme, ...] = ("u8s8", "s8s8")  # types of an int8 network's activations and weights
 CPU_PROVIDER = "CPUExecutionProvider"
 MEASUREMENT_PROTOCOL = 2  # figures measured under another one are not comparable
-# Attributes that the latency of a given file does not depend on, or that are told apart beside the key.
+# Attributes that the latency of a given file does not depend on, or that callers add to the key themselves.
 _NOT_IN_KEY = ("name", "summary", "batch_size", "precisions", "integer_scheme", "onnxruntime")
 
 

@@ -156,7 +156,13 @@ def make_call(
 
 
 def steal_share(before: CpuTicks, after: CpuTicks, cores: Sequence[int]) -> float | None:
-    """Share (0..1) of these cores' time that the hypervisor took away; None where it is not reported."""
+    """Share (0..1) of some cores' time that the hypervisor took away; None where it is not reported.
+
+    Args:
+        before: Ticks at the beginning.
+        after: Ticks at the end.
+        cores: Numbers of the cores.
+    """
     total = sum(after[core][2] - before[core][2] for core in cores)
     return sum(after[core][1] - before[core][1] for core in cores) / total if total else None
 

@@ -54,7 +54,7 @@ class AgentDescription:
 
     @staticmethod
     def from_json(answer: Mapping[str, Any], address: AgentAddress) -> "AgentDescription":
-        """Read an agent's answer.
+        """Read the description of one profile from an agent's answer.
 
         Raises:
             InputError: It has no such profile, or is of another version.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from nas_kd.latency.baseline import BaselineHistory
 from nas_kd.latency.measurement_job import MeasurementJob, RunWorker, time_once
 from nas_kd.latency.timing_statistics import MIN_BLOCKS, TARGET_HALF_WIDTH, RelativeTiming
-from nas_kd.results.latency import UNDISTURBED_SPEED, Latency, is_usual_speed
+from nas_kd.results.latency import UNDISTURBED_SPEED, Latency, is_undisturbed_speed
 
 # If the machine was disturbed in each of this many earlier measurements, a neighbour stays for long: repeating would be
 # of no use, so there is one attempt only.
@@ -62,8 +62,8 @@ def measure_until_stable(
             lambda: time_once(job.reference_job, measurement_budget.seconds, run_worker).reference_ms
         )
 
-    slowest_usual_ms, recent = baseline_ms() / UNDISTURBED_SPEED[0], history.latest(RECENT_MEASUREMENTS)
-    disturbed_for_long = len(recent) == RECENT_MEASUREMENTS and min(recent) > slowest_usual_ms
+    slowest_undisturbed_ms, recent = baseline_ms() / UNDISTURBED_SPEED[0], history.latest(RECENT_MEASUREMENTS)
+    disturbed_for_long = len(recent) == RECENT_MEASUREMENTS and min(recent) > slowest_undisturbed_ms
     timings: list[RelativeTiming] = []
     for attempt in range(1 if disturbed_for_long else measurement_budget.attempts):
         if pause_neighbours and (attempt or disturbed_for_long):
@@ -85,7 +85,7 @@ def _is_good_enough(timing: RelativeTiming, baseline_ms: float, tolerance: float
     half_width = max(timing.high - timing.p50, timing.p50 - timing.low)
     undisturbed_blocks = round(timing.blocks * (1 - timing.disturbed))
     precise = undisturbed_blocks >= MIN_BLOCKS and half_width <= tolerance * timing.p50
-    return precise and is_usual_speed(baseline_ms / timing.reference_ms)
+    return precise and is_undisturbed_speed(baseline_ms / timing.reference_ms)
 
 
 def _in_milliseconds(timing: RelativeTiming, job: MeasurementJob, baseline_ms: float, attempts: int) -> Latency:
@@ -95,7 +95,7 @@ def _in_milliseconds(timing: RelativeTiming, job: MeasurementJob, baseline_ms: f
         p99=timing.p99 * baseline_ms,
         low=timing.low * baseline_ms,
         high=timing.high * baseline_ms,
-        unstable=timing.unstable or not is_usual_speed(baseline_ms / timing.reference_ms),
+        unstable=timing.unstable or not is_undisturbed_speed(baseline_ms / timing.reference_ms),
         baseline_ms=baseline_ms,
         reference_ms=timing.reference_ms,
         reference_size=job.reference_size,

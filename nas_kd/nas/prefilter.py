@@ -61,7 +61,13 @@ def _is_sum(candidate: Candidate) -> bool:
 
 
 def is_skipped(prediction: Forecast | None, number: int, trials: Iterable[TrialRecord]) -> bool:
-    """Whether trial `number` is rejected unmeasured: it is doubted, and not one of those that are checked."""
+    """Whether a trial is rejected unmeasured: it is doubted, and not one of those that are checked.
+
+    Args:
+        prediction: The trial's forecast, if there is one.
+        number: Number of the trial.
+        trials: Trials so far, in any order; later ones are ignored.
+    """
     if prediction is None or not prediction.doubted:
         return False
     doubted = sum(

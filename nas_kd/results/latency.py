@@ -74,7 +74,7 @@ class Latency:
     @property
     def is_undisturbed(self) -> bool:
         """Whether the machine ran at its usual speed for at least a part of the measurement; True if unknown."""
-        return self.speed is None or is_usual_speed(self.speed)
+        return self.speed is None or is_undisturbed_speed(self.speed)
 
     def figures(self) -> dict[str, float | bool | None]:
         """The percentiles, the interval and `unstable`, without what the measurement rests on."""
@@ -107,7 +107,7 @@ class Latency:
         return latency
 
 
-def is_usual_speed(speed: float) -> bool:
+def is_undisturbed_speed(speed: float) -> bool:
     """Whether a machine at this speed (1 = as usual) counts as undisturbed."""
     return UNDISTURBED_SPEED[0] <= speed <= UNDISTURBED_SPEED[1]
 
