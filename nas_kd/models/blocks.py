@@ -39,6 +39,16 @@ class ConvNorm(nn.Module):
     def __init__(
         self, c_in: int, c_out: int, kernel: int = 1, stride: int = 1, *, groups: int = 1, activate: bool = True
     ) -> None:
+        """Create the layer.
+
+        Args:
+            c_in: input channels.
+            c_out: output channels.
+            kernel: side of the kernel, odd; the padding keeps the resolution at stride 1.
+            stride: step of the convolution in both directions.
+            groups: groups of the convolution; more than 1: depthwise.
+            activate: whether a ReLU follows.
+        """
         super().__init__()
         convolution = nn.Conv2d if groups == 1 else DepthwiseConv
         self.conv = convolution(c_in, c_out, kernel, stride, padding=kernel // 2, groups=groups, bias=False)
@@ -121,6 +131,15 @@ class ConvNet(nn.Module):
         width: int,
         n_classes: int,
     ) -> None:
+        """Join the parts and initialise all weights.
+
+        Args:
+            stem: the first layers.
+            stages: the blocks of each stage, in order.
+            head: layers between the last stage and the pooling; None: nothing.
+            width: channels that reach the classifier.
+            n_classes: number of logits.
+        """
         super().__init__()
         self.stem = stem
         self.stages = nn.Sequential(*(nn.Sequential(*blocks) for blocks in stages))
