@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from nas_kd.context.run_context import Context
+from nas_kd.engine.batch_source import ArrayBatches
 from nas_kd.engine.method_setup import DatasetInfo
 from nas_kd.engine.schedule import Schedule
 from nas_kd.engine.teacher_outputs import Teacher
@@ -235,9 +236,8 @@ class Chain:
         if context.config.distill.batch_size < 2 or len(data.train) < 2:
             raise InputError(f"training needs two samples a batch at least, the training split has {len(data.train)}")
         return TrainingSetup(
-            augmenter=context.augmenter,
-            labels=data.train.y,
-            facts=DatasetInfo(len(data.train), data.n_classes, data.mean, data.std),
+            source=ArrayBatches(context.augmenter, data.train.y),
+            dataset=DatasetInfo(len(data.train), data.n_classes, data.mean, data.std),
             schedule=schedule,
             numerics=context.numerics,
             seed=seed,

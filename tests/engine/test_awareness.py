@@ -106,7 +106,7 @@ def test_peers_are_quantised_too(setup: TrainingSetup, teacher: TeacherOutputs) 
     run = training(setup, teacher, "dml")
     run.run()
     assert [n.phase for n in run.networks if isinstance(n, FakeQuantized)] == ["on"] * 3
-    deployed, accuracy = run.deployed(Split(setup.augmenter.x, setup.labels))
+    deployed, accuracy = run.deployed(Split(setup.source.augmenter.x, setup.source.labels))
     assert isinstance(deployed, FakeQuantized)
     assert accuracy > 0.4
 

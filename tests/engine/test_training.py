@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 from nas_kd.data.dataset import Split
+from nas_kd.engine.evaluation import accuracy_of
 from nas_kd.engine.schedule import Schedule
 from nas_kd.engine.teacher_outputs import TeacherOutputs
-from nas_kd.engine.training import Training, TrainingSetup, accuracy_of
+from nas_kd.engine.training import Training, TrainingSetup
 from nas_kd.errors import TrialError
 from nas_kd.methods.base import Batch, Method, MethodContext, Outputs
 from nas_kd.methods.combine import make_method
@@ -158,23 +159,23 @@ def test_cached_logits_are_the_live_teachers_bit_for_bit(
     setup: TrainingSetup, teacher: TeacherOutputs, epoch: int
 ) -> None:
     indices = torch.randperm(96, generator=torch.Generator().manual_seed(epoch))[:32]
-    x = FP32.to_layout(setup.augmenter.batch(epoch, indices))
+    x = FP32.to_layout(setup.source.augmenter.batch(epoch, indices))
     extractor = teacher.extractor(frozenset({"logits"}))
     live, cached = teacher.live(extractor, x), teacher.cached(epoch, indices)
     extractor.close()
     assert torch.equal(live.logits, cached.logits)
     student = Outputs(torch.randn(32, 3), (), torch.zeros(32, 0))
-    batch, method = Batch(x, setup.labels[indices], indices, 0.5), make_method("soft_targets")
+    batch, method = Batch(x, setup.source.labels[indices], indices, 0.5), make_method("soft_targets")
     losses = [method(student, [t], batch)["soft_targets"] for t in (live, cached)]
     assert torch.equal(losses[0], losses[1])
 
 
 def test_the_cache_survives_in_the_store(setup: TrainingSetup, teacher: TeacherOutputs, tmp_path: Path) -> None:
     store = Store(tmp_path)
-    first = TeacherOutputs(teacher.teacher, setup.augmenter, 32, FP32, store)
+    first = TeacherOutputs(teacher.teacher, setup.source.augmenter, 32, FP32, store)
     logits = first.cached(1, torch.arange(96)).logits
     silent = net(12, seed=10).eval()  # another network under the same key: only the store can know the logits
-    second = TeacherOutputs(replace(teacher.teacher, model=silent), setup.augmenter, 32, FP32, store)
+    second = TeacherOutputs(replace(teacher.teacher, model=silent), setup.source.augmenter, 32, FP32, store)
     assert torch.equal(second.cached(1, torch.arange(96)).logits, logits)
 
 

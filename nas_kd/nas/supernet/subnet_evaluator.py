@@ -13,7 +13,7 @@ from torch import Tensor
 from nas_kd.context.run_context import Context
 from nas_kd.data.dataset import Split
 from nas_kd.engine.batch_statistics import re_estimate
-from nas_kd.engine.training import accuracy_of
+from nas_kd.engine.evaluation import accuracy_of
 from nas_kd.errors import TrialError
 from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.models.subnetwork import cut_weights
