@@ -8,6 +8,10 @@ class InputError(ValueError):
     """Something the user gave is wrong: the message says what, what is allowed and what to do (exit code 2)."""
 
 
+class CallbackError(InputError):
+    """A callback raised an exception, which is chained; the message names the callback's class and the hook."""
+
+
 class BudgetError(Exception):
     """No candidate can meet the budget; the message names the closest ones (exit code 3)."""
 

@@ -36,7 +36,7 @@ class BatchSource(Protocol):
         """Two samples, (2, ...), that show what networks take; they need not be training samples."""
 
     def epoch(self, number: int, batch_size: int, order: Order) -> EpochBatches:
-        """Start an epoch.
+        """Start an epoch; nothing is read yet.
 
         Args:
             number: of the epoch, from 0; random choices depend on it and on the source's seed alone.

@@ -107,5 +107,5 @@ def mix_seeds(*seed: int) -> int:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory could not be allocated."""
+    """Whether an error means that memory could not be allocated."""
     return isinstance(error, MemoryError) or any(text in str(error) for text in OUT_OF_MEMORY)

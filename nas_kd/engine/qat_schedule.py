@@ -21,7 +21,7 @@ class QATSchedule:
     """Switches the quantizers of networks on and off; networks without any are left alone."""
 
     def __init__(self, networks: Sequence[nn.Module], schedule: Schedule, steps_per_epoch: int, share: float) -> None:
-        """Find the quantizers.
+        """Find the quantizers of all networks.
 
         Args:
             networks: all that are trained.

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from nas_kd.data.augment import Augmenter
+from nas_kd.engine.batch_source import BatchSource
 from nas_kd.engine.feature_extractor import FeatureExtractor, FeaturePoints, find_feature_points
 from nas_kd.engine.numerics import Numerics
 from nas_kd.methods.base import Batch, Need, Outputs
@@ -183,6 +184,20 @@ class TeacherOutputs(LiveTeacher):
             indices = torch.arange(start, start + size) % n
             parts.append(self.live(extractor, self.view(epoch, indices)).logits)
         return torch.cat(parts)[:n].contiguous()
+
+
+def outputs_on(teacher: Teacher, source: BatchSource, batch_size: int, numerics: Numerics) -> LiveTeacher:
+    """Choose how students get a teacher's outputs: from a cache in memory where samples have numbers, else live.
+
+    Args:
+        teacher: the network to learn from; it is shown what the student is shown.
+        source: the training samples.
+        batch_size: of the training.
+        numerics: number format and memory layout.
+    """
+    if source.view is None:
+        return LiveTeacher(teacher, source.example(), numerics)
+    return TeacherOutputs(teacher, source.view, min(batch_size, len(source.view)), numerics, None)
 
 
 def can_use_cache(needs: frozenset[Need]) -> bool:

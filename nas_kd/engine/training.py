@@ -1,8 +1,8 @@
 """The training loop: one student, any number of teachers, one method."""
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
@@ -231,6 +231,16 @@ class Training:
         torch._foreach_copy_(self._averaged, self.average)
         for network in self.networks:
             network.eval()
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Give the networks themselves their averaged weights inside, in eval mode; training can go on afterwards."""
+        trained = [t.clone() for t in self._averaged]
+        self.load_average()
+        try:
+            yield
+        finally:
+            torch._foreach_copy_(self._averaged, trained)
 
     def deployed(self, split: Split) -> tuple[nn.Module, float]:
         """Find the most accurate of the averaged networks; the student, if none is better.
