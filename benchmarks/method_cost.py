@@ -39,6 +39,7 @@ from benchmarks.common import (
 )
 from nas_kd.config.options import Augmentation, EngineOptions
 from nas_kd.data.augment import Augmenter
+from nas_kd.engine.batch_source import ArrayBatches
 from nas_kd.engine.method_setup import DatasetInfo
 from nas_kd.engine.numerics import Numerics, training_threads
 from nas_kd.engine.schedule import Schedule
@@ -78,7 +79,9 @@ class Bench:
         augmenter = Augmenter(x, mean, Augmentation(crop=4, flip=True, cutout=0), seed=0)
         numerics = Numerics.choose(EngineOptions(), SHAPE)
         schedule = Schedule(10_000, BATCH, 0.01, 0.9, 5e-4, 0.1, 0.1, 5.0)
-        setup = TrainingSetup(augmenter, y, DatasetInfo(BANK, CLASSES, mean, std), schedule, numerics, seed=0)
+        setup = TrainingSetup(
+            ArrayBatches(augmenter, y), DatasetInfo(BANK, CLASSES, mean, std), schedule, numerics, seed=0
+        )
         teachers = []
         for seed in range(TEACHERS):
             net = residual_net(blocks[0], 1 + seed, n_classes=CLASSES, mean=mean, std=std)

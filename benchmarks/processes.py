@@ -18,6 +18,7 @@ from nas_kd.config.options import DataOptions, DistillOptions, EngineOptions
 from nas_kd.data.augment import Augmenter
 from nas_kd.data.dataset import Dataset, Split
 from nas_kd.data.prepare import channel_statistics, load_dataset
+from nas_kd.engine.batch_source import ArrayBatches
 from nas_kd.engine.method_setup import DatasetInfo
 from nas_kd.engine.numerics import Numerics
 from nas_kd.engine.schedule import Schedule
@@ -96,9 +97,8 @@ class WorkerProcesses:
     ) -> Training:
         """A training of a new network of so many blocks a stage."""
         setup = TrainingSetup(
-            augmenter=self._augmenters[data.key],
-            labels=data.train.y,
-            facts=DatasetInfo(len(data.train), data.n_classes, data.mean, data.std),
+            source=ArrayBatches(self._augmenters[data.key], data.train.y),
+            dataset=DatasetInfo(len(data.train), data.n_classes, data.mean, data.std),
             schedule=self.settings.schedule(epochs),
             numerics=self.numerics,
             seed=seed,

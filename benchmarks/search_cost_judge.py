@@ -14,9 +14,9 @@ from nas_kd.config.options import SearchConfig
 from nas_kd.context.callbacks import Callback
 from nas_kd.context.run_context import Context
 from nas_kd.context.run_folder import RunFolder
+from nas_kd.engine.evaluation import accuracy_of
 from nas_kd.engine.numerics import training_threads
 from nas_kd.engine.schedule import Schedule
-from nas_kd.engine.training import accuracy_of
 from nas_kd.errors import TrialError
 from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.kd.teachers import prepare_teachers

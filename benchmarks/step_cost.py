@@ -21,6 +21,7 @@ from torch import nn
 
 from nas_kd.config.options import Augmentation, EngineOptions
 from nas_kd.data.augment import Augmenter
+from nas_kd.engine.batch_source import ArrayBatches
 from nas_kd.engine.method_setup import DatasetInfo
 from nas_kd.engine.numerics import Numerics, seeded, threads_for, training_threads
 from nas_kd.engine.schedule import Schedule
@@ -53,7 +54,7 @@ def contestants(shape: tuple[int, ...], numerics: Numerics) -> dict[str, Callabl
     schedule = Schedule(10_000, BATCH, 0.01, 0.9, 5e-4, 0.1, 0.1, 5.0)
     teacher = TeacherOutputs(Teacher(build(4), "0" * 64, "", 0, 0), augmenter, BATCH, numerics, None)
     facts = DatasetInfo(len(x), 10, mean, std)
-    setup = TrainingSetup(augmenter, y, facts, schedule, numerics, seed=0)
+    setup = TrainingSetup(ArrayBatches(augmenter, y), facts, schedule, numerics, seed=0)
     for epoch in range(BLOCKS + 1):
         teacher.cached(epoch, torch.arange(1))
 

@@ -32,6 +32,7 @@ from benchmarks.common import by_turns, in_words, machine_facts, markdown_table,
 from benchmarks.usual_loop import CRITERIA, Criterion, FitNet, Images, epochs_of, with_features
 from nas_kd.config.options import Augmentation, EngineOptions
 from nas_kd.data.augment import Augmenter
+from nas_kd.engine.batch_source import ArrayBatches
 from nas_kd.engine.feature_extractor import FeatureExtractor, find_feature_points
 from nas_kd.engine.method_setup import DatasetInfo
 from nas_kd.engine.numerics import Numerics, training_threads
@@ -93,7 +94,7 @@ class Stage:
             teacher.cached(epoch, torch.arange(1))
         schedule = Schedule(10_000, BATCH, 0.01, 0.9, 5e-4, 0.1, 0.1, 5.0)
         facts = DatasetInfo(len(self.x), CLASSES, self.mean, self.std)
-        setup = TrainingSetup(augmenter, self.y, facts, schedule, numerics, seed=0, calibrated=False)
+        setup = TrainingSetup(ArrayBatches(augmenter, self.y), facts, schedule, numerics, seed=0, calibrated=False)
         return Training(self.net(1), [teacher], make_method(method), setup, lambda _: self.net(1)), teacher
 
 

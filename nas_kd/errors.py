@@ -8,6 +8,10 @@ class InputError(ValueError):
     """Wrong input by the user; the message states what was given, what is allowed and what to do (exit code 2)."""
 
 
+class CallbackError(InputError):
+    """A callback raised an exception, which is chained; the message names the callback's class and the hook."""
+
+
 class BudgetError(Exception):
     """The budget cannot be met by any candidate; the message names the closest ones (exit code 3)."""
 

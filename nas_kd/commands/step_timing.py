@@ -10,8 +10,8 @@ from nas_kd.config.options import SearchConfig
 from nas_kd.context.run_context import Context
 from nas_kd.data.augment import Augmenter
 from nas_kd.data.dataset import Dataset, Split
+from nas_kd.engine.evaluation import accuracy_of
 from nas_kd.engine.teacher_outputs import Teacher, can_use_cache
-from nas_kd.engine.training import accuracy_of
 from nas_kd.errors import TrialError
 from nas_kd.kd.artifacts import ArtifactBuilder
 from nas_kd.kd.distiller import Distiller

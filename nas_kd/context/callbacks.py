@@ -1,39 +1,248 @@
-"""What a run tells whoever watches it; the base class keeps quiet."""
+"""Callbacks: what a run reports while it works, and how to stop it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
 
+from nas_kd.errors import CallbackError, InputError
 from nas_kd.results.records import FinalistRecord, RunRecord, TeacherRecord, TrialRecord
+
+if TYPE_CHECKING:
+    from nas_kd.engine.training import Training
+
+
+class StopRun(Exception):
+    """Raised by a callback to stop cleanly: what has been reached so far is the result."""
+
+
+@dataclass(frozen=True)
+class EpochEnd:
+    """The state of a training at the end of an epoch.
+
+    Attributes:
+        what: the network that is trained, for people, e.g. "student".
+        epoch: epochs that are done, from 1.
+        epochs: length of the schedule.
+        losses: means over the epoch of cross-entropy (`ce`) and of the method's terms, by name, without the weights
+            that they have in the sum.
+        learning_rate: of the epoch's last step.
+        seconds: spent on training so far.
+    """
+
+    what: str
+    epoch: int
+    epochs: int
+    losses: Mapping[str, float]
+    learning_rate: float
+    seconds: float
+    _score: Callable[[], float | None] = field(default=lambda: None, repr=False, compare=False)
+
+    @cached_property
+    def val_accuracy(self) -> float | None:
+        """Validation accuracy of the averaged weights, 0..1; None without validation data.
+
+        It is computed when it is first read, which takes one pass over the validation data, and has to be read while
+        the callback runs.
+        """
+        return self._score()
+
+    @staticmethod
+    def of(training: "Training", what: str, score: Callable[[], float | None] = lambda: None) -> "EpochEnd":
+        """Describe a training right after an epoch.
+
+        Args:
+            training: in the state after the epoch.
+            what: the network, for people.
+            score: computes the validation accuracy of the averaged weights; called at most once.
+        """
+        epoch = training.epoch
+
+        def score_of_epoch() -> float | None:
+            if training.epoch != epoch:
+                raise InputError(
+                    f"val_accuracy of epoch {epoch} can be read in on_epoch_end only, training has gone on"
+                )
+            return score()
+
+        return EpochEnd(
+            what=what,
+            epoch=epoch,
+            epochs=training.setup.schedule.epochs,
+            losses=dict(training.losses),
+            learning_rate=training.learning_rate,
+            seconds=training.seconds,
+            _score=score_of_epoch,
+        )
 
 
 class Callback:
-    """Receives events; the command line draws them, tests may collect them."""
+    """Receives what a run reports; derive from it and override what you need, the base class does nothing.
+
+    Any method may raise `StopRun` to stop the run cleanly.
+    """
 
     def on_start(self, run_dir: str, resumed: bool) -> None:
-        """The run's folder is open and locked."""
+        """Called once the run's folder is open and locked.
+
+        Args:
+            run_dir: the folder.
+            resumed: whether it held an unfinished run, which goes on.
+        """
 
     def on_stage(self, text: str) -> None:
-        """A new step begins."""
+        """Called when a new stage of the run begins, e.g. "preparing the teacher"."""
 
     def on_note(self, text: str) -> None:
-        """Something that the user should know."""
+        """Called with anything unusual that the user should know."""
 
     def on_teacher(self, record: TeacherRecord) -> None:
-        """The teacher is ready."""
+        """Called for each teacher once it is trained or loaded, and measured."""
 
     def on_search_start(self, trials: int, seconds: float | None) -> None:
-        """The search proper begins; it ends after so many candidates, or, unless None, so many seconds from now."""
+        """Called when candidates begin to be proposed.
+
+        Args:
+            trials: the search ends after this many candidates,
+            seconds: or after this time, unless it is None.
+        """
 
     def on_trial_end(self, record: TrialRecord, trials: Sequence[TrialRecord], hypervolume: float) -> None:
-        """A trial has ended; `trials` are all so far."""
+        """Called when a trial has ended, whatever its status.
+
+        Args:
+            record: the trial.
+            trials: all trials so far.
+            hypervolume: of the front so far, 0..1.
+        """
 
     def on_measured(self, done: int, total: int) -> None:
-        """So many networks of a sample have been measured."""
+        """Called when another network of a sample of the space has been measured.
+
+        Args:
+            done: networks measured so far.
+            total: networks in the sample.
+        """
 
     def on_progress(self, what: str, done: int, total: int) -> None:
-        """Something long has come a step further, here or in a worker. `what`: with the unit, "training A: epoch"."""
+        """Called when something long has advanced by a step, in this process or a worker.
+
+        Args:
+            what: the activity, with the unit of its steps: "training A: epoch".
+            done: steps done.
+            total: steps in all.
+        """
+
+    def on_epoch_end(self, event: EpochEnd) -> None:
+        """Called when a training in this process has finished an epoch."""
 
     def on_finalist(self, done: int, total: int, description: str) -> None:
-        """One of the finalists' or controls' trainings has ended."""
+        """Called when a training of a finalist or a control has ended.
+
+        Args:
+            done: such trainings ended so far.
+            total: such trainings in all, as far as known.
+            description: the network, for people.
+        """
 
     def on_finish(self, run: RunRecord, finalists: Sequence[FinalistRecord]) -> None:
-        """The run is over."""
+        """Called at the end of the run with all that is known of it."""
+
+
+class CallbackList(Callback):
+    """Passes every event on to several callbacks, in their order.
+
+    `StopRun` from one of them is raised after the others have had the event, too. Any other exception becomes a
+    `CallbackError` that names the callback.
+    """
+
+    def __init__(self, callbacks: Sequence[Callback]) -> None:
+        """Wrap callbacks in one.
+
+        Args:
+            callbacks: instances of `Callback`.
+
+        Raises:
+            InputError: something else is among them.
+        """
+        for callback in callbacks:
+            if isinstance(callback, type) and issubclass(callback, Callback):
+                raise InputError(f"callbacks: {callback.__name__} is a class; pass an instance, {callback.__name__}()")
+            if not isinstance(callback, Callback):
+                kind = type(callback).__name__
+                raise InputError(f"callbacks: want instances of nas_kd.Callback, got {kind}; derive a class from it")
+        self._callbacks = tuple(callbacks)
+
+    def _call(self, hook: str, *event: object) -> None:
+        stop: StopRun | None = None
+        for callback in self._callbacks:
+            try:
+                getattr(callback, hook)(*event)
+            except StopRun as error:
+                stop = stop or error
+            except CallbackError:  # of a list within this one
+                raise
+            except Exception as error:
+                reason = ": ".join(filter(None, [type(error).__name__, " ".join(str(error).split())]))
+                raise CallbackError(f"callback {type(callback).__name__}.{hook} raised {reason}") from error
+        if stop is not None:
+            raise stop
+
+    def on_start(self, run_dir: str, resumed: bool) -> None:
+        """Pass on that the run's folder is open and locked."""
+        self._call("on_start", run_dir, resumed)
+
+    def on_stage(self, text: str) -> None:
+        """Pass on that a new stage begins."""
+        self._call("on_stage", text)
+
+    def on_note(self, text: str) -> None:
+        """Pass on what the user should know."""
+        self._call("on_note", text)
+
+    def on_teacher(self, record: TeacherRecord) -> None:
+        """Pass on that a teacher is ready."""
+        self._call("on_teacher", record)
+
+    def on_search_start(self, trials: int, seconds: float | None) -> None:
+        """Pass on that candidates begin to be proposed."""
+        self._call("on_search_start", trials, seconds)
+
+    def on_trial_end(self, record: TrialRecord, trials: Sequence[TrialRecord], hypervolume: float) -> None:
+        """Pass on that a trial has ended."""
+        self._call("on_trial_end", record, trials, hypervolume)
+
+    def on_measured(self, done: int, total: int) -> None:
+        """Pass on that another network has been measured."""
+        self._call("on_measured", done, total)
+
+    def on_progress(self, what: str, done: int, total: int) -> None:
+        """Pass on that something long has advanced."""
+        self._call("on_progress", what, done, total)
+
+    def on_epoch_end(self, event: EpochEnd) -> None:
+        """Pass on that an epoch has ended."""
+        self._call("on_epoch_end", event)
+
+    def on_finalist(self, done: int, total: int, description: str) -> None:
+        """Pass on that a training of a finalist has ended."""
+        self._call("on_finalist", done, total, description)
+
+    def on_finish(self, run: RunRecord, finalists: Sequence[FinalistRecord]) -> None:
+        """Pass on that the run is over."""
+        self._call("on_finish", run, finalists)
+
+
+def as_callback(callbacks: Callback | Sequence[Callback] | None) -> Callback:
+    """Make one callback of what a user passed: one, several or none.
+
+    Raises:
+        InputError: something is not an instance of `Callback`.
+    """
+    if callbacks is None:
+        return Callback()
+    if isinstance(callbacks, CallbackList):
+        return callbacks
+    if isinstance(callbacks, Callback) or not isinstance(callbacks, Sequence):
+        return CallbackList([callbacks])
+    return CallbackList(callbacks)

@@ -1,4 +1,4 @@
-"""Batch normalisation's running statistics estimated anew, for weights that were trained as part of something else."""
+"""Estimates the running statistics of batch normalisation again, for weights trained as part of a larger network."""
 
 from collections.abc import Iterable
 
@@ -9,7 +9,15 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 @torch.no_grad()
 def re_estimate(model: nn.Module, batches: Iterable[Tensor]) -> nn.Module:
-    """Mean statistics over `batches` (B, ...) in stored units (Yu et al. 2020, section 3.3); left in eval mode."""
+    """Replace the running statistics by means over some batches (Yu et al. 2020, arXiv:2003.11142, section 3.3).
+
+    Args:
+        model: changed in place.
+        batches: (B, ...) each, in stored units; at least one.
+
+    Returns:
+        The model, in eval mode.
+    """
     layers = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     momenta = [layer.momentum for layer in layers]
     for layer in layers:

@@ -1,8 +1,8 @@
-"""Makes a method's strength mean the same on every pair of networks: its gradient is weighed against cross-entropy's.
+"""Calibrates a method: its strength means the same on every pair of networks.
 
 The published weights belong to the published reductions and networks; on others the same weight may drown the labels or
-do nothing. Here the sum of a method's terms is scaled so that, on the first batches and at strength 1, its gradient on
-the student's weights is `balance` times as long as that of cross-entropy.
+do nothing. Here the sum of a method's terms is scaled so that, on the first batches and at strength 1, the norm of its
+gradient on the student's weights is `target_grad_ratio` times that of cross-entropy.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -15,17 +15,22 @@ from torch import Tensor, nn
 
 from nas_kd.methods.base import Batch, Method, Outputs
 
-BATCHES = 4
-LARGEST = 1e4  # of the factor, either way: a term without any gradient is not blown up
+BATCHES = 4  # the first of the first epoch
+LARGEST = 1e4  # factor, either way: a term with hardly any gradient is not blown up
 
 
 def calibrate(
-    student: nn.Module, method: Method, show: Callable[[int], tuple[Outputs, Sequence[Outputs], Batch]]
+    student: nn.Module, method: Method, forward: Callable[[int], tuple[Outputs, Sequence[Outputs], Batch]]
 ) -> None:
-    """Set `scale` of all parts of `method`; all else, torch's generator included, is left as it was.
+    """Set `scale` of all parts of `method`; everything else, torch's generator included, is left as it was.
 
-    So a training goes on as one that had been given these factors. `show(i)`: the i-th batch, as student and teachers
-    see it. Nothing is done where there is no cross-entropy to be weighed against.
+    So training goes on exactly as if these factors had been given. A method without cross-entropy is not calibrated, as
+    there is nothing to compare with.
+
+    Args:
+        student: in training mode.
+        method: attached to the student.
+        forward: outputs of student and teachers on the i-th batch, and the batch, for i in 0..BATCHES - 1.
     """
     parts = [p for p in method.parts() if p.target_grad_ratio is not None]
     if not parts or method.ce_weight == 0:
@@ -34,7 +39,7 @@ def calibrate(
     lengths = torch.zeros(len(parts) + 1)
     with _undone(student, method):
         for i in range(BATCHES):
-            outputs, taught, batch = show(i)
+            outputs, taught, batch = forward(i)
             losses = [F.cross_entropy(outputs.logits, batch.y)]
             for part in parts:
                 terms = part(outputs, taught, batch._replace(progress=1.0))  # past all warm-ups
@@ -47,7 +52,7 @@ def calibrate(
 
 @contextmanager
 def _undone(student: nn.Module, method: Method) -> Iterator[None]:
-    """Weights, statistics, banks, the method's optimisers and torch's generator are put back at the end."""
+    """Put weights, statistics, banks, the method's optimisers and torch's generator back at the end."""
     modules, optimizers = (student, method), list(method.optimizers().values())
     states = [{k: v.clone() for k, v in m.state_dict().items()} for m in modules]
     optimizer_states = [deepcopy(o.state_dict()) for o in optimizers]

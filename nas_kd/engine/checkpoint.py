@@ -1,4 +1,4 @@
-"""A training's state as named tensors, and back."""
+"""Turns the state of a training into named tensors, and back."""
 
 from typing import Any
 
@@ -7,12 +7,12 @@ from torch import Tensor
 
 
 def flatten(groups: dict[str, dict[str, Tensor]]) -> dict[str, Tensor]:
-    """`{"student": {"a": t}}` -> `{"student/a": t}`."""
+    """Flatten groups of tensors: `{"student": {"a": t}}` becomes `{"student/a": t}`."""
     return {f"{group}/{name}": t for group, tensors in groups.items() for name, t in tensors.items()}
 
 
 def unflatten(state: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    """The inverse of `flatten`; empty groups are lost."""
+    """Undo `flatten`; groups without tensors are lost."""
     groups: dict[str, dict[str, Tensor]] = {}
     for path, tensor in state.items():
         group, _, name = path.partition("/")
@@ -21,7 +21,7 @@ def unflatten(state: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """All tensors that an optimiser keeps, as `<number of the parameter>.<name>`."""
+    """Collect the tensors that an optimiser keeps, as `<number of the parameter>.<name>`."""
     return {
         f"{i}.{name}": value
         for i, state in optimizer.state_dict()["state"].items()
@@ -31,7 +31,7 @@ def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Put back what `optimizer_state` gave, in the parameters' memory format."""
+    """Put back what `optimizer_state` returned, in the memory format of the parameters."""
     whole = optimizer.state_dict()
     states: dict[int, dict[str, Any]] = {}
     for path, tensor in tensors.items():

@@ -1,4 +1,4 @@
-"""Shows what a network computes on its way: feature maps at changes of resolution, and the classifier's input."""
+"""Reads what a network computes inside: feature maps at changes of resolution, and the classifier's input."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,12 @@ MAP_DIMS = (3, 4)  # tokens (B, t, d) and maps (B, c, h, w)
 
 @dataclass(frozen=True)
 class FeaturePoints:
-    """Module paths: where features are read (outputs), and the classifier (its input is the embedding)."""
+    """Where a network is read.
+
+    Attributes:
+        features: paths of the modules whose outputs are the features, in the order of the forward pass.
+        classifier: path of the module whose input is the embedding; None: the logits stand in for it.
+    """
 
     features: tuple[str, ...]
     classifier: str | None
@@ -29,12 +34,12 @@ class _Call:
 
 
 def find_feature_points(model: nn.Module, example: Tensor, features: Sequence[str] | None = None) -> FeaturePoints:
-    """Run `example` (B, ...) once and find the last module before each change of resolution, and the last linear layer.
+    """Find the last module before each change of resolution, and the last linear layer, by one forward pass.
 
     Args:
         model: in any mode; left as it was.
-        example: a batch that it takes.
-        features: module paths to tap instead of the ones found.
+        example: (B, ...) a batch that it takes.
+        features: module paths to read instead of the ones found.
 
     Raises:
         InputError: one of `features` is not a module of the model, or gives no feature map.
@@ -84,7 +89,7 @@ def _resolution(value: Any) -> tuple[int, ...] | None:
 
 
 def _last_of_each_resolution(model: nn.Module, calls: list[_Call]) -> tuple[str, ...]:
-    """Of the modules that cannot be taken apart without landing inside a block, the last at each resolution."""
+    """The last block at each resolution; blocks inside of other blocks do not count."""
     blocks = [c for c in calls if c.shape_out and _is_block(model, c, calls)]
     outer = [c for c in blocks if not any(c.path.startswith(f"{o.path}.") for o in blocks)]
     last: dict[tuple[int, ...], str] = {}
@@ -109,9 +114,16 @@ def _is_block(model: nn.Module, call: _Call, calls: list[_Call]) -> bool:
 
 
 class FeatureExtractor:
-    """A model that returns `Outputs`; only what `needs` names is kept, in float32."""
+    """Runs a network and returns what hooks on its modules read, in float32; a context that takes the hooks off."""
 
     def __init__(self, model: nn.Module, points: FeaturePoints, needs: frozenset[Need]) -> None:
+        """Put hooks on the network.
+
+        Args:
+            model: x (B, ...) -> (B, C) logits.
+            points: where it is read.
+            needs: what is read; the other parts of the outputs stay empty.
+        """
         self.model = model
         self._seen: dict[str, Tensor] = {}
         self._features = points.features if "features" in needs else ()
@@ -135,7 +147,7 @@ class FeatureExtractor:
         return keep  # a function, not a method: copies of the model then carry no outputs along
 
     def __call__(self, x: Tensor) -> Outputs:
-        """(B, ...) -> outputs."""
+        """Run the network on x (B, ...)."""
         self._seen.clear()
         logits = self.model(x).float()
         features = tuple(self._seen[path].float() for path in self._features)
@@ -149,6 +161,6 @@ class FeatureExtractor:
         self.close()
 
     def close(self) -> None:
-        """Take the hooks off again."""
+        """Take the hooks off the network again."""
         for handle in self._handles:
             handle.remove()

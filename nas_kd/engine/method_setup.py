@@ -1,6 +1,7 @@
-"""Shows a method the networks that it is to work with, before training starts."""
+"""Attaches a method to the networks that it works with, before training starts."""
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
@@ -9,14 +10,21 @@ from torch import Tensor, nn
 from nas_kd.engine.feature_extractor import FeatureExtractor, FeaturePoints, find_feature_points
 from nas_kd.engine.numerics import Numerics, mix_seeds, seeded
 from nas_kd.engine.subgraph import subgraph_after
-from nas_kd.engine.teacher_outputs import TeacherOutputs
+from nas_kd.engine.teacher_outputs import LiveTeacher
 from nas_kd.errors import InputError
 from nas_kd.methods.base import Method, MethodContext, Need, Network, Outputs
 
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """Of the training data: `mean`, `std`: (C,) or (1,), in stored units; what a network takes and answers."""
+    """Facts about the training samples.
+
+    Attributes:
+        n_samples: number of training samples.
+        n_classes: number of classes, the width of the logits.
+        mean: (C,) of each channel, in stored units; (1,) where samples are no images.
+        std: standard deviation, of the same shape.
+    """
 
     n_samples: int
     n_classes: int
@@ -30,18 +38,31 @@ class MethodSetup:
     def __init__(
         self,
         student: nn.Module,
-        teachers: Sequence[TeacherOutputs],
+        teachers: Sequence[LiveTeacher],
         method: Method,
         numerics: Numerics,
         example: Tensor,
     ) -> None:
-        """`example`: (2, ...), what the student takes, in stored units."""
+        """Find where the student's features are read.
+
+        Args:
+            student: the network to train.
+            teachers: as many as the method learns from.
+            method: will be attached; untouched so far.
+            numerics: number format and memory layout of the student.
+            example: (2, ...), what the student takes, in stored units.
+        """
         self._student, self._teachers, self._method = student, teachers, method
         self._numerics, self._example = numerics, numerics.to_layout(example)
         self.points = find_feature_points(student, self._example)
 
-    def attach(self, facts: DatasetInfo, rebuild: Callable[[int], nn.Module], seed: int) -> None:
-        """Let the method create what it needs.
+    def attach(self, dataset: DatasetInfo, rebuild: Callable[[int], nn.Module], seed: int) -> None:
+        """Let the method create its adapters, peers and the like.
+
+        Args:
+            dataset: facts about the training samples.
+            rebuild: the student's architecture with the initial weights of a seed.
+            seed: of all weights that the method creates.
 
         Raises:
             InputError: the method cannot work with these networks.
@@ -49,35 +70,36 @@ class MethodSetup:
         with seeded(seed, 1):
             context = MethodContext(
                 student=self._student,
-                student_outputs=self._shown(self._student),
+                student_outputs=self._outputs_of_student(),
                 teachers=tuple(t.teacher.model for t in self._teachers),
-                teacher_outputs=tuple(self._shown_by_teacher(t) for t in self._teachers),
+                teacher_outputs=tuple(self._outputs_of_teacher(t) for t in self._teachers),
                 rebuild=lambda number: self._numerics.place(rebuild(mix_seeds(seed, number))),
                 observe=self._observe,
                 branch=lambda number: self._branch(rebuild(mix_seeds(seed, number))),
                 branch_stage=self._branch_stage,
                 example=self._example,
-                n_samples=facts.n_samples,
-                n_classes=facts.n_classes,
-                mean=facts.mean,
-                std=facts.std,
+                n_samples=dataset.n_samples,
+                n_classes=dataset.n_classes,
+                mean=dataset.mean,
+                std=dataset.std,
             )
             self._method.attach(context)
             self._numerics.place(self._method)
 
-    def _shown(self, student: nn.Module) -> Outputs:
+    def _outputs_of_student(self) -> Outputs:
+        student = self._student
         was_training = student.training
         with torch.no_grad(), FeatureExtractor(student.eval(), self.points, self._method.needs) as extractor:
             outputs = extractor(self._example)
         student.train(was_training)
         return outputs
 
-    def _shown_by_teacher(self, teacher: TeacherOutputs) -> Outputs:
+    def _outputs_of_teacher(self, teacher: LiveTeacher) -> Outputs:
         with teacher.extractor(self._method.needs) as extractor:
             return teacher.live(extractor, teacher.example())
 
     def _observe(self, model: nn.Module, example: Tensor) -> Network:
-        return Observed(model, find_feature_points(model, example), self._method.needs, self._numerics)
+        return ObservedNetwork(model, find_feature_points(model, example), self._method.needs, self._numerics)
 
     @property
     def _branch_stage(self) -> int:
@@ -89,14 +111,50 @@ class MethodSetup:
         return self._numerics.place(subgraph_after(model, self.points.features[self._branch_stage]))
 
 
-class Observed:
-    """A network run as the student is, hooks on it only while it runs, so that copies of it carry none."""
+class ObservedNetwork:
+    """A network that runs as the student does; it carries hooks only while it runs, so that copies of it have none."""
 
     def __init__(self, model: nn.Module, points: FeaturePoints, needs: frozenset[Need], numerics: Numerics) -> None:
-        self._model = (model,)  # in a tuple: a method that keeps this must not take the network for its own
+        """Keep a network for a method.
+
+        Args:
+            model: the network; it does not become a part of the method that keeps this.
+            points: where its features are read.
+            needs: what the method looks at.
+            numerics: number format in which it runs.
+        """
+        self._model = (model,)  # in a tuple, or the method would register the network as its own submodule
         self._points, self._needs, self._numerics = points, needs, numerics
 
     def __call__(self, x: Tensor) -> Outputs:
-        """(B, ...) -> outputs, float32."""
+        """Run the network on x (B, ...); outputs are float32."""
         with FeatureExtractor(self._model[0], self._points, self._needs) as extractor, self._numerics.autocast():
             return extractor(x)
+
+
+def reinitialized(model: nn.Module, seed: int) -> nn.Module:
+    """Copy a network and draw its initial weights again, as each layer's `reset_parameters` does.
+
+    Layers whose weights are all frozen keep them, and so do parameters that belong to no layer with such a method.
+
+    Args:
+        model: any network; left as it was.
+        seed: of the new weights.
+
+    Raises:
+        InputError: none of its trained weights can be drawn again.
+    """
+    copy = deepcopy(model)
+    before = [p.detach().clone() for p in copy.parameters() if p.requires_grad]
+    with seeded(seed, 0):
+        for module in copy.modules():
+            reset = getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None)
+            if callable(reset) and any(p.requires_grad for p in module.parameters(recurse=False)):
+                reset()
+    after = [p for p in copy.parameters() if p.requires_grad]
+    if all(torch.equal(old, new) for old, new in zip(before, after, strict=True)):
+        raise InputError(
+            f"cannot draw other initial weights for {type(model).__name__}: none of its layers has reset_parameters(); "
+            "this method trains several networks like the student"
+        )
+    return copy

@@ -1,4 +1,4 @@
-"""Cuts a network in two at a module: what comes behind it, as a network of its own."""
+"""Cuts a network in two at a module, and makes the part behind the cut a network of its own."""
 
 import torch.fx
 from torch import nn
@@ -7,7 +7,7 @@ from nas_kd.errors import InputError
 
 
 class _Tracer(torch.fx.Tracer):
-    """Looks inside of the modules around the cut only; all others stay as they are, whatever they do."""
+    """Traces into the modules around the cut only; all others stay whole, whatever they do."""
 
     def __init__(self, cut: str) -> None:
         super().__init__()
@@ -18,9 +18,14 @@ class _Tracer(torch.fx.Tracer):
 
 
 def subgraph_after(model: nn.Module, cut: str) -> nn.Module:
-    """The layers of `model` behind the last call of its module `cut`: what that returns -> what the model returns.
+    """Return the layers of a network behind the last call of one of its modules.
 
-    The layers are the model's own, under their own names.
+    Args:
+        model: the whole network.
+        cut: the module's path in it.
+
+    Returns:
+        A network that turns the module's output into the model's; its layers are the model's own, under the same names.
 
     Raises:
         InputError: the model cannot be traced there, or something goes around `cut` (a shortcut).
@@ -49,7 +54,7 @@ def subgraph_after(model: nn.Module, cut: str) -> nn.Module:
 
 
 def _works_in_place(node: torch.fx.Node, model: nn.Module) -> bool:
-    """Whether a step may change what it is given, so that it counts even if nobody takes its result."""
+    """Whether a step may change its input, so that it matters even if nothing reads its result."""
     if node.op == "call_module":
         return bool(getattr(model.get_submodule(str(node.target)), "inplace", False))
     name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")

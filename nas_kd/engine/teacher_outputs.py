@@ -1,20 +1,22 @@
-"""What a student sees of its teacher: live, or from a cache of exactly what the live teacher would say.
+"""What a student sees of its teacher: its outputs on each batch, live or from an exact cache.
 
-Augmentation is a pure function of (data seed, epoch, sample), the same for every training; so a teacher's logits on
+Augmentation is a pure function of (data seed, epoch, sample), the same for every training. So a teacher's logits on
 an epoch are computed once, kept in the store, and read by every student that learns from that teacher.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from nas_kd.data.augment import Augmenter
+from nas_kd.engine.batch_source import BatchSource
 from nas_kd.engine.feature_extractor import FeatureExtractor, FeaturePoints, find_feature_points
 from nas_kd.engine.numerics import Numerics
-from nas_kd.methods.base import Need, Outputs
+from nas_kd.methods.base import Batch, Need, Outputs
 from nas_kd.serialization import fingerprint
 from nas_kd.store.store import Store
 
@@ -23,56 +25,123 @@ CACHED_EPOCHS_BYTES = 256 * 2**20  # kept in memory, per teacher
 
 @dataclass(frozen=True)
 class Teacher:
-    """A trained network, in eval mode: (B, ...) in stored units -> (B, C) logits. `key`: what its weights depend on.
+    """A trained network in eval mode.
 
-    `paired`: it is shown the data's other view of each sample, where there is one.
+    Attributes:
+        model: (B, ...) in stored units -> (B, C) logits.
+        key: fingerprint of all that its weights depend on; cached outputs are stored under it.
+        description: for people, e.g. "3 stages, 21 k weights".
+        parameters: number of weights.
+        macs: multiply-adds of one sample.
+        features: module paths where features are read; None: found by changes of resolution.
+        paired: whether it is shown the data's other view of each sample, where there is one.
     """
 
     model: nn.Module
-    key: str
-    description: str
-    parameters: int
-    macs: int
-    features: tuple[str, ...] | None = None  # module paths to tap; None: found by resolution
+    key: str = ""
+    description: str = "teacher"
+    parameters: int = 0
+    macs: int = 0
+    features: tuple[str, ...] | None = None
     paired: bool = False
 
 
-class TeacherOutputs:
-    """One teacher on one training set, at a fixed batch size; shared by all students that learn from it."""
+# The teacher's outputs for a batch of an epoch (from 0), without gradient.
+TeacherReader = Callable[[int, Batch], Outputs]
 
-    def __init__(
-        self, teacher: Teacher, augmenter: Augmenter, batch_size: int, numerics: Numerics, store: Store | None
-    ) -> None:
+
+class LiveTeacher:
+    """A teacher that is run on every batch, on exactly what the student is shown."""
+
+    def __init__(self, teacher: Teacher, example: Tensor, numerics: Numerics) -> None:
+        """Freeze the teacher and put it into eval mode.
+
+        Args:
+            teacher: the network to learn from.
+            example: (2, ...) what it takes.
+            numerics: number format and memory layout.
+        """
         self.teacher = teacher
-        self.augmenter = augmenter
-        self._batch_size = batch_size
+        self._example = example
         self._numerics = numerics
-        self._store = store
-        self._memory: OrderedDict[int, Tensor] = OrderedDict()
         self._points: FeaturePoints | None = None
         numerics.place(teacher.model).requires_grad_(False).eval()
 
     def extractor(self, needs: frozenset[Need]) -> FeatureExtractor:
-        """The live teacher, with hooks on; the caller closes them."""
+        """The running teacher with hooks on its modules; the caller closes it."""
         if self._points is None:
             self._points = find_feature_points(self.teacher.model, self.example(), self.teacher.features)
         return FeatureExtractor(self.teacher.model, self._points, needs)
 
     def example(self) -> Tensor:
-        """Two made-up samples of what the teacher takes."""
-        return self._numerics.to_layout(self.augmenter.example())
+        """Two samples of what the teacher takes, (2, ...), in its memory layout."""
+        return self._numerics.to_layout(self._example)
 
     def live(self, extractor: FeatureExtractor, x: Tensor) -> Outputs:
-        """Outputs for a batch, no gradient."""
+        """Run the teacher on a batch (B, ...) without gradient."""
         with torch.no_grad(), self._numerics.autocast():
             return extractor(x)
 
+    def reader(self, needs: frozenset[Need], view: Augmenter | None, stack: ExitStack) -> TeacherReader:
+        """Prepare to give a method the outputs that it needs.
+
+        Args:
+            needs: what the method looks at.
+            view: the samples as the student is shown them; None if they have no numbers.
+            stack: takes the teacher's hooks off when it is closed.
+        """
+        extractor = stack.enter_context(self.extractor(needs))
+        return lambda _epoch, batch: self.live(extractor, batch.x)
+
+
+class TeacherOutputs(LiveTeacher):
+    """One teacher on one training set in memory; logits are cached and shared by all students that learn from it."""
+
+    def __init__(
+        self, teacher: Teacher, augmenter: Augmenter, batch_size: int, numerics: Numerics, store: Store | None
+    ) -> None:
+        """Freeze the teacher and put it into eval mode.
+
+        Args:
+            teacher: the network to learn from.
+            augmenter: the training samples as the teacher is shown them.
+            batch_size: of the trainings; the teacher is run on batches of exactly this size.
+            numerics: number format and memory layout.
+            store: keeps logits for other processes; None: they are kept in memory only.
+        """
+        super().__init__(teacher, augmenter.example(), numerics)
+        self.augmenter = augmenter
+        self._batch_size = batch_size
+        self._store = store
+        self._memory: OrderedDict[int, Tensor] = OrderedDict()
+
+    def reader(self, needs: frozenset[Need], view: Augmenter | None, stack: ExitStack) -> TeacherReader:
+        """Prepare to give a method the outputs that it needs: cached logits where they are all that it looks at.
+
+        Args:
+            needs: what the method looks at.
+            view: the samples as the student is shown them. Where the teacher has another view, the outputs are for
+                its own view of the same samples. None if samples have no numbers: nothing can be looked up.
+            stack: takes the teacher's hooks off when it is closed.
+        """
+        if view is not None and can_use_cache(needs):
+            return lambda epoch, batch: self.cached(epoch, batch.indices)
+        run = super().reader(needs, view, stack)
+        if view is None or view is self.augmenter:
+            return run
+
+        def read(epoch: int, batch: Batch) -> Outputs:
+            made_up = len(batch.indices) == 0
+            return run(epoch, batch if made_up else batch._replace(x=self.view(epoch, batch.indices)))
+
+        return read
+
     def view(self, epoch: int, indices: Tensor) -> Tensor:
-        """What the teacher is shown of these samples in this epoch: (B, ...) in stored units."""
+        """The samples `indices` (B,) as the teacher is shown them in this epoch: (B, ...) in stored units."""
         return self._numerics.to_layout(self.augmenter.batch(epoch, indices))
 
     def cached(self, epoch: int, indices: Tensor) -> Outputs:
-        """Logits for these samples as augmented in this epoch; features and embedding are empty."""
+        """Logits for the samples `indices` (B,) as augmented in this epoch; features and embedding are empty."""
         logits = self._epoch(epoch)[indices]
         return Outputs(logits, (), logits[:, :0])
 
@@ -115,6 +184,20 @@ class TeacherOutputs:
             indices = torch.arange(start, start + size) % n
             parts.append(self.live(extractor, self.view(epoch, indices)).logits)
         return torch.cat(parts)[:n].contiguous()
+
+
+def outputs_on(teacher: Teacher, source: BatchSource, batch_size: int, numerics: Numerics) -> LiveTeacher:
+    """Choose how students get a teacher's outputs: from a cache in memory where samples have numbers, else live.
+
+    Args:
+        teacher: the network to learn from; it is shown what the student is shown.
+        source: the training samples.
+        batch_size: of the training.
+        numerics: number format and memory layout.
+    """
+    if source.view is None:
+        return LiveTeacher(teacher, source.example(), numerics)
+    return TeacherOutputs(teacher, source.view, min(batch_size, len(source.view)), numerics, None)
 
 
 def can_use_cache(needs: frozenset[Need]) -> bool:

@@ -1,43 +1,51 @@
 """The training loop: one student, any number of teachers, one method."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nas_kd.data.augment import Augmenter
-from nas_kd.data.dataset import Split, as_input
+from nas_kd.data.dataset import Split
 from nas_kd.engine import checkpoint
+from nas_kd.engine.batch_source import BatchSource, Samples
 from nas_kd.engine.calibration import calibrate
+from nas_kd.engine.evaluation import accuracy_of
 from nas_kd.engine.feature_extractor import FeatureExtractor
-from nas_kd.engine.method_setup import DatasetInfo, MethodSetup
-from nas_kd.engine.numerics import Numerics, mix_seeds, seeded
+from nas_kd.engine.method_setup import DatasetInfo, MethodSetup, reinitialized
+from nas_kd.engine.numerics import PLAIN, Numerics, is_out_of_memory, mix_seeds, seeded
+from nas_kd.engine.optimizer import make_optimizer
 from nas_kd.engine.qat_schedule import QATSchedule
 from nas_kd.engine.schedule import Schedule
-from nas_kd.engine.teacher_outputs import TeacherOutputs, can_use_cache
+from nas_kd.engine.teacher_outputs import LiveTeacher, TeacherReader
 from nas_kd.errors import TrialError
 from nas_kd.methods.base import Batch, Method, Outputs
-
-EVALUATION_BATCH = 512
 
 
 @dataclass(frozen=True)
 class TrainingSetup:
-    """All that a training depends on, beside the student itself. `calibrated`: see `nas_kd.engine.calibration`.
+    """What a training depends on beside the student, its teachers and the method.
 
-    `aware_from`: see `nas_kd.engine.qat_schedule`.
+    Attributes:
+        source: where batches come from.
+        dataset: facts about the training samples that methods may use.
+        schedule: epochs, batch size, learning rate and the like.
+        numerics: number format and memory layout.
+        seed: all random choices follow from it and the number of the epoch.
+        calibrated: whether the method's terms are scaled on the first batches, see `nas_kd.engine.calibration`.
+        qat_start: see `nas_kd.engine.qat_schedule`; has no effect on a student without quantizers.
     """
 
-    augmenter: Augmenter
-    labels: Tensor  # (N,) of the training split
-    facts: DatasetInfo
+    source: BatchSource
+    dataset: DatasetInfo
     schedule: Schedule
-    numerics: Numerics
-    seed: int
+    numerics: Numerics = PLAIN
+    seed: int = 0
     calibrated: bool = True
     qat_start: float = 0.7
 
@@ -50,18 +58,22 @@ class Losses:
     steps: int = 0
 
     def add(self, terms: dict[str, Tensor]) -> None:
-        """Those of one step."""
+        """Add the terms of one step, scalars."""
         self.steps += 1
         for name, term in terms.items():
             self.sums[name] = self.sums.get(name, 0) + term.detach()
 
     def means(self) -> dict[str, float]:
-        """By name."""
+        """The mean of each term over all steps, by name."""
         return {name: float(total) / self.steps for name, total in self.sums.items()}
 
 
+# What student and teachers give for the batch of a step, given the share of the schedule that is done.
+_Forward = Callable[[int, float], tuple[Outputs, list[Outputs], Batch]]
+
+
 class Training:
-    """A training that can be stopped after any epoch, saved, and gone on with as if never stopped.
+    """A training that can be stopped after any epoch, saved, and resumed as if it had never stopped.
 
     Every random choice follows from (seed, epoch), so the state is the weights and the optimisers alone.
     """
@@ -69,12 +81,20 @@ class Training:
     def __init__(
         self,
         student: nn.Module,
-        teachers: Sequence[TeacherOutputs],
+        teachers: Sequence[LiveTeacher],
         method: Method,
         setup: TrainingSetup,
-        rebuild: Callable[[int], nn.Module],
+        rebuild: Callable[[int], nn.Module] | None = None,
     ) -> None:
-        """`rebuild`: the student's architecture with the initial weights of another seed, for methods that train peers.
+        """Attach the method to the networks and create the optimiser.
+
+        Args:
+            student: x (B, ...) -> (B, C) logits; trained in place.
+            teachers: as many as the method learns from.
+            method: gives the loss terms; its own parameters are trained, too.
+            setup: data, schedule and seed.
+            rebuild: the student's architecture with the initial weights of a seed, for methods that train peers. By
+                default, a copy of the student whose layers are initialized again.
 
         Raises:
             InputError: the method cannot work with these networks.
@@ -86,104 +106,89 @@ class Training:
         self.seconds = 0.0
         self.losses: dict[str, float] = {}  # means over the last epoch
         self._teachers = tuple(teachers)
-        self._cached = can_use_cache(method.needs)
-        attachment = MethodSetup(self.student, self._teachers, method, setup.numerics, setup.augmenter.example())
-        attachment.attach(setup.facts, rebuild, setup.seed)
-        self._points = attachment.points
+        method_setup = MethodSetup(self.student, self._teachers, method, setup.numerics, setup.source.example())
+        method_setup.attach(setup.dataset, rebuild or partial(reinitialized, self.student), setup.seed)
+        self._points = method_setup.points
         self._weights = [list(self.student.parameters()), method.trained()]
-        self.optimizer = _optimizer([p for group in self._weights for p in group], setup.schedule)
+        self.optimizer = make_optimizer([p for group in self._weights for p in group], setup.schedule)
         self._averaged = [t for net in self.networks for t in net.state_dict().values() if t.is_floating_point()]
         self.average = [t.clone() for t in self._averaged]
-        self.batch_size = min(setup.schedule.batch_size, len(setup.augmenter))
-        self.steps_per_epoch = len(setup.augmenter) // self.batch_size
+        self.steps_per_epoch = setup.source.steps_per_epoch(setup.schedule.batch_size)
         self._qat_schedule = QATSchedule(self.networks, setup.schedule, self.steps_per_epoch, setup.qat_start)
 
     @property
     def networks(self) -> list[nn.Module]:
-        """Those that may be deployed: the student, and its peers where the method has any."""
+        """Networks that may be deployed: the student, and its peers where the method trains any."""
         return [self.student, *self.method.peers()]
+
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate of the last step."""
+        return float(self.optimizer.param_groups[0]["lr"])
 
     def run(self, until: int | None = None, after_epoch: Callable[["Training"], None] | None = None) -> None:
         """Train up to epoch `until` of the schedule (default: all of it).
+
+        Args:
+            until: the number of epochs that are done afterwards.
+            after_epoch: called with this training after each epoch; what it raises ends the training.
 
         Raises:
             TrialError: the loss is no longer finite, or memory ran out.
         """
         until = self.setup.schedule.epochs if until is None else until
-        student = FeatureExtractor(self.student, self._points, self.method.needs)
-        teachers = [] if self._cached else [t.extractor(self.method.needs) for t in self._teachers]
-        try:
+        with ExitStack() as hooks:
+            student = hooks.enter_context(FeatureExtractor(self.student, self._points, self.method.needs))
+            needs, view = self.method.needs, self.setup.source.view
+            teachers = [teacher.reader(needs, view, hooks) for teacher in self._teachers]
             while self.epoch < until:
                 started = time.perf_counter()
-                self._run_epoch(student, teachers)
+                try:
+                    self._run_epoch(student, teachers)
+                except (MemoryError, RuntimeError) as error:
+                    if is_out_of_memory(error):
+                        raise TrialError(f"out of memory in epoch {self.epoch + 1}") from error
+                    raise
                 self.epoch += 1
                 self.seconds += time.perf_counter() - started
                 if after_epoch is not None:
                     after_epoch(self)
-        except (MemoryError, RuntimeError) as error:
-            if isinstance(error, MemoryError) or "memory" in str(error):
-                raise TrialError(f"out of memory in epoch {self.epoch + 1}") from error
-            raise
-        finally:
-            for extractor in (student, *teachers):
-                extractor.close()
 
-    def _run_epoch(self, student: FeatureExtractor, teachers: list[FeatureExtractor]) -> None:
-        setup = self.setup
+    def _run_epoch(self, student: FeatureExtractor, teachers: Sequence[TeacherReader]) -> None:
+        setup, first = self.setup, self.epoch * self.steps_per_epoch
         generator = torch.Generator().manual_seed(mix_seeds(setup.seed, 2, self.epoch))
-        order = self.method.order(setup.labels, generator)
+        samples = setup.source.epoch(
+            self.epoch, setup.schedule.batch_size, lambda labels: self.method.order(labels, generator)
+        )
         for network in self.networks:
             network.train()
         self.method.train()
         losses = Losses()
 
-        def indices(step: int) -> Tensor:
-            return order[step * self.batch_size : (step + 1) * self.batch_size]
+        def forward(step: int, progress: float) -> tuple[Outputs, list[Outputs], Batch]:
+            batch = self.method.draw(lambda: self._real(samples(step), progress))
+            with setup.numerics.autocast():
+                outputs = student(batch.x)
+            return outputs, [read(self.epoch, batch) for read in teachers], batch
 
         with seeded(setup.seed, 3, self.epoch):
             if self.epoch == 0 and setup.calibrated:
-                calibrate(
-                    self.student,
-                    self.method,
-                    lambda i: self._show(student, teachers, indices(i % self.steps_per_epoch), 0.0),
-                )
+                calibrate(self.student, self.method, lambda i: forward(i % self.steps_per_epoch, 0.0))
             for step in range(self.steps_per_epoch):
                 if self._qat_schedule.before_step(self.epoch, step):
                     torch._foreach_copy_(self.average, self._averaged)
-                losses.add(self._step(student, teachers, indices(step), self.epoch * self.steps_per_epoch + step))
+                losses.add(self._step(forward, step, first + step))
         self.losses = losses.means()
 
-    def _show(
-        self, student: FeatureExtractor, teachers: list[FeatureExtractor], indices: Tensor, progress: float
-    ) -> tuple[Outputs, list[Outputs], Batch]:
-        """What student and teachers say of a batch."""
-        batch = self.method.draw(lambda: self._real(indices, progress))
-        with self.setup.numerics.autocast():
-            outputs = student(batch.x)
-        return outputs, self._teach(teachers, batch), batch
+    def _real(self, samples: Samples, progress: float) -> Batch:
+        """Training samples as a batch; `progress`: share of the schedule done."""
+        return Batch(self.setup.numerics.to_layout(samples.x), samples.y, samples.indices, progress)
 
-    def _real(self, indices: Tensor, progress: float) -> Batch:
-        x = self.setup.numerics.to_layout(self.setup.augmenter.batch(self.epoch, indices))
-        return Batch(x, self.setup.labels[indices], indices, progress)
-
-    def _teach(self, teachers: list[FeatureExtractor], batch: Batch) -> list[Outputs]:
-        if self._cached:
-            return [t.cached(self.epoch, batch.indices) for t in self._teachers]
-        pairs = zip(self._teachers, teachers, strict=True)
-        return [t.live(extractor, self._seen_by(t, batch)) for t, extractor in pairs]
-
-    def _seen_by(self, teacher: TeacherOutputs, batch: Batch) -> Tensor:
-        """The batch itself, or the teacher's own view of the same samples."""
-        same = teacher.augmenter is self.setup.augmenter or len(batch.indices) == 0
-        return batch.x if same else teacher.view(self.epoch, batch.indices)
-
-    def _step(
-        self, student: FeatureExtractor, teachers: list[FeatureExtractor], indices: Tensor, step: int
-    ) -> dict[str, Tensor]:
+    def _step(self, forward: _Forward, step: int, done: int) -> dict[str, Tensor]:
+        """One step of the optimiser; `step` counts from the epoch's start, `done` from the training's."""
         schedule = self.setup.schedule
         total_steps = schedule.epochs * self.steps_per_epoch
-        outputs, taught, batch = self._show(student, teachers, indices, step / total_steps)
-        loss, terms = self.loss(outputs, taught, batch)
+        loss, terms = self.loss(*forward(step, done / total_steps))
         if not torch.isfinite(loss):
             raise TrialError(f"the loss became {loss.item()} in epoch {self.epoch + 1} of {schedule.epochs}")
         self.optimizer.zero_grad(set_to_none=True)
@@ -191,13 +196,17 @@ class Training:
         for weights in self._weights:  # apart: what a method trains beside the student must not slow the student down
             torch.nn.utils.clip_grad_norm_(weights, schedule.clip_norm, foreach=True)
         for group in self.optimizer.param_groups:
-            group["lr"] = schedule.learning_rate_at((step + 1) / total_steps)
+            group["lr"] = schedule.learning_rate_at((done + 1) / total_steps)
         self.optimizer.step()
-        torch._foreach_lerp_(self.average, self._averaged, 1 - schedule.ema_decay_at(step, total_steps))
+        torch._foreach_lerp_(self.average, self._averaged, 1 - schedule.ema_decay_at(done, total_steps))
         return terms
 
     def loss(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """`ce_weight` * CE + `strength` * `scale` * the method's terms, not under autocast; and all terms, unscaled."""
+        """Sum the loss of a batch, in float32.
+
+        Returns:
+            `ce_weight` * CE + `strength` * `scale` * the method's terms; and all terms by name, unscaled.
+        """
         terms = {"ce": F.cross_entropy(student.logits, batch.y)} if self.method.ce_weight else {}
         total = torch.zeros(())
         for term in terms.values():
@@ -217,13 +226,33 @@ class Training:
             target.copy_(value)
         return [copy.eval() for copy in copies]
 
+    def load_average(self) -> None:
+        """Give the networks themselves their averaged weights, in eval mode; training cannot go on from there."""
+        torch._foreach_copy_(self._averaged, self.average)
+        for network in self.networks:
+            network.eval()
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Give the networks themselves their averaged weights inside, in eval mode; training can go on afterwards."""
+        trained = [t.clone() for t in self._averaged]
+        self.load_average()
+        try:
+            yield
+        finally:
+            torch._foreach_copy_(self._averaged, trained)
+
     def deployed(self, split: Split) -> tuple[nn.Module, float]:
-        """Of the averaged networks the most accurate on `split` (the student, if none is better), and its accuracy."""
+        """Find the most accurate of the averaged networks; the student, if none is better.
+
+        Returns:
+            A copy of the network with averaged weights, and its accuracy on `split`, 0..1.
+        """
         judged = [(network, self.accuracy(network, split)) for network in self.averaged_students()]
         return max(judged, key=lambda pair: pair[1])
 
     def accuracy(self, network: nn.Module, split: Split) -> float:
-        """Of a network run as this training runs its own."""
+        """Accuracy on `split`, 0..1, of a network in this training's memory layout."""
         return accuracy_of(network, split, self.setup.numerics)
 
     def calibration(self) -> dict[str, float]:
@@ -247,7 +276,7 @@ class Training:
         return checkpoint.flatten(groups)
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Go on from what `state` gave."""
+        """Continue from what `state` returned, in a training of the same networks and setup."""
         groups = checkpoint.unflatten(state)
         self.student.load_state_dict(groups["student"])
         self.method.load_state_dict(groups.get("method", {}))
@@ -258,34 +287,3 @@ class Training:
             checkpoint.restore_optimizer(optimizer, groups.get(f"optimizer.{name}", {}))
         self.epoch = int(groups["progress"]["epoch"])
         self.seconds = float(groups["progress"]["seconds"])
-
-
-def _optimizer(parameters: list[nn.Parameter], schedule: Schedule) -> torch.optim.Optimizer:
-    """Weights of layers decay; biases and normalisation do not."""
-    decayed, plain = [p for p in parameters if p.dim() > 1], [p for p in parameters if p.dim() <= 1]
-    optimizer = torch.optim.SGD(
-        [{"params": decayed, "weight_decay": schedule.weight_decay}, {"params": plain, "weight_decay": 0.0}],
-        lr=schedule.learning_rate,
-        momentum=schedule.momentum,
-        nesterov=schedule.momentum > 0,
-        fused=True,
-    )
-    if schedule.momentum:
-        for (
-            parameter
-        ) in parameters:  # those that a first step leaves out would have none, which fused steps cannot take
-            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
-    return optimizer
-
-
-@torch.no_grad()
-def logits_of(model: nn.Module, split: Split, numerics: Numerics) -> Tensor:
-    """(N, C) in float32 arithmetic, whatever format training used."""
-    model.eval()
-    parts = (split.x[i : i + EVALUATION_BATCH] for i in range(0, len(split), EVALUATION_BATCH))
-    return torch.cat([model(numerics.to_layout(as_input(x))).float() for x in parts])
-
-
-def accuracy_of(model: nn.Module, split: Split, numerics: Numerics) -> float:
-    """Share of samples whose largest logit is their label's, 0..1."""
-    return float((logits_of(model, split, numerics).argmax(dim=1) == split.y).double().mean())

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from nas_kd.config.options import TeacherOptions
 from nas_kd.context.run_context import Context
 from nas_kd.data.dataset import Dataset, as_input
+from nas_kd.engine.evaluation import accuracy_of
 from nas_kd.engine.feature_extractor import find_feature_points
 from nas_kd.engine.schedule import Schedule
 from nas_kd.engine.teacher_outputs import Teacher
-from nas_kd.engine.training import accuracy_of
 from nas_kd.errors import InputError, TrialError
 from nas_kd.export.network_costs import count_macs, count_parameters
 from nas_kd.export.onnx_export import export_onnx

@@ -11,6 +11,7 @@ from nas_kd.config.options import DistillOptions
 from nas_kd.context.callbacks import Callback
 from nas_kd.data.augment import Augmenter
 from nas_kd.data.dataset import Dataset
+from nas_kd.engine.batch_source import ArrayBatches
 from nas_kd.engine.method_setup import DatasetInfo
 from nas_kd.engine.numerics import Numerics
 from nas_kd.engine.schedule import Schedule
@@ -102,7 +103,15 @@ class Trainer:
             # All rungs of one schedule share a checkpoint, so that a later rung goes on where this one stops.
             whole = self.cache.key(replace(job, until=job.schedule.epochs), teachers, source)
             description = self.builder.description(job.student)
-            run_from_checkpoint(training, self.cache.store, self._callback, description, whole, job.until)
+            run_from_checkpoint(
+                training,
+                self.cache.store,
+                whole,
+                job.until,
+                callback=self._callback,
+                description=description,
+                score=lambda running: running.accuracy(running.averaged_students()[0], self.data.val),
+            )
             trained = self._judge(training, key, added_to)
             self.cache.save(trained, job)
             if job.until == job.schedule.epochs:
@@ -146,9 +155,8 @@ class Trainer:
         if self.options.batch_size < 2 or len(data.train) < 2:
             raise InputError(f"training needs two samples a batch at least, the training split has {len(data.train)}")
         return TrainingSetup(
-            augmenter=self._augmenter,
-            labels=data.train.y,
-            facts=DatasetInfo(len(data.train), data.n_classes, data.mean, data.std),
+            source=ArrayBatches(self._augmenter, data.train.y),
+            dataset=DatasetInfo(len(data.train), data.n_classes, data.mean, data.std),
             schedule=schedule,
             numerics=self._numerics,
             seed=seed,

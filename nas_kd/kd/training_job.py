@@ -1,12 +1,13 @@
 """One training of one network: what is to be trained, what came out, and how it survives being killed."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
-from nas_kd.context.callbacks import Callback
+from nas_kd.context.callbacks import Callback, EpochEnd
 from nas_kd.engine.schedule import Schedule
 from nas_kd.engine.training import Training
 from nas_kd.quantization.precision import load_precision
@@ -73,17 +74,25 @@ def training_precision(precision: str) -> str:
 
 
 def run_from_checkpoint(
-    training: Training, store: Store, callback: Callback, description: str, key: str, until: int
+    training: Training,
+    store: Store,
+    key: str,
+    until: int,
+    *,
+    callback: Callback,
+    description: str,
+    score: Callable[[Training], float | None] = lambda _: None,
 ) -> None:
     """Train up to epoch `until`, from a checkpoint if there is one; leave one where more epochs may follow.
 
     Args:
         training: not begun yet.
         store: holds checkpoints.
-        callback: receives how far the training has come.
-        description: of the network, for people.
         key: of the checkpoint.
         until: epochs of the schedule.
+        callback: receives how far the training has come.
+        description: of the network, for people.
+        score: validation accuracy of the network so far, 0..1, computed only if a callback reads it.
     """
     epochs = training.setup.schedule.epochs
     if (checkpoint := store.load("checkpoint", key)) is not None and checkpoint.meta["epoch"] <= until:
@@ -93,6 +102,7 @@ def run_from_checkpoint(
     def after_epoch(running: Training) -> None:
         nonlocal saved_at
         callback.on_progress(f"training {description}: epoch", running.epoch, until)
+        callback.on_epoch_end(EpochEnd.of(running, description, lambda: score(running)))
         unfinished = running.epoch < epochs
         if unfinished and (running.epoch == until or time.monotonic() - saved_at >= CHECKPOINT_EVERY_S):
             state = {k: v.contiguous() for k, v in running.state().items()}

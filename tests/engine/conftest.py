@@ -6,6 +6,7 @@ from torch import nn
 
 from nas_kd.config.options import Augmentation
 from nas_kd.data.augment import Augmenter
+from nas_kd.engine.batch_source import ArrayBatches
 from nas_kd.engine.method_setup import DatasetInfo
 from nas_kd.engine.numerics import Numerics, seeded
 from nas_kd.engine.schedule import Schedule
@@ -65,7 +66,7 @@ def setup() -> TrainingSetup:
     augmenter = Augmenter(x, x.float().mean().view(1), Augmentation(crop=1, flip=False, cutout=0), seed=0)
     schedule = Schedule(6, 32, 0.1, 0.9, 5e-4, 0.1, 0.2, 5.0)
     facts = DatasetInfo(N, CLASSES, torch.tensor([60.0]), torch.tensor([60.0]))
-    return TrainingSetup(augmenter, y, facts, schedule, FP32, seed=3)
+    return TrainingSetup(ArrayBatches(augmenter, y), facts, schedule, FP32, seed=3)
 
 
 def net(width: int, seed: int = 0, dropout: float = 0.0) -> Net:
@@ -76,4 +77,4 @@ def net(width: int, seed: int = 0, dropout: float = 0.0) -> Net:
 @pytest.fixture
 def teacher(setup: TrainingSetup) -> TeacherOutputs:
     model = net(12, seed=9).eval()
-    return TeacherOutputs(Teacher(model, "a" * 64, "teacher", 1, 1), setup.augmenter, 32, FP32, None)
+    return TeacherOutputs(Teacher(model, "a" * 64, "teacher", 1, 1), setup.source.augmenter, 32, FP32, None)

@@ -10,9 +10,11 @@ import torch
 from torch import nn
 
 from nas_kd.data.dataset import Split
+from nas_kd.engine.evaluation import accuracy_of
+from nas_kd.engine.method_setup import reinitialized
 from nas_kd.engine.schedule import Schedule
 from nas_kd.engine.teacher_outputs import TeacherOutputs
-from nas_kd.engine.training import Training, TrainingSetup, accuracy_of
+from nas_kd.engine.training import Training, TrainingSetup
 from nas_kd.errors import TrialError
 from nas_kd.methods.base import Batch, Method, MethodContext, Outputs
 from nas_kd.methods.combine import make_method
@@ -158,23 +160,23 @@ def test_cached_logits_are_the_live_teachers_bit_for_bit(
     setup: TrainingSetup, teacher: TeacherOutputs, epoch: int
 ) -> None:
     indices = torch.randperm(96, generator=torch.Generator().manual_seed(epoch))[:32]
-    x = FP32.to_layout(setup.augmenter.batch(epoch, indices))
+    x = FP32.to_layout(setup.source.augmenter.batch(epoch, indices))
     extractor = teacher.extractor(frozenset({"logits"}))
     live, cached = teacher.live(extractor, x), teacher.cached(epoch, indices)
     extractor.close()
     assert torch.equal(live.logits, cached.logits)
     student = Outputs(torch.randn(32, 3), (), torch.zeros(32, 0))
-    batch, method = Batch(x, setup.labels[indices], indices, 0.5), make_method("soft_targets")
+    batch, method = Batch(x, setup.source.labels[indices], indices, 0.5), make_method("soft_targets")
     losses = [method(student, [t], batch)["soft_targets"] for t in (live, cached)]
     assert torch.equal(losses[0], losses[1])
 
 
 def test_the_cache_survives_in_the_store(setup: TrainingSetup, teacher: TeacherOutputs, tmp_path: Path) -> None:
     store = Store(tmp_path)
-    first = TeacherOutputs(teacher.teacher, setup.augmenter, 32, FP32, store)
+    first = TeacherOutputs(teacher.teacher, setup.source.augmenter, 32, FP32, store)
     logits = first.cached(1, torch.arange(96)).logits
     silent = net(12, seed=10).eval()  # another network under the same key: only the store can know the logits
-    second = TeacherOutputs(replace(teacher.teacher, model=silent), setup.augmenter, 32, FP32, store)
+    second = TeacherOutputs(replace(teacher.teacher, model=silent), setup.source.augmenter, 32, FP32, store)
     assert torch.equal(second.cached(1, torch.arange(96)).logits, logits)
 
 
@@ -184,7 +186,34 @@ def test_a_loss_that_is_not_finite_fails_with_its_epoch(setup: TrainingSetup) ->
         Training(net(4), [], make_method("none"), wild, rebuild).run()
 
 
-def test_out_of_memory_is_said(setup: TrainingSetup) -> None:
+def test_networks_have_averaged_weights_inside_and_trained_ones_afterwards(setup: TrainingSetup) -> None:
+    run = Training(net(4), [], make_method("dml"), setup)
+    run.run(until=2)
+    trained, copies = [weights(n) for n in run.networks], [weights(n) for n in run.averaged_students()]
+    with run.averaged():
+        assert all(same(weights(n), a) for n, a in zip(run.networks, copies, strict=True))
+        assert not any(m.training for n in run.networks for m in n.modules())
+    assert all(same(weights(n), t) for n, t in zip(run.networks, trained, strict=True))
+    assert not same(trained[0], copies[0])
+    run.load_average()
+    assert all(same(weights(n), a) for n, a in zip(run.networks, copies, strict=True))
+
+
+def test_peers_of_a_users_network_have_other_initial_weights(setup: TrainingSetup) -> None:
+    student = net(4)
+    student.head.weight.requires_grad_(False)
+    student.stem.norm.running_mean += 1
+    first, again, other = (reinitialized(student, seed) for seed in (1, 1, 2))
+    assert same(weights(first), weights(again))
+    assert not torch.equal(first.stem.conv.weight, other.stem.conv.weight)
+    assert not torch.equal(first.stem.conv.weight, student.stem.conv.weight)
+    assert torch.equal(first.stem.norm.running_mean, torch.zeros(4))
+    assert same(weights(student.stages), weights(net(4).stages))
+    run = Training(student, [], make_method("dml"), setup)
+    assert len({float(n.stem.conv.weight.detach().sum()) for n in run.networks}) == 3
+
+
+def test_out_of_memory_is_a_failed_training(setup: TrainingSetup) -> None:
     class Greedy(nn.Module):
         def __init__(self) -> None:
             super().__init__()

@@ -13,6 +13,7 @@ from nas_kd.config.options import Augmentation, DataOptions
 from nas_kd.data.augment import Augmenter
 from nas_kd.data.dataset import Dataset
 from nas_kd.data.prepare import load_dataset
+from nas_kd.engine.batch_source import ArrayBatches
 from nas_kd.engine.method_setup import DatasetInfo
 from nas_kd.engine.numerics import Numerics, seeded
 from nas_kd.engine.schedule import Schedule
@@ -122,9 +123,8 @@ def setup_of(n: int = 64, batch_size: int = 32, epochs: int = 2, seed: int = 5) 
     data = digits()
     x, y = data.train.x[:n], data.train.y[:n]
     return TrainingSetup(
-        augmenter=Augmenter(x, data.mean, Augmentation(crop=1, flip=False, cutout=0), seed=0),
-        labels=y,
-        facts=DatasetInfo(n, data.n_classes, data.mean, data.std),
+        source=ArrayBatches(Augmenter(x, data.mean, Augmentation(crop=1, flip=False, cutout=0), seed=0), y),
+        dataset=DatasetInfo(n, data.n_classes, data.mean, data.std),
         schedule=Schedule(epochs, batch_size, 0.05, 0.9, 5e-4, 0.1, 0.2, 5.0),
         numerics=FP32,
         seed=seed,
@@ -140,7 +140,7 @@ def other_view(x: Tensor) -> Tensor:
 def teachers_of(method: Method, kind: str, setup: TrainingSetup) -> list[TeacherOutputs]:
     """None, one or three, as the method says; of paired data they are shown the other view."""
     count = {"none": 0, "one": 1, "several": SEVERAL}[method.teachers]
-    augmenter = setup.augmenter
+    augmenter = setup.source.augmenter
     if "pairs" in method.needs:
         augmenter = Augmenter(other_view(augmenter.x), digits().mean, STILL, 0)
     return [

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from nas_kd.config.options import Augmentation
 from nas_kd.data.augment import Augmenter
+from nas_kd.engine.batch_source import ArrayBatches
 from nas_kd.engine.feature_extractor import FeatureExtractor, find_feature_points
 from nas_kd.engine.method_setup import DatasetInfo
 from nas_kd.engine.numerics import seeded
@@ -74,9 +75,10 @@ def on_ladder(name: str, space: str, shape: tuple[int, int, int], rung: int, b: 
             return Normalized(plugin.build(plugin.size_ladder(2)[rung], shape, 10), mean, std)
 
     setup = TrainingSetup(
-        augmenter=Augmenter(x, mean, Augmentation(crop=0, flip=False, cutout=0), seed=0),
-        labels=torch.arange(8) % 3,
-        facts=DatasetInfo(8, 10, mean, std),
+        source=ArrayBatches(
+            Augmenter(x, mean, Augmentation(crop=0, flip=False, cutout=0), seed=0), torch.arange(8) % 3
+        ),
+        dataset=DatasetInfo(8, 10, mean, std),
         schedule=Schedule(2, 4, 0.05, 0.9, 5e-4, 0.1, 0.2, 5.0),
         numerics=FP32,
         seed=2,
@@ -87,12 +89,12 @@ def on_ladder(name: str, space: str, shape: tuple[int, int, int], rung: int, b: 
 def seen(training: Training, b: int) -> Observed:
     """The first `b` samples, past half of the schedule; classifiers get large weights, so that networks differ."""
     setup = training.setup
-    x = FP32.to_layout(setup.augmenter.batch(0, torch.arange(b)))
-    batch = Batch(x, setup.labels[:b], torch.arange(b), 0.6)
+    x = FP32.to_layout(setup.source.augmenter.batch(0, torch.arange(b)))
+    batch = Batch(x, setup.source.labels[:b], torch.arange(b), 0.6)
     points = find_feature_points(training.student, x)
     with torch.no_grad():
         for module in (*training.student.modules(), *training.method.modules()):
-            if isinstance(module, nn.Linear) and module.out_features == setup.facts.n_classes:
+            if isinstance(module, nn.Linear) and module.out_features == setup.dataset.n_classes:
                 module.weight *= 50
     training.student.train()
     training.method.train()

@@ -224,6 +224,6 @@ class Flat(nn.Module):
 
 def test_a_student_without_feature_maps_has_nothing_to_compare() -> None:
     setup = setup_of()
-    attachment = MethodSetup(Flat(), [], make_method("adversarial_online"), FP32, setup.augmenter.example())
+    attachment = MethodSetup(Flat(), [], make_method("adversarial_online"), FP32, setup.source.augmenter.example())
     with pytest.raises(InputError, match="'adversarial_online' compares feature maps, and the student has none"):
-        attachment.attach(setup.facts, lambda _: Flat(), 0)
+        attachment.attach(setup.dataset, lambda _: Flat(), 0)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from nas_kd.data.augment import Augmenter
+from nas_kd.engine.batch_source import ArrayBatches
 from nas_kd.errors import InputError
 from nas_kd.methods.base import Batch, Method
 from nas_kd.methods.combine import make_method
@@ -85,9 +86,9 @@ def test_attaching_leaves_student_teachers_and_chance_alone(name: str, pair: Pai
 def test_batches_of_two(name: str, equal: bool) -> None:
     setup = setup_of(n=5, batch_size=2, epochs=1)
     if equal:
-        x = setup.augmenter.x[:1].expand(5, -1, -1, -1).clone()
+        x = setup.source.augmenter.x[:1].expand(5, -1, -1, -1).clone()
         augmenter = Augmenter(x, digits().mean, STILL, 0)
-        setup = replace(setup, augmenter=augmenter, labels=torch.tensor([3, 3, 3, 7, 7]))
+        setup = replace(setup, source=ArrayBatches(augmenter, torch.tensor([3, 3, 3, 7, 7])))
     training = finished(name, PAIRS[0], setup)  # fails on a loss that is not finite
     assert all(torch.isfinite(t).all() for t in training.state().values())
 
@@ -204,8 +205,8 @@ def test_data_free_methods_read_no_training_samples(name: str) -> None:
             raise AssertionError("a training sample was read")
 
     setup = setup_of(epochs=1)
-    secret = Secret(setup.augmenter.x, digits().mean, digits().augment, 0)
-    training = finished(name, PAIRS[0], replace(setup, augmenter=secret, labels=setup.labels - 100))
+    secret = Secret(setup.source.augmenter.x, digits().mean, digits().augment, 0)
+    training = finished(name, PAIRS[0], replace(setup, source=ArrayBatches(secret, setup.source.labels - 100)))
 
     def real() -> Batch:
         raise AssertionError("a real batch was asked for")
@@ -231,7 +232,7 @@ def test_the_teacher_sees_its_own_view_of_the_same_samples(name: str) -> None:
     shown: list[tuple[Tensor, Tensor]] = []
     training.method.register_forward_pre_hook(lambda _, given: shown.append((given[1][0].logits, given[2].indices)))
     training.run()
-    model, x = training._teachers[0].teacher.model, other_view(setup_of().augmenter.x).float()
+    model, x = training._teachers[0].teacher.model, other_view(setup_of().source.augmenter.x).float()
     assert shown
     for logits, indices in shown:
         assert torch.allclose(logits, model(x[indices]), atol=1e-4)

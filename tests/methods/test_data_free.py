@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from nas_kd.data.augment import Augmenter
+from nas_kd.engine.batch_source import ArrayBatches
 from nas_kd.engine.teacher_outputs import Teacher, TeacherOutputs
 from nas_kd.engine.training import Training, TrainingSetup
 from nas_kd.errors import InputError
@@ -206,10 +207,10 @@ def test_batches_are_made_up_in_stored_units_and_teacher_and_student_are_left_al
 @pytest.mark.parametrize("name", NAMES)
 def test_training_samples_that_turn_to_garbage_change_nothing(name: str) -> None:
     setup = setup_of()
-    noise = torch.randint(0, 256, setup.augmenter.x.shape, dtype=torch.uint8)
+    noise = torch.randint(0, 256, setup.source.augmenter.x.shape, dtype=torch.uint8)
     garbage = Augmenter(noise, digits().mean, digits().augment, seed=9)
     students = []
-    for given in (setup, replace(setup, augmenter=garbage, labels=setup.labels.flip(0))):
+    for given in (setup, replace(setup, source=ArrayBatches(garbage, setup.source.labels.flip(0)))):
         training = started(name, given)
         training.run()
         students.append(weights(training.averaged_students()[0]))
@@ -269,7 +270,7 @@ class Plain(nn.Module):
 
 
 def under(teacher: nn.Module, name: str, setup: TrainingSetup) -> Training:
-    outputs_of = TeacherOutputs(Teacher(teacher, "0" * 64, "teacher", 1, 1), setup.augmenter, 32, FP32, None)
+    outputs_of = TeacherOutputs(Teacher(teacher, "0" * 64, "teacher", 1, 1), setup.source.augmenter, 32, FP32, None)
     return Training(build("resnet", SMALL, 1), [outputs_of], make_method(name), setup, lambda _: nn.Identity())
 
 
@@ -292,11 +293,16 @@ def test_a_teacher_without_batch_normalisation_is_refused_by_inversion_alone() -
 def test_samples_that_are_no_images_are_refused(name: str) -> None:
     setup, x = setup_of(), torch.rand(64, 64)
     still = digits().augment.model_copy(update={"crop": 0})
-    facts = replace(setup.facts, mean=torch.zeros(1), std=torch.ones(1))
+    facts = replace(setup.dataset, mean=torch.zeros(1), std=torch.ones(1))
     numerics = replace(FP32, channels_last=False)
-    flat = replace(setup, augmenter=Augmenter(x, torch.zeros(1), still, 0), facts=facts, numerics=numerics)
+    flat = replace(
+        setup,
+        source=ArrayBatches(Augmenter(x, torch.zeros(1), still, 0), setup.source.labels),
+        dataset=facts,
+        numerics=numerics,
+    )
     teacher = Teacher(nn.Linear(64, 10), "0" * 64, "teacher", 1, 1)
-    outputs_of = TeacherOutputs(teacher, flat.augmenter, 32, numerics, None)
+    outputs_of = TeacherOutputs(teacher, flat.source.augmenter, 32, numerics, None)
     with pytest.raises(InputError, match=r"makes up images \(C, H, W\); the samples have shape \(64,\)"):
         Training(nn.Linear(64, 10), [outputs_of], make_method(name), flat, lambda _: nn.Identity())
 

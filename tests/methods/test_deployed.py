@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from nas_kd.data.dataset import Split
-from nas_kd.engine.training import accuracy_of
+from nas_kd.engine.evaluation import accuracy_of
 from nas_kd.export.onnx_export import export_onnx
 
 from .conftest import (

@@ -16,10 +16,12 @@ from torch.nn.functional import avg_pool2d, interpolate
 from nas_kd.config.options import Augmentation
 from nas_kd.data.augment import Augmenter
 from nas_kd.data.dataset import Split
+from nas_kd.engine.batch_source import ArrayBatches
+from nas_kd.engine.evaluation import accuracy_of
 from nas_kd.engine.method_setup import DatasetInfo
 from nas_kd.engine.schedule import Schedule
 from nas_kd.engine.teacher_outputs import Teacher, TeacherOutputs
-from nas_kd.engine.training import Training, TrainingSetup, accuracy_of
+from nas_kd.engine.training import Training, TrainingSetup
 from nas_kd.methods.base import Method
 from nas_kd.methods.combine import make_method
 from nas_kd.plugins import available
@@ -79,9 +81,8 @@ def trained(
 ) -> Training:
     data = digits()
     setup = TrainingSetup(
-        augmenter=augmenter(degraded),
-        labels=samples()[0].y,
-        facts=DatasetInfo(TRAIN, data.n_classes, data.mean, data.std),
+        source=ArrayBatches(augmenter(degraded), samples()[0].y),
+        dataset=DatasetInfo(TRAIN, data.n_classes, data.mean, data.std),
         schedule=replace(SCHEDULE, epochs=epochs or SCHEDULE.epochs),
         numerics=FP32,
         seed=seed,
@@ -104,7 +105,7 @@ def teacher(number: int) -> TeacherOutputs:
     rebuild = partial(build, "resnet", TEACHER)
     facts = DatasetInfo(TRAIN, data.n_classes, data.mean, data.std)
     schedule = replace(SCHEDULE, epochs=TEACHER_EPOCHS)
-    setup = TrainingSetup(augmenter(), samples()[0].y, facts, schedule, FP32, 50 + number)
+    setup = TrainingSetup(ArrayBatches(augmenter(), samples()[0].y), facts, schedule, FP32, 50 + number)
     training = Training(rebuild(50 + number), [], make_method("none"), setup, rebuild)
     training.run()
     return as_teacher(training.averaged_students()[0], number)

@@ -225,9 +225,9 @@ class Flat(nn.Module):
 @pytest.mark.parametrize("name", ["one", "okddip"])
 def test_a_student_without_feature_maps_has_nothing_to_branch_from(name: str) -> None:
     setup = setup_of()
-    attachment = MethodSetup(Flat(), [], make_method(name), FP32, setup.augmenter.example())
+    attachment = MethodSetup(Flat(), [], make_method(name), FP32, setup.source.augmenter.example())
     with pytest.raises(InputError, match=f"method '{name}' branches behind a feature map, and the student has none"):
-        attachment.attach(setup.facts, lambda _: Flat(), 0)
+        attachment.attach(setup.dataset, lambda _: Flat(), 0)
 
 
 @pytest.mark.parametrize("name", ONLINE)

@@ -13,7 +13,7 @@ from nas_kd.context.callbacks import Callback
 from nas_kd.context.run_context import Context
 from nas_kd.context.run_folder import RunFolder
 from nas_kd.data.prepare import load_dataset
-from nas_kd.engine.training import accuracy_of
+from nas_kd.engine.evaluation import accuracy_of
 from nas_kd.errors import InputError
 from nas_kd.export.onnx_export import export_onnx
 from nas_kd.kd.network_builder import NetworkBuilder

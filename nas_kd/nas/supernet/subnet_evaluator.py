@@ -14,8 +14,8 @@ from torch import Tensor
 from nas_kd.data.augment import Augmenter
 from nas_kd.data.dataset import Dataset, Split
 from nas_kd.engine.batch_statistics import re_estimate
+from nas_kd.engine.evaluation import accuracy_of
 from nas_kd.engine.numerics import Numerics
-from nas_kd.engine.training import accuracy_of
 from nas_kd.errors import TrialError
 from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.models.subnetwork import cut_weights

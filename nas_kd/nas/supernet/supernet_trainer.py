@@ -63,8 +63,14 @@ class SupernetTrainer:
                 elastic = Supernet(lambda a: builder.build(a, seed), largest, shown)
                 method = Sandwich(smallest, pool, self._plan.drawn_per_step)
                 training = self._training(elastic, method, schedule)
-                description = "the elastic network"
-                run_from_checkpoint(training, store, self._callback, description, key, schedule.epochs)
+                run_from_checkpoint(
+                    training,
+                    store,
+                    key,
+                    schedule.epochs,
+                    callback=self._callback,
+                    description="the elastic network",
+                )
                 (averaged,) = training.averaged_students()
                 state = {k: v.contiguous() for k, v in averaged.get_submodule("weights").state_dict().items()}
                 store.save("weights", key, state, {"seconds": training.seconds})

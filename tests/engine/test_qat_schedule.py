@@ -1,4 +1,4 @@
-"""Quantisers follow the schedule, the teacher stays in full precision, and a checkpoint changes nothing."""
+"""Quantizers follow the schedule, the teacher stays in full precision, and a checkpoint changes nothing."""
 
 from collections import Counter
 from dataclasses import replace
@@ -29,11 +29,11 @@ def training(setup: TrainingSetup, teacher: TeacherOutputs, method: str = "soft_
 
 
 def phases(schedule: Schedule, steps: int, share: float) -> list[str]:
-    awareness = QATSchedule([wrapped()], schedule, steps, share)
-    return [awareness.phase(epoch, step) for epoch in range(schedule.epochs) for step in range(steps)]
+    qat = QATSchedule([wrapped()], schedule, steps, share)
+    return [qat.phase(epoch, step) for epoch in range(schedule.epochs) for step in range(steps)]
 
 
-def test_every_cycle_ends_quantised(setup: TrainingSetup) -> None:
+def test_every_cycle_ends_quantized(setup: TrainingSetup) -> None:
     schedule = replace(setup.schedule, epochs=9, restarts=(1, 3))
     seen = phases(schedule, 100, 0.7)
     assert seen[:100] == ["off"] * 38 + ["observing"] * OBSERVED + ["on"] * 30
@@ -42,7 +42,7 @@ def test_every_cycle_ends_quantised(setup: TrainingSetup) -> None:
 
 
 @pytest.mark.parametrize(("steps", "share", "expected"), [(2, 0.0, "o|O"), (2, 0.99, "o|O"), (4, 0.5, "oo|OO")])
-def test_short_cycles_observe_at_least_once_and_end_quantised(steps: int, share: float, expected: str) -> None:
+def test_short_cycles_observe_at_least_once_and_end_quantized(steps: int, share: float, expected: str) -> None:
     schedule = Schedule(1, 8, 0.1, 0.9, 0.0, 0.0, 0.1, 1.0)
     written = {"observing": "o", "on": "O", "off": "-"}
     assert "".join(written[p] for p in phases(schedule, steps, share)) == expected.replace("|", "")
@@ -65,19 +65,19 @@ def test_it_learns_ranges_and_leaves_the_teacher_alone(setup: TrainingSetup, tea
     assert all(torch.equal(v, before[k]) for k, v in teacher.teacher.model.state_dict().items())
 
 
-def test_up_to_the_switch_it_is_the_training_without_quantisers(setup: TrainingSetup, teacher: TeacherOutputs) -> None:
-    aware = training(setup, teacher)
+def test_up_to_the_switch_it_is_the_training_without_quantizers(setup: TrainingSetup, teacher: TeacherOutputs) -> None:
+    quantized = training(setup, teacher)
     plain = Training(net(4, seed=1), [teacher], make_method("soft_targets"), setup, lambda s: net(4, seed=s))
-    for run in (aware, plain):
+    for run in (quantized, plain):
         run.run(until=4)
-    network = aware.student.get_submodule("network")
+    network = quantized.student.get_submodule("network")
     assert all(torch.equal(v, plain.student.state_dict()[k]) for k, v in network.state_dict().items())
-    for run in (aware, plain):
+    for run in (quantized, plain):
         run.run()
     assert not all(torch.equal(v, plain.student.state_dict()[k]) for k, v in network.state_dict().items())
 
 
-def test_the_average_begins_anew_with_the_quantisers(setup: TrainingSetup, teacher: TeacherOutputs) -> None:
+def test_the_average_begins_anew_with_the_quantizers(setup: TrainingSetup, teacher: TeacherOutputs) -> None:
     run = training(replace(setup, qat_start=0.99), teacher)  # the last step alone
     run.run()
     averaged, live = run.averaged_students()[0].state_dict(), run.student.state_dict()
@@ -102,11 +102,11 @@ def test_a_checkpoint_in_any_phase_changes_nothing(
     assert all(torch.equal(v, got[k]) for k, v in expected.items())
 
 
-def test_peers_are_quantised_too(setup: TrainingSetup, teacher: TeacherOutputs) -> None:
+def test_peers_are_quantized_too(setup: TrainingSetup, teacher: TeacherOutputs) -> None:
     run = training(setup, teacher, "dml")
     run.run()
     assert [n.phase for n in run.networks if isinstance(n, FakeQuantized)] == ["on"] * 3
-    deployed, accuracy = run.deployed(Split(setup.augmenter.x, setup.labels))
+    deployed, accuracy = run.deployed(Split(setup.source.augmenter.x, setup.source.labels))
     assert isinstance(deployed, FakeQuantized)
     assert accuracy > 0.4
 

@@ -61,7 +61,7 @@ def test_a_sequence(cut: str) -> None:
 
 
 @pytest.mark.parametrize("cut", ["outer", "outer.0", "outer.0.0", "outer.1", "last.0", "last.3"])
-def test_inside_of_sequences_and_at_the_end(cut: str) -> None:
+def test_inside_sequences_and_at_the_end(cut: str) -> None:
     model = Nested().eval()
     features, logits = output_at(model, cut, torch.randn(2, 3, 8, 8))
     assert torch.equal(subgraph_after(model, cut)(features), logits)
@@ -77,11 +77,11 @@ def test_at_every_stage_of_the_built_in_spaces(space: str, shape: tuple[int, int
         x = torch.randn(2, *shape)
         for path in find_feature_points(model, x).features:
             features, logits = output_at(model, path, x)
-            tail = subgraph_after(model, path)
-            assert torch.equal(tail(features), logits), (architecture, path)
+            rest = subgraph_after(model, path)
+            assert torch.equal(rest(features), logits), (architecture, path)
             own = dict(model.named_parameters())
-            assert {k for k, _ in tail.named_parameters()} < set(own)
-            assert all(p is own[k] for k, p in tail.named_parameters())
+            assert {k for k, _ in rest.named_parameters()} < set(own)
+            assert all(p is own[k] for k, p in rest.named_parameters())
 
 
 def test_the_model_itself_is_left_as_it_was() -> None:
@@ -99,11 +99,11 @@ def test_nothing_before_the_cut_is_kept() -> None:
 
 
 def test_gradients_pass_through_and_reach_the_layers() -> None:
-    tail = subgraph_after(net(4), "stages.0").train()
+    rest = subgraph_after(net(4), "stages.0").train()
     features = torch.randn(3, 4, 8, 8, requires_grad=True)
-    tail(features).sum().backward()
+    rest(features).sum().backward()
     assert features.grad is not None
-    assert all(p.grad is not None for p in tail.parameters())
+    assert all(p.grad is not None for p in rest.parameters())
 
 
 def test_a_shortcut_behind_the_cut_is_followed_and_one_around_it_refused() -> None:
@@ -175,8 +175,8 @@ def test_a_layer_called_twice_is_cut_behind_its_last_call() -> None:
     handle = model.a.register_forward_hook(lambda _m, _x, out: seen.append(out))
     logits = model(x)
     handle.remove()
-    tail = subgraph_after(model, "a")
-    assert torch.equal(tail(seen[-1]), logits)  # what a hook sees last is what features are
+    rest = subgraph_after(model, "a")
+    assert torch.equal(rest(seen[-1]), logits)  # what a hook sees last is what features are
 
 
 class Silent(nn.Module):
@@ -203,7 +203,7 @@ class Silent(nn.Module):
 
 
 @pytest.mark.parametrize("how", ["module", "method", "function", "argument"])
-def test_what_is_done_in_place_counts_though_nobody_takes_the_result(how: str) -> None:
+def test_what_is_done_in_place_counts_even_if_its_result_is_unused(how: str) -> None:
     model = Silent(how).eval()
     features, logits = output_at(model, "a", torch.randn(5, 4))
     assert torch.equal(subgraph_after(model, "a")(features), logits)

@@ -31,7 +31,7 @@ def sequential() -> nn.Sequential:
     return nn.Sequential(features, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5))
 
 
-def test_the_last_block_of_each_resolution_is_tapped() -> None:
+def test_features_are_read_at_the_last_block_of_each_resolution() -> None:
     points = find_feature_points(sequential(), X)
     assert points.features == ("0.1", "0.3", "0.4")
     assert points.classifier == "3"
@@ -43,7 +43,7 @@ def test_a_list_of_stages() -> None:
     assert points.classifier == "head"
 
 
-def test_tokens_are_tapped_too() -> None:
+def test_features_are_read_from_tokens_too() -> None:
     class Tokens(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -99,7 +99,7 @@ def test_outputs_are_what_the_modules_gave_and_hooks_come_off() -> None:
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
 
 
-def test_nothing_is_kept_that_nobody_asked_for() -> None:
+def test_only_what_the_method_needs_is_kept() -> None:
     model = net(4).eval()
     extractor = FeatureExtractor(model, find_feature_points(model, X), frozenset({"logits"}))
     shown = extractor(X)
@@ -112,7 +112,7 @@ def test_paths_of_the_config_are_checked() -> None:
         find_feature_points(net(4), X, ("stage",))
 
 
-def test_finding_taps_leaves_the_model_as_it_was() -> None:
+def test_finding_feature_points_leaves_the_model_as_it_was() -> None:
     model = net(4).train()
     before = {k: v.clone() for k, v in model.state_dict().items()}
     find_feature_points(model, X)

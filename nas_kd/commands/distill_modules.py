@@ -1,0 +1,226 @@
+"""Knowledge distillation on one's own modules: no config and no run folder, one student trained in place.
+
+>>> x, y = torch.randn(64, 8), torch.arange(64) % 2
+>>> teacher = distill(nn.Linear(8, 2), train=(x, y), method="none", epochs=2)
+>>> student = distill(nn.Linear(8, 2), teacher, train=(x, y), method="soft_targets", epochs=2)
+>>> student(x).shape
+torch.Size([64, 2])
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Literal, TypeVar
+
+import torch
+from torch import nn
+
+from nas_kd.commands.module_checks import (
+    as_method,
+    as_section,
+    as_seed,
+    check_capabilities,
+    checked_teachers,
+    count_classes,
+    own_order,
+    roles_of,
+    unchanged,
+)
+from nas_kd.config.options import Augmentation, DistillOptions, EngineOptions
+from nas_kd.context.callbacks import Callback, EpochEnd, StopRun, as_callback
+from nas_kd.engine.evaluation import accuracy_on
+from nas_kd.engine.method_setup import DatasetInfo, reinitialized
+from nas_kd.engine.numerics import Numerics, threads_for, training_threads
+from nas_kd.engine.schedule import Schedule
+from nas_kd.engine.teacher_outputs import Teacher, outputs_on
+from nas_kd.engine.training import Training, TrainingSetup
+from nas_kd.engine.user_data import UserData, open_data
+from nas_kd.errors import InputError
+from nas_kd.methods.base import Method
+from nas_kd.methods.combine import make_method
+
+Student = TypeVar("Student", bound=nn.Module)
+SEED_STEP = 1_000_003  # between generations of a student, so that each starts from weights of its own
+
+
+def distill(
+    student: Student,
+    teacher: nn.Module | Sequence[nn.Module] | None = None,
+    *,
+    train: Any,
+    val: Any = None,
+    method: str | type[Method] | Method = "soft_targets",
+    epochs: int = 30,
+    batch_size: int = 128,
+    learning_rate: float = 0.1,
+    temperature: float | None = None,
+    strength: float = 1.0,
+    seed: int = 0,
+    calibrate: bool = True,
+    threads: int | None = None,
+    precision: Literal["auto", "fp32", "bf16"] = "fp32",
+    callbacks: Callback | Sequence[Callback] | None = None,
+    augment: Augmentation | Mapping[str, Any] | None = None,
+) -> Student:
+    """Train your own student by knowledge distillation, in place, with SGD and a cosine schedule.
+
+    Args:
+        student: x (B, ...) -> logits (B, C), float32, on the CPU. It is trained from the weights that it has.
+        teacher: the same; several for methods that learn from several, None for those without. Left as it was.
+        train: (x, y) of arrays or tensors, a Dataset with items (x, y), or a DataLoader, whose batches (x, y) are used
+            as they are; y: class numbers. Samples reach networks as float32, whole numbers wider than uint8 as int64.
+        val: the same; methods that train several networks then return the most accurate one.
+        method: a name (`nas-kd list methods`), `a+b`, a `Method` class or an instance.
+        epochs: passes over the training data.
+        batch_size: samples a step; a DataLoader has its own.
+        learning_rate: its peak.
+        temperature: of softened probabilities; None: the method's default.
+        strength: factor on the method's loss terms.
+        seed: of all random choices; the same seed gives the same weights.
+        calibrate: scale the method's terms on the first batches, so that strengths compare; else as published.
+        threads: training threads; None: one for small samples, else every core.
+        precision: bf16: bfloat16 where autocast allows; auto: where it pays on this CPU.
+        callbacks: their on_stage, on_progress and on_epoch_end are called.
+        augment: shifts, mirroring and cutout for arrays of images, e.g. {"crop": 4, "flip": True}; None: none.
+
+    Returns:
+        The student itself with averaged weights, in eval mode.
+
+    Raises:
+        InputError: something given is not usable, or a callback failed (`CallbackError`); the student then has the
+            weights that it had reached.
+        TrialError: the loss is no longer finite, or memory ran out.
+    """
+    schedule = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "calibrate": calibrate}
+    settings = _Settings.of(schedule, {"threads": threads, "precision": precision}, seed, callbacks)
+    with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
+        learnt = as_method(method, temperature, strength)
+        teachers = checked_teachers(student, teacher, learnt)
+        with unchanged(teachers):
+            data = _open(train, val, settings.seed, augment)
+            _Distillation.prepare(student, teachers, learnt, data, settings).run()
+    return student
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """Checked options of a call."""
+
+    schedule: DistillOptions
+    engine: EngineOptions
+    seed: int
+    callback: Callback
+
+    @staticmethod
+    def of(schedule: Mapping[str, Any], engine: Mapping[str, Any], seed: Any, callbacks: Any) -> "_Settings":
+        """Check options; `schedule`, `engine`: values of some options of these sections."""
+        checked = as_section(DistillOptions, **schedule), as_section(EngineOptions, **engine)
+        return _Settings(*checked, as_seed(seed), as_callback(callbacks))
+
+
+@dataclass(frozen=True)
+class _Distillation:
+    """One student to train; `score`: validation accuracy of a network, 0..1, None without validation data."""
+
+    student: nn.Module
+    teachers: Sequence[nn.Module]
+    method: Method
+    setup: TrainingSetup
+    threads: int
+    score: Callable[[nn.Module], float] | None
+    callback: Callback
+
+    @staticmethod
+    def prepare(
+        student: nn.Module,
+        teachers: Sequence[nn.Module],
+        method: Method,
+        data: tuple[UserData, UserData | None],
+        settings: _Settings,
+    ) -> "_Distillation":
+        """Check that networks, method and data fit together; `data`: for training and for validation."""
+        train, val = data
+        check_capabilities(method, train)
+        example = train.example()
+        n_classes = count_classes({"student": student} | roles_of(teachers), example, "train")
+        shape = tuple(example.shape[1:])
+        numerics = Numerics(Numerics.choose(settings.engine, shape).bf16, channels_last=False)
+        score = None
+        if val is not None:
+            count_classes({"student": student}, val.example(), "val")
+            next(val.batches(n_classes))  # before hours of training, not after
+            score = partial(_accuracy, val=val, n_classes=n_classes, numerics=numerics)
+        setup = TrainingSetup(
+            source=train.source(n_classes, any(own_order(part) for part in method.parts())),
+            dataset=DatasetInfo(len(train), n_classes, *train.statistics()),
+            schedule=Schedule.of(settings.schedule),
+            numerics=numerics,
+            seed=settings.seed,
+            calibrated=settings.schedule.calibrate,
+        )
+        threads = threads_for(settings.engine, shape)
+        return _Distillation(student, teachers, method, setup, threads, score, settings.callback)
+
+    def run(self) -> None:
+        """Train earlier generations, where the method has any, and the student."""
+        with training_threads(self.threads), suppress(StopRun):
+            teachers = self.teachers
+            for number in range(1, self.method.generations + 1):
+                teachers = [self._generation(number, teachers)]
+            self._train("student", self.student, teachers, self.method, self.setup.seed)
+        self.student.eval()
+
+    def _generation(self, number: int, teachers: Sequence[nn.Module]) -> nn.Module:
+        """Train a copy of the student from other initial weights; the first learns from labels alone."""
+        seed = self.setup.seed + number * SEED_STEP
+        network = reinitialized(self.student, seed)
+        method = make_method("none") if number == 1 else deepcopy(self.method)
+        self._train(f"generation {number} of {self.method.generations}", network, teachers, method, seed)
+        return network
+
+    def _train(self, what: str, network: nn.Module, teachers: Sequence[nn.Module], method: Method, seed: int) -> None:
+        setup = replace(self.setup, seed=seed)
+        size = setup.schedule.batch_size
+        outputs = [outputs_on(Teacher(t), setup.source, size, setup.numerics) for t in teachers]
+        training = Training(network, outputs, method, setup)
+        try:
+            self.callback.on_stage(f"training {what}")
+            training.run(after_epoch=partial(self._report, what=what))
+        except StopRun:
+            self._finish(training)
+            raise
+        self._finish(training)
+
+    def _finish(self, training: Training) -> None:
+        """Give the student the averaged weights of the most accurate network: its own, unless a peer is better."""
+        training.load_average()
+        if self.score is not None and len(training.networks) > 1:
+            best = max(training.networks, key=self.score)
+            training.student.load_state_dict(best.state_dict())
+
+    def _report(self, training: Training, what: str) -> None:
+        self.callback.on_progress(f"training {what}: epoch", training.epoch, training.setup.schedule.epochs)
+        self.callback.on_epoch_end(EpochEnd.of(training, what, lambda: self._score_of(training)))
+
+    def _score_of(self, training: Training) -> float | None:
+        if self.score is None:
+            return None
+        with training.averaged():
+            return max(self.score(network) for network in training.networks)
+
+
+def _accuracy(network: nn.Module, val: UserData, n_classes: int, numerics: Numerics) -> float:
+    return accuracy_on(network, val.batches(n_classes), numerics)
+
+
+def _open(train: Any, val: Any, seed: int, augment: Any) -> tuple[UserData, UserData | None]:
+    if augment is not None and not isinstance(augment, Augmentation):
+        if not isinstance(augment, Mapping):
+            raise InputError(f"augment is of type {type(augment).__name__}; want e.g. {{'crop': 4, 'flip': True}}")
+        augment = as_section(Augmentation, **augment)
+    data = open_data(train, "train", seed, augment)
+    if len(data) < 2:
+        raise InputError(f"training needs two samples at least, train has {len(data)}")
+    return data, None if val is None else open_data(val, "val", seed)

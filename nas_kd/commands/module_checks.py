@@ -1,0 +1,230 @@
+"""Checks on what a user passes to `distill`: options, a method, networks; and how networks are left as they were."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from itertools import chain
+from typing import Any, TypeVar
+
+import torch
+from pydantic import BaseModel, ValidationError
+from torch import Tensor, nn
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
+
+from nas_kd.engine.user_data import UserData
+from nas_kd.errors import InputError
+from nas_kd.methods.base import Method
+from nas_kd.methods.combine import make_method
+
+Section = TypeVar("Section", bound=BaseModel)
+
+
+def check_network(role: str, network: Any) -> None:
+    """Refuse what cannot be trained or run here.
+
+    Args:
+        role: "student" or "teacher", for messages.
+        network: what the user passed.
+
+    Raises:
+        InputError: it is no module, on another device, not float32, or not initialized yet.
+    """
+    if isinstance(network, type):
+        raise InputError(f"{role} is the class {network.__name__}; pass an instance of it")
+    if not isinstance(network, nn.Module):
+        raise InputError(f"{role} is of type {type(network).__name__}; want a torch.nn.Module")
+    for name, tensor in chain(network.named_parameters(), network.named_buffers()):
+        if isinstance(tensor, UninitializedParameter | UninitializedBuffer):
+            raise InputError(f"{role}: {name!r} has no shape yet; run the network on a batch before")
+        if tensor.device.type != "cpu":
+            raise InputError(f"{role}: {name!r} is on {tensor.device}; distill() trains on the CPU, so move it there")
+        if tensor.is_floating_point() and tensor.dtype != torch.float32:
+            raise InputError(f"{role}: {name!r} is {tensor.dtype}; networks must be float32: call .float()")
+
+
+def check_student(student: nn.Module, teachers: Sequence[nn.Module]) -> None:
+    """Refuse a student that has nothing to train, or shares weights with a teacher.
+
+    Raises:
+        InputError: names what is wrong.
+    """
+    if not any(p.requires_grad for p in student.parameters()):
+        raise InputError("student: no parameter requires a gradient, so there is nothing to train")
+    taught = {id(p) for teacher in teachers for p in teacher.parameters()}
+    if shared := [name for name, p in student.named_parameters() if id(p) in taught]:
+        raise InputError(f"student and teacher share {shared[0]!r}; training would change the teacher: pass a copy")
+
+
+def count_classes(networks: Mapping[str, nn.Module], x: Tensor, split: str) -> int:
+    """Run networks on samples and compare the shapes of their logits.
+
+    Args:
+        networks: by role; they are left in eval mode.
+        x: (B, ...) the first samples.
+        split: "train" or "val", for messages.
+
+    Returns:
+        Number of classes, C.
+
+    Raises:
+        InputError: a network cannot take the samples, does not give (B, C), or they give different C.
+    """
+    shapes = {role: _shape_of_logits(role, network, x, split) for role, network in networks.items()}
+    (first, shape), *others = shapes.items()
+    for role, other in others:
+        if other != shape:
+            raise InputError(f"{first} gives {shape}, {role} {other}: logits must be of the same classes")
+    return shape[1]
+
+
+def _shape_of_logits(role: str, network: nn.Module, x: Tensor, split: str) -> tuple[int, ...]:
+    taken = f"samples of {split}, {str(x.dtype).removeprefix('torch.')} of shape {tuple(x.shape[1:])}"
+    try:
+        with torch.no_grad():
+            logits: Any = network.eval()(x)
+    except Exception as error:  # a user's network may raise anything
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        hint = "; whole numbers are taken for token ids: convert x to float32 if they are none"
+        raise InputError(f"{role} cannot take {taken}: {reason}{'' if x.is_floating_point() else hint}") from error
+    if not isinstance(logits, Tensor):
+        raise InputError(f"{role} returns a {type(logits).__name__}; want logits, a tensor (B, C)")
+    shape = tuple(logits.shape)
+    if len(shape) != 2 or shape[0] != len(x) or shape[1] < 2 or not logits.is_floating_point():
+        kind = "" if logits.is_floating_point() else f" of {logits.dtype}"
+        raise InputError(
+            f"{role} gives {shape}{kind} for {len(x)} samples; want logits ({len(x)}, C), one for each class"
+        )
+    return shape
+
+
+@contextmanager
+def unchanged(networks: Sequence[nn.Module]) -> Iterator[None]:
+    """Put modes, gradients and `requires_grad` of networks back at the end; their weights are not changed inside."""
+    with ExitStack() as restored:
+        for network in networks:
+            for module in network.modules():
+                restored.callback(setattr, module, "training", module.training)
+            for parameter in network.parameters():
+                restored.callback(setattr, parameter, "grad", parameter.grad)
+                restored.callback(parameter.requires_grad_, parameter.requires_grad)
+        yield
+
+
+def as_section(section: type[Section], **values: Any) -> Section:
+    """Create a section of options.
+
+    Args:
+        section: its class.
+        values: of some of its options; NumPy's numbers are fine.
+
+    Raises:
+        InputError: one of them is not allowed.
+    """
+    try:
+        return section.model_validate({k: v.item() if hasattr(v, "item") else v for k, v in values.items()})
+    except ValidationError as error:
+        first = error.errors()[0]
+        wrong = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"{wrong}: {first['msg'].lower()}, got {first['input']!r}") from error
+
+
+def as_seed(seed: Any) -> int:
+    """Check a seed: a whole number that is not negative.
+
+    Raises:
+        InputError: it is something else.
+    """
+    if isinstance(seed, bool) or not hasattr(seed, "__index__") or int(seed) < 0:
+        raise InputError(f"seed must be a whole number >= 0, got {seed!r}")
+    return int(seed)
+
+
+def as_method(given: str | type[Method] | Method, temperature: float | None, strength: float) -> Method:
+    """Create the method that a user asks for.
+
+    Args:
+        given: a name, a class, or an instance, which is used itself.
+        temperature: of softened probabilities; None: the method's default.
+        strength: factor on its terms.
+
+    Raises:
+        InputError: there is no such method, or a parameter is out of range or belongs to an instance.
+    """
+    if temperature is not None and not 0 < temperature < float("inf"):
+        raise InputError(f"temperature must be > 0, got {temperature}")
+    if not 0 <= strength < float("inf"):
+        raise InputError(f"strength must be >= 0, got {strength}")
+    if isinstance(given, str):
+        return make_method(given, temperature, strength)
+    if isinstance(given, type) and issubclass(given, Method):
+        try:
+            return given(temperature, strength)
+        except TypeError as error:
+            raise InputError(
+                f"method: {given.__name__}(temperature, strength) failed: {error}; pass an instance"
+            ) from error
+    if not isinstance(given, Method):
+        raise InputError(f"method is of type {type(given).__name__}; want a name, a Method class or an instance of one")
+    if temperature is not None or strength != 1.0:
+        raise InputError("method is an instance: set its temperature and strength where it is created")
+    return given
+
+
+def method_name(method: Method) -> str:
+    """Name a method as a user does, `a+b` for a sum."""
+    return "+".join(getattr(part, "name", type(part).__name__) for part in method.parts())
+
+
+def checked_teachers(student: Any, teacher: Any, method: Method) -> list[nn.Module]:
+    """Check the student and its teachers.
+
+    Args:
+        student: what the user passed as the student.
+        teacher: and as the teacher: one network, several or None.
+        method: how many teachers it learns from.
+
+    Returns:
+        The teachers.
+
+    Raises:
+        InputError: a network cannot be used, or there are too few or too many teachers.
+    """
+    teachers = [] if teacher is None else list(teacher) if isinstance(teacher, tuple | list) else [teacher]
+    if method.teachers == "none" or method.generations:
+        if teachers:
+            raise InputError(f"method {method_name(method)!r} learns without a teacher; leave teacher out")
+    elif not teachers:
+        raise InputError(f"method {method_name(method)!r} learns from a teacher; pass teacher=")
+    elif method.teachers == "one" and len(teachers) > 1:
+        raise InputError(f"method {method_name(method)!r} learns from one teacher, got {len(teachers)}")
+    for role, network in ({"student": student} | roles_of(teachers)).items():
+        check_network(role, network)
+    check_student(student, teachers)
+    return teachers
+
+
+def roles_of(teachers: Sequence[nn.Module]) -> dict[str, nn.Module]:
+    """Name teachers for messages: "teacher", or "teacher 1" and so on."""
+    if len(teachers) == 1:
+        return {"teacher": teachers[0]}
+    return {f"teacher {number}": network for number, network in enumerate(teachers, start=1)}
+
+
+def own_order(part: Method) -> bool:
+    """Whether a method orders samples itself."""
+    return type(part).order is not Method.order
+
+
+def check_capabilities(method: Method, train: UserData) -> None:
+    """Refuse methods that need more than the data give.
+
+    Raises:
+        InputError: names the method and what it needs.
+    """
+    if "pairs" in method.needs:
+        raise InputError(f"method {method_name(method)!r} needs the teacher's own view of each sample: use a config")
+    for part in method.parts():
+        wants = "chooses the order of samples" if own_order(part) else None
+        wants = "needs to know which sample is which" if "indices" in part.needs else wants
+        if wants is not None and not train.numbered:
+            instead = f"pass arrays or a Dataset instead of a {train.kind}"
+            raise InputError(f"method {method_name(part)!r} {wants}; {instead}")

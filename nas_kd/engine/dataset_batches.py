@@ -1,0 +1,113 @@
+"""Batches from a map-style data set, whose items are read when they are needed."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset as TorchDataset
+from torch.utils.data import default_collate
+
+from nas_kd.engine.batch_source import BatchSource, EpochBatches, Order, Samples
+from nas_kd.engine.evaluation import EVALUATION_BATCH
+from nas_kd.engine.random_stream import RandomStream
+from nas_kd.engine.sample_checks import as_labels, as_network_input, as_pair, length_of, moments
+from nas_kd.errors import InputError
+
+STATISTICS_SAMPLES = 256
+
+
+class DatasetData:
+    """A map-style data set, read item by item; its random transforms draw from the seed."""
+
+    kind = "Dataset"
+    numbered = True
+
+    def __init__(self, dataset: "TorchDataset[Any]", name: str, seed: int) -> None:
+        """Keep the data set; nothing is read yet.
+
+        Raises:
+            InputError: it has no length, or is empty.
+        """
+        self._dataset, self._name, self._seed = dataset, name, seed
+        self._n = length_of(dataset, name)
+
+    def __len__(self) -> int:
+        return self._n
+
+    def example(self) -> Tensor:
+        """The first samples, two at most."""
+        return self.read(range(min(2, len(self))), None, 0).x
+
+    def statistics(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of samples spread over the data set."""
+        step = max(1, len(self) // STATISTICS_SAMPLES)
+        return moments(self.read(range(0, len(self), step), None, 1).x)
+
+    def source(self, n_classes: int, own_order: bool) -> BatchSource:
+        """Batches of the data set's items; if `own_order`, all items are read once for their labels."""
+        plain = torch.zeros(len(self), dtype=torch.int64)  # of these, the usual random order needs the number alone
+        return DatasetBatches(self, n_classes, self.labels(n_classes) if own_order else plain)
+
+    def labels(self, n_classes: int) -> Tensor:
+        """Read all items for their labels, (N,) int64."""
+        return torch.cat([self.read(chunk, n_classes, 2).y for chunk in self._chunks()])
+
+    def batches(self, n_classes: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """All items, in their order."""
+        for chunk in self._chunks():
+            samples = self.read(chunk, n_classes, 3)
+            yield samples.x, samples.y
+
+    def _chunks(self) -> Iterator[range]:
+        for start in range(0, len(self), EVALUATION_BATCH):
+            yield range(start, min(start + EVALUATION_BATCH, len(self)))
+
+    def read(self, indices: Sequence[int], n_classes: int | None, *draw: int) -> Samples:
+        """Put items into a batch; their random transforms depend on the seed and the numbers `draw` alone."""
+        with RandomStream(self._seed, *draw).active():
+            items = [as_pair(self._dataset[i], f"{self._name}[{i}]") for i in indices]
+        try:
+            x, y = default_collate(items)
+        except (TypeError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(f"{self._name}: its items cannot be put into a batch: {reason}") from error
+        samples = as_network_input(x, self._name)
+        return Samples(
+            samples, as_labels(y, len(samples), n_classes, self._name, indices), torch.as_tensor(list(indices))
+        )
+
+
+@dataclass(frozen=True)
+class DatasetBatches:
+    """Batches of a data set's items, read when they are needed.
+
+    Attributes:
+        data: the data set.
+        n_classes: number of classes.
+        labels: (N,) that the order of samples may depend on.
+    """
+
+    data: DatasetData
+    n_classes: int
+    labels: Tensor
+    view: None = None
+
+    def steps_per_epoch(self, batch_size: int) -> int:
+        """Whole batches in an epoch; samples that do not fill a last one are left out."""
+        return len(self.data) // min(batch_size, len(self.data))
+
+    def example(self) -> Tensor:
+        """The first two samples of the data set."""
+        return self.data.example()
+
+    def epoch(self, number: int, batch_size: int, order: Order) -> EpochBatches:
+        """Start an epoch; its batches can be read in any order and any number of times."""
+        size, shuffled = min(batch_size, len(self.data)), order(self.labels)
+
+        def batch(step: int) -> Samples:
+            indices = shuffled[step * size : (step + 1) * size]
+            return self.data.read(indices.tolist(), self.n_classes, 4, number, step)
+
+        return batch

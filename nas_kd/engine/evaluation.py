@@ -1,0 +1,45 @@
+"""Accuracy of a network on labelled samples, in float32 arithmetic whatever format training used."""
+
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+from nas_kd.data.dataset import Split, as_input
+from nas_kd.engine.numerics import Numerics
+
+EVALUATION_BATCH = 512
+
+
+def accuracy_of(model: nn.Module, split: Split, numerics: Numerics) -> float:
+    """Share of a split's samples whose largest logit is their label's, 0..1.
+
+    Args:
+        model: (B, ...) in stored units -> (B, C) logits; left in eval mode.
+        split: at least one sample.
+        numerics: the memory layout that the model is in.
+    """
+    return accuracy_on(model, _chunks(split), numerics)
+
+
+@torch.no_grad()
+def accuracy_on(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], numerics: Numerics) -> float:
+    """Share of samples whose largest logit is their label's, over batches of (x, y); 0..1.
+
+    Args:
+        model: x (B, ...) -> (B, C) logits; left in eval mode.
+        batches: at least one sample in total; y: (B,) int64.
+        numerics: the memory layout that the model is in.
+    """
+    model.eval()
+    correct, total = 0, 0
+    for x, y in batches:
+        correct += int((model(numerics.to_layout(x)).float().argmax(dim=1) == y).sum())
+        total += len(y)
+    return correct / total
+
+
+def _chunks(split: Split) -> Iterator[tuple[Tensor, Tensor]]:
+    for start in range(0, len(split), EVALUATION_BATCH):
+        part = slice(start, start + EVALUATION_BATCH)
+        yield as_input(split.x[part]), split.y[part]

@@ -1,0 +1,146 @@
+"""Batches from a user's own loader: its shuffling, augmentation and batch sizes are used as they are."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
+
+from nas_kd.engine.batch_source import BatchSource, EpochBatches, Order, Samples
+from nas_kd.engine.calibration import BATCHES
+from nas_kd.engine.random_stream import RandomStream
+from nas_kd.engine.sample_checks import as_labels, as_network_input, as_pair, length_of, moments
+from nas_kd.errors import InputError
+
+
+class LoaderData:
+    """Batches (x, y) from a DataLoader, or from anything else with a length that can be iterated again and again."""
+
+    kind = "DataLoader"
+    numbered = False
+
+    def __init__(self, loader: Iterable[Any], name: str, seed: int) -> None:
+        """Keep the loader; nothing is read yet.
+
+        Raises:
+            InputError: it has no length, is empty, or can be iterated only once.
+        """
+        if isinstance(loader, Iterator):
+            raise InputError(f"{name} is a {type(loader).__name__}, which can be read only once; want a DataLoader")
+        self.loader, self.name, self._seed = loader, name, seed
+        self.steps = max(1, length_of(loader, name) - _single_sample_at_the_end(loader))
+        self._unused: LoaderPass | None = None
+
+    def __len__(self) -> int:
+        return self.steps * len(self._first_batch()[0])
+
+    def example(self) -> Tensor:
+        """The first samples of the first batch, two at most."""
+        return self._first_batch()[0][:2]
+
+    def statistics(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of the first batch."""
+        return moments(self._first_batch()[0])
+
+    def source(self, n_classes: int, own_order: bool) -> BatchSource:
+        """The loader's own batches, which cannot be ordered."""
+        if len(self._first_batch()[0]) < 2:
+            raise InputError(
+                f"{self.name}: its first batch has one sample; training needs two samples a batch at least"
+            )
+        return LoaderBatches(self, n_classes)
+
+    def batches(self, n_classes: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """One pass over the loader, its last batch included."""
+        batches = self.open(0)
+        for step in range(length_of(self.loader, self.name)):
+            x, y = batches(step)
+            yield x, as_labels(y, len(x), n_classes, self.name)
+
+    def open(self, epoch: int) -> "LoaderPass":
+        """Start a pass over the loader, or use the one of this epoch of which only the first batch has been read."""
+        unused, self._unused = self._unused, None
+        return unused if unused is not None and epoch == 0 else LoaderPass(self, RandomStream(self._seed, epoch))
+
+    def _first_batch(self) -> tuple[Tensor, Any]:
+        if self._unused is None:
+            self._unused = self.open(0)
+        return self._unused(0)
+
+
+class LoaderPass:
+    """One pass over a loader. Its first batches are kept, as calibration reads them before training does."""
+
+    def __init__(self, data: LoaderData, stream: RandomStream) -> None:
+        """Prepare a pass whose shuffling and transforms draw from `stream`; nothing is read yet."""
+        self._data, self._stream = data, stream
+        self._batches: Iterator[Any] | None = None
+        self._read: dict[int, tuple[Tensor, Any]] = {}
+        self._next = 0
+
+    def __call__(self, step: int) -> tuple[Tensor, Any]:
+        """Samples (B, ...) and labels of a step, not checked yet; steps after the first few can only be read once."""
+        while self._next <= step:
+            self._read = {number: kept for number, kept in self._read.items() if number < BATCHES}
+            self._read[self._next] = self._read_next()
+            self._next += 1
+        return self._read[step]
+
+    def _read_next(self) -> tuple[Tensor, Any]:
+        name = self._data.name
+        with self._stream.active():
+            if self._batches is None:
+                self._batches = iter(self._data.loader)
+            try:
+                batch = next(self._batches)
+            except StopIteration:
+                whole = len(self._data.loader)  # type: ignore[arg-type]
+                raise InputError(
+                    f"{name} ended after {self._next} of its {whole} batches; it must give all of them in every epoch"
+                ) from None
+        x, y = as_pair(batch, f"a batch of {name}")
+        return as_network_input(x, f"batch {self._next} of {name}"), y
+
+
+@dataclass(frozen=True)
+class LoaderBatches:
+    """The batches of a user's loader, one pass an epoch; samples have no numbers.
+
+    Attributes:
+        data: the loader.
+        n_classes: number of classes.
+    """
+
+    data: LoaderData
+    n_classes: int
+    view: None = None
+
+    def steps_per_epoch(self, batch_size: int) -> int:
+        """Batches in a pass, whatever their size; a last one with a single sample is left out."""
+        return self.data.steps
+
+    def example(self) -> Tensor:
+        """Two samples of the first batch."""
+        return self.data.example()
+
+    def epoch(self, number: int, batch_size: int, order: Order) -> EpochBatches:
+        """Start a pass, with the loader's own order and batch size; batches are to be read in their order."""
+        batches, no_numbers = self.data.open(number), torch.zeros(0, dtype=torch.int64)
+
+        def batch(step: int) -> Samples:
+            x, y = batches(step)
+            where = f"batch {step} of {self.data.name}"
+            if len(x) < 2:
+                raise InputError(f"{where} has {len(x)} sample; training needs two at least: use drop_last=True")
+            return Samples(x, as_labels(y, len(x), self.n_classes, where), no_numbers)
+
+        return batch
+
+
+def _single_sample_at_the_end(loader: Any) -> bool:
+    """Whether the last batch of a DataLoader has one sample, which training leaves out as arrays' incomplete ones."""
+    if not isinstance(loader, DataLoader) or loader.drop_last or isinstance(loader.dataset, IterableDataset):
+        return False
+    return loader.batch_size is not None and len(loader.sampler) % loader.batch_size == 1  # type: ignore[arg-type]

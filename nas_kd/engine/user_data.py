@@ -1,0 +1,139 @@
+"""Training and validation data as a user of the library passes them: arrays, a data set, or a loader of batches."""
+
+from collections.abc import Iterator, Sized
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset as TorchDataset
+from torch.utils.data import IterableDataset, TensorDataset
+
+from nas_kd.config.options import Augmentation
+from nas_kd.data.augment import Augmenter
+from nas_kd.data.dataset import as_input
+from nas_kd.data.prepare import channel_statistics, resolve_augmentation
+from nas_kd.data.validation import validated_samples
+from nas_kd.engine.batch_source import ArrayBatches, BatchSource
+from nas_kd.engine.dataset_batches import DatasetData
+from nas_kd.engine.evaluation import EVALUATION_BATCH
+from nas_kd.engine.loader_batches import LoaderData
+from nas_kd.engine.sample_checks import as_labels, as_pair, as_tensor
+from nas_kd.errors import InputError
+
+WANTED = "want (x, y) of arrays or tensors, a Dataset with items (x, y), or a DataLoader that yields batches (x, y)"
+
+
+class UserData(Protocol):
+    """One split of a user's data.
+
+    Attributes:
+        kind: what the user passed, for messages.
+        numbered: whether each sample has a number, and the order of samples can be chosen.
+    """
+
+    kind: str
+    numbered: bool
+
+    def __len__(self) -> int:
+        """Number of samples; of a loader, as its first batch suggests."""
+
+    def example(self) -> Tensor:
+        """The first samples, two at most, as networks take them."""
+
+    def statistics(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of each channel of images, (C,), or of all values, (1,)."""
+
+    def source(self, n_classes: int, own_order: bool) -> BatchSource:
+        """Batches to train on; labels that are no class numbers in 0..n_classes - 1 raise InputError.
+
+        Args:
+            n_classes: number of classes.
+            own_order: whether the method orders samples by their labels.
+        """
+
+    def batches(self, n_classes: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """All samples in batches (x, y), to evaluate on."""
+
+
+def open_data(given: Any, name: str, seed: int, augment: Augmentation | None = None) -> UserData:
+    """Find out what a user passed.
+
+    Args:
+        given: (x, y), a Dataset, or batches that can be iterated again and again.
+        name: "train" or "val", for messages.
+        seed: of augmentation and of the data's own random transforms.
+        augment: for arrays of images only; its open fields are filled in as in a config.
+
+    Raises:
+        InputError: it is none of these, or empty.
+    """
+    if isinstance(given, TorchDataset) and type(given) is TensorDataset and len(given.tensors) == 2:
+        given = given.tensors
+    arrays = isinstance(given, tuple | list) and any(isinstance(part, Tensor | np.ndarray) for part in given)
+    if arrays or isinstance(given, Tensor | np.ndarray):
+        x, y = as_pair(given, name)
+        return _open_arrays(x, y, name, seed, augment)
+    if augment is not None:
+        raise InputError(f"augment changes arrays; {name} is a {type(given).__name__}: let it augment by itself")
+    if isinstance(given, TorchDataset) and not isinstance(given, IterableDataset):
+        return DatasetData(given, name, seed)
+    if hasattr(given, "__iter__") and not isinstance(given, str | bytes | dict | TorchDataset):
+        return LoaderData(given, name, seed)
+    reason = "; wrap it in a DataLoader, and give it a length" if isinstance(given, IterableDataset) else f"; {WANTED}"
+    raise InputError(f"{name} is of type {type(given).__name__}{reason}")
+
+
+def _open_arrays(x: Any, y: Any, name: str, seed: int, augment: Augmentation | None) -> UserData:
+    values = as_tensor(x, name)
+    if values.dim() == 0 or not isinstance(y, Sized):
+        raise InputError(f"{name}: want samples x (N, ...) and labels y (N,), got single numbers")
+    if len(values) != len(y):
+        raise InputError(f"{name} has {len(values):,} samples and {len(y):,} labels")
+    if not (values.is_floating_point() or values.dtype in {torch.uint8, torch.bool}):
+        if augment is not None:
+            raise InputError(f"augment changes images; x of {name} has type {values.dtype}")
+        labels = as_labels(y, len(values), None, name)
+        return DatasetData(TensorDataset(values.long(), labels), name, seed)
+    # NumPy knows no bfloat16; float32 holds every half-precision value.
+    array = values.float().numpy() if values.is_floating_point() else values.numpy()
+    samples = torch.from_numpy(validated_samples(array, name))
+    return ArrayData(samples, y, name, seed, augment or Augmentation(crop=0, flip=False, cutout=0))
+
+
+class ArrayData:
+    """Samples in memory, (N, ...) uint8 or float32."""
+
+    kind = "array"
+    numbered = True
+
+    def __init__(self, x: Tensor, y: Any, name: str, seed: int, augment: Augmentation) -> None:
+        """Keep checked samples and their labels, not checked yet; see `open_data` for the rest."""
+        self._x, self._y, self._name, self._seed = x, y, name, seed
+        try:
+            self._augment = resolve_augmentation(augment, tuple(x.shape[1:]), flip_safe=False)
+        except InputError as error:  # which names the options of a config
+            raise InputError(str(error).replace("data.augment", "augment")) from error
+
+    def __len__(self) -> int:
+        return len(self._x)
+
+    def example(self) -> Tensor:
+        """The first samples, two at most, float32."""
+        return as_input(self._x[:2])
+
+    def statistics(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of all samples."""
+        return channel_statistics(self._x.numpy())
+
+    def source(self, n_classes: int, own_order: bool) -> BatchSource:
+        """Batches of augmented samples; `own_order` makes no difference."""
+        augmenter = Augmenter(self._x, self.statistics()[0], self._augment, self._seed)
+        return ArrayBatches(augmenter, as_labels(self._y, len(self), n_classes, self._name))
+
+    def batches(self, n_classes: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """All samples in batches, without augmentation."""
+        labels = as_labels(self._y, len(self), n_classes, self._name)
+        for start in range(0, len(self), EVALUATION_BATCH):
+            part = slice(start, start + EVALUATION_BATCH)
+            yield as_input(self._x[part]), labels[part]

@@ -1,0 +1,180 @@
+"""What cannot work is refused in one clear line, before anything is trained where that can be known."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from nas_kd.commands.distill_modules import distill
+from nas_kd.methods.base import Method
+from nas_kd.methods.response.soft_targets import SoftTargets
+
+from .refusals import X, Y, refused
+from .toys import CLASSES, Net, net, same, state
+
+
+class Answers(nn.Module):
+    """Gives whatever a function makes of the logits."""
+
+    def __init__(self, change: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.net, self.change = net(), change
+
+    def forward(self, x: Tensor) -> Any:
+        return self.change(self.net(x))
+
+
+class Lazy(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.LazyLinear(3)
+
+
+def frozen() -> nn.Module:
+    return net().requires_grad_(False)
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (Net, " is the class Net; pass an instance of it"),
+        ("resnet18", " is of type str; want a torch.nn.Module"),
+        (net().double(), r": 'body.0.weight' is torch.float64; networks must be float32: call .float\(\)"),
+        (net().half(), r": 'body.0.weight' is torch.float16; networks must be float32: call .float\(\)"),
+        (
+            nn.utils.skip_init(nn.Linear, 4, 3, device="meta"),
+            r": 'weight' is on meta; distill\(\) trains on the CPU, so move it there",
+        ),
+        (Lazy(), ": 'head.weight' has no shape yet; run the network on a batch before"),
+        (
+            Answers(lambda z: {"logits": z}),
+            r" returns a dict; want logits, a tensor \(B, C\)",
+        ),
+        (
+            Answers(lambda z: z[:, :, None]),
+            r" gives \(2, 3, 1\) for 2 samples; want logits \(2, C\), one for each class",
+        ),
+        (Answers(lambda z: z[:, :1]), r" gives \(2, 1\) for 2 samples; want logits \(2, C\), one for each class"),
+        (Answers(lambda z: z.mean(dim=0)), r" gives \(3,\) for 2 samples; want logits \(2, C\), one for each class"),
+        (
+            Answers(lambda z: z.argmax(dim=1, keepdim=True).expand(-1, 3)),
+            r" gives \(2, 3\) of torch.int64 for 2 samples; want logits \(2, C\), one for each class",
+        ),
+        (
+            nn.Linear(5, 3),
+            r" cannot take samples of train, float32 of shape \(1, 8, 8\): RuntimeError: .*",
+        ),
+    ],
+)
+@pytest.mark.parametrize("role", ["student", "teacher"])
+def test_networks(network: Any, message: str, role: str) -> None:
+    refused(f"{role}{message}", **{role: network})
+
+
+def test_networks_that_do_not_belong_together() -> None:
+    refused(
+        r"student gives \(2, 3\), teacher \(2, 100\): logits must be of the same classes", teacher=net(8, classes=100)
+    )
+    refused(
+        r"student gives \(2, 3\), teacher 2 \(2, 4\): logits must be of the same classes",
+        teacher=[net(8), net(8, classes=4)],
+        method="average_teachers",
+    )
+    refused("student: no parameter requires a gradient, so there is nothing to train", student=frozen())
+    student, teacher = net(), net(8)
+    teacher.drop = student
+    shared = "student and teacher share 'body.0.weight'; training would change the teacher: pass a copy"
+    refused(shared, student, teacher)
+    refused(shared, student, student)
+
+
+@pytest.mark.parametrize(
+    ("method", "teacher", "message"),
+    [
+        ("soft_target", None, "unknown method 'soft_target'; did you mean 'soft_targets'?"),
+        ("soft_targets", "none", "method 'soft_targets' learns from a teacher; pass teacher="),
+        ("soft_targets+dml", "none", r"method 'soft_targets\+dml' learns from a teacher; pass teacher="),
+        ("dml", None, "method 'dml' learns without a teacher; leave teacher out"),
+        ("born_again", None, "method 'born_again' learns without a teacher; leave teacher out"),
+        ("soft_targets", [net(8), net(9)], "method 'soft_targets' learns from one teacher, got 2"),
+        ("average_teachers", None, "method 'average_teachers' learns from several teachers, and has 1: give it at .*"),
+        ("cross_modal", None, "method 'cross_modal' needs the teacher's own view of each sample: use a config"),
+        (int, None, "method is of type type; want a name, a Method class or an instance of one"),
+        (3, None, "method is of type int; want a name, a Method class or an instance of one"),
+    ],
+)
+def test_methods(method: Any, teacher: Any, message: str) -> None:
+    refused(message.replace("?", r"\?"), teacher=teacher, method=method)
+
+
+def test_parameters_of_methods() -> None:
+    class Odd(Method):
+        def __init__(self, width: int) -> None:
+            super().__init__()
+
+    instance = "method is an instance: set its temperature and strength where it is created"
+    refused(instance, method=SoftTargets(), temperature=2.0)
+    refused(instance, method=SoftTargets(), strength=2.0)
+    refused(r"method: Odd\(temperature, strength\) failed: .*; pass an instance", method=Odd)
+    refused("temperature must be > 0, got 0", temperature=0)
+    refused("temperature must be > 0, got nan", temperature=float("nan"))
+    refused("strength must be >= 0, got -1", strength=-1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"epochs": 0}, "epochs: input should be greater than or equal to 1, got 0"),
+        ({"epochs": "many"}, "epochs: input should be a valid integer.*, got 'many'"),
+        ({"batch_size": 1}, "batch_size: input should be greater than or equal to 2, got 1"),
+        ({"learning_rate": 0.0}, "learning_rate: input should be greater than 0, got 0.0"),
+        ({"learning_rate": float("nan")}, "learning_rate: input should be .*, got nan"),
+        ({"threads": 0}, "threads: input should be greater than or equal to 1, got 0"),
+        ({"precision": "fp16"}, "precision: input should be 'auto', 'fp32' or 'bf16', got 'fp16'"),
+        ({"seed": -1}, "seed must be a whole number >= 0, got -1"),
+        ({"seed": 1.5}, "seed must be a whole number >= 0, got 1.5"),
+        ({"augment": True}, "augment is of type bool; want e.g. {'crop': 4, 'flip': True}"),
+        ({"augment": {"crop": 8}}, "augment.crop must be below the image's side of 8 pixels, got 8"),
+        ({"augment": {"rotate": 8}}, "rotate: extra inputs are not permitted, got 8"),
+        (
+            {"augment": {"crop": 1}, "train": (X.flatten(1), Y)},
+            r"augment needs images \(C, H, W\), samples have shape \(64,\); leave it out",
+        ),
+        (
+            {"augment": {"crop": 1}, "train": DataLoader(TensorDataset(X, Y), 8)},
+            "augment changes arrays; train is a DataLoader: let it augment by itself",
+        ),
+        ({"callbacks": [print]}, "callbacks: want instances of nas_kd.Callback, .*"),
+    ],
+)
+def test_options(options: dict[str, Any], message: str) -> None:
+    refused(message, **options)
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    options = {"epochs": np.int64(1), "batch_size": np.int32(32), "learning_rate": np.float32(0.1), "seed": np.int64(3)}
+    a, b = net(), net()
+    distill(a, net(8), train=(X, Y), **options)
+    distill(b, net(8), train=(X, Y), epochs=1, batch_size=32, learning_rate=float(np.float32(0.1)), seed=3)
+    assert same(state(a), state(b))
+
+
+def test_peers_need_layers_that_can_be_initialized_again() -> None:
+    class Bare(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(64, CLASSES))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x.flatten(1) @ self.weight
+
+    refused(
+        r"cannot draw other initial weights for Bare: none of its layers has reset_parameters\(\); this method .*",
+        student=Bare(),
+        teacher="none",
+        method="dml",
+    )

@@ -1,0 +1,84 @@
+"""The loop written out in plain PyTorch: soft targets, SGD, schedule and averaged weights, equal to the engine's."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nas_kd.config.options import Augmentation
+from nas_kd.data.augment import Augmenter
+from nas_kd.engine.batch_source import ArrayBatches
+from nas_kd.engine.method_setup import DatasetInfo
+from nas_kd.engine.numerics import PLAIN, mix_seeds
+from nas_kd.engine.schedule import Schedule
+from nas_kd.engine.teacher_outputs import Teacher, TeacherOutputs
+from nas_kd.engine.training import Training, TrainingSetup
+from nas_kd.methods.combine import make_method
+
+from .conftest import CLASSES, N, net, stripes
+
+SEED, TEMPERATURE, STRENGTH = 3, 4.0, 2.0
+
+
+def reference(student: nn.Module, teacher: nn.Module, x: Tensor, y: Tensor, schedule: Schedule) -> dict[str, Tensor]:
+    """Train the student in place on all whole batches; returns the averaged weights by name."""
+    parameters = list(student.parameters())
+    optimizer = torch.optim.SGD(
+        [
+            {"params": [p for p in parameters if p.dim() > 1], "weight_decay": schedule.weight_decay},
+            {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
+        ],
+        lr=schedule.learning_rate,
+        momentum=schedule.momentum,
+        nesterov=True,
+    )
+    average = {name: value.clone() for name, value in student.state_dict().items() if value.is_floating_point()}
+    steps = len(x) // schedule.batch_size
+    total, done = schedule.epochs * steps, 0
+    for epoch in range(schedule.epochs):
+        order = torch.randperm(len(x), generator=torch.Generator().manual_seed(mix_seeds(SEED, 2, epoch)))
+        student.train()
+        for batch in order[: steps * schedule.batch_size].split(schedule.batch_size):
+            logits = student(x[batch])
+            with torch.no_grad():
+                target = F.softmax(teacher.eval()(x[batch]) / TEMPERATURE, dim=1)
+            kl = F.kl_div(F.log_softmax(logits / TEMPERATURE, dim=1), target, reduction="batchmean")
+            loss = 0.1 * F.cross_entropy(logits, y[batch]) + STRENGTH * 0.9 * TEMPERATURE**2 * kl
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(parameters, schedule.clip_norm)
+            progress = (done + 1) / total
+            rising = progress / schedule.warmup
+            falling = 0.5 * (1 + math.cos(math.pi * (progress - schedule.warmup) / (1 - schedule.warmup)))
+            for group in optimizer.param_groups:
+                group["lr"] = schedule.learning_rate * (rising if progress < schedule.warmup else falling)
+            optimizer.step()
+            decay = min(1 - 1 / max(2.0, schedule.ema * total), (1 + done) / (10 + done))
+            for name, value in average.items():
+                value.lerp_(student.state_dict()[name], 1 - decay)
+            done += 1
+    return average
+
+
+@pytest.mark.parametrize("batch_size", [20, 32, 96])
+def test_the_engine_is_the_plain_loop(batch_size: int) -> None:
+    schedule = Schedule(3, batch_size, 0.1, 0.9, 5e-4, 0.2, 0.1, 1.0)  # a norm of 1 is exceeded: gradients are clipped
+    x, y = stripes()
+    source = ArrayBatches(Augmenter(x, torch.zeros(1), Augmentation(crop=0, flip=False, cutout=0), seed=0), y)
+    dataset = DatasetInfo(N, CLASSES, torch.zeros(1), torch.ones(1))
+    setup = TrainingSetup(source, dataset, schedule, PLAIN, seed=SEED, calibrated=False)
+    teacher = net(12, seed=9)
+    outputs = TeacherOutputs(Teacher(teacher), source.augmenter, batch_size, PLAIN, None)
+    method = make_method("soft_targets", TEMPERATURE, STRENGTH)
+    training = Training(net(4, seed=1), [outputs], method, setup)
+    training.run()
+    plain = net(4, seed=1)
+    average = reference(plain, teacher, x.float(), y, schedule)
+    trained = training.student.state_dict()
+    assert all(torch.allclose(trained[k], v, rtol=0, atol=1e-6) for k, v in plain.state_dict().items())
+    averaged = training.averaged_students()[0].state_dict()
+    assert all(torch.allclose(averaged[k], v, rtol=0, atol=1e-6) for k, v in average.items())
+    untrained = net(4, seed=1).state_dict()
+    assert all((trained[k] - v).abs().max() > 1e-4 for k, v in untrained.items() if v.is_floating_point())
