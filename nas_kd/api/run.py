@@ -139,7 +139,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        """The run's name."""
+        """The run's name, as in its config."""
         return self.record.name
 
     @property

@@ -158,7 +158,7 @@ def _profile(context: Context, sample: int) -> SpaceProfile:
 def _measure(
     gate: Gate, wanted: Sequence[Architecture], precision: Precision, seconds: list[float], callback: Callback
 ) -> Measured:
-    """Costs of those that can be exported and run; `seconds` is told how long each took."""
+    """Costs of those that can be exported and run; the time of each is appended to `seconds`."""
     found: dict[Architecture, Costs] = {}
     failure: TrialError | None = None
     for done, architecture in enumerate(wanted, start=1):

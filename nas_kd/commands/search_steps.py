@@ -67,7 +67,7 @@ class Search:
         self._add_to_hypervolume(study.records)
 
     def close(self) -> None:
-        """Close the study."""
+        """Close the study and its database."""
         self.study.close()
 
     @property

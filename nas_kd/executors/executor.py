@@ -45,7 +45,7 @@ class Executor(Protocol):
         """Whether `wait` returns without waiting for another process."""
 
     def submit(self, job: Mapping[str, Any]) -> None:
-        """Take a job."""
+        """Take a job; its result is collected by `wait`."""
 
     def wait(self) -> JobResult:
         """Collect the next result, waiting for it if there is none yet."""

@@ -36,7 +36,7 @@ class InProcessExecutor:
         return True
 
     def submit(self, job: Mapping[str, Any]) -> None:
-        """Take a job.
+        """Take a job, which `wait` does.
 
         Raises:
             RuntimeError: there is a job already.

@@ -13,6 +13,7 @@ from nas_kd.context.run_context import Context
 from nas_kd.engine.schedule import Schedule
 from nas_kd.engine.teacher_outputs import Teacher
 from nas_kd.engine.training import Training
+from nas_kd.errors import InputError
 from nas_kd.kd.chain_policies.base import ChainPolicy, load_policy
 from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.kd.shared_outputs import SharedOutputs
@@ -137,7 +138,10 @@ class Distiller:
         """
         trained = {training_precision(precision) for precision in precisions}
         for name, precision in product(methods, sorted(trained)):
-            self.untrained(name, student, precision)
+            try:
+                self.untrained(name, student, precision)
+            except InputError as error:
+                raise InputError(f"method {name!r}: {error}") from error
 
     def untrained(self, name: str, student: Architecture, precision: str = "fp32") -> Training:
         """Set up a training with this method straight from the teachers; nothing of it is kept.

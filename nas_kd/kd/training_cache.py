@@ -70,7 +70,12 @@ class TrainingCache:
         return TrainedModel(model.eval(), key, **entry.meta["facts"])
 
     def save(self, trained: TrainedModel, job: TrainingJob) -> None:
-        """Keep a trained network."""
+        """Keep a trained network under its key.
+
+        Args:
+            trained: the network.
+            job: that it was trained for.
+        """
         weights = {k: v.contiguous() for k, v in trained.model.state_dict().items()}
         facts = {
             "val_accuracy": trained.val_accuracy,

@@ -45,7 +45,7 @@ class Job(Protocol):
         """The job as JSON, with its kind."""
 
     def run(self, tools: JobTools) -> Any:
-        """Do the job; returns a JSON-able result."""
+        """Do the job and return its result, which is JSON-able."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class TrainTrial:
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> "TrainTrial":
-        """Read what `to_json` wrote."""
+        """Read the job that `to_json` wrote."""
         return TrainTrial(TrialRecord.model_validate(value["record"]), tuple(value["weight_sources"]))
 
     def run(self, tools: JobTools) -> Any:
@@ -111,7 +111,7 @@ class TrainFinalist:
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> "TrainFinalist":
-        """Read what `to_json` wrote."""
+        """Read the job that `to_json` wrote."""
         candidate, sources = Candidate.from_json(value["candidate"]), tuple(value["weight_sources"])
         return TrainFinalist(candidate, value["seed"], value["epochs"], sources)
 
@@ -139,7 +139,7 @@ class PrecomputeTeacher:
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> "PrecomputeTeacher":
-        """Read what `to_json` wrote."""
+        """Read the job that `to_json` wrote."""
         return PrecomputeTeacher(tuple(value["epochs"]))
 
     def run(self, tools: JobTools) -> None:
@@ -170,7 +170,7 @@ class EvaluateSubnets:
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> "EvaluateSubnets":
-        """Read what `to_json` wrote."""
+        """Read the job that `to_json` wrote."""
         return EvaluateSubnets(tuple(map(Architecture.from_json, value["architectures"])), value["supernet"])
 
     def run(self, tools: JobTools) -> list[float]:

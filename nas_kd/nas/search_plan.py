@@ -20,7 +20,7 @@ class SearchPlan:
         trials: distinct candidates that are proposed at most.
         n_initial: trials, the first ones, that are trained in full whatever they reach.
         rungs: epochs after which candidates are compared, the last after all of them.
-        reduction: one of so many at a rung is trained on.
+        reduction: one trial in `reduction` goes on from a rung to the next.
         n_edge_sizes: sizes among which the largest within the budget is looked for; 0: it is not looked for.
     """
 
@@ -77,7 +77,7 @@ def epochs_through_rungs(candidates: int, rungs: Sequence[int], reduction: int, 
     Args:
         candidates: how many there are.
         rungs: epochs of each.
-        reduction: one of so many at a rung is trained on.
+        reduction: one trial in `reduction` goes on from a rung to the next.
         n_initial: candidates that are trained in full whatever they reach.
     """
     n_initial = min(n_initial, candidates)
@@ -130,7 +130,7 @@ class SupernetPlan:
 
     @property
     def initial_measurements(self) -> int:
-        """Networks measured before training."""
+        """Number of networks measured before training."""
         return self.ladder_size + self.n_sampled
 
     @property

@@ -268,5 +268,5 @@ class RunStudy:
         return kind.model_validate(self._attributes[name]) if name in self._attributes else None
 
     def close(self) -> None:
-        """Close the database."""
+        """Close the database and leave it as one file."""
         close_database(self._storage, written=True)

@@ -174,7 +174,7 @@ class SuccessiveHalving:
 
         Args:
             rungs: how many there are.
-            reduction: one of so many at a rung is promoted.
+            reduction: one trial in `reduction` is promoted from a rung.
             n_initial: trials with lower numbers are promoted before all others, and do not count among them.
             last: nothing more will be proposed: at least one trial is promoted from every rung.
         """

@@ -105,13 +105,13 @@ class WorkerPool:
             self.submit(PrecomputeTeacher(tuple(share)))
 
     def submit(self, job: Job) -> None:
-        """Take a job."""
+        """Hand a job to the executor."""
         message = job.to_json()
         self._begun[canonical_json(message)] = time.monotonic()
         self._executor.submit(message)
 
     def wait(self) -> PoolResult[Any]:
-        """Collect the next result."""
+        """Collect the next result, waiting for it if there is none yet."""
         done = self._executor.wait()
         self._worked.append((self._begun.pop(canonical_json(dict(done.job))), time.monotonic()))
         result = done.result or {}

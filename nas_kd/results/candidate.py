@@ -30,7 +30,7 @@ class Architecture:
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> "Architecture":
-        """The inverse of `to_json`."""
+        """Read the architecture that `to_json` wrote."""
         return Architecture(value["space"], {k: v for k, v in value.items() if k != "space"})
 
     @cached_property
@@ -52,7 +52,7 @@ class Recipe:
     params: Mapping[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """`{"method": ..., "params": {...}}`."""
+        """The recipe as JSON: `{"method": ..., "params": {...}}`."""
         return {"method": self.method, "params": dict(self.params)}
 
 
@@ -91,7 +91,7 @@ class Candidate:
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> "Candidate":
-        """Read what `to_json` wrote."""
+        """Read the candidate that `to_json` wrote."""
         return Candidate(
             student=Architecture.from_json(value["student"]),
             assistants=tuple(Architecture.from_json(a) for a in value["assistants"]),

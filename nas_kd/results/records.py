@@ -22,7 +22,7 @@ CandidateField = Annotated[
 
 
 class Record(BaseModel):
-    """Frozen, JSON-able data."""
+    """Base class of records: frozen, JSON-able data without unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -18,7 +18,7 @@ from nas_kd.nas.samplers.base import (
 from nas_kd.nas.samplers.nsga2 import PLUGIN as NSGA2
 
 TPE_TRIALS = 500  # asking takes 10 ms more with every 400 of them
-ACCURACY_EVERY = 3  # one of so many proposals seeks accuracy alone
+ACCURACY_EVERY = 3  # every n-th proposal is for accuracy alone
 
 
 class AccuracyTPE(TPESampler):

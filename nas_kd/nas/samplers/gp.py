@@ -6,7 +6,7 @@ from nas_kd.nas.samplers.base import STARTUP_TRIALS, FixedSpaceSampler, SamplerI
 
 
 class GaussianProcess(SearchSampler):
-    """Optuna's Gaussian-process sampler."""
+    """Optuna's sampler with a Gaussian process as its model."""
 
     name = "gp"
     summary = "Gaussian process"
