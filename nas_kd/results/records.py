@@ -81,9 +81,13 @@ class Accuracy(Record):
 
 
 class RungRecord(Record):
-    """A trial's validation accuracy (0..1) after so many epochs of the full schedule.
+    """A trial's result at one rung.
 
-    `latency_ms`: the median as it was known by then; None, in runs of older versions: as the trial's costs have it.
+    Attributes:
+        epochs: of the full schedule that the student was trained for.
+        val_accuracy: on the validation split, 0..1.
+        seconds: of training since the rung before.
+        latency_ms: the median as it was known by then, which a later measurement may correct.
     """
 
     epochs: int
@@ -93,10 +97,13 @@ class RungRecord(Record):
 
 
 class Forecast(Record):
-    """What the prefilter expected of a trial's latency, in ms, before it was measured, from the trials before it.
+    """The prefilter's prediction of a trial's latency, made before it was measured.
 
-    `least`: the 95 % lower bound. `doubted`: that is above the limit, so that the trial is rejected unmeasured, unless
-    it is one of those that are measured all the same, to see whether that is right.
+    Attributes:
+        expected: in ms.
+        least: 95 % lower bound, in ms.
+        doubted: whether the bound is above the limit; the trial is then infeasible without a measurement, unless it is
+            one of those that are measured to check the prefilter.
     """
 
     expected: float
@@ -105,37 +112,61 @@ class Forecast(Record):
 
 
 class TrialRecord(Record):
-    """One proposal of the search and what became of it."""
+    """One proposal of the search and what became of it.
+
+    Attributes:
+        number: of the trial, from 0.
+        id: of the candidate.
+        candidate: what was proposed.
+        description: of the student: "3 stages, 16-24-48 wide, 5 blocks, 21 k weights".
+        chain_description: of the chain: "teacher → 3 stages, 32 wide → student"; empty without assistants.
+        status: how far it has come.
+        reason: why it is infeasible, failed or pruned.
+        duplicate_of: number of the trial that proposed the same candidate before.
+        within_budget: whether its costs are within the budget.
+        costs: as far as they were measured.
+        notes: on the file, such as layers kept in fp32.
+        forecast: of its latency, where the prefilter is on and had enough to learn from.
+        rungs: results at the rungs that it reached.
+        val_accuracy: at the last of them, 0..1.
+        inherited_accuracy: on validation samples with weights of the once-for-all network, 0..1.
+        seconds: this trial's own, by part: propose, gate, assistants, distill.
+        elapsed_s: wall clock of the run when the trial ended, pauses between processes left out.
+        attempts: more than 1 if the run was interrupted during this trial.
+    """
 
     number: int
-    id: str  # candidate id
+    id: str
     candidate: CandidateField
-    description: str  # the student: "3 stages, 16-24-48 wide, 5 blocks, 21 k weights"
-    chain_description: str = ""  # "teacher → 3 stages, 32 wide → student"
+    description: str
+    chain_description: str = ""
     status: TrialStatus
-    reason: str | None = None  # why rejected or failed
-    duplicate_of: int | None = None  # trial number
+    reason: str | None = None
+    duplicate_of: int | None = None
     within_budget: bool = False
     costs: Costs | None = None
-    notes: tuple[str, ...] = ()  # of the file: layers kept in fp32
-    forecast: Forecast | None = None  # of its latency, where a prefilter is used and had enough to learn from
+    notes: tuple[str, ...] = ()
+    forecast: Forecast | None = None
     rungs: tuple[RungRecord, ...] = ()
-    val_accuracy: float | None = None  # at the last rung reached
-    inherited_accuracy: float | None = None  # on validation, with weights of the once-for-all network, 0..1
-    seconds: Mapping[str, float] = {}  # propose, gate, assistants, distil: this trial's own
-    elapsed_s: float = 0.0  # wall clock of the run when this trial ended, pauses between resumes left out
-    attempts: int = 1  # more than 1: the run was interrupted during this trial
+    val_accuracy: float | None = None
+    inherited_accuracy: float | None = None
+    seconds: Mapping[str, float] = {}
+    elapsed_s: float = 0.0
+    attempts: int = 1
 
     @property
     def median_ms(self) -> float | None:
-        """Its latency, as far as it is known."""
+        """The median latency in ms, or None if it was not measured."""
         return self.costs.latency_ms.p50 if self.costs and self.costs.latency_ms else None
 
     def objectives(self, level: int) -> tuple[float, int, float]:
-        """Validation accuracy at a rung, bytes, ms as known by then: what the search compares.
+        """What the search compares at a rung: validation accuracy, bytes, and ms as known by then.
+
+        Args:
+            level: of the rung, from 0.
 
         Raises:
-            ValueError: it has not been measured.
+            ValueError: the trial has not been measured.
         """
         ms = self.rungs[level].latency_ms or self.median_ms
         if self.costs is None or ms is None:
@@ -144,71 +175,127 @@ class TrialRecord(Record):
 
 
 class SeedRecord(Record):
-    """One full training of a finalist or a control; accuracies (0..1) are the exported file's, through ONNX Runtime."""
+    """One full training of a finalist or a control; accuracies are the exported file's, through ONNX Runtime.
+
+    Attributes:
+        seed: of the training.
+        epochs: of its schedule.
+        val_accuracy: on the validation split, 0..1.
+        test_accuracy: on the test split, 0..1.
+        seconds: of training.
+        parity: largest absolute difference of logits from the network that the file was made from.
+        agreement: share of equal top-1 decisions, 0..1.
+        sha256: of the ONNX file without metadata.
+        weights_key: of the network's weights in the store, under the kind "deployed".
+    """
 
     seed: int
     epochs: int
     val_accuracy: float
     test_accuracy: float
     seconds: float
-    parity: float  # largest absolute difference of logits, ONNX against PyTorch; quantised: against what was quantised
-    agreement: float  # share of equal top-1 decisions
-    sha256: str  # of the ONNX file
-    weights_key: str | None = None  # of its weights in the store; None: trained by an earlier version
+    parity: float
+    agreement: float
+    sha256: str
+    weights_key: str | None = None
 
 
 class ControlRecord(Record):
     """The same student trained another way, at the same training cost (multiply-adds) as its finalist.
 
-    `gain`: finalist minus control, test accuracy paired by seed (0..1), with its 95 % interval.
+    Attributes:
+        kind: which way.
+        seeds: one training each.
+        accuracy: on the test split, over seeds.
+        gain: test accuracy of the finalist minus the control's, paired by seed.
+        cost_ratio: training cost of the control / of the finalist; below 1 where its epochs are capped.
     """
 
     kind: Literal["no_distillation", "no_assistants"]
     seeds: tuple[SeedRecord, ...]
     accuracy: Accuracy
     gain: Accuracy
-    cost_ratio: float  # training cost of the control / of the finalist; below 1 where capped
+    cost_ratio: float
 
 
 class FinalistRecord(Record):
-    """A member of the search's front, trained in full over several seeds."""
+    """A member of the search's front, trained in full over several seeds.
+
+    Attributes:
+        id: of the candidate.
+        trial: number of the trial that proposed it.
+        candidate: what was proposed.
+        description: of the student, for people.
+        chain_description: of the chain, for people.
+        costs: measured again, on the trained file.
+        notes: on the file, such as layers kept in fp32.
+        val: validation accuracy over seeds.
+        test: test accuracy over seeds.
+        seeds: one training each.
+        deployed_seed: the best on validation, whose file is exported.
+        controls: the same student trained other ways.
+        training_s: seconds of all seeds, assistants included.
+        within_budget: whether the exported file's costs are within the budget.
+    """
 
     id: str
     trial: int
     candidate: CandidateField
     description: str
     chain_description: str = ""
-    costs: Costs  # measured again, on the trained file
-    notes: tuple[str, ...] = ()  # of the file: layers kept in fp32
+    costs: Costs
+    notes: tuple[str, ...] = ()
     val: Accuracy
     test: Accuracy
     seeds: tuple[SeedRecord, ...]
-    deployed_seed: int  # the best on validation: the file that is exported
+    deployed_seed: int
     controls: tuple[ControlRecord, ...] = ()
-    training_s: float  # all seeds, assistants included
+    training_s: float
     within_budget: bool
 
 
 class TeacherRecord(Record):
-    """The reference point."""
+    """A teacher, trained by the tool or the user's own.
+
+    Attributes:
+        description: for people.
+        origin: a space (trained by the tool), a user's factory or module, or an ONNX file.
+        costs: of its exported file.
+        val: validation accuracy.
+        test: test accuracy, read at the end only.
+        training_s: seconds of its training; 0 for a user's own.
+    """
 
     description: str
     origin: Literal["space", "factory", "onnx"]
     costs: Costs
     val: Accuracy
-    test: Accuracy | None = None  # read at the end only
+    test: Accuracy | None = None
     training_s: float = 0.0
 
 
 class DatasetRecord(Record):
-    """The data as used. `key`: sha256 of the samples. `notes`: what was carved, dropped or converted."""
+    """The data as they were used.
+
+    Attributes:
+        name: for people.
+        source: as the config names it.
+        key: sha256 of all samples and labels.
+        classes: names, in the order of the logits.
+        input_shape: of one sample.
+        scale: 255 where stored values are pixels 0..255, else 1.
+        n_train: training samples.
+        n_val: validation samples.
+        n_test: test samples.
+        notes: what was carved, dropped or converted.
+    """
 
     name: str
     source: str
     key: str
     classes: tuple[str, ...]
     input_shape: tuple[int, ...]
-    scale: float = 1.0  # 255: stored values are pixels 0..255; 1: as given
+    scale: float = 1.0
     n_train: int
     n_val: int
     n_test: int
@@ -216,7 +303,14 @@ class DatasetRecord(Record):
 
 
 class DeviceRecord(Record):
-    """The device profile in words and figures."""
+    """Where latency was measured.
+
+    Attributes:
+        name: of the device profile.
+        description: for people.
+        batch_size: samples of one call.
+        environment: settings, processor and versions.
+    """
 
     name: str
     description: str
@@ -225,59 +319,95 @@ class DeviceRecord(Record):
 
 
 class CacheRecord(Record):
-    """How often something was found in the store, and how often it had to be made."""
+    """How often the store had one kind of entry that was looked for, and how often it had to be computed."""
 
     hits: int = 0
     misses: int = 0
 
 
 class OnceForAllRecord(Record):
-    """The elastic network of a run whose strategy is "once-for-all", and the search among its sub-networks."""
+    """The elastic network of a run whose strategy is "once-for-all", and the search among its sub-networks.
 
-    key: str  # of its weights in the store
+    Attributes:
+        key: of its weights in the store.
+        epochs: that it was trained for.
+        networks_a_step: sub-networks trained in every step (sandwich rule).
+        training_s: seconds of its training.
+        search_s: seconds of the search among its sub-networks.
+        evaluated: sub-networks judged with inherited weights.
+        measured: networks whose size and latency were measured; the others' were predicted from these.
+        latency_error: median relative error of the latency predictor on networks that it was not fitted to.
+        inherited: validation accuracies (0..1) with inherited weights of the first trials' students.
+    """
+
+    key: str
     epochs: int
-    networks_a_step: int  # sub-networks trained in every step (sandwich rule)
+    networks_a_step: int
     training_s: float
     search_s: float
-    evaluated: int  # sub-networks judged with inherited weights
-    measured: int  # networks whose size and latency were measured, and those of the others predicted from
-    latency_error: float  # median relative error of the latency predictor on networks that it was not fitted to
-    inherited: tuple[float, ...]  # validation accuracy (0..1) of the first trials' students with inherited weights
+    evaluated: int
+    measured: int
+    latency_error: float
+    inherited: tuple[float, ...]
 
 
 class PrefilterRecord(Record):
     """What the prefilter of latencies did, and how well.
 
-    `error`: median relative error of what it expected of networks that were measured after that; None: of none.
+    Attributes:
+        forecasts: predictions that it made.
+        skipped: trials that were infeasible without a measurement.
+        checked: doubted trials that were measured to check it.
+        wrong: how many of these were within the limit.
+        error: median relative error of predictions that a measurement followed; None: none did.
     """
 
     forecasts: int
-    skipped: int  # rejected unmeasured
-    checked: int  # doubted, and measured all the same
-    wrong: int  # of these, how many were within the limit
+    skipped: int
+    checked: int
+    wrong: int
     error: float | None
 
 
 class RunRecord(Record):
-    """A whole run, finished or not: all that a report is made from."""
+    """A whole run, finished or not: all that a report is made from.
+
+    Attributes:
+        name: of the run.
+        run_dir: its folder.
+        state: how far it has come.
+        message: the closest candidates, where the budget cannot be met.
+        config: the resolved config.
+        dataset: that students were trained and judged on.
+        device: where latency was measured.
+        teacher: the first one, which students are compared with.
+        other_teachers: those after it.
+        once_for_all: the elastic network, where the strategy uses one.
+        prefilter: what it did, where it was on.
+        trials: all proposals, by number.
+        finalists: trained in full, in the order of the front.
+        cache: use of the store by kind (weights, logits, export, latency).
+        environment: machine and versions.
+        seconds: of each part of the run: teacher, propose, gate, assistants, distill, finalists, test.
+        warnings: that were raised.
+        command: how to run it again.
+    """
 
     name: str
     run_dir: str
     state: RunState
-    message: str | None = None  # for "unreachable": the closest candidates
-    config: Mapping[str, Any]  # resolved config.toml
+    message: str | None = None
+    config: Mapping[str, Any]
     dataset: DatasetRecord | None = None
     device: DeviceRecord | None = None
-    teacher: TeacherRecord | None = None  # the one that students are judged by
+    teacher: TeacherRecord | None = None
     other_teachers: tuple[TeacherRecord, ...] = ()
     once_for_all: OnceForAllRecord | None = None
     prefilter: PrefilterRecord | None = None
     trials: tuple[TrialRecord, ...] = ()
     finalists: tuple[FinalistRecord, ...] = ()
-    cache: Mapping[str, CacheRecord] = {}  # by kind: weights, logits, export, latency
+    cache: Mapping[str, CacheRecord] = {}
     environment: Mapping[str, Any] = {}
-    seconds: Mapping[
-        str, float
-    ] = {}  # where the time went: teacher, propose, gate, assistants, distil, finalists, test
+    seconds: Mapping[str, float] = {}
     warnings: tuple[str, ...] = ()
-    command: str = ""  # how to run it again
+    command: str = ""
