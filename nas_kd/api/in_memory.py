@@ -46,8 +46,8 @@ def teacher_options(teacher: Any) -> list[Options]:
     """Options of `[teacher]` for what was given.
 
     Args:
-        teacher: a module, an `.onnx` path, `TeacherOptions`, a mapping of options in which `module` may be a module, or a
-            list of these.
+        teacher: a module, an `.onnx` path, `TeacherOptions`, a mapping of options in which `module` may be a module,
+            or a list of these.
 
     Raises:
         InputError: it is anything else.

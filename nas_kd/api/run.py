@@ -239,7 +239,8 @@ class Run:
     def __repr__(self) -> str:
         best = self.winner
         found = f", winner {best!r}" if best else ""
-        return f"<Run {self.name!r}: {self.state}, {len(self.trials)} trials, {len(self.record.finalists)} finalists{found}>"
+        counts = f"{len(self.trials)} trials, {len(self.record.finalists)} finalists"
+        return f"<Run {self.name!r}: {self.state}, {counts}{found}>"
 
     def _repr_html_(self) -> str:
         """The run as a notebook shows it: a line, and a table of finalists."""

@@ -1,4 +1,4 @@
-"""Chooses which trials are trained again as finalists, and which one more if all of their files are out of the budget."""
+"""Chooses which trials are trained again as finalists, and one more if all of their files are out of the budget."""
 
 from collections.abc import Iterable, Sequence
 

@@ -91,7 +91,7 @@ def _open(context: Context, pool: WorkerPool) -> "Search":
     study.save("dataset", dataset_record(context.data))
     study.save("device", device)
     write_environment(folder, dict(device.environment), context.threads)
-    return Search(context, study, distiller, gate, teachers, pool)
+    return Search(context, study, distiller, gate, teachers=teachers, pool=pool)
 
 
 def _note_changes(callback: Callback, before: DeviceRecord, now: DeviceRecord) -> None:

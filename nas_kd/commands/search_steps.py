@@ -1,4 +1,4 @@
-"""The steps of a search, in the order in which `search` calls them; everything they leave is in the study and the store."""
+"""The steps of a search, in the order in which `search` calls them; their results are in the study and the store."""
 
 import time
 from collections.abc import Iterable
@@ -43,6 +43,7 @@ class Search:
         study: RunStudy,
         distiller: Distiller,
         gate: Gate,
+        *,
         teachers: list[ReadyTeacher],
         pool: WorkerPool,
     ) -> None:
@@ -127,7 +128,12 @@ class Search:
             return
         plan, context = SupernetPlan.of(self.config), self.context
         trainer = SupernetTrainer(
-            self.distiller.trainer, context.space, self.teacher.teacher, plan, context.seed, self.callback
+            self.distiller.trainer,
+            context.space,
+            self.teacher.teacher,
+            plan,
+            seed=context.seed,
+            callback=self.callback,
         )
         with self.study.timed("once_for_all"):
             once_for_all = OnceForAll(

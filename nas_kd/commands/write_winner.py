@@ -1,4 +1,4 @@
-"""Writes what a finished run leaves: front.json, the winner's files and card; and another winner under another budget."""
+"""Writes what a finished run leaves: front.json, the winner's files and card; and a winner under another budget."""
 
 import json
 from pathlib import Path

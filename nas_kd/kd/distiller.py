@@ -1,4 +1,4 @@
-"""Distills candidates along a chain: teacher -> assistants -> student; each network is trained once and kept in the store.
+"""Distills candidates along a chain, teacher -> assistants -> student; each network is trained once and stored.
 
 Which teachers a link has is the chain policy's to decide (`chain_policies/`), what is cached is `training_cache.py`'s,
 and what a training is, `trainer.py`'s.

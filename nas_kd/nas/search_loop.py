@@ -1,4 +1,4 @@
-"""Keeps the workers busy: trains on what has earned it, else proposes and gates a new candidate, until there are enough."""
+"""Keeps the workers busy: trains on what has earned it, else proposes and gates, until there are enough candidates."""
 
 from collections import deque
 from collections.abc import Callable

@@ -108,7 +108,7 @@ class RunStudy:
         self._stored_ids.append(self._storage.create_new_trial(self._study._study_id, drawn))
 
     def running(self, record: TrialRecord) -> None:
-        """Note that a trial is being trained; only this process knows, so that after a crash another starts it again."""
+        """Note that a trial is being trained; this is not stored, so that after a crash it is started again."""
         record = record.model_copy(update={"status": "running"})
         self._records[record.number] = record
         self._index(record)

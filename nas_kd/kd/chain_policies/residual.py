@@ -1,4 +1,4 @@
-"""Residual error distillation (Gao et al. 2021, arXiv:2002.09168), on logits: each network adds what the sum still lacks.
+"""Residual error distillation (Gao et al. 2021, arXiv:2002.09168), on logits: each network adds what the sum lacks.
 
 The teachers of a residual link are the networks whose logits are summed so far (frozen) and, last, the teacher proper.
 With z the sum of the frozen logits and the link's own: L = 0.1 CE(z) + 0.9 T^2 KL(teacher || softmax(z / T)), T = 4;

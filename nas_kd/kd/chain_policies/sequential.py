@@ -1,4 +1,4 @@
-"""Teacher assistants (Mirzadeh et al. 2020, TAKD, arXiv:1902.03393): each link of the chain learns from the one before."""
+"""Teacher assistants (Mirzadeh et al. 2020, TAKD, arXiv:1902.03393): each link learns from the one before."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING

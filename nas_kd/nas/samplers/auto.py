@@ -1,4 +1,4 @@
-"""The default: TPE, in every third proposal for accuracy alone, and NSGA-II once TPE would take longer than it is worth."""
+"""The default: TPE, every third time for accuracy alone, and NSGA-II once TPE would take longer than it is worth."""
 
 from typing import Any
 

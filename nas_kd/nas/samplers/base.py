@@ -82,8 +82,8 @@ def make_sampler(
 class FixedSpaceSampler(BaseSampler):
     """Wraps a sampler: gives it the search space, and makes its draws step aside from what was tried often enough.
 
-    A fresh sampler would otherwise infer the space from all trials, at every proposal. And a sampler that has found good
-    networks goes on drawing a handful of them, which differ in temperature and strength alone.
+    A fresh sampler would otherwise infer the space from all trials, at every proposal. And a sampler that has found
+    good networks goes on drawing a handful of them, which differ in temperature and strength alone.
     """
 
     def __init__(self, inner: BaseSampler, inputs: SamplerInputs) -> None:

@@ -23,7 +23,14 @@ class SupernetTrainer:
     """Trains the elastic network of one space; its weights, averaged, are kept in the store."""
 
     def __init__(
-        self, trainer: Trainer, space: SearchSpace, teacher: Teacher, plan: SupernetPlan, seed: int, callback: Callback
+        self,
+        trainer: Trainer,
+        space: SearchSpace,
+        teacher: Teacher,
+        plan: SupernetPlan,
+        *,
+        seed: int,
+        callback: Callback,
     ) -> None:
         """Train with these parts.
 
