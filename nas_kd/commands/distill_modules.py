@@ -22,6 +22,7 @@ from nas_kd.commands.module_checks import (
     as_section,
     as_seed,
     check_capabilities,
+    check_gradient,
     checked_teachers,
     count_classes,
     own_order,
@@ -145,6 +146,7 @@ class _Distillation:
         check_capabilities(method, train)
         example = train.example()
         n_classes = count_classes({"student": student} | roles_of(teachers), example, "train")
+        check_gradient(student, example)
         shape = tuple(example.shape[1:])
         numerics = Numerics(Numerics.choose(settings.engine, shape).bf16, channels_last=False)
         score = None

@@ -2,7 +2,10 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from itertools import chain
+from math import inf
+from numbers import Real
 from typing import Any, TypeVar
 
 import torch
@@ -32,6 +35,10 @@ def check_network(role: str, network: Any) -> None:
         raise InputError(f"{role} is the class {network.__name__}; pass an instance of it")
     if not isinstance(network, nn.Module):
         raise InputError(f"{role} is of type {type(network).__name__}; want a torch.nn.Module")
+    if isinstance(network, torch.jit.ScriptModule):
+        raise InputError(
+            f"{role} is a ScriptModule, whose layers cannot be read; pass the module that it was made from"
+        )
     for name, tensor in chain(network.named_parameters(), network.named_buffers()):
         if isinstance(tensor, UninitializedParameter | UninitializedBuffer):
             raise InputError(f"{role}: {name!r} has no shape yet; run the network on a batch before")
@@ -74,6 +81,20 @@ def count_classes(networks: Mapping[str, nn.Module], x: Tensor, split: str) -> i
         if other != shape:
             raise InputError(f"{first} gives {shape}, {role} {other}: logits must be of the same classes")
     return shape[1]
+
+
+def check_gradient(student: nn.Module, x: Tensor) -> None:
+    """Refuse a student whose logits do not depend on its parameters, as far as gradients can tell.
+
+    Args:
+        student: in eval mode.
+        x: (B, ...) the first samples.
+
+    Raises:
+        InputError: there is no gradient.
+    """
+    if not student(x).requires_grad:
+        raise InputError("student: its logits carry no gradient; is its forward within torch.no_grad()?")
 
 
 def _shape_of_logits(role: str, network: nn.Module, x: Tensor, split: str) -> tuple[int, ...]:
@@ -149,18 +170,18 @@ def as_method(given: str | type[Method] | Method, temperature: float | None, str
     Raises:
         InputError: there is no such method, or a parameter is out of range or belongs to an instance.
     """
-    if temperature is not None and not 0 < temperature < float("inf"):
-        raise InputError(f"temperature must be > 0, got {temperature}")
-    if not 0 <= strength < float("inf"):
-        raise InputError(f"strength must be >= 0, got {strength}")
-    if isinstance(given, str):
-        return make_method(given, temperature, strength)
-    if isinstance(given, type) and issubclass(given, Method):
+    if temperature is not None and not (isinstance(temperature, Real) and 0 < temperature < inf):
+        raise InputError(f"temperature must be a number > 0, got {temperature!r}")
+    if not (isinstance(strength, Real) and 0 <= strength < inf):
+        raise InputError(f"strength must be a number >= 0, got {strength!r}")
+    if isinstance(given, str) or (isinstance(given, type) and issubclass(given, Method)):
+        make = partial(make_method, given) if isinstance(given, str) else given
         try:
-            return given(temperature, strength)
+            return make(temperature, strength)
         except TypeError as error:
+            name = given if isinstance(given, str) else given.__name__
             raise InputError(
-                f"method: {given.__name__}(temperature, strength) failed: {error}; pass an instance"
+                f"method {name!r} cannot be created from temperature and strength: {error}; pass an instance"
             ) from error
     if not isinstance(given, Method):
         raise InputError(f"method is of type {type(given).__name__}; want a name, a Method class or an instance of one")

@@ -1,12 +1,12 @@
 """Batches from a user's own loader: its shuffling, augmentation and batch sizes are used as they are."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 
 from nas_kd.engine.batch_source import BatchSource, EpochBatches, Order, Samples
 from nas_kd.engine.calibration import BATCHES
@@ -101,7 +101,12 @@ class LoaderPass:
                     f"{name} ended after {self._next} of its {whole} batches; it must give all of them in every epoch"
                 ) from None
         x, y = as_pair(batch, f"a batch of {name}")
-        return as_network_input(x, f"batch {self._next} of {name}"), y
+        samples = as_network_input(x, f"batch {self._next} of {name}")
+        labels = len(y) if isinstance(y, Sized) and getattr(y, "shape", None) != () else None
+        if samples.dim() == 0 or len(samples) != labels:
+            found = f"x of shape {tuple(samples.shape)} and {'one label' if labels is None else f'{labels} labels'}"
+            raise InputError(f"batch {self._next} of {name} has {found}; want x (B, ...) and y (B,)")
+        return samples, y
 
 
 @dataclass(frozen=True)
@@ -141,6 +146,9 @@ class LoaderBatches:
 
 def _single_sample_at_the_end(loader: Any) -> bool:
     """Whether the last batch of a DataLoader has one sample, which training leaves out as arrays' incomplete ones."""
-    if not isinstance(loader, DataLoader) or loader.drop_last or isinstance(loader.dataset, IterableDataset):
+    if not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset):
         return False
-    return loader.batch_size is not None and len(loader.sampler) % loader.batch_size == 1  # type: ignore[arg-type]
+    batches = loader.batch_sampler
+    if not isinstance(batches, BatchSampler) or batches.drop_last or not isinstance(batches.sampler, Sized):
+        return False
+    return len(batches.sampler) % batches.batch_size == 1

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import BatchSampler, DataLoader, TensorDataset
 
 from nas_kd.commands import distill_modules
 from nas_kd.commands.distill_modules import distill
@@ -143,9 +143,11 @@ def test_a_last_batch_with_one_sample_is_left_out(teacher: Net) -> None:
     shown: list[int] = []
     student = net()
     student.register_forward_hook(lambda module, given, _: shown.append(len(given[0])) if module.training else None)
-    loader = DataLoader(TensorDataset(x[:65], y[:65]), 32)
-    distill(student, teacher, train=loader, epochs=2, calibrate=False)
-    assert shown == [32] * 4
+    data = TensorDataset(x[:65], y[:65])
+    for loader in (DataLoader(data, 32), DataLoader(data, batch_sampler=BatchSampler(range(65), 32, False))):
+        shown.clear()
+        distill(student, teacher, train=loader, epochs=2, calibrate=False)
+        assert shown == [32] * 4
 
 
 def test_token_ids_stay_whole_numbers() -> None:

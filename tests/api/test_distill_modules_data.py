@@ -124,6 +124,12 @@ WANTED = r"want \(x, y\) of arrays or tensors, a Dataset with items \(x, y\), or
             "train ended after 2 of its 3 batches; it must give all of them in every epoch",
         ),
         (Batches([(X.tolist(), Y)]), "x of batch 0 of train is of type list; want a tensor or a NumPy array"),
+        (
+            list(zip(X, Y, strict=True)),
+            r"batch 0 of train has x of shape \(1, 8, 8\) and one label; want x \(B, \.\.\.\) and y \(B,\)",
+        ),
+        (Batches([(X, 3)]), r"batch 0 of train has x of shape \(96, 1, 8, 8\) and one label; want .*"),
+        (Batches([(X, Y[:5])]), r"batch 0 of train has x of shape \(96, 1, 8, 8\) and 5 labels; want .*"),
         (Batches(["ab"]), r"a batch of train is of type str; want a pair \(x, y\)"),
     ],
 )

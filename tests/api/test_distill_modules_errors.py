@@ -75,6 +75,12 @@ def test_networks(network: Any, message: str, role: str) -> None:
     refused(f"{role}{message}", **{role: network})
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_scripted_networks() -> None:
+    message = "teacher is a ScriptModule, whose layers cannot be read; pass the module that it was made from"
+    refused(message, teacher=torch.jit.script(nn.Sequential(nn.Flatten(), nn.Linear(64, 3))))
+
+
 def test_networks_that_do_not_belong_together() -> None:
     refused(
         r"student gives \(2, 3\), teacher \(2, 100\): logits must be of the same classes", teacher=net(8, classes=100)
@@ -87,6 +93,8 @@ def test_networks_that_do_not_belong_together() -> None:
     refused("student: no parameter requires a gradient, so there is nothing to train", student=frozen())
     student, teacher = net(), net(8)
     teacher.drop = student
+    silent = "student: its logits carry no gradient; is its forward within torch.no_grad\\(\\)\\?"
+    refused(silent, student=Answers(lambda z: z.detach()))
     shared = "student and teacher share 'body.0.weight'; training would change the teacher: pass a copy"
     refused(shared, student, teacher)
     refused(shared, student, student)
@@ -119,10 +127,13 @@ def test_parameters_of_methods() -> None:
     instance = "method is an instance: set its temperature and strength where it is created"
     refused(instance, method=SoftTargets(), temperature=2.0)
     refused(instance, method=SoftTargets(), strength=2.0)
-    refused(r"method: Odd\(temperature, strength\) failed: .*; pass an instance", method=Odd)
-    refused("temperature must be > 0, got 0", temperature=0)
-    refused("temperature must be > 0, got nan", temperature=float("nan"))
-    refused("strength must be >= 0, got -1", strength=-1)
+    refused("method 'Odd' cannot be created from temperature and strength: .*; pass an instance", method=Odd)
+    refused("temperature must be a number > 0, got 0", temperature=0)
+    refused("temperature must be a number > 0, got nan", temperature=float("nan"))
+    refused("strength must be a number >= 0, got -1", strength=-1)
+    refused("strength must be a number >= 0, got '1'", strength="1")
+    needs_more = "nas_kd.methods.sandwich:Sandwich"
+    refused(f"method '{needs_more}' cannot be created from temperature and strength: .*", method=needs_more)
 
 
 @pytest.mark.parametrize(
