@@ -9,7 +9,7 @@ from typer.main import get_command
 
 from nas_kd.cli.app import app
 from nas_kd.config.options import SearchConfig
-from nas_kd.plugins import found
+from nas_kd.plugins import available
 
 Schema = Mapping[str, Any]
 LIMITS = (
@@ -135,27 +135,33 @@ def _limits(option: Schema) -> str:
 
 
 def plugins_page() -> str:
-    """Methods, spaces, data sources, devices and precisions, from the folders that are their registries."""
+    """Everything that can be chosen by name, from the folders that are its registries."""
     lines = ["# What there is to choose from", ""]
     lines += ["The tables of `nas-kd list`. Anything of your own is named `package.module:Name`.", ""]
     lines += ["## Methods", "", METHODS, ""]
-    methods = sorted(found("method").values(), key=lambda m: (_family(m), m.name))
+    methods = sorted(available("method").values(), key=lambda m: (_family(m), m.name))
     header = ("method", "what it does", "looks at", "teachers", "CE", "gradient", "source")
     for family, members in groupby(methods, key=_family):
         lines += [f"### {family.capitalize()}", "", *table(header, map(_method, members))]
-    spaces = found("space").values()
+    spaces = available("space").values()
     lines += ["## Search spaces", "", *table(("space", "what it is", "students"), map(_space, spaces))]
-    sources = found("dataset").values()
+    sources = available("dataset").values()
     lines += ["## Data sources", "", *table(("source", "what it is", "options of `[data]`"), map(_source, sources))]
-    devices = found("device").values()
+    devices = available("device").values()
     lines += ["## Devices", "", *table(("device", "what it is"), ((f"`{d.name}`", d.summary) for d in devices))]
     lines += ["Your own is a TOML file: [Devices](../devices.md).", ""]
-    precisions = found("precision").values()
+    precisions = available("precision").values()
     lines += [
         "## Precisions",
         "",
         *table(("precision", "what it is"), ((f"`{p.name}`", p.summary) for p in precisions)),
     ]
+    policies = available("policy").values()
+    rows = ((f"`{p.name}`", p.summary, p.source) for p in policies)
+    lines += ["## Chain policies", "", *table(("policy", "how a chain of assistants is taught", "source"), rows)]
+    for title, kind in (("Samplers", "sampler"), ("Executors", "executor")):
+        rows_of_kind = ((f"`{p.name}`", p.summary) for p in available(kind).values())
+        lines += [f"## {title}", "", *table((kind, "what it is"), rows_of_kind)]
     return "\n".join(lines)
 
 

@@ -9,7 +9,7 @@ import pytest
 from nas_kd.errors import InputError
 from nas_kd.latency.device import LocalDevice, open_device
 from nas_kd.latency.device_profile import DeviceProfile, built_in_precisions, load_device, usable_cores
-from nas_kd.plugins import found
+from nas_kd.plugins import available
 
 
 @pytest.mark.parametrize("name", available("device"))
@@ -44,7 +44,7 @@ def test_what_the_machine_lacks_is_an_error_not_a_fallback() -> None:
 
 
 def test_the_version_of_the_runtime_must_be_in_the_range() -> None:
-    base = found("device")["cpu-1t"]
+    base = available("device")["cpu-1t"]
     replace(base, onnxruntime=f"=={onnxruntime.__version__}").check()
     with pytest.raises(InputError, match=f"needs ONNX Runtime <1, this installation has {onnxruntime.__version__}"):
         replace(base, onnxruntime="<1").check()
@@ -92,7 +92,7 @@ def test_a_profile_can_be_given_as_an_object() -> None:
 
 
 def test_precisions_are_those_of_the_registry() -> None:
-    assert set(built_in_precisions()) == set(found("precision")), "a precision's name is its module's, with dashes"
+    assert set(built_in_precisions()) == set(available("precision")), "a precision's name is its module's, with dashes"
     assert DeviceProfile("d", "s").precisions == built_in_precisions()
     assert DeviceProfile("d", "s", precisions=("fp32", "my.module:Float8")).precisions[1] == "my.module:Float8"
 

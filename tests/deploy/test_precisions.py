@@ -7,7 +7,6 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from typing import get_args
 
 import numpy as np
 import onnx
@@ -19,13 +18,13 @@ from torch import Tensor, nn
 from nas_kd.errors import TrialError
 from nas_kd.export.onnx_classifier import OnnxClassifier
 from nas_kd.export.onnx_export import export_onnx, get_opset
+from nas_kd.latency.device_profile import built_in_precisions
 from nas_kd.models.wrappers import Normalized, sum_networks
 from nas_kd.plugins import available
 from nas_kd.quantization.fake_quantized import FakeQuantized
 from nas_kd.quantization.packed_weights import FOUR_BITS, TWO_BITS, Packing, quantize_per_channel
 from nas_kd.quantization.precision import QuantizationInputs, load_precision
 from nas_kd.quantization.static_quantization import quantize
-from nas_kd.results.candidate import Precision
 
 SHAPE = (3, 16, 16)
 PRECISIONS = sorted(available("precision"))
@@ -43,8 +42,8 @@ def of_space(space: str, rung: int = 2) -> nn.Module:
     return Normalized(body, torch.full((3,), 120.0), torch.full((3,), 64.0))
 
 
-def test_the_config_knows_those_that_there_are() -> None:
-    assert sorted(get_args(Precision)) == PRECISIONS
+def test_device_profiles_allow_all_that_there_are() -> None:
+    assert list(built_in_precisions()) == PRECISIONS
     assert all(plugin.summary for plugin in available("precision").values())
 
 

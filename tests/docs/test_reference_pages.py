@@ -8,7 +8,7 @@ from typer.main import get_command
 from docs.hooks.reference_pages import commands_page, config_page, plugins_page, table
 from nas_kd import SearchConfig
 from nas_kd.cli.app import app
-from nas_kd.plugins import PACKAGES, found
+from nas_kd.plugins import REGISTRIES, available
 
 
 def options(model: type[BaseModel]) -> Iterator[str]:
@@ -25,7 +25,7 @@ def test_every_option_has_a_row() -> None:
 
 
 def test_a_row_has_type_default_limits_and_description() -> None:
-    row = "| `val_fraction` | number | `0.15` | > 0, < 0.5 | carved from train where val is missing |"
+    row = "| `val_fraction` | number | `0.15` | > 0, < 0.5 | share of train used for validation where val is missing |"
     assert row in config_page().splitlines()
 
 
@@ -40,7 +40,7 @@ def test_every_command_and_its_options_are_there() -> None:
 
 def test_everything_that_can_be_chosen_is_there() -> None:
     page = plugins_page()
-    assert [name for kind in PACKAGES for name in found(kind) if f"| `{name}` |" not in page] == []
+    assert [name for kind in REGISTRIES for name in available(kind) if f"| `{name}` |" not in page] == []
 
 
 def test_a_bar_in_a_cell_does_not_end_it() -> None:

@@ -42,7 +42,11 @@ class DenselyGuided(Method):
         self.copies = nn.ModuleList(copies)
         self._copies = tuple(copies)
         self.needs, self.tunable, self.unscaled_terms = first.needs, first.tunable, first.unscaled_terms
-        self.ce_weight, self.target_grad_ratio, self.networks = first.ce_weight, first.target_grad_ratio, first.networks
+        self.ce_weight, self.target_grad_ratio, self.train_cost_factor = (
+            first.ce_weight,
+            first.target_grad_ratio,
+            first.train_cost_factor,
+        )
 
     def attach(self, context: MethodContext) -> None:
         """Attach each copy to its own teacher."""
