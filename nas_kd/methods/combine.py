@@ -18,6 +18,8 @@ class Combined(Method):
     """The parts' terms, each at its own weight; cross-entropy has the smallest weight that a part gives it."""
 
     name = "combined"
+    source = "the parts' own"
+    summary = "the terms of two or more methods summed"
 
     def __init__(self, parts: Sequence[Method]) -> None:
         super().__init__(parts[0].temperature, parts[0].strength)
