@@ -9,17 +9,6 @@ from nas_kd.latency.device_profile import DeviceProfile, load_device, usable_cor
 from nas_kd.plugins import found
 
 
-@pytest.mark.parametrize("name", found("device"))
-def test_every_profile_keeps_the_contract(name: str) -> None:
-    profile = found("device")[name]
-    assert isinstance(profile, DeviceProfile)
-    assert profile.name == name
-    assert profile.summary
-    assert "\n" not in profile.summary
-    assert profile.n_threads >= 1
-    assert profile.key() == profile.key() == replace(profile, name="x", summary="y").key()
-
-
 def test_the_default_is_there() -> None:
     assert load_device("cpu-1t").n_threads == 1
     assert load_device("cpu-all").n_threads == usable_cores()
