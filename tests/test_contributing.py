@@ -1,4 +1,4 @@
-"""The examples of CONTRIBUTING.md: each, added to its folder as said there, is found and does what it says."""
+"""The examples of CONTRIBUTING.md: each, added to its folder, is found, works, and passes the check that follows it."""
 
 import importlib
 import re
@@ -13,14 +13,25 @@ import optuna
 import pytest
 import torch
 
+import nas_kd.testing
 from nas_kd.config.options import DataOptions
 from nas_kd.data.prepare import load_dataset
 from nas_kd.latency.device_profile import load_device
 from nas_kd.methods.base import Batch, Outputs
 from nas_kd.plugins import load
 
-GUIDE = Path(__file__).parent.parent / "CONTRIBUTING.md"
-EXAMPLES = dict(re.findall(r"```python\n# (\S+)\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL))
+ROOT = Path(__file__).parent.parent
+GUIDE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+EXAMPLES = dict(re.findall(r"```python\n# (\S+)\n(.*?)```", GUIDE, re.DOTALL))
+CHECKS = {
+    check: text
+    for text, check in re.findall(r"```python\n(from (?:(?!```).)*?\n(check_\w+)\(.*?)```", GUIDE, re.DOTALL)
+}
+
+
+def run_check(name: str) -> None:
+    """Run the call of `nas_kd.testing` that follows an example, as it stands there."""
+    exec(compile(CHECKS[name], "CONTRIBUTING.md", "exec"), {})
 
 
 @pytest.fixture
@@ -34,17 +45,28 @@ def add(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         file.write_text(EXAMPLES[path], encoding="utf-8")
         package = importlib.import_module(".".join(Path(path).parent.parts))
         monkeypatch.setattr(package, "__path__", [*package.__path__, str(file.parent)])
-        found.cache_clear()
+        available.cache_clear()
 
     yield added
-    found.cache_clear()
+    available.cache_clear()
     for name, module in list(sys.modules.items()):
         if (getattr(module, "__file__", None) or "").startswith(str(tmp_path)):
             del sys.modules[name]
 
 
-def test_there_is_an_example_of_each_kind() -> None:
+def test_there_is_an_example_and_a_check_of_each_kind() -> None:
     assert len(EXAMPLES) == 4
+    assert CHECKS.keys() == {name for name in nas_kd.testing.__all__ if name.startswith("check_")}
+
+
+def test_the_table_names_every_room_and_tests_that_exist() -> None:
+    rows = re.findall(r"^\| `([\w/]+)` \|.*\| (.*) \|$", GUIDE, re.MULTILINE)
+    packages = {p.parent.name for p in (ROOT / "nas_kd").glob("*/__init__.py")}
+    assert {f"nas_kd/{name}" for name in packages} <= {room.rstrip("/") for room, _ in rows}
+    assert [room for room, _ in rows if not list(ROOT.glob(f"{room.rstrip('/')}*"))] == []
+    named = [path for _, tests in rows for path in re.findall(r"`(tests/[\w/.]+)`", tests)]
+    assert len(named) >= len(rows)
+    assert [path for path in named if not (ROOT / path).exists()] == []
 
 
 def test_a_method(add: Any) -> None:
@@ -53,6 +75,7 @@ def test_a_method(add: Any) -> None:
     student, teacher = (Outputs(torch.tensor([row]), (), torch.zeros(1, 2)) for row in ([1.0, 2.0], [3.0, 2.0]))
     batch = Batch(torch.zeros(1, 1), torch.zeros(1, dtype=torch.int64), torch.zeros(1, dtype=torch.int64), 0.0)
     assert method(student, [teacher], batch)["logit_matching"].item() == 2.0
+    run_check("check_method")
 
 
 def test_a_space(add: Any) -> None:
@@ -63,15 +86,18 @@ def test_a_space(add: Any) -> None:
     assert space.build(architecture, (3, 9, 7), 5)(torch.randn(2, 3, 9, 7)).shape == (2, 5)
     assert space.cardinality() == 24
     assert space.describe(space.size_ladder(3)[-1]) == "3 stages, 64 wide"
+    run_check("check_space")
 
 
-def test_a_data_source(add: Any, tmp_path: Path) -> None:
+def test_a_data_source(add: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     add("csv_table.py")
     rows = [[i, i % 7, i % 2] for i in range(100)]
     np.savetxt(tmp_path / "table.csv", np.array(rows), delimiter=",")
     data = load_dataset(DataOptions(source="csv_table", path=tmp_path / "table.csv"), seed=0)
     assert (data.name, data.input_shape, data.classes) == ("table", (2,), ("0", "1"))
     assert len(data.train) + len(data.val) + len(data.test) == 100
+    run_check("check_source")
 
 
 def test_a_device(add: Any) -> None:
@@ -79,3 +105,4 @@ def test_a_device(add: Any) -> None:
     device = load_device("cpu-1t-basic")
     assert (device.threads, device.optimisation) == (1, "basic")
     assert device.provider in onnxruntime.get_available_providers()
+    run_check("check_device")

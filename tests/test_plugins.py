@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from nas_kd.errors import InputError
-from nas_kd.plugins import PACKAGES, available, import_object, load
+from nas_kd.plugins import REGISTRIES, available, import_object, load
 
 
-@pytest.mark.parametrize("kind", PACKAGES)
+@pytest.mark.parametrize("kind", REGISTRIES)
 def test_names_are_those_of_the_plugins_in_order(kind: str) -> None:
-    plugins = found(kind)
+    plugins = available(kind)
     assert list(plugins) == sorted(p.name for p in plugins.values())
     assert all(load(kind, name) is plugin for name, plugin in plugins.items())
     assert all(isinstance(p.summary, str) and "\n" not in p.summary for p in plugins.values())

@@ -21,6 +21,8 @@ class Combined(Method):
     """Sum of several methods' terms, each at its own weight; `ce_weight` is the smallest of theirs."""
 
     name = "combined"
+    source = "the parts' own"
+    summary = "the terms of two or more methods summed"
 
     def __init__(self, parts: Sequence[Method]) -> None:
         """Combine methods that have not been attached yet.

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from nas_kd import plugins
 from nas_kd.config.options import Augmentation, DataOptions
 from nas_kd.data.prepare import channel_statistics, load_dataset, resolve_augmentation
-from nas_kd.data.source import Source, is_flip_safe, optional_module
+from nas_kd.data.source import is_flip_safe, optional_module
 from nas_kd.data.splits import carve, check_class_sizes
 from nas_kd.errors import InputError
 
@@ -64,16 +64,6 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     (tmp_path / f"{name}.py").write_text(MODULE)
     monkeypatch.syspath_prepend(tmp_path)
     return name
-
-
-@pytest.mark.parametrize("name", plugins.available("dataset"))
-def test_contract_of_sources(name: str) -> None:
-    source = plugins.load("dataset", name)
-    assert isinstance(source, Source)
-    assert source.name == name
-    assert source.summary.strip() == source.summary != ""
-    assert "\n" not in source.summary
-    assert source.uses <= set(DataOptions.model_fields)
 
 
 def test_the_sources_there_are() -> None:

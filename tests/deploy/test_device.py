@@ -12,17 +12,6 @@ from nas_kd.latency.device_profile import DeviceProfile, built_in_precisions, lo
 from nas_kd.plugins import available
 
 
-@pytest.mark.parametrize("name", available("device"))
-def test_every_profile_keeps_the_contract(name: str) -> None:
-    profile = available("device")[name]
-    assert isinstance(profile, DeviceProfile)
-    assert profile.name == name
-    assert profile.summary
-    assert "\n" not in profile.summary
-    assert profile.n_threads >= 1
-    assert profile.key() == profile.key() == replace(profile, name="x", summary="y").key()
-
-
 def test_the_default_is_there() -> None:
     assert load_device("cpu-1t").n_threads == 1
     assert load_device("cpu-all").n_threads == usable_cores()

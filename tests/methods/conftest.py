@@ -1,11 +1,11 @@
 """Every method found, and real networks of the search spaces to try them on."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache, partial
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from nas_kd.config.options import Augmentation, DataOptions
 from nas_kd.data.augment import Augmenter
@@ -18,17 +18,16 @@ from nas_kd.engine.schedule import Schedule
 from nas_kd.engine.teacher_outputs import Teacher, TeacherOutputs
 from nas_kd.engine.training import Training, TrainingSetup
 from nas_kd.kd.chain_policies.dense import make_dense
-from nas_kd.kd.chain_policies.residual import ResidualError
 from nas_kd.methods.base import Method
 from nas_kd.methods.combine import make_method
 from nas_kd.models.wrappers import Normalized
 from nas_kd.plugins import available
 from nas_kd.results.candidate import Architecture
+from nas_kd.testing.method_case import MakeMethod
+from nas_kd.testing.toy_training import N_TEACHERS
 
-FP32, BF16 = (Numerics(bf16=bf16, channels_last=True) for bf16 in (False, True))
-COMBINED = ("soft_targets+similarity", "dkd+rkd", "attention_transfer+crd", "dml+soft_targets")
-STILL = Augmentation(crop=0, flip=False, cutout=0)
-SEVERAL = 3  # teachers, for methods that learn from several
+FP32 = Numerics(bf16=False, channels_last=True)
+SUMS = ("soft_targets+similarity", "dkd+rkd", "attention_transfer+crd", "dml+soft_targets")
 # Fewer steps to the same places: deep_inversion makes the first pictures in the first epoch, more in the second.
 HASTE = {"deep_inversion": {"iterations": 3, "images_per_round": 32, "draws_per_round": 2}}
 SMALL = {
@@ -47,33 +46,6 @@ LARGER = {
 }
 
 
-class Tokens(nn.Module):
-    """A user's own network that works on tokens: each row of the image is one, (B, 8, d)."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.embed = nn.Linear(8, width)
-        self.blocks = nn.ModuleList(TokenBlock(width) for _ in range(3))
-        self.head = nn.Linear(width, 10)
-
-    def forward(self, x: Tensor) -> Tensor:
-        tokens = self.embed(x.squeeze(1))
-        for block in self.blocks:
-            tokens = block(tokens)
-        logits: Tensor = self.head(tokens.mean(dim=1))
-        return logits
-
-
-class TokenBlock(nn.Module):
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.norm, self.mix_seeds, self.widen = nn.LayerNorm(width), nn.Linear(8, 8), nn.Linear(width, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.mix_seeds(self.norm(x).transpose(1, 2)).transpose(1, 2)
-        return x + torch.relu(self.widen(y))
-
-
 @cache
 def digits() -> Dataset:
     """The built-in handwritten digits."""
@@ -81,13 +53,10 @@ def digits() -> Dataset:
 
 
 def build(kind: str, choices: Mapping[str, Mapping[str, int]], seed: int) -> nn.Module:
-    """A network of a search space, or of tokens: (B, 1, 8, 8) in stored units -> (B, 10)."""
+    """A network of a search space: (B, 1, 8, 8) in stored units -> (B, 10)."""
     data = digits()
     with seeded(seed, 0):
-        if kind == "tokens":
-            body: nn.Module = Tokens(6 if choices is SMALL else 10)
-        else:
-            body = available("space")[kind].build(Architecture(kind, choices[kind]), data.input_shape, data.n_classes)
+        body = available("space")[kind].build(Architecture(kind, choices[kind]), data.input_shape, data.n_classes)
     return Normalized(body, data.mean, data.std)
 
 
@@ -108,14 +77,20 @@ def hasty(name: str, temperature: float | None = None, strength: float = 1.0) ->
     return method
 
 
-def methods() -> dict[str, Callable[[], Method]]:
-    """All that a contract is made with: every method found, some sums, and those that learn from a whole chain."""
-    known = available("method")
-    sums = [name for name in COMBINED if set(name.split("+")) <= set(known)]
-    makers: dict[str, Callable[[], Method]] = {name: partial(hasty, name) for name in (*known, *sums)}
-    makers["dense fitnet"] = partial(make_dense, "fitnet", None, 1.0, SEVERAL)
-    makers["residual"] = partial(ResidualError, taught=True)
-    return makers
+def residual(temperature: float | None, strength: float) -> Method:
+    """As a chain makes it, but with the parameters that a search would choose."""
+    method = ResidualError(taught=True)
+    method.temperature, method.strength = method.temperature if temperature is None else temperature, strength
+    method.tunable = ("temperature", "strength")
+    return method
+
+
+def makers() -> dict[str, MakeMethod]:
+    """All that the contract is held by: every method found, sums of some, and those that learn from a whole chain."""
+    made: dict[str, MakeMethod] = {name: partial(hasty, name) for name in (*available("method"), *SUMS)}
+    made["dense fitnet"] = lambda temperature, strength: make_dense("fitnet", temperature, strength, N_TEACHERS)
+    made["residual"] = residual
+    return made
 
 
 def setup_of(n: int = 64, batch_size: int = 32, epochs: int = 2, seed: int = 5) -> TrainingSetup:
@@ -131,22 +106,13 @@ def setup_of(n: int = 64, batch_size: int = 32, epochs: int = 2, seed: int = 5) 
     )
 
 
-def other_view(x: Tensor) -> Tensor:
-    """Another recording of the same samples: a negative, at half the resolution."""
-    coarse = torch.nn.functional.avg_pool2d(255 - x.float(), 2)
-    return torch.nn.functional.interpolate(coarse, scale_factor=2).to(x.dtype)
-
-
 def teachers_of(method: Method, kind: str, setup: TrainingSetup) -> list[TeacherOutputs]:
-    """None, one or three, as the method says; of paired data they are shown the other view."""
-    count = {"none": 0, "one": 1, "several": SEVERAL}[method.teachers]
-    augmenter = setup.source.augmenter
-    if "pairs" in method.needs:
-        augmenter = Augmenter(other_view(augmenter.x), digits().mean, STILL, 0)
+    """None, one or three, as the method says."""
+    count = {"none": 0, "one": 1, "several": N_TEACHERS}[method.teachers]
     return [
         TeacherOutputs(
             Teacher(decided(build(kind, LARGER, 100 + i)), f"{i:064d}", "teacher", 1, 1),
-            augmenter,
+            setup.augmenter,
             setup.schedule.batch_size,
             setup.numerics,
             None,
@@ -161,35 +127,8 @@ def training_of(method: Method, student: str, teacher: str, setup: TrainingSetup
     return Training(rebuild(1), teachers_of(method, teacher, setup), method, setup, rebuild)
 
 
-CASES = methods()
-PAIRS = (("mobilenet", "resnet"), ("resnet", "mobilenet"))  # student, teacher
-each_method = pytest.mark.parametrize("name", CASES)
-each_pair = pytest.mark.parametrize("pair", PAIRS, ids="<-".join)
-Pair = tuple[str, str]
-
-
-def state_of(module: nn.Module) -> dict[str, Tensor]:
-    return {k: v.detach().clone() for k, v in module.state_dict().items()}
-
-
-def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
-
-
-def started(name: str, pair: Pair, setup: TrainingSetup, make: Callable[[], Method] | None = None) -> Training:
-    return training_of((make or CASES[name])(), *pair, setup)
-
-
-def finished(name: str, pair: Pair, setup: TrainingSetup, make: Callable[[], Method] | None = None) -> Training:
-    training = started(name, pair, setup, make)
-    training.run()
-    return training
-
-
-@cache
-def uninterrupted(name: str, pair: Pair) -> Training:
-    """Two epochs, for those tests that only look at the result."""
-    return finished(name, pair, setup_of())
+MAKERS = makers()
+each_method = pytest.mark.parametrize("name", MAKERS)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Methods that build networks of their own, attached to real ones: what they say of a batch, and what they reach."""
+"""Methods that build networks of their own, attached to real ones: their terms on a batch, and what gradients reach."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ class Observed:
         return self.method(self.student, self.teachers, self.batch)
 
     def reached(self, term: str, modules: Mapping[str, nn.Module]) -> set[str]:
-        """Which of these modules get a gradient that is not 0 from a term."""
+        """Names of those modules that get a gradient other than 0 from a term."""
         for module in (self.training.student, self.method):
             module.zero_grad()
         self.terms()[term].backward(retain_graph=True)
@@ -108,7 +108,7 @@ def seen(training: Training, b: int) -> Observed:
 
 
 def exact(x: Tensor) -> Array:
-    """In float64, off the graph."""
+    """A tensor as float64, off the graph."""
     return x.detach().double().numpy()
 
 

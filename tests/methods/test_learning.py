@@ -1,7 +1,7 @@
-"""Every method teaches: on handwritten digits, calibrated, over three paired seeds.
+"""Every method teaches: on handwritten digits, calibrated, over paired seeds.
 
-One student, one schedule, each method as it comes. What is asked for is no gain (on data this easy there is hardly one
-to be had) but that no method stands in the way: at least the accuracy of `none`, less one point.
+One student, one schedule, each method with its defaults. No gain is asked for (data this easy leaves hardly any), only
+that no method stands in the way: at least the accuracy of `none`, less one point.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,9 @@ from nas_kd.plugins import available
 
 from .conftest import FP32, build, digits
 
-SEEDS = (0, 1, 2)
+SEEDS = (0, 1)
+PAIRED_SEEDS = (0, 1, 2)  # a better accuracy is asked for, not just no worse one
+DATA_FREE_SEEDS = (0,)  # far above their goal on every seed, and six times as slow as the others
 TRAIN = 640  # samples; the other 1,157 judge, 269 of them which peer is deployed
 SCHEDULE = Schedule(15, 64, 0.1, 0.9, 5e-4, 0.1, 0.1, 5.0)
 TEACHER_EPOCHS = 30
@@ -46,6 +48,7 @@ DATA_FREE = [name for name, method in METHODS.items() if "network" in method.nee
 PAIRED = [name for name, method in METHODS.items() if "pairs" in method.needs]
 USUAL = [name for name in METHODS if name not in {"none", *DATA_FREE, *PAIRED}]
 Samples = tuple[Split, Split, Split]
+Seeds = tuple[int, ...]
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
@@ -125,20 +128,20 @@ def taught(name: str, seed: int, degraded: bool = False, epochs: int | None = No
 
 
 @cache
-def alone(degraded: bool = False) -> float:
-    """What the labels alone teach the same student in the same time, mean over the seeds."""
-    return sum(taught("none", seed, degraded) for seed in SEEDS) / len(SEEDS)
+def alone(seeds: Seeds = SEEDS, degraded: bool = False) -> float:
+    """Mean accuracy of the same student trained on the labels alone for the same time."""
+    return sum(taught("none", seed, degraded) for seed in seeds) / len(seeds)
 
 
-def mean_accuracy(name: str, degraded: bool = False, epochs: int | None = None) -> float:
-    accuracies = [taught(name, seed, degraded, epochs) for seed in SEEDS]
-    mean = sum(accuracies) / len(SEEDS)
-    print(f"accuracy {name} {mean:.4f} none {alone(degraded):.4f} seeds {[round(a, 4) for a in accuracies]}")
+def mean_accuracy(name: str, seeds: Seeds = SEEDS, degraded: bool = False, epochs: int | None = None) -> float:
+    accuracies = [taught(name, seed, degraded, epochs) for seed in seeds]
+    mean = sum(accuracies) / len(seeds)
+    print(f"accuracy {name} {mean:.4f} none {alone(seeds, degraded):.4f} seeds {[round(a, 4) for a in accuracies]}")
     return mean
 
 
 def test_there_is_something_to_learn() -> None:
-    """The figures that the others are held against: the control learns, the teacher knows more."""
+    """The control learns, and the teacher knows more: the figures that all others are compared with."""
     test = samples()[2]
     assert alone() > 0.9
     assert accuracy_of(teacher(0).teacher.model, test, FP32) > alone()
@@ -151,9 +154,9 @@ def test_it_teaches_as_well_as_the_labels_alone(name: str) -> None:
 
 @pytest.mark.parametrize("name", DATA_FREE)
 def test_without_any_training_sample(name: str) -> None:
-    assert mean_accuracy(name, epochs=DATA_FREE_EPOCHS) >= DATA_FREE_GOAL
+    assert mean_accuracy(name, DATA_FREE_SEEDS, epochs=DATA_FREE_EPOCHS) >= DATA_FREE_GOAL
 
 
 @pytest.mark.parametrize("name", PAIRED)
 def test_a_clean_view_teaches_the_student_of_a_poor_one(name: str) -> None:
-    assert mean_accuracy(name, degraded=True) > alone(degraded=True)
+    assert mean_accuracy(name, PAIRED_SEEDS, degraded=True) > alone(PAIRED_SEEDS, degraded=True)

@@ -1,4 +1,4 @@
-"""Random outputs in float64, and what a method is attached to, for checks against values worked out in NumPy."""
+"""Random outputs in float64 and a context to attach to, for comparisons with values computed in NumPy."""
 
 from collections.abc import Sequence
 
@@ -34,7 +34,7 @@ def batch_of(b: int, c: int, progress: float = 0.5) -> Batch:
 
 
 def setting_of(student: Outputs, teachers: Sequence[Outputs], n_samples: int = 64) -> MethodContext:
-    """For methods that look at shapes alone."""
+    """A context for methods that read nothing but shapes."""
 
     def none(*_: object) -> nn.Module:
         raise AssertionError("this method builds networks: test it on real ones")

@@ -1,4 +1,4 @@
-"""The two built-in spaces: what their words say, what they refuse, and that smaller networks sit inside larger ones."""
+"""The two built-in spaces: descriptions, refusals, cardinality, and smaller networks as parts of larger ones."""
 
 from collections.abc import Callable, Mapping
 from itertools import product
@@ -77,7 +77,7 @@ def test_unknown_and_missing_choices_are_named(space: GridSpace) -> None:
         space.describe(Architecture("vgg", complete))
 
 
-def test_words() -> None:
+def test_descriptions() -> None:
     smallest, largest = resnet.PLUGIN.size_ladder(2)
     assert resnet.PLUGIN.describe(smallest) == "3 stages, 4-4-8 wide, 2 blocks, kernel 1, stride 2"
     assert resnet.PLUGIN.describe(largest) == "3 stages, 16-48-96 wide, 6 blocks, kernel 3, stride 1"

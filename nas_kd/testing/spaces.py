@@ -1,0 +1,62 @@
+"""The contract of a search space."""
+
+from collections.abc import Callable
+
+from nas_kd.models.search_space import SearchSpace
+from nas_kd.testing import network_rules as networks
+from nas_kd.testing import space_rules as choices
+from nas_kd.testing.generators import one_thread
+from nas_kd.testing.rules import check_rules
+from nas_kd.testing.space_case import InputShape, SpaceCase
+
+SHAPES: tuple[InputShape, ...] = ((1, 8, 8), (1, 28, 28), (3, 32, 32), (3, 64, 64), (2, 11, 17))
+RULES = (
+    choices.names_itself,
+    choices.has_static_dimensions,
+    choices.returns_canonical_architectures,
+    choices.leaves_generators_alone,
+    choices.draws_differ,
+    choices.names_every_network_once,
+    choices.describes_in_one_line,
+    choices.counts_plausibly,
+    choices.climbs_evenly,
+    choices.spans_the_space,
+    networks.builds_from_the_seed_alone,
+    networks.gives_logits,
+    networks.trains_in_bf16,
+    networks.every_layer_learns,
+    networks.nests_smaller_networks,
+    networks.refuses_wrong_architectures,
+    networks.refuses_wrong_shapes,
+    networks.exports,
+)
+
+
+def check_space(
+    space: SearchSpace | Callable[[], SearchSpace],
+    *,
+    input_shapes: tuple[InputShape, ...] = SHAPES,
+    n_classes: int = 5,
+    nested: bool = True,
+) -> None:
+    """Check a search space against what the search, training, weight inheritance and the export expect of it.
+
+    Args:
+        space: the space, or its class if it takes no arguments.
+        input_shapes: shapes of one sample, without the batch, that the space must take; the default are grey, colour
+            and two-channel images of several sides.
+        n_classes: length of the logits.
+        nested: whether each network of the size ladder must be a leading part of the next, as `search.inherit` and
+            the strategy "once-for-all" need.
+
+    Raises:
+        BrokenRule: the space breaks a rule; the message names the rule and what was seen.
+
+    Example:
+        >>> from nas_kd.plugins import available
+        >>> check_space(available("space")["resnet"], input_shapes=((3, 16, 16),))
+    """
+    made = space() if isinstance(space, type) else space
+    case = SpaceCase(made, input_shapes, n_classes, nested=nested)  # type: ignore[arg-type]
+    with one_thread():
+        check_rules(f"space {getattr(made, 'name', type(made).__name__)!r}", RULES, case)
