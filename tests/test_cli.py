@@ -192,7 +192,7 @@ def test_measure_on_a_device_of_ones_own(identity: bytes) -> None:
         ("provider = 'CUDAExecutionProvider'", [], "device board needs ONNX Runtime's CUDAExecutionProvider"),
         ("", [], "pass one sample's shape, such as --input-shape 224"),
         ("", ["--input-shape", "3x4"], "without the batch, such as 3,224,224, got '3x4'"),
-        ("", ["--input-shape", "3,4"], "--input-shape 3,4 is no sample of it"),
+        ("", ["--input-shape", "3,4"], "--input-shape 3,4 does not fit it"),
     ],
 )
 def test_measure_refuses_what_is_wrong(identity: bytes, board: str, arguments: list[str], message: str) -> None:

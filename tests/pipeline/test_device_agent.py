@@ -17,7 +17,10 @@ from nas_kd.results.records import TrialRecord
 
 from .conftest import small_config
 
-OWN = "from nas_kd.latency.device_profile import DeviceProfile\nMINE = DeviceProfile('mine', 'my own', optimisation='{}')\n"
+OWN = """
+from nas_kd.latency.device_profile import DeviceProfile
+MINE = DeviceProfile('mine', 'my own', optimisation='{}')
+"""
 
 
 @pytest.fixture(autouse=True)
