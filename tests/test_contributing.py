@@ -14,11 +14,20 @@ import pytest
 import torch
 
 import nas_kd.testing
-from nas_kd.config.options import DataOptions
+from nas_kd.config.options import DataOptions, SearchConfig
+from nas_kd.context.callbacks import Callback
+from nas_kd.context.run_context import Context
+from nas_kd.context.run_folder import RunFolder
 from nas_kd.data.prepare import load_dataset
+from nas_kd.engine.teacher_outputs import Teacher
+from nas_kd.kd.chain_policies.base import load_policy
+from nas_kd.kd.distiller import Distiller
+from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.latency.device_profile import load_device
 from nas_kd.methods.base import Batch, Outputs
-from nas_kd.plugins import load
+from nas_kd.methods.combine import make_method
+from nas_kd.nas.samplers.base import make_sampler
+from nas_kd.plugins import available, load
 
 ROOT = Path(__file__).parent.parent
 GUIDE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
@@ -55,7 +64,7 @@ def add(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 def test_there_is_an_example_and_a_check_of_each_kind() -> None:
-    assert len(EXAMPLES) == 4
+    assert len(EXAMPLES) == 6
     assert CHECKS.keys() == {name for name in nas_kd.testing.__all__ if name.startswith("check_")}
 
 
@@ -106,3 +115,33 @@ def test_a_device(add: Any) -> None:
     assert (device.threads, device.optimisation) == (1, "basic")
     assert device.provider in onnxruntime.get_available_providers()
     run_check("check_device")
+
+
+def test_a_chain_policy(add: Any, tmp_path: Path) -> None:
+    add("skip.py")
+    sections = {"distill": {"epochs": 1, "methods": ["soft_targets"]}, "data": {"train_rows": 300}}
+    context = Context.prepare(SearchConfig(**sections), RunFolder(tmp_path / "run"), Callback())
+    builder = NetworkBuilder(context.data, context.space)
+    student, assistant, *_, large = context.space.size_ladder(12)
+    roots = [Teacher(builder.build(large, seed).eval(), f"{seed:064d}", "", 1, 1) for seed in (0, 1)]
+    distiller, policy = Distiller.for_run(context, builder, roots), load_policy("skip")
+    several, one = make_method("average_teachers"), make_method("soft_targets")
+    assert policy.usable_assistants([assistant], student, several, builder.parameters) == (assistant,)
+    assert policy.usable_assistants([student], assistant, several, builder.parameters) == ()
+    assert policy.usable_assistants([assistant], student, one, builder.parameters) == ()
+    teachers = distiller.teachers_for(several, policy, (assistant,))
+    assert [t.key for t in teachers[:2]] == [t.key for t in roots]
+    assert teachers[2].parameters == builder.parameters(assistant)
+
+
+def test_a_sampler(add: Any) -> None:
+    add("qmc.py")
+
+    def drawn(number: int) -> dict[str, Any]:
+        sampler = make_sampler("qmc", 3, number, space={}, best_trials=lambda _: [], tried_enough=lambda _: False)
+        study = optuna.create_study(sampler=sampler)
+        trial = study.ask()
+        return {"x": trial.suggest_float("x", 0, 1), "n": trial.suggest_int("n", 1, 100)}
+
+    assert drawn(0) == drawn(0)
+    assert drawn(0) != drawn(1)

@@ -163,7 +163,12 @@ def _splits(raw: RawData) -> Iterator[tuple[str, Arrays]]:
 
 def _contents(raw: RawData) -> dict[str, Any]:
     """All that a load returned, in a form that can be compared."""
-    contents: dict[str, Any] = {"name": raw.name, "classes": raw.classes, "notes": raw.notes, "flip_safe": raw.flip_safe}
+    contents: dict[str, Any] = {
+        "name": raw.name,
+        "classes": raw.classes,
+        "notes": raw.notes,
+        "flip_safe": raw.flip_safe,
+    }
     for name, split in _splits(raw):
         contents |= {f"x of {name}": _bytes(as_numpy(split.x)), f"y of {name}": _bytes(as_numpy(split.y))}
     if raw.teacher_view is not None:

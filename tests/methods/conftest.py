@@ -18,6 +18,7 @@ from nas_kd.engine.schedule import Schedule
 from nas_kd.engine.teacher_outputs import Teacher, TeacherOutputs
 from nas_kd.engine.training import Training, TrainingSetup
 from nas_kd.kd.chain_policies.dense import make_dense
+from nas_kd.kd.chain_policies.residual import ResidualError
 from nas_kd.methods.base import Method
 from nas_kd.methods.combine import make_method
 from nas_kd.models.wrappers import Normalized

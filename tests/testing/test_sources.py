@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from nas_kd.data.factory import user_source
 from PIL import Image
 
 from nas_kd.config.options import DataOptions
+from nas_kd.data.user_source import load_user_source
 from nas_kd.plugins import available
 from nas_kd.testing import BrokenRule, check_source
 from nas_kd.testing.rules import rule_text
@@ -78,7 +78,7 @@ def test_a_function_of_a_user_holds_it_too(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.syspath_prepend(tmp_path)
     lines = ["import numpy as np", "def arrays():", "    return {'x_train': np.eye(6), 'y_train': np.arange(6) % 2}"]
     (tmp_path / "arrays_of_a_user.py").write_text("\n".join(lines))
-    check_source(user_source("arrays_of_a_user:arrays"))
+    check_source(load_user_source("arrays_of_a_user:arrays"))
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from nas_kd.methods.divergence import kl_divergence
 from torch import Generator, Tensor, nn
 
 from nas_kd.methods.base import Batch, Method, MethodContext, Outputs
+from nas_kd.methods.losses import kl_divergence
 
 Terms = dict[str, Tensor]
 
@@ -310,7 +310,7 @@ class KeepsIndices(Right):
 
 
 class EqualPeer(Right):
-    networks = 2.0
+    train_cost_factor = 2.0
 
     def attach(self, context: MethodContext) -> None:
         self.peer = deepcopy(context.student)
@@ -325,7 +325,7 @@ class EqualPeer(Right):
 
 
 class UncountedPeer(EqualPeer):
-    networks = 1.0
+    train_cost_factor = 1.0
 
     def attach(self, context: MethodContext) -> None:
         self.peer = context.rebuild(1)
@@ -399,7 +399,11 @@ WRONG: list[tuple[Callable[..., Any], str, str]] = [
     (ReadsSamples, "A method that makes up its samples", "a training sample was read"),
     (KeepsIndices, "A method that makes up its samples", "(16,) labels and 16 indices for 16 samples"),
     (EqualPeer, "Peers have the student's architecture", "peer 0 starts with the weights of another network"),
-    (UncountedPeer, "Peers have the student's architecture", "train_cost_factor is 1.0, with 1 peers beside the student"),
+    (
+        UncountedPeer,
+        "Peers have the student's architecture",
+        "train_cost_factor is 1.0, with 1 peers beside the student",
+    ),
     (GrowsTheFile, "The exported file has the graph and the size", "bytes, without the method"),
     (LeavesAHook, "No hook is left", "a hook is left on the student's outermost module"),
 ]

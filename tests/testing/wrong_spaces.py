@@ -18,7 +18,7 @@ DIMENSIONS = (
     Dimension("width", 4, 32, step=4, log=True),
     Dimension("stages", 1, 3),
     Dimension("depth", 0, 2),
-    Dimension("kernel", 1, 3, step=2, needs="depth"),
+    Dimension("kernel", 1, 3, step=2, conditional_on="depth"),
 )
 
 
@@ -118,7 +118,7 @@ class ShortLadder(Right):
 
 class UnevenLadder(Right):
     def size_ladder(self, n: int) -> list[Architecture]:
-        path = [architecture for _, architecture in self._path]
+        path = [architecture for _, architecture in self._growth_path]
         return [*path[: n - 1], path[-1]]
 
 
