@@ -15,7 +15,6 @@ torch.
 """
 
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -29,6 +28,8 @@ if TYPE_CHECKING:
     from nas_kd.latency.device_profile import DeviceProfile
     from nas_kd.methods.base import Method
     from nas_kd.models.grid import Dimension, GridSpace
+
+    __version__: str
 
 _HOMES = {
     "Budget": "nas_kd.config.options",
@@ -73,19 +74,17 @@ __all__ = [
     "search",
 ]
 
-try:
-    __version__ = version("nas-kd")
-except PackageNotFoundError:  # run from a checkout that was not installed
-    __version__ = "0.2.0"
-
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name == "__version__":
+        value: Any = import_module("importlib.metadata").version("nas-kd")
+    elif name in _HOMES:
+        value = getattr(import_module(_HOMES[name]), name)
+    else:
         raise AttributeError(f"module 'nas_kd' has no attribute {name!r}")
-    value = getattr(import_module(_HOMES[name]), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})
+    return sorted({*__all__, "__version__", *(name for name in globals() if name.startswith("__"))})

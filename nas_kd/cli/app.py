@@ -12,7 +12,7 @@ from nas_kd.errors import BudgetError, InputError, TrialError
 
 app = typer.Typer(
     name="nas-kd",
-    help="Search, distil and export small networks for a device budget.",
+    help="Search, distill and export small networks for a device budget.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -65,7 +65,7 @@ def search(
     ] = None,
     workers: Annotated[int | None, typer.Option(help="candidates trained at the same time")] = None,
     seed: Annotated[int | None, typer.Option(help="root of every random choice")] = None,
-    max_minutes: Annotated[float | None, typer.Option(help="stop proposing after so long; finalists follow")] = None,
+    max_minutes: Annotated[float | None, typer.Option(help="stop proposing after this many minutes; finalists follow")] = None,
     settings: Settings = None,
 ) -> None:
     """Search for the most accurate student within the budget; write the winner and the report.
@@ -142,11 +142,11 @@ def export(
 
 @app.command()
 def distill(
-    config: Annotated[Path, typer.Argument(help="config.toml; [student] says which architecture")],
+    config: Annotated[Path, typer.Argument(help="config.toml; [student] is the architecture")],
     run_dir: RunDir = None,
     settings: Settings = None,
 ) -> None:
-    """Distil one student, no search."""
+    """Distill one student without a search."""
     with _errors():
         from nas_kd.api import functions
         from nas_kd.cli.console import ConsoleCallback, print_distilled
@@ -164,9 +164,9 @@ def profile(
     as_json: Annotated[bool, typer.Option("--json", help="print JSON instead")] = False,
     settings: Settings = None,
 ) -> None:
-    """Say what the space's networks cost on the device, whether the budget is reachable, and how long a search takes.
+    """Estimate a search: what networks cost on the device, whether the budget is reachable, and how long it takes.
 
-    Nothing is trained in earnest, and nothing is written.
+    Nothing is trained in full, and nothing is written.
     """
     with _errors():
         from nas_kd.cli.console import ConsoleCallback
@@ -218,7 +218,7 @@ def measure(
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
 )
 def device_agent(context: typer.Context) -> None:
-    """Measure on this machine for searches that run on another (--help says how)."""
+    """Measure on this machine for searches on another (see --help)."""
     from nas_kd.agent.command import main as serve
 
     raise typer.Exit(serve(context.args))

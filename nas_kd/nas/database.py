@@ -8,16 +8,18 @@ from typing import Any
 import optuna
 import sqlalchemy
 from optuna.storages import RDBStorage
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, Trial
 
 from nas_kd.context.run_folder import RunFolder
 from nas_kd.errors import InputError
 from nas_kd.nas.sampler_view import DIRECTIONS
 from nas_kd.nas.samplers.base import optuna_silenced
+from nas_kd.results.candidate import Candidate
 from nas_kd.results.records import TrialRecord
 
 SCHEMA = 2  # of records; 1: nas-kd 0.1
 SCHEMA_ATTRIBUTE = "schema"
+CANDIDATE = "candidate"  # attribute of a trial
 
 
 def create_database(folder: RunFolder, name: str) -> None:
@@ -59,6 +61,11 @@ def close_database(storage: RDBStorage, *, written: bool) -> None:
         with suppress(sqlalchemy.exc.OperationalError), storage.engine.connect() as connection:
             connection.exec_driver_sql("PRAGMA journal_mode=DELETE")
     storage.engine.dispose()
+
+
+def stored_candidate(trial: Trial) -> Candidate:
+    """Read the candidate of a trial that an earlier process left under way."""
+    return Candidate.from_json(trial.user_attrs[CANDIDATE])
 
 
 def require_schema(folder: RunFolder, attributes: Mapping[str, Any]) -> None:

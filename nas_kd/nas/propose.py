@@ -14,6 +14,7 @@ from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.methods.base import Method
 from nas_kd.methods.combine import make_method
 from nas_kd.models.search_space import SearchSpace
+from nas_kd.nas.database import stored_candidate
 from nas_kd.nas.search_plan import SearchPlan
 from nas_kd.nas.study import RunStudy
 from nas_kd.results.candidate import DEFAULT_POLICY, Architecture, Candidate, Choice, Recipe
@@ -140,7 +141,7 @@ def propose(study: RunStudy, proposer: Proposer, config: SearchConfig) -> Propos
     """
     while study.interrupted:
         trial = study.interrupted.pop(0)
-        candidate = Candidate.from_json(trial.user_attrs["candidate"])
+        candidate = stored_candidate(trial)
         if (twin := study.find(candidate.id)) is None:
             return Proposal(trial, candidate, attempts=2)
         study.tell_duplicate(trial, candidate, twin)

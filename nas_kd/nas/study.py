@@ -16,6 +16,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from nas_kd.config.options import Budget
 from nas_kd.context.run_folder import RunFolder
 from nas_kd.nas.database import (
+    CANDIDATE,
     close_database,
     corrected,
     create_database,
@@ -103,7 +104,7 @@ class RunStudy:
 
     def begin(self, trial: Trial, candidate: Candidate) -> None:
         """Store a trial and its candidate, before any work on it."""
-        trial.set_user_attr("candidate", candidate.to_json())
+        trial.set_user_attr(CANDIDATE, candidate.to_json())
         drawn = self._memory.get_trials(deepcopy=False)[trial.number]
         self._stored_ids.append(self._storage.create_new_trial(self._study._study_id, drawn))
 

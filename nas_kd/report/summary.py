@@ -235,7 +235,7 @@ def _best_trial(context: ReportContext) -> TrialRecord | None:
 
 def _best_so_far(context: ReportContext) -> str:
     best = _best_trial(context)
-    if best is None or not isinstance(best.costs, Costs):
+    if best is None or best.costs is None or best.costs.size_bytes is None:
         return f"No candidate within the budget ({budget_text(context)}) has been trained yet."
     timing = best.costs.latency_ms
     speed = f", {fmt.latency(timing.p50)} per call" if timing else ""
