@@ -65,7 +65,9 @@ def search(
     ] = None,
     workers: Annotated[int | None, typer.Option(help="candidates trained at the same time")] = None,
     seed: Annotated[int | None, typer.Option(help="root of every random choice")] = None,
-    max_minutes: Annotated[float | None, typer.Option(help="stop proposing after this many minutes; finalists follow")] = None,
+    max_minutes: Annotated[
+        float | None, typer.Option(help="stop proposing after this many minutes; finalists follow")
+    ] = None,
     settings: Settings = None,
 ) -> None:
     """Search for the most accurate student within the budget; write the winner and the report.

@@ -190,7 +190,7 @@ def as_method(given: str | type[Method] | Method, temperature: float | None, str
     return given
 
 
-def method_name(method: Method) -> str:
+def name_of_method(method: Method) -> str:
     """Name a method as a user does, `a+b` for a sum."""
     return "+".join(getattr(part, "name", type(part).__name__) for part in method.parts())
 
@@ -212,11 +212,11 @@ def checked_teachers(student: Any, teacher: Any, method: Method) -> list[nn.Modu
     teachers = [] if teacher is None else list(teacher) if isinstance(teacher, tuple | list) else [teacher]
     if method.teachers == "none" or method.generations:
         if teachers:
-            raise InputError(f"method {method_name(method)!r} learns without a teacher; leave teacher out")
+            raise InputError(f"method {name_of_method(method)!r} learns without a teacher; leave teacher out")
     elif not teachers:
-        raise InputError(f"method {method_name(method)!r} learns from a teacher; pass teacher=")
+        raise InputError(f"method {name_of_method(method)!r} learns from a teacher; pass teacher=")
     elif method.teachers == "one" and len(teachers) > 1:
-        raise InputError(f"method {method_name(method)!r} learns from one teacher, got {len(teachers)}")
+        raise InputError(f"method {name_of_method(method)!r} learns from one teacher, got {len(teachers)}")
     for role, network in ({"student": student} | roles_of(teachers)).items():
         check_network(role, network)
     check_student(student, teachers)
@@ -242,10 +242,10 @@ def check_capabilities(method: Method, train: UserData) -> None:
         InputError: names the method and what it needs.
     """
     if "pairs" in method.needs:
-        raise InputError(f"method {method_name(method)!r} needs the teacher's own view of each sample: use a config")
+        raise InputError(f"method {name_of_method(method)!r} needs the teacher's own view of each sample: use a config")
     for part in method.parts():
         wants = "chooses the order of samples" if own_order(part) else None
         wants = "needs to know which sample is which" if "indices" in part.needs else wants
         if wants is not None and not train.numbered:
             instead = f"pass arrays or a Dataset instead of a {train.kind}"
-            raise InputError(f"method {method_name(part)!r} {wants}; {instead}")
+            raise InputError(f"method {name_of_method(part)!r} {wants}; {instead}")

@@ -49,7 +49,7 @@ SESSIONS = 5  # of both files, as it matters where a session's memory happens to
 SLOW_OPENING_S = 0.1  # of the first two sessions; where it takes longer, they remain the only ones
 
 
-def measure(
+def time_in_turns(
     candidates: Sequence[Call],
     references: Sequence[Call],
     seconds: float,
@@ -184,7 +184,7 @@ def main() -> None:
     # The spinning threads of one session would take the cores of another.
     calls = open_sessions(open_pair, one_pair=settings["threads"] > 1)
     before = cpu_ticks()
-    timing = measure(*calls, job["seconds"], job.get("baseline_ms"), pinning.move if pinning else lambda: None)
+    timing = time_in_turns(*calls, job["seconds"], job.get("baseline_ms"), pinning.move if pinning else lambda: None)
     after = cpu_ticks()
     used = pinning.used if pinning else []
     facts = replace(

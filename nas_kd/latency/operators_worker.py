@@ -23,7 +23,7 @@ MIN_CALLS, MAX_CALLS = 8, 100
 KERNEL_SUFFIX = "_kernel_time"  # of the profiler's events that time an operator
 
 
-def profile(job: Mapping[str, Any], content: bytes) -> tuple[list[dict[str, Any]], int]:
+def profile_operators(job: Mapping[str, Any], content: bytes) -> tuple[list[dict[str, Any]], int]:
     """Run the file under the profiler; return the profiler's events and the number of calls."""
     session = open_session(content, job["settings"], job["profile_prefix"])
     inputs = random_inputs(session, job["batch_size"], job["input_shape"])
@@ -66,7 +66,7 @@ def main() -> None:
     content = sys.stdin.buffer.read(job["candidate_bytes"])
     if job["settings"]["pinned"]:
         pin_to_idle_cores(job["settings"]["threads"])
-    print(json.dumps(operators(*profile(job, content))))
+    print(json.dumps(operators(*profile_operators(job, content))))
 
 
 if __name__ == "__main__":

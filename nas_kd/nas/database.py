@@ -80,9 +80,7 @@ def require_schema(folder: RunFolder, attributes: Mapping[str, Any]) -> None:
     """
     found = attributes.get(SCHEMA_ATTRIBUTE, 1)
     if found != SCHEMA:
-        wanted = (
-            "nas-kd 0.1 (pip install 'nas-kd<0.2', or git checkout of that version)" if found == 1 else "a newer nas-kd"
-        )
+        wanted = "nas-kd 0.1" if found == 1 else "a newer nas-kd"
         raise InputError(
             f"{folder.path}: this run has records of schema {found}, this version reads {SCHEMA}; use {wanted}"
         )

@@ -17,7 +17,7 @@ from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.nas.cost_model import CostModel
 from nas_kd.results.candidate import Architecture, Candidate
 from nas_kd.results.latency import Latency
-from nas_kd.results.records import Costs, Forecast, PrefilterRecord, TrialRecord
+from nas_kd.results.records import Costs, Forecast, PrefilterRecord, TrialRecord, without_duplicates
 
 RISK = 0.05  # one-sided: share of networks that may be faster than the bound
 MIN_MEASURED = round(1 / RISK) - 1  # with fewer measured networks there is no such bound
@@ -98,11 +98,6 @@ def prefilter_record(trials: Iterable[TrialRecord], budget: Budget) -> Prefilter
         wrong=sum(latency.p50 <= limit for latency in checked),
         error=round(median(errors), 4) if errors else None,
     )
-
-
-def without_duplicates(trials: Iterable[TrialRecord]) -> list[TrialRecord]:
-    """The trials that are not duplicates: those only repeat the results of another."""
-    return [t for t in trials if t.status != "duplicate"]
 
 
 def _latency(trial: TrialRecord) -> Latency | None:

@@ -63,17 +63,17 @@ class OpInterceptor(TorchFunctionMode):
     ) -> Any:
         """Run one operation on its operands, rounded where needed."""
         options, name = dict(kwargs or {}), getattr(func, "__name__", "").strip("_")
-        read = [self._state[t] for t in tensors((args, options)) if t in self._state]
+        read = [self._state[t] for t in tensors_in((args, options)) if t in self._state]
         if not read or name in METADATA_OPS:
             return func(*args, **options)
         if name in VALUE_PRESERVING_OPS or (name in FUSED_OPS and read[0] == "pending"):
             return self._run(func, args, options, "fused", read[0])
         layer = name in WEIGHT_OPS
-        known = len(read) == len(list(tensors((args, options))))
+        known = len(read) == len(list(tensors_in((args, options))))
         kernel = layer or (name in ONE_OPERAND_OPS and known) or (name in TWO_OPERAND_OPS and known and len(read) > 1)
         if layer:
             args, options = self._with_rounded_weight(args, options)
-        elif any(isinstance(t, torch.nn.Parameter) and t.ndim > 1 for t in tensors((args, options))):
+        elif any(isinstance(t, torch.nn.Parameter) and t.ndim > 1 for t in tensors_in((args, options))):
             self.unquantized.append(name)
         result: State = "pending" if kernel else "rounded" if name in GRID_PRESERVING_OPS else "free"
         return self._run(func, args, options, "kernel" if kernel else "other", result)
@@ -85,7 +85,7 @@ class OpInterceptor(TorchFunctionMode):
         if replaced:
             given = (given[0].clone(), *given[1:])  # other readers of the rounded value must not see the change
         made = func(*given, **{k: self._read(v, reader) for k, v in options.items()})
-        for tensor in tensors(made):
+        for tensor in tensors_in(made):
             self._state[tensor] = result
             if in_place:
                 self._rounded.pop(tensor, None)  # type: ignore[no-untyped-call]
@@ -118,15 +118,15 @@ class OpInterceptor(TorchFunctionMode):
         return self._rounded[value]
 
 
-def tensors(value: Any) -> Iterator[Tensor]:
-    """Yield all tensors in nested lists, tuples and dictionaries."""
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """Yield all tensors_in in nested lists, tuples and dictionaries."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, tuple | list):
         for part in value:
-            yield from tensors(part)
+            yield from tensors_in(part)
     elif isinstance(value, dict):
-        yield from tensors(list(value.values()))
+        yield from tensors_in(list(value.values()))
 
 
 def _in_place(func: Any, options: Mapping[str, Any]) -> bool:

@@ -9,10 +9,10 @@ from nas_kd.report.choice_importance import choice_importances, choices_of, comp
 from nas_kd.report.report_context import ReportContext, search_option
 from nas_kd.report.rung_correlation import RungCorrelation, build_rung_correlations, once_for_all_text
 from nas_kd.report.time_breakdown import Bar, CacheUse, cache_uses, time_bars, time_note, worker_count
-from nas_kd.report.trial_flow import FlowStep, build_trial_flow, without_duplicates
+from nas_kd.report.trial_flow import FlowStep, build_trial_flow
 from nas_kd.results.hypervolume import hypervolume_history
 from nas_kd.results.intervals import kendall_tau
-from nas_kd.results.records import RunRecord, TrialRecord
+from nas_kd.results.records import RunRecord, TrialRecord, without_duplicates
 
 MAX_CURVE_POINTS = 400
 MAX_CHOICES = 12

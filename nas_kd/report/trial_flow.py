@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from nas_kd.report import number_format as fmt
-from nas_kd.results.records import RunRecord, TrialRecord, TrialStatus
+from nas_kd.results.records import RunRecord, TrialRecord, TrialStatus, without_duplicates
 
 # Status of candidates that did not finish the search -> name of the step and note.
 LOSSES: dict[TrialStatus, tuple[str, str]] = {
@@ -30,11 +30,6 @@ class FlowStep:
     width: float
     is_loss: bool
     note: str = ""
-
-
-def without_duplicates(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """Leave out duplicates, which repeat another trial's results."""
-    return [t for t in trials if t.status != "duplicate"]
 
 
 def rung_names(trials: Sequence[TrialRecord]) -> dict[int, str]:

@@ -1,6 +1,6 @@
 """What a run writes down: the shape of the study's attributes, and how they are read back. Imports no torch."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, InstanceOf, PlainSerializer
@@ -411,3 +411,8 @@ class RunRecord(Record):
     seconds: Mapping[str, float] = {}
     warnings: tuple[str, ...] = ()
     command: str = ""
+
+
+def without_duplicates(trials: Iterable[TrialRecord]) -> list[TrialRecord]:
+    """Leave out the trials that are duplicates, which repeat another trial's results."""
+    return [t for t in trials if t.status != "duplicate"]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from nas_kd.latency import latency_worker, memory_worker, operators_worker, worker_setup
-from nas_kd.latency.latency_worker import measure, open_sessions, steal_share, time_calls
+from nas_kd.latency.latency_worker import open_sessions, steal_share, time_calls, time_in_turns
 from nas_kd.latency.timing_statistics import (
     Blocks,
     Call,
@@ -146,7 +146,7 @@ def test_intervals_hold_the_true_median_in_95_per_cent_of_cases() -> None:
 
 
 def test_twice_the_work_is_measured_as_twice() -> None:
-    timing = measure([lambda: spin(200)], [lambda: spin(100)], 1.0)
+    timing = time_in_turns([lambda: spin(200)], [lambda: spin(100)], 1.0)
     assert timing.p50 == pytest.approx(2, rel=0.03)
     assert timing.reference_ms == pytest.approx(0.1, rel=0.05)
     assert timing.seconds < 2
@@ -158,14 +158,14 @@ def test_a_disturbed_core_is_left() -> None:
     def neighbour_until_moved() -> None:
         spin(160 if len(moves) < 3 else 100)
 
-    timing = measure([lambda: spin(200)], [neighbour_until_moved], 2.0, 0.1, lambda: moves.append(1))
+    timing = time_in_turns([lambda: spin(200)], [neighbour_until_moved], 2.0, 0.1, lambda: moves.append(1))
     assert len(moves) >= 3
     assert timing.p50 == pytest.approx(2, rel=0.05)
     assert timing.reference_ms == pytest.approx(0.1, rel=0.05)
 
 
 def test_a_slow_call_ends_at_the_cap() -> None:
-    timing = measure([lambda: spin(30_000)], [lambda: spin(50)], 0.2)
+    timing = time_in_turns([lambda: spin(30_000)], [lambda: spin(50)], 0.2)
     assert timing.blocks == 11
     assert timing.p50 == pytest.approx(600, rel=0.2)
 
