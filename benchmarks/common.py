@@ -94,13 +94,13 @@ def by_turns(runs: Mapping[str, Callable[[], None]], blocks: int) -> dict[str, S
 
 
 def spread(values: Seconds, digits: int = 4) -> dict[str, float]:
-    """Median and quartiles."""
+    """The median and the quartiles of repeated times."""
     low, middle, high = np.percentile(values, [25, 50, 75])
     return {"median": round(float(middle), digits), "q25": round(float(low), digits), "q75": round(float(high), digits)}
 
 
 def in_words(figures: Mapping[str, float], digits: int = 2) -> str:
-    """`1.03 [1.01, 1.05]`."""
+    """The median with its quartiles, as in `1.03 [1.01, 1.05]`."""
     return f"{figures['median']:.{digits}f} [{figures['q25']:.{digits}f}, {figures['q75']:.{digits}f}]"
 
 

@@ -55,7 +55,7 @@ class Search:
         return names
 
     def ends_in(self, seconds: float) -> bool:
-        """Whether it ends by itself within so many."""
+        """Tell whether the process ends by itself within the given seconds."""
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(timeout=seconds)
         return self.process.poll() is not None

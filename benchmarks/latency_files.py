@@ -50,7 +50,7 @@ def write_sizes(folder: Path) -> list[Path]:
 
 
 def write_candidates(folder: Path, count: int) -> list[Path]:
-    """So many candidates drawn at random, from the spaces by turns."""
+    """Write `count` ONNX files of candidates drawn at random, from the spaces by turns."""
     paths = [folder / f"candidate-{number:03d}.onnx" for number in range(count)]
     for path, architecture in zip(paths, drawn(count, seed=1), strict=True):
         if not path.exists():
@@ -59,7 +59,7 @@ def write_candidates(folder: Path, count: int) -> list[Path]:
 
 
 def drawn(count: int, seed: int) -> list[Architecture]:
-    """So many different random architectures, from the spaces by turns."""
+    """Draw `count` different random architectures, from the spaces by turns."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     found: dict[Architecture, None] = {}
     studies = [

@@ -171,7 +171,7 @@ def exporter() -> str:
 
 
 def latency_ms(path: Path, example: Tensor) -> float:
-    """Mean of so many calls with one image on one thread, after some that are not counted."""
+    """Mean time of a call with one image on one thread, after some calls that are not counted."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

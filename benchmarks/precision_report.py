@@ -185,7 +185,7 @@ def accuracy_words(found: Mapping[str, Any]) -> str:
         f"Settings: {description}. Differences in points of test accuracy, with 95 % intervals over "
         f"{len(settings['seeds'])} paired seeds.\n\n{accuracy_table(students, samples)}"
         "\n### int8 over fp32 by the way in which ranges of activations are found\n\n"
-        f"One sample is what nobody should calibrate on: a case in which int8 does lose.\n\n"
+        f"Calibration on one sample is not advised; it is shown as a case in which int8 does lose.\n\n"
         f"{calibration_table(students, samples)}\n{machine_words(found)}"
     )
 

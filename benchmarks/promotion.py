@@ -42,18 +42,18 @@ Row = Mapping[str, Any]
 
 
 class ByChance(Rung):
-    """Who came first."""
+    """Promotes the candidates in the order in which they reached the rung."""
 
     def best_first(self) -> Iterator[int]:
-        """By number."""
+        """Yield the numbers in ascending order."""
         yield from self._numbers.tolist()
 
 
 class ByAccuracy(Rung):
-    """Costs count nothing."""
+    """Promotes the most accurate candidates, whatever they cost."""
 
     def best_first(self) -> Iterator[int]:
-        """By accuracy."""
+        """Yield the numbers, the most accurate first."""
         yield from self._numbers[np.argsort(self._points[:, 0], kind="stable")].tolist()
 
 
@@ -61,7 +61,7 @@ class ByContribution(Rung):
     """By the hypervolume that the others at the rung leave to each."""
 
     def best_first(self) -> Iterator[int]:
-        """The largest first."""
+        """Yield the numbers, the largest contribution first."""
         own = [contribution(p, np.delete(self._points, i, axis=0), np.zeros(3)) for i, p in enumerate(self._points)]
         yield from self._numbers[np.argsort(-np.array(own), kind="stable")].tolist()
 
@@ -107,7 +107,7 @@ def train_all(case: str, seed: int, trials: int, workers: int, data: Path | None
         given = CASES[case].config(data, seed, train_teacher(CASES[case], seed, data, folder))
         given["search"] |= {"trials": trials, "sampler": "random", "workers": workers}
         config = SearchConfig.model_validate(given)
-        with patch("nas_kd.nas.search_loop.FIRST", MANY):  # nobody waits at a rung
+        with patch("nas_kd.nas.search_loop.FIRST", MANY):  # no trial waits at a rung
             return table(search(config, run_dir=folder / "run"))
 
 
@@ -165,7 +165,7 @@ def compare(known: Row, share: float) -> dict[str, Any]:
 
 
 def description(name: str, known: Row, found: Mapping[str, Any]) -> str:
-    """One case and seed."""
+    """The section of the report for one case and seed."""
     rows = known["candidates"]
     first, last = ([row["val_accuracy"][i] for row in rows] for i in (0, -1))
     tau = kendall_tau(first, last) or 0.0

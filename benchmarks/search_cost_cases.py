@@ -54,7 +54,7 @@ class Case:
         return {"source": "parquet", **files, **({"train_rows": self.rows} if self.rows else {})}
 
     def script(self, folder: Path | None, seed: int, teacher: Path) -> dict[str, Any]:
-        """What `plain_optuna.py` reads."""
+        """The input of `plain_optuna.py` for one seed."""
         given = {"data": self.data(folder), "seed": seed, "teacher": str(teacher), "teacher_space": TEACHER_SPACE}
         return asdict(self) | given
 
@@ -103,12 +103,12 @@ def digits_teacher() -> nn.Module:
 
 
 def mnist_teacher() -> nn.Module:
-    """Of MNIST."""
+    """The untrained teacher of MNIST."""
     return teacher_network(SHAPES["mnist"])
 
 
 def cifar10_teacher() -> nn.Module:
-    """Of CIFAR-10."""
+    """The untrained teacher of CIFAR-10."""
     return teacher_network(SHAPES["cifar10"])
 
 

@@ -129,7 +129,7 @@ def _summary(ms: np.ndarray, base: np.ndarray, plain: np.ndarray) -> dict[str, f
 
 
 def main() -> None:
-    """Measure, print, write."""
+    """Measure all steps by turns, print the ratios and write them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--out", type=Path, default=Path("reports/step_cost/result.json"))
     out = parser.parse_args().out
