@@ -48,7 +48,7 @@ class AgentProcess:
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """The TCP port on which the agent listens."""
         return int(self.url.rpartition(":")[2])
 
     def start(self) -> None:

@@ -50,7 +50,7 @@ TrainingJob = tuple[Method, list[TeacherOutputs]]
 
 @dataclass(frozen=True)
 class ChainSettings(Settings):
-    """And the links between."""
+    """What one chain of networks consists of, with its assistants and method."""
 
     assistants: tuple[int, ...] = ()
     method: str = "soft_targets"
@@ -178,7 +178,7 @@ def _arm(mine: dict[int, dict[str, Any]], by_arm: dict[str, dict[int, dict[str, 
 
 
 def write_report(folder: Path, settings: ChainSettings) -> None:
-    """`result.json` and `report.md`."""
+    """Write `result.json` and `report.md` into the folder."""
     runs = read_runs(folder)
     arms = summarise(runs)
     errors = {name: r["error"] for name, r in runs.items() if "error" in r}
@@ -192,7 +192,7 @@ def write_report(folder: Path, settings: ChainSettings) -> None:
 def markdown(
     settings: ChainSettings, arms: dict[str, Any], runs: dict[str, dict[str, Any]], machines: list[str]
 ) -> str:
-    """The report."""
+    """The report as Markdown text."""
     chain = " -> ".join(net_words(b) for b in (settings.teacher_blocks, *settings.assistants, settings.student_blocks))
     taught = {link["test"] for r in runs.values() for link in r.get("links", [])[:1]}
     rows = "all" if settings.rows is None else f"{settings.rows:,}"
@@ -234,7 +234,7 @@ def line(result: dict[str, Any]) -> str:
 
 
 def arguments() -> argparse.Namespace:
-    """What was asked for."""
+    """Parse the arguments of the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument(
         "--data", type=Path, required=True, help="folder of cifar10-train.parquet, cifar10-test.parquet"

@@ -123,14 +123,14 @@ def has_close_rival(one: str, ids: list[str], run: dict[str, TrialRecord]) -> bo
 
 
 def costs_of(trial: TrialRecord) -> Costs:
-    """A judged trial's, measured."""
+    """The measured costs of a judged trial."""
     if trial.costs is None or trial.costs.latency_ms is None:
         raise ValueError(f"trial {trial.number} was not measured")
     return trial.costs
 
 
 def latency(trial: TrialRecord) -> Latency:
-    """A judged trial's."""
+    """The measured latency of a judged trial."""
     return costs_of(trial).require_latency()
 
 

@@ -41,7 +41,7 @@ class Search:
             return False
 
     def workers(self) -> list[psutil.Process]:
-        """Those that train."""
+        """The worker processes that train candidates."""
         return [p for p in self.alive() if "nas_kd.executors.serve" in _command(p)]
 
     def left(self) -> list[str]:

@@ -38,7 +38,7 @@ Plan = dict[str, list[str]]
 
 @dataclass(frozen=True)
 class Size:
-    """How much is measured."""
+    """How many files are measured, and how often."""
 
     repeats: int
     candidates: int
@@ -102,7 +102,7 @@ def core_of(work: Path, name: str) -> str:
 
 
 def arguments() -> argparse.Namespace:
-    """What was asked for."""
+    """Parse the arguments of the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--out", type=Path, default=Path("reports/latency"))
     parser.add_argument("--repeats", type=int, default=10)
@@ -136,7 +136,7 @@ def run(given: argparse.Namespace) -> int:
 
 
 def main() -> int:
-    """Run and report."""
+    """Run the benchmark and write its report."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the child is ended too
     given = arguments()
     try:

@@ -52,7 +52,7 @@ def gated(count: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Gate, print."""
+    """Measure the gate and print its figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--count", type=int, default=200)
     print(json.dumps(gated(parser.parse_args().count)))

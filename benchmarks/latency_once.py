@@ -64,7 +64,7 @@ def measured(content: bytes) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure, print."""
+    """Measure once and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("file", type=Path)
     parser.add_argument("--busy", action="store_true")

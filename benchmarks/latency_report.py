@@ -59,7 +59,7 @@ def claims(found: Mapping[str, Any]) -> str:
 
 
 def files(found: Mapping[str, Any]) -> str:
-    """A row a file."""
+    """The table of files, one row each."""
     head = ["file", "quiet, ms", "spread", "uncorrected", "interval", "busy, ms", "spread", "busy / quiet", "plain, ms"]
     head += ["ours / plain", "covered", "unstable"]
     return markdown_table(head, [_row(name, figure) for name, figure in found["files"].items()])
@@ -91,7 +91,7 @@ def speed_ups(found: Mapping[str, Any]) -> str:
 
 
 def machine(about: Mapping[str, Any]) -> str:
-    """What it ran on."""
+    """The machine on which the benchmark ran."""
     return "; ".join(f"{name.replace('_', ' ')} {value}" for name, value in about["environment"].items()) + ".\n"
 
 

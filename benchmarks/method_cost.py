@@ -145,7 +145,7 @@ def memory_of(name: str, arguments: list[str]) -> float | None:
 
 
 def markdown(result: dict[str, Any]) -> str:
-    """The report."""
+    """The report as Markdown text."""
     facts, methods = result["machine"], result["methods"]
     none = methods[CONTROL]["peak_mib"]
     rows = []
@@ -196,7 +196,7 @@ def measure(bench: Bench, names: list[str], turns: int) -> tuple[dict[str, Secon
 
 
 def main() -> None:
-    """Measure, print, write."""
+    """Measure the methods, print the table and write it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--out", type=Path, default=Path("reports/step_cost"))
     parser.add_argument("--methods", help="comma-separated (default: all that learn from the data)")

@@ -182,7 +182,7 @@ def one(name: str, place: WorkerProcesses) -> dict[str, Any]:
 
 
 def arguments() -> argparse.Namespace:
-    """What was asked for."""
+    """Parse the arguments of the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument(
         "--data", type=Path, required=True, help="folder of cifar10-train.parquet, cifar10-test.parquet"

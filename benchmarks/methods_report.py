@@ -107,7 +107,7 @@ def _row(by_seed: dict[int, dict[str, Any]], control: dict[int, dict[str, Any]])
 
 
 def machines(runs: Rows) -> list[str]:
-    """Where runs were done."""
+    """The machines on which the runs were made."""
     said = (
         f"{r['cpu']}, {r['threads']} thread(s), torch {r['torch']}, {'bf16' if r['bf16'] else 'fp32'}" for r in runs
     )
@@ -123,7 +123,7 @@ def teachers_differ(runs: Rows) -> bool:
 
 
 def markdown(result: dict[str, Any], rows: Rows) -> str:
-    """The report."""
+    """The report as Markdown text."""
     settings = result["settings"]
     parts = [f"# Every method, {result['title']}, CIFAR-10\n", _settings_words(settings, result)]
     apart = side_by_side(settings)

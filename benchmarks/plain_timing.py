@@ -53,7 +53,7 @@ def undisturbed(seconds: list[float]) -> float:
 
 
 def main() -> None:
-    """Warm up, time, print."""
+    """Warm up, time the calls and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("file")
     parser.add_argument("--core", type=int)

@@ -167,7 +167,7 @@ PARTS: dict[str, Callable[[Settings, Path, Path], dict[str, Any]]] = {"accuracy"
 
 
 def names(text: str) -> tuple[str, ...]:
-    """`a,b` -> ("a", "b")."""
+    """Split a list such as `a,b` at its commas."""
     return tuple(text.split(","))
 
 

@@ -35,7 +35,7 @@ def gains(student: Mapping[str, Any], samples: int) -> dict[str, Accuracy]:
 
 
 def points(gain: Accuracy) -> str:
-    """`-0.4 [-0.9, 0.1]`."""
+    """A difference in points with its interval, as in `-0.4 [-0.9, 0.1]`."""
     return f"{gain.mean * 100:+.1f} [{gain.low * 100:.1f}, {gain.high * 100:.1f}]"
 
 
@@ -176,7 +176,7 @@ def write_report(out: Path) -> None:
 
 
 def accuracy_words(found: Mapping[str, Any]) -> str:
-    """The section on accuracy."""
+    """The section of the report on accuracy."""
     students, samples = found["students"], found["test_samples"]
     settings = {k: v for k, v in found["settings"].items() if k != "spaces"}
     description = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in settings.items())
@@ -191,7 +191,7 @@ def accuracy_words(found: Mapping[str, Any]) -> str:
 
 
 def speed_words(found: Mapping[str, Any]) -> str:
-    """The section on speed."""
+    """The section of the report on speed."""
     ladders = found["ladders"]
     turning = "".join(f"- {space}: int8 is {turning_point(ladder)}.\n" for space, ladder in ladders.items())
     return (
@@ -202,5 +202,5 @@ def speed_words(found: Mapping[str, Any]) -> str:
 
 
 def machine_words(found: Mapping[str, Any]) -> str:
-    """Where it was found."""
+    """The machine on which the figures were found."""
     return "Machine: " + ", ".join(f"{k} {v}" for k, v in found["machine"].items()) + ".\n"

@@ -69,7 +69,7 @@ def shown(model: nn.Module, x: Tensor) -> Outputs:
 
 
 def untrained(chain: Chain, teacher: nn.Module, student: Architecture) -> list[float]:
-    """The three similarities."""
+    """How similar an untrained student is to the teacher in embedding, features and logits."""
     x = as_input(chain.context.data.train.x[:SAMPLES])
     taught, sums = shown(teacher.eval(), x), np.zeros(3)
     for seed in range(INITIALISATIONS):
@@ -124,7 +124,7 @@ def taus(rows: Sequence[dict[str, float]], full: int) -> list[list[str]]:
 
 
 def main() -> None:
-    """Train, correlate, write."""
+    """Train the students, correlate the predictors and write the report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("config", type=Path, nargs="?")
     parser.add_argument("--out", type=Path, default=Path("reports/predictors"))

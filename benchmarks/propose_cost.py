@@ -97,7 +97,7 @@ class MadeUpChain(Chain):
         self._counts, self._clock, self._model = builder, clock, nn.Identity()
 
     def prepare(self, candidate: Candidate) -> None:
-        """No assistants are trained."""
+        """Do nothing: no assistants are trained here."""
 
     def distill(
         self, candidate: Candidate, seed: int, epochs: int, *, until: int | None = None, restarts: tuple[int, ...] = ()
@@ -113,7 +113,7 @@ class MadeUpChain(Chain):
 
 
 class Watch(Callback):
-    """Notes when each trial is first told, and the process's memory when so many are."""
+    """Notes when each trial's result first arrives, and the process's memory at the given numbers of trials."""
 
     def __init__(self, clock: Clock, points: Sequence[int]) -> None:
         self._clock, self._points = clock, points
@@ -144,7 +144,7 @@ def resident_mb() -> float:
 
 
 def measure(sampler: str, rungs: int, trials: int) -> dict[str, Any]:
-    """Search so many made-up trials; what each cost."""
+    """Search with `trials` made-up results; the cost of each proposal."""
     search = {"trials": trials, "sampler": sampler, "rungs": rungs, "rung_steps": 1}
     config = SearchConfig.model_validate({"search": search, "engine": {"threads": 1}, "distill": {"epochs": 27}})
     clock = Clock()
@@ -201,7 +201,7 @@ def _figures(watch: Watch, end: Seconds) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure, print, write."""
+    """Measure the proposals, print the table and write it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--trials", type=int, default=5000)
     parser.add_argument("--sampler", nargs="+", default=["auto"])

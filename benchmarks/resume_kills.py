@@ -53,7 +53,7 @@ CONFIG = {
 
 @dataclass
 class Kill:
-    """One SIGKILL, so many seconds after the start or the kill before. `left`: what outlived the coordinator."""
+    """One SIGKILL, `after_s` seconds after the start or the last kill. `left`: what outlived the coordinator."""
 
     run: int
     after_s: float

@@ -101,7 +101,7 @@ def arm_of(text: str) -> tuple[str, Overrides]:
 
 
 def arguments() -> argparse.Namespace:
-    """What was asked for."""
+    """Parse the arguments of the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--case", choices=CASES, required=True)
     parser.add_argument("--data", type=Path, help="folder of the parquet files; digits need none")

@@ -199,7 +199,7 @@ def case_of(run: Run) -> Case:
 
 
 def read_judged(run: Run) -> Judged:
-    """From a result file."""
+    """Read the judged students from a result file."""
     return Judged(run["teacher"], run["costs"], run["tests"], run["seeds"])
 
 

@@ -80,7 +80,7 @@ class Judge:
         }
 
     def costs(self, architecture: Mapping[str, Any]) -> dict[str, float]:
-        """Bytes and median milliseconds."""
+        """The file size in bytes and the median latency in milliseconds."""
         costs = self._gate.all_costs(Architecture.from_json(architecture))
         if costs.latency_ms is None:
             raise TrialError(f"the latency of {architecture} was not measured")

@@ -41,7 +41,7 @@ def compared(path: Path, sample: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Compare, print, write."""
+    """Compare the searches, print the table and write it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("configs", type=Path, nargs="+")
     parser.add_argument("--sample", type=int, default=SAMPLE)

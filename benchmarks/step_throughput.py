@@ -69,7 +69,7 @@ class Stage:
 
     @staticmethod
     def of(pair: str, steps: int) -> "Stage":
-        """`steps` batches of noise."""
+        """Make a stage that trains on `steps` batches of noise."""
         generator = torch.Generator().manual_seed(0)
         x = torch.randint(0, 256, (BATCH * steps, *SHAPE), generator=generator, dtype=torch.uint8)
         y = torch.randint(0, CLASSES, (len(x),), generator=generator)
@@ -148,7 +148,7 @@ class Visitor:
         )
 
     def close(self) -> None:
-        """End it."""
+        """End the process and collect its output."""
         self._process.kill()
         self._process.communicate()
 
@@ -195,7 +195,7 @@ def contestants(stage: Stage, method: str, blocks: int) -> dict[str, Run]:
 
 
 def void(_value: object) -> None:
-    """Nothing."""
+    """Do nothing with the value given."""
 
 
 def measure(stage: Stage, method: str, blocks: int, visitor: Visitor | None) -> dict[str, Any]:
@@ -223,7 +223,7 @@ def measure(stage: Stage, method: str, blocks: int, visitor: Visitor | None) -> 
 
 
 def markdown(results: list[dict[str, Any]], facts: dict[str, Any]) -> str:
-    """The report."""
+    """The report as Markdown text."""
     rows = []
     for result in results:
         for name, ratio in result["ratios"].items():
@@ -244,7 +244,7 @@ def markdown(results: list[dict[str, Any]], facts: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Measure, print, write."""
+    """Measure the throughput, print the table and write it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--out", type=Path, default=Path("reports/step_throughput"))
     parser.add_argument("--pairs", default=",".join(PAIRS))

@@ -80,7 +80,7 @@ class FitNet(nn.Module):
         self.adapter = nn.Sequential(convolution, nn.BatchNorm2d(teacher_channels))
 
     def forward(self, student: Shown, teacher: Shown, y: Tensor) -> Tensor:
-        """The total loss."""
+        """The total loss of a batch."""
         hint = F.mse_loss(self.adapter(student.features[1]), teacher.features[1])
         return F.cross_entropy(student.logits, y) + 100 * hint
 

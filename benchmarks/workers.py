@@ -4,14 +4,14 @@
         [--report-only]
 
 Both searches draw the same candidates: the sampler draws at random, everything else is as a search's own defaults are.
-Counted is the time from the run's start, once the teacher is there, to the last candidate that was told: outputs of the
-teacher, exports, measuring with all workers at rest, and the end, when one worker is left, are in it. Whom the rungs
-promote depends on the order of arrival. So the work of both is counted in seconds that one worker needs for it: each
-candidate's epochs times the seconds an epoch took in the search with one; whom that one did not train counts nothing.
-Throughput is work over time. With one worker the first candidate's training computes the teacher's outputs, too: for
-both it counts as work, as both have to do it. Before each pair: how much two processes that train one network each, for
-some seconds, get done beside each other, against one alone: what the machine gives at that time, which changes from
-minute to minute. Claim: >= 1.7 times the throughput of one worker on two cores.
+Counted is the time from the run's start, once the teacher is there, to the result of the last candidate: outputs of the
+teacher, exports, measuring with all workers at rest, and the end, when one worker is left, are in it. Which candidates
+the rungs promote depends on the order of arrival. So the work of both is counted in seconds that one worker needs for
+it: each candidate's epochs times the seconds an epoch took in the search with one; a candidate that one did not train
+counts nothing. Throughput is work over time. With one worker the first candidate's training computes the teacher's
+outputs, too: for both it counts as work, as both have to do it. Before each pair: how much two processes that train one
+network each, for some seconds, get done beside each other, against one alone: what the machine gives at that time,
+which changes from minute to minute. Claim: >= 1.7 times the throughput of one worker on two cores.
 """
 
 import argparse
@@ -120,7 +120,7 @@ Machine: what two processes that only train get done beside each other, against 
 
 
 def figures(arms: dict[str, Run]) -> dict[str, Any]:
-    """One pair."""
+    """The figures of one pair of searches."""
     one, two = arms["one"], arms["two"]
     one_s, two_s = seconds(one), seconds(two)
     return {
@@ -136,7 +136,7 @@ def figures(arms: dict[str, Run]) -> dict[str, Any]:
 
 
 def table(rows: dict[int, dict[str, Any]]) -> str:
-    """A line a seed."""
+    """The table of results, one line for each seed."""
     head = ["seed", "one worker s", "two s", "trained", "in full", "times shorter", "throughput", "machine"]
     head.append("two: idle share")
     lines = [
@@ -161,7 +161,8 @@ def summary(ratios: dict[str, Any]) -> str:
     description = {key: f"{r['mean']:.2f} [{r['low']:.2f}, {r['high']:.2f}]" for key, r in ratios.items()}
     return (
         f"Throughput of two workers over one: {description['throughput']} (claim: {CLAIM}); times shorter: "
-        f"{description['shorter']}; the machine gave {description['machine']}. Geometric mean [smallest, largest] over seeds.\n"
+        f"{description['shorter']}; the machine gave {description['machine']}. "
+        "Geometric mean [smallest, largest] over seeds.\n"
     )
 
 

@@ -73,7 +73,7 @@ def _api_page(package: str, paths: list[Path]) -> str:
 
 
 def main() -> None:
-    """Write docs/architecture.md anew."""
+    """Write the module tables of docs/architecture.md anew."""
     ARCHITECTURE.write_text(architecture_page(), encoding="utf-8")
 
 

@@ -13,7 +13,6 @@ from nas_kd.methods.combine import make_method
 from nas_kd.results.candidate import Candidate
 
 ControlKind = Literal["no_distillation", "no_assistants"]
-NO_DISTILLATION = "none"
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ def controls_of(
         full_epochs: of the finalist's schedule.
         max_control_epochs: cap of a control's epochs, as a multiple of `full_epochs`.
     """
-    if candidate.recipe.method == NO_DISTILLATION:
+    if not candidate.recipe.distills:
         return []
     plain = load_policy(candidate.policy).without_distillation(candidate)
     wanted: list[tuple[ControlKind, Candidate]] = [("no_distillation", plain)]

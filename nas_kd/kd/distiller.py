@@ -22,7 +22,7 @@ from nas_kd.kd.training_job import TrainedModel, TrainingJob, training_precision
 from nas_kd.kd.warm_start import find_weight_source
 from nas_kd.methods.base import Method
 from nas_kd.methods.combine import make_method
-from nas_kd.results.candidate import DEFAULT_POLICY, Architecture, Candidate, Recipe
+from nas_kd.results.candidate import DEFAULT_POLICY, NO_DISTILLATION, Architecture, Candidate, Recipe
 
 GENERATION_SEED_STEP = 1_000_003  # every generation starts from weights of its own
 
@@ -188,7 +188,7 @@ class Distiller:
 
     def _generation(self, job: TrainingJob, number: int) -> Teacher:
         """The student's own architecture, trained in full `number` times, each time from the one before."""
-        recipe = Recipe("none") if number == 1 else job.recipe
+        recipe = Recipe(NO_DISTILLATION) if number == 1 else job.recipe
         teachers = [] if number == 1 else [self._generation(job, number - 1)]
         schedule = Schedule.of(self.trainer.options)
         seed = job.seed + number * GENERATION_SEED_STEP

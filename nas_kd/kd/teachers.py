@@ -30,7 +30,7 @@ from nas_kd.kd.training_job import TrainingJob
 from nas_kd.models.search_space import SearchSpace, load_space
 from nas_kd.models.wrappers import Normalized
 from nas_kd.plugins import IN_MEMORY, import_object, load
-from nas_kd.results.candidate import DEFAULT_POLICY, Architecture, Recipe
+from nas_kd.results.candidate import DEFAULT_POLICY, NO_DISTILLATION, Architecture, Recipe
 from nas_kd.results.intervals import wilson_interval
 from nas_kd.results.records import Accuracy, Costs, TeacherRecord
 from nas_kd.serialization import fingerprint, sha256
@@ -159,7 +159,7 @@ def _trained(options: TeacherOptions, context: Context, place: int) -> tuple[Tea
     seed = context.seed + place if options.seed is None else options.seed
     distiller = Distiller.for_run(context, NetworkBuilder(context.data, space))
     started = time.perf_counter()
-    job = TrainingJob(architecture, Recipe("none"), schedule, seed, schedule.epochs)
+    job = TrainingJob(architecture, Recipe(NO_DISTILLATION), schedule, seed, schedule.epochs)
     try:
         trained = distiller.train(job, [], load_policy(DEFAULT_POLICY))
     except TrialError as error:

@@ -208,6 +208,6 @@ def _gain_cell(finalist: FinalistRecord, kind: ControlKind) -> Cell:
 
 
 def _why_no_control(finalist: FinalistRecord, kind: ControlKind) -> str:
-    if finalist.candidate.recipe.method == "none":
+    if not finalist.candidate.recipe.distills:
         return "not distilled"
     return "no assistants" if kind == "no_assistants" and not finalist.candidate.assistants else "not trained"

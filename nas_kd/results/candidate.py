@@ -44,12 +44,20 @@ class Architecture:
         return hash(self._canonical)
 
 
+NO_DISTILLATION = "none"  # the method that learns from labels alone
+
+
 @dataclass(frozen=True)
 class Recipe:
     """How a link of the chain is distilled: a method (`a+b` sums two) and its parameters."""
 
     method: str
     params: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def distills(self) -> bool:
+        """Whether the network learns from anything but labels."""
+        return self.method != NO_DISTILLATION
 
     def to_json(self) -> dict[str, Any]:
         """The recipe as JSON: `{"method": ..., "params": {...}}`."""

@@ -75,7 +75,7 @@ class SpaceCase:
             return self.space.build(architecture, shape or self.input_shapes[0], self.n_classes)
 
     def samples(self, n: int, shape: InputShape | None = None) -> Tensor:
-        """Normal numbers: (n, *shape)."""
+        """Draw `n` samples of normal noise, (n, *shape)."""
         return torch.randn(n, *(shape or self.input_shapes[0]), generator=torch.Generator().manual_seed(n))
 
     def n_weights(self, architecture: Architecture) -> int:

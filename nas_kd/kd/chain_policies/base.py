@@ -10,7 +10,7 @@ from nas_kd.kd.training_job import TrainedModel, TrainingJob
 from nas_kd.methods.base import Method
 from nas_kd.methods.combine import make_method
 from nas_kd.plugins import load
-from nas_kd.results.candidate import Architecture, Candidate, Recipe
+from nas_kd.results.candidate import NO_DISTILLATION, Architecture, Candidate, Recipe
 
 if TYPE_CHECKING:
     from nas_kd.kd.distiller import Distiller
@@ -96,7 +96,7 @@ class ChainPolicy(ABC):
 
     def without_distillation(self, candidate: Candidate) -> Candidate:
         """Build the control that deploys the same thing, trained on labels alone."""
-        return replace(candidate.direct(), recipe=Recipe("none"))
+        return replace(candidate.direct(), recipe=Recipe(NO_DISTILLATION))
 
     def describe(self, assistants: Sequence[str]) -> str:
         """Describe the chain in one line, from descriptions of its assistants, largest first."""

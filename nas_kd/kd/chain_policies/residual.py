@@ -20,7 +20,7 @@ from nas_kd.methods.base import Batch, Method, Outputs
 from nas_kd.methods.combine import make_method
 from nas_kd.methods.losses import kl_divergence
 from nas_kd.models.wrappers import sum_networks
-from nas_kd.results.candidate import Architecture, Candidate, Recipe
+from nas_kd.results.candidate import NO_DISTILLATION, Architecture, Candidate, Recipe
 from nas_kd.serialization import fingerprint
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ class Residual(ChainPolicy):
 
     def without_distillation(self, candidate: Candidate) -> Candidate:
         """Build the control that deploys the same sum, trained on labels alone."""
-        return replace(candidate, recipe=Recipe("none"))
+        return replace(candidate, recipe=Recipe(NO_DISTILLATION))
 
     def describe(self, assistants: Sequence[str]) -> str:
         """Describe the sum in one line."""
