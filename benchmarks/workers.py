@@ -161,7 +161,8 @@ def summary(ratios: dict[str, Any]) -> str:
     description = {key: f"{r['mean']:.2f} [{r['low']:.2f}, {r['high']:.2f}]" for key, r in ratios.items()}
     return (
         f"Throughput of two workers over one: {description['throughput']} (claim: {CLAIM}); times shorter: "
-        f"{description['shorter']}; the machine gave {description['machine']}. Geometric mean [smallest, largest] over seeds.\n"
+        f"{description['shorter']}; the machine gave {description['machine']}. "
+        "Geometric mean [smallest, largest] over seeds.\n"
     )
 
 

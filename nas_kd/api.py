@@ -14,6 +14,7 @@ from nas_kd.config.options import Budget, SearchConfig
 from nas_kd.context.callbacks import Callback
 from nas_kd.context.run_folder import RunFolder, read_json
 from nas_kd.errors import BudgetError
+from nas_kd.plugins import search_folder
 from nas_kd.report import write_report
 from nas_kd.results.records import RunRecord
 
@@ -34,7 +35,7 @@ def search(
         config: options, a config.toml, or None for the digits demo.
         budget: replaces the config's.
         run_dir: where everything is kept; an unfinished run in it is resumed. Default: runs/NAME.
-        progress: receives what happens.
+        callback: receives what happens.
 
     Raises:
         InputError: something given is not usable.
@@ -90,6 +91,8 @@ def read_config(path: Path | None, overrides: Mapping[str, Any] | None = None) -
     Raises:
         InputError: it cannot be read or is not valid.
     """
+    if path is not None:
+        search_folder(path.parent)  # users' modules lie beside their config
     config = load_config(path or DEMO, overrides)
     if config.name is not None:
         return config

@@ -217,19 +217,21 @@ def init(file: Annotated[Path, typer.Argument(help="file to write; never overwri
 
 @app.command("list")
 def list_plugins(
-    kind: Annotated[str, typer.Argument(help="methods | spaces | datasets | devices | precisions")],
+    kind: Annotated[
+        str, typer.Argument(help="methods | spaces | datasets | devices | precisions | policies | samplers | executors")
+    ],
 ) -> None:
     """List what can be chosen; anything else is given as package.module:Name."""
     with _errors():
         from nas_kd.cli.console import print_plugins
         from nas_kd.cli.device_tables import print_devices
         from nas_kd.errors import unknown
-        from nas_kd.plugins import PACKAGES
+        from nas_kd.plugins import REGISTRIES, available
 
-        kinds = {f"{k}s": k for k in PACKAGES}
+        kinds = {"policies" if k == "policy" else f"{k}s": k for k in REGISTRIES}
         if kind not in kinds:
             raise unknown("kind", kind, kinds)
-        plugins = found(kinds[kind])
+        plugins = available(kinds[kind])
         if kind == "devices":
             print_devices(plugins)
         else:

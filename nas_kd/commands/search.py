@@ -18,6 +18,7 @@ from nas_kd.engine.numerics import training_threads
 from nas_kd.errors import BudgetError, TrialError
 from nas_kd.export.verify import accuracy
 from nas_kd.kd.artifacts import ArtifactBuilder
+from nas_kd.kd.chain_policies.base import load_policy
 from nas_kd.kd.distiller import Distiller
 from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.kd.teachers import ReadyTeacher, prepare_teachers
@@ -25,6 +26,7 @@ from nas_kd.latency.environment import differences
 from nas_kd.nas.feasibility import at_lower_bound, is_borderline, log_excess, require_measured
 from nas_kd.nas.gate import Gate
 from nas_kd.nas.propose import Proposer
+from nas_kd.nas.samplers.base import load_sampler
 from nas_kd.nas.search_loop import SearchLoop
 from nas_kd.nas.search_plan import ELASTIC, SearchPlan, SupernetPlan
 from nas_kd.nas.study import INITIAL_TRIALS, RunStudy
@@ -96,6 +98,7 @@ def _require_winner(run: RunRecord, budget: Budget) -> None:
 def _open(context: Context, pool: WorkerPool) -> "Search":
     """Prepare the teacher, then open the study: until it is there, nothing ties the folder to its config."""
     config, folder, callback = context.config, context.folder, context.callback
+    _check_plugins(config)
     builder = NetworkBuilder(context.data, context.space)
     gate = Gate(context, builder, pool.reserve)
     callback.on_stage("preparing the teacher" if len(config.teacher) == 1 else "preparing the teachers")
@@ -116,7 +119,18 @@ def _open(context: Context, pool: WorkerPool) -> "Search":
     study.save("dataset", dataset_record(context.data))
     study.save("device", device)
     write_environment(folder, dict(device.environment), context.threads)
-    return Search(context, study, distiller, gate, teachers, pool)
+    return Search(context, study, distiller, gate, teachers=teachers, pool=pool)
+
+
+def _check_plugins(config: SearchConfig) -> None:
+    """Refuse objects of the wrong kind before anything is trained with them.
+
+    Raises:
+        InputError: says which, and what it must be.
+    """
+    load_sampler(config.search.sampler)
+    for policy in config.chain.policy:
+        load_policy(policy)
 
 
 def _note_changes(callback: Callback, before: DeviceRecord, now: DeviceRecord) -> None:
@@ -135,6 +149,7 @@ class Search:
         study: RunStudy,
         distiller: Distiller,
         gate: Gate,
+        *,
         teachers: list[ReadyTeacher],
         pool: WorkerPool,
     ) -> None:

@@ -16,9 +16,9 @@ from nas_kd.engine.numerics import Numerics, seeded
 from nas_kd.engine.schedule import Schedule
 from nas_kd.engine.teacher_outputs import Teacher, TeacherOutputs
 from nas_kd.engine.training import Training, TrainingSetup
+from nas_kd.kd.chain_policies.dense import make_dense
+from nas_kd.kd.chain_policies.residual import ResidualError
 from nas_kd.methods.base import Method
-from nas_kd.methods.chains.dense import make_dense
-from nas_kd.methods.chains.residual import Residual
 from nas_kd.methods.combine import make_method
 from nas_kd.models.normalised import Normalized
 from nas_kd.plugins import available
@@ -113,7 +113,7 @@ def methods() -> dict[str, Callable[[], Method]]:
     sums = [name for name in COMBINED if set(name.split("+")) <= set(known)]
     makers: dict[str, Callable[[], Method]] = {name: partial(hasty, name) for name in (*known, *sums)}
     makers["dense fitnet"] = partial(make_dense, "fitnet", None, 1.0, SEVERAL)
-    makers["residual"] = partial(Residual, taught=True)
+    makers["residual"] = partial(ResidualError, taught=True)
     return makers
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from nas_kd.methods.chains.dense import make_dense
-from nas_kd.methods.chains.residual import Residual
+from nas_kd.kd.chain_policies.dense import make_dense
+from nas_kd.kd.chain_policies.residual import ResidualError
 from nas_kd.methods.combine import make_method
 
 from .toys import Array, batch_of, kl, outputs, setting_of, softmax
@@ -39,9 +39,9 @@ def test_residual_is_soft_targets_on_the_sum(b: int) -> None:
     student, first, second, teacher = (outputs(seed, b, 4) for seed in range(4))
     batch = batch_of(b, 4)
     z = sum(o.logits.numpy() for o in (student, first, second))
-    terms = Residual(taught=True)(student, [first, second, teacher], batch)
+    terms = ResidualError(taught=True)(student, [first, second, teacher], batch)
     expected = 0.9 * 16 * kl(softmax(teacher.logits.numpy(), 4.0), softmax(z, 4.0))
     assert terms["residual"].item() == pytest.approx(expected)
     assert terms["residual_ce"].item() == pytest.approx(0.1 * cross_entropy(z, batch.y.numpy()))
-    alone = Residual(taught=False)(student, [first, second], batch)
+    alone = ResidualError(taught=False)(student, [first, second], batch)
     assert {k: v.item() for k, v in alone.items()} == {"residual_ce": pytest.approx(cross_entropy(z, batch.y.numpy()))}

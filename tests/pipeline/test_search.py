@@ -18,8 +18,7 @@ from nas_kd.nas.feasibility import log_excess
 from nas_kd.results.limits import within_budget
 from nas_kd.results.records import RunRecord
 from nas_kd.serialization import sha256
-
-from .conftest import small_config
+from tests.small_runs import small_config
 
 pytestmark = pytest.mark.xdist_group("small run")
 
@@ -56,10 +55,10 @@ def test_finalists_have_seeds_that_the_search_did_not_use_controls_and_intervals
         assert [s.seed for s in finalist.seeds] == [1, 2]
         assert finalist.test.low <= finalist.test.mean <= finalist.test.high
         assert finalist.test.samples == 359
-        distilled = finalist.candidate["method"] != "none"
+        distilled = finalist.candidate.recipe.method != "none"
         kinds = [c.kind for c in finalist.controls]
         expected = ["no_distillation"] if distilled else []
-        assert kinds == [*expected, *(["no_assistants"] if finalist.candidate["assistants"] else [])]
+        assert kinds == [*expected, *(["no_assistants"] if finalist.candidate.assistants else [])]
         for control in finalist.controls:
             mine = [s.test_accuracy for s in finalist.seeds]
             theirs = [s.test_accuracy for s in control.seeds]
