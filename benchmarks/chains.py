@@ -21,16 +21,15 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a script's own folder is all that Python adds
 
-from nas_kd.methods.chains.dense import make_dense
-
+from benchmarks.cifar_trainings import CifarTrainings, Settings
 from benchmarks.common import machine_facts, markdown_table, net_words, numbers
-from benchmarks.processes import Settings, WorkerProcesses
 from benchmarks.runs import bind, is_done, read_runs, record, run_all, worker_of
 from nas_kd.engine.numerics import training_threads
 from nas_kd.engine.teacher_outputs import TeacherOutputs, can_use_cache
 from nas_kd.engine.training import Training
 from nas_kd.errors import InputError
 from nas_kd.export.network_costs import count_macs
+from nas_kd.kd.chain_policies.dense import make_dense
 from nas_kd.methods.base import Method
 from nas_kd.methods.combine import make_method
 from nas_kd.results.intervals import paired_gain
@@ -45,7 +44,7 @@ ARMS = {
     "sequential": "each link learns from the one before (TAKD)",
     "dense": "each link learns from all before (DGKD)",
 }
-TrainingJob = tuple[Method, list[TeacherOutputs]]
+Taught = tuple[Method, list[TeacherOutputs]]
 
 
 @dataclass(frozen=True)
@@ -56,28 +55,28 @@ class ChainSettings(Settings):
     method: str = "soft_targets"
 
 
-def sequential(method: str, previous: list[TeacherOutputs]) -> TrainingJob:
+def sequential(method: str, previous: list[TeacherOutputs]) -> Taught:
     """A link learns from the last of the `previous`."""
     return make_method(method), previous[-1:]
 
 
-def dense(method: str, previous: list[TeacherOutputs]) -> TrainingJob:
+def dense(method: str, previous: list[TeacherOutputs]) -> Taught:
     """A link learns from all `previous`."""
     return make_dense(method, None, 1.0, len(previous)), previous
 
 
-POLICIES: dict[str, Callable[[str, list[TeacherOutputs]], TrainingJob]] = {"sequential": sequential, "dense": dense}
+POLICIES: dict[str, Callable[[str, list[TeacherOutputs]], Taught]] = {"sequential": sequential, "dense": dense}
 
 
 class Chains:
     """The chains of one folder of results."""
 
-    def __init__(self, place: WorkerProcesses, settings: ChainSettings) -> None:
-        self.place, self.settings = place, settings
+    def __init__(self, cifar: CifarTrainings, settings: ChainSettings) -> None:
+        self.cifar, self.settings = cifar, settings
 
     def links(self, arm: str, seed: int) -> list[TeacherOutputs]:
         """Teacher and assistants of an arm, trained if they never were."""
-        links = [self.place.teacher(0)]
+        links = [self.cifar.teacher(0)]
         for number, blocks in enumerate(self.settings.assistants if arm in POLICIES else ()):
             links.append(self._assistant(arm, number, blocks, seed, list(links)))
         return links
@@ -90,27 +89,27 @@ class Chains:
 
         def start() -> Training:
             shown = self._filled(method, teachers, self.settings.epochs)
-            epochs, data = self.settings.epochs, self.place.colour
+            epochs, data = self.settings.epochs, self.cifar.colour
             own = seed + ASSISTANT_SEED * (number + 1)
-            return self.place.training(blocks, shown, method, seed=own, epochs=epochs, data=data)
+            return self.cifar.training(blocks, shown, method, seed=own, epochs=epochs, data=data)
 
-        return self.place.kept(name, blocks, self.settings.epochs, start)
+        return self.cifar.kept(name, blocks, self.settings.epochs, start)
 
     def _filled(self, method: Method, teachers: list[TeacherOutputs], epochs: int) -> list[TeacherOutputs]:
-        return [self.place.filled(t, epochs) for t in teachers] if can_use_cache(method.needs) else teachers
+        return [self.cifar.filled(t, epochs) for t in teachers] if can_use_cache(method.needs) else teachers
 
     def run(self, name: str) -> dict[str, Any]:
         """Train one student of an arm, and judge it."""
         arm, _, number = name.partition(".")
         seed = int(number)
-        settings, place, data = self.settings, self.place, self.place.colour
+        settings, cifar, data = self.settings, self.cifar, self.cifar.colour
         epochs = self.equal_epochs() if arm == "direct_equal_cost" else settings.epochs
         links = [] if arm == "none" else self.links(arm, seed)
-        assistants_s = sum(place.teacher_facts[link.teacher.key]["seconds"] for link in links[1:])
+        assistants_s = sum(cifar.teacher_facts[link.teacher.key]["seconds"] for link in links[1:])
         method, teachers = POLICIES.get(arm, sequential)(settings.method, links) if links else (make_method("none"), [])
         shown = self._filled(method, teachers, epochs)
-        training = place.training(settings.student_blocks, shown, method, seed=seed, epochs=epochs, data=data)
-        place.train(training, f"{name} {settings.assistants} {settings.method}")
+        training = cifar.training(settings.student_blocks, shown, method, seed=seed, epochs=epochs, data=data)
+        cifar.train(training, f"{name} {settings.assistants} {settings.method}")
         student, val = training.deployed(data.val)
         return {
             "arm": arm,
@@ -120,11 +119,11 @@ class Chains:
             "test": training.accuracy(student, data.test),
             "val": val,
             "test_samples": len(data.test),
-            "links": [place.teacher_facts[link.teacher.key] for link in links],
+            "links": [cifar.teacher_facts[link.teacher.key] for link in links],
             "seconds": round(training.seconds, 3),
             "assistants_seconds": round(assistants_s, 3),
-            "bf16": place.numerics.bf16,
-            **machine_facts(place.threads),
+            "bf16": cifar.numerics.bf16,
+            **machine_facts(cifar.threads),
         }
 
     def cost(self, arm: str, epochs: int) -> int:
@@ -147,7 +146,7 @@ class Chains:
         return self.settings.teacher_blocks, self.settings.student_blocks
 
     def _macs(self, blocks: int) -> int:
-        return count_macs(self.place.build(blocks, 0, self.place.colour), self.place.colour.input_shape)
+        return count_macs(self.cifar.build(blocks, 0, self.cifar.colour), self.cifar.colour.input_shape)
 
 
 def summarise(runs: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -275,8 +274,8 @@ def main() -> int:
                 folder,
                 work,
                 given.run,
-                lambda: WorkerProcesses(settings, given.data, work, given.threads),
-                lambda name, place: Chains(place, settings).run(name),
+                lambda: CifarTrainings(settings, given.data, work, given.threads),
+                lambda name, cifar: Chains(cifar, settings).run(name),
             )
     todo = [f"{arm}.{seed}" for seed in range(given.seeds) for arm in ARMS]
     failed = 0 if given.report_only else run_all(folder, work, todo, given.worker, line)

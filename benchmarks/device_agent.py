@@ -25,7 +25,6 @@ import numpy as np
 from benchmarks.agent_process import TOKEN, AgentProcess
 from benchmarks.latency_files import write_sizes
 from benchmarks.network_namespace import network_namespace
-from nas_kd.api import load_run
 from nas_kd.commands.search import search
 from nas_kd.config.options import SearchConfig
 from nas_kd.latency.agent_protocol import TOKEN_VARIABLE
@@ -85,8 +84,8 @@ def config(device: str, trials: int, epochs: int) -> SearchConfig:
 
 def judged(device: str, folder: Path, trials: int, epochs: int) -> dict[str, TrialRecord]:
     """The candidates of a search, by id."""
-    search(config(device, trials, epochs), folder)
-    return {t.id: t for t in load_run(folder).trials if t.status == "finished"}
+    run = search(config(device, trials, epochs), folder)
+    return {t.id: t for t in run.trials if t.status == "finished"}
 
 
 def compare_searches(here: dict[str, TrialRecord], there: dict[str, TrialRecord]) -> dict[str, Any]:

@@ -21,9 +21,9 @@ from urllib.parse import quote, unquote
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a script's own folder is all that Python adds
 
+from benchmarks.cifar_trainings import CifarTrainings, Settings
 from benchmarks.common import machine_facts, net_words, peak_mib, reset_peak
 from benchmarks.methods_report import write_report
-from benchmarks.processes import Settings, WorkerProcesses
 from benchmarks.runs import bind, is_done, record, run_all, worker_of
 from nas_kd.data.dataset import Dataset
 from nas_kd.engine.numerics import training_threads
@@ -85,21 +85,21 @@ def weighs(name: str) -> bool:
     return method.ce_weight != 0 and any(part.target_grad_ratio is not None for part in method.parts())
 
 
-def run(place: WorkerProcesses, job: Job) -> dict[str, Any]:
+def run(cifar: CifarTrainings, job: Job) -> dict[str, Any]:
     """Train one student and judge it."""
-    method, data = make_method(job.method), data_of(place, job)
-    settings = place.settings
-    teachers = teachers_for(place, method)
+    method, data = make_method(job.method), data_of(cifar, job)
+    settings = cifar.settings
+    teachers = teachers_for(cifar, method)
     reset_peak()
     before = peak_mib()
     earlier = 0.0
     for number in range(1, method.generations + 1):  # the first by labels alone, each later one from the one before
         part = make_method(job.method if number > 1 else CONTROL)
-        training = trained(place, replace(job, seed=job.seed + GENERATION_SEED * number), part, teachers)
+        training = trained(cifar, replace(job, seed=job.seed + GENERATION_SEED * number), part, teachers)
         earlier += training.seconds
         model, _ = training.deployed(data.val)
-        teachers = [place.outputs(model, settings.student_blocks, data)]
-    training = trained(place, job, method, teachers)
+        teachers = [cifar.outputs(model, settings.student_blocks, data)]
+    training = trained(cifar, job, method, teachers)
     peak = peak_mib()
     student, val = training.deployed(data.val)
     steps = settings.epochs * training.steps_per_epoch
@@ -115,37 +115,37 @@ def run(place: WorkerProcesses, job: Job) -> dict[str, Any]:
         "test_samples": len(data.test),
         "seconds": round(training.seconds + earlier, 3),
         "ms_per_step": round(training.seconds / steps * 1000, 3),
-        "cpu_ms_per_step": place.cpu_ms_per_step,
+        "cpu_ms_per_step": cifar.cpu_ms_per_step,
         "steps": steps,
         "peak_mib": round(peak, 1),
         "before_mib": round(before, 1),
         "losses": training.losses,
         "calibration": training.calibration(),
-        "teachers": [place.teacher_facts.get(t.teacher.key, {"key": t.teacher.key}) for t in teachers],
-        "bf16": place.numerics.bf16,
+        "teachers": [cifar.teacher_facts.get(t.teacher.key, {"key": t.teacher.key}) for t in teachers],
+        "bf16": cifar.numerics.bf16,
         **facts_of(method),
-        **machine_facts(place.threads),
+        **machine_facts(cifar.threads),
     }
 
 
-def data_of(place: WorkerProcesses, job: Job) -> Dataset:
+def data_of(cifar: CifarTrainings, job: Job) -> Dataset:
     """What its student is shown."""
-    return place.grey if job.block == "pairs" else place.colour
+    return cifar.grey if job.block == "pairs" else cifar.colour
 
 
-def trained(place: WorkerProcesses, job: Job, method: Method, teachers: list[TeacherOutputs]) -> Training:
+def trained(cifar: CifarTrainings, job: Job, method: Method, teachers: list[TeacherOutputs]) -> Training:
     """One network of the student's architecture."""
-    blocks, epochs = place.settings.student_blocks, place.settings.epochs
-    training = place.training(
-        blocks, teachers, method, seed=job.seed, epochs=epochs, data=data_of(place, job), calibrated=job.calibrated
+    blocks, epochs = cifar.settings.student_blocks, cifar.settings.epochs
+    training = cifar.training(
+        blocks, teachers, method, seed=job.seed, epochs=epochs, data=data_of(cifar, job), calibrated=job.calibrated
     )
-    return place.train(training, job.name)
+    return cifar.train(training, job.name)
 
 
-def teachers_for(place: WorkerProcesses, method: Method) -> list[TeacherOutputs]:
+def teachers_for(cifar: CifarTrainings, method: Method) -> list[TeacherOutputs]:
     """Those that the method learns from, trained if they never were."""
-    teachers = [place.teacher(number) for number in range(teachers_of(method))]
-    return [place.filled(t, place.settings.epochs) for t in teachers] if can_use_cache(method.needs) else teachers
+    teachers = [cifar.teacher(number) for number in range(teachers_of(method))]
+    return [cifar.filled(t, cifar.settings.epochs) for t in teachers] if can_use_cache(method.needs) else teachers
 
 
 def teachers_of(method: Method) -> int:
@@ -173,12 +173,12 @@ def line(result: dict[str, Any]) -> str:
     return f"test {result['test']:.2%}, {result['ms_per_step']:.1f} ms a step, {result['peak_mib']:.0f} MiB"
 
 
-def one(name: str, place: WorkerProcesses) -> dict[str, Any]:
+def one(name: str, cifar: CifarTrainings) -> dict[str, Any]:
     """The run of that name."""
     if not name.startswith("teacher."):
-        return run(place, Job.of(name))
-    teacher = place.filled(place.teacher(int(name.removeprefix("teacher."))), place.settings.epochs)
-    return place.teacher_facts[teacher.teacher.key]
+        return run(cifar, Job.of(name))
+    teacher = cifar.filled(cifar.teacher(int(name.removeprefix("teacher."))), cifar.settings.epochs)
+    return cifar.teacher_facts[teacher.teacher.key]
 
 
 def arguments() -> argparse.Namespace:
@@ -224,7 +224,7 @@ def main() -> int:
     if given.run:
         with training_threads(given.threads):
             return record(
-                folder, work, given.run, lambda: WorkerProcesses(settings, given.data, work, given.threads), one
+                folder, work, given.run, lambda: CifarTrainings(settings, given.data, work, given.threads), one
             )
     failed = 0
     if not given.report_only:

@@ -11,8 +11,8 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from benchmarks.cifar_trainings import Settings
 from benchmarks.common import markdown_table
-from benchmarks.processes import Settings
 from benchmarks.runs import read_runs
 from nas_kd.results.intervals import paired_gain
 from nas_kd.serialization import write_atomic

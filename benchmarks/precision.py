@@ -22,7 +22,6 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a script's own folder is all that Python adds
 
 import torch
-from nas_kd.kd.chain import Chain
 
 from benchmarks.common import machine_facts, numbers
 from benchmarks.precision_report import PRECISIONS, TIMED, write_report
@@ -34,6 +33,7 @@ from nas_kd.engine.numerics import training_threads
 from nas_kd.errors import InputError, TrialError
 from nas_kd.export.verify import accuracy
 from nas_kd.kd.artifacts import ArtifactBuilder
+from nas_kd.kd.distiller import Distiller
 from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.kd.teachers import prepare_teachers
 from nas_kd.nas.gate import Gate
@@ -41,7 +41,7 @@ from nas_kd.results.candidate import Architecture, Candidate, Recipe
 from nas_kd.serialization import write_atomic
 
 LADDER = 8
-CALIBRATIONS: dict[str, dict[str, Any]] = {  # options of [quantise], beside its defaults
+CALIBRATIONS: dict[str, dict[str, Any]] = {  # options of [quantization], beside its defaults
     "percentile": {"calibration": "percentile"},
     "entropy": {"calibration": "entropy"},
     "16 samples": {"samples": 16},
@@ -93,11 +93,11 @@ def accuracies(settings: Settings, data: Path, work: Path) -> dict[str, Any]:
     students, samples = [], 0
     for space in settings.spaces:
         with engine(settings.config(space, data), work) as (context, builder):
-            teachers = [ready.teacher for ready in prepare_teachers(context, Gate(context, builder))]
-            chain, samples = Chain(context, builder, teachers), len(context.data.test)
+            teachers = [ready.teacher for ready in prepare_teachers(context, Gate(context, builder).of_file)]
+            distiller, samples = Distiller.for_run(context, builder, teachers), len(context.data.test)
             ladder = context.space.size_ladder(LADDER)
             for place in settings.places:
-                student = judge(chain, ladder[place], settings.seeds, settings.epochs)
+                student = judge(context, distiller, ladder[place], settings.seeds, settings.epochs)
                 students.append({"space": space, "place": place, **student})
     return {"settings": asdict(settings), "test_samples": samples, "students": students}
 
@@ -111,21 +111,23 @@ def speeds(settings: Settings, data: Path, work: Path) -> dict[str, Any]:
     return {"repeats": REPEATS, "ladders": ladders}
 
 
-def judge(chain: Chain, student: Architecture, seeds: Sequence[int], epochs: int) -> dict[str, Any]:
+def judge(
+    context: Context, distiller: Distiller, student: Architecture, seeds: Sequence[int], epochs: int
+) -> dict[str, Any]:
     """Accuracy of a student's files over seeds, and the size of the first seed's."""
-    files, test = ArtifactBuilder(chain.context), chain.context.data.test
+    files, test = ArtifactBuilder.for_run(context), context.data.test
     found: dict[str, Any] = {
-        "description": chain.builder.description(student),
-        "parameters": chain.builder.parameters(student),
+        "description": distiller.builder.description(student),
+        "parameters": distiller.builder.parameters(student),
     }
     for precision in PRECISIONS:
         candidate = Candidate(student, (), Recipe("soft_targets"), precision)
-        links = [chain.distill(candidate, seed, epochs) for seed in seeds]
-        made = [files.deployed(link, precision) for link in links]
+        trained = [distiller.distill(candidate, seed, epochs) for seed in seeds]
+        made = [files.verified_file(t, precision) for t in trained]
         if precision == "int8":
             found["calibrations"] = {
-                name: [accuracy(other.deployed(link, precision).onnx, test) for link in links]
-                for name, other in calibrated(chain.context).items()
+                name: [accuracy(other.verified_file(t, precision).onnx, test) for t in trained]
+                for name, other in calibrated(context).items()
             }
         found[precision] = {
             "test": [accuracy(file.onnx, test) for file in made],
@@ -141,17 +143,17 @@ def calibrated(context: Context) -> dict[str, ArtifactBuilder]:
     config = context.config
     options = {name: config.quantization.model_copy(update=changes) for name, changes in CALIBRATIONS.items()}
     return {
-        name: ArtifactBuilder(replace(context, config=config.model_copy(update={"quantization": quantize})))
-        for name, quantize in options.items()
+        name: ArtifactBuilder.for_run(replace(context, config=config.model_copy(update={"quantization": chosen})))
+        for name, chosen in options.items()
     }
 
 
 def time_ladder(context: Context, builder: NetworkBuilder) -> list[dict[str, Any]]:
     """Bytes and latencies (ms) of every network of the ladder, each file `REPEATS` times, by turns."""
-    files, rows = ArtifactBuilder(context), []
+    files, rows = ArtifactBuilder.for_run(context), []
     for architecture in context.space.size_ladder(LADDER):
         untrained = [builder.build(architecture, 0)]
-        contents = {precision: files.untrained(untrained, precision).content for precision in TIMED}
+        contents = {precision: files.untrained_file(untrained, precision).content for precision in TIMED}
         times: dict[str, list[float]] = {precision: [] for precision in TIMED}
         for _ in range(REPEATS):
             for precision, content in contents.items():

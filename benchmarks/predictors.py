@@ -22,7 +22,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a script's ow
 import numpy as np
 import torch
 import torch.nn.functional as F
-from nas_kd.kd.chain import Chain
 from torch import Tensor, nn
 
 from benchmarks.common import machine_facts, markdown_table
@@ -34,6 +33,7 @@ from nas_kd.context.run_folder import RunFolder
 from nas_kd.data.dataset import as_input
 from nas_kd.engine.feature_extractor import FeatureExtractor, find_feature_points
 from nas_kd.engine.numerics import training_threads
+from nas_kd.kd.distiller import Distiller
 from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.kd.teachers import prepare_teachers
 from nas_kd.methods.base import Outputs
@@ -68,12 +68,12 @@ def shown(model: nn.Module, x: Tensor) -> Outputs:
         return extractor(x)
 
 
-def untrained(chain: Chain, teacher: nn.Module, student: Architecture) -> list[float]:
-    """How similar an untrained student is to the teacher in embedding, features and logits."""
-    x = as_input(chain.context.data.train.x[:SAMPLES])
+def untrained(distiller: Distiller, teacher: nn.Module, student: Architecture) -> list[float]:
+    """The three similarities."""
+    x = as_input(distiller.trainer.data.train.x[:SAMPLES])
     taught, sums = shown(teacher.eval(), x), np.zeros(3)
     for seed in range(INITIALISATIONS):
-        said = shown(chain.builder.build(student, seed).train(), x)
+        said = shown(distiller.builder.build(student, seed).train(), x)
         distance = (F.normalize(gram(said.logits)) - F.normalize(gram(taught.logits))).norm()
         sums += [
             alignment(gram(said.embedding), gram(taught.embedding)),
@@ -88,12 +88,9 @@ def measure(config: SearchConfig, students: int, max_weights: int, rungs: Sequen
     with TemporaryDirectory() as folder:
         context = Context.prepare(config, RunFolder(Path(folder)), Callback())
         builder = NetworkBuilder(context.data, context.space)
-        teachers = [t.teacher for t in prepare_teachers(context, Gate(context, builder))]
-        chain, draws, full = (
-            Chain(context, builder, teachers),
-            ArchitectureSampler(context.space, 1),
-            config.distill.epochs,
-        )
+        teachers = [t.teacher for t in prepare_teachers(context, Gate(context, builder).of_file)]
+        distiller, draws = Distiller.for_run(context, builder, teachers), ArchitectureSampler(context.space, 1)
+        full = config.distill.epochs
         rows: list[dict[str, float]] = []
         while len(rows) < students:
             student = draws.architecture(draws.random())
@@ -103,9 +100,9 @@ def measure(config: SearchConfig, students: int, max_weights: int, rungs: Sequen
             row: dict[str, float] = {}
             for name, restarts in (("one cosine", ()), ("restarts", tuple(rungs))):
                 for until in (*rungs, full):
-                    link = chain.distill(candidate, 0, full, until=until, restarts=restarts)
-                    row[f"epoch {until}, {name}"] = link.val_accuracy
-            embedding, features, logits = untrained(chain, teachers[0].model, student)
+                    trained = distiller.distill(candidate, 0, full, until=until, restarts=restarts)
+                    row[f"epoch {until}, {name}"] = trained.val_accuracy
+            embedding, features, logits = untrained(distiller, teachers[0].model, student)
             row |= {"weights": builder.parameters(student), "multiply-adds": builder.macs(student)}
             row |= {"untrained: embedding": embedding, "untrained: feature map": features}
             rows.append(row | {"untrained: logits": logits})

@@ -27,7 +27,7 @@ from benchmarks.common import machine_facts, markdown_table, numbers
 from benchmarks.search_cost_cases import CASES, MANY
 from benchmarks.search_cost_figures import USEFUL, Point, losses, volume
 from benchmarks.search_cost_judge import train_teacher
-from nas_kd.api import search
+from nas_kd.commands.search import search
 from nas_kd.config.options import SearchConfig
 from nas_kd.nas.successive_halving import Rung
 from nas_kd.results.intervals import kendall_tau
@@ -108,7 +108,7 @@ def train_all(case: str, seed: int, trials: int, workers: int, data: Path | None
         given["search"] |= {"trials": trials, "sampler": "random", "workers": workers}
         config = SearchConfig.model_validate(given)
         with patch("nas_kd.nas.search_loop.FIRST", MANY):  # no trial waits at a rung
-            return table(search(config, run_dir=folder / "run"))
+            return table(search(config, folder / "run"))
 
 
 def point(row: Row, level: int) -> Point:
@@ -124,7 +124,7 @@ def play(known: Row, rule: type[Rung] | None, order: Sequence[int], limit_s: flo
     while True:
         number = rung.next_to_promote(len(rung) // REDUCTION) if rung is not None else None
         if number is not None and rung is not None:
-            rung.waiting.discard(number)
+            rung.paused.discard(number)
             level, seconds = len(rows[number]["epochs"]) - 1, sum(rows[number]["seconds"][1:])
         elif (number := next(coming, None)) is None:
             break
@@ -138,7 +138,7 @@ def play(known: Row, rule: type[Rung] | None, order: Sequence[int], limit_s: flo
             done.append(number)
         else:
             rung.add(number, losses(point(rows[number], 0), teacher, "val"))
-            rung.waiting.add(number)
+            rung.paused.add(number)
     points = [point(rows[n], -1) for n in done]
     return {
         "volume": volume(points, teacher, "val"),

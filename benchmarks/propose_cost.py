@@ -3,7 +3,7 @@
     python -m benchmarks.propose_cost [--trials 5000] [--sampler auto] [--rungs 3 1] [--out FILE.json]
 
 The search of a real run, with its study on SQLite, its rungs and its sampler; only what is measured and trained is made
-up. Everything else counts: asking, deduplicating, counting weights, telling, promoting, the hypervolume after each.
+up. Everything else counts: asking, deduplicating, counting weights, storing, promoting, the hypervolume after each.
 Claim: <= 60 ms a trial throughout 5,000 trials, and memory that grows by no more than the trials themselves need.
 """
 
@@ -24,22 +24,23 @@ from typing import Any
 
 import numpy as np
 import psutil
-from nas_kd.commands.worker_pool import WorkerPool, WorkerProcesses
-from nas_kd.kd.chain import Chain
 from torch import nn
 
 from benchmarks.common import Seconds, machine_facts
-from nas_kd.commands.search import Run
+from nas_kd.commands.search_steps import Search
+from nas_kd.commands.worker import TARGET
 from nas_kd.config.options import SearchConfig
 from nas_kd.context.callbacks import Callback
 from nas_kd.context.run_context import Context
 from nas_kd.context.run_folder import RunFolder, locked
 from nas_kd.engine.teacher_outputs import Teacher
+from nas_kd.kd.distiller import Distiller
 from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.kd.teachers import ReadyTeacher
 from nas_kd.kd.training_job import TrainedModel
 from nas_kd.nas.gate import Gate
 from nas_kd.nas.study import RunStudy
+from nas_kd.nas.worker_pool import WorkerPool
 from nas_kd.results.candidate import Architecture, Candidate, Precision
 from nas_kd.results.latency import Latency
 from nas_kd.results.records import Accuracy, Costs, TeacherRecord, TrialRecord
@@ -81,7 +82,7 @@ class MadeUpGate(Gate):
     def costs(
         self, *deployed: Architecture, precision: Precision = "fp32", with_latency: bool = True, quick: bool = False
     ) -> Costs:
-        """As the real gate, but nothing is exported or measured."""
+        """Make costs up instead of exporting and measuring."""
         with self._clock:
             weights, macs = sum(map(self._counts.parameters, deployed)), sum(map(self._counts.macs, deployed))
         p50 = 0.01 + macs * 2e-8
@@ -89,20 +90,21 @@ class MadeUpGate(Gate):
         return Costs(size_bytes=4 * weights, latency_ms=latency, parameters=weights, macs=macs)
 
 
-class MadeUpChain(Chain):
+class MadeUpDistiller(Distiller):
     """Accuracies that rise with weights, epochs and a fitting strength, and scatter less the longer a training is."""
 
     def __init__(self, context: Context, builder: NetworkBuilder, teacher: Teacher, clock: Clock) -> None:
-        super().__init__(context, builder, [teacher])
+        trainer = Distiller.for_run(context, builder, [teacher]).trainer
+        super().__init__(trainer, [teacher], assistant_method=context.config.chain.method, seed=context.seed)
         self._counts, self._clock, self._model = builder, clock, nn.Identity()
 
     def prepare(self, candidate: Candidate) -> None:
-        """Do nothing: no assistants are trained here."""
+        """Train no assistants."""
 
     def distill(
         self, candidate: Candidate, seed: int, epochs: int, *, until: int | None = None, restarts: tuple[int, ...] = ()
     ) -> TrainedModel:
-        """As the real chain, but nothing is trained."""
+        """Make an accuracy up instead of training."""
         done = until or epochs
         with self._clock:
             rng = np.random.default_rng([int(candidate.id, 16), done])
@@ -113,7 +115,7 @@ class MadeUpChain(Chain):
 
 
 class Watch(Callback):
-    """Notes when each trial's result first arrives, and the process's memory at the given numbers of trials."""
+    """Notes when each trial first ends, and the process's memory at some numbers of trials."""
 
     def __init__(self, clock: Clock, points: Sequence[int]) -> None:
         self._clock, self._points = clock, points
@@ -122,17 +124,17 @@ class Watch(Callback):
         self._seen: set[int] = set()
 
     def on_trial_end(self, record: TrialRecord, trials: Sequence[TrialRecord], hypervolume: float) -> None:
-        """A trial was told; that of one that was trained on adds to the next new one's cost."""
+        """Note a trial's end; that of one that was trained on adds to the next new one's cost."""
         if record.number in self._seen:
             return
         self._seen.add(record.number)
         self.times.append(self._clock.now())
-        if (told := len(self._seen)) in self._points:
+        if (ended := len(self._seen)) in self._points:
             with self._clock:
-                self.memory_mb[told] = resident_mb()
-                wall, training_threads = np.median(np.diff(self.times[-WINDOW - 1 :], axis=0), axis=0) * 1000
+                self.memory_mb[ended] = resident_mb()
+                wall, cores = np.median(np.diff(self.times[-WINDOW - 1 :], axis=0), axis=0) * 1000
                 print(
-                    f"{told}: {wall:.1f} ms a trial ({training_threads:.1f} of a core), {self.memory_mb[told]:.0f} MB",
+                    f"{ended}: {wall:.1f} ms a trial ({cores:.1f} of a core), {self.memory_mb[ended]:.0f} MB",
                     flush=True,
                 )
 
@@ -144,32 +146,32 @@ def resident_mb() -> float:
 
 
 def measure(sampler: str, rungs: int, trials: int) -> dict[str, Any]:
-    """Search with `trials` made-up results; the cost of each proposal."""
-    search = {"trials": trials, "sampler": sampler, "rungs": rungs, "rung_steps": 1}
-    config = SearchConfig.model_validate({"search": search, "engine": {"threads": 1}, "distill": {"epochs": 27}})
+    """Search this many made-up trials; returns what each cost."""
+    options = {"trials": trials, "sampler": sampler, "rungs": rungs, "rung_steps": 1}
+    config = SearchConfig.model_validate({"search": options, "engine": {"threads": 1}, "distill": {"epochs": 27}})
     clock = Clock()
     with TemporaryDirectory() as temporary:
         folder = RunFolder(Path(temporary))
         watch = Watch(clock, [p for p in POINTS if p <= trials])
-        with locked(folder, config), closing(WorkerProcesses(config, folder, watch)) as processes:
+        with locked(folder, config), closing(WorkerPool("local", TARGET, str(folder.path), 1, watch)) as pool:
             context = Context.prepare(config, folder, watch)
             builder = NetworkBuilder(context.data, context.space)
             gate = MadeUpGate(context, builder, clock)
             teacher = _teacher(context, builder, gate)
             study = RunStudy(folder, "benchmark", config.budget, config.distill.epochs)
-            chain = MadeUpChain(context, builder, teacher.teacher, clock)
-            run = Run(study, chain, gate, [teacher], WorkerPool(chain, gate, processes))
-            run.require_reachable()
+            distiller = MadeUpDistiller(context, builder, teacher.teacher, clock)
+            search = Search(context, study, distiller, gate, teachers=[teacher], pool=pool)
+            search.require_reachable()
             watch.times[0] = clock.now()
-            run.search()
+            search.search()
             end = clock.now()
-            hypervolume = run.hypervolume.volume
-            run.close()
+            hypervolume = search.hypervolume.volume
+            search.close()
     return _figures(watch, end) | {"duplicates": _duplicates(study), "hypervolume": round(hypervolume, 4)}
 
 
 def _teacher(context: Context, builder: NetworkBuilder, gate: Gate) -> ReadyTeacher:
-    """The space's largest network, untrained, and said to be good."""
+    """The space's largest network, untrained, with a made-up accuracy."""
     largest = context.space.size_ladder(2)[-1]
     costs = gate.costs(largest)
     teacher = Teacher(builder.build(largest, 0), "0" * 64, "made up", costs.parameters, costs.macs)
@@ -184,17 +186,17 @@ def _duplicates(study: RunStudy) -> int:
 
 
 def _figures(watch: Watch, end: Seconds) -> dict[str, Any]:
-    spent, told = np.diff(watch.times, axis=0) * 1000, len(watch.times) - 1
+    spent, ended = np.diff(watch.times, axis=0) * 1000, len(watch.times) - 1
     along = {p: np.median(spent[p - WINDOW : p], axis=0) for p in watch.memory_mb}
-    first, last = next(p for p in watch.memory_mb if p >= min(1000, told)), max(watch.memory_mb)
+    first, last = next(p for p in watch.memory_mb if p >= min(1000, ended)), max(watch.memory_mb)
     grown = (watch.memory_mb[last] - watch.memory_mb[first]) / max(1, last - first)
     return {
         "ms_a_trial": {p: round(float(wall), 1) for p, (wall, _) in along.items()},
-        "processor_ms_a_trial": {p: round(float(training_threads), 1) for p, (_, training_threads) in along.items()},
+        "processor_ms_a_trial": {p: round(float(cores), 1) for p, (_, cores) in along.items()},
         "mean_ms_up_to": {p: round(float(spent[:p, 0].mean()), 1) for p in along},
         "slowest_ms": round(float(spent[:, 0].max()), 1),
         "share_above_claim": round(float((spent[:, 0] > CLAIM_MS).mean()), 4),
-        "end_ms_a_trial": round(float((end - watch.times[-1])[0]) * 1000 / told, 2),
+        "end_ms_a_trial": round(float((end - watch.times[-1])[0]) * 1000 / ended, 2),
         "resident_mb": {p: round(m, 1) for p, m in watch.memory_mb.items()},
         "grown_mb_per_1000_trials": round(1000 * grown, 2),
     }

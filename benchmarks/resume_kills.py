@@ -26,9 +26,10 @@ import numpy as np
 
 from benchmarks.common import machine_facts, markdown_table
 from benchmarks.killed_search import Search
-from nas_kd.api import load_run
+from nas_kd.commands.load_run import read_run
 from nas_kd.config.loading import dump_config
 from nas_kd.config.options import SearchConfig
+from nas_kd.context.run_folder import RunFolder
 from nas_kd.results.records import RunRecord
 from nas_kd.serialization import sha256, write_atomic
 
@@ -78,7 +79,7 @@ class Finished:
             for path in sorted((folder / "store" / kind).glob("??/[!.]*.*")):
                 if path.suffix != ".lock":
                     files[str(path.relative_to(folder))] = (path.stat().st_ino, sha256(path.read_bytes()))
-        trials = load_run(folder).trials if (folder / "study.db").exists() else ()
+        trials = read_run(RunFolder(folder)).trials if (folder / "study.db").exists() else ()
         rungs = {t.number: [r.model_dump() for r in t.rungs] for t in trials}
         return Finished(files, rungs, {t.number: t.attempts for t in trials})
 
@@ -148,13 +149,13 @@ class Killing:
 def _phase(folder: Path) -> str:
     if not (folder / "study.db").exists():
         return "before the study"
-    run = load_run(folder)
+    run = read_run(RunFolder(folder))
     return f"{run.state}, {len(run.trials)} trials told, {len(run.finalists)} finalists"
 
 
 def differences(reference: Path, folder: Path, workers: int) -> list[str]:
     """In what a finished run is unlike the reference; with several workers, only what may not be."""
-    mine, theirs = load_run(folder), load_run(reference)
+    mine, theirs = read_run(RunFolder(folder)), read_run(RunFolder(reference))
     failed = [t for t in mine.trials if t.status == "failed" and not (t.reason or "").startswith(KILLED_TWICE)]
     found = [f"trial {t.number} failed: {t.reason}" for t in failed]
     distinct = [t.id for t in mine.trials if t.status != "duplicate"]

@@ -12,11 +12,10 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from filelock import FileLock, Timeout
 
-from benchmarks.processes import WorkerProcesses
 from nas_kd.errors import InputError, TrialError
 from nas_kd.serialization import write_atomic
 
@@ -24,6 +23,16 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 BUSY = 75  # exit status of a run that another process is at
+
+
+class SharedWork(Protocol):
+    """What the runs of one benchmark share."""
+
+    def forget(self) -> None:
+        """Remove what a finished run no longer needs."""
+
+
+Shared = TypeVar("Shared", bound=SharedWork)
 
 
 def bind(folder: Path, settings: "DataclassInstance") -> None:
@@ -61,24 +70,24 @@ def record(
     folder: Path,
     work: Path,
     name: str,
-    prepare: Callable[[], WorkerProcesses],
-    run: Callable[[str, WorkerProcesses], dict[str, Any]],
+    prepare: Callable[[], Shared],
+    run: Callable[[str, Shared], dict[str, Any]],
 ) -> int:
     """Do one run and write what it gives, or why it failed; the process's exit status."""
     try:
         with lock_of(work, name).acquire(timeout=0):
             if is_done(folder, name):
                 return 0
-            path, place = folder / "runs" / f"{name}.json", prepare()
+            path, shared = folder / "runs" / f"{name}.json", prepare()
             try:
-                result = run(name, place)
+                result = run(name, shared)
             except (InputError, TrialError, ValueError, RuntimeError) as error:
                 traceback.print_exc()
                 reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
                 write_atomic(path, json.dumps({"error": reason}, indent=1) + "\n")
                 return 1
             write_atomic(path, json.dumps(result, indent=1) + "\n")
-            place.forget()
+            shared.forget()
             return 0
     except Timeout:
         return BUSY

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nas_kd.kd.chain import Chain
 from safetensors.torch import save_file
 
 from benchmarks.search_cost_cases import METHOD, TEACHER_SPACE, Case
@@ -18,12 +17,14 @@ from nas_kd.engine.evaluation import accuracy_of
 from nas_kd.engine.numerics import training_threads
 from nas_kd.engine.schedule import Schedule
 from nas_kd.errors import TrialError
+from nas_kd.kd.chain_policies.base import load_policy
+from nas_kd.kd.distiller import Distiller
 from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.kd.teachers import prepare_teachers
 from nas_kd.kd.training_job import TrainingJob
 from nas_kd.models.search_space import load_space
 from nas_kd.nas.gate import Gate
-from nas_kd.results.candidate import Architecture, Candidate, Recipe
+from nas_kd.results.candidate import DEFAULT_POLICY, Architecture, Candidate, Recipe
 from nas_kd.serialization import write_atomic
 
 
@@ -47,11 +48,12 @@ def train_teacher(case: Case, seed: int, data: Path | None, work: Path) -> Path:
     schedule = Schedule.of(context.config.distill, case.teacher_epochs)
     job = TrainingJob(space.size_ladder(2)[-1], Recipe("none"), schedule, seed, schedule.epochs)
     with training_threads(context.threads):
-        link = Chain(context, NetworkBuilder(context.data, space)).train(job, [])
-    facts = {"training_s": round(link.seconds, 3)}
+        distiller = Distiller.for_run(context, NetworkBuilder(context.data, space))
+        trained = distiller.train(job, [], load_policy(DEFAULT_POLICY))
+    facts = {"training_s": round(trained.seconds, 3)}
     write_atomic(path.with_suffix(".json"), json.dumps(facts) + "\n")
     unfinished = path.with_suffix(".new")
-    save_file({k: v.contiguous() for k, v in link.model.state_dict().items()}, unfinished)
+    save_file({k: v.contiguous() for k, v in trained.model.state_dict().items()}, unfinished)
     unfinished.replace(path)
     return path
 
@@ -64,8 +66,8 @@ class Judge:
         self._context = context = context_of(case, seed, data, work)
         builder = NetworkBuilder(context.data, context.space)
         self._gate = Gate(context, builder)
-        (ready,) = prepare_teachers(context, self._gate)
-        self._chain = Chain(context, builder, [ready.teacher])
+        (ready,) = prepare_teachers(context, self._gate.of_file)
+        self._distiller = Distiller.for_run(context, builder, [ready.teacher])
         latency = ready.record.costs.latency_ms
         if latency is None:
             raise TrialError("the teacher's latency was not measured")
@@ -82,16 +84,16 @@ class Judge:
     def costs(self, architecture: Mapping[str, Any]) -> dict[str, float]:
         """The file size in bytes and the median latency in milliseconds."""
         costs = self._gate.all_costs(Architecture.from_json(architecture))
-        if costs.latency_ms is None:
-            raise TrialError(f"the latency of {architecture} was not measured")
-        return {"size_bytes": costs.require_size(), "latency_ms": costs.latency_ms.p50}
+        if costs.size_bytes is None or costs.latency_ms is None:
+            raise TrialError(f"the costs of {architecture} were not measured")
+        return {"size_bytes": costs.size_bytes, "latency_ms": costs.latency_ms.p50}
 
     def tests(self, architecture: Mapping[str, Any]) -> list[float]:
         """Test accuracy for each of the seeds, after the full schedule with soft targets from the teacher."""
         candidate = Candidate(Architecture.from_json(architecture), (), Recipe(METHOD))
         context = self._context
-        links = [self._chain.distill(candidate, seed, self._case.epochs) for seed in self._seeds]
-        return [accuracy_of(link.model, context.data.test, context.numerics) for link in links]
+        trained = [self._distiller.distill(candidate, seed, self._case.epochs) for seed in self._seeds]
+        return [accuracy_of(t.model, context.data.test, context.numerics) for t in trained]
 
     def judge(self, plain: Run, ours: Run) -> Judged:
         """Costs of all that the script tried; accuracies of the fronts that a verdict needs.

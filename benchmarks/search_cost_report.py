@@ -90,7 +90,7 @@ def _where_marked(each: Mapping[int, Mapping[str, Any]], measure: str, key: str)
 
 
 INTRODUCTION = """\
-Hypervolume: `nas_kd.results.hypervolume`, of accuracy kept x log10 of times smaller x log10 of times faster
+Hypervolume: that of `nas_kd.results.hypervolume`, of accuracy kept x log10 of times smaller x log10 of times faster
 than the teacher, of candidates within the budget that were trained in full; ours count when their last rung ends, the
 script's when their trial ends. Time: seconds since the process was started, imports, data, exports and measurements
 included; the teacher's own training is in neither, as both read the same file. Both have the same space, splits,

@@ -13,8 +13,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from nas_kd.api import read_config, search
+from nas_kd.api.functions import read_config
 from nas_kd.commands.profile import profile_space
+from nas_kd.commands.search import search
 from nas_kd.serialization import write_atomic
 
 SAMPLE = 20
@@ -28,7 +29,7 @@ def compared(path: Path, sample: int) -> dict[str, Any]:
         raise SystemExit(f"{path}: nothing that was measured is within the budget")
     with TemporaryDirectory() as folder:
         started = time.monotonic()
-        run = search(config, run_dir=Path(folder) / "run")
+        run = search(config, Path(folder) / "run")
         seconds = time.monotonic() - started
     return {
         "config": path.name,

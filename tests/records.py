@@ -17,7 +17,7 @@ from nas_kd.results.records import (
     TrialRecord,
 )
 
-CANDIDATE = Candidate(Architecture("resnet", {"width": 8}), (), Recipe("soft_targets", {"temperature": 4.0})).to_json()
+CANDIDATE = Candidate(Architecture("resnet", {"width": 8}), (), Recipe("soft_targets", {"temperature": 4.0}))
 
 
 def costs(size_bytes: int, latency_ms: float | None) -> Costs:

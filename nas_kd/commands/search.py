@@ -14,11 +14,13 @@ from nas_kd.context.run_context import Context, dataset_record
 from nas_kd.context.run_folder import RunFolder, locked, write_environment
 from nas_kd.engine.numerics import training_threads
 from nas_kd.errors import BudgetError
+from nas_kd.kd.chain_policies.base import load_policy
 from nas_kd.kd.distiller import Distiller
 from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.kd.teachers import prepare_teachers
 from nas_kd.latency.environment import describe_differences
 from nas_kd.nas.gate import Gate
+from nas_kd.nas.samplers.base import load_sampler
 from nas_kd.nas.study import RunStudy
 from nas_kd.nas.worker_pool import WorkerPool
 from nas_kd.results.fronts import describe_closest_finalists, winner
@@ -71,6 +73,7 @@ def _require_winner(run: RunRecord, budget: Budget) -> None:
 def _open(context: Context, pool: WorkerPool) -> "Search":
     """Prepare the teacher, then open the study: until it is there, nothing ties the folder to its config."""
     config, folder, callback = context.config, context.folder, context.callback
+    _check_plugins(config)
     builder = NetworkBuilder(context.data, context.space)
     gate = Gate(context, builder, pool.reserve)
     callback.on_stage("preparing the teacher" if len(config.teacher) == 1 else "preparing the teachers")
@@ -92,6 +95,17 @@ def _open(context: Context, pool: WorkerPool) -> "Search":
     study.save("device", device)
     write_environment(folder, dict(device.environment), context.threads)
     return Search(context, study, distiller, gate, teachers=teachers, pool=pool)
+
+
+def _check_plugins(config: SearchConfig) -> None:
+    """Refuse objects of the wrong kind before anything is trained with them.
+
+    Raises:
+        InputError: says which, and what it must be.
+    """
+    load_sampler(config.search.sampler)
+    for policy in config.chain.policy:
+        load_policy(policy)
 
 
 def _note_changes(callback: Callback, before: DeviceRecord, now: DeviceRecord) -> None:

@@ -1,4 +1,4 @@
-"""What the tests' workers serve."""
+"""The handler of the tests' workers."""
 
 import os
 import signal
@@ -11,14 +11,14 @@ from nas_kd.errors import InputError
 
 
 class Jobs:
-    """Does what a job says."""
+    """Does what a job asks for."""
 
-    def __init__(self, greeting: str, tell: Callable[[Any], None]) -> None:
+    def __init__(self, greeting: str, on_message: Callable[[Any], None]) -> None:
         if greeting == "no":
             raise InputError("no such greeting")
         if greeting == "broken":
             raise OSError("out of\ngreetings")
-        self.greeting, self.tell = greeting, tell
+        self.greeting, self.on_message = greeting, on_message
 
     def handle(self, job: Mapping[str, Any]) -> Any:
         match job["do"]:
@@ -28,11 +28,11 @@ class Jobs:
             case "sleep":
                 time.sleep(job["seconds"])
                 return os.getpid()
-            case "tell":
+            case "send":
                 for number in range(job["times"]):
-                    self.tell({"number": number, "description": job["description"]})
+                    self.on_message({"number": number, "description": job["description"]})
                 Path(job["mark"]).touch()
-                return "told"
+                return "sent"
             case "raise":
                 raise ValueError("two\nlines")
             case "die":

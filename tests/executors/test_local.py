@@ -1,4 +1,4 @@
-"""Workers answer, fail, die and stand still as they should, and end with whoever started them."""
+"""Workers answer, fail, die and stop as they should, and end with the process that started them."""
 
 import json
 import os
@@ -15,8 +15,10 @@ import psutil
 import pytest
 
 from nas_kd.errors import InputError
+from nas_kd.executors.executor import ExecutorPlugin, WorkerSpec
 from nas_kd.executors.in_process import InProcessExecutor
 from nas_kd.executors.local import LocalExecutor
+from nas_kd.plugins import load
 
 from .jobs import Jobs
 
@@ -47,32 +49,32 @@ def test_answers_come_from_as_many_processes_each_on_its_core(workers: LocalExec
         workers.wait()
 
 
-def test_whether_an_answer_is_there_is_known_without_waiting(workers: LocalExecutor) -> None:
+def test_whether_a_result_is_ready_is_known_without_waiting(workers: LocalExecutor) -> None:
     workers.submit({"do": "sleep", "seconds": 0.5})
-    assert not workers.answered
+    assert not workers.result_ready
     workers.submit({"do": "greet"})
-    _wait_for(lambda: workers.answered)
+    _wait_for(lambda: workers.result_ready)
     assert workers.wait().result[0] == "hello"
     workers.wait()
-    assert not workers.answered
+    assert not workers.result_ready
 
 
-def test_what_a_worker_tells_is_heard_and_holds_nobody_up(tmp_path: Path) -> None:
-    heard: list[dict[str, Any]] = []
-    with LocalExecutor(TARGET, {"greeting": "hello"}, 1, heard.append) as workers:
-        workers.submit({"do": "tell", "times": 3, "description": "hear", "mark": str(tmp_path / "few")})
-        assert workers.wait().result == "told"
-        assert heard == [{"number": n, "description": "hear"} for n in range(3)]
-        heard.clear()
+def test_messages_of_a_worker_arrive_and_hold_up_no_work(tmp_path: Path) -> None:
+    received: list[dict[str, Any]] = []
+    with LocalExecutor(TARGET, {"greeting": "hello"}, 1, received.append) as workers:
+        workers.submit({"do": "send", "times": 3, "description": "short", "mark": str(tmp_path / "few")})
+        assert workers.wait().result == "sent"
+        assert received == [{"number": n, "description": "short"} for n in range(3)]
+        received.clear()
         many = tmp_path / "more than a pipe holds"
-        workers.submit({"do": "tell", "times": 1000, "description": "x" * 1000, "mark": str(many)})
-        _wait_for(many.exists)  # though nobody listens
-        assert workers.wait().result == "told"
-        assert 0 < len(heard) < 1000
-        heard.clear()
-        workers.submit({"do": "tell", "times": 3, "description": "x" * 5000, "mark": str(tmp_path / "long")})
+        workers.submit({"do": "send", "times": 1000, "description": "x" * 1000, "mark": str(many)})
+        _wait_for(many.exists)  # though nothing reads its messages
+        assert workers.wait().result == "sent"
+        assert 0 < len(received) < 1000
+        received.clear()
+        workers.submit({"do": "send", "times": 3, "description": "x" * 5000, "mark": str(tmp_path / "long")})
         workers.wait()
-        assert not heard
+        assert not received
 
 
 def _wait_for(what: Callable[[], object]) -> None:
@@ -84,8 +86,8 @@ def _wait_for(what: Callable[[], object]) -> None:
 
 def test_what_is_raised_is_one_line_and_the_worker_goes_on(workers: LocalExecutor) -> None:
     workers.submit({"do": "raise"})
-    answer = workers.wait()
-    assert (answer.result, answer.error, answer.job) == (None, "ValueError: two lines", {"do": "raise"})
+    result = workers.wait()
+    assert (result.result, result.error, result.job) == (None, "ValueError: two lines", {"do": "raise"})
     workers.submit({"do": "greet"})
     assert workers.wait().error is None
 
@@ -94,10 +96,10 @@ def test_a_job_whose_worker_dies_is_tried_once_more(workers: LocalExecutor, tmp_
     workers.submit({"do": "die once", "mark": str(tmp_path / "mark")})
     assert workers.wait().result == "survived"
     workers.submit({"do": "die"})
-    answer = workers.wait()
-    assert answer.result is None
-    assert answer.error is not None
-    assert answer.error.startswith("its worker died 2 times")
+    result = workers.wait()
+    assert result.result is None
+    assert result.error is not None
+    assert result.error.startswith("its worker died 2 times")
     workers.submit({"do": "greet"})
     assert workers.wait().error is None
 
@@ -111,13 +113,13 @@ def test_a_terminals_interrupt_is_the_coordinators_business(workers: LocalExecut
     assert workers.wait().result[1] == pid
 
 
-def test_paused_workers_stand_still(workers: LocalExecutor) -> None:
+def test_reserved_cores_are_free_of_work(workers: LocalExecutor) -> None:
     workers.submit({"do": "greet"})
     workers.submit({"do": "greet"})
     pids = [workers.wait().result[1] for _ in range(2)]
-    with workers.paused(1):
+    with workers.reserve(1):
         assert sorted(_states(pids)) == ["sleeping", "stopped"]
-    with workers.paused(5):
+    with workers.reserve(5):
         assert _states(pids) == ["stopped", "stopped"]
     assert "stopped" not in _states(pids)
 
@@ -160,15 +162,15 @@ def test_no_worker_outlives_a_killed_coordinator_not_even_a_stopped_one() -> Non
             workers.submit({{"do": "greet"}})
         for _ in range(2):
             print(workers.wait().result[1], flush=True)
-        with workers.paused(1):
-            print("paused", flush=True)
+        with workers.reserve(1):
+            print("reserved", flush=True)
             time.sleep(60)
     """
     command = [sys.executable, "-c", textwrap.dedent(script)]
     coordinator = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     assert coordinator.stdout is not None
     pids = [int(coordinator.stdout.readline()) for _ in range(2)]
-    assert coordinator.stdout.readline() == "paused\n"
+    assert coordinator.stdout.readline() == "reserved\n"
     coordinator.send_signal(signal.SIGKILL)
     coordinator.wait()
     coordinator.stdout.close()
@@ -183,14 +185,24 @@ def _lives(pid: int) -> bool:
 
 
 def test_one_worker_is_this_process() -> None:
-    here = InProcessExecutor(Jobs("hello", print))
+    created: list[Jobs] = []
+
+    def create() -> Jobs:
+        created.append(Jobs("hello", print))
+        return created[-1]
+
+    spec = WorkerSpec(TARGET, {"greeting": "hello"}, 1, print, create)
+    here = load("executor", "local", ExecutorPlugin).open(spec)  # type: ignore[type-abstract]
+    assert isinstance(here, InProcessExecutor)
     here.submit({"do": "greet"})
-    assert (here.has_room, here.busy) == (False, 1)
+    assert (here.has_room, here.busy, here.result_ready, created) == (False, 1, True, [])
     with pytest.raises(RuntimeError, match="already"):
         here.submit({"do": "greet"})
     assert here.wait().result[1] == os.getpid()
     with pytest.raises(RuntimeError, match="no job"):
         here.wait()
     here.submit({"do": "raise"})
-    with pytest.raises(ValueError, match="two"):
+    with pytest.raises(ValueError, match="two"), here.reserve(1):
         here.wait()
+    assert len(created) == 1
+    here.close()

@@ -7,19 +7,19 @@ from typing import Any
 import pytest
 
 from benchmarks.agent_process import TOKEN, AgentProcess
-from nas_kd.api import load_run
+from nas_kd.commands.load_run import read_run
 from nas_kd.commands.search import search
 from nas_kd.config.options import SearchConfig
 from nas_kd.context.callbacks import Callback
+from nas_kd.context.run_folder import RunFolder
 from nas_kd.errors import InputError
 from nas_kd.latency.agent_protocol import TOKEN_VARIABLE
 from nas_kd.results.records import TrialRecord
-
-from .conftest import small_config
+from tests.small_runs import small_config
 
 OWN = """
 from nas_kd.latency.device_profile import DeviceProfile
-MINE = DeviceProfile('mine', 'my own', optimisation='{}')
+MINE = DeviceProfile("mine", "my own", optimisation="{}")
 """
 
 
@@ -85,7 +85,7 @@ def config(agent: AgentProcess, wait_s: float, **search: object) -> SearchConfig
 def test_a_search_measures_there_and_survives_a_restart(agent: AgentProcess, tmp_path: Path) -> None:
     watcher = Restarting(agent, after=1)  # a third may have been measured, the fourth has not
     search(config(agent, wait_s=120, workers=2), tmp_path / "run", watcher)
-    run = load_run(tmp_path / "run")
+    run = read_run(RunFolder(tmp_path / "run"))
     assert run.state == "finished"
     judged = [t for t in run.trials if t.status != "duplicate"]
     assert len(judged) == 4
@@ -116,7 +116,7 @@ def test_a_device_that_changed_between_two_sittings_is_said(agent: AgentProcess,
 
 def test_an_agent_that_stays_away_fails_trials_with_the_reason(agent: AgentProcess, tmp_path: Path) -> None:
     search(config(agent, wait_s=0.5), tmp_path / "run", Late(agent, after=2))
-    run = load_run(tmp_path / "run")
+    run = read_run(RunFolder(tmp_path / "run"))
     assert run.state == "finished"
     failed = [t for t in run.trials if t.status == "failed"]
     assert failed, "all candidates after the agent had gone were measured before"

@@ -8,18 +8,18 @@ import onnx
 import pytest
 from typer.testing import CliRunner
 
-from nas_kd.api import distill
 from nas_kd.cli.app import app
+from nas_kd.commands.distill import distill_one
 from nas_kd.commands.search import search
 from nas_kd.config.loading import dump_config
 from nas_kd.config.options import SearchConfig
+from nas_kd.context.callbacks import Callback
 from nas_kd.data.prepare import load_dataset
 from nas_kd.errors import InputError
 from nas_kd.export.onnx_export import export_onnx
 from nas_kd.models.search_space import SearchSpace, load_space
 from nas_kd.serialization import sha256
-
-from .conftest import SMALL, small_config
+from tests.small_runs import SMALL_TEACHER, small_config
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def with_student(space: SearchSpace, rung: int) -> SearchConfig:
 
 
 def test_distill_then_measure_its_file(space: SearchSpace, tmp_path: Path) -> None:
-    done = distill(with_student(space, 1), run_dir=tmp_path / "run")
+    done = distill_one(with_student(space, 1), tmp_path / "run", Callback())
     card = json.loads((tmp_path / "run/card.json").read_text())
     assert done.method == "soft_targets"
     assert done.test.low <= done.test.mean <= done.test.high
@@ -48,10 +48,10 @@ def test_distill_then_measure_its_file(space: SearchSpace, tmp_path: Path) -> No
 def test_a_student_of_another_space_or_out_of_range_is_refused(space: SearchSpace, tmp_path: Path) -> None:
     config = small_config().model_copy(update={"student": {"space": "mobilenet"}})
     with pytest.raises(InputError, match=r"student.space is 'mobilenet', but space.name is 'resnet'"):
-        distill(config, run_dir=tmp_path / "a")
+        distill_one(config, tmp_path / "a", Callback())
     config = small_config().model_copy(update={"student": {**space.size_ladder(2)[0].choices, "width_1": 5}})
     with pytest.raises(InputError, match="width_1 must be one of"):
-        distill(config, run_dir=tmp_path / "b")
+        distill_one(config, tmp_path / "b", Callback())
 
 
 def test_a_search_out_of_time_still_has_a_result(tmp_path: Path) -> None:
@@ -72,11 +72,9 @@ FAMILIES = ["dist", "fsp", "crd", "dml", "okddip", "byot", "born_again", "advers
 
 @pytest.mark.parametrize("method", FAMILIES)
 def test_every_family_from_a_short_config(method: str, space: SearchSpace, tmp_path: Path) -> None:
-    teacher = dict(SMALL["teacher"])  # type: ignore[call-overload]
-    several = [teacher, teacher] if method == "random_teacher" else [teacher]
-    config = small_config(distill={"methods": [method], "epochs": 3}).model_dump() | {"teacher": several}
+    several = [SMALL_TEACHER] * (2 if method == "random_teacher" else 1)
     path = tmp_path / "config.toml"
-    path.write_text(dump_config(SearchConfig.model_validate(config)))
+    path.write_text(dump_config(small_config(distill={"methods": [method], "epochs": 3}, teacher=several)))
     said = CliRunner().invoke(app, ["distill", str(path), "--run-dir", str(tmp_path / "run")])
     assert said.exit_code == 0, said.output
     card = json.loads((tmp_path / "run/card.json").read_text())
@@ -101,7 +99,7 @@ def test_a_student_learns_from_a_teacher_that_sees_something_else(tmp_path: Path
     config = small_config(
         data={"source": "npz", "path": tmp_path / "pairs.npz"}, distill={"methods": ["cross_modal"], "epochs": 3}
     )
-    done = distill(config, run_dir=tmp_path / "run")
+    done = distill_one(config, tmp_path / "run", Callback())
     assert done.method == "cross_modal"
     (shape,) = (i.type.tensor_type.shape for i in onnx.load(done.path).graph.input)
     assert [d.dim_value for d in shape.dim][1:] == [1, 4, 4]

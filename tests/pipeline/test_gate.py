@@ -1,7 +1,7 @@
-"""The gate finds out the cheapest first, and stops where the budget is missed."""
+"""The gate takes the cheapest costs first, and stops where the budget is missed."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -9,16 +9,16 @@ from typing import Any
 
 import optuna
 import pytest
-from nas_kd.kd.chain import Chain
 
-from nas_kd.commands.finalists import FinalistTrainer, choose, fallback_finalist
+from nas_kd.commands.choose_finalists import choose, fallback_finalist
+from nas_kd.commands.finalists import FinalistTrainer
 from nas_kd.commands.search import search
 from nas_kd.config.options import Budget
 from nas_kd.context.callbacks import Callback
 from nas_kd.context.run_context import Context
-from nas_kd.context.run_folder import RunFolder
 from nas_kd.errors import BudgetError, TrialError
-from nas_kd.kd.network_builder import NetworkBuilder, load_space
+from nas_kd.kd.artifacts import ArtifactBuilder
+from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.latency.device import LocalDevice
 from nas_kd.latency.measurement_job import SessionMemory
 from nas_kd.latency.reference_net import reference_net
@@ -27,23 +27,42 @@ from nas_kd.models.search_space import load_space
 from nas_kd.nas.gate import Gate
 from nas_kd.nas.prefilter import MIN_MEASURED
 from nas_kd.nas.propose import Proposal
+from nas_kd.nas.search_plan import SearchPlan
 from nas_kd.nas.trial import check_feasibility, remeasure_borderline
-from nas_kd.results.candidate import Architecture, Candidate, Recipe
+from nas_kd.results.candidate import Architecture
 from nas_kd.results.latency import Latency
 from nas_kd.results.records import Costs, RungRecord, TrialRecord
 from tests import records
-
-from .conftest import small_config
+from tests.small_runs import distiller_of, open_context, plain_candidate, small_config
 
 NETWORK = load_space("resnet").size_ladder(3)[1]
 
 
-def gate_under(folder: Path, rungs: int = 2, **budget: float | None) -> tuple[Gate, Chain]:
-    limits = {"max_latency_ms": None, "max_size_kb": None, **budget}
-    config = small_config(budget=limits, device={"prefilter": True}, search={"rungs": rungs})
-    context = Context.prepare(config, RunFolder(folder), Callback())
-    builder = NetworkBuilder(context.data, context.space)
-    return Gate(context, builder), Chain(context, builder)
+class Gated:
+    """The gate of a run with this budget and nothing else, and what passes through it."""
+
+    def __init__(self, folder: Path, rungs: int = 2, **budget: float | None) -> None:
+        limits = {"max_latency_ms": None, "max_size_kb": None, **budget}
+        config = small_config(budget=limits, search={"rungs": rungs})
+        self.context: Context = open_context(config, folder)
+        self.builder = NetworkBuilder(self.context.data, self.context.space)
+        self.gate = Gate(self.context, self.builder)
+        self.rungs = SearchPlan.of(config, self.context.steps_per_epoch).rungs
+        self._study = optuna.create_study()
+
+    def check(self, student: Architecture, earlier: Sequence[TrialRecord] = ()) -> TrialRecord:
+        """What becomes of a candidate at the gate, after these trials."""
+        while (trial := self._study.ask()).number < len(earlier):
+            pass
+        quick, prefilter = len(self.rungs) > 1, bool(earlier)
+        proposal, budget = Proposal(trial, plain_candidate(student)), self.context.config.budget
+        return check_feasibility(
+            proposal, self.gate, self.builder, budget, quick=quick, prefilter=prefilter, earlier=earlier
+        )
+
+    def remeasure(self, record: TrialRecord) -> TrialRecord:
+        """What becomes of it before its next rung."""
+        return remeasure_borderline(record, self.gate, self.context.config.budget, len(self.rungs))
 
 
 def stored(folder: Path, kind: str) -> bool:
@@ -51,15 +70,16 @@ def stored(folder: Path, kind: str) -> bool:
 
 
 def test_too_many_multiply_adds_are_neither_exported_nor_measured(tmp_path: Path) -> None:
-    gate, chain = gate_under(tmp_path, max_macs=10, max_size_kb=1)
-    builder = chain.builder
-    assert gate.costs(NETWORK) == Costs(parameters=builder.parameters(NETWORK), macs=builder.macs(NETWORK))
+    gated = Gated(tmp_path, max_macs=10, max_size_kb=1)
+    builder = gated.builder
+    assert gated.gate.costs(NETWORK) == Costs(parameters=builder.parameters(NETWORK), macs=builder.macs(NETWORK))
     assert not stored(tmp_path, "export")
 
 
 def test_what_is_too_large_is_not_measured_unless_all_is_asked_for(tmp_path: Path) -> None:
-    gate, _ = gate_under(tmp_path, max_size_kb=1)
+    gate = Gated(tmp_path, max_size_kb=1).gate
     costs = gate.costs(NETWORK)
+    assert costs.size_bytes is not None
     assert costs.latency_ms is None
     assert not stored(tmp_path, "latency")
     whole = gate.all_costs(NETWORK)
@@ -68,10 +88,7 @@ def test_what_is_too_large_is_not_measured_unless_all_is_asked_for(tmp_path: Pat
 
 
 def test_memory_is_measured_where_it_is_limited_and_before_latency(tmp_path: Path) -> None:
-    (roomy, _), (tight, _) = (
-        gate_under(tmp_path / "a", max_memory_kb=10**6),
-        gate_under(tmp_path / "b", max_memory_kb=1),
-    )
+    roomy, tight = Gated(tmp_path / "a", max_memory_kb=10**6).gate, Gated(tmp_path / "b", max_memory_kb=1).gate
     costs, too_much = roomy.costs(NETWORK), tight.costs(NETWORK)
     assert costs.memory_bytes is not None
     assert 10_000 < costs.memory_bytes < 10**8
@@ -81,11 +98,11 @@ def test_memory_is_measured_where_it_is_limited_and_before_latency(tmp_path: Pat
     assert roomy.costs(NETWORK) == costs
 
 
-def test_what_does_not_settle_is_measured_again_with_nobody_at_work(
+def test_an_unstable_measurement_is_repeated_with_all_workers_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A real measurement; that it did not settle the first time is made up, as no machine does so on demand."""
-    context = Context.prepare(small_config(search={"workers": 3}), RunFolder(tmp_path), Callback())
+    """A real measurement; that it was unstable the first time is made up, as no machine is on demand."""
+    context = open_context(small_config(search={"workers": 3}), tmp_path)
     measured = context.device.measure(reference_net("small"), 1)
     stopped: list[int] = []
 
@@ -129,9 +146,9 @@ class Machine:
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Latency:
-    gate, chain = gate_under(tmp_path_factory.mktemp("measured"))
-    assert gate.latency(reference_net("small"), quick=True).p50 > 0
-    return chain.context.device.measure(reference_net("small"), 1)
+    gated = Gated(tmp_path_factory.mktemp("measured"))
+    assert gated.gate.latency(reference_net("small"), quick=True).p50 > 0
+    return gated.context.device.measure(reference_net("small"), 1)
 
 
 @pytest.mark.parametrize(
@@ -147,23 +164,22 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Latency:
 def test_a_short_run_will_do_at_the_gate(
     limit: float, speed: float, status: str, measured: Latency, tmp_path: Path
 ) -> None:
-    gate, chain = gate_under(tmp_path, max_latency_ms=limit)
+    gated = Gated(tmp_path, max_latency_ms=limit)
     with pytest.MonkeyPatch.context() as patch:
         machine = Machine(measured, patch)
         machine.speed = speed
         for _ in range(2):  # the second time out of the cache
-            proposal = Proposal(optuna.create_study().ask(), Candidate(NETWORK, (), Recipe("none")))
-            record = check_feasibility(proposal, gate, chain)
-            assert (record.status, record.median_ms, machine.budgets) == (status, 1.0, [QUICK])
+            record = gated.check(NETWORK)
+            assert (record.status, record.median_ms, machine.efforts) == (status, 1.0, [QUICK])
             assert record.reason == (None if status == "running" else f"1 ms > {limit:g} ms")
-            assert record.within_budget == (limit >= 1)  # whoever is in doubt is let in, and counts for nothing yet
+            assert record.within_budget == (limit >= 1)  # a doubtful one passes, and counts for nothing yet
 
 
 @pytest.mark.parametrize(
     ("limit", "closest"),
     [(0.5, r"the smallest network of space 'resnet' has .*, 1 ms \(2 times the limit, unstable\)"), (0.7, "trial ")],
 )
-def test_a_search_is_not_given_up_for_what_a_busy_neighbour_may_have_done(
+def test_a_search_is_not_given_up_for_a_latency_that_a_busy_neighbour_may_have_caused(
     limit: float, closest: str, measured: Latency, tmp_path: Path
 ) -> None:
     config = small_config(budget={"max_latency_ms": limit}, search={"trials": 2}, teacher={"epochs": 1})
@@ -173,13 +189,12 @@ def test_a_search_is_not_given_up_for_what_a_busy_neighbour_may_have_done(
             search(config, tmp_path)
 
 
-def test_without_rungs_the_gate_measures_thoroughly(measured: Latency, tmp_path: Path) -> None:
-    gate, chain = gate_under(tmp_path, rungs=1, max_latency_ms=1.0)
+def test_without_rungs_the_gate_measures_in_full(measured: Latency, tmp_path: Path) -> None:
+    gated = Gated(tmp_path, rungs=1, max_latency_ms=1.0)
     with pytest.MonkeyPatch.context() as patch:
         machine = Machine(measured, patch)
-        proposal = Proposal(optuna.create_study().ask(), Candidate(NETWORK, (), Recipe("none")))
-        record = check_feasibility(proposal, gate, chain)
-        assert (record.status, record.median_ms, machine.budgets) == ("infeasible", 1.02, [FULL])
+        record = gated.check(NETWORK)
+        assert (record.status, record.median_ms, machine.efforts) == ("infeasible", 1.02, [FULL])
 
 
 @pytest.mark.parametrize(
@@ -191,22 +206,20 @@ def test_without_rungs_the_gate_measures_thoroughly(measured: Latency, tmp_path:
         (2.0, 2.1, "paused"),  # in no doubt, and so not measured again
     ],
 )
-def test_who_is_in_doubt_is_measured_thoroughly_before_the_last_rung(
+def test_a_borderline_candidate_is_measured_in_full_before_its_last_rung(
     limit: float, exact: float, status: str, measured: Latency, tmp_path: Path
 ) -> None:
     doubtful = limit < 2
-    gate, chain = gate_under(tmp_path, max_latency_ms=limit)
+    gated = Gated(tmp_path, max_latency_ms=limit)
     with pytest.MonkeyPatch.context() as patch:
         machine = Machine(measured, patch, exact)
-        record = check_feasibility(
-            Proposal(optuna.create_study().ask(), Candidate(NETWORK, (), Recipe("none"))), gate, chain
-        )
-        assert remeasure_borderline(record, gate, chain) == record
-        rung = RungRecord(epochs=chain.context.rungs[0], val_accuracy=0.5, seconds=1, latency_ms=record.median_ms)
-        waiting = record.model_copy(update={"status": "paused", "rungs": (rung,)})
-        assert machine.budgets == [QUICK]
-        known = remeasure_borderline(waiting, gate, chain)
-    assert machine.budgets == [QUICK, *([FULL] if doubtful else [])]
+        record = gated.check(NETWORK)
+        assert gated.remeasure(record) == record
+        rung = RungRecord(epochs=gated.rungs[0], val_accuracy=0.5, seconds=1, latency_ms=record.median_ms)
+        paused = record.model_copy(update={"status": "paused", "rungs": (rung,)})
+        assert machine.efforts == [QUICK]
+        known = gated.remeasure(paused)
+    assert machine.efforts == [QUICK, *([FULL] if doubtful else [])]
     ms = exact if doubtful else 1.0
     assert (known.status, known.median_ms, known.within_budget) == (status, ms, status == "paused")
     assert known.reason == (None if status == "paused" else f"{exact:g} ms > {limit:g} ms")
@@ -214,24 +227,22 @@ def test_who_is_in_doubt_is_measured_thoroughly_before_the_last_rung(
 
 
 @pytest.mark.parametrize(("exact", "others"), [(0.98, []), (1.02, [1]), (2.1, [1])])
-def test_who_is_chosen_for_a_rough_latency_is_measured_thoroughly(
+def test_a_finalist_chosen_for_a_quick_latency_is_measured_in_full(
     exact: float, others: list[int], measured: Latency, tmp_path: Path
 ) -> None:
     """The smaller and more accurate of two is the only one that is chosen, unless it turns out to be the slower one."""
-    gate, chain = gate_under(tmp_path, max_latency_ms=2.0)
-    trainer = FinalistTrainer(chain, gate)
+    gated = Gated(tmp_path, max_latency_ms=2.0)
+    context = gated.context
+    trainer = FinalistTrainer(context, distiller_of(context), ArtifactBuilder.for_run(context), gated.gate)
     with pytest.MonkeyPatch.context() as patch:
         machine = Machine(measured, patch, exact)
-        admitted = [
-            check_feasibility(Proposal(optuna.create_study().ask(), Candidate(a, (), Recipe("none"))), gate, chain)
-            for a in (NETWORK, load_space("resnet").size_ladder(3)[2])
-        ]
+        admitted = [gated.check(a) for a in (NETWORK, load_space("resnet").size_ladder(3)[2])]
         trials = [
             record.model_copy(update={"number": number, "status": "finished", "val_accuracy": 0.9 - number / 10})
             for number, record in enumerate(admitted)
         ]
         assert [t.number for t in trainer.choose(trials)] == [0]
-        found = list(trainer.measure_until_stable(trials))
+        found = list(trainer.measured_front(trials))
         assert [t.number for t in found] == [0, *others]
         known = {t.number: t for t in [*trials, *found]}
         assert [t.number for t in trainer.choose(list(known.values()))] == ([0] if exact < 2 else [])
@@ -239,10 +250,10 @@ def test_who_is_chosen_for_a_rough_latency_is_measured_thoroughly(
     assert [t.median_ms for t in known.values()] == [exact, exact if others else 1.0]
 
 
-def test_a_limit_on_what_nobody_can_measure_is_the_trials_error(
+def test_a_limit_on_what_cannot_be_measured_is_the_trials_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gate, _ = gate_under(tmp_path, max_memory_kb=10**6)
+    gate = Gated(tmp_path, max_memory_kb=10**6).gate
     monkeypatch.setattr(LocalDevice, "memory", lambda *_: SessionMemory(None, None))
     with pytest.raises(TrialError, match="peak memory"):
         gate.costs(NETWORK)
@@ -250,15 +261,10 @@ def test_a_limit_on_what_nobody_can_measure_is_the_trials_error(
 
 def test_a_skipped_trial_is_rejected_without_a_latency_and_a_large_one_for_its_size(tmp_path: Path) -> None:
     """Real exports; what the prefilter learns from is made up: all are far too slow."""
-    gate, chain = gate_under(tmp_path, max_latency_ms=0.001, max_size_kb=100)
-    ladder = chain.context.space.size_ladder(MIN_MEASURED + 1)
+    gated = Gated(tmp_path, max_latency_ms=0.001, max_size_kb=100)
+    ladder = gated.context.space.size_ladder(MIN_MEASURED + 1)
     before = [slow(number, architecture) for number, architecture in enumerate(ladder)]
-    study = optuna.create_study()
-    asked = [study.ask() for _ in range(len(before) + 2)][len(before) :]
-    small, large = (
-        check_feasibility(Proposal(trial, Candidate(architecture, (), Recipe("none"))), gate, chain, before)
-        for trial, architecture in zip(asked, (NETWORK, ladder[-1]), strict=True)
-    )
+    small, large = (gated.check(architecture, before) for architecture in (NETWORK, ladder[-1]))
     assert (small.status, large.status) == ("infeasible", "infeasible")
     assert small.reason is not None
     assert small.reason.startswith("not measured: expected at ")
@@ -272,15 +278,14 @@ def test_a_skipped_trial_is_rejected_without_a_latency_and_a_large_one_for_its_s
 
 def slow(number: int, architecture: Architecture) -> TrialRecord:
     """Measured at 50 ms and a little, doubted, and the first doubted one was checked."""
-    candidate = Candidate(architecture, (), Recipe("none"))
     costs = records.costs(1000 + number, 50 + 0.01 * number)
     doubted = {"expected": 50.0, "least": 49.0, "doubted": number == 0}
     return records.trial(
-        number, None, 1, 1, candidate=candidate.to_json(), costs=costs, status="infeasible", forecast=doubted
+        number, None, 1, 1, candidate=plain_candidate(architecture), costs=costs, status="infeasible", forecast=doubted
     )
 
 
-def test_who_reaches_the_accuracy_becomes_a_finalist_before_who_does_not() -> None:
+def test_trials_that_reach_the_accuracy_become_finalists_first() -> None:
     members = [
         records.trial(n, 0.5 + 0.05 * n, 1000 * (n + 1), 0.1 * (n + 1), within_budget=True) for n in range(8)
     ]  # all on the front
@@ -293,7 +298,7 @@ def test_who_reaches_the_accuracy_becomes_a_finalist_before_who_does_not() -> No
     assert [t.number for t in choose(members, 1, 0.7)] == [7]
 
 
-def test_whoever_takes_the_place_of_refused_finalists_has_room_for_what_they_grew_by() -> None:
+def test_a_fallback_finalist_has_room_for_what_the_refused_ones_grew_by() -> None:
     budget = Budget(max_latency_ms=1.0)
     trials = [
         records.trial(n, accuracy, 1000 * (n + 1), ms, within_budget=True)

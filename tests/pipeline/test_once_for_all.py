@@ -5,19 +5,19 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from nas_kd.commands.worker_pool import WorkerProcesses
 
-from nas_kd.api import load_run
+from nas_kd.commands.load_run import read_run
 from nas_kd.commands.search import _open, search
+from nas_kd.commands.worker import TARGET
 from nas_kd.config.options import SearchConfig
 from nas_kd.context.callbacks import Callback
 from nas_kd.context.run_context import Context
 from nas_kd.context.run_folder import RunFolder
 from nas_kd.nas.feasibility import log_excess
 from nas_kd.nas.supernet.once_for_all import OnceForAll
+from nas_kd.nas.worker_pool import WorkerPool
 from nas_kd.results.records import RunRecord
-
-from .conftest import small_config
+from tests.small_runs import small_config
 
 pytestmark = pytest.mark.xdist_group("once for all")
 MEMBERS = 3
@@ -39,7 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(folder: Path) -> RunRecord:
-    return load_run(folder)
+    return read_run(RunFolder(folder))
 
 
 def test_its_best_sub_networks_are_the_candidates(run: RunRecord) -> None:
@@ -52,21 +52,21 @@ def test_its_best_sub_networks_are_the_candidates(run: RunRecord) -> None:
     assert [t.inherited_accuracy for t in run.trials] == list(run.once_for_all.inherited)
     for trial in run.trials:
         assert trial.status == "finished"
-        assert trial.candidate["method"] == "none"
-        assert trial.candidate["assistants"] == []
+        assert trial.candidate.recipe.method == "none"
+        assert trial.candidate.assistants == ()
         assert trial.costs is not None
         assert trial.costs.latency_ms is not None
         assert log_excess(trial.costs, elastic_config().budget) <= 0
     assert run.seconds["once_for_all"] >= run.once_for_all.training_s > 0
 
 
-def test_whoever_opens_the_run_again_inherits_from_the_same_network(folder: Path, run: RunRecord) -> None:
+def test_a_run_opened_again_inherits_from_the_same_network(folder: Path, run: RunRecord) -> None:
     config = elastic_config()
     context = Context.prepare(config, RunFolder(folder), Callback())
-    processes = WorkerProcesses(config, context.folder, context.callback)
-    with closing(processes), closing(_open(context, processes)) as opened:
+    pool = WorkerPool("local", TARGET, str(folder), 1, context.callback)
+    with closing(pool), closing(_open(context, pool)) as opened:
         assert run.once_for_all is not None
-        assert opened.chain.weight_sources == (run.once_for_all.key,)
+        assert opened._finalist_trainer()._distiller.weight_sources == (run.once_for_all.key,)
 
 
 def test_what_was_trained_and_judged_is_found_again(
@@ -106,7 +106,7 @@ def test_workers_judge_what_one_would(folder: Path, run: RunRecord, tmp_path: Pa
     shutil.copytree(folder / "store", together / "store")
     shutil.rmtree(together / "store" / "inherited")
     repeated = search(elastic_config(workers=2), together)
-    assert [t.candidate["student"] for t in repeated.trials] == [t.candidate["student"] for t in run.trials]
+    assert [t.candidate.student for t in repeated.trials] == [t.candidate.student for t in run.trials]
     assert repeated.once_for_all is not None
     assert run.once_for_all is not None
     assert repeated.once_for_all.evaluated == 40

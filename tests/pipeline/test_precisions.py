@@ -7,26 +7,26 @@ from pathlib import Path
 
 import onnx
 import pytest
-from nas_kd.kd.chain import Chain
 from onnx import TensorProto
 
-from nas_kd.api import export_winner, load_run, report
+from nas_kd.api.run import Run
 from nas_kd.commands.distill import distill_one
 from nas_kd.commands.load_run import read_run
 from nas_kd.commands.search import search
+from nas_kd.commands.write_winner import export_winner
 from nas_kd.config.options import SearchConfig
 from nas_kd.context.callbacks import Callback
 from nas_kd.context.run_context import Context
 from nas_kd.context.run_folder import RunFolder
 from nas_kd.export.verify import accuracy
 from nas_kd.kd.artifacts import ArtifactBuilder
-from nas_kd.kd.network_builder import NetworkBuilder
+from nas_kd.kd.distiller import Distiller
 from nas_kd.nas.gate import Gate
 from nas_kd.nas.propose import Proposer
-from nas_kd.results.candidate import Architecture, Candidate, Precision, Recipe
+from nas_kd.nas.search_plan import SearchPlan
+from nas_kd.results.candidate import Architecture, Candidate, Choice, Precision
 from nas_kd.results.records import RunRecord, TrialRecord
-
-from .conftest import small_config
+from tests.small_runs import distiller_of, open_context, plain_candidate, small_config
 
 pytestmark = pytest.mark.xdist_group("precisions")
 ALL: tuple[Precision, ...] = ("fp32", "int8", "int8-qat", "int4-weights")
@@ -39,95 +39,104 @@ def config(*precisions: Precision, trials: int = 8, **sections: dict[str, object
 
 
 @pytest.fixture(scope="module")
-def chain(tmp_path_factory: pytest.TempPathFactory) -> Chain:
-    context = Context.prepare(config(*ALL), RunFolder(tmp_path_factory.mktemp("run")), Callback())
-    return Chain(context, NetworkBuilder(context.data, context.space), [])
+def context(tmp_path_factory: pytest.TempPathFactory) -> Context:
+    return open_context(config(*ALL), tmp_path_factory.mktemp("run"))
 
 
-def candidate(chain: Chain, precision: Precision, rung: int = 1) -> Candidate:
-    return Candidate(chain.context.space.size_ladder(5)[rung], (), Recipe("none"), precision)
+@pytest.fixture(scope="module")
+def distiller(context: Context) -> Distiller:
+    return distiller_of(context)
 
 
-def test_what_is_quantised_afterwards_is_trained_once(chain: Chain) -> None:
-    trained_models = {p: chain.distill(candidate(chain, p), 0, 2) for p in ALL}
+def candidate(context: Context, precision: Precision) -> Candidate:
+    return plain_candidate(context.space.size_ladder(5)[1], precision=precision)
+
+
+def test_what_is_quantized_afterwards_is_trained_once(context: Context, distiller: Distiller) -> None:
+    trained_models = {p: distiller.distill(candidate(context, p), 0, 2) for p in ALL}
     assert len({trained_models[p].key for p in AFTERWARDS}) == 1
     assert trained_models["int8-qat"].key != trained_models["fp32"].key
-    again = chain.distill(candidate(chain, "int8-qat"), 0, 2)
+    again = distiller.distill(candidate(context, "int8-qat"), 0, 2)
     assert again.key == trained_models["int8-qat"].key
-    files = ArtifactBuilder(chain.context)
-    first, second = (files.deployed(trained, "int8-qat") for trained in (trained_models["int8-qat"], again))
+    files = ArtifactBuilder.for_run(context)
+    first, second = (files.verified_file(trained, "int8-qat") for trained in (trained_models["int8-qat"], again))
     assert first.sha256 == second.sha256
 
 
-def test_accuracy_is_the_files_and_the_file_is_what_the_gate_measured(chain: Chain) -> None:
-    files, gate, val = ArtifactBuilder(chain.context), Gate(chain.context, chain.builder), chain.context.data.val
+def test_accuracy_is_the_files_and_the_file_is_what_the_gate_measured(context: Context, distiller: Distiller) -> None:
+    files, gate = ArtifactBuilder.for_run(context), Gate(context, distiller.builder)
     for precision in ALL:
-        trained = chain.distill(candidate(chain, precision), 0, 2)
-        file = files.deployed(trained, precision)
-        assert file.val_accuracy == accuracy(file.onnx, val)
+        trained = distiller.distill(candidate(context, precision), 0, 2)
+        file = files.verified_file(trained, precision)
+        assert file.val_accuracy == accuracy(file.onnx, context.data.val)
         assert files.val_accuracy(trained, precision) == pytest.approx(file.val_accuracy, abs=1e-9)
-        costs = gate.all_costs(candidate(chain, precision).student, precision=precision)
+        costs = gate.all_costs(candidate(context, precision).student, precision=precision)
         assert costs.size_bytes == len(file.onnx)
-        assert gate.notes(candidate(chain, precision).student, precision=precision) == ()
+        assert gate.notes(candidate(context, precision).student, precision=precision) == ()
 
 
-def test_other_options_of_quantising_are_other_files(chain: Chain, tmp_path: Path) -> None:
-    trained = chain.distill(candidate(chain, "int8"), 0, 2)
-    context = Context.prepare(config(*ALL, quantize={"samples": 5}), RunFolder(tmp_path), Callback())
-    here, there = (ArtifactBuilder(c).deployed(trained, "int8").sha256 for c in (chain.context, context))
+def test_other_options_of_quantizing_are_other_files(context: Context, distiller: Distiller, tmp_path: Path) -> None:
+    trained = distiller.distill(candidate(context, "int8"), 0, 2)
+    few = open_context(config(*ALL, quantization={"samples": 5}), tmp_path)
+    here, there = (ArtifactBuilder.for_run(c).verified_file(trained, "int8").sha256 for c in (context, few))
     assert here != there
-    later = Context.prepare(config(*ALL, quantize={"qat_start": 0.2}), RunFolder(tmp_path), Callback())
-    other = Chain(later, NetworkBuilder(later.data, later.space), [])
-    assert other.distill(candidate(chain, "fp32"), 0, 2).key == chain.distill(candidate(chain, "fp32"), 0, 2).key
-    assert (
-        other.distill(candidate(chain, "int8-qat"), 0, 2).key != chain.distill(candidate(chain, "int8-qat"), 0, 2).key
-    )
+    early = distiller_of(open_context(config(*ALL, quantization={"qat_start": 0.2}), tmp_path))
+    for precision in ("fp32", "int8-qat"):
+        keys = {d.distill(candidate(context, precision), 0, 2).key for d in (early, distiller)}
+        assert len(keys) == (1 if precision == "fp32" else 2)
 
 
-def test_first_proposals_take_turns_up_to_the_edge_of_each_precision(chain: Chain) -> None:
-    builder = chain.builder
+def test_first_proposals_take_turns_up_to_the_edge_of_each_precision(context: Context, distiller: Distiller) -> None:
+    builder = distiller.builder
 
     def fits(architecture: Architecture, precision: Precision) -> bool:
         return builder.parameters(architecture) < (20_000 if precision == "fp32" else 5_000)
 
-    several = Proposer(config("fp32", "int8"), chain.context.space, builder, 10**9).first(fits)
+    def initial_trials(*precisions: str) -> list[dict[str, Choice]]:
+        chosen = config(*precisions)
+        proposer = Proposer(chosen, context.space, builder, 10**9)
+        return proposer.initial_trials(fits, SearchPlan.of(chosen, context.steps_per_epoch))
+
+    several = initial_trials("fp32", "int8")
     assert Counter(p["precision"] for p in several) == {"fp32": 3, "int8": 3}
     choices = [{k.removeprefix("student."): v for k, v in p.items() if k != "precision"} for p in several]
-    sizes = [builder.parameters(Architecture(chain.context.space.name, c)) for c in choices]
+    sizes = [builder.parameters(Architecture(context.space.name, c)) for c in choices]
     assert 5_000 < sizes[-1] < 20_000
     assert several[-1]["precision"] == "fp32"
     assert all(s < 5_000 for s, p in zip(sizes, several, strict=True) if p["precision"] == "int8")
-    alone = Proposer(config("int8"), chain.context.space, builder, 10**9).first(fits)
-    assert all("precision" not in p for p in alone)
+    assert all("precision" not in p for p in initial_trials("int8"))
 
 
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder: Path = tmp_path_factory.mktemp("runs") / "precisions"
     search(config(*ALL), folder)
-    report(folder)
     return folder
 
 
 @pytest.fixture(scope="module")
 def finished(run_dir: Path) -> RunRecord:
-    return load_run(run_dir)
+    return read_run(RunFolder(run_dir))
 
 
-def test_every_precision_is_tried_and_reported(run_dir: Path, finished: RunRecord) -> None:
-    assert {t.candidate["precision"] for t in finished.trials} == set(ALL)
+def test_every_precision_is_tried(run_dir: Path, finished: RunRecord) -> None:
+    assert {t.candidate.precision for t in finished.trials} == set(ALL)
     assert not [t.reason for t in finished.trials if t.status == "failed"]
     document = json.loads((run_dir / "front.json").read_text())
     for entry, finalist in zip(document["candidates"], finished.finalists, strict=True):
         assert entry["precision"] in ALL
-        assert {f.id: f.candidate["precision"] for f in finished.finalists}[entry["id"]] == entry["precision"]
+        assert {f.id: f.candidate.precision for f in finished.finalists}[entry["id"]] == entry["precision"]
         assert finalist.notes == ()
     card = json.loads((run_dir / "winner" / "card.json").read_text())
     assert card["nas_kd.candidate"]["precision"] in ALL
-    csv = (run_dir / "report" / "candidates.csv").read_text().splitlines()
+
+
+def test_the_report_names_precisions(run_dir: Path, finished: RunRecord, tmp_path: Path) -> None:
+    Run.read(run_dir).write_report(tmp_path)
+    csv = (tmp_path / "candidates.csv").read_text().splitlines()
     assert "precision" in csv[0].split(",")
-    text = (run_dir / "report" / "report.md").read_text()
-    assert all(f.candidate["precision"] in text for f in finished.finalists)
+    text = (tmp_path / "report.md").read_text()
+    assert all(f.candidate.precision in text for f in finished.finalists)
 
 
 def test_exported_files_are_of_their_precision(run_dir: Path, finished: RunRecord, tmp_path: Path) -> None:
@@ -136,7 +145,7 @@ def test_exported_files_are_of_their_precision(run_dir: Path, finished: RunRecor
         chosen = export_winner(run_dir, tmp_path / "x.onnx", {}, trial=finalist.trial)
         model = onnx.load(tmp_path / "x.onnx")
         held = {w.data_type for w in model.graph.initializer}
-        assert kinds.get(chosen.candidate["precision"], TensorProto.FLOAT) in held
+        assert kinds.get(chosen.candidate.precision, TensorProto.FLOAT) in held
         card = json.loads((tmp_path / "x.json").read_text())
         assert card["opset"] == model.opset_import[0].version
 

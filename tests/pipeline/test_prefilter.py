@@ -19,8 +19,7 @@ from nas_kd.results.candidate import Architecture, Candidate, Recipe
 from nas_kd.results.latency import Latency
 from nas_kd.results.records import Costs, TrialRecord
 from tests import records
-
-from .conftest import small_config
+from tests.small_runs import small_config
 
 LIMIT_MS = 1.0
 BUDGET = Budget(max_latency_ms=LIMIT_MS)
@@ -53,7 +52,7 @@ def admitted(candidate: Candidate, number: int, before: list[TrialRecord], build
     timed = None if skipped else Latency(p50=ms, p90=ms, low=ms, high=ms)
     costs = Costs(size_bytes=4 * counted["parameters"], latency_ms=timed, **counted)
     fields: dict[str, Any] = {"status": "infeasible" if skipped or ms > LIMIT_MS else "finished", "forecast": made}
-    return records.trial(number, None, 1, 1, id=candidate.id, candidate=candidate.to_json(), costs=costs, **fields)
+    return records.trial(number, None, 1, 1, id=candidate.id, candidate=candidate, costs=costs, **fields)
 
 
 @pytest.fixture(scope="module")
@@ -71,10 +70,8 @@ def skipped(trial: TrialRecord) -> bool:
 def test_it_skips_many_slow_ones_and_hardly_any_that_is_within(
     trials: list[TrialRecord], builder: NetworkBuilder
 ) -> None:
-    left_out = [Candidate.from_json(t.candidate).student for t in trials if skipped(t)]
-    slow = [
-        t for t in trials[MIN_MEASURED:] if latency_ms(Candidate.from_json(t.candidate).student, builder) > LIMIT_MS
-    ]
+    left_out = [t.candidate.student for t in trials if skipped(t)]
+    slow = [t for t in trials[MIN_MEASURED:] if latency_ms(t.candidate.student, builder) > LIMIT_MS]
     assert len(left_out) > len(slow) / 2
     within = [a for a in left_out if latency_ms(a, builder) <= LIMIT_MS]
     assert len(within) <= 0.05 * len(trials)

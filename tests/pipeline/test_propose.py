@@ -14,12 +14,12 @@ from nas_kd.data.prepare import load_dataset
 from nas_kd.kd.network_builder import NetworkBuilder, load_space
 from nas_kd.nas.feasibility import infeasible_reason, log_excess
 from nas_kd.nas.propose import Proposer, propose
-from nas_kd.nas.study import RunStudy
+from nas_kd.nas.search_plan import SearchPlan
+from nas_kd.nas.study import INITIAL_TRIALS, RunStudy
 from nas_kd.results.candidate import Candidate
 from nas_kd.results.latency import Latency
 from nas_kd.results.records import Costs, RungRecord, TrialRecord
-
-from .conftest import small_config
+from tests.small_runs import small_config
 
 BUDGET = Budget(max_latency_ms=0.05, max_size_kb=60)
 FULL = 4
@@ -35,7 +35,7 @@ def costs(size_bytes: int, p50: float) -> Costs:
     return Costs(size_bytes=size_bytes, latency_ms=latency, parameters=size_bytes // 4, macs=1000)
 
 
-def told(number: int, candidate: Candidate, builder: NetworkBuilder) -> TrialRecord:
+def judged(number: int, candidate: Candidate, builder: NetworkBuilder) -> TrialRecord:
     """Made-up figures that follow from the candidate alone."""
     weights = builder.parameters(candidate.student)
     spent = costs(4 * weights, 0.005 + weights * 1e-6)
@@ -44,7 +44,7 @@ def told(number: int, candidate: Candidate, builder: NetworkBuilder) -> TrialRec
     return TrialRecord(
         number=number,
         id=candidate.id,
-        candidate=candidate.to_json(),
+        candidate=candidate,
         description="",
         status="infeasible" if over else "finished",
         within_budget=not over,
@@ -61,7 +61,8 @@ def run(folder: Path, config: SearchConfig, builder: NetworkBuilder, reopen: boo
     place.config.write_text(dump_config(config))
     proposer = Proposer(config, load_space("resnet"), builder, 400_000)
     study, ids = RunStudy(place, "test", BUDGET, FULL), []
-    study.save("first", proposer.first(lambda a, _: builder.parameters(a) < 15_000))
+    plan = SearchPlan.of(config, 10)
+    study.save(INITIAL_TRIALS, proposer.initial_trials(lambda a, _: builder.parameters(a) < 15_000, plan))
     while study.distinct < config.search.trials:
         proposal = propose(study, proposer, config)
         assert proposal is not None
@@ -74,7 +75,7 @@ def run(folder: Path, config: SearchConfig, builder: NetworkBuilder, reopen: boo
             assert adopted.attempts == 2
             assert adopted.candidate == proposal.candidate
             proposal = adopted
-        study.tell(told(proposal.trial.number, proposal.candidate, builder))
+        study.tell(judged(proposal.trial.number, proposal.candidate, builder))
     study.close()
     assert len(read_run(place).trials) >= len(ids)
     return ids
@@ -109,10 +110,10 @@ def test_a_space_of_few_is_exhausted_and_duplicates_get_their_twins_results(
     space = load_space("resnet")
     proposer = Proposer(config, space, builder, 400_000)
     same = {f"student.{k}": v for k, v in space.size_ladder(2)[0].choices.items()}
-    study.save("first", [{**same, "strength": s} for s in (1.0, 2.0)])  # does not matter to method "none"
+    study.save(INITIAL_TRIALS, [{**same, "strength": s} for s in (1.0, 2.0)])  # does not matter to method "none"
     first = propose(study, proposer, config)
     assert first is not None
-    study.tell(told(first.trial.number, first.candidate, builder))
+    study.tell(judged(first.trial.number, first.candidate, builder))
     second = propose(study, proposer, config)
     assert second is not None
     assert second.candidate.id != first.candidate.id

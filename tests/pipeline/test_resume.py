@@ -13,11 +13,11 @@ import pytest
 
 from benchmarks.killed_search import Search
 from benchmarks.resume_kills import Finished, differences, without_times
-from nas_kd.api import load_run
+from nas_kd.commands.load_run import read_run
 from nas_kd.config.loading import dump_config
+from nas_kd.context.run_folder import RunFolder
 from nas_kd.results.records import RunRecord
-
-from .conftest import small_config
+from tests.small_runs import small_config
 
 pytestmark = pytest.mark.xdist_group("small run")
 
@@ -124,4 +124,4 @@ def test_a_disk_that_takes_no_more(
     assert sum(line.startswith("error: ") for line in output.splitlines()) == 1
     assert not [p for p in folder.rglob(".*.*") if p.suffix not in {".lock", ".new"}], "half-written files are left"
     output, _ = start(config, folder).communicate(timeout=300)
-    assert results(load_run(folder)) == results(finished), output
+    assert results(read_run(RunFolder(folder))) == results(finished), output

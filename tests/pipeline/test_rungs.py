@@ -11,28 +11,26 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from nas_kd.kd.chain import Chain
 from optuna.trial import TrialState
 
 from nas_kd.commands.search import search
 from nas_kd.config.options import SearchSection
-from nas_kd.context.callbacks import Callback
-from nas_kd.context.run_context import Context
-from nas_kd.context.run_folder import RunFolder
-from nas_kd.engine.teacher_outputs import Teacher
-from nas_kd.kd.network_builder import NetworkBuilder
-from nas_kd.kd.training_job import TrainingJob
 from nas_kd.nas.sampler_view import common_rung, outcome
 from nas_kd.nas.samplers.base import STARTUP_TRIALS
 from nas_kd.nas.search_plan import rung_epochs
 from nas_kd.nas.successive_halving import Rung, SuccessiveHalving, best_first, crowding
-from nas_kd.results.candidate import Candidate, Recipe
 from nas_kd.results.latency import Latency
 from nas_kd.results.pareto import non_dominated
 from nas_kd.results.records import Costs, RungRecord, TrialRecord
-from nas_kd.serialization import fingerprint
-
-from .conftest import small_config
+from tests import records
+from tests.small_runs import (
+    TrainingLog,
+    distiller_of,
+    open_context,
+    plain_candidate,
+    small_config,
+    untrained_teacher,
+)
 
 
 def record(
@@ -44,7 +42,7 @@ def record(
         {
             "number": number,
             "id": str(number),
-            "candidate": {},
+            "candidate": records.CANDIDATE,
             "description": "",
             "status": status,
             "costs": costs,
@@ -209,33 +207,19 @@ def test_the_sampler_is_shown_one_fidelity() -> None:
 
 def test_training_on_equals_training_through(tmp_path: Path) -> None:
     config = small_config(distill={"methods": ["soft_targets"], "epochs": 4})
-    trained_models: list[dict[str, torch.Tensor]] = []
+    weights: list[dict[str, torch.Tensor]] = []
     epochs: list[int] = []
-
-    class Counted(Chain):
-        def training(self, job: TrainingJob, student: Any, teachers: Any) -> Any:
-            training = super().training(job, student, teachers)
-            run = training.run
-
-            def counted(until: int, after_epoch: Any) -> None:
-                before = training.epoch
-                run(until, after_epoch)
-                epochs.append(training.epoch - before)
-
-            training.run = counted
-            return training
-
     for name, stops in (("on", [1, 2, 4]), ("through", [4])):
-        context = Context.prepare(config, RunFolder(tmp_path / name), Callback())
-        builder = NetworkBuilder(context.data, context.space)
-        architecture = context.space.size_ladder(6)[4]
-        teacher = Teacher(builder.build(architecture, 7).eval(), fingerprint(7), "", 10**6, 1)
-        candidate = Candidate(context.space.size_ladder(6)[1], (), Recipe("soft_targets"))
+        context = open_context(config, tmp_path / name)
+        candidate = plain_candidate(context.space.size_ladder(6)[1], "soft_targets")
         for until in stops:
-            trained = Counted(context, builder, [teacher]).distill(candidate, 0, 4, until=until)
-        trained_models.append(trained.model.state_dict())
+            distiller = distiller_of(context, [untrained_teacher(context, 7)])
+            log = TrainingLog(distiller)
+            trained = distiller.distill(candidate, 0, 4, until=until)
+            epochs += log.epochs
+        weights.append(trained.model.state_dict())
     assert epochs == [1, 1, 2, 4]
-    assert all(torch.equal(trained_models[0][k], trained_models[1][k]) for k in trained_models[0])
+    assert all(torch.equal(weights[0][k], weights[1][k]) for k in weights[0])
 
 
 def test_only_full_trainings_are_complete_in_the_study(tmp_path: Path) -> None:

@@ -6,20 +6,20 @@ import optuna
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState, create_trial
 
-from nas_kd.config.options import Sampler
 from nas_kd.nas.sampler_view import CONSTRAINT, DIRECTIONS
-from nas_kd.nas.samplers.base import MOST_ACCURATE, make_sampler
+from nas_kd.nas.samplers.auto import ACCURACY_EVERY
+from nas_kd.nas.samplers.base import make_sampler
 
 SPACE = {"width": FloatDistribution(0.0, 1.0)}
 LIMIT = 0.7
-TOLD = 20 * MOST_ACCURATE
+STORED = 20 * ACCURACY_EVERY
 
 
-def draws(sampler: Sampler, first: int) -> list[float]:
+def draws(sampler: str, first: int) -> list[float]:
     """Widths that are proposed with these and later numbers; the wider, the more accurate, the larger, the slower."""
     study = optuna.create_study(directions=DIRECTIONS)
-    for number in range(TOLD):
-        width = number / TOLD
+    for number in range(STORED):
+        width = number / STORED
         fits = width <= LIMIT
         study.add_trial(
             create_trial(
@@ -33,17 +33,17 @@ def draws(sampler: Sampler, first: int) -> list[float]:
     found = []
     for seed in range(20):
         study.sampler = make_sampler(
-            sampler, seed, first, space=SPACE, best=range, tried_enough=lambda parameters: False
+            sampler, seed, first, space=SPACE, best_trials=range, tried_enough=lambda parameters: False
         )
         found.append(study.ask(dict(SPACE)).params["width"])
     return found
 
 
 def test_some_proposals_of_auto_seek_the_most_accurate_within_the_budget_alone() -> None:
-    assert LIMIT - 0.15 < median(draws("auto", TOLD)) < LIMIT + 0.1
-    assert median(draws("auto", TOLD + 1)) < LIMIT / 2
+    assert LIMIT - 0.15 < median(draws("auto", STORED)) < LIMIT + 0.1
+    assert median(draws("auto", STORED + 1)) < LIMIT / 2
 
 
-def test_whoever_asks_for_tpe_is_given_optunas() -> None:
-    assert median(draws("tpe", TOLD)) < LIMIT / 2
-    assert draws("tpe", TOLD + 1) == draws("auto", TOLD + 1)
+def test_tpe_is_optunas_for_every_proposal() -> None:
+    assert median(draws("tpe", STORED)) < LIMIT / 2
+    assert draws("tpe", STORED + 1) == draws("auto", STORED + 1)

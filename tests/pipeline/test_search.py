@@ -9,8 +9,8 @@ import onnx
 import onnxruntime
 import pytest
 
-from nas_kd.api import export_winner
 from nas_kd.commands.search import search
+from nas_kd.commands.write_winner import export_winner
 from nas_kd.config.options import Budget
 from nas_kd.data.prepare import load_dataset
 from nas_kd.errors import BudgetError, InputError
@@ -18,8 +18,7 @@ from nas_kd.nas.feasibility import log_excess
 from nas_kd.results.limits import within_budget
 from nas_kd.results.records import RunRecord
 from nas_kd.serialization import sha256
-
-from .conftest import small_config
+from tests.small_runs import small_config
 
 pytestmark = pytest.mark.xdist_group("small run")
 
@@ -56,10 +55,10 @@ def test_finalists_have_seeds_that_the_search_did_not_use_controls_and_intervals
         assert [s.seed for s in finalist.seeds] == [1, 2]
         assert finalist.test.low <= finalist.test.mean <= finalist.test.high
         assert finalist.test.samples == 359
-        distilled = finalist.candidate["method"] != "none"
+        distilled = finalist.candidate.recipe.method != "none"
         kinds = [c.kind for c in finalist.controls]
         expected = ["no_distillation"] if distilled else []
-        assert kinds == [*expected, *(["no_assistants"] if finalist.candidate["assistants"] else [])]
+        assert kinds == [*expected, *(["no_assistants"] if finalist.candidate.assistants else [])]
         for control in finalist.controls:
             mine = [s.test_accuracy for s in finalist.seeds]
             theirs = [s.test_accuracy for s in control.seeds]
@@ -114,28 +113,28 @@ def test_the_winners_file_stands_alone_and_says_what_it_is(run_dir: Path, finish
 
 
 def test_export_under_another_budget_needs_no_search(run_dir: Path, finished: RunRecord, tmp_path: Path) -> None:
-    smallest = min(finished.finalists, key=lambda f: f.costs.size_bytes)
-    limit = smallest.costs.size_bytes / 1000
-    chosen = export_winner(run_dir, tmp_path / "small.onnx", {"max_size_kb": limit})
+    smallest = min(finished.finalists, key=lambda f: f.costs.require_size())
+    limit = smallest.costs.require_size() / 1000
+    chosen = export_winner(run_dir, tmp_path / "small.onnx", Budget(max_size_kb=limit))
     assert chosen.id == smallest.id
     assert within_budget(chosen.costs, Budget(max_size_kb=limit))
     assert json.loads((tmp_path / "small.json").read_text())["nas_kd.candidate"]["id"] == chosen.id
     with pytest.raises(BudgetError, match="no finalist meets the budget; closest: "):
-        export_winner(run_dir, tmp_path / "none.onnx", {"max_size_kb": 0.5})
+        export_winner(run_dir, tmp_path / "none.onnx", Budget(max_size_kb=0.5))
     assert not (tmp_path / "none.onnx").exists()
     with pytest.raises(InputError, match=r"trial 999 is not a finalist.*finalists: trial"):
-        export_winner(run_dir, tmp_path / "none.onnx", {}, trial=999)
+        export_winner(run_dir, tmp_path / "none.onnx", Budget(), trial=999)
 
 
 def test_export_of_the_fastest_that_is_accurate_enough(run_dir: Path, finished: RunRecord, tmp_path: Path) -> None:
     least = min(f.val.mean for f in finished.finalists)
-    chosen = export_winner(run_dir, tmp_path / "fast.onnx", {"min_accuracy": least})
+    chosen = export_winner(run_dir, tmp_path / "fast.onnx", Budget(min_accuracy=least))
     assert chosen.costs.latency_ms is not None
     assert chosen.costs.latency_ms.p50 == min(f.costs.latency_ms.p50 for f in finished.finalists if f.costs.latency_ms)
     card = json.loads((tmp_path / "fast.json").read_text())
     assert (card["macs"], card["memory_bytes"]) == (chosen.costs.macs, chosen.costs.memory_bytes)
     with pytest.raises(InputError, match=r"budget.min_accuracy must be <= 1, got 1.1"):
-        export_winner(run_dir, tmp_path / "none.onnx", {"min_accuracy": 1.1})
+        export_winner(run_dir, tmp_path / "none.onnx", Budget(min_accuracy=1.1))
 
 
 def test_a_search_whose_finalists_are_not_accurate_enough_ends_with_the_closest_and_its_fronts(tmp_path: Path) -> None:
@@ -170,4 +169,4 @@ def test_a_deleted_file_of_a_finalist_is_said(run_dir: Path, tmp_path: Path) -> 
     shutil.copytree(run_dir, copy)
     shutil.rmtree(copy / "store" / "file")
     with pytest.raises(InputError, match="the finalist's file is gone"):
-        export_winner(copy, tmp_path / "x.onnx", {})
+        export_winner(copy, tmp_path / "x.onnx", Budget())

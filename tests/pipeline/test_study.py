@@ -1,4 +1,4 @@
-"""The study in memory and on the disk: whenever a process dies, another one goes on from what it has left."""
+"""The study in memory and on the disk: whenever a process dies, another goes on from what it has left."""
 
 import sqlite3
 from collections import Counter, deque
@@ -15,17 +15,17 @@ from nas_kd.config.loading import dump_config
 from nas_kd.config.options import Budget, SearchConfig
 from nas_kd.context.run_folder import RunFolder
 from nas_kd.data.prepare import load_dataset
+from nas_kd.errors import InputError
 from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.models.search_space import load_space
-from nas_kd.nas import samplers as sampling
 from nas_kd.nas.propose import Proposer, propose
+from nas_kd.nas.samplers import auto
 from nas_kd.nas.samplers.base import STARTUP_TRIALS
 from nas_kd.nas.study import RunStudy
 from nas_kd.results.candidate import Candidate
 from nas_kd.results.latency import Latency
 from nas_kd.results.records import Costs, RungRecord, TrialRecord
-
-from .conftest import small_config
+from tests.small_runs import small_config
 
 EPOCHS = (1, 3, 9)
 TRIALS = 64  # so many that the sampler starts from the highest rung in the end
@@ -37,7 +37,7 @@ def builder() -> NetworkBuilder:
 
 
 class Searching:
-    """A search whose trainings are made up and follow from the candidate alone; `reopen`s its study when told to."""
+    """A search whose trainings are made up and follow from the candidate alone; its study can be reopened."""
 
     def __init__(self, folder: Path, builder: NetworkBuilder, sampler: str, **sections: dict[str, object]) -> None:
         self.config: SearchConfig = small_config(search={"sampler": sampler}, **sections)
@@ -64,7 +64,7 @@ class Searching:
         return TrialRecord(
             number=number,
             id=candidate.id,
-            candidate=candidate.to_json(),
+            candidate=candidate,
             description="",
             status="finished" if epochs == EPOCHS[-1] else "paused",
             costs=Costs(
@@ -78,7 +78,7 @@ class Searching:
         )
 
     def propose(self) -> TrialRecord:
-        """A new candidate at the first rung, not yet told."""
+        """A new candidate at the first rung, not stored yet."""
         proposal = propose(self.study, self.proposer, self.config)
         assert proposal is not None
         return self.judged(proposal.trial.number, proposal.candidate)
@@ -87,12 +87,12 @@ class Searching:
         """(id, rung) in the order of training; where it `dies`, what was under way is lost."""
         trained = []
         while True:
-            waiting = self.study.next_to_promote(len(EPOCHS), 2)
-            if waiting is None and self.study.distinct == trials:
+            paused = self.study.next_to_promote(len(EPOCHS), 2)
+            if paused is None and self.study.distinct == trials:
                 return trained
-            if waiting is not None:
-                self.study.running(waiting)
-                record = self.judged(waiting.number, Candidate.from_json(waiting.candidate), waiting.rungs)
+            if paused is not None:
+                self.study.running(paused)
+                record = self.judged(paused.number, paused.candidate, paused.rungs)
             else:
                 record = self.propose()
             if dies():
@@ -104,19 +104,19 @@ class Searching:
                 self.reopen()
 
     def run_beside_each_other(self, trials: int, workers: int) -> None:
-        """So many are under way at once; whoever began first ends first."""
+        """This many are under way at once; the one that began first ends first."""
         under_way: deque[TrialRecord] = deque()
         while True:
             while len(under_way) < workers:
-                waiting = self.study.next_to_promote(len(EPOCHS), 2)
-                if waiting is None and self.study.distinct == trials:
+                paused = self.study.next_to_promote(len(EPOCHS), 2)
+                if paused is None and self.study.distinct == trials:
                     break
-                if waiting is None:
+                if paused is None:
                     record = self.propose()
-                    waiting = record.model_copy(update={"rungs": ()})
+                    paused = record.model_copy(update={"rungs": ()})
                 else:
-                    record = self.judged(waiting.number, Candidate.from_json(waiting.candidate), waiting.rungs)
-                self.study.running(waiting)
+                    record = self.judged(paused.number, paused.candidate, paused.rungs)
+                self.study.running(paused)
                 under_way.append(record)
             if not under_way:
                 return
@@ -124,10 +124,10 @@ class Searching:
 
 
 @pytest.mark.parametrize("sampler", ["auto", "nsga3"])
-def test_whoever_is_trained_on_while_the_rung_that_counts_rises_is_told_of_later(
+def test_a_trial_under_way_while_the_common_rung_rises_is_stored_later(
     sampler: str, builder: NetworkBuilder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sampling, "TPE_TRIALS", 30)  # parents are the best of the rung that counts, with their values
+    monkeypatch.setattr(auto, "TPE_TRIALS", 30)  # parents are the best of the rung that counts, with their values
     search = Searching(tmp_path / "run", builder, sampler)
     search.run_beside_each_other(TRIALS, 4)
     assert sum(len(record.rungs) == len(EPOCHS) for record in search.study.records) >= STARTUP_TRIALS
@@ -138,7 +138,7 @@ def test_whoever_is_trained_on_while_the_rung_that_counts_rises_is_told_of_later
 def test_restarts_change_nothing_while_others_reach_higher_rungs(
     sampler: str, builder: NetworkBuilder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sampling, "TPE_TRIALS", 30)  # then auto goes on with nsga2
+    monkeypatch.setattr(auto, "TPE_TRIALS", 30)  # then auto goes on with nsga2
     whole = Searching(tmp_path / "whole", builder, sampler)
     expected = whole.run(TRIALS, lambda: False)
     assert {rung for _, rung in expected} == {1, 2, 3}
@@ -154,12 +154,12 @@ def test_temperatures_of_one_network_are_not_tried_for_ever(
     sampler: str, builder: NetworkBuilder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def most_of_a_kind(limit: int) -> int:
-        monkeypatch.setattr("nas_kd.nas.propose.OF_A_KIND", limit)
+        monkeypatch.setattr("nas_kd.nas.propose.MAX_TRIALS_PER_ARCHITECTURE", limit)
         folder = tmp_path / f"up to {limit}"
         search = Searching(folder, builder, sampler, distill={"methods": ["soft_targets"]}, chain={"max_assistants": 0})
         search.run(TRIALS, lambda: False)
         search.study.close()
-        tried = [Candidate.from_json(r.candidate) for r in search.study.records if r.status != "duplicate"]
+        tried = [r.candidate for r in search.study.records if r.status != "duplicate"]
         kinds = Counter(candidate.kind for candidate in tried)
         return max(kinds.values())
 
@@ -171,16 +171,16 @@ def test_killed_between_a_record_and_what_follows_from_it(builder: NetworkBuilde
     search = Searching(tmp_path / "run", builder, "random")
     record = search.propose().model_copy(update={"status": "failed", "rungs": ()})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(search.study, "_settle", lambda _: None)
-        told = search.study.tell(record)
+        patch.setattr(search.study, "_store_outcome", lambda _: None)
+        stored = search.study.tell(record)
     search.reopen()
-    assert search.study.records == [told]
+    assert search.study.records == [stored]
     assert search.study.interrupted == []
     search.study.close()
-    (stored,) = optuna.load_study(study_name=None, storage=f"sqlite:///{search.folder.study}").trials
-    assert stored.state == TrialState.FAIL
-    assert set(stored.constraints) == {"budget"}
-    assert read_run(search.folder).trials == (told,)
+    (trial,) = optuna.load_study(study_name=None, storage=f"sqlite:///{search.folder.study}").trials
+    assert trial.state == TrialState.FAIL
+    assert set(trial.constraints) == {"budget"}
+    assert read_run(search.folder).trials == (stored,)
 
 
 def test_what_is_learnt_of_a_finished_trial_is_kept(builder: NetworkBuilder, tmp_path: Path) -> None:
@@ -200,12 +200,12 @@ def test_what_is_learnt_of_a_finished_trial_is_kept(builder: NetworkBuilder, tmp
     assert read_run(search.folder).trials == (late, second)
 
 
-def test_killed_before_a_duplicate_was_told(builder: NetworkBuilder, tmp_path: Path) -> None:
+def test_killed_before_a_duplicate_was_stored(builder: NetworkBuilder, tmp_path: Path) -> None:
     search = Searching(tmp_path / "run", builder, "random")
     first = search.study.tell(search.propose())
     trial = search.study.ask("random", 1, lambda _: False)
     search.proposer.candidate(trial)
-    search.study.begin(trial, Candidate.from_json(first.candidate))
+    search.study.begin(trial, first.candidate)
     search.reopen()
     assert len(search.study.interrupted) == 1
     third = search.propose()
@@ -217,8 +217,8 @@ def test_killed_before_a_duplicate_was_told(builder: NetworkBuilder, tmp_path: P
 
 def test_the_space_stays_exhausted(builder: NetworkBuilder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     search = Searching(tmp_path / "run", builder, "random")
-    candidate = Candidate.from_json(search.study.tell(search.propose()).candidate)
-    monkeypatch.setattr("nas_kd.nas.propose.DUPLICATES_IN_A_ROW", 9)
+    candidate = search.study.tell(search.propose()).candidate
+    monkeypatch.setattr("nas_kd.nas.propose.MAX_DUPLICATES_IN_A_ROW", 9)
     with pytest.MonkeyPatch.context() as patch:
         draw = search.proposer.candidate
         patch.setattr(search.proposer, "candidate", lambda trial: draw(trial) and candidate)
@@ -245,3 +245,23 @@ def test_commits_do_not_wait_for_the_disk_and_one_file_is_left(builder: NetworkB
     with sqlite3.connect(search.folder.study) as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("delete",)
     connection.close()
+
+
+def test_a_study_of_another_version_is_refused_with_the_version_that_reads_it(
+    builder: NetworkBuilder, tmp_path: Path
+) -> None:
+    search = Searching(tmp_path / "run", builder, "random")
+    search.study.tell(search.propose())
+    search.study.close()
+    with sqlite3.connect(search.folder.study) as connection:  # as nas-kd 0.1 wrote it
+        connection.execute("delete from study_user_attributes where key = 'schema'")
+    connection.close()
+    for again in (search._open, lambda: read_run(search.folder)):
+        with pytest.raises(InputError, match=r"run: .* schema 1, this version reads 2; use nas-kd 0\.1 ") as caught:
+            again()
+        assert "\n" not in str(caught.value)
+    with sqlite3.connect(search.folder.study) as connection:
+        connection.execute("insert into study_user_attributes values (99, 1, 'schema', '3')")
+    connection.close()
+    with pytest.raises(InputError, match=r"schema 3, this version reads 2; use a newer nas-kd"):
+        read_run(search.folder)

@@ -4,14 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from nas_kd.kd.chain import Chain
 from safetensors.torch import save_file
 from torch import nn
 
 from nas_kd.config.options import SearchConfig
-from nas_kd.context.callbacks import Callback
 from nas_kd.context.run_context import Context
-from nas_kd.context.run_folder import RunFolder
 from nas_kd.data.prepare import load_dataset
 from nas_kd.engine.evaluation import accuracy_of
 from nas_kd.errors import InputError
@@ -19,10 +16,8 @@ from nas_kd.export.onnx_export import export_onnx
 from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.kd.teachers import ReadyTeacher, prepare_teachers
 from nas_kd.nas.gate import Gate
-from nas_kd.nas.propose import Candidate
-from nas_kd.results.candidate import Recipe
-
-from .conftest import small_config
+from nas_kd.results.candidate import Candidate, Recipe
+from tests.small_runs import distiller_of, open_context, small_config
 
 
 class Mine(nn.Module):
@@ -89,15 +84,15 @@ def config_with(methods: tuple[str, ...] = ("soft_targets",), **teacher: object)
     return SearchConfig.model_validate(config)
 
 
-def prepare(config: SearchConfig, folder: Path) -> tuple[Context, NetworkBuilder, ReadyTeacher]:
-    context = Context.prepare(config, RunFolder(folder / "run"), Callback())
-    builder = NetworkBuilder(context.data, context.space)
-    return context, builder, prepare_teachers(context, Gate(context, builder))[0]
+def prepare(config: SearchConfig, folder: Path) -> tuple[Context, ReadyTeacher]:
+    context = open_context(config, folder / "run")
+    gate = Gate(context, NetworkBuilder(context.data, context.space))
+    return context, prepare_teachers(context, gate.of_file)[0]
 
 
 def test_factory_and_weights(weights: Path, tmp_path: Path) -> None:
     config = config_with(factory=HERE + "mine", weights=weights, preprocessing="unit")
-    context, _, ready = prepare(config, tmp_path)
+    context, ready = prepare(config, tmp_path)
     assert ready.record.origin == "factory"
     assert ready.record.val.mean > 0.9
     assert ready.record.costs.parameters == sum(p.numel() for p in Mine().parameters())
@@ -109,21 +104,21 @@ def test_a_users_teacher_teaches_features(method: str, weights: Path, tmp_path: 
     config = config_with(
         (method,), factory=HERE + "mine", weights=weights, preprocessing="unit", features=("early", "late")
     )
-    context, builder, ready = prepare(config, tmp_path)
+    context, ready = prepare(config, tmp_path)
     candidate = Candidate(context.space.size_ladder(6)[1], (), Recipe(method, {"strength": 1.0}))
-    trained = Chain(context, builder, [ready.teacher]).distill(candidate, 0, 4, until=1)
+    trained = distiller_of(context, [ready.teacher]).distill(candidate, 0, 4, until=1)
     assert 0 <= trained.val_accuracy <= 1
 
 
 def test_onnx(trained: Mine, tmp_path: Path) -> None:
     path = tmp_path / "mine.onnx"
     path.write_bytes(export_onnx(trained, (1, 8, 8)))
-    context, builder, ready = prepare(config_with(onnx=path, preprocessing="unit"), tmp_path)
+    context, ready = prepare(config_with(onnx=path, preprocessing="unit"), tmp_path)
     assert ready.record.origin == "onnx"
     assert ready.record.val.mean > 0.9
     assert ready.record.costs.macs > 0
     candidate = Candidate(context.space.size_ladder(6)[1], (), Recipe("soft_targets", {"strength": 1.0}))
-    trained = Chain(context, builder, [ready.teacher]).distill(candidate, 0, 4, until=1)
+    trained = distiller_of(context, [ready.teacher]).distill(candidate, 0, 4, until=1)
     assert 0 <= trained.val_accuracy <= 1
     with pytest.raises(InputError, match="'similarity' needs the teacher's features; an ONNX teacher shows"):
         prepare(config_with(("similarity",), onnx=path), tmp_path)

@@ -107,7 +107,7 @@ def _trial(
     costs = _costs(parameters, rng)
     timing = costs.latency_ms
     assert timing is not None
-    within = limits is None or (timing.p50 <= limits[0] and costs.size_bytes <= limits[1] * 1000)
+    within = limits is None or (timing.p50 <= limits[0] and costs.require_size() <= limits[1] * 1000)
     status, value = _draw_status(rng, within), _accuracy_of(parameters, rng)
     early = value - abs(float(rng.normal(0.03, 0.01)))
     rungs: tuple[RungRecord, ...] = (

@@ -52,6 +52,15 @@ class SearchSampler(ABC):
         """Create a fresh Optuna sampler for one proposal; it must depend on `inputs` alone."""
 
 
+def load_sampler(name: str) -> SearchSampler:
+    """Find the sampler called `name` (or `package.module:Name`).
+
+    Raises:
+        InputError: there is none, or it is no `SearchSampler`.
+    """
+    return load("sampler", name, SearchSampler)  # type: ignore[type-abstract]
+
+
 def make_sampler(
     name: str,
     root_seed: int,
@@ -75,8 +84,7 @@ def make_sampler(
         InputError: there is no such sampler.
     """
     seed = int(np.random.SeedSequence([root_seed, number]).generate_state(1)[0])
-    plugin = load("sampler", name, SearchSampler)  # type: ignore[type-abstract]
-    return plugin.create(SamplerInputs(number, seed, space, best_trials, tried_enough))
+    return load_sampler(name).create(SamplerInputs(number, seed, space, best_trials, tried_enough))
 
 
 class FixedSpaceSampler(BaseSampler):

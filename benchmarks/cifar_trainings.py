@@ -55,8 +55,11 @@ class Settings:
         return Schedule.of(options)
 
 
-class WorkerProcesses:
-    """Data, teachers and trainings of one folder of results. `colour`, `grey`: the same samples."""
+class CifarTrainings:
+    """The data, teachers and trainings that one folder of results shares.
+
+    `colour` and `grey` are the same samples.
+    """
 
     def __init__(self, settings: Settings, data: Path, work: Path, threads: int) -> None:
         """`data`: the folder of cifar10-train.parquet and cifar10-test.parquet."""

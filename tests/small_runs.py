@@ -1,0 +1,112 @@
+"""Small real runs on the digits: their config, and the parts that tests need of them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from nas_kd.config.options import SearchConfig
+from nas_kd.context.callbacks import Callback
+from nas_kd.context.run_context import Context
+from nas_kd.context.run_folder import RunFolder
+from nas_kd.engine.teacher_outputs import Teacher
+from nas_kd.engine.training import Training
+from nas_kd.kd.distiller import Distiller
+from nas_kd.kd.network_builder import NetworkBuilder
+from nas_kd.kd.training_job import TrainingJob
+from nas_kd.results.candidate import Architecture, Candidate, Recipe
+from nas_kd.serialization import fingerprint
+
+SMALL_TEACHER: dict[str, Any] = {
+    "space": "resnet",
+    "epochs": 12,
+    "architecture": {
+        "stem_stride": 2,
+        "width_1": 16,
+        "depth_1": 1,
+        "kernel_1": 3,
+        "width_2": 24,
+        "depth_2": 1,
+        "kernel_2": 3,
+        "width_3": 32,
+        "depth_3": 1,
+        "kernel_3": 3,
+    },
+}
+SMALL: dict[str, Any] = {
+    "name": "small",
+    "data": {"source": "digits", "augment": {"crop": 0}},
+    "teacher": SMALL_TEACHER,
+    "chain": {"assistant_sizes": 3},
+    "distill": {"methods": ["soft_targets", "similarity", "none"], "epochs": 4, "batch_size": 64},
+    "budget": {"max_latency_ms": 5.0, "max_size_kb": 60},
+    "search": {"trials": 7, "rungs": 2, "reduction": 2, "rung_steps": 1},
+    "finalists": {"max": 2, "seeds": 2, "max_control_epochs": 1.5},
+    "engine": {"threads": 1},
+}
+
+
+def small_config(**sections: Any) -> SearchConfig:
+    """`SMALL` with some options replaced; a list of teachers replaces the one."""
+    merged = dict(SMALL)
+    for name, options in sections.items():
+        merged[name] = {**merged.get(name, {}), **options} if isinstance(options, dict) else options
+    return SearchConfig.model_validate(merged)
+
+
+def open_context(config: SearchConfig, folder: Path) -> Context:
+    """The context of a run in this folder."""
+    return Context.prepare(config, RunFolder(folder), Callback())
+
+
+def distiller_of(context: Context, teachers: Sequence[Teacher] = ()) -> Distiller:
+    """The run's distiller, with these teachers."""
+    return Distiller.for_run(context, NetworkBuilder(context.data, context.space), teachers)
+
+
+def untrained_teacher(context: Context, seed: int) -> Teacher:
+    """A teacher of initial weights: where it does not matter what a student learns."""
+    builder = NetworkBuilder(context.data, context.space)
+    network = builder.build(context.space.size_ladder(6)[4], seed)
+    return Teacher(network.eval(), fingerprint(seed), "", 10**6, 1)
+
+
+def plain_candidate(architecture: Architecture, method: str = "none", precision: str = "fp32") -> Candidate:
+    """A student without assistants."""
+    return Candidate(architecture, (), Recipe(method), precision)
+
+
+class TrainingLog:
+    """Notes every training of a distiller that really takes place; what is found in the store is not one."""
+
+    def __init__(self, distiller: Distiller) -> None:
+        self.jobs: list[TrainingJob] = []
+        self.teachers: list[list[str]] = []  # their keys
+        self.initial_weights: list[dict[str, torch.Tensor]] = []
+        self.epochs: list[int] = []  # that each was trained for, without those before its checkpoint
+        trainer = distiller.trainer
+        set_up = trainer.training
+
+        def training(job: TrainingJob, student: nn.Module, teachers: Sequence[Teacher], method: Any) -> Training:
+            self.jobs.append(job)
+            self.teachers.append([t.key for t in teachers])
+            self.initial_weights.append({k: v.clone() for k, v in student.state_dict().items()})
+            created = set_up(job, student, teachers, method)
+            run = created.run
+
+            def counted(until: int, after_epoch: Any) -> None:
+                before = created.epoch
+                run(until, after_epoch)
+                self.epochs.append(created.epoch - before)
+
+            created.run = counted  # type: ignore[method-assign, assignment]
+            return created
+
+        trainer.training = training  # type: ignore[method-assign]
+
+    @property
+    def methods(self) -> list[str]:
+        """The methods of these trainings, in order."""
+        return [job.recipe.method for job in self.jobs]
