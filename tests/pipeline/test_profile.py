@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from nas_kd.cli.app import app
 from nas_kd.cli.profile_table import print_profile, profile_json
-from nas_kd.commands.profile import LADDER, CostRange, FeasibleShare, PrecisionProfile, SpaceProfile, profile_space
+from nas_kd.commands.profile import N_SIZES, CostRange, FeasibleShare, PrecisionProfile, SpaceProfile, profile_space
 from nas_kd.commands.step_timing import StepTimes
 from nas_kd.config.loading import dump_config
 from nas_kd.config.options import Budget
@@ -51,7 +51,7 @@ def test_it_measures_a_ladder_and_a_random_sample_and_leaves_nothing(looked: tup
     profile, heard, place = looked
     (of,) = profile.precisions
     assert of.precision == "fp32"
-    assert SAMPLE < of.measured <= SAMPLE + LADDER
+    assert SAMPLE < of.measured <= SAMPLE + N_SIZES
     assert heard.counts == [(n, of.measured) for n in range(1, of.measured + 1)]
     assert heard.stages[-2:] == ["measuring networks, fp32", "timing training steps"]
     assert 0 < of.size_bytes.smallest < of.size_bytes.median < of.size_bytes.largest
