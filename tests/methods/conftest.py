@@ -25,7 +25,7 @@ from nas_kd.models.wrappers import Normalized
 from nas_kd.plugins import available
 from nas_kd.results.candidate import Architecture
 from nas_kd.testing.method_case import MakeMethod
-from nas_kd.testing.toy_training import N_TEACHERS
+from nas_kd.testing.toy_training import N_TEACHERS, ToySettings, ToyTraining, start
 
 FP32 = Numerics(bf16=False, channels_last=True)
 SUMS = ("soft_targets+similarity", "dkd+rkd", "attention_transfer+crd", "dml+soft_targets")
@@ -130,6 +130,12 @@ def training_of(method: Method, student: str, teacher: str, setup: TrainingSetup
 
 MAKERS = makers()
 each_method = pytest.mark.parametrize("name", MAKERS)
+
+
+@cache
+def trained(name: str) -> ToyTraining:
+    """One epoch of two steps, for tests that look at the result only."""
+    return start(MAKERS[name](None, 1.0), ToySettings(calibrated=False)).run(until=1)
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from nas_kd.plugins import available
 from nas_kd.testing import check_method
 from nas_kd.testing.toy_training import TOKENS, ToySettings, other_view, start, toy_samples
 
-from .conftest import MAKERS, each_method
+from .conftest import MAKERS, each_method, trained
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -46,9 +46,8 @@ def test_tokens_are_refused_by_those_alone_that_need_more(name: str) -> None:
 
 @each_method
 def test_cross_entropy_is_left_out_by_those_alone_that_do_not_weigh_it(name: str) -> None:
-    toy = start(MAKERS[name](None, 1.0), ToySettings(calibrated=False)).run(until=1)
-    losses = toy.training.losses
-    assert ("ce" in losses) == (toy.method.ce_weight > 0)
+    losses = trained(name).training.losses
+    assert ("ce" in losses) == (trained(name).method.ce_weight > 0)
     assert set(losses) - {"ce"} or name == "none"
 
 

@@ -1,21 +1,14 @@
 """Of the networks that a method trains, the best one is deployed."""
 
-from functools import cache
-
 import pytest
 
 from nas_kd.data.dataset import Split
 from nas_kd.testing.rules import first_difference
-from nas_kd.testing.toy_training import N_CLASSES, ToySettings, ToyTraining, start, toy_samples
+from nas_kd.testing.toy_training import N_CLASSES, toy_samples
 
-from .conftest import MAKERS, each_method
+from .conftest import each_method, trained
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@cache
-def trained(name: str) -> ToyTraining:
-    return start(MAKERS[name](None, 1.0), ToySettings(calibrated=False)).run(until=1)
 
 
 @each_method

@@ -46,10 +46,11 @@ class NoSummary(Right):
 
 
 class LadderDraws(Right):
-    """Counts weights without putting torch's generator back."""
+    """Builds networks to count their weights, without putting torch's generator back."""
 
-    def _weights(self, choices: Mapping[str, int]) -> int:
-        return sum(p.numel() for p in self.build(self.canonical(choices), (1, 8, 8), 5).parameters())
+    def size_ladder(self, n: int) -> list[Architecture]:
+        ladder = super().size_ladder(n)
+        return sorted(ladder, key=lambda a: sum(p.numel() for p in self.build(a, (1, 8, 8), 5).parameters()))
 
 
 class DependentDimensions(Right):
@@ -118,8 +119,8 @@ class ShortLadder(Right):
 
 class UnevenLadder(Right):
     def size_ladder(self, n: int) -> list[Architecture]:
-        path = [architecture for _, architecture in self._growth_path]
-        return [*path[: n - 1], path[-1]]
+        ladder = super().size_ladder(3 * n)
+        return [*ladder[: n - 1], ladder[-1]]
 
 
 class LadderWithoutTheEnds(Right):
@@ -144,10 +145,10 @@ class NoSeed(Right):
 
 
 class DrawsFromNumPy(Right):
-    """In `build` alone: the ladder counts weights of the right space."""
+    """In `build` alone: the size ladder is that of the right space."""
 
-    def _weights(self, choices: Mapping[str, int]) -> int:
-        return Right()._weights(choices)
+    def size_ladder(self, n: int) -> list[Architecture]:
+        return Right().size_ladder(n)
 
     def build(self, architecture: Architecture, input_shape: tuple[int, ...], n_classes: int) -> nn.Module:
         network = super().build(architecture, input_shape, n_classes)
