@@ -245,7 +245,7 @@ def _from_onnx(options: TeacherOptions, data: Dataset) -> tuple[Teacher, bytes]:
     path = options.onnx or Path()
     if options.features is not None:
         raise InputError(
-            "teacher.features: an ONNX teacher shows its logits only; leave features out, or give a factory"
+            "teacher.features: an ONNX teacher provides its logits only; leave features out, or give a factory"
         )
     module = OnnxModule(path, data.input_shape, data.n_classes)
     model = _with_preprocessing(module, options, data)
