@@ -5,19 +5,55 @@ from difflib import get_close_matches
 
 
 class InputError(ValueError):
-    """Wrong input by the user; the message states what was given, what is allowed and what to do (exit code 2)."""
+    """Wrong input by the user; the message states what was given, what is allowed and what to do (exit code 2).
+
+    Example:
+        >>> import nas_kd
+        >>> try:
+        ...     nas_kd.load_run("runs/nothing")
+        ... except nas_kd.InputError as error:
+        ...     print(error)
+        runs/nothing: no such run folder
+    """
 
 
 class CallbackError(InputError):
-    """A callback raised an exception, which is chained; the message names the callback's class and the hook."""
+    """A callback raised an exception, which is chained; the message names the callback's class and the hook.
+
+    Example:
+        >>> import nas_kd, torch
+        >>> class Log(nas_kd.Callback):
+        ...     def on_epoch_end(self, event):
+        ...         print(event.losses["cross_entropy"])
+        >>> train = torch.randn(32, 8), torch.arange(32) % 2
+        >>> nas_kd.distill(torch.nn.Linear(8, 2), train=train, method="none", epochs=1, callbacks=[Log()])
+        Traceback (most recent call last):
+        nas_kd.errors.CallbackError: callback Log.on_epoch_end raised KeyError: 'cross_entropy'
+    """
 
 
 class BudgetError(Exception):
-    """The budget cannot be met by any candidate; the message names the closest ones (exit code 3)."""
+    """The budget cannot be met by any candidate; the message names the closest ones (exit code 3).
+
+    Example:
+        >>> import nas_kd
+        >>> nas_kd.export_winner("runs/demo", "tiny.onnx", nas_kd.Budget(max_size_kb=0.1))  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        nas_kd.errors.BudgetError: no finalist meets the budget; closest: ...
+    """
 
 
 class TrialError(Exception):
-    """A candidate cannot be trained or exported; its trial fails with this reason and the search continues."""
+    """A candidate cannot be trained or exported; its trial fails with this reason and the search continues.
+
+    Example:
+        >>> import nas_kd, torch
+        >>> train = torch.randn(32, 8), torch.arange(32) % 2
+        >>> network = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Linear(8, 2))
+        >>> nas_kd.distill(network, train=train, method="none", epochs=9, learning_rate=1e30)  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        nas_kd.errors.TrialError: the loss became nan in epoch ...
+    """
 
 
 def unknown(kind: str, given: str, allowed: Iterable[str]) -> InputError:

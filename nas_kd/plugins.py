@@ -6,6 +6,7 @@ path; in Python the object itself will do.
 
 import importlib
 import pkgutil
+import re
 import sys
 from collections.abc import Mapping
 from functools import cache
@@ -27,6 +28,7 @@ REGISTRIES: Mapping[str, str] = {
 }
 ATTRIBUTE = "PLUGIN"
 IN_MEMORY = "memory:"  # begins the name of an object that was given in Python
+_IDENTITY = re.compile(rf"{IN_MEMORY}\w+?-(?:(.+)-)?[0-9a-f]{{16,}}")
 T = TypeVar("T")
 _objects: dict[str, Any] = {}
 
@@ -95,9 +97,30 @@ def remember(kind: str, identity: str, value: Any) -> str:
     return name
 
 
-def remembered() -> Mapping[str, Any]:
-    """All objects made known by `remember`, by name."""
-    return dict(_objects)
+def display_name(name: str) -> str:
+    """Name a plug-in for people: `logit_matching` for `memory:method-logit_matching-0123456789abcdef`.
+
+    Args:
+        name: as a config has it; a method's may be a sum, `a+b`.
+    """
+    if IN_MEMORY not in name:
+        return name
+    return "+".join(_IDENTITY.sub(lambda match: match[1] or "given in Python", part) for part in name.split("+"))
+
+
+def remembered(config: Any) -> Mapping[str, Any]:
+    """Find the objects made known by `remember` that a config names.
+
+    Args:
+        config: nested mappings and sequences of options; a method's name may be a sum, `a+b`.
+
+    Returns:
+        The objects by name. One that this process does not know is left out.
+    """
+    if isinstance(config, str):
+        return {name: _objects[name] for name in config.split("+") if name in _objects}
+    parts = config.values() if isinstance(config, Mapping) else config if isinstance(config, list | tuple) else ()
+    return {name: value for part in parts for name, value in remembered(part).items()}
 
 
 def remember_all(objects: Mapping[str, Any]) -> None:

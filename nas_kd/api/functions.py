@@ -2,10 +2,18 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from nas_kd.api.in_memory import data_options, device_name, method_names, space_name, teacher_options
+from nas_kd.api.in_memory import (
+    budget_options,
+    data_options,
+    device_name,
+    method_names,
+    space_name,
+    teacher_options,
+)
 from nas_kd.api.run import Run
 from nas_kd.commands.distill import DistillResult, distill_one
 from nas_kd.commands.search import search as run_search
@@ -25,7 +33,7 @@ def search(
     data: Any = None,
     space: Any = None,
     methods: Any = None,
-    budget: Budget | None = None,
+    budget: Budget | Mapping[str, float] | None = None,
     device: Any = None,
     trials: int | None = None,
     workers: int | None = None,
@@ -42,14 +50,16 @@ def search(
 
     Args:
         config: options, a config.toml, or None: the defaults; with no other argument, the digits demo.
-        teacher: a `torch.nn.Module`, the path of an `.onnx` file, or a mapping of `[teacher]` options, in which
-            `module` may be a module: `{"module": net, "preprocessing": "unit"}`. A list: several teachers.
-        data: `(x, y)` of arrays or tensors, x (N, C, H, W) or any (N, ...); a map-style `torch.utils.data.Dataset` of
-            such pairs; a mapping of "train", "val", "test" to either; a source object; or a source's name. Missing
-            validation and test data are carved from train.
+        teacher: a `torch.nn.Module` (float32, on the CPU; it stays as it is), the path of an `.onnx` file, or a mapping
+            of `[teacher]` options, in which `module` may be a module: `{"module": net, "preprocessing": "unit"}`. A
+            list: several teachers. None: the config's, else one is trained.
+        data: `(x, y)` of arrays or tensors, x (N, C, H, W) or any (N, ...), y (N,) class numbers or names; a map-style
+            `torch.utils.data.Dataset` of such pairs, read once into memory; a mapping of "train", "val", "test" to
+            either; a source object; a function that returns arrays; or a source's name. Missing validation and test
+            data are carved from train.
         space: of students: a name, "package.module:Name", or a `SearchSpace`.
         methods: distillation methods to choose from: names, `a+b` for sums, or `Method` classes.
-        budget: limits of the device.
+        budget: limits of the device: a `Budget`, or a mapping of its limits by name.
         device: where latency is measured: a name, a `.toml` file, an agent's URL, or a `DeviceProfile`.
         trials: candidates to propose.
         workers: candidates trained at the same time.
@@ -69,23 +79,26 @@ def search(
 
     Example:
         >>> import nas_kd
-        >>> run = nas_kd.search(budget=nas_kd.Budget(max_latency_ms=0.05, max_size_kb=100), trials=20)  # doctest: +SKIP
-        >>> run.winner.export("student.onnx")  # doctest: +SKIP
+        >>> run = nas_kd.search("config.toml", run_dir="runs/demo")  # again, once it is finished: it is read
+        >>> run.state, run.winner.export("student.onnx").name
+        ('finished', 'student.onnx')
+        >>> budget = nas_kd.Budget(max_latency_ms=0.5, max_size_kb=100)
+        >>> run = nas_kd.search(teacher=net, data=(x, y), budget=budget, trials=60)  # doctest: +SKIP
     """
     given: dict[str, Any] = {
         "teacher": None if teacher is None else teacher_options(teacher),
         "data": None if data is None else data_options(data),
         "space.name": None if space is None else space_name(space),
         "distill.methods": None if methods is None else method_names(methods),
-        "budget": None if budget is None else budget.model_dump(exclude_none=True),
+        "budget": None if budget is None else budget_options(budget),
         "device.name": None if device is None else device_name(device),
         "search.trials": trials,
         "search.workers": workers,
         "search.max_minutes": max_minutes,
         "search.seed": seed,
-        **(options or {}),
+        **_checked_options(options),
     }
-    resolved = _resolved(config, {k: v for k, v in given.items() if v is not None})
+    resolved = _resolved(config, {k: v for k, v in given.items() if v is not None}, run_dir)
     folder = Path(run_dir) if run_dir is not None else default_run_dir(resolved)
     callback = as_callback(callbacks)
     try:
@@ -98,6 +111,15 @@ def search(
     run = Run.read(folder)
     run.write_report()
     return run
+
+
+def _checked_options(options: Any) -> dict[str, Any]:
+    if options is None:
+        return {}
+    if not isinstance(options, Mapping):
+        kind = type(options).__name__
+        raise InputError(f'options must be a mapping of dotted keys, such as {{"distill.epochs": 60}}, got {kind}')
+    return dict(options)
 
 
 def _stopped(folder: Path, stop: StopRun) -> Run:
@@ -119,8 +141,9 @@ def load_run(run_dir: Path | str) -> Run:
 
     Example:
         >>> import nas_kd
-        >>> run = nas_kd.load_run("runs/demo")  # doctest: +SKIP
-        >>> [finalist.id for finalist in run.front("latency")]  # doctest: +SKIP
+        >>> run = nas_kd.load_run("runs/demo")
+        >>> all(finalist.within_budget for finalist in run.front("latency"))
+        True
     """
     return Run.read(run_dir)
 
@@ -142,7 +165,7 @@ def distill_config(
         InputError: something given is not usable.
         TrialError: the student cannot be trained or exported.
     """
-    options = _resolved(config, {})
+    options = _resolved(config, {}, run_dir)
     folder = Path(run_dir) if run_dir is not None else default_run_dir(options, "-distill")
     return distill_one(options, folder, as_callback(callbacks))
 
@@ -160,8 +183,7 @@ def read_config(path: Path | None, overrides: Mapping[str, Any] | None = None) -
     config = load_config(path or demo.PATH, overrides)
     if config.name is not None:
         return config
-    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", (path or demo.PATH).stem).lstrip("._-")
-    return config.model_copy(update={"name": stem or "run"})
+    return config.model_copy(update={"name": _as_name((path or demo.PATH).stem)})
 
 
 def default_run_dir(options: SearchConfig, suffix: str = "") -> Path:
@@ -169,8 +191,17 @@ def default_run_dir(options: SearchConfig, suffix: str = "") -> Path:
     return Path("runs") / f"{options.name or 'run'}{suffix}"
 
 
-def _resolved(config: SearchConfig | Path | str | None, given: Mapping[str, Any]) -> SearchConfig:
-    """The config with what was given in Python; named by its content where it came from no file."""
+def _as_name(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).lstrip("._-") or "run"
+
+
+def _resolved(
+    config: SearchConfig | Path | str | None, given: Mapping[str, Any], run_dir: Path | str | None
+) -> SearchConfig:
+    """The config with what was given in Python; it has a name, even where it came from no file."""
+    if not isinstance(config, SearchConfig | Path | str | None):
+        kind = type(config).__name__
+        raise InputError(f"config must be a nas_kd.SearchConfig or the path of a config.toml, got {kind}; see options=")
     if isinstance(config, SearchConfig):
         base = config
     elif config is None and not given.keys() & {"teacher", "data", "space.name"}:
@@ -179,5 +210,16 @@ def _resolved(config: SearchConfig | Path | str | None, given: Mapping[str, Any]
         base = read_config(Path(config)) if config is not None else load_config(None)
     resolved = merged(base, given)
     if resolved.name is None:
-        resolved = resolved.model_copy(update={"name": f"run-{fingerprint(resolved.model_dump(mode='json'))[:8]}"})
+        resolved = resolved.model_copy(update={"name": _name_for(resolved, run_dir)})
     return resolved
+
+
+def _name_for(config: SearchConfig, run_dir: Path | str | None) -> str:
+    """A run's name: that of its folder, also after this was moved; by the config's content where no folder is given."""
+    if run_dir is None:
+        return f"run-{fingerprint(config.model_dump(mode='json'))[:8]}"
+    folder, stored = RunFolder(Path(run_dir)), None
+    if folder.config.is_file():
+        with suppress(InputError):  # the search refuses the folder
+            stored = load_config(folder.config).name
+    return stored or _as_name(folder.path.resolve().name)

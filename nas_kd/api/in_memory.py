@@ -3,20 +3,20 @@
 A name follows from the object's content, so that the same call in another process goes on with the same run.
 """
 
-import hashlib
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from nas_kd.config.options import DataOptions, TeacherOptions
-from nas_kd.data.npz import as_numpy
-from nas_kd.data.source import Arrays, RawData, Source
+from nas_kd.api.content_identity import data_identity, module_identity, object_identity, source_identity
+from nas_kd.api.in_memory_data import split_arrays
+from nas_kd.commands.module_checks import check_network
+from nas_kd.config.options import Budget, DataOptions, TeacherOptions
+from nas_kd.data.source import SPLITS, RawData, Source, is_flip_safe
+from nas_kd.data.user_source import FunctionSource
 from nas_kd.errors import InputError
 from nas_kd.latency.device_profile import DeviceProfile
 from nas_kd.methods.base import Method
@@ -24,11 +24,10 @@ from nas_kd.models.search_space import load_space
 from nas_kd.plugins import remember
 from nas_kd.serialization import fingerprint
 
-SPLITS = ("train", "val", "test")
 Options = dict[str, Any]
 
 
-@dataclass(frozen=True)
+@dataclass
 class InMemorySource:
     """A data source whose samples were given in Python."""
 
@@ -46,28 +45,43 @@ def teacher_options(teacher: Any) -> list[Options]:
     """Options of `[teacher]` for what was given.
 
     Args:
-        teacher: a module, an `.onnx` path, `TeacherOptions`, a mapping of options in which `module` may be a module,
-            or a list of these.
+        teacher: a module, an `.onnx` path, `TeacherOptions`, a mapping of options in which `module` may be a module, or
+            a list of these.
 
     Raises:
-        InputError: it is anything else.
+        InputError: it is anything else, or a module that cannot be run here.
     """
     if isinstance(teacher, list | tuple):
+        if not teacher:
+            raise InputError("teacher is an empty list; leave it out to have one trained")
         return [options for one in teacher for options in teacher_options(one)]
     if isinstance(teacher, nn.Module):
-        return [{"factory": remember("teacher", _module_identity(teacher), teacher)}]
+        check_network("teacher", teacher)
+        return [{"factory": remember("teacher", module_identity(teacher), teacher)}]
     if isinstance(teacher, TeacherOptions):
         return [teacher.model_dump(exclude_unset=True)]
     if isinstance(teacher, Mapping):
         given = dict(teacher)
         module = given.pop("module", None)
-        return [given] if module is None else [given | teacher_options(module)[0]]
+        if module is None:
+            return [given]
+        if not isinstance(module, nn.Module):
+            raise InputError(f"teacher: module must be a torch.nn.Module, got {_kind(module)}")
+        return [given | teacher_options(module)[0]]
     if isinstance(teacher, str | Path) and str(teacher).endswith(".onnx"):
         return [{"onnx": str(Path(teacher).absolute())}]
     raise InputError(
-        "teacher must be a torch.nn.Module, the path of an .onnx file, options of [teacher], or a list of these, "
-        f"got {_kind(teacher)}"
+        f"teacher must be a torch.nn.Module, the path of an .onnx file, options of [teacher], or a list of these, "
+        f"got {_kind(teacher)}{_teacher_hint(teacher)}"
     )
+
+
+def _teacher_hint(teacher: Any) -> str:
+    if isinstance(teacher, type):
+        return "; pass an instance"
+    if isinstance(teacher, str | Path) and str(teacher).endswith((".pt", ".pth", ".ckpt", ".safetensors")):
+        return "; load the weights into your module and pass that"
+    return ""
 
 
 def data_options(data: Any) -> Options:
@@ -75,7 +89,8 @@ def data_options(data: Any) -> Options:
 
     Args:
         data: `(x, y)` of arrays or tensors; a map-style `torch.utils.data.Dataset` of such pairs; a mapping of splits
-            ("train", "val", "test") to either; `RawData`; a source object; `DataOptions`; or the name of a source.
+            ("train", "val", "test") to either; `RawData`; a source object; a function without arguments that returns
+            `RawData` or arrays named as in an .npz file; `DataOptions`; or the name of a source.
 
     Raises:
         InputError: it is anything else, or a split is not usable.
@@ -84,13 +99,21 @@ def data_options(data: Any) -> Options:
         return {"source": data}
     if isinstance(data, DataOptions):
         return data.model_dump(exclude_unset=True)
-    if isinstance(data, RawData):
-        return {"source": remember("dataset", _raw_identity(data), InMemorySource(data))}
-    if isinstance(data, Mapping):
-        return _splits(data) if "train" in data and not isinstance(data["train"], str | Path) else dict(data)
-    if isinstance(data, Source):
-        return {"source": remember("dataset", _object_identity(data), data)}
-    return _splits({"train": data})
+    if isinstance(data, Mapping) and ("train" not in data or isinstance(data["train"], str | Path)):
+        return dict(data)
+    identity, source = _as_source(data)
+    return {"source": remember("dataset", identity, source)}
+
+
+def _as_source(data: Any) -> tuple[str, Source]:
+    """The identity of samples given in Python, and the source that returns them."""
+    given = data() if isinstance(data, type) and hasattr(data, "load") else data
+    if isinstance(given, Source):
+        return object_identity(given), given
+    if inspect.isroutine(given):
+        given = FunctionSource(given.__qualname__, given).load(DataOptions())
+    raw = given if isinstance(given, RawData) else _splits(given if isinstance(given, Mapping) else {"train": given})
+    return data_identity(raw), InMemorySource(raw)
 
 
 def space_name(space: Any) -> str:
@@ -103,7 +126,7 @@ def space_name(space: Any) -> str:
         return space
     found = load_space(space)
     sizes = [architecture.to_json() for architecture in found.size_ladder(5)]
-    identity = fingerprint([type(found).__qualname__, found.name, found.cardinality(), sizes])
+    identity = fingerprint([source_identity(type(found)), found.name, found.cardinality(), sizes])
     return remember("space", f"{found.name}-{identity[:16]}", found)
 
 
@@ -130,81 +153,46 @@ def device_name(device: Any) -> str:
     raise InputError(f"device must be a name or a nas_kd.DeviceProfile, got {_kind(device)}")
 
 
+def budget_options(budget: Any) -> Options:
+    """Options of `[budget]`: of a `Budget`, or of a mapping of its limits.
+
+    Raises:
+        InputError: it is neither.
+    """
+    if isinstance(budget, Budget):
+        return budget.model_dump(exclude_none=True)
+    if isinstance(budget, Mapping):
+        return dict(budget)
+    raise InputError(f"budget must be a nas_kd.Budget, such as Budget(max_latency_ms=0.5), got {_kind(budget)}")
+
+
 def _method_name(method: Any) -> str:
     if isinstance(method, str):
         return method
+    if isinstance(method, Method):
+        raise InputError(f"methods: pass the class {type(method).__name__}, not an instance: every trial creates one")
     if not (isinstance(method, type) and issubclass(method, Method)):
         raise InputError(f"a method must be a name or a class derived from nas_kd.Method, got {_kind(method)}")
-    return remember("method", f"{method.name}-{_source_hash(method)[:16]}", method)
+    if not hasattr(method, "name"):
+        raise InputError(f"method {method.__name__} has no name; set `name` in the class")
+    return remember("method", f"{method.name}-{source_identity(method)[:16]}", method)
 
 
-def _splits(data: Mapping[str, Any]) -> Options:
+def _splits(data: Mapping[str, Any]) -> RawData:
     if unknown := sorted(set(data) - {*SPLITS, "classes"}):
         raise InputError(f"data: unknown split {unknown[0]!r}; allowed: {', '.join(SPLITS)}, classes")
-    arrays = {name: _arrays(data[name], name) for name in SPLITS if data.get(name) is not None}
+    given = {name: data[name] for name in SPLITS if name == "train" or data.get(name) is not None}
+    arrays = {name: split_arrays(samples, name) for name, samples in given.items()}
     names = data.get("classes")
     classes = None if names is None else tuple(map(str, names))
-    return data_options(RawData("in memory", arrays["train"], arrays.get("val"), arrays.get("test"), classes))
-
-
-def _arrays(given: Any, split: str) -> Arrays:
-    """Samples and labels of one split, from a pair or a map-style data set."""
-    if isinstance(given, tuple | list) and len(given) == 2 and all(hasattr(part, "shape") for part in given):
-        return Arrays(as_numpy(given[0]), as_numpy(given[1]))
-    if hasattr(given, "__getitem__") and not isinstance(given, tuple | list | dict | str):
-        return _from_dataset(given, split)
-    raise InputError(
-        f"data: {split} must be a pair (x, y) of arrays or tensors, or a torch Dataset of (x, y), got {_kind(given)}"
+    return RawData(
+        name="in memory",
+        train=arrays["train"],
+        val=arrays.get("val"),
+        test=arrays.get("test"),
+        classes=classes,
+        flip_safe=is_flip_safe(classes),
     )
-
-
-def _from_dataset(dataset: Any, split: str) -> Arrays:
-    if not hasattr(dataset, "__len__"):
-        raise InputError(f"data: {split} is a Dataset without a length; give one with __len__, or arrays")
-    xs, ys = [], []
-    for i in range(len(dataset)):
-        item = dataset[i]
-        if not isinstance(item, tuple | list) or len(item) != 2:
-            raise InputError(f"data: {split}[{i}] must be a pair (x, y), got {_kind(item)}")
-        xs.append(as_numpy(item[0]) if isinstance(item[0], Tensor) else np.asarray(item[0]))
-        ys.append(int(item[1]))
-    if not xs:
-        raise InputError(f"data: {split} is empty")
-    if len({x.shape for x in xs}) > 1:
-        raise InputError(f"data: the samples of {split} differ in shape: {xs[0].shape} and others; resize them first")
-    return Arrays(np.stack(xs), np.asarray(ys, dtype=np.int64))
-
-
-def _module_identity(module: nn.Module) -> str:
-    digest = hashlib.sha256(f"{type(module).__module__}.{type(module).__qualname__}\n{module}".encode())
-    for name, tensor in module.state_dict().items():
-        value = tensor.detach().cpu().contiguous()
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()[:32]
-
-
-def _raw_identity(raw: RawData) -> str:
-    digest = hashlib.sha256(repr((raw.classes, raw.flip_safe, raw.notes)).encode())
-    for name in SPLITS:
-        for values in getattr(raw, name) or ():
-            array = np.ascontiguousarray(as_numpy(values))
-            digest.update(f"{name} {array.dtype} {array.shape}".encode())
-            digest.update(array.data)
-    return digest.hexdigest()[:32]
-
-
-def _object_identity(value: Any) -> str:
-    facts = repr(sorted(vars(value).items())) if hasattr(value, "__dict__") else ""
-    return fingerprint([_source_hash(type(value)), facts])[:32]
-
-
-def _source_hash(kind: type) -> str:
-    try:
-        source = inspect.getsource(kind)
-    except (OSError, TypeError):  # typed in at a prompt
-        source = ""
-    return fingerprint([kind.__module__, kind.__qualname__, source])
 
 
 def _kind(value: Any) -> str:

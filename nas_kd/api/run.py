@@ -1,6 +1,8 @@
 """A run as an object: its record, its fronts as tables and pictures, and its finalists as modules and ONNX files."""
 
 from html import escape
+from importlib import import_module
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,10 +12,13 @@ from nas_kd.config.loading import load_config
 from nas_kd.config.options import Budget
 from nas_kd.context.run_folder import RunFolder, read_json
 from nas_kd.errors import InputError
-from nas_kd.report.render import front_figure, write_report
+from nas_kd.kd.load_model import build_model, load_weights
+from nas_kd.plugins import IN_MEMORY, display_name, remembered
+from nas_kd.report.render import candidates_table, front_figure, write_report
 from nas_kd.results.candidate import Candidate
-from nas_kd.results.fronts import front_members, winner
+from nas_kd.results.fronts import accuracy_first, front_members, winner
 from nas_kd.results.records import Accuracy, Costs, FinalistRecord, RunRecord, TrialRecord
+from nas_kd.store.store import Store
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,7 +29,17 @@ Front = Literal["size", "latency", "joint"]
 
 
 class Finalist:
-    """A student that was trained in full over several seeds, with everything that is known of it."""
+    """A student that was trained in full over several seeds, with everything that is known of it.
+
+    Example:
+        >>> import nas_kd
+        >>> winner = nas_kd.load_run("runs/demo").winner
+        >>> winner.test.low <= winner.test.mean <= winner.test.high
+        True
+        >>> student = winner.load_model()  # a torch.nn.Module in eval mode
+        >>> student.training, winner.export("student.onnx").name
+        (False, 'student.onnx')
+    """
 
     def __init__(self, record: FinalistRecord, run: "Run") -> None:
         self.record, self._run = record, run
@@ -73,19 +88,18 @@ class Finalist:
         """Load the deployed student as a module in eval mode: (B, ...) in the data's own units -> (B, C) logits.
 
         Args:
-            space: of the student, if the run's space was an object of a Python program.
+            space: of the student, where the search was given an object that this program has not passed to a search.
 
         Raises:
-            InputError: its weights are gone, or its space is not in the registry.
+            InputError: its weights are gone, or its space is not known here.
         """
-        from nas_kd.kd.load_model import build_model, load_weights
-        from nas_kd.store.store import Store
-
         data, folder = self._run.record.dataset, self._run.folder
         if data is None:
             raise InputError(f"{folder.path}: the run has not loaded its data yet")
         weights = load_weights(Store(folder.store), deployed_seed(self.record).weights_key)
-        wanted = space if space is not None else load_config(folder.config).space.name
+        wanted = load_config(folder.config).space.name if space is None else space
+        if isinstance(wanted, str) and wanted.startswith(IN_MEMORY) and not remembered(wanted):
+            raise InputError(f"the space {display_name(wanted)!r} was given in Python: pass it, load_model(space=...)")
         return build_model(self.candidate, weights, data.input_shape, len(data.classes), wanted)
 
     def export(self, path: Path | str) -> Path:
@@ -120,8 +134,13 @@ class Run:
 
     Example:
         >>> import nas_kd
-        >>> run = nas_kd.load_run("runs/demo")  # doctest: +SKIP
-        >>> run.winner.export("student.onnx")  # doctest: +SKIP
+        >>> run = nas_kd.load_run("runs/demo")
+        >>> run.state, len(run.trials)
+        ('finished', 3)
+        >>> sizes = [finalist.costs.size_bytes for finalist in run.front("size")]
+        >>> sizes == sorted(sizes)
+        True
+        >>> run.plot("size").savefig("front.png")
     """
 
     def __init__(self, record: RunRecord, folder: RunFolder) -> None:
@@ -159,8 +178,8 @@ class Run:
 
     @property
     def finalists(self) -> list[Finalist]:
-        """Members of the search's front, trained in full over several seeds."""
-        return [Finalist(record, self) for record in self.record.finalists]
+        """Members of the search's front, trained in full over several seeds; the most accurate on validation first."""
+        return [Finalist(record, self) for record in sorted(self.record.finalists, key=accuracy_first)]
 
     @property
     def winner(self) -> Finalist | None:
@@ -206,14 +225,11 @@ class Run:
             InputError: pandas is not installed.
         """
         try:
-            import pandas
+            pandas = import_module("pandas")
         except ImportError as error:
             raise InputError("to_pandas needs pandas: pip install pandas") from error
-        from io import StringIO
-
-        from nas_kd.report.render import candidates_table
-
-        return pandas.read_csv(StringIO(candidates_table(self.record)))
+        table: pd.DataFrame = pandas.read_csv(StringIO(candidates_table(self.record)))
+        return table
 
     def plot(self, front: Literal["size", "latency"] = "latency") -> "Figure":
         """Draw accuracy against latency or size: finalists with intervals, controls, budget, teacher and candidates.
@@ -260,7 +276,7 @@ def _html_row(finalist: Finalist, best: Finalist | None) -> str:
     size = f"{costs.size_bytes / 1000:.4g} kB" if costs.size_bytes is not None else ""
     mark = "winner" if best is not None and best.id == finalist.id else ""
     accuracy = f"{test.mean:.1%} ({test.low:.1%} to {test.high:.1%})"
-    recipe, precision = finalist.candidate.recipe.method, finalist.candidate.precision
+    recipe, precision = display_name(finalist.candidate.recipe.method), finalist.candidate.precision
     cells = (mark, finalist.description, recipe, precision, accuracy, size, latency)
     return "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>"
 

@@ -17,6 +17,7 @@ from rich.text import Text
 from nas_kd.commands.distill import DistillResult
 from nas_kd.config.options import Budget, SearchConfig
 from nas_kd.context.callbacks import Callback
+from nas_kd.plugins import display_name
 from nas_kd.results.fronts import front_document
 from nas_kd.results.latency import Latency
 from nas_kd.results.limits import describe_costs
@@ -237,7 +238,7 @@ def _method(finalist: FinalistRecord) -> str:
     """`soft_targets, fp32, 1 assistant`."""
     assistants = len(finalist.candidate.assistants)
     chain = f", {assistants} assistant{'s' if assistants > 1 else ''}" if assistants else ""
-    return f"{finalist.candidate.recipe.method}, {finalist.candidate.precision}{chain}"
+    return f"{display_name(finalist.candidate.recipe.method)}, {finalist.candidate.precision}{chain}"
 
 
 def _figure_cells(accuracy: Accuracy, costs: Costs, unstable: str = UNSTABLE) -> tuple[str, str, str]:

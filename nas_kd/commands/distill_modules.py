@@ -1,11 +1,4 @@
-"""Knowledge distillation on one's own modules: no config and no run folder, one student trained in place.
-
->>> x, y = torch.randn(64, 8), torch.arange(64) % 2
->>> teacher = distill(nn.Linear(8, 2), train=(x, y), method="none", epochs=2)
->>> student = distill(nn.Linear(8, 2), teacher, train=(x, y), method="soft_targets", epochs=2)
->>> student(x).shape
-torch.Size([64, 2])
-"""
+"""Knowledge distillation on one's own modules: no config and no run folder, one student trained in place."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -93,6 +86,13 @@ def distill(
         InputError: something given is not usable, or a callback failed (`CallbackError`); the student then has the
             weights that it had reached.
         TrialError: the loss is no longer finite, or memory ran out.
+
+    Example:
+        >>> import nas_kd, torch
+        >>> x, y = torch.randn(64, 8), torch.arange(64) % 2
+        >>> teacher = nas_kd.distill(torch.nn.Linear(8, 2), train=(x, y), method="none", epochs=2)
+        >>> nas_kd.distill(torch.nn.Linear(8, 2), teacher, train=(x, y), val=(x, y), method="soft_targets", epochs=2)
+        Linear(in_features=8, out_features=2, bias=True)
     """
     schedule = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "calibrate": calibrate}
     settings = _Settings.of(schedule, {"threads": threads, "precision": precision}, seed, callbacks)

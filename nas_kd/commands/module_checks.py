@@ -43,7 +43,7 @@ def check_network(role: str, network: Any) -> None:
         if isinstance(tensor, UninitializedParameter | UninitializedBuffer):
             raise InputError(f"{role}: {name!r} has no shape yet; run the network on a batch before")
         if tensor.device.type != "cpu":
-            raise InputError(f"{role}: {name!r} is on {tensor.device}; distill() trains on the CPU, so move it there")
+            raise InputError(f"{role}: {name!r} is on {tensor.device}; training runs on the CPU, so move it there")
         if tensor.is_floating_point() and tensor.dtype != torch.float32:
             raise InputError(f"{role}: {name!r} is {tensor.dtype}; networks must be float32: call .float()")
 

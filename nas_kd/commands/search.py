@@ -23,6 +23,7 @@ from nas_kd.nas.gate import Gate
 from nas_kd.nas.samplers.base import load_sampler
 from nas_kd.nas.study import RunStudy
 from nas_kd.nas.worker_pool import WorkerPool
+from nas_kd.plugins import remembered
 from nas_kd.results.fronts import describe_closest_finalists, winner
 from nas_kd.results.records import DeviceRecord, RunRecord
 from nas_kd.store.size_limit import remove_leftovers
@@ -44,10 +45,7 @@ def search(config: SearchConfig, run_dir: Path, callback: Callback | None = None
     with locked(folder, config) as resumed:
         callback.on_start(str(run_dir), resumed)
         remove_leftovers(folder.store)
-        options = config.search
-        with closing(
-            WorkerPool(options.executor, TARGET, str(folder.path.resolve()), options.workers, callback)
-        ) as pool:
+        with closing(_open_pool(config, folder, callback)) as pool:
             context = Context.prepare(config, folder, callback)
             with training_threads(context.threads), closing(_open(context, pool)) as run:
                 if run.is_finished:
@@ -68,6 +66,12 @@ def _require_winner(run: RunRecord, budget: Budget) -> None:
     if run.finalists and winner(run.finalists, budget) is None:
         nearest = describe_closest_finalists(run.finalists, budget)
         raise BudgetError(f"no finalist meets the budget (their fronts are in the report); closest: {nearest}")
+
+
+def _open_pool(config: SearchConfig, folder: RunFolder, callback: Callback) -> WorkerPool:
+    options, objects = config.search, remembered(config.model_dump())
+    run_dir = str(folder.path.resolve())
+    return WorkerPool(options.executor, TARGET, run_dir, options.workers, callback, objects=objects)
 
 
 def _open(context: Context, pool: WorkerPool) -> "Search":

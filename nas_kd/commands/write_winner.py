@@ -175,7 +175,9 @@ def export_winner(
 
     Example:
         >>> import nas_kd
-        >>> nas_kd.export_winner("runs/demo", "small.onnx", nas_kd.Budget(max_latency_ms=0.02))  # doctest: +SKIP
+        >>> finalist = nas_kd.export_winner("runs/demo", "small.onnx", nas_kd.Budget(max_size_kb=50))
+        >>> finalist.costs.size_bytes <= 50_000
+        True
     """
     folder, out = RunFolder(Path(run_dir)), Path(out)
     run = read_run(folder)

@@ -145,7 +145,16 @@ class DistillOptions(Options):
 
 
 class Budget(Options):
-    """Limits that the deployed file must keep; options that are left out do not limit."""
+    """Limits that the deployed file must keep; options that are left out do not limit.
+
+    Example:
+        >>> import nas_kd
+        >>> nas_kd.Budget(max_latency_ms=0.5, max_size_kb=100).max_size_bytes
+        100000
+        >>> nas_kd.Budget(max_latency=0.5)
+        Traceback (most recent call last):
+        nas_kd.errors.InputError: budget.max_latency: unknown key; did you mean 'max_latency_ms'?
+    """
 
     max_latency_ms: float | None = Field(None, gt=0, description="median time of one call on the device, milliseconds")
     max_size_kb: float | None = Field(None, gt=0, description="size of the ONNX file in kB (1,000 bytes)")
@@ -258,7 +267,17 @@ class EngineOptions(Options):
 
 
 class SearchConfig(Options):
-    """All options of a run: a whole config.toml."""
+    """All options of a run: a whole config.toml.
+
+    Example:
+        >>> import nas_kd
+        >>> config = nas_kd.SearchConfig(space={"name": "mobilenet"}, search={"trials": 20})
+        >>> config.search.trials, config.finalists.seeds
+        (20, 3)
+        >>> nas_kd.SearchConfig(search={"trials": 0})
+        Traceback (most recent call last):
+        nas_kd.errors.InputError: search.trials must be >= 1, got 0
+    """
 
     name: str | None = Field(
         None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name of the run (default: the file's)"

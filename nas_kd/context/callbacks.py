@@ -13,7 +13,21 @@ if TYPE_CHECKING:
 
 
 class StopRun(Exception):
-    """Raised by a callback to stop cleanly: what has been reached so far is the result."""
+    """Raised by a callback to stop cleanly: what has been reached so far is the result.
+
+    Example:
+        >>> import nas_kd, torch
+        >>> class StopAtTwo(nas_kd.Callback):
+        ...     def on_epoch_end(self, event):
+        ...         print(f"epoch {event.epoch} of {event.epochs}")
+        ...         if event.epoch == 2:
+        ...             raise nas_kd.StopRun("enough")
+        >>> train = torch.randn(32, 8), torch.arange(32) % 2
+        >>> nas_kd.distill(torch.nn.Linear(8, 2), train=train, method="none", epochs=50, callbacks=StopAtTwo())
+        epoch 1 of 50
+        epoch 2 of 50
+        Linear(in_features=8, out_features=2, bias=True)
+    """
 
 
 @dataclass(frozen=True)
@@ -28,6 +42,12 @@ class EpochEnd:
             that they have in the sum.
         learning_rate: of the epoch's last step.
         seconds: spent on training so far.
+
+    Example:
+        >>> import nas_kd
+        >>> event = nas_kd.EpochEnd("student", 3, 30, {"ce": 0.41, "soft_targets": 1.2}, learning_rate=0.1, seconds=2.5)
+        >>> {name: loss for name, loss in event.losses.items() if name != "ce"}
+        {'soft_targets': 1.2}
     """
 
     what: str
@@ -80,6 +100,19 @@ class Callback:
     """Receives what a run reports; derive from it and override what you need, the base class does nothing.
 
     Any method may raise `StopRun` to stop the run cleanly.
+
+    Example:
+        >>> import nas_kd, torch
+        >>> class Losses(nas_kd.Callback):
+        ...     def __init__(self):
+        ...         self.names = []
+        ...     def on_epoch_end(self, event):
+        ...         self.names.append(sorted(event.losses))
+        >>> losses, train = Losses(), (torch.randn(32, 8), torch.arange(32) % 2)
+        >>> student, teacher = torch.nn.Linear(8, 2), torch.nn.Linear(8, 2)
+        >>> student = nas_kd.distill(student, teacher, train=train, epochs=2, callbacks=[losses])
+        >>> losses.names
+        [['ce', 'soft_targets'], ['ce', 'soft_targets']]
     """
 
     def on_start(self, run_dir: str, resumed: bool) -> None:

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 
@@ -68,6 +68,8 @@ class WorkerSpec:
         count: workers that are wanted.
         on_message: receives what workers send while they work.
         in_process: creates this process's own handler, for executors without processes; called with the first job.
+        objects: given in Python and named by the run's config; worker processes make them known by
+            `nas_kd.plugins.remember_all` before they create the target.
     """
 
     target: str
@@ -75,6 +77,7 @@ class WorkerSpec:
     count: int
     on_message: Callable[[Any], None]
     in_process: Callable[[], Handler]
+    objects: Mapping[str, Any] = field(default_factory=dict)
 
 
 class ExecutorPlugin(ABC):

@@ -20,7 +20,7 @@ from typing import Any
 from nas_kd.errors import InputError
 from nas_kd.executors.executor import Executor, ExecutorPlugin, JobResult, WorkerSpec
 from nas_kd.executors.in_process import InProcessExecutor
-from nas_kd.plugins import IN_MEMORY, remembered
+from nas_kd.plugins import IN_MEMORY
 
 ATTEMPTS = 2  # of a job whose worker dies
 READ_BYTES = 2**16
@@ -49,6 +49,7 @@ class LocalExecutor:
         setup: Mapping[str, Any],
         count: int,
         on_message: Callable[[Any], None] | None = None,
+        objects: Mapping[str, Any] | None = None,
     ) -> None:
         """Start the processes.
 
@@ -57,9 +58,13 @@ class LocalExecutor:
             setup: its arguments, JSON-able.
             count: how many processes.
             on_message: receives what workers send while they work, whenever a result is asked for.
+            objects: given in Python, by name; pickled for the workers.
+
+        Raises:
+            InputError: workers could not import what one of the objects is made of.
         """
         self._on_message = on_message or (lambda _: None)
-        self._target, self._setup, self._objects = target, dict(setup), _pickled_objects()
+        self._target, self._setup, self._objects = target, dict(setup), _pickled(objects or {})
         cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
         self._selector = selectors.DefaultSelector()
         self._workers = [self._start(cores[i] if count <= len(cores) else None) for i in range(count)]
@@ -202,13 +207,12 @@ class LocalExecutor:
             self._send(new, dead.job)
 
 
-def _pickled_objects() -> str:
-    """Pickle the objects that were given in Python, for child processes of this very program; "" if there are none.
+def _pickled(objects: Mapping[str, Any]) -> str:
+    """Pickle objects that were given in Python, for child processes of this very program; "" if there are none.
 
     Raises:
         InputError: a child process could not import what one of them is made of.
     """
-    objects = remembered()
     if not objects:
         return ""
     for name, value in objects.items():
@@ -242,7 +246,7 @@ class Local(ExecutorPlugin):
         """Start the processes, if more than one worker is wanted."""
         if spec.count == 1:
             return InProcessExecutor(spec.in_process)
-        return LocalExecutor(spec.target, spec.setup, spec.count, spec.on_message)
+        return LocalExecutor(spec.target, spec.setup, spec.count, spec.on_message, spec.objects)
 
 
 PLUGIN = Local()

@@ -22,6 +22,7 @@ from nas_kd.kd.training_job import TrainedModel, TrainingJob, training_precision
 from nas_kd.kd.warm_start import find_weight_source
 from nas_kd.methods.base import Method
 from nas_kd.methods.combine import make_method
+from nas_kd.plugins import display_name
 from nas_kd.results.candidate import DEFAULT_POLICY, NO_DISTILLATION, Architecture, Candidate, Recipe
 
 GENERATION_SEED_STEP = 1_000_003  # every generation starts from weights of its own
@@ -141,7 +142,14 @@ class Distiller:
             try:
                 self.untrained(name, student, precision)
             except InputError as error:
-                raise InputError(f"method {name!r}: {error}") from error
+                raise InputError(f"method {display_name(name)!r}: {error}") from error
+            except RuntimeError as error:  # of a network or a method that is the user's own
+                reason = " ".join(str(error).split())[:300]
+                if "view size" in reason:
+                    reason += " (networks of a space run channels last)"
+                raise InputError(
+                    f"method {display_name(name)!r} on a network of space {student.space!r}: {reason}"
+                ) from error
 
     def untrained(self, name: str, student: Architecture, precision: str = "fp32") -> Training:
         """Set up a training with this method straight from the teachers; nothing of it is kept.

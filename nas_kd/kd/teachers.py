@@ -12,11 +12,12 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from nas_kd.config.options import TeacherOptions
+from nas_kd.config.options import EngineOptions, TeacherOptions
 from nas_kd.context.run_context import Context
 from nas_kd.data.dataset import Dataset, as_input
 from nas_kd.engine.evaluation import accuracy_of
 from nas_kd.engine.feature_extractor import find_feature_points
+from nas_kd.engine.numerics import Numerics
 from nas_kd.engine.schedule import Schedule
 from nas_kd.engine.teacher_outputs import Teacher
 from nas_kd.errors import InputError, TrialError
@@ -28,7 +29,7 @@ from nas_kd.kd.distiller import Distiller
 from nas_kd.kd.network_builder import NetworkBuilder, in_thousands
 from nas_kd.kd.training_job import TrainingJob
 from nas_kd.models.search_space import SearchSpace, load_space
-from nas_kd.models.wrappers import Normalized
+from nas_kd.models.wrappers import ContiguousLayout, Normalized
 from nas_kd.plugins import IN_MEMORY, import_object, load
 from nas_kd.results.candidate import DEFAULT_POLICY, NO_DISTILLATION, Architecture, Recipe
 from nas_kd.results.intervals import wilson_interval
@@ -179,12 +180,23 @@ def _from_factory(options: TeacherOptions, data: Dataset) -> tuple[Teacher, byte
         raise InputError(
             f"teacher: cannot be exported to ONNX, so that its size and latency are unknown: {error}"
         ) from error
-    features = None
+    model, features = _in_any_layout(model, data), None
     if options.features is not None:
         paths = [_inside(f, model) for f in options.features]
         features = find_feature_points(model, as_input(data.val.x[:2]), paths).features
     key = fingerprint([*identity, options.preprocessing, data.input_shape])
     return _described(model, key, description, data, features=features), onnx
+
+
+def _in_any_layout(model: nn.Module, data: Dataset) -> nn.Module:
+    """The network itself, or behind a wrapper if it cannot take images that are laid out channels last."""
+    layout = Numerics.choose(EngineOptions(), data.input_shape)
+    try:
+        with torch.no_grad():
+            layout.place(deepcopy(model))(layout.to_layout(as_input(data.val.x[:2])))
+    except RuntimeError:  # of `view`; any other was raised in the usual layout, too
+        return ContiguousLayout(model)
+    return model
 
 
 def _given_module(name: str) -> tuple[nn.Module, list[str], str]:
@@ -237,8 +249,8 @@ def _with_preprocessing(net: nn.Module, options: TeacherOptions, data: Dataset) 
 
 
 def _inside(path: str, model: nn.Module) -> str:
-    """The user's module path as seen from outside of the preprocessing."""
-    return f"body.{path}" if isinstance(model, Normalized) else path
+    """The user's module path as seen from outside of the wrappers."""
+    return f"body.{_inside(path, model.body)}" if isinstance(model, ContiguousLayout | Normalized) else path
 
 
 def _from_onnx(options: TeacherOptions, data: Dataset) -> tuple[Teacher, bytes]:

@@ -58,6 +58,14 @@ class DeviceProfile:
 
     Raises:
         InputError: A setting is not valid.
+
+    Example:
+        >>> import nas_kd
+        >>> nas_kd.DeviceProfile("camera", "the CPU of our camera", threads=2, precisions=("fp32", "int8")).n_threads
+        2
+        >>> nas_kd.DeviceProfile("camera", "the CPU of our camera", optimisation="most")
+        Traceback (most recent call last):
+        nas_kd.errors.InputError: unknown optimisation of device camera 'most'; allowed: all, basic, extended, none
     """
 
     name: str

@@ -108,6 +108,17 @@ class Method(nn.Module):
         generations: number of times the student's architecture is trained before, each time from the one before.
         default_temperature: softmax temperature of the paper.
         scale: () the calibrated factor of the terms, a buffer.
+
+    Example:
+        >>> import nas_kd, torch
+        >>> class LogitMatching(nas_kd.Method):
+        ...     name, source, summary = "logit_matching", "Ba 2014, arXiv:1312.6184", "squared difference of the logits"
+        ...     def forward(self, student, teachers, batch):
+        ...         return {"logit_matching": torch.nn.functional.mse_loss(student.logits, teachers[0].logits)}
+        >>> train = torch.randn(32, 8), torch.arange(32) % 2
+        >>> student, teacher = torch.nn.Linear(8, 2), torch.nn.Linear(8, 2)
+        >>> nas_kd.distill(student, teacher, train=train, method=LogitMatching, epochs=2)
+        Linear(in_features=8, out_features=2, bias=True)
     """
 
     name: ClassVar[str]

@@ -31,6 +31,11 @@ class Dimension:
         log: draw on a log scale, as suits widths.
         conditional_on: name of another dimension; where that one is 0, this one has no effect.
         decreases_size: the smallest and fastest network has `high`, not `low` (a stride).
+
+    Example:
+        >>> import nas_kd
+        >>> nas_kd.Dimension("width", 8, 32, step=8, log=True).values
+        (8, 16, 24, 32)
     """
 
     name: str
@@ -74,7 +79,22 @@ class Dimension:
 
 
 class GridSpace(ABC):
-    """A search space for images whose choices are `Dimension`s; subclasses define `network` and `describe`."""
+    """A search space for images whose choices are `Dimension`s; subclasses define `network` and `describe`.
+
+    Example:
+        >>> import nas_kd
+        >>> from torch import nn
+        >>> class Plain(nas_kd.GridSpace):
+        ...     name, summary = "plain", "one convolution, of some width"
+        ...     def network(self, choices, channels, n_classes):
+        ...         layers = nn.Conv2d(channels, choices["width"], 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+        ...         return nn.Sequential(*layers, nn.Linear(choices["width"], n_classes))
+        ...     def describe(self, architecture):
+        ...         return "{width} wide".format(**self.checked(architecture))
+        >>> space = Plain([nas_kd.Dimension("width", 8, 64, step=8)])
+        >>> space.cardinality(), [space.describe(a) for a in space.size_ladder(3)]
+        (8, ['8 wide', '24 wide', '64 wide'])
+    """
 
     name: str
     summary: str

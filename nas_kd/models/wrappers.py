@@ -1,6 +1,6 @@
-"""Wrappers that change what a network takes or returns: normalised inputs, summed logits."""
+"""Wrappers that change what a network takes or returns: normalised inputs, contiguous inputs, summed logits."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +44,35 @@ class Normalized(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise x (B, ...) float32, in stored units, and return what `body` returns."""
         return self.body(x * self.scale + self.shift)  # type: ignore[no-any-return]
+
+
+class ContiguousLayout(nn.Module):
+    """A network that cannot run channels last, as one that calls `view`: its inputs and weights stay contiguous."""
+
+    def __init__(self, body: nn.Module) -> None:
+        """Wrap a network, whose weights are made contiguous."""
+        super().__init__()
+        self.body = body
+        self._make_contiguous()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Run `body` on x (B, ...), in whatever memory layout x is."""
+        return self.body(_contiguous(x))  # type: ignore[no-any-return]
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "ContiguousLayout":
+        """Follow `to`, `float` and the like in everything but the memory layout."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self._make_contiguous()
+        return self
+
+    def _make_contiguous(self) -> None:
+        for tensor in (*self.parameters(), *self.buffers()):
+            tensor.data = _contiguous(tensor.data)
+
+
+def _contiguous(x: Tensor) -> Tensor:
+    """Copy a tensor: `contiguous` would leave images of one channel in a layout that is channels last as well."""
+    return x.clone(memory_format=torch.contiguous_format)
 
 
 class SummedLogits(nn.Module):

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -34,7 +34,16 @@ class PoolResult(Generic[J]):
 class WorkerPool:
     """Workers of one run; they load code and data while the coordinator prepares the teacher."""
 
-    def __init__(self, executor: str, target: str, run_dir: str, workers: int, callback: Callback) -> None:
+    def __init__(
+        self,
+        executor: str,
+        target: str,
+        run_dir: str,
+        workers: int,
+        callback: Callback,
+        *,
+        objects: Mapping[str, Any] | None = None,
+    ) -> None:
         """Start the workers.
 
         Args:
@@ -43,6 +52,7 @@ class WorkerPool:
             run_dir: folder of the run, with its config in it.
             workers: how many.
             callback: receives how far jobs have come.
+            objects: given in Python and named by the run's config.
 
         Raises:
             InputError: there is no such executor, or workers cannot be started.
@@ -57,6 +67,7 @@ class WorkerPool:
                 workers,
                 on_message=lambda message: callback.on_progress(**message),
                 in_process=self._own_handler,
+                objects=objects or {},
             )
         )
         self._begun: dict[str, float] = {}

@@ -41,11 +41,22 @@ PIXELS_PER_POINT = DPI / 72
 MANY_TRIALS = 600  # of one kind, above which they are drawn paler
 
 
+class NotebookFigure(Figure):
+    """A figure that a notebook shows although it was made without pyplot."""
+
+    def _repr_png_(self) -> bytes:
+        return _png(self)
+
+
 def front_plot_png(content: ReportContent, plot: FrontPlot) -> bytes:
     """Draw a front plot as a PNG of 1,040 x 720 pixels; equal runs give equal bytes."""
+    return _png(draw_front_plot(content, plot))
+
+
+def _png(figure: Figure) -> bytes:
+    file = io.BytesIO()
     with _text_style():
-        file = io.BytesIO()
-        draw_front_plot(content, plot).savefig(file, format="png", metadata={"Software": None})
+        figure.savefig(file, format="png", metadata={"Software": None})
     return file.getvalue()
 
 
@@ -61,7 +72,7 @@ def draw_front_plot(content: ReportContent, plot: FrontPlot) -> Figure:
         plot: what to draw.
     """
     with _text_style():
-        figure = Figure(figsize=(8, 5.54), dpi=DPI, layout="constrained", facecolor="white")
+        figure = NotebookFigure(figsize=(8, 5.54), dpi=DPI, layout="constrained", facecolor="white")
         FigureCanvasAgg(figure)
         axes = figure.add_subplot()
         points = [p for p in content.plot_points if p.cost(plot.axis) is not None]

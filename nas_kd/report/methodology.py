@@ -7,6 +7,7 @@ from typing import Any
 
 import tomli_w
 
+from nas_kd.plugins import display_name
 from nas_kd.report import number_format as fmt
 from nas_kd.report.report_context import ReportContext
 from nas_kd.results.latency import Latency
@@ -69,8 +70,9 @@ def _data_facts(run: RunRecord) -> list[tuple[str, str]]:
         return []
     shape = "\u00d7".join(str(n) for n in data.input_shape)
     sizes = f"{data.n_train:,} training, {data.n_val:,} validation and {data.n_test:,} test samples"
+    source, classes = display_name(data.source), len(data.classes)
     facts = [
-        ("Data", f"{data.name} ({data.source}): {len(data.classes)} classes, samples of {shape}; sha256 {data.key}"),
+        ("Data", f"{data.name} ({source}): {classes} classes, samples of {shape}; sha256 {data.key}"),
         ("Splits", f"{sizes}. The test split is used once, at the end, for finalists, controls and the teacher."),
     ]
     return facts + ([("Notes on the data", " ".join(n.rstrip(".") + "." for n in data.notes))] if data.notes else [])

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nas_kd.config.options import Budget
+from nas_kd.plugins import display_name
 from nas_kd.report.number_format import column_decimals
 from nas_kd.results.candidate import Candidate
 from nas_kd.results.fronts import Axis, front_document
@@ -85,7 +86,7 @@ def search_option(run: RunRecord, name: str) -> Any:
 
 def method_name(candidate: Candidate) -> str:
     """Name a candidate's distillation method, with spaces where a line may break: `soft_targets + similarity`."""
-    return " + ".join(candidate.recipe.method.split("+"))
+    return " + ".join(display_name(candidate.recipe.method).split("+"))
 
 
 def method_params(candidate: Candidate) -> str:

@@ -53,7 +53,7 @@ def winner(finalists: Iterable[FinalistRecord], budget: Budget) -> FinalistRecor
         The winner, or None if no finalist meets the budget.
     """
     allowed = (f for f in finalists if within_budget(f.costs, budget) and meets_min_accuracy(f.val, budget))
-    order = _accuracy_first if budget.min_accuracy is None else _latency_first
+    order = accuracy_first if budget.min_accuracy is None else _latency_first
     return min(allowed, key=order, default=None)
 
 
@@ -143,7 +143,7 @@ def _budget_json(budget: Budget) -> dict[str, float | None]:
 
 def _candidates_json(finalists: Sequence[FinalistRecord], budget: Budget) -> list[dict[str, Any]]:
     fronts, overlapping = front_members(finalists), overlapping_finalists(finalists)
-    ordered = sorted(finalists, key=_accuracy_first)
+    ordered = sorted(finalists, key=accuracy_first)
     return [
         {
             "id": f.id,
@@ -228,7 +228,8 @@ def _non_dominated_ids(finalists: Sequence[FinalistRecord], axes: Sequence[Axis]
     return frozenset(name for name, is_member in zip(ids, non_dominated(rows), strict=True) if is_member)
 
 
-def _accuracy_first(finalist: FinalistRecord) -> tuple[float, float, float, str]:
+def accuracy_first(finalist: FinalistRecord) -> tuple[float, float, float, str]:
+    """Sort key: the most accurate on validation first; of equal ones the smaller, then the faster, then the lower id."""
     return -finalist.val.mean, finalist.costs.require_size(), _median_ms(finalist), finalist.id
 
 

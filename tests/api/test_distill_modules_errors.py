@@ -47,7 +47,7 @@ def frozen() -> nn.Module:
         (net().half(), r": 'body.0.weight' is torch.float16; networks must be float32: call .float\(\)"),
         (
             nn.utils.skip_init(nn.Linear, 4, 3, device="meta"),
-            r": 'weight' is on meta; distill\(\) trains on the CPU, so move it there",
+            r": 'weight' is on meta; training runs on the CPU, so move it there",
         ),
         (Lazy(), ": 'head.weight' has no shape yet; run the network on a batch before"),
         (
