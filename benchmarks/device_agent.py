@@ -32,7 +32,7 @@ from nas_kd.latency.device import Device, open_device
 from nas_kd.latency.environment import machine_facts
 from nas_kd.results.latency import Latency
 from nas_kd.results.pareto import non_dominated
-from nas_kd.results.records import Costs, TrialRecord
+from nas_kd.results.trial_record import Costs, TrialRecord
 from nas_kd.serialization import write_atomic
 
 HERE = "cpu-1t"

@@ -20,7 +20,7 @@ import numpy as np
 from benchmarks.latency_files import SHAPE, drawn
 from nas_kd.config.options import DataOptions, SearchConfig
 from nas_kd.context.callbacks import Callback
-from nas_kd.context.run_context import Context
+from nas_kd.context.run_context import RunContext
 from nas_kd.context.run_folder import RunFolder
 from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.nas.gate import Gate
@@ -33,7 +33,7 @@ def gate_of(folder: Path) -> Gate:
     images = np.random.default_rng(0).integers(0, 256, (SAMPLES, *SHAPE), dtype=np.uint8)
     np.savez(folder / "images.npz", x_train=images, y_train=np.arange(SAMPLES) % 10)
     config = SearchConfig(data=DataOptions(source="npz", path=folder / "images.npz"))
-    context = Context.prepare(config, RunFolder(folder / "run"), Callback())
+    context = RunContext.prepare(config, RunFolder(folder / "run"), Callback())
     return Gate(context, NetworkBuilder(context.data, context.space))
 
 

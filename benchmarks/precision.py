@@ -27,7 +27,7 @@ from benchmarks.common import machine_facts, numbers
 from benchmarks.precision_report import PRECISIONS, TIMED, write_report
 from nas_kd.config.options import SearchConfig
 from nas_kd.context.callbacks import Callback
-from nas_kd.context.run_context import Context
+from nas_kd.context.run_context import RunContext
 from nas_kd.context.run_folder import RunFolder
 from nas_kd.engine.numerics import training_threads
 from nas_kd.errors import InputError, TrialError
@@ -81,9 +81,9 @@ class Settings:
 
 
 @contextmanager
-def engine(config: SearchConfig, work: Path) -> Iterator[tuple[Context, NetworkBuilder]]:
+def engine(config: SearchConfig, work: Path) -> Iterator[tuple[RunContext, NetworkBuilder]]:
     """What a search in that space works with; its store stays in `work`."""
-    context = Context.prepare(config, RunFolder(work), Callback())
+    context = RunContext.prepare(config, RunFolder(work), Callback())
     with training_threads(context.threads):
         yield context, NetworkBuilder(context.data, context.space)
 
@@ -112,7 +112,7 @@ def speeds(settings: Settings, data: Path, work: Path) -> dict[str, Any]:
 
 
 def judge(
-    context: Context, distiller: Distiller, student: Architecture, seeds: Sequence[int], epochs: int
+    context: RunContext, distiller: Distiller, student: Architecture, seeds: Sequence[int], epochs: int
 ) -> dict[str, Any]:
     """Accuracy of a student's files over seeds, and the size of the first seed's."""
     files, test = ArtifactBuilder.for_run(context), context.data.test
@@ -138,7 +138,7 @@ def judge(
     return found
 
 
-def calibrated(context: Context) -> dict[str, ArtifactBuilder]:
+def calibrated(context: RunContext) -> dict[str, ArtifactBuilder]:
     """Files whose ranges of activations are found in other ways than the default one."""
     config = context.config
     options = {name: config.quantization.model_copy(update=changes) for name, changes in CALIBRATIONS.items()}
@@ -148,7 +148,7 @@ def calibrated(context: Context) -> dict[str, ArtifactBuilder]:
     }
 
 
-def time_ladder(context: Context, builder: NetworkBuilder) -> list[dict[str, Any]]:
+def time_ladder(context: RunContext, builder: NetworkBuilder) -> list[dict[str, Any]]:
     """Bytes and latencies (ms) of every network of the ladder, each file `REPEATS` times, by turns."""
     files, rows = ArtifactBuilder.for_run(context), []
     for architecture in context.space.size_ladder(LADDER):

@@ -15,8 +15,8 @@ from benchmarks.common import markdown_table
 from nas_kd.config.options import QuantizationOptions
 from nas_kd.errors import InputError
 from nas_kd.results.candidate import Precision
+from nas_kd.results.finalist_record import Accuracy
 from nas_kd.results.intervals import accuracy_over_seeds, paired_gain
-from nas_kd.results.records import Accuracy
 from nas_kd.serialization import write_atomic
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "int8", "int8-qat", "int4-weights")

@@ -28,7 +28,7 @@ from benchmarks.common import machine_facts, markdown_table
 from nas_kd.config.loading import load_config
 from nas_kd.config.options import SearchConfig
 from nas_kd.context.callbacks import Callback
-from nas_kd.context.run_context import Context
+from nas_kd.context.run_context import RunContext
 from nas_kd.context.run_folder import RunFolder
 from nas_kd.data.dataset import as_input
 from nas_kd.engine.feature_extractor import FeatureExtractor, find_feature_points
@@ -86,7 +86,7 @@ def untrained(distiller: Distiller, teacher: nn.Module, student: Architecture) -
 def measure(config: SearchConfig, students: int, max_weights: int, rungs: Sequence[int]) -> list[dict[str, float]]:
     """What is known of each student, by name; the two final accuracies last."""
     with TemporaryDirectory() as folder:
-        context = Context.prepare(config, RunFolder(Path(folder)), Callback())
+        context = RunContext.prepare(config, RunFolder(Path(folder)), Callback())
         builder = NetworkBuilder(context.data, context.space)
         teachers = [t.teacher for t in prepare_teachers(context, Gate(context, builder).of_file)]
         distiller, draws = Distiller.for_run(context, builder, teachers), ArchitectureSampler(context.space, 1)

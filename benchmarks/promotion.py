@@ -32,7 +32,7 @@ from nas_kd.config.options import SearchConfig
 from nas_kd.nas.successive_halving import Rung
 from nas_kd.results.intervals import kendall_tau
 from nas_kd.results.pareto import contribution
-from nas_kd.results.records import RunRecord
+from nas_kd.results.run_record import RunRecord
 from nas_kd.serialization import write_atomic
 
 ORDERS = 60

@@ -31,7 +31,7 @@ from nas_kd.commands.search_steps import Search
 from nas_kd.commands.worker import TARGET
 from nas_kd.config.options import SearchConfig
 from nas_kd.context.callbacks import Callback
-from nas_kd.context.run_context import Context
+from nas_kd.context.run_context import RunContext
 from nas_kd.context.run_folder import RunFolder, locked
 from nas_kd.engine.teacher_outputs import Teacher
 from nas_kd.kd.distiller import Distiller
@@ -42,8 +42,10 @@ from nas_kd.nas.gate import Gate
 from nas_kd.nas.study import RunStudy
 from nas_kd.nas.worker_pool import WorkerPool
 from nas_kd.results.candidate import Architecture, Candidate, Precision
+from nas_kd.results.finalist_record import Accuracy
 from nas_kd.results.latency import Latency
-from nas_kd.results.records import Accuracy, Costs, TeacherRecord, TrialRecord
+from nas_kd.results.run_record import TeacherRecord
+from nas_kd.results.trial_record import Costs, TrialRecord
 from nas_kd.serialization import write_atomic
 
 WINDOW = 100
@@ -75,7 +77,7 @@ class Clock:
 class MadeUpGate(Gate):
     """Costs that follow from an architecture's weights and multiply-adds."""
 
-    def __init__(self, context: Context, builder: NetworkBuilder, clock: Clock) -> None:
+    def __init__(self, context: RunContext, builder: NetworkBuilder, clock: Clock) -> None:
         super().__init__(context, builder)
         self._counts, self._clock = builder, clock
 
@@ -93,7 +95,7 @@ class MadeUpGate(Gate):
 class MadeUpDistiller(Distiller):
     """Accuracies that rise with weights, epochs and a fitting strength, and scatter less the longer a training is."""
 
-    def __init__(self, context: Context, builder: NetworkBuilder, teacher: Teacher, clock: Clock) -> None:
+    def __init__(self, context: RunContext, builder: NetworkBuilder, teacher: Teacher, clock: Clock) -> None:
         trainer = Distiller.for_run(context, builder, [teacher]).trainer
         super().__init__(trainer, [teacher], assistant_method=context.config.chain.method, seed=context.seed)
         self._counts, self._clock, self._model = builder, clock, nn.Identity()
@@ -154,7 +156,7 @@ def measure(sampler: str, rungs: int, trials: int) -> dict[str, Any]:
         folder = RunFolder(Path(temporary))
         watch = Watch(clock, [p for p in POINTS if p <= trials])
         with locked(folder, config), closing(WorkerPool("local", TARGET, str(folder.path), 1, watch)) as pool:
-            context = Context.prepare(config, folder, watch)
+            context = RunContext.prepare(config, folder, watch)
             builder = NetworkBuilder(context.data, context.space)
             gate = MadeUpGate(context, builder, clock)
             teacher = _teacher(context, builder, gate)
@@ -170,7 +172,7 @@ def measure(sampler: str, rungs: int, trials: int) -> dict[str, Any]:
     return _figures(watch, end) | {"duplicates": _duplicates(study), "hypervolume": round(hypervolume, 4)}
 
 
-def _teacher(context: Context, builder: NetworkBuilder, gate: Gate) -> ReadyTeacher:
+def _teacher(context: RunContext, builder: NetworkBuilder, gate: Gate) -> ReadyTeacher:
     """The space's largest network, untrained, with a made-up accuracy."""
     largest = context.space.size_ladder(2)[-1]
     costs = gate.costs(largest)

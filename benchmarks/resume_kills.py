@@ -30,7 +30,7 @@ from nas_kd.commands.load_run import read_run
 from nas_kd.config.loading import dump_config
 from nas_kd.config.options import SearchConfig
 from nas_kd.context.run_folder import RunFolder
-from nas_kd.results.records import RunRecord
+from nas_kd.results.run_record import RunRecord
 from nas_kd.serialization import sha256, write_atomic
 
 KILLS_A_RUN = 6  # then it is left alone until it is finished

@@ -11,7 +11,7 @@ from benchmarks.search_cost_cases import METHOD, TEACHER_SPACE, Case
 from benchmarks.search_cost_figures import Event, Judged, Run, Step, at, key_of, our_events, script_events, steps
 from nas_kd.config.options import SearchConfig
 from nas_kd.context.callbacks import Callback
-from nas_kd.context.run_context import Context
+from nas_kd.context.run_context import RunContext
 from nas_kd.context.run_folder import RunFolder
 from nas_kd.engine.evaluation import accuracy_of
 from nas_kd.engine.numerics import training_threads
@@ -28,10 +28,10 @@ from nas_kd.results.candidate import DEFAULT_POLICY, Architecture, Candidate, Re
 from nas_kd.serialization import write_atomic
 
 
-def context_of(case: Case, seed: int, data: Path | None, work: Path) -> Context:
+def context_of(case: Case, seed: int, data: Path | None, work: Path) -> RunContext:
     """The case's data and device; its store is the judge's own."""
     config = SearchConfig.model_validate(case.config(data, seed, teacher_file(case, seed, work)))
-    return Context.prepare(config, RunFolder(work / f"{case.name}.{seed}.judge"), Callback())
+    return RunContext.prepare(config, RunFolder(work / f"{case.name}.{seed}.judge"), Callback())
 
 
 def teacher_file(case: Case, seed: int, work: Path) -> Path:

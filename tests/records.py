@@ -3,19 +3,10 @@
 from typing import Any
 
 from nas_kd.results.candidate import Architecture, Candidate, Recipe
+from nas_kd.results.finalist_record import Accuracy, ControlRecord, FinalistRecord, SeedRecord
 from nas_kd.results.latency import Latency
-from nas_kd.results.records import (
-    Accuracy,
-    ControlRecord,
-    Costs,
-    DatasetRecord,
-    FinalistRecord,
-    OnceForAllRecord,
-    RunRecord,
-    SeedRecord,
-    TeacherRecord,
-    TrialRecord,
-)
+from nas_kd.results.run_record import DatasetRecord, OnceForAllRecord, RunRecord, TeacherRecord
+from nas_kd.results.trial_record import Costs, TrialRecord
 
 CANDIDATE = Candidate(Architecture("resnet", {"width": 8}), (), Recipe("soft_targets", {"temperature": 4.0}))
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from nas_kd.config.options import SearchConfig
 from nas_kd.context.callbacks import Callback
-from nas_kd.context.run_context import Context
+from nas_kd.context.run_context import RunContext
 from nas_kd.context.run_folder import RunFolder
 from nas_kd.engine.teacher_outputs import Teacher
 from nas_kd.engine.training import Training
@@ -56,17 +56,17 @@ def small_config(**sections: Any) -> SearchConfig:
     return SearchConfig.model_validate(merged)
 
 
-def open_context(config: SearchConfig, folder: Path) -> Context:
+def open_context(config: SearchConfig, folder: Path) -> RunContext:
     """The context of a run in this folder."""
-    return Context.prepare(config, RunFolder(folder), Callback())
+    return RunContext.prepare(config, RunFolder(folder), Callback())
 
 
-def distiller_of(context: Context, teachers: Sequence[Teacher] = ()) -> Distiller:
+def distiller_of(context: RunContext, teachers: Sequence[Teacher] = ()) -> Distiller:
     """The run's distiller, with these teachers."""
     return Distiller.for_run(context, NetworkBuilder(context.data, context.space), teachers)
 
 
-def untrained_teacher(context: Context, seed: int) -> Teacher:
+def untrained_teacher(context: RunContext, seed: int) -> Teacher:
     """A teacher of initial weights: where it does not matter what a student learns."""
     builder = NetworkBuilder(context.data, context.space)
     network = builder.build(context.space.size_ladder(6)[4], seed)

@@ -16,7 +16,7 @@ import torch
 import nas_kd.testing
 from nas_kd.config.options import DataOptions, SearchConfig
 from nas_kd.context.callbacks import Callback
-from nas_kd.context.run_context import Context
+from nas_kd.context.run_context import RunContext
 from nas_kd.context.run_folder import RunFolder
 from nas_kd.data.prepare import load_dataset
 from nas_kd.engine.teacher_outputs import Teacher
@@ -120,7 +120,7 @@ def test_a_device(add: Any) -> None:
 def test_a_chain_policy(add: Any, tmp_path: Path) -> None:
     add("skip.py")
     sections = {"distill": {"epochs": 1, "methods": ["soft_targets"]}, "data": {"train_rows": 300}}
-    context = Context.prepare(SearchConfig(**sections), RunFolder(tmp_path / "run"), Callback())
+    context = RunContext.prepare(SearchConfig(**sections), RunFolder(tmp_path / "run"), Callback())
     builder = NetworkBuilder(context.data, context.space)
     student, assistant, *_, large = context.space.size_ladder(12)
     roots = [Teacher(builder.build(large, seed).eval(), f"{seed:064d}", "", 1, 1) for seed in (0, 1)]

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nas_kd.config.options import Budget
+from nas_kd.results.finalist_record import FinalistRecord
 from nas_kd.results.fronts import (
     describe_closest_finalists,
     describe_closest_trials,
@@ -17,7 +18,7 @@ from nas_kd.results.fronts import (
     winner,
 )
 from nas_kd.results.limits import within_budget
-from nas_kd.results.records import Costs, FinalistRecord
+from nas_kd.results.trial_record import Costs
 from tests.records import accuracy, control, costs, finalist, run, teacher, trial
 
 SMALL = finalist("small", 0.80, 10_000, 0.4)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from nas_kd.results.hypervolume import hypervolume_history, measured_objectives, normalized_hypervolume
-from nas_kd.results.records import RungRecord
+from nas_kd.results.trial_record import RungRecord
 from tests.records import elastic_network, run, teacher, trial
 
 

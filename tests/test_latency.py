@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nas_kd.results.latency import Latency
-from nas_kd.results.records import Costs, TrialRecord
+from nas_kd.results.trial_record import Costs, TrialRecord
 from tests import records
 
 OLD = {"p50": 0.2, "p90": 0.25, "p99": 0.4, "low": 0.19, "high": 0.21, "unstable": False}  # a file of version 0.1

@@ -22,7 +22,7 @@ from nas_kd.results.limits import (
     within_budget,
     worst_log_ratio,
 )
-from nas_kd.results.records import Costs, Forecast
+from nas_kd.results.trial_record import Costs, Forecast
 from tests.records import trial
 
 ALL = Budget(max_latency_ms=0.5, max_size_kb=100, max_memory_kb=2000, max_macs=1e6)

@@ -16,8 +16,10 @@ from nas_kd.kd.load_model import build_model, load_weights
 from nas_kd.plugins import IN_MEMORY, display_name, remembered
 from nas_kd.report.render import candidates_table, front_figure, write_report
 from nas_kd.results.candidate import Candidate
+from nas_kd.results.finalist_record import Accuracy, FinalistRecord
 from nas_kd.results.fronts import accuracy_first, front_members, winner
-from nas_kd.results.records import Accuracy, Costs, FinalistRecord, RunRecord, TrialRecord
+from nas_kd.results.run_record import RunRecord
+from nas_kd.results.trial_record import Costs, TrialRecord
 from nas_kd.store.store import Store
 
 if TYPE_CHECKING:

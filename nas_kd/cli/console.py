@@ -18,18 +18,12 @@ from nas_kd.commands.distill import DistillResult
 from nas_kd.config.options import Budget, SearchConfig
 from nas_kd.context.callbacks import Callback
 from nas_kd.plugins import display_name
+from nas_kd.results.finalist_record import Accuracy, FinalistRecord
 from nas_kd.results.fronts import front_document
 from nas_kd.results.latency import Latency
 from nas_kd.results.limits import describe_costs
-from nas_kd.results.records import (
-    Accuracy,
-    Costs,
-    FinalistRecord,
-    RunRecord,
-    TeacherRecord,
-    TrialRecord,
-    TrialStatus,
-)
+from nas_kd.results.run_record import RunRecord, TeacherRecord
+from nas_kd.results.trial_record import Costs, TrialRecord, TrialStatus
 
 # Without a terminal:
 LINE_EVERY = 10  # trials or trainings

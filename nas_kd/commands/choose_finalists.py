@@ -7,7 +7,7 @@ import numpy as np
 from nas_kd.config.options import Budget
 from nas_kd.results.limits import CostName, cost_values, ratios
 from nas_kd.results.pareto import hypervolume, non_dominated
-from nas_kd.results.records import Costs, TrialRecord
+from nas_kd.results.trial_record import Costs, TrialRecord
 
 
 def choose(trials: Sequence[TrialRecord], at_most: int, min_accuracy: float | None = None) -> list[TrialRecord]:

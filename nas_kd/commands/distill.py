@@ -6,7 +6,7 @@ from pathlib import Path
 
 from nas_kd.config.options import SearchConfig
 from nas_kd.context.callbacks import Callback
-from nas_kd.context.run_context import Context
+from nas_kd.context.run_context import RunContext
 from nas_kd.context.run_folder import RunFolder, locked
 from nas_kd.engine.numerics import training_threads
 from nas_kd.errors import InputError
@@ -17,9 +17,10 @@ from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.kd.teachers import prepare_teachers
 from nas_kd.nas.gate import Gate
 from nas_kd.results.candidate import Architecture, Candidate, Recipe
+from nas_kd.results.finalist_record import Accuracy
 from nas_kd.results.intervals import wilson_interval
 from nas_kd.results.latency import Latency
-from nas_kd.results.records import Accuracy, TeacherRecord
+from nas_kd.results.run_record import TeacherRecord
 from nas_kd.serialization import write_atomic
 
 
@@ -63,12 +64,12 @@ def distill_one(config: SearchConfig, run_dir: Path, callback: Callback) -> Dist
     folder = RunFolder(run_dir)
     with locked(folder, config) as resumed:
         callback.on_start(str(run_dir), resumed)
-        context = Context.prepare(config, folder, callback)
+        context = RunContext.prepare(config, folder, callback)
         with training_threads(context.threads):
             return _distill(context)
 
 
-def _distill(context: Context) -> DistillResult:
+def _distill(context: RunContext) -> DistillResult:
     config, folder, callback = context.config, context.folder, context.callback
     builder = NetworkBuilder(context.data, context.space)
     gate = Gate(context, builder)
@@ -111,7 +112,7 @@ def _distill(context: Context) -> DistillResult:
     return result
 
 
-def _candidate(config: SearchConfig, context: Context) -> Candidate:
+def _candidate(config: SearchConfig, context: RunContext) -> Candidate:
     student = context.space.size_ladder(5)[2]
     if config.student is not None:
         student = Architecture(config.student.get("space", context.space.name), _choices(config.student))

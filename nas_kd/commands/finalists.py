@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from nas_kd.commands.choose_finalists import choose, fallback_finalist
-from nas_kd.context.run_context import Context
+from nas_kd.context.run_context import RunContext
 from nas_kd.errors import TrialError
 from nas_kd.export.verify import accuracy
 from nas_kd.kd.artifacts import ArtifactBuilder, ExportedFile
@@ -16,9 +16,10 @@ from nas_kd.nas.gate import Gate
 from nas_kd.nas.jobs import TrainFinalist
 from nas_kd.nas.trial import measured_in_full
 from nas_kd.results.candidate import Candidate
+from nas_kd.results.finalist_record import Accuracy, ControlRecord, FinalistRecord, SeedRecord
 from nas_kd.results.intervals import accuracy_over_seeds, paired_gain
 from nas_kd.results.limits import describe_costs, within_budget
-from nas_kd.results.records import Accuracy, ControlRecord, Costs, FinalistRecord, SeedRecord, TrialRecord
+from nas_kd.results.trial_record import Costs, TrialRecord
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class TrainedFinalist:
 class FinalistTrainer:
     """Trains finalists and their controls, then judges all of them on the test split."""
 
-    def __init__(self, context: Context, distiller: Distiller, artifacts: ArtifactBuilder, gate: Gate) -> None:
+    def __init__(self, context: RunContext, distiller: Distiller, artifacts: ArtifactBuilder, gate: Gate) -> None:
         """Train with these parts.
 
         Args:

@@ -13,17 +13,16 @@ from nas_kd.errors import InputError
 from nas_kd.nas.database import close_database, open_database, require_schema, trial_records
 from nas_kd.nas.prefilter import prefilter_record
 from nas_kd.nas.samplers.base import optuna_silenced
-from nas_kd.results.records import (
+from nas_kd.results.finalist_record import FinalistRecord
+from nas_kd.results.run_record import (
     CacheRecord,
     DatasetRecord,
     DeviceRecord,
-    FinalistRecord,
     OnceForAllRecord,
-    Record,
     RunRecord,
     TeacherRecord,
-    TrialRecord,
 )
+from nas_kd.results.trial_record import Record, TrialRecord
 
 R = TypeVar("R", bound=Record)
 

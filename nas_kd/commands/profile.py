@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from nas_kd.commands.time_estimate import TimeEstimate, estimate_time
 from nas_kd.config.options import Budget, SearchConfig
 from nas_kd.context.callbacks import Callback
-from nas_kd.context.run_context import Context
+from nas_kd.context.run_context import RunContext
 from nas_kd.context.run_folder import RunFolder
 from nas_kd.engine.numerics import training_threads
 from nas_kd.errors import TrialError
@@ -24,7 +24,7 @@ from nas_kd.nas.supernet.architecture_sampler import ArchitectureSampler
 from nas_kd.results.candidate import Architecture, Precision
 from nas_kd.results.intervals import wilson_interval
 from nas_kd.results.limits import CostName, cost_values, ratios, within_budget
-from nas_kd.results.records import Costs
+from nas_kd.results.trial_record import Costs
 
 N_SIZES = 6  # networks from the smallest to the largest, measured beside the random ones
 
@@ -122,12 +122,12 @@ def profile_space(config: SearchConfig, sample: int, callback: Callback | None =
     """
     callback = callback or Callback()
     with TemporaryDirectory(prefix="nas-kd-profile-") as folder:
-        context = Context.prepare(config, RunFolder(Path(folder)), callback)
+        context = RunContext.prepare(config, RunFolder(Path(folder)), callback)
         with training_threads(context.threads):
             return _profile(context, sample)
 
 
-def _profile(context: Context, sample: int) -> SpaceProfile:
+def _profile(context: RunContext, sample: int) -> SpaceProfile:
     space, builder, budget = context.space, NetworkBuilder(context.data, context.space), context.config.budget
     teachers = untrained_teachers(context)  # first, as this is where a config may be wrong yet
     gate, sampler = Gate(context, builder), ArchitectureSampler(space, context.seed)

@@ -10,7 +10,7 @@ from nas_kd.commands.worker import TARGET
 from nas_kd.commands.write_winner import write_results
 from nas_kd.config.options import Budget, SearchConfig
 from nas_kd.context.callbacks import Callback
-from nas_kd.context.run_context import Context, dataset_record
+from nas_kd.context.run_context import RunContext, dataset_record
 from nas_kd.context.run_folder import RunFolder, locked, write_environment
 from nas_kd.engine.numerics import training_threads
 from nas_kd.errors import BudgetError
@@ -25,7 +25,7 @@ from nas_kd.nas.study import RunStudy
 from nas_kd.nas.worker_pool import WorkerPool
 from nas_kd.plugins import remembered
 from nas_kd.results.fronts import describe_closest_finalists, winner
-from nas_kd.results.records import DeviceRecord, RunRecord
+from nas_kd.results.run_record import DeviceRecord, RunRecord
 from nas_kd.store.size_limit import remove_leftovers
 
 
@@ -46,7 +46,7 @@ def search(config: SearchConfig, run_dir: Path, callback: Callback | None = None
         callback.on_start(str(run_dir), resumed)
         remove_leftovers(folder.store)
         with closing(_open_pool(config, folder, callback)) as pool:
-            context = Context.prepare(config, folder, callback)
+            context = RunContext.prepare(config, folder, callback)
             with training_threads(context.threads), closing(_open(context, pool)) as run:
                 if run.is_finished:
                     callback.on_note("this run is finished; to search on, choose another run folder")
@@ -74,7 +74,7 @@ def _open_pool(config: SearchConfig, folder: RunFolder, callback: Callback) -> W
     return WorkerPool(options.executor, TARGET, run_dir, options.workers, callback, objects=objects)
 
 
-def _open(context: Context, pool: WorkerPool) -> "Search":
+def _open(context: RunContext, pool: WorkerPool) -> "Search":
     """Prepare the teacher, then open the study: until it is there, nothing ties the folder to its config."""
     config, folder, callback = context.config, context.folder, context.callback
     _check_plugins(config)

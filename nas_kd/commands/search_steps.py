@@ -8,7 +8,7 @@ from nas_kd.commands.finalists import FinalistTrainer, TrainedFinalist
 from nas_kd.commands.load_run import read_run
 from nas_kd.commands.worker import JobRunner
 from nas_kd.commands.write_winner import write_results
-from nas_kd.context.run_context import Context
+from nas_kd.context.run_context import RunContext
 from nas_kd.errors import BudgetError, TrialError
 from nas_kd.export.verify import accuracy
 from nas_kd.kd.artifacts import ArtifactBuilder
@@ -24,11 +24,13 @@ from nas_kd.nas.supernet.once_for_all import OnceForAll
 from nas_kd.nas.supernet.supernet_trainer import SupernetTrainer
 from nas_kd.nas.worker_pool import WorkerPool
 from nas_kd.results.candidate import Architecture
+from nas_kd.results.finalist_record import Accuracy
 from nas_kd.results.fronts import describe_closest_trials
 from nas_kd.results.hypervolume import IncrementalHypervolume
 from nas_kd.results.intervals import wilson_interval
 from nas_kd.results.limits import describe_costs, within_budget
-from nas_kd.results.records import Accuracy, CacheRecord, OnceForAllRecord, TeacherRecord, TrialRecord
+from nas_kd.results.run_record import CacheRecord, OnceForAllRecord, TeacherRecord
+from nas_kd.results.trial_record import TrialRecord
 
 # The smallest network is not always quite the fastest: budgets that it misses by less than a quarter are tried.
 MAX_LOG_EXCESS = log(1.25)
@@ -39,7 +41,7 @@ class Search:
 
     def __init__(
         self,
-        context: Context,
+        context: RunContext,
         study: RunStudy,
         distiller: Distiller,
         gate: Gate,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from nas_kd.config.options import SearchConfig
-from nas_kd.context.run_context import Context
+from nas_kd.context.run_context import RunContext
 from nas_kd.data.augment import Augmenter
 from nas_kd.data.dataset import Dataset, Split
 from nas_kd.engine.evaluation import accuracy_of
@@ -62,7 +62,11 @@ class StepTimes:
 
 
 def measure_step_times(
-    context: Context, builder: NetworkBuilder, teachers: Sequence[Teacher], typical: Architecture, largest: Architecture
+    context: RunContext,
+    builder: NetworkBuilder,
+    teachers: Sequence[Teacher],
+    typical: Architecture,
+    largest: Architecture,
 ) -> StepTimes:
     """Time every method of the config on a typical student, and the largest network without a method.
 
@@ -117,7 +121,7 @@ def uses_cache(config: SearchConfig) -> bool:
     return any(m.teachers != "none" and not m.generations and can_use_cache(m.needs) for m in made)
 
 
-def _few_batches(context: Context) -> Context:
+def _few_batches(context: RunContext) -> RunContext:
     """The context with a few batches as the training split, drawn at random, and a schedule that is long enough."""
     data, config = context.data, context.config
     wanted = min(len(data.train), BATCHES * config.distill.batch_size)
@@ -160,7 +164,7 @@ def _slowdown(distiller: Distiller, precision: str, student: Architecture, plain
     return qat_start + (1 - qat_start) * max(1.0, _time_steps(distiller, PLAIN, student, trained)[1] / plain_s)
 
 
-def _time_file(context: Context, builder: NetworkBuilder, precision: str, student: Architecture) -> float:
+def _time_file(context: RunContext, builder: NetworkBuilder, precision: str, student: Architecture) -> float:
     """Time making the file of a network and judging it."""
     form = load_precision(precision)
     if form.exact:

@@ -12,7 +12,7 @@ import torch
 from optuna.samplers import RandomSampler
 
 from nas_kd.commands.step_timing import StepTimes, measure_step_times, uses_cache
-from nas_kd.context.run_context import Context
+from nas_kd.context.run_context import RunContext
 from nas_kd.engine.teacher_outputs import Teacher
 from nas_kd.kd.chain_policies.base import load_policy
 from nas_kd.kd.controls import controls_of
@@ -24,7 +24,7 @@ from nas_kd.nas.samplers.base import optuna_silenced
 from nas_kd.nas.search_plan import ELASTIC, SearchPlan, SupernetPlan
 from nas_kd.results.candidate import Architecture, Candidate
 from nas_kd.results.limits import within_budget
-from nas_kd.results.records import Costs
+from nas_kd.results.trial_record import Costs
 
 N_DRAWN = 100  # proposals, to see what they are like
 MARGIN = (0.8, 1.5)  # steps are timed for seconds, a search runs for hours, and not alone
@@ -52,7 +52,7 @@ class TimeEstimate:
 
 
 def estimate_time(
-    context: Context,
+    context: RunContext,
     builder: NetworkBuilder,
     teachers: Sequence[Teacher],
     measured: Mapping[Architecture, Costs],
@@ -84,7 +84,7 @@ def estimate_time(
 
 
 @contextmanager
-def _threads(context: Context) -> Iterator[None]:
+def _threads(context: RunContext) -> Iterator[None]:
     """Use as many threads as a candidate's training has: one where there are several workers."""
     before = torch.get_num_threads()
     torch.set_num_threads(1 if context.config.search.workers > 1 else before)
@@ -98,7 +98,7 @@ class SearchCostModel:
     """Adds up what a run has to do, in seconds: its plans, times what single steps take here."""
 
     def __init__(
-        self, context: Context, builder: NetworkBuilder, times: StepTimes, gate_s: float, max_weights: int
+        self, context: RunContext, builder: NetworkBuilder, times: StepTimes, gate_s: float, max_weights: int
     ) -> None:
         """Estimate runs of this config.
 

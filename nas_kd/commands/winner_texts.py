@@ -1,6 +1,7 @@
 """What lies beside the winner's file for the person who deploys it: a README, and a program that classifies with it."""
 
-from nas_kd.results.records import DatasetRecord, FinalistRecord
+from nas_kd.results.finalist_record import FinalistRecord
+from nas_kd.results.run_record import DatasetRecord
 
 PREDICT = '''"""Classify images or arrays with student.onnx; needs onnxruntime and numpy, and pillow for image files.
 

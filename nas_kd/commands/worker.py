@@ -10,7 +10,7 @@ import torch
 
 from nas_kd.config.loading import load_config
 from nas_kd.context.callbacks import Callback
-from nas_kd.context.run_context import Context
+from nas_kd.context.run_context import RunContext
 from nas_kd.context.run_folder import RunFolder
 from nas_kd.kd.artifacts import ArtifactBuilder
 from nas_kd.kd.distiller import Distiller
@@ -31,7 +31,7 @@ class JobRunner:
         self._tools = tools
 
     @staticmethod
-    def for_run(context: Context, distiller: Distiller, artifacts: ArtifactBuilder) -> "JobRunner":
+    def for_run(context: RunContext, distiller: Distiller, artifacts: ArtifactBuilder) -> "JobRunner":
         """Create the runner of a run from its parts."""
         subnets = SubnetEvaluator(
             context.data,
@@ -79,7 +79,7 @@ class SearchWorker:
         torch.set_flush_denormal(True)
         folder = RunFolder(Path(run_dir))
         callback = ProgressForwarder(on_message)
-        self._context = Context.prepare(load_config(folder.config), folder, callback, check_device=False)
+        self._context = RunContext.prepare(load_config(folder.config), folder, callback, check_device=False)
 
     @cached_property
     def _runner(self) -> JobRunner:

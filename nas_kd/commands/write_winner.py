@@ -12,8 +12,9 @@ from nas_kd.context.run_folder import RunFolder
 from nas_kd.errors import BudgetError, InputError
 from nas_kd.export.onnx_export import get_opset, set_metadata
 from nas_kd.kd.load_model import load_weights, weights_file
+from nas_kd.results.finalist_record import FinalistRecord, SeedRecord
 from nas_kd.results.fronts import describe_closest_finalists, front_document, winner
-from nas_kd.results.records import DatasetRecord, FinalistRecord, RunRecord, SeedRecord
+from nas_kd.results.run_record import DatasetRecord, RunRecord
 from nas_kd.serialization import sha256, write_atomic
 from nas_kd.store.store import Store
 

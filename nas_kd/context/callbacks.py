@@ -6,7 +6,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from nas_kd.errors import CallbackError, InputError
-from nas_kd.results.records import FinalistRecord, RunRecord, TeacherRecord, TrialRecord
+from nas_kd.results.finalist_record import FinalistRecord
+from nas_kd.results.run_record import RunRecord, TeacherRecord
+from nas_kd.results.trial_record import TrialRecord
 
 if TYPE_CHECKING:
     from nas_kd.engine.training import Training

@@ -15,14 +15,14 @@ from nas_kd.latency.device import Device, open_device
 from nas_kd.methods.combine import make_method
 from nas_kd.models.search_space import SearchSpace, load_space
 from nas_kd.plugins import load
-from nas_kd.results.records import DatasetRecord
+from nas_kd.results.run_record import DatasetRecord
 from nas_kd.store.store import Store
 
 ONNX_LACKS = {"features": "features", "embedding": "embedding", "network": "gradients"}
 
 
 @dataclass(frozen=True)
-class Context:
+class RunContext:
     """The config and everything that follows from it alone.
 
     Attributes:
@@ -52,7 +52,9 @@ class Context:
     threads: int
 
     @staticmethod
-    def prepare(config: SearchConfig, folder: RunFolder, callback: Callback, *, check_device: bool = True) -> "Context":
+    def prepare(
+        config: SearchConfig, folder: RunFolder, callback: Callback, *, check_device: bool = True
+    ) -> "RunContext":
         """Load data, space and device.
 
         Args:
@@ -77,7 +79,7 @@ class Context:
         for note in data.notes:
             callback.on_note(note)
         augmenter = Augmenter.of(data, config.search.seed)
-        return Context(
+        return RunContext(
             config=config,
             folder=folder,
             callback=callback,
@@ -91,7 +93,7 @@ class Context:
             threads=threads_for(config.engine, data.input_shape),
         )
 
-    def for_teacher(self) -> "Context":
+    def for_teacher(self) -> "RunContext":
         """The context with the teacher's view of the data as its data."""
         return replace(self, data=self.data.teacher_view or self.data, augmenter=self.teacher_augmenter)
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from nas_kd.config.options import QuantizationOptions
-from nas_kd.context.run_context import Context
+from nas_kd.context.run_context import RunContext
 from nas_kd.data.dataset import Dataset
 from nas_kd.export.verify import accuracy
 from nas_kd.kd.training_job import TrainedModel
@@ -63,7 +63,7 @@ class ArtifactBuilder:
         self._seed, self._device = seed, device
 
     @staticmethod
-    def for_run(context: Context) -> "ArtifactBuilder":
+    def for_run(context: RunContext) -> "ArtifactBuilder":
         """Create the builder of a run from its config, data and device."""
         quantization = context.config.quantization
         return ArtifactBuilder(

@@ -9,7 +9,7 @@ from itertools import product
 
 from torch import nn
 
-from nas_kd.context.run_context import Context
+from nas_kd.context.run_context import RunContext
 from nas_kd.engine.schedule import Schedule
 from nas_kd.engine.teacher_outputs import Teacher
 from nas_kd.engine.training import Training
@@ -72,7 +72,7 @@ class Distiller:
         return self._inheriting[weight_sources]
 
     @staticmethod
-    def for_run(context: Context, builder: NetworkBuilder, teachers: Sequence[Teacher] = ()) -> "Distiller":
+    def for_run(context: RunContext, builder: NetworkBuilder, teachers: Sequence[Teacher] = ()) -> "Distiller":
         """Create the distiller of a run from its config and data."""
         config = context.config
         outputs = SharedOutputs(

@@ -11,7 +11,7 @@ from nas_kd.export.network_costs import count_macs, count_parameters
 from nas_kd.models.search_space import SearchSpace, load_space
 from nas_kd.models.wrappers import Normalized
 from nas_kd.results.candidate import Architecture
-from nas_kd.results.records import Costs
+from nas_kd.results.trial_record import Costs
 
 
 class NetworkBuilder:

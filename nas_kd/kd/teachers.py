@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from nas_kd.config.options import EngineOptions, TeacherOptions
-from nas_kd.context.run_context import Context
+from nas_kd.context.run_context import RunContext
 from nas_kd.data.dataset import Dataset, as_input
 from nas_kd.engine.evaluation import accuracy_of
 from nas_kd.engine.feature_extractor import find_feature_points
@@ -32,8 +32,10 @@ from nas_kd.models.search_space import SearchSpace, load_space
 from nas_kd.models.wrappers import ContiguousLayout, Normalized
 from nas_kd.plugins import IN_MEMORY, import_object, load
 from nas_kd.results.candidate import DEFAULT_POLICY, NO_DISTILLATION, Architecture, Recipe
+from nas_kd.results.finalist_record import Accuracy
 from nas_kd.results.intervals import wilson_interval
-from nas_kd.results.records import Accuracy, Costs, TeacherRecord
+from nas_kd.results.run_record import TeacherRecord
+from nas_kd.results.trial_record import Costs
 from nas_kd.serialization import fingerprint, sha256
 
 MeasureFile = Callable[[bytes, Costs], Costs]  # all costs of an ONNX file, from what was counted of the network
@@ -54,7 +56,7 @@ class ReadyTeacher:
     record: TeacherRecord
 
 
-def prepare_teachers(context: Context, measure: MeasureFile) -> list[ReadyTeacher]:
+def prepare_teachers(context: RunContext, measure: MeasureFile) -> list[ReadyTeacher]:
     """Train or load the config's teachers, measure them, and refuse those that are no better than chance.
 
     Args:
@@ -80,7 +82,7 @@ def prepare_teachers(context: Context, measure: MeasureFile) -> list[ReadyTeache
     return teachers
 
 
-def load_teachers(context: Context) -> list[Teacher]:
+def load_teachers(context: RunContext) -> list[Teacher]:
     """Load the teachers of a run that has prepared them: nothing is judged or measured again.
 
     Raises:
@@ -90,7 +92,7 @@ def load_teachers(context: Context) -> list[Teacher]:
     return [_loaded(options, context, place)[0] for place, options in enumerate(context.config.teacher)]
 
 
-def untrained_teachers(context: Context) -> list[Teacher]:
+def untrained_teachers(context: RunContext) -> list[Teacher]:
     """Build the config's teachers without any training: a space's network has its first weights, others are as given.
 
     Raises:
@@ -124,7 +126,7 @@ def _ordinal(place: int) -> str:
     return f"{place + 1}. [[teacher]]:"
 
 
-def _loaded(options: TeacherOptions, context: Context, place: int) -> tuple[Teacher, bytes, float, str]:
+def _loaded(options: TeacherOptions, context: RunContext, place: int) -> tuple[Teacher, bytes, float, str]:
     """Return the teacher, its file, the seconds that its training took, and where it comes from."""
     if options.onnx is not None:
         teacher, onnx = _from_onnx(options, context.data)
@@ -138,7 +140,7 @@ def _loaded(options: TeacherOptions, context: Context, place: int) -> tuple[Teac
     return replace(teacher, paired=True), onnx, seconds, origin
 
 
-def _prepare(options: TeacherOptions, context: Context, measure: MeasureFile, place: int) -> ReadyTeacher:
+def _prepare(options: TeacherOptions, context: RunContext, measure: MeasureFile, place: int) -> ReadyTeacher:
     teacher, onnx, seconds, origin = _loaded(options, context, place)
     val = _accuracy(teacher.model, context)
     record = TeacherRecord.model_validate(
@@ -153,7 +155,7 @@ def _prepare(options: TeacherOptions, context: Context, measure: MeasureFile, pl
     return ReadyTeacher(teacher, onnx, record)
 
 
-def _trained(options: TeacherOptions, context: Context, place: int) -> tuple[Teacher, bytes, float]:
+def _trained(options: TeacherOptions, context: RunContext, place: int) -> tuple[Teacher, bytes, float]:
     """Train a network of a space; `place`: in the list of teachers, each of which has a seed of its own."""
     space, architecture = _architecture(options)
     schedule = Schedule.of(context.config.distill, options.epochs)
@@ -291,7 +293,7 @@ def _check_shape(model: nn.Module, data: Dataset) -> None:
         raise InputError(f"teacher: must give logits of shape {wanted} for {len(example)} samples, got {got}")
 
 
-def _accuracy(model: nn.Module, context: Context) -> Accuracy:
+def _accuracy(model: nn.Module, context: RunContext) -> Accuracy:
     data = context.data
     mean = accuracy_of(model, data.val, context.numerics)
     low, high = wilson_interval(mean, len(data.val))

@@ -15,7 +15,7 @@ from nas_kd.latency.stable_timing import FULL, MeasurementBudget
 from nas_kd.latency.worker_process import PrewarmedProcess
 from nas_kd.results.candidate import IntegerScheme
 from nas_kd.results.latency import Latency
-from nas_kd.results.records import DeviceRecord
+from nas_kd.results.run_record import DeviceRecord
 
 WAIT_S = 300.0
 

@@ -23,7 +23,7 @@ from nas_kd.latency.reference_net import reference_net, reference_size_for
 from nas_kd.latency.stable_timing import FULL, MeasurementBudget, measure_until_stable
 from nas_kd.latency.worker_process import PrewarmedProcess, run_worker, start_process
 from nas_kd.results.latency import Latency, ReferenceSize
-from nas_kd.results.records import DeviceRecord
+from nas_kd.results.run_record import DeviceRecord
 
 TIMEOUT_S = 120.0  # for a model so large or slow that the process does not come back
 

@@ -12,7 +12,7 @@ from nas_kd.latency.device import Device
 from nas_kd.latency.environment import Fact
 from nas_kd.latency.measurement_job import OperatorTime, SessionMemory
 from nas_kd.results.latency import Latency
-from nas_kd.results.records import DeviceRecord
+from nas_kd.results.run_record import DeviceRecord
 
 
 @dataclass(frozen=True)

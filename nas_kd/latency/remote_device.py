@@ -15,7 +15,7 @@ from nas_kd.latency.reference_net import reference_net, reference_size_for
 from nas_kd.latency.stable_timing import FULL, MeasurementBudget
 from nas_kd.results.candidate import IntegerScheme
 from nas_kd.results.latency import Latency, ReferenceSize
-from nas_kd.results.records import DeviceRecord
+from nas_kd.results.run_record import DeviceRecord
 
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0

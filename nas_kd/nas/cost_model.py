@@ -14,7 +14,7 @@ from nas_kd.config.options import Budget
 from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.results.candidate import Architecture
 from nas_kd.results.limits import CostValues, worst_log_ratio
-from nas_kd.results.records import Costs
+from nas_kd.results.trial_record import Costs
 
 RIDGE = 0.1  # penalty on the weights of standardised features
 Floats = NDArray[np.float64]

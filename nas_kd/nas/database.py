@@ -15,7 +15,7 @@ from nas_kd.errors import InputError
 from nas_kd.nas.sampler_view import DIRECTIONS
 from nas_kd.nas.samplers.base import optuna_silenced
 from nas_kd.results.candidate import Candidate
-from nas_kd.results.records import TrialRecord
+from nas_kd.results.trial_record import TrialRecord
 
 SCHEMA = 2  # of records; 1: nas-kd 0.1
 SCHEMA_ATTRIBUTE = "schema"

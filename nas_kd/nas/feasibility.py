@@ -6,7 +6,7 @@ from math import log
 from nas_kd.config.options import Budget
 from nas_kd.errors import TrialError
 from nas_kd.results.limits import cost_values, describe_exceeded, unmeasured_limits, worst_log_ratio
-from nas_kd.results.records import Costs, TrialRecord
+from nas_kd.results.trial_record import Costs, TrialRecord
 
 
 def log_excess(costs: Costs, budget: Budget) -> float:

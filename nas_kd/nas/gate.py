@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
 
-from nas_kd.context.run_context import Context
+from nas_kd.context.run_context import RunContext
 from nas_kd.kd.artifacts import ArtifactBuilder
 from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.latency.stable_timing import FULL, QUICK, MeasurementBudget
@@ -15,7 +15,7 @@ from nas_kd.nas.feasibility import log_excess, require_measured
 from nas_kd.quantization.precision import load_precision
 from nas_kd.results.candidate import Architecture, Precision
 from nas_kd.results.latency import Latency
-from nas_kd.results.records import Costs
+from nas_kd.results.trial_record import Costs
 from nas_kd.serialization import fingerprint, sha256
 
 DISTURBED_ERROR = 1.3  # factor by which a latency may be wrong that was measured beside a busy neighbour
@@ -26,7 +26,7 @@ class Gate:
 
     def __init__(
         self,
-        context: Context,
+        context: RunContext,
         builder: NetworkBuilder,
         pause_workers: Callable[[int], AbstractContextManager[None]] = lambda _: nullcontext(),
     ) -> None:

@@ -10,7 +10,7 @@ from nas_kd.kd.distiller import Distiller
 from nas_kd.nas.supernet.subnet_evaluator import SubnetEvaluator
 from nas_kd.nas.trial import train_to_next_rung
 from nas_kd.results.candidate import Architecture, Candidate
-from nas_kd.results.records import TrialRecord
+from nas_kd.results.trial_record import TrialRecord
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.nas.cost_model import CostModel
 from nas_kd.results.candidate import Architecture, Candidate
 from nas_kd.results.latency import Latency
-from nas_kd.results.records import Costs, Forecast, PrefilterRecord, TrialRecord, without_duplicates
+from nas_kd.results.run_record import PrefilterRecord
+from nas_kd.results.trial_record import Costs, Forecast, TrialRecord, without_duplicates
 
 RISK = 0.05  # one-sided: share of networks that may be faster than the bound
 MIN_MEASURED = round(1 / RISK) - 1  # with fewer measured networks there is no such bound

@@ -15,7 +15,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from nas_kd.nas.samplers.base import STARTUP_TRIALS, optuna_silenced
-from nas_kd.results.records import TrialRecord
+from nas_kd.results.trial_record import TrialRecord
 
 Direction = Literal["maximize", "minimize"]
 DIRECTIONS: tuple[Direction, ...] = ("maximize", "minimize", "minimize")  # validation accuracy, bytes, ms

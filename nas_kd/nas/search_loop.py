@@ -13,7 +13,8 @@ from nas_kd.nas.search_plan import SearchPlan
 from nas_kd.nas.study import RunStudy
 from nas_kd.nas.trial import check_feasibility, remeasure_borderline
 from nas_kd.nas.worker_pool import PoolResult, WorkerPool
-from nas_kd.results.records import OnceForAllRecord, TrialRecord
+from nas_kd.results.run_record import OnceForAllRecord
+from nas_kd.results.trial_record import TrialRecord
 
 OnTrialEnd = Callable[[TrialRecord], None]
 

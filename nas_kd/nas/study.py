@@ -29,7 +29,8 @@ from nas_kd.nas.sampler_view import common_rung, constrained, copy_in_memory, ou
 from nas_kd.nas.samplers.base import make_sampler, optuna_silenced
 from nas_kd.nas.successive_halving import SuccessiveHalving
 from nas_kd.results.candidate import Candidate
-from nas_kd.results.records import Record, TeacherRecord, TrialRecord
+from nas_kd.results.run_record import TeacherRecord
+from nas_kd.results.trial_record import Record, TrialRecord
 
 INITIAL_TRIALS = "initial_trials"  # attribute with the parameters of the first proposals
 R = TypeVar("R", bound=Record)

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nas_kd.results.pareto import non_dominated
-from nas_kd.results.records import TrialRecord
+from nas_kd.results.trial_record import TrialRecord
 
 Points = NDArray[np.float64]
 

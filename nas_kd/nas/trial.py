@@ -15,7 +15,7 @@ from nas_kd.nas.gate import Gate
 from nas_kd.nas.prefilter import describe_skip, forecast, is_skipped
 from nas_kd.nas.propose import Proposal
 from nas_kd.results.candidate import Candidate
-from nas_kd.results.records import RungRecord, TrialRecord
+from nas_kd.results.trial_record import RungRecord, TrialRecord
 
 
 def check_feasibility(

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from nas_kd.report import number_format as fmt
 from nas_kd.report.report_context import AXES, ReportContext
+from nas_kd.results.finalist_record import FinalistRecord
 from nas_kd.results.fronts import meets_min_accuracy
 from nas_kd.results.limits import LIMITS, CostName, active_limits, cost_values, ratios
-from nas_kd.results.records import Costs, FinalistRecord, TrialRecord
+from nas_kd.results.trial_record import Costs, TrialRecord
 
 COST_ORDER: tuple[CostName, ...] = ("latency", "size", "memory", "macs")
 WITHIN_BUDGET = "within the budget"

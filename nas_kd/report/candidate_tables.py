@@ -7,16 +7,11 @@ from nas_kd.report import number_format as fmt
 from nas_kd.report.budget_text import WITHIN_BUDGET, budget_verdict, other_limited_costs
 from nas_kd.report.distillation_gains import CONTROL_TITLES, ControlKind, control_of
 from nas_kd.report.report_context import ReportContext, chain_text, method_name, method_params
+from nas_kd.results.finalist_record import Accuracy, FinalistRecord
 from nas_kd.results.latency import Latency
 from nas_kd.results.limits import describe_exceeded
-from nas_kd.results.records import (
-    Accuracy,
-    Costs,
-    FinalistRecord,
-    RunRecord,
-    TeacherRecord,
-    TrialRecord,
-)
+from nas_kd.results.run_record import RunRecord, TeacherRecord
+from nas_kd.results.trial_record import Costs, TrialRecord
 
 MAX_TRIAL_ROWS = 200  # of the page's table; candidates.csv has all trials
 LAST = -9.0  # sort key of a missing figure

@@ -8,7 +8,8 @@ from typing import Any
 
 from nas_kd.report.distillation_gains import CONTROL_TITLES, control_of
 from nas_kd.report.report_context import ReportContext
-from nas_kd.results.records import Costs, FinalistRecord, TrialRecord
+from nas_kd.results.finalist_record import FinalistRecord
+from nas_kd.results.trial_record import Costs, TrialRecord
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would take such text for a formula
 

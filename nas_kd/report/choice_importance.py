@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nas_kd.results.records import TrialRecord
+from nas_kd.results.trial_record import TrialRecord
 
 BINS = 4  # groups of a choice that has many numeric values
 MAX_DISTINCT = 8  # numeric values of a choice that are groups of their own

@@ -12,7 +12,7 @@ from nas_kd.report.plot_points import LEGEND_LABELS, PlotPoint, PointKind, build
 from nas_kd.report.report_context import AXES, ReportContext, build_context
 from nas_kd.report.search_history import SearchHistory, build_search_history
 from nas_kd.report.summary import Summary, build_summary
-from nas_kd.results.records import RunRecord
+from nas_kd.results.run_record import RunRecord
 
 
 @dataclass(frozen=True)

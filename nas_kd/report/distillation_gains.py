@@ -8,8 +8,8 @@ from typing import Literal
 
 from nas_kd.report import number_format as fmt
 from nas_kd.report.report_context import ReportContext
+from nas_kd.results.finalist_record import Accuracy, ControlRecord, FinalistRecord
 from nas_kd.results.intervals import t_quantile
-from nas_kd.results.records import Accuracy, ControlRecord, FinalistRecord
 
 ControlKind = Literal["no_distillation", "no_assistants"]
 CONTROL_TITLES: dict[ControlKind, str] = {

@@ -10,9 +10,9 @@ from nas_kd.report.axes import AxisScale, cost_scale, linear_scale
 from nas_kd.report.budget_text import min_accuracy_text
 from nas_kd.report.plot_points import CONTROL_KINDS, TRIAL_KINDS, PlotPoint
 from nas_kd.report.report_context import ReportContext, latency_of
+from nas_kd.results.finalist_record import FinalistRecord
 from nas_kd.results.fronts import Axis
 from nas_kd.results.pareto import non_dominated
-from nas_kd.results.records import FinalistRecord
 
 MAX_HEIGHT_RATIO = 1.8  # height of the default view over the span of finalists and teacher
 

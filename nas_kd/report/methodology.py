@@ -11,7 +11,7 @@ from nas_kd.plugins import display_name
 from nas_kd.report import number_format as fmt
 from nas_kd.report.report_context import ReportContext
 from nas_kd.results.latency import Latency
-from nas_kd.results.records import RunRecord
+from nas_kd.results.run_record import RunRecord
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 import math
 from collections.abc import Iterable
 
+from nas_kd.results.finalist_record import Accuracy
 from nas_kd.results.latency import Latency
-from nas_kd.results.records import Accuracy
 
 NBSP = "\u00a0"  # keeps a number and its unit on one line
 MINUS = "\u2212"

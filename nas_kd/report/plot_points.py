@@ -6,8 +6,9 @@ from typing import Literal
 from nas_kd.report import number_format as fmt
 from nas_kd.report.budget_text import budget_verdict, other_limited_costs
 from nas_kd.report.report_context import AXES, ReportContext, chain_text, cost, latency_of, method_with_params
+from nas_kd.results.finalist_record import Accuracy, ControlRecord, FinalistRecord
 from nas_kd.results.fronts import Axis
-from nas_kd.results.records import Accuracy, ControlRecord, Costs, FinalistRecord, TrialRecord
+from nas_kd.results.trial_record import Costs, TrialRecord
 
 PointKind = Literal[
     "winner", "finalist", "no_distillation", "no_assistants", "teacher", "finished", "pruned", "failed", "infeasible"

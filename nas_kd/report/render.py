@@ -20,7 +20,7 @@ from nas_kd.report.front_plot_png import draw_front_plot, front_plot_png
 from nas_kd.report.plot_points import PlotPoint
 from nas_kd.report.report_context import latency_of
 from nas_kd.results.fronts import Axis
-from nas_kd.results.records import RunRecord
+from nas_kd.results.run_record import RunRecord
 from nas_kd.serialization import write_atomic
 
 ASSETS = files("nas_kd.report") / "assets"

@@ -8,10 +8,12 @@ from nas_kd.config.options import Budget
 from nas_kd.plugins import display_name
 from nas_kd.report.number_format import column_decimals
 from nas_kd.results.candidate import Candidate
+from nas_kd.results.finalist_record import FinalistRecord
 from nas_kd.results.fronts import Axis, front_document
 from nas_kd.results.latency import Latency
 from nas_kd.results.limits import CostName, cost_values
-from nas_kd.results.records import Costs, FinalistRecord, RunRecord, TrialRecord
+from nas_kd.results.run_record import RunRecord
+from nas_kd.results.trial_record import Costs, TrialRecord
 
 AXES: tuple[Axis, ...] = ("size", "latency")
 

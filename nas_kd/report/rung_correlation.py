@@ -9,7 +9,8 @@ from nas_kd.report import number_format as fmt
 from nas_kd.report.report_context import search_option
 from nas_kd.report.trial_flow import rung_names
 from nas_kd.results.intervals import MIN_RANKED, KendallTau, kendall_tau_interval, tau_difference_interval
-from nas_kd.results.records import OnceForAllRecord, RunRecord, TrialRecord, without_duplicates
+from nas_kd.results.run_record import OnceForAllRecord, RunRecord
+from nas_kd.results.trial_record import TrialRecord, without_duplicates
 
 MIN_TAU, GOOD_TAU = 0.2, 0.4  # six of ten pairs in the right order, seven of ten
 ADVICE = (

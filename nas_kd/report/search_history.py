@@ -12,7 +12,8 @@ from nas_kd.report.time_breakdown import Bar, CacheUse, cache_uses, time_bars, t
 from nas_kd.report.trial_flow import FlowStep, build_trial_flow
 from nas_kd.results.hypervolume import hypervolume_history
 from nas_kd.results.intervals import kendall_tau
-from nas_kd.results.records import RunRecord, TrialRecord, without_duplicates
+from nas_kd.results.run_record import RunRecord
+from nas_kd.results.trial_record import TrialRecord, without_duplicates
 
 MAX_CURVE_POINTS = 400
 MAX_CHOICES = 12

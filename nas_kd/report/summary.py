@@ -15,8 +15,10 @@ from nas_kd.report.budget_text import (
     other_limits_used,
 )
 from nas_kd.report.report_context import AXES, ReportContext, cost
+from nas_kd.results.finalist_record import FinalistRecord
 from nas_kd.results.fronts import Axis
-from nas_kd.results.records import Costs, FinalistRecord, TeacherRecord, TrialRecord
+from nas_kd.results.run_record import TeacherRecord
+from nas_kd.results.trial_record import Costs, TrialRecord
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from nas_kd.report import number_format as fmt
 from nas_kd.report.report_context import search_option
-from nas_kd.results.records import CacheRecord, RunRecord
+from nas_kd.results.run_record import CacheRecord, RunRecord
 
 PART_NAMES = {
     "data": "loading the data",

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from nas_kd.report import number_format as fmt
-from nas_kd.results.records import RunRecord, TrialRecord, TrialStatus, without_duplicates
+from nas_kd.results.run_record import RunRecord
+from nas_kd.results.trial_record import TrialRecord, TrialStatus, without_duplicates
 
 # Status of candidates that did not finish the search -> name of the step and note.
 LOSSES: dict[TrialStatus, tuple[str, str]] = {

@@ -8,19 +8,13 @@ from math import inf, isfinite
 from typing import Any, Literal, NamedTuple
 
 from nas_kd.config.options import Budget
+from nas_kd.results.finalist_record import Accuracy, ControlRecord, FinalistRecord
 from nas_kd.results.hypervolume import is_valid_reference, measured_objectives, normalized_hypervolume
 from nas_kd.results.latency import Latency
 from nas_kd.results.limits import active_limits, cost_values, describe_costs, ratios, unmeasured_limits, within_budget
 from nas_kd.results.pareto import non_dominated
-from nas_kd.results.records import (
-    Accuracy,
-    ControlRecord,
-    Costs,
-    FinalistRecord,
-    RunRecord,
-    TeacherRecord,
-    TrialRecord,
-)
+from nas_kd.results.run_record import RunRecord, TeacherRecord
+from nas_kd.results.trial_record import Costs, TrialRecord
 
 Axis = Literal["size", "latency"]
 # The costs that each front trades against accuracy.
@@ -229,7 +223,7 @@ def _non_dominated_ids(finalists: Sequence[FinalistRecord], axes: Sequence[Axis]
 
 
 def accuracy_first(finalist: FinalistRecord) -> tuple[float, float, float, str]:
-    """Sort key: the most accurate on validation first; of equal ones the smaller, then the faster, then the lower id."""
+    """Sort key: the most accurate on validation first; of equals the smaller, then the faster, then the lower id."""
     return -finalist.val.mean, finalist.costs.require_size(), _median_ms(finalist), finalist.id
 
 

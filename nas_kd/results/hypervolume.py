@@ -6,7 +6,8 @@ from math import inf, isfinite, log10
 import numpy as np
 
 from nas_kd.results.pareto import Points, contribution, hypervolume
-from nas_kd.results.records import Costs, RunRecord, TeacherRecord, TrialRecord
+from nas_kd.results.run_record import RunRecord, TeacherRecord
+from nas_kd.results.trial_record import Costs, TrialRecord
 
 Objectives = tuple[float, float, float]  # validation accuracy (0..1), size in bytes, median latency in ms
 TRAINING_PARTS = ("assistants", "distill")  # of a trial's seconds

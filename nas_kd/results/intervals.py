@@ -8,7 +8,7 @@ from statistics import fmean, stdev
 import numpy as np
 from numpy.typing import NDArray
 
-from nas_kd.results.records import Accuracy
+from nas_kd.results.finalist_record import Accuracy
 
 Z_95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
 # 97.5 % quantiles of Student's t for 1 to 30 degrees of freedom.

@@ -6,7 +6,7 @@ from math import inf, log
 from typing import Literal
 
 from nas_kd.config.options import Budget
-from nas_kd.results.records import Costs
+from nas_kd.results.trial_record import Costs
 
 CostName = Literal["macs", "size", "memory", "latency"]
 CostValues = Mapping[CostName, float | None]  # in multiply-adds, bytes, bytes, ms; None: not known

@@ -7,7 +7,7 @@ import pytest
 from nas_kd.commands.load_run import read_run
 from nas_kd.commands.search import search
 from nas_kd.context.run_folder import RunFolder
-from nas_kd.results.records import RunRecord
+from nas_kd.results.run_record import RunRecord
 from tests.small_runs import small_config
 
 

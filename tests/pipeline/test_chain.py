@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from nas_kd.commands.search import search
-from nas_kd.context.run_context import Context
+from nas_kd.context.run_context import RunContext
 from nas_kd.data.dataset import as_input
 from nas_kd.engine.teacher_outputs import Teacher
 from nas_kd.errors import InputError
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.xdist_group("chains")
 class Recorded:
     """A distiller, and the trainings that really take place."""
 
-    def __init__(self, context: Context, teachers: Sequence[Teacher]) -> None:
+    def __init__(self, context: RunContext, teachers: Sequence[Teacher]) -> None:
         self.distiller = distiller_of(context, teachers)
         self.log = TrainingLog(self.distiller)
 
@@ -41,29 +41,29 @@ class Recorded:
 
 
 @pytest.fixture(scope="module")
-def context(tmp_path_factory: pytest.TempPathFactory) -> Context:
+def context(tmp_path_factory: pytest.TempPathFactory) -> RunContext:
     config = small_config(distill={"methods": ["soft_targets"], "epochs": 2})
     return open_context(config, tmp_path_factory.mktemp("chain"))
 
 
 @pytest.fixture(scope="module")
-def teachers(context: Context) -> list[Teacher]:
+def teachers(context: RunContext) -> list[Teacher]:
     """Two, of nothing but their initial weights."""
     return [untrained_teacher(context, seed) for seed in (0, 1)]
 
 
 @pytest.fixture
-def empty(context: Context, tmp_path: Path) -> Context:
+def empty(context: RunContext, tmp_path: Path) -> RunContext:
     """The context with an empty store."""
     return replace(context, store=Store(tmp_path))
 
 
 @pytest.fixture
-def chain(empty: Context, teachers: list[Teacher]) -> Recorded:
+def chain(empty: RunContext, teachers: list[Teacher]) -> Recorded:
     return Recorded(empty, teachers)
 
 
-def candidate_of(context: Context, method: str, assistants: int, **further: Any) -> Candidate:
+def candidate_of(context: RunContext, method: str, assistants: int, **further: Any) -> Candidate:
     small, *larger = context.space.size_ladder(6)[:4]
     return Candidate(small, tuple(reversed(larger[:assistants])), Recipe(method), **further)
 
@@ -73,7 +73,7 @@ def equal(a: Mapping[str, torch.Tensor], b: Mapping[str, torch.Tensor]) -> bool:
 
 
 def test_a_taught_network_inherits_weights_where_the_config_says_so(
-    empty: Context, chain: Recorded, teachers: list[Teacher]
+    empty: RunContext, chain: Recorded, teachers: list[Teacher]
 ) -> None:
     config = empty.config
     inherits = config.model_copy(update={"search": config.search.model_copy(update={"inherit": True})})
@@ -89,7 +89,7 @@ def test_a_taught_network_inherits_weights_where_the_config_says_so(
     assert chain.distill(plain, epochs=1).key in keys
 
 
-def test_stored_weights_are_inherited_before_a_teachers(empty: Context, teachers: list[Teacher]) -> None:
+def test_stored_weights_are_inherited_before_a_teachers(empty: RunContext, teachers: list[Teacher]) -> None:
     config = empty.config
     inherits = config.model_copy(update={"search": config.search.model_copy(update={"inherit": True})})
     heir = Recorded(replace(empty, config=inherits), teachers)
@@ -103,7 +103,7 @@ def test_stored_weights_are_inherited_before_a_teachers(empty: Context, teachers
 
 
 def test_sequential_links_learn_from_the_one_before_and_are_trained_once(
-    empty: Context, chain: Recorded, teachers: list[Teacher]
+    empty: RunContext, chain: Recorded, teachers: list[Teacher]
 ) -> None:
     two, one = candidate_of(empty, "soft_targets", 2), candidate_of(empty, "soft_targets", 1)
     trained = chain.distill(two)
@@ -120,14 +120,14 @@ def test_sequential_links_learn_from_the_one_before_and_are_trained_once(
     assert again.log.jobs == []
 
 
-def test_dense_links_learn_from_all_before(empty: Context, chain: Recorded) -> None:
+def test_dense_links_learn_from_all_before(empty: RunContext, chain: Recorded) -> None:
     chain.distill(candidate_of(empty, "soft_targets", 2, policy="dense"))
     keys = chain.log.teachers
     assert [len(k) for k in keys] == [1, 2, 3]
     assert keys[2][: len(keys[1])] == keys[1]
 
 
-def test_a_sum_is_deployed_and_its_costs_count_all_members(empty: Context, chain: Recorded) -> None:
+def test_a_sum_is_deployed_and_its_costs_count_all_members(empty: RunContext, chain: Recorded) -> None:
     candidate = candidate_of(empty, "soft_targets", 1, policy="residual")
     trained = chain.distill(candidate)
     assert chain.log.methods == ["soft_targets", "residual"]
@@ -148,7 +148,7 @@ def test_a_sum_is_deployed_and_its_costs_count_all_members(empty: Context, chain
     assert costs.size_bytes > alone_bytes + 4 * parameters[1]
 
 
-def test_the_sums_accuracy_is_judged_not_the_members(empty: Context, chain: Recorded) -> None:
+def test_the_sums_accuracy_is_judged_not_the_members(empty: RunContext, chain: Recorded) -> None:
     trained = chain.distill(candidate_of(empty, "none", 1, policy="residual"))
     val = empty.data.val
     with torch.no_grad():
@@ -158,7 +158,7 @@ def test_the_sums_accuracy_is_judged_not_the_members(empty: Context, chain: Reco
     assert len(chain.log.teachers[-1]) == 1  # the frozen student alone
 
 
-def test_born_again_is_a_chain_of_the_students_own_architecture(empty: Context, chain: Recorded) -> None:
+def test_born_again_is_a_chain_of_the_students_own_architecture(empty: RunContext, chain: Recorded) -> None:
     chain.distill(candidate_of(empty, "born_again", 0))
     methods, keys = chain.log.methods, chain.log.teachers
     assert methods[0] == "none"
@@ -167,13 +167,13 @@ def test_born_again_is_a_chain_of_the_students_own_architecture(empty: Context, 
     assert fingerprint(0) not in [key for teachers in keys for key in teachers]
 
 
-def test_methods_get_as_many_teachers_as_they_can_use(empty: Context, chain: Recorded) -> None:
+def test_methods_get_as_many_teachers_as_they_can_use(empty: RunContext, chain: Recorded) -> None:
     for method in ("soft_targets", "average_teachers", "none"):
         chain.distill(candidate_of(empty, method, 0), epochs=1)
     assert [len(keys) for keys in chain.log.teachers] == [1, 2, 0]
 
 
-def test_costs_of_training_count_peers_generations_and_assistants(empty: Context, chain: Recorded) -> None:
+def test_costs_of_training_count_peers_generations_and_assistants(empty: RunContext, chain: Recorded) -> None:
     builder = chain.distiller.builder
     macs = builder.macs(candidate_of(empty, "none", 0).student)
     assert training_cost(candidate_of(empty, "none", 0), builder, 4, 2) == 4 * macs
@@ -186,7 +186,7 @@ def test_costs_of_training_count_peers_generations_and_assistants(empty: Context
     assert training_cost(summed, builder, 4, 2) == 4 * macs + 4 * assistant
 
 
-def test_controls_are_trained_at_the_same_cost_up_to_a_cap(empty: Context, chain: Recorded) -> None:
+def test_controls_are_trained_at_the_same_cost_up_to_a_cap(empty: RunContext, chain: Recorded) -> None:
     builder = chain.distiller.builder
     plain, direct = controls_of(candidate_of(empty, "dkd", 1, policy="residual"), builder, 2, 1.5)
     assert (plain.kind, plain.candidate.policy, plain.epochs, plain.cost_ratio) == ("no_distillation", "residual", 2, 1)

@@ -6,7 +6,7 @@ import pytest
 from nas_kd.config.loading import load_config
 from nas_kd.config.options import SearchConfig, SearchSection
 from nas_kd.context.callbacks import Callback
-from nas_kd.context.run_context import Context, check_precisions
+from nas_kd.context.run_context import RunContext, check_precisions
 from nas_kd.context.run_folder import RunFolder
 from nas_kd.errors import InputError
 from nas_kd.latency.device import open_device
@@ -16,7 +16,7 @@ def test_samples_a_call_are_the_configs_or_else_the_devices(tmp_path: Path) -> N
     (tmp_path / "board.toml").write_text("batch_size = 8")
     path = tmp_path / "config.toml"
     path.write_text("[device]\nname = 'board.toml'")
-    context = Context.prepare(load_config(path), RunFolder(tmp_path / "run"), Callback())
+    context = RunContext.prepare(load_config(path), RunFolder(tmp_path / "run"), Callback())
     assert (context.device.name, context.batch_size) == ("board", 8)
     explicit = load_config(path, {"device.batch_size": 2})
     assert replace(context, config=explicit).batch_size == 2

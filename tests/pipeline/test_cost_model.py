@@ -13,7 +13,7 @@ from nas_kd.nas.cost_model import CostModel
 from nas_kd.nas.supernet.architecture_sampler import ArchitectureSampler
 from nas_kd.results.candidate import Architecture
 from nas_kd.results.latency import Latency
-from nas_kd.results.records import Costs
+from nas_kd.results.trial_record import Costs
 from tests.small_runs import small_config
 
 

@@ -14,7 +14,7 @@ from nas_kd.context.callbacks import Callback
 from nas_kd.context.run_folder import RunFolder
 from nas_kd.errors import InputError
 from nas_kd.latency.agent_protocol import TOKEN_VARIABLE
-from nas_kd.results.records import TrialRecord
+from nas_kd.results.trial_record import TrialRecord
 from tests.small_runs import small_config
 
 OWN = """

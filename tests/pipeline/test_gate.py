@@ -15,7 +15,7 @@ from nas_kd.commands.finalists import FinalistTrainer
 from nas_kd.commands.search import search
 from nas_kd.config.options import Budget
 from nas_kd.context.callbacks import Callback
-from nas_kd.context.run_context import Context
+from nas_kd.context.run_context import RunContext
 from nas_kd.errors import BudgetError, TrialError
 from nas_kd.kd.artifacts import ArtifactBuilder
 from nas_kd.kd.network_builder import NetworkBuilder
@@ -31,7 +31,7 @@ from nas_kd.nas.search_plan import SearchPlan
 from nas_kd.nas.trial import check_feasibility, remeasure_borderline
 from nas_kd.results.candidate import Architecture
 from nas_kd.results.latency import Latency
-from nas_kd.results.records import Costs, RungRecord, TrialRecord
+from nas_kd.results.trial_record import Costs, RungRecord, TrialRecord
 from tests import records
 from tests.small_runs import distiller_of, open_context, plain_candidate, small_config
 
@@ -44,7 +44,7 @@ class Gated:
     def __init__(self, folder: Path, rungs: int = 2, **budget: float | None) -> None:
         limits = {"max_latency_ms": None, "max_size_kb": None, **budget}
         config = small_config(budget=limits, search={"rungs": rungs})
-        self.context: Context = open_context(config, folder)
+        self.context: RunContext = open_context(config, folder)
         self.builder = NetworkBuilder(self.context.data, self.context.space)
         self.gate = Gate(self.context, self.builder)
         self.rungs = SearchPlan.of(config, self.context.steps_per_epoch).rungs

@@ -10,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nas_kd.commands.worker import JobRunner
-from nas_kd.context.run_context import Context
+from nas_kd.context.run_context import RunContext
 from nas_kd.engine.teacher_outputs import Teacher
 from nas_kd.errors import TrialError
 from nas_kd.kd.artifacts import ArtifactBuilder
 from nas_kd.kd.distiller import Distiller
 from nas_kd.nas.jobs import EvaluateSubnets, Job, PrecomputeTeacher, TrainFinalist, TrainTrial, job_from_json
 from nas_kd.results.candidate import Architecture, Candidate, Recipe
-from nas_kd.results.records import RungRecord
+from nas_kd.results.trial_record import RungRecord
 from tests import records
 from tests.small_runs import distiller_of, open_context, plain_candidate, small_config, untrained_teacher
 
@@ -61,23 +61,23 @@ def test_an_unknown_kind_is_refused_with_the_known_ones(value: dict[str, Any]) -
 
 
 @pytest.fixture(scope="module")
-def context(tmp_path_factory: pytest.TempPathFactory) -> Context:
+def context(tmp_path_factory: pytest.TempPathFactory) -> RunContext:
     config = small_config(distill={"methods": ["soft_targets"], "epochs": 2}, search={"rungs": 2, "inherit": True})
     return open_context(config, tmp_path_factory.mktemp("jobs"))
 
 
 @pytest.fixture(scope="module")
-def teacher(context: Context) -> Teacher:
+def teacher(context: RunContext) -> Teacher:
     return untrained_teacher(context, 0)
 
 
 @pytest.fixture(scope="module")
-def distiller(context: Context, teacher: Teacher) -> Distiller:
+def distiller(context: RunContext, teacher: Teacher) -> Distiller:
     return distiller_of(context, [teacher])
 
 
 @pytest.fixture(scope="module")
-def runner(context: Context, distiller: Distiller) -> JobRunner:
+def runner(context: RunContext, distiller: Distiller) -> JobRunner:
     return JobRunner.for_run(context, distiller, ArtifactBuilder.for_run(context))
 
 
@@ -89,7 +89,7 @@ def done(runner: JobRunner, job: Job) -> Any:
 
 
 @contextmanager
-def looked_up(context: Context) -> Iterator[dict[str, tuple[int, int]]]:
+def looked_up(context: RunContext) -> Iterator[dict[str, tuple[int, int]]]:
     """Hits and misses of the store inside, by kind, once it is left."""
     found: dict[str, tuple[int, int]] = {}
     before = context.store.counts()
@@ -97,7 +97,7 @@ def looked_up(context: Context) -> Iterator[dict[str, tuple[int, int]]]:
     found |= {kind: counts for kind, counts in context.store.counts(before).items() if any(counts)}
 
 
-def test_a_trial_is_trained_rung_by_rung(runner: JobRunner, context: Context) -> None:
+def test_a_trial_is_trained_rung_by_rung(runner: JobRunner, context: RunContext) -> None:
     student = context.space.size_ladder(6)[1]
     begun = records.trial(3, None, 4000, 0.1, candidate=plain_candidate(student, "soft_targets"), status="running")
     first = TrainTrial(begun)
@@ -111,7 +111,7 @@ def test_a_trial_is_trained_rung_by_rung(runner: JobRunner, context: Context) ->
     assert finished.seconds["distill"] > paused.seconds["distill"] > begun.seconds["distill"]
 
 
-def test_a_trial_that_cannot_be_trained_fails_with_the_reason(context: Context, teacher: Teacher) -> None:
+def test_a_trial_that_cannot_be_trained_fails_with_the_reason(context: RunContext, teacher: Teacher) -> None:
     steep = context.config.distill.model_copy(update={"learning_rate": 1e30, "clip_norm": 1e30})
     distiller = distiller_of(context, [teacher])
     distiller.trainer.options = steep
@@ -123,7 +123,9 @@ def test_a_trial_that_cannot_be_trained_fails_with_the_reason(context: Context, 
     assert failed.reason.startswith("the loss became ")
 
 
-def test_a_finalists_verified_file_is_in_the_store(runner: JobRunner, context: Context, distiller: Distiller) -> None:
+def test_a_finalists_verified_file_is_in_the_store(
+    runner: JobRunner, context: RunContext, distiller: Distiller
+) -> None:
     candidate = plain_candidate(context.space.size_ladder(6)[1], "soft_targets")
     assert done(runner, TrainFinalist(candidate, 7, 2)) is None
     with looked_up(context) as found:
@@ -133,7 +135,7 @@ def test_a_finalists_verified_file_is_in_the_store(runner: JobRunner, context: C
 
 
 def test_jobs_name_the_weights_that_networks_may_start_from(
-    runner: JobRunner, context: Context, distiller: Distiller
+    runner: JobRunner, context: RunContext, distiller: Distiller
 ) -> None:
     student = context.space.size_ladder(6)[1]
     source = distiller.distill(plain_candidate(student), 0, 1).key
@@ -150,7 +152,7 @@ def test_jobs_name_the_weights_that_networks_may_start_from(
     assert found == {"weights": (2, 0)}
 
 
-def test_teachers_outputs_are_left_in_the_store(runner: JobRunner, context: Context, distiller: Distiller) -> None:
+def test_teachers_outputs_are_left_in_the_store(runner: JobRunner, context: RunContext, distiller: Distiller) -> None:
     assert done(runner, PrecomputeTeacher((0,))) is None
     outputs = distiller_of(context, distiller.first_teacher()).trainer.outputs
     with looked_up(context) as found:
@@ -158,7 +160,9 @@ def test_teachers_outputs_are_left_in_the_store(runner: JobRunner, context: Cont
     assert found == {"logits": (1, 0)}
 
 
-def test_parts_of_a_network_are_judged_with_its_weights(runner: JobRunner, context: Context, teacher: Teacher) -> None:
+def test_parts_of_a_network_are_judged_with_its_weights(
+    runner: JobRunner, context: RunContext, teacher: Teacher
+) -> None:
     """An untrained network stands for a trained elastic one."""
     whole = context.space.size_ladder(6)[4]
     trained = {k: v.contiguous() for k, v in teacher.model.state_dict().items()}

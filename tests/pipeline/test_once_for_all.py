@@ -11,12 +11,12 @@ from nas_kd.commands.search import _open, search
 from nas_kd.commands.worker import TARGET
 from nas_kd.config.options import SearchConfig
 from nas_kd.context.callbacks import Callback
-from nas_kd.context.run_context import Context
+from nas_kd.context.run_context import RunContext
 from nas_kd.context.run_folder import RunFolder
 from nas_kd.nas.feasibility import log_excess
 from nas_kd.nas.supernet.once_for_all import OnceForAll
 from nas_kd.nas.worker_pool import WorkerPool
-from nas_kd.results.records import RunRecord
+from nas_kd.results.run_record import RunRecord
 from tests.small_runs import small_config
 
 pytestmark = pytest.mark.xdist_group("once for all")
@@ -62,7 +62,7 @@ def test_its_best_sub_networks_are_the_candidates(run: RunRecord) -> None:
 
 def test_a_run_opened_again_inherits_from_the_same_network(folder: Path, run: RunRecord) -> None:
     config = elastic_config()
-    context = Context.prepare(config, RunFolder(folder), Callback())
+    context = RunContext.prepare(config, RunFolder(folder), Callback())
     pool = WorkerPool("local", TARGET, str(folder), 1, context.callback)
     with closing(pool), closing(_open(context, pool)) as opened:
         assert run.once_for_all is not None

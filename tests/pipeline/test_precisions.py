@@ -16,7 +16,7 @@ from nas_kd.commands.search import search
 from nas_kd.commands.write_winner import export_winner
 from nas_kd.config.options import SearchConfig
 from nas_kd.context.callbacks import Callback
-from nas_kd.context.run_context import Context
+from nas_kd.context.run_context import RunContext
 from nas_kd.context.run_folder import RunFolder
 from nas_kd.export.verify import accuracy
 from nas_kd.kd.artifacts import ArtifactBuilder
@@ -25,7 +25,8 @@ from nas_kd.nas.gate import Gate
 from nas_kd.nas.propose import Proposer
 from nas_kd.nas.search_plan import SearchPlan
 from nas_kd.results.candidate import Architecture, Candidate, Choice, Precision
-from nas_kd.results.records import RunRecord, TrialRecord
+from nas_kd.results.run_record import RunRecord
+from nas_kd.results.trial_record import TrialRecord
 from tests.small_runs import distiller_of, open_context, plain_candidate, small_config
 
 pytestmark = pytest.mark.xdist_group("precisions")
@@ -39,20 +40,20 @@ def config(*precisions: Precision, trials: int = 8, **sections: dict[str, object
 
 
 @pytest.fixture(scope="module")
-def context(tmp_path_factory: pytest.TempPathFactory) -> Context:
+def context(tmp_path_factory: pytest.TempPathFactory) -> RunContext:
     return open_context(config(*ALL), tmp_path_factory.mktemp("run"))
 
 
 @pytest.fixture(scope="module")
-def distiller(context: Context) -> Distiller:
+def distiller(context: RunContext) -> Distiller:
     return distiller_of(context)
 
 
-def candidate(context: Context, precision: Precision) -> Candidate:
+def candidate(context: RunContext, precision: Precision) -> Candidate:
     return plain_candidate(context.space.size_ladder(5)[1], precision=precision)
 
 
-def test_what_is_quantized_afterwards_is_trained_once(context: Context, distiller: Distiller) -> None:
+def test_what_is_quantized_afterwards_is_trained_once(context: RunContext, distiller: Distiller) -> None:
     trained_models = {p: distiller.distill(candidate(context, p), 0, 2) for p in ALL}
     assert len({trained_models[p].key for p in AFTERWARDS}) == 1
     assert trained_models["int8-qat"].key != trained_models["fp32"].key
@@ -63,7 +64,9 @@ def test_what_is_quantized_afterwards_is_trained_once(context: Context, distille
     assert first.sha256 == second.sha256
 
 
-def test_accuracy_is_the_files_and_the_file_is_what_the_gate_measured(context: Context, distiller: Distiller) -> None:
+def test_accuracy_is_the_files_and_the_file_is_what_the_gate_measured(
+    context: RunContext, distiller: Distiller
+) -> None:
     files, gate = ArtifactBuilder.for_run(context), Gate(context, distiller.builder)
     for precision in ALL:
         trained = distiller.distill(candidate(context, precision), 0, 2)
@@ -75,7 +78,7 @@ def test_accuracy_is_the_files_and_the_file_is_what_the_gate_measured(context: C
         assert gate.notes(candidate(context, precision).student, precision=precision) == ()
 
 
-def test_other_options_of_quantizing_are_other_files(context: Context, distiller: Distiller, tmp_path: Path) -> None:
+def test_other_options_of_quantizing_are_other_files(context: RunContext, distiller: Distiller, tmp_path: Path) -> None:
     trained = distiller.distill(candidate(context, "int8"), 0, 2)
     few = open_context(config(*ALL, quantization={"samples": 5}), tmp_path)
     here, there = (ArtifactBuilder.for_run(c).verified_file(trained, "int8").sha256 for c in (context, few))
@@ -86,7 +89,7 @@ def test_other_options_of_quantizing_are_other_files(context: Context, distiller
         assert len(keys) == (1 if precision == "fp32" else 2)
 
 
-def test_first_proposals_take_turns_up_to_the_edge_of_each_precision(context: Context, distiller: Distiller) -> None:
+def test_first_proposals_take_turns_up_to_the_edge_of_each_precision(context: RunContext, distiller: Distiller) -> None:
     builder = distiller.builder
 
     def fits(architecture: Architecture, precision: Precision) -> bool:

@@ -17,7 +17,7 @@ from nas_kd.report.content import build_content
 from nas_kd.report.trial_flow import build_trial_flow
 from nas_kd.results.candidate import Architecture, Candidate, Recipe
 from nas_kd.results.latency import Latency
-from nas_kd.results.records import Costs, TrialRecord
+from nas_kd.results.trial_record import Costs, TrialRecord
 from tests import records
 from tests.small_runs import small_config
 

@@ -18,7 +18,7 @@ from nas_kd.nas.search_plan import SearchPlan
 from nas_kd.nas.study import INITIAL_TRIALS, RunStudy
 from nas_kd.results.candidate import Candidate
 from nas_kd.results.latency import Latency
-from nas_kd.results.records import Costs, RungRecord, TrialRecord
+from nas_kd.results.trial_record import Costs, RungRecord, TrialRecord
 from tests.small_runs import small_config
 
 BUDGET = Budget(max_latency_ms=0.05, max_size_kb=60)

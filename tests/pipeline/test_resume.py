@@ -16,7 +16,7 @@ from benchmarks.resume_kills import Finished, differences, without_times
 from nas_kd.commands.load_run import read_run
 from nas_kd.config.loading import dump_config
 from nas_kd.context.run_folder import RunFolder
-from nas_kd.results.records import RunRecord
+from nas_kd.results.run_record import RunRecord
 from tests.small_runs import small_config
 
 pytestmark = pytest.mark.xdist_group("small run")

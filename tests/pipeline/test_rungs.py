@@ -21,7 +21,7 @@ from nas_kd.nas.search_plan import rung_epochs
 from nas_kd.nas.successive_halving import Rung, SuccessiveHalving, best_first, crowding
 from nas_kd.results.latency import Latency
 from nas_kd.results.pareto import non_dominated
-from nas_kd.results.records import Costs, RungRecord, TrialRecord
+from nas_kd.results.trial_record import Costs, RungRecord, TrialRecord
 from tests import records
 from tests.small_runs import (
     TrainingLog,

@@ -16,7 +16,7 @@ from nas_kd.data.prepare import load_dataset
 from nas_kd.errors import BudgetError, InputError
 from nas_kd.nas.feasibility import log_excess
 from nas_kd.results.limits import within_budget
-from nas_kd.results.records import RunRecord
+from nas_kd.results.run_record import RunRecord
 from nas_kd.serialization import sha256
 from tests.small_runs import small_config
 

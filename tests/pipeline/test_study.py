@@ -24,7 +24,7 @@ from nas_kd.nas.samplers.base import STARTUP_TRIALS
 from nas_kd.nas.study import RunStudy
 from nas_kd.results.candidate import Candidate
 from nas_kd.results.latency import Latency
-from nas_kd.results.records import Costs, RungRecord, TrialRecord
+from nas_kd.results.trial_record import Costs, RungRecord, TrialRecord
 from tests.small_runs import small_config
 
 EPOCHS = (1, 3, 9)

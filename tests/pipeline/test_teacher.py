@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from nas_kd.config.options import SearchConfig
-from nas_kd.context.run_context import Context
+from nas_kd.context.run_context import RunContext
 from nas_kd.data.prepare import load_dataset
 from nas_kd.engine.evaluation import accuracy_of
 from nas_kd.errors import InputError
@@ -84,7 +84,7 @@ def config_with(methods: tuple[str, ...] = ("soft_targets",), **teacher: object)
     return SearchConfig.model_validate(config)
 
 
-def prepare(config: SearchConfig, folder: Path) -> tuple[Context, ReadyTeacher]:
+def prepare(config: SearchConfig, folder: Path) -> tuple[RunContext, ReadyTeacher]:
     context = open_context(config, folder / "run")
     gate = Gate(context, NetworkBuilder(context.data, context.space))
     return context, prepare_teachers(context, gate.of_file)[0]

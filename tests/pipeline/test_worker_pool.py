@@ -19,7 +19,7 @@ from nas_kd.nas.gate import Gate
 from nas_kd.nas.jobs import PrecomputeTeacher
 from nas_kd.nas.worker_pool import WorkerPool
 from nas_kd.results.candidate import Architecture
-from nas_kd.results.records import Costs
+from nas_kd.results.trial_record import Costs
 from tests.small_runs import distiller_of, open_context, small_config
 
 SHIFTED = {"source": "digits", "augment": {"crop": 1}}

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from nas_kd.results.records import CacheRecord, RungRecord, RunRecord, RunState, TrialRecord
+from nas_kd.results.run_record import CacheRecord, RunRecord, RunState
+from nas_kd.results.trial_record import RungRecord, TrialRecord
 from tests.records import elastic_network
 
 from .synthetic import synthetic_run

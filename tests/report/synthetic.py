@@ -7,22 +7,10 @@ from typing import Any
 import numpy as np
 
 from nas_kd.results.candidate import Architecture, Candidate, Recipe
+from nas_kd.results.finalist_record import Accuracy, ControlRecord, FinalistRecord, SeedRecord
 from nas_kd.results.latency import Latency
-from nas_kd.results.records import (
-    Accuracy,
-    ControlRecord,
-    Costs,
-    DatasetRecord,
-    DeviceRecord,
-    FinalistRecord,
-    RungRecord,
-    RunRecord,
-    RunState,
-    SeedRecord,
-    TeacherRecord,
-    TrialRecord,
-    TrialStatus,
-)
+from nas_kd.results.run_record import DatasetRecord, DeviceRecord, RunRecord, RunState, TeacherRecord
+from nas_kd.results.trial_record import Costs, RungRecord, TrialRecord, TrialStatus
 
 METHODS = ("soft_targets", "dkd", "similarity", "soft_targets+similarity")
 HOSTILE = "</script><img src=x onerror=alert(1)> `|` _x_ \n# no"

@@ -5,7 +5,8 @@ from typing import Any
 from nas_kd.report.content import ReportContent, build_content
 from nas_kd.report.number_format import MISSING, NBSP
 from nas_kd.report.render import render_markdown, render_page
-from nas_kd.results.records import Costs, RunRecord
+from nas_kd.results.run_record import RunRecord
+from nas_kd.results.trial_record import Costs
 from tests.records import costs, finalist, run, trial
 
 

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from nas_kd.report import number_format as fmt
 from nas_kd.report.number_format import EN_DASH, MINUS, NBSP
+from nas_kd.results.finalist_record import Accuracy
 from nas_kd.results.latency import Latency
-from nas_kd.results.records import Accuracy
 
 
 def accuracy(mean: float, low: float, high: float) -> Accuracy:

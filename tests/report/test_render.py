@@ -18,7 +18,7 @@ import pytest
 from nas_kd.report import write_report
 from nas_kd.report.content import build_content
 from nas_kd.report.render import code_span, embedded_json, escape_markdown, render_markdown, render_page
-from nas_kd.results.records import RunState
+from nas_kd.results.run_record import RunState
 
 from .rung_runs import run_with_rungs
 from .synthetic import HOSTILE, synthetic_run

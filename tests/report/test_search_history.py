@@ -13,7 +13,8 @@ from nas_kd.report.rung_correlation import build_rung_correlations, once_for_all
 from nas_kd.report.search_history import build_search_history
 from nas_kd.report.time_breakdown import cache_uses, time_bars, time_note
 from nas_kd.report.trial_flow import build_trial_flow
-from nas_kd.results.records import RungRecord, RunRecord, TrialRecord
+from nas_kd.results.run_record import RunRecord
+from nas_kd.results.trial_record import RungRecord, TrialRecord
 from tests.records import run, trial
 
 from .rung_runs import run_with_rungs

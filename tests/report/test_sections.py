@@ -12,7 +12,7 @@ from nas_kd.report.distillation_gains import gain_verdict, mean_gain
 from nas_kd.report.front_plots import indistinguishable_groups
 from nas_kd.report.number_format import NBSP
 from nas_kd.report.report_context import build_context
-from nas_kd.results.records import Accuracy
+from nas_kd.results.finalist_record import Accuracy
 
 from .synthetic import synthetic_run
 

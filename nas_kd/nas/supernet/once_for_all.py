@@ -24,7 +24,8 @@ from nas_kd.nas.supernet.supernet_trainer import SupernetTrainer
 from nas_kd.nas.worker_pool import WorkerPool
 from nas_kd.results.candidate import Architecture
 from nas_kd.results.limits import within_budget
-from nas_kd.results.records import Costs, OnceForAllRecord
+from nas_kd.results.run_record import OnceForAllRecord
+from nas_kd.results.trial_record import Costs
 
 MAX_TRIES = 40  # random architectures drawn, for each that is wanted
 SUBNETS_PER_JOB = 8

@@ -1,0 +1,168 @@
+"""The record of a run: all that a report is made from, as the study holds it. Imports no torch."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from nas_kd.results.finalist_record import Accuracy, FinalistRecord
+from nas_kd.results.trial_record import Costs, Record, TrialRecord
+
+RunState = Literal["searching", "finalists", "finished", "unreachable"]
+
+
+class TeacherRecord(Record):
+    """A teacher, trained by the tool or the user's own.
+
+    Attributes:
+        description: for people.
+        origin: a space (trained by the tool), a user's factory or module, or an ONNX file.
+        costs: of its exported file.
+        val: validation accuracy.
+        test: test accuracy, read at the end only.
+        training_s: seconds of its training; 0 for a user's own.
+    """
+
+    description: str
+    origin: Literal["space", "factory", "onnx"]
+    costs: Costs
+    val: Accuracy
+    test: Accuracy | None = None
+    training_s: float = 0.0
+
+
+class DatasetRecord(Record):
+    """The data as they were used.
+
+    Attributes:
+        name: for people.
+        source: as the config names it.
+        key: sha256 of all samples and labels.
+        classes: names, in the order of the logits.
+        input_shape: of one sample.
+        scale: 255 where stored values are pixels 0..255, else 1.
+        n_train: training samples.
+        n_val: validation samples.
+        n_test: test samples.
+        notes: what was carved, dropped or converted.
+    """
+
+    name: str
+    source: str
+    key: str
+    classes: tuple[str, ...]
+    input_shape: tuple[int, ...]
+    scale: float = 1.0
+    n_train: int
+    n_val: int
+    n_test: int
+    notes: tuple[str, ...] = ()
+
+
+class DeviceRecord(Record):
+    """Where latency was measured.
+
+    Attributes:
+        name: of the device profile.
+        description: for people.
+        batch_size: samples of one call.
+        environment: settings, processor and versions.
+    """
+
+    name: str
+    description: str
+    batch_size: int
+    environment: Mapping[str, str | int | float | bool | None] = {}
+
+
+class CacheRecord(Record):
+    """How often the store had one kind of entry that was looked for, and how often it had to be computed."""
+
+    hits: int = 0
+    misses: int = 0
+
+
+class OnceForAllRecord(Record):
+    """The elastic network of a run whose strategy is "once-for-all", and the search among its sub-networks.
+
+    Attributes:
+        key: of its weights in the store.
+        epochs: that it was trained for.
+        networks_a_step: sub-networks trained in every step (sandwich rule).
+        training_s: seconds of its training.
+        search_s: seconds of the search among its sub-networks.
+        evaluated: sub-networks judged with inherited weights.
+        measured: networks whose size and latency were measured; the others' were predicted from these.
+        latency_error: median relative error of the latency predictor on networks that it was not fitted to.
+        inherited: validation accuracies (0..1) with inherited weights of the first trials' students.
+    """
+
+    key: str
+    epochs: int
+    networks_a_step: int
+    training_s: float
+    search_s: float
+    evaluated: int
+    measured: int
+    latency_error: float
+    inherited: tuple[float, ...]
+
+
+class PrefilterRecord(Record):
+    """What the prefilter of latencies did, and how well.
+
+    Attributes:
+        forecasts: predictions that it made.
+        skipped: trials that were infeasible without a measurement.
+        checked: doubted trials that were measured to check it.
+        wrong: how many of these were within the limit.
+        error: median relative error of predictions that a measurement followed; None: none did.
+    """
+
+    forecasts: int
+    skipped: int
+    checked: int
+    wrong: int
+    error: float | None
+
+
+class RunRecord(Record):
+    """A whole run, finished or not: all that a report is made from.
+
+    Attributes:
+        name: of the run.
+        run_dir: its folder.
+        state: how far it has come.
+        message: the closest candidates, where the budget cannot be met.
+        config: the resolved config.
+        dataset: that students were trained and judged on.
+        device: where latency was measured.
+        teacher: the first one, which students are compared with.
+        other_teachers: those after it.
+        once_for_all: the elastic network, where the strategy uses one.
+        prefilter: what it did, where it was on.
+        trials: all proposals, by number.
+        finalists: trained in full, in the order of the front.
+        cache: use of the store by kind (weights, logits, export, latency).
+        environment: machine and versions.
+        seconds: of each part of the run: teacher, propose, gate, assistants, distill, finalists, test.
+        warnings: that were raised.
+        command: how to run it again.
+    """
+
+    name: str
+    run_dir: str
+    state: RunState
+    message: str | None = None
+    config: Mapping[str, Any]
+    dataset: DatasetRecord | None = None
+    device: DeviceRecord | None = None
+    teacher: TeacherRecord | None = None
+    other_teachers: tuple[TeacherRecord, ...] = ()
+    once_for_all: OnceForAllRecord | None = None
+    prefilter: PrefilterRecord | None = None
+    trials: tuple[TrialRecord, ...] = ()
+    finalists: tuple[FinalistRecord, ...] = ()
+    cache: Mapping[str, CacheRecord] = {}
+    environment: Mapping[str, Any] = {}
+    seconds: Mapping[str, float] = {}
+    warnings: tuple[str, ...] = ()
+    command: str = ""
