@@ -50,7 +50,7 @@ class Settings:
     student_blocks: int
 
     def schedule(self, epochs: int) -> Schedule:
-        """The project's default schedule over so many epochs."""
+        """The project's default schedule over this many epochs."""
         options = DistillOptions(batch_size=self.batch_size, learning_rate=self.learning_rate, epochs=epochs)
         return Schedule.of(options)
 
@@ -98,7 +98,7 @@ class CifarTrainings:
         data: Dataset,
         calibrated: bool = True,
     ) -> Training:
-        """A training of a new network of so many blocks a stage."""
+        """A training of a new network with this many blocks in each stage."""
         setup = TrainingSetup(
             source=ArrayBatches(self._augmenters[data.key], data.train.y),
             dataset=DatasetInfo(len(data.train), data.n_classes, data.mean, data.std),
@@ -169,7 +169,7 @@ class CifarTrainings:
         return outputs
 
     def filled(self, teacher: TeacherOutputs, epochs: int) -> TeacherOutputs:
-        """The same, its logits on so many epochs in the store, so that no run's time pays for them."""
+        """The same outputs, with the logits of all epochs in the store, so that no run's time pays for them."""
         facts = [teacher.teacher.key, epochs, torch.__version__, self.numerics.bf16, self.settings.batch_size]
         with FileLock(self.work / f"logits-{teacher.teacher.key[:12]}.lock"):
             if self._store.load_json("filled", fingerprint(facts)) is None:
@@ -179,7 +179,7 @@ class CifarTrainings:
         return teacher
 
     def outputs(self, model: nn.Module, blocks: int, data: Dataset) -> TeacherOutputs:
-        """A trained network of so many blocks a stage in the teacher's place; its key is that of its weights."""
+        """A trained network with this many blocks in each stage as the teacher; its key is that of its weights."""
         digest = sha256(b"".join(t.contiguous().numpy().tobytes() for t in model.state_dict().values()))
         macs = count_macs(model, data.input_shape)
         teacher = Teacher(model, digest, net_words(blocks), count_parameters(model), macs)

@@ -69,7 +69,7 @@ def shown(model: nn.Module, x: Tensor) -> Outputs:
 
 
 def untrained(distiller: Distiller, teacher: nn.Module, student: Architecture) -> list[float]:
-    """The three similarities."""
+    """How similar an untrained student is to the teacher in embedding, features and logits."""
     x = as_input(distiller.trainer.data.train.x[:SAMPLES])
     taught, sums = shown(teacher.eval(), x), np.zeros(3)
     for seed in range(INITIALISATIONS):

@@ -101,7 +101,7 @@ class MadeUpDistiller(Distiller):
         self._counts, self._clock, self._model = builder, clock, nn.Identity()
 
     def prepare(self, candidate: Candidate) -> None:
-        """Train no assistants."""
+        """Do nothing: no assistants are trained here."""
 
     def distill(
         self, candidate: Candidate, seed: int, epochs: int, *, until: int | None = None, restarts: tuple[int, ...] = ()

@@ -344,7 +344,7 @@ def test_every_option_and_section_is_described() -> None:
 
 def test_options_load_without_torch() -> None:
     code = "import sys, nas_kd.config.options, nas_kd.config.loading; sys.exit('torch' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_the_template_s_comments_stand_apart() -> None:

@@ -1,4 +1,4 @@
-"""Calls of `distill` that must be refused before anything is trained."""
+"""Calls of `distill` that must be assert_refused before anything is trained."""
 
 import re
 from typing import Any
@@ -14,7 +14,7 @@ from .toys import net, same, samples, state
 X, Y = samples()
 
 
-def refused(message: str, student: Any = None, teacher: Any = None, **options: Any) -> None:
+def assert_refused(message: str, student: Any = None, teacher: Any = None, **options: Any) -> None:
     """The whole message is this regular expression, one line, and neither network has changed."""
     student = net() if student is None else student
     teacher = net(8, seed=1) if teacher is None else teacher if teacher != "none" else None

@@ -1,4 +1,4 @@
-"""Training and validation data that cannot be used are refused in one clear line."""
+"""Training and validation data that cannot be used are assert_refused in one clear line."""
 
 import re
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 from nas_kd.commands.distill_modules import distill
 from nas_kd.errors import InputError
 
-from .refusals import X, Y, refused
+from .refusals import X, Y, assert_refused
 from .toys import Batches, Items, N, net
 
 
@@ -27,7 +27,7 @@ from .toys import Batches, Items, N, net
 )
 def test_methods_that_a_loader_cannot_serve(method: str, message: str) -> None:
     loader = DataLoader(TensorDataset(X, Y), 32)
-    refused(message, teacher="none" if method == "bake" else None, train=loader, method=method)
+    assert_refused(message, teacher="none" if method == "bake" else None, train=loader, method=method)
 
 
 class Dicts(Dataset[Any]):
@@ -141,7 +141,7 @@ def test_training_data(train: Any, message: str) -> None:
         assert re.fullmatch(message, str(caught.value)), str(caught.value)
         assert all(torch.isfinite(v).all() for v in student.state_dict().values())
     else:
-        refused(message, train=train)
+        assert_refused(message, train=train)
 
 
 @pytest.mark.parametrize(
@@ -154,4 +154,4 @@ def test_training_data(train: Any, message: str) -> None:
     ],
 )
 def test_validation_data_is_looked_at_before_training(val: Any, message: str) -> None:
-    refused(message, val=val)
+    assert_refused(message, val=val)

@@ -1,4 +1,4 @@
-"""What cannot work is refused in one clear line, before anything is trained where that can be known."""
+"""What cannot work is assert_refused in one clear line, before anything is trained where that can be known."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +13,7 @@ from nas_kd.commands.distill_modules import distill
 from nas_kd.methods.base import Method
 from nas_kd.methods.response.soft_targets import SoftTargets
 
-from .refusals import X, Y, refused
+from .refusals import X, Y, assert_refused
 from .toys import CLASSES, Net, net, same, state
 
 
@@ -72,32 +72,32 @@ def frozen() -> nn.Module:
 )
 @pytest.mark.parametrize("role", ["student", "teacher"])
 def test_networks(network: Any, message: str, role: str) -> None:
-    refused(f"{role}{message}", **{role: network})
+    assert_refused(f"{role}{message}", **{role: network})
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 def test_scripted_networks() -> None:
     message = "teacher is a ScriptModule, whose layers cannot be read; pass the module that it was made from"
-    refused(message, teacher=torch.jit.script(nn.Sequential(nn.Flatten(), nn.Linear(64, 3))))
+    assert_refused(message, teacher=torch.jit.script(nn.Sequential(nn.Flatten(), nn.Linear(64, 3))))
 
 
 def test_networks_that_do_not_belong_together() -> None:
-    refused(
+    assert_refused(
         r"student gives \(2, 3\), teacher \(2, 100\): logits must be of the same classes", teacher=net(8, classes=100)
     )
-    refused(
+    assert_refused(
         r"student gives \(2, 3\), teacher 2 \(2, 4\): logits must be of the same classes",
         teacher=[net(8), net(8, classes=4)],
         method="average_teachers",
     )
-    refused("student: no parameter requires a gradient, so there is nothing to train", student=frozen())
+    assert_refused("student: no parameter requires a gradient, so there is nothing to train", student=frozen())
     student, teacher = net(), net(8)
     teacher.drop = student
     silent = "student: its logits carry no gradient; is its forward within torch.no_grad\\(\\)\\?"
-    refused(silent, student=Answers(lambda z: z.detach()))
+    assert_refused(silent, student=Answers(lambda z: z.detach()))
     shared = "student and teacher share 'body.0.weight'; training would change the teacher: pass a copy"
-    refused(shared, student, teacher)
-    refused(shared, student, student)
+    assert_refused(shared, student, teacher)
+    assert_refused(shared, student, student)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_networks_that_do_not_belong_together() -> None:
     ],
 )
 def test_methods(method: Any, teacher: Any, message: str) -> None:
-    refused(message.replace("?", r"\?"), teacher=teacher, method=method)
+    assert_refused(message.replace("?", r"\?"), teacher=teacher, method=method)
 
 
 def test_parameters_of_methods() -> None:
@@ -125,15 +125,15 @@ def test_parameters_of_methods() -> None:
             super().__init__()
 
     instance = "method is an instance: set its temperature and strength where it is created"
-    refused(instance, method=SoftTargets(), temperature=2.0)
-    refused(instance, method=SoftTargets(), strength=2.0)
-    refused("method 'Odd' cannot be created from temperature and strength: .*; pass an instance", method=Odd)
-    refused("temperature must be a number > 0, got 0", temperature=0)
-    refused("temperature must be a number > 0, got nan", temperature=float("nan"))
-    refused("strength must be a number >= 0, got -1", strength=-1)
-    refused("strength must be a number >= 0, got '1'", strength="1")
+    assert_refused(instance, method=SoftTargets(), temperature=2.0)
+    assert_refused(instance, method=SoftTargets(), strength=2.0)
+    assert_refused("method 'Odd' cannot be created from temperature and strength: .*; pass an instance", method=Odd)
+    assert_refused("temperature must be a number > 0, got 0", temperature=0)
+    assert_refused("temperature must be a number > 0, got nan", temperature=float("nan"))
+    assert_refused("strength must be a number >= 0, got -1", strength=-1)
+    assert_refused("strength must be a number >= 0, got '1'", strength="1")
     needs_more = "nas_kd.methods.sandwich:Sandwich"
-    refused(f"method '{needs_more}' cannot be created from temperature and strength: .*", method=needs_more)
+    assert_refused(f"method '{needs_more}' cannot be created from temperature and strength: .*", method=needs_more)
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_parameters_of_methods() -> None:
     ],
 )
 def test_options(options: dict[str, Any], message: str) -> None:
-    refused(message, **options)
+    assert_refused(message, **options)
 
 
 def test_numbers_of_numpy_are_numbers() -> None:
@@ -183,7 +183,7 @@ def test_peers_need_layers_that_can_be_initialized_again() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return x.flatten(1) @ self.weight
 
-    refused(
+    assert_refused(
         r"cannot draw other initial weights for Bare: none of its layers has reset_parameters\(\); this method .*",
         student=Bare(),
         teacher="none",

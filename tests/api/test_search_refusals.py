@@ -1,4 +1,4 @@
-"""What a search cannot use is refused in one line that says what to do, before anything is trained."""
+"""What a search cannot use is assert_refused in one line that says what to do, before anything is trained."""
 
 import re
 from collections.abc import Iterator
@@ -57,7 +57,7 @@ class Endless(Dataset[Any]):
         return X[i], Y[i]
 
 
-def refused(folder: Path, teacher: nn.Module, message: str, /, **changes: Any) -> None:
+def assert_refused(folder: Path, teacher: nn.Module, message: str, /, **changes: Any) -> None:
     """The whole message is this regular expression, one line."""
     with pytest.raises(nas_kd.InputError, match=rf"\A{message}\Z") as caught:
         tiny_search(folder, teacher, **changes)
@@ -108,7 +108,7 @@ PAIR = r"data: train must be a pair \(x, y\) of arrays or tensors, or a torch Da
     ids=short,
 )
 def test_data(data: Any, message: str, teacher: Net, tmp_path: Path) -> None:
-    refused(tmp_path / "run", teacher, message, data=data)
+    assert_refused(tmp_path / "run", teacher, message, data=data)
 
 
 @pytest.mark.parametrize(
@@ -132,12 +132,12 @@ def test_data(data: Any, message: str, teacher: Net, tmp_path: Path) -> None:
     ids=short,
 )
 def test_a_teacher(given: Any, message: str, teacher: Net, measured: Path) -> None:
-    refused(measured, teacher, message, teacher=given)
+    assert_refused(measured, teacher, message, teacher=given)
 
 
 def test_one_teacher_twice(teacher: Net, measured: Path) -> None:
     message = r"two of the teachers are the same network: give them different seeds or weights"
-    refused(measured, teacher, message, teacher=[teacher, teacher])
+    assert_refused(measured, teacher, message, teacher=[teacher, teacher])
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_one_teacher_twice(teacher: Net, measured: Path) -> None:
     ids=short,
 )
 def test_options(changes: dict[str, Any], message: str, teacher: Net, measured: Path) -> None:
-    refused(measured, teacher, message, **changes)
+    assert_refused(measured, teacher, message, **changes)
 
 
 def test_options_that_are_no_mapping(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def test_data_without_pairs_have_no_view_and_the_key_they_always_had(write: Writ
 @pytest.mark.parametrize("dtype", [np.int64, np.uint8, np.int32])
 def test_pairs_by_index(write: Write, dtype: Any) -> None:
     order = np.random.default_rng(1).permutation(N)
-    more = np.concatenate([VIEW[order], VIEW[:3]])  # rows that nobody is paired with
+    more = np.concatenate([VIEW[order], VIEW[:3]])  # rows without a partner
     by_index = load(write(x_teacher_train=more, pairs_train=np.argsort(order).astype(dtype)))
     assert torch.equal(view_of(by_index).train.x, view_of(load(write())).train.x)
     assert by_index.key == load(write()).key  # what is shown is the same, however it was stored

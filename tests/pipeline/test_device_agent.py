@@ -39,7 +39,7 @@ def agent(tmp_path: Path) -> Any:
 
 
 class Watcher(Callback):
-    """Takes an agent away once so many trials were told; collects what is said about it."""
+    """Takes an agent away once this many trials have ended; collects the notes about it."""
 
     def __init__(self, agent: AgentProcess, after: int) -> None:
         self._agent, self._after, self._told = agent, after, 0

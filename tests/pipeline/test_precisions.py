@@ -158,7 +158,7 @@ class Killed(Exception):
 
 
 class KilledAfter(Callback):
-    """Ends the search after so many trials that were told."""
+    """Ends the search after this many trials have ended."""
 
     def __init__(self, so_many: int) -> None:
         self._left = so_many

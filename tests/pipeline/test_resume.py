@@ -46,7 +46,7 @@ def config(tmp_path: Path) -> Path:
 
 
 def trained(folder: Path, so_many: int, search: Search) -> None:
-    """Wait until so many trainings are in the store."""
+    """Wait until this many trainings are in the store."""
     deadline = time.monotonic() + 120
     while len(list((folder / "store" / "weights").glob("??/[!.]*.safetensors"))) < so_many:
         assert time.monotonic() < deadline

@@ -1,4 +1,4 @@
-"""Rungs: who is trained on, from where, and what the sampler and the record are told of it."""
+"""Rungs: which trials are trained on, from where, and what the sampler and the record learn of it."""
 
 import math
 from collections import Counter
@@ -143,7 +143,7 @@ def test_when_only_one_can_go_on_it_is_the_most_accurate_of_the_highest_rung() -
     assert SuccessiveHalving(small_ones).most_accurate(2) == 0
     higher = [*small_ones, record(3, [0.9, 0.6]), record(4, [0.1, 0.7], "failed")]
     assert SuccessiveHalving(higher).most_accurate(3) == 3
-    assert SuccessiveHalving(higher).most_accurate(2) == 0  # whoever reached the second rung of two has finished
+    assert SuccessiveHalving(higher).most_accurate(2) == 0  # a trial at the second rung of two has finished
     assert SuccessiveHalving().most_accurate(2) is None
 
 

@@ -28,7 +28,7 @@ from nas_kd.results.trial_record import Costs, RungRecord, TrialRecord
 from tests.small_runs import small_config
 
 EPOCHS = (1, 3, 9)
-TRIALS = 64  # so many that the sampler starts from the highest rung in the end
+TRIALS = 64  # enough that the sampler starts from the highest rung in the end
 
 
 @pytest.fixture(scope="module")

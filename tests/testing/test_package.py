@@ -27,7 +27,7 @@ def test_every_public_function_has_an_example() -> None:
 
 def test_no_test_runner_is_needed() -> None:
     code = "import sys; sys.modules['pytest'] = sys.modules['hypothesis'] = None; import nas_kd.testing"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def holds(_: object) -> str | None:
