@@ -1,4 +1,4 @@
-"""Calls of `distill` that must be assert_refused before anything is trained."""
+"""Calls of `distill` that must be refused before anything is trained."""
 
 import re
 from typing import Any

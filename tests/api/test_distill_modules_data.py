@@ -1,4 +1,4 @@
-"""Training and validation data that cannot be used are assert_refused in one clear line."""
+"""Training and validation data that cannot be used are refused in one clear line."""
 
 import re
 from collections.abc import Iterator

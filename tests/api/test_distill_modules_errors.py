@@ -1,4 +1,4 @@
-"""What cannot work is assert_refused in one clear line, before anything is trained where that can be known."""
+"""What cannot work is refused in one clear line, before anything is trained where that can be known."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a search cannot use is assert_refused in one line that says what to do, before anything is trained."""
+"""What a search cannot use is refused in one line that says what to do, before anything is trained."""
 
 import re
 from collections.abc import Iterator

@@ -30,7 +30,7 @@ class Kill(nas_kd.Callback):
 
 folder, teacher = Path(sys.argv[1]), saved_teacher(Path(sys.argv[2]))
 try:
-    tiny_search(folder.with_name("assert_refused"), teacher, methods=[Mine], workers=2)
+    tiny_search(folder.with_name("refused"), teacher, methods=[Mine], workers=2)
 except nas_kd.InputError as error:
     print(error, flush=True)
 tiny_search(folder, teacher, callbacks=Kill())
