@@ -5,7 +5,8 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from nas_kd.config.options import FileIfEndsWith, Options
+from nas_kd.config.options import FileIfEndsWith
+from nas_kd.config.section import Options
 
 LIMITS = (("gt", ">"), ("ge", ">="), ("lt", "<"), ("le", "<="))
 

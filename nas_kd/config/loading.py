@@ -12,7 +12,8 @@ from pydantic import ValidationError
 
 from nas_kd.config.error_messages import describe_validation_error, renamed_options, wrong_type
 from nas_kd.config.fields import is_list, is_path, section_class
-from nas_kd.config.options import Options, SearchConfig
+from nas_kd.config.options import SearchConfig
+from nas_kd.config.section import Options
 from nas_kd.config.template import commented_config
 from nas_kd.config.toml_file import read_toml
 from nas_kd.errors import InputError

@@ -1,14 +1,12 @@
 """The options of a run: the only place that defines them, with their defaults, limits and descriptions."""
 
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
-from pydantic._internal._model_construction import ModelMetaclass
+from pydantic import BeforeValidator, Field, model_validator
 
-from nas_kd.errors import InputError
+from nas_kd.config.section import Options
 from nas_kd.plugins import IN_MEMORY
 
 Calibration = Literal["minmax", "entropy", "percentile"]
@@ -23,23 +21,6 @@ class FileIfEndsWith:
     """Marks an option that holds a name or a path: a value with this ending is a path, relative to the config."""
 
     ending: str
-
-
-class _OneLineErrors(ModelMetaclass):
-    """Turns the errors of options that are given in Python into the one-line errors of the command line."""
-
-    def __call__(cls, *args: Any, **given: Any) -> Any:
-        try:
-            return super().__call__(*args, **given)
-        except ValidationError as error:
-            messages = import_module("nas_kd.config.error_messages")  # which imports this module
-            raise InputError(messages.describe_python_error(error, cls, given)) from error
-
-
-class Options(BaseModel, metaclass=_OneLineErrors):
-    """Base class of the sections of config.toml, which refuse unknown keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Augmentation(Options):

@@ -7,7 +7,8 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from nas_kd.config.fields import allowed_values, format_limits, is_list, is_table, section_class
-from nas_kd.config.options import Options, SearchConfig
+from nas_kd.config.options import SearchConfig
+from nas_kd.config.section import Options
 
 HEAD = """\
 # A run of nas-kd: every option, with its default. All of them may be left out.
