@@ -150,5 +150,6 @@ def import_object(name: str) -> Any:
     except Exception as error:  # a user's module may raise anything while it is imported
         raise InputError(f"cannot import {module_name!r} of {name!r}: {type(error).__name__}: {error}") from error
     if not hasattr(module, attribute):
-        raise unknown(f"name in {module_name}", attribute, [n for n in dir(module) if not n.startswith("_")])
+        own = [n for n, value in vars(module).items() if getattr(value, "__module__", module_name) == module_name]
+        raise unknown(f"name in {module_name}", attribute, [n for n in own if not n.startswith("_")])
     return getattr(module, attribute)

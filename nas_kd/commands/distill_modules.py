@@ -66,16 +66,16 @@ def distill(
         train: (x, y) of arrays or tensors, a Dataset with items (x, y), or a DataLoader, whose batches (x, y) are used
             as they are; y: class numbers. Samples reach networks as float32, whole numbers wider than uint8 as int64.
         val: the same; methods that train several networks then return the most accurate one.
-        method: a name (`nas-kd list methods`), `a+b`, a `Method` class or an instance.
+        method: a name (`nas-kd list methods`), `a+b`, `package.module:Name`, a `Method` class or an instance.
         epochs: passes over the training data.
         batch_size: samples a step; a DataLoader has its own.
-        learning_rate: its peak.
+        learning_rate: peak learning rate.
         temperature: of softened probabilities; None: the method's default.
         strength: factor on the method's loss terms.
-        seed: of all random choices; the same seed gives the same weights.
+        seed: seed of all random choices; the same seed gives the same weights.
         calibrate: scale the method's terms on the first batches, so that strengths compare; else as published.
         threads: training threads; None: one for small samples, else every core.
-        precision: bf16: bfloat16 where autocast allows; auto: where it pays on this CPU.
+        precision: bf16: bfloat16 where autocast allows; auto: bfloat16 where it is faster on this CPU.
         callbacks: their on_stage, on_progress and on_epoch_end are called.
         augment: shifts, mirroring and cutout for arrays of images, e.g. {"crop": 4, "flip": True}; None: none.
 
@@ -221,7 +221,7 @@ def _open(train: Any, val: Any, seed: int, augment: Any) -> tuple[UserData, User
     if augment is not None and not isinstance(augment, Augmentation):
         if not isinstance(augment, Mapping):
             raise InputError(f"augment is of type {type(augment).__name__}; want e.g. {{'crop': 4, 'flip': True}}")
-        augment = as_section(Augmentation, **augment)
+        augment = as_section(Augmentation, "augment.", **augment)
     data = open_data(train, "train", seed, augment)
     if len(data) < 2:
         raise InputError(f"training needs two samples at least, train has {len(data)}")

@@ -9,16 +9,18 @@ from numbers import Real
 from typing import Any, TypeVar
 
 import torch
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
+from nas_kd.config.error_messages import describe_python_error, section_path
+from nas_kd.config.section import Options
 from nas_kd.engine.user_data import UserData
 from nas_kd.errors import InputError
 from nas_kd.methods.base import Method
 from nas_kd.methods.combine import make_method
 
-Section = TypeVar("Section", bound=BaseModel)
+Section = TypeVar("Section", bound=Options)
 
 
 def check_network(role: str, network: Any) -> None:
@@ -79,7 +81,7 @@ def count_classes(networks: Mapping[str, nn.Module], x: Tensor, split: str) -> i
     (first, shape), *others = shapes.items()
     for role, other in others:
         if other != shape:
-            raise InputError(f"{first} gives {shape}, {role} {other}: logits must be of the same classes")
+            raise InputError(f"{first} gives {shape[1]} logits, {role} {other[1]}: both must have one per class")
     return shape[1]
 
 
@@ -130,11 +132,12 @@ def unchanged(networks: Sequence[nn.Module]) -> Iterator[None]:
         yield
 
 
-def as_section(section: type[Section], **values: Any) -> Section:
+def as_section(section: type[Section], where: str = "", **values: Any) -> Section:
     """Create a section of options.
 
     Args:
         section: its class.
+        where: in front of the options' names in messages, such as "augment.".
         values: of some of its options; NumPy's numbers are fine.
 
     Raises:
@@ -143,9 +146,8 @@ def as_section(section: type[Section], **values: Any) -> Section:
     try:
         return section.model_validate({k: v.item() if hasattr(v, "item") else v for k, v in values.items()})
     except ValidationError as error:
-        first = error.errors()[0]
-        wrong = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"{wrong}: {first['msg'].lower()}, got {first['input']!r}") from error
+        message = describe_python_error(error, section, values)
+        raise InputError(where + message.removeprefix(".".join((*section_path(section), "")))) from error
 
 
 def as_seed(seed: Any) -> int:

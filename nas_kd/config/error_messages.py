@@ -52,12 +52,29 @@ def describe_python_error(error: ValidationError, section: type[Options], given:
         section: the class that refused them.
         given: its arguments by name.
     """
-    names = [name for name, field in SearchConfig.model_fields.items() if section_class(field) is section]
-    if section is SearchConfig or not names:
-        return describe_validation_error(error, given)
-    problems = [{**problem, "loc": (names[0], *problem["loc"])} for problem in error.errors(include_url=False)]
+    path = section_path(section)
+    problems = [{**problem, "loc": (*path, *problem["loc"])} for problem in error.errors(include_url=False)]
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    return _describe(cast(ErrorDetails, problems[0]), {names[0]: given}) + more
+    raw = given
+    for name in reversed(path):
+        raw = {name: raw}
+    return _describe(cast(ErrorDetails, problems[0]), raw) + more
+
+
+def section_path(section: type[Options], parent: type[Options] = SearchConfig) -> tuple[str, ...]:
+    """Names that lead to a section in config.toml, such as ("data", "augment"); empty if none does.
+
+    Args:
+        section: its class.
+        parent: the section to search.
+    """
+    for name, field in parent.model_fields.items():
+        inner = section_class(field)
+        if inner is section:
+            return (name,)
+        if inner is not None and (path := section_path(section, inner)):
+            return (name, *path)
+    return ()
 
 
 def renamed_options(keys: Iterable[str]) -> str | None:

@@ -40,8 +40,7 @@ class EpochEnd:
         what: the network that is trained, for people, e.g. "student".
         epoch: epochs that are done, from 1.
         epochs: length of the schedule.
-        losses: means over the epoch of cross-entropy (`ce`) and of the method's terms, by name, without the weights
-            that they have in the sum.
+        losses: means over the epoch of cross-entropy (`ce`) and of the method's terms, by name, unweighted.
         learning_rate: of the epoch's last step.
         seconds: spent on training so far.
 
@@ -148,7 +147,7 @@ class Callback:
         Args:
             record: the trial.
             trials: all trials so far.
-            hypervolume: of the front so far, 0..1.
+            hypervolume: normalized hypervolume of the front so far, >= 0.
         """
 
     def on_measured(self, done: int, total: int) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +31,19 @@ class DatasetInfo:
     n_classes: int
     mean: Tensor
     std: Tensor
+
+
+def _check_declarations(method: Method) -> None:
+    """Refuse a method of the user's own that asks for something that does not exist.
+
+    Raises:
+        InputError: `needs` is not a set of known needs.
+    """
+    allowed = ", ".join(sorted(get_args(Need)))
+    if not isinstance(method.needs, frozenset | set):
+        raise InputError(f"method {method.name!r}: needs must be a frozenset of {allowed}, got {method.needs!r}")
+    if wrong := sorted(method.needs - set(get_args(Need)), key=str):
+        raise InputError(f"method {method.name!r}: needs has {wrong[0]!r}; allowed: {allowed}")
 
 
 class MethodSetup:
@@ -67,6 +81,7 @@ class MethodSetup:
         Raises:
             InputError: the method cannot work with these networks.
         """
+        _check_declarations(self._method)
         with seeded(seed, 1):
             context = MethodContext(
                 student=self._student,

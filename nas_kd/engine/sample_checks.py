@@ -22,7 +22,7 @@ def length_of(data: Any, name: str) -> int:
         length = len(data)
     except (TypeError, NotImplementedError) as error:
         kind = type(data).__name__
-        raise InputError(f"{name} ({kind}) has no length; give it, or the data set in it, a __len__") from error
+        raise InputError(f"{name}: {kind} has no length: define __len__ in it, or in its dataset") from error
     if length == 0:
         raise InputError(f"{name} is empty")
     return length
@@ -125,7 +125,7 @@ def as_labels(
     wrong = (numbers < 0) | (numbers >= (torch.iinfo(torch.int64).max if n_classes is None else n_classes))
     if wrong.any():
         at = int(wrong.int().argmax())
-        allowed = "not negative" if n_classes is None else f"0..{n_classes - 1}, one a logit"
+        allowed = "not negative" if n_classes is None else f"0..{n_classes - 1}, one per logit"
         number = at if indices is None else indices[at]
         raise InputError(
             f"label {int(numbers[at])} of {where} (sample {number}) is out of range: classes are {allowed}"

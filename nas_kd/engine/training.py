@@ -23,7 +23,7 @@ from nas_kd.engine.optimizer import make_optimizer
 from nas_kd.engine.qat_schedule import QATSchedule
 from nas_kd.engine.schedule import Schedule
 from nas_kd.engine.teacher_outputs import LiveTeacher, TeacherReader
-from nas_kd.errors import TrialError
+from nas_kd.errors import InputError, TrialError
 from nas_kd.methods.base import Batch, Method, Outputs
 
 
@@ -213,6 +213,9 @@ class Training:
             total = total + self.method.ce_weight * term
         for part in self.method.parts():
             own = part(student, teachers, batch)
+            if not isinstance(own, dict):
+                kind = type(own).__name__
+                raise InputError(f"method {part.name!r}: forward must return a dict of loss terms, got {kind}")
             terms |= own
             for name, term in own.items():
                 total = total + (term if name in part.unscaled_terms else part.strength * part.scale * term)

@@ -80,8 +80,8 @@ def open_data(given: Any, name: str, seed: int, augment: Augmentation | None = N
         return DatasetData(given, name, seed)
     if hasattr(given, "__iter__") and not isinstance(given, str | bytes | dict | TorchDataset):
         return LoaderData(given, name, seed)
-    reason = "; wrap it in a DataLoader, and give it a length" if isinstance(given, IterableDataset) else f"; {WANTED}"
-    raise InputError(f"{name} is of type {type(given).__name__}{reason}")
+    wanted = "define __len__ in it and wrap it in a DataLoader" if isinstance(given, IterableDataset) else WANTED
+    raise InputError(f"{name} is of type {type(given).__name__}; {wanted}")
 
 
 def _open_arrays(x: Any, y: Any, name: str, seed: int, augment: Augmentation | None) -> UserData:

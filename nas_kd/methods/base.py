@@ -140,7 +140,7 @@ class Method(nn.Module):
 
         Args:
             temperature: softmax temperature T > 0; None: the paper's.
-            strength: factor > 0 on all terms but `unscaled_terms`.
+            strength: factor >= 0 on all terms but `unscaled_terms`.
         """
         super().__init__()
         self.temperature = self.default_temperature if temperature is None else temperature

@@ -1,5 +1,6 @@
 """The contract of a distillation method."""
 
+from nas_kd.methods.base import Method
 from nas_kd.testing import method_rules as calls
 from nas_kd.testing import training_rules as trainings
 from nas_kd.testing.generators import one_thread
@@ -55,11 +56,14 @@ def check_method(method: MakeMethod) -> None:
 
     Raises:
         BrokenRule: the method breaks a rule; the message names the rule and what was seen.
+        TypeError: `method` is neither a class nor a function.
 
     Example:
         >>> from nas_kd.methods.response.soft_targets import SoftTargets
         >>> check_method(SoftTargets)
     """
+    if isinstance(method, Method) or not callable(method):
+        raise TypeError(f"check_method takes the method's class, or a function that makes one; got {method!r}")
     first, second = (MethodCase(method, pair) for pair in PAIRS)
     with one_thread():
         check_rules(f"method {_name(first)!r}", RULES, first)

@@ -1,6 +1,6 @@
 """What cannot work is refused in one clear line, before anything is trained where that can be known."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from nas_kd.commands.distill_modules import distill
-from nas_kd.methods.base import Method
+from nas_kd.errors import InputError
+from nas_kd.methods.base import Batch, Method, Outputs
 from nas_kd.methods.response.soft_targets import SoftTargets
 
 from .refusals import X, Y, assert_refused
@@ -82,11 +83,9 @@ def test_scripted_networks() -> None:
 
 
 def test_networks_that_do_not_belong_together() -> None:
+    assert_refused("student gives 3 logits, teacher 100: both must have one per class", teacher=net(8, classes=100))
     assert_refused(
-        r"student gives \(2, 3\), teacher \(2, 100\): logits must be of the same classes", teacher=net(8, classes=100)
-    )
-    assert_refused(
-        r"student gives \(2, 3\), teacher 2 \(2, 4\): logits must be of the same classes",
+        "student gives 3 logits, teacher 2 4: both must have one per class",
         teacher=[net(8), net(8, classes=4)],
         method="average_teachers",
     )
@@ -136,21 +135,54 @@ def test_parameters_of_methods() -> None:
     assert_refused(f"method '{needs_more}' cannot be created from temperature and strength: .*", method=needs_more)
 
 
+class Declared(Method):
+    name, source, summary = "declared", "none", "none"
+
+    def forward(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> dict[str, Tensor]:
+        return {"declared": student.logits.square().mean()}
+
+
+class Misspelt(Declared):
+    needs = frozenset({"feature"})  # type: ignore[arg-type]
+
+
+class Listed(Declared):
+    needs = ("features",)  # type: ignore[assignment]
+
+
+class TensorTerms(Declared):
+    def forward(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> dict[str, Tensor]:
+        return student.logits.square().mean()  # type: ignore[return-value]
+
+
+def test_methods_that_declare_what_does_not_exist() -> None:
+    kinds = "embedding, features, indices, logits, network, pairs"
+    assert_refused(f"method 'declared': needs has 'feature'; allowed: {kinds}", method=Misspelt)
+    listed = rf"method 'declared': needs must be a frozenset of {kinds}, got \('features',\)"
+    assert_refused(listed, method=Listed)
+
+
+def test_a_method_that_returns_no_terms_by_name() -> None:
+    with pytest.raises(InputError, match="method 'declared': forward must return a dict of loss terms, got Tensor"):
+        distill(net(), net(8), train=(X, Y), epochs=1, method=TensorTerms)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"epochs": 0}, "epochs: input should be greater than or equal to 1, got 0"),
-        ({"epochs": "many"}, "epochs: input should be a valid integer.*, got 'many'"),
-        ({"batch_size": 1}, "batch_size: input should be greater than or equal to 2, got 1"),
-        ({"learning_rate": 0.0}, "learning_rate: input should be greater than 0, got 0.0"),
-        ({"learning_rate": float("nan")}, "learning_rate: input should be .*, got nan"),
-        ({"threads": 0}, "threads: input should be greater than or equal to 1, got 0"),
-        ({"precision": "fp16"}, "precision: input should be 'auto', 'fp32' or 'bf16', got 'fp16'"),
+        ({"epochs": 0}, "epochs must be >= 1, got 0"),
+        ({"epochs": "many"}, "epochs must be a whole number, got 'many'"),
+        ({"batch_size": 1}, "batch_size must be >= 2, got 1"),
+        ({"learning_rate": 0.0}, "learning_rate must be > 0, got 0.0"),
+        ({"learning_rate": float("nan")}, "learning_rate must be a finite number, got nan"),
+        ({"threads": 0}, "threads must be >= 1, got 0"),
+        ({"precision": "fp16"}, "precision must be 'auto', 'fp32' or 'bf16', got 'fp16'.*"),
         ({"seed": -1}, "seed must be a whole number >= 0, got -1"),
         ({"seed": 1.5}, "seed must be a whole number >= 0, got 1.5"),
         ({"augment": True}, "augment is of type bool; want e.g. {'crop': 4, 'flip': True}"),
         ({"augment": {"crop": 8}}, "augment.crop must be below the image's side of 8 pixels, got 8"),
-        ({"augment": {"rotate": 8}}, "rotate: extra inputs are not permitted, got 8"),
+        ({"augment": {"rotate": 8}}, "augment.rotate: unknown key; allowed: crop, cutout, flip"),
+        ({"augment": {"crp": 2}}, "augment.crp: unknown key; did you mean 'crop'.?"),
         (
             {"augment": {"crop": 1}, "train": (X.flatten(1), Y)},
             r"augment needs images \(C, H, W\), samples have shape \(64,\); leave it out",
