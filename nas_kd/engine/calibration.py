@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nas_kd.engine.method_setup import loss_terms
 from nas_kd.methods.base import Batch, Method, Outputs
 
 BATCHES = 4  # the first of the first epoch
@@ -42,7 +43,7 @@ def calibrate(
             outputs, taught, batch = forward(i)
             losses = [F.cross_entropy(outputs.logits, batch.y)]
             for part in parts:
-                terms = part(outputs, taught, batch._replace(progress=1.0))  # past all warm-ups
+                terms = loss_terms(part, outputs, taught, batch._replace(progress=1.0))  # past all warm-ups
                 losses.append(sum((t for name, t in terms.items() if name not in part.unscaled_terms), torch.zeros(())))
             lengths += torch.stack([_length(loss, weights) for loss in losses])
     for part, length in zip(parts, lengths[1:], strict=True):

@@ -13,7 +13,7 @@ from nas_kd.engine.numerics import Numerics, mix_seeds, seeded
 from nas_kd.engine.subgraph import subgraph_after
 from nas_kd.engine.teacher_outputs import LiveTeacher
 from nas_kd.errors import InputError
-from nas_kd.methods.base import Method, MethodContext, Need, Network, Outputs
+from nas_kd.methods.base import Batch, Method, MethodContext, Need, Network, Outputs
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,25 @@ def _check_declarations(method: Method) -> None:
         raise InputError(f"method {method.name!r}: needs must be a frozenset of {allowed}, got {method.needs!r}")
     if wrong := sorted(method.needs - set(get_args(Need)), key=str):
         raise InputError(f"method {method.name!r}: needs has {wrong[0]!r}; allowed: {allowed}")
+
+
+def loss_terms(method: Method, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> dict[str, Tensor]:
+    """Compute a method's terms for one batch.
+
+    Args:
+        method: attached; one of `parts()`.
+        student: the student's outputs.
+        teachers: each teacher's outputs.
+        batch: the batch that they were computed from.
+
+    Raises:
+        InputError: it does not return its terms by name.
+    """
+    terms = method(student, teachers, batch)
+    if not isinstance(terms, dict):
+        kind = type(terms).__name__
+        raise InputError(f"method {method.name!r}: forward must return a dict of loss terms, got {kind}")
+    return terms
 
 
 class MethodSetup:

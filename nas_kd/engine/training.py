@@ -17,13 +17,13 @@ from nas_kd.engine.batch_source import BatchSource, Samples
 from nas_kd.engine.calibration import calibrate
 from nas_kd.engine.evaluation import accuracy_of
 from nas_kd.engine.feature_extractor import FeatureExtractor
-from nas_kd.engine.method_setup import DatasetInfo, MethodSetup, reinitialized
+from nas_kd.engine.method_setup import DatasetInfo, MethodSetup, loss_terms, reinitialized
 from nas_kd.engine.numerics import PLAIN, Numerics, is_out_of_memory, mix_seeds, seeded
 from nas_kd.engine.optimizer import make_optimizer
 from nas_kd.engine.qat_schedule import QATSchedule
 from nas_kd.engine.schedule import Schedule
 from nas_kd.engine.teacher_outputs import LiveTeacher, TeacherReader
-from nas_kd.errors import InputError, TrialError
+from nas_kd.errors import TrialError
 from nas_kd.methods.base import Batch, Method, Outputs
 
 
@@ -212,10 +212,7 @@ class Training:
         for term in terms.values():
             total = total + self.method.ce_weight * term
         for part in self.method.parts():
-            own = part(student, teachers, batch)
-            if not isinstance(own, dict):
-                kind = type(own).__name__
-                raise InputError(f"method {part.name!r}: forward must return a dict of loss terms, got {kind}")
+            own = loss_terms(part, student, teachers, batch)
             terms |= own
             for name, term in own.items():
                 total = total + (term if name in part.unscaled_terms else part.strength * part.scale * term)
