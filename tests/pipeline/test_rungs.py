@@ -100,9 +100,9 @@ def test_a_rung_that_grows_is_ranked_like_one_that_is_sorted_anew(
         rung.add(number, trials[number][0])
         assert number in rung
     assert len(trials) not in rung
-    rung.waiting = {number for number, (_, waits) in enumerate(trials) if waits}
+    rung.paused = {number for number, (_, waits) in enumerate(trials) if waits}
     order = best_first([point for point, _ in trials], most)
-    earned = (number for number in order if trials[number][1] and len(trials) - len(rung.waiting) < most)
+    earned = (number for number in order if trials[number][1] and len(trials) - len(rung.paused) < most)
     assert rung.next_to_promote(most) == next(earned, None)
 
 
