@@ -17,7 +17,7 @@ from nas_kd.plugins import IN_MEMORY, display_name, remembered
 from nas_kd.report.render import candidates_table, front_figure, write_report
 from nas_kd.results.candidate import Candidate
 from nas_kd.results.fronts import accuracy_first, front_members, winner
-from nas_kd.results.records import Accuracy, Costs, FinalistRecord, RunRecord, TrialRecord
+from nas_kd.results.records import Accuracy, ControlRecord, Costs, FinalistRecord, RunRecord, TrialRecord
 from nas_kd.store.store import Store
 
 if TYPE_CHECKING:
@@ -78,6 +78,11 @@ class Finalist:
     def test(self) -> Accuracy:
         """Test accuracy over seeds, 0..1, with its interval."""
         return self.record.test
+
+    @property
+    def controls(self) -> tuple[ControlRecord, ...]:
+        """The same student at the same training cost without distillation, and without assistants; with paired gains."""
+        return self.record.controls
 
     @property
     def within_budget(self) -> bool:

@@ -122,7 +122,9 @@ def _trial(
         description=HOSTILE
         if hostile
         else f"2 stages, {width}-{2 * width} wide, {depth + 1 + number % 3} blocks, {parameters:,} weights",
-        chain_description=" → ".join(["teacher", *(f"resnet, {32 - 8 * i} wide" for i in range(len(chain))), "student"]),
+        chain_description=" → ".join(
+            ["teacher", *(f"resnet, {32 - 8 * i} wide" for i in range(len(chain))), "student"]
+        ),
         status=status,
         reason=_reason(status, hostile),
         within_budget=within,
