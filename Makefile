@@ -12,7 +12,7 @@ RUN_DIR ?= runs/demo
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --no-input
-SOURCES := nas_kd search_spaces benchmarks tests docs/hooks
+SOURCES := nas_kd search_spaces benchmarks examples tests docs/hooks
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check docs install clean

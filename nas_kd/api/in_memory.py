@@ -45,8 +45,8 @@ def teacher_options(teacher: Any) -> list[Options]:
     """Options of `[teacher]` for what was given.
 
     Args:
-        teacher: a module, an `.onnx` path, `TeacherOptions`, a mapping of options in which `module` may be a module, or
-            a list of these.
+        teacher: a module, an `.onnx` path, `TeacherOptions`, a mapping of options in which `module` may be a module and
+            `space` an object, or a list of these.
 
     Raises:
         InputError: it is anything else, or a module that cannot be run here.
@@ -62,6 +62,8 @@ def teacher_options(teacher: Any) -> list[Options]:
         return [teacher.model_dump(exclude_unset=True)]
     if isinstance(teacher, Mapping):
         given = dict(teacher)
+        if given.get("space") is not None:
+            given["space"] = space_name(given["space"])
         module = given.pop("module", None)
         if module is None:
             return [given]

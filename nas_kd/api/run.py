@@ -16,7 +16,7 @@ from nas_kd.kd.load_model import build_model, load_weights
 from nas_kd.plugins import IN_MEMORY, display_name, remembered
 from nas_kd.report.render import candidates_table, front_figure, write_report
 from nas_kd.results.candidate import Candidate
-from nas_kd.results.finalist_record import Accuracy, FinalistRecord
+from nas_kd.results.finalist_record import Accuracy, ControlRecord, FinalistRecord
 from nas_kd.results.fronts import accuracy_first, front_members, winner
 from nas_kd.results.run_record import RunRecord
 from nas_kd.results.trial_record import Costs, TrialRecord
@@ -80,6 +80,11 @@ class Finalist:
     def test(self) -> Accuracy:
         """Test accuracy over seeds, 0..1, with its interval."""
         return self.record.test
+
+    @property
+    def controls(self) -> tuple[ControlRecord, ...]:
+        """The same student at the same training cost without distillation, and without assistants; with paired gains."""
+        return self.record.controls
 
     @property
     def within_budget(self) -> bool:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
+from nas_kd.plugins import display_name
 from nas_kd.serialization import canonical_json, fingerprint
 
 Choice = int | float | str
@@ -62,6 +63,11 @@ class Recipe:
     def to_json(self) -> dict[str, Any]:
         """The recipe as JSON: `{"method": ..., "params": {...}}`."""
         return {"method": self.method, "params": dict(self.params)}
+
+    @property
+    def method_name(self) -> str:
+        """The method as its author named it, also where its class was given in Python."""
+        return display_name(self.method)
 
 
 @dataclass(frozen=True)

@@ -161,3 +161,32 @@ def test_a_stop_before_the_teacher_is_ready(teacher: Net, tmp_path: Path) -> Non
         nas_kd.InputError, match=r"stopped \(too early\) before the teacher was ready; the same call goes"
     ):
         tiny_search(tmp_path / "run", teacher, callbacks=[StopAtOnce()])
+
+
+def test_a_stop_in_a_training_and_among_the_finalists(teacher: Net, measured: Path) -> None:
+    class StopAt(nas_kd.Callback):
+        def __init__(self, hook: str) -> None:
+            setattr(self, hook, self.stop)
+
+        def stop(self, *event: Any) -> None:
+            raise nas_kd.StopRun("enough")
+
+    found = [tiny_search(measured, teacher, callbacks=[StopAt(hook)]) for hook in ("on_epoch_end", "on_finalist")]
+    assert [(run.state, [t.status for t in run.trials]) for run in found] == [
+        ("searching", []),
+        ("finalists", ["finished"] * 3),
+    ]
+    assert tiny_search(measured, teacher).state == "finished"
+
+
+def test_a_budget_out_of_reach(teacher: Net, measured: Path) -> None:
+    for _ in range(2):
+        with pytest.raises(
+            nas_kd.BudgetError, match=r"^no candidate can meet the budget; closest: the smallest network "
+        ):
+            tiny_search(measured, teacher, budget=nas_kd.Budget(max_size_kb=0.1))
+    run = nas_kd.load_run(measured)
+    assert (run.state, run.winner, len(run.trials)) == ("unreachable", None, 0)
+    assert "no candidate can meet the budget" in (run.folder.report / "report.md").read_text(encoding="utf-8")
+    with pytest.raises(nas_kd.InputError, match="no finalist yet"):
+        run.export(measured / "a.onnx")
