@@ -1,9 +1,12 @@
 """Small real runs on the digits: their config, and the parts that tests need of them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import nn
 
@@ -16,9 +19,13 @@ from nas_kd.engine.training import Training
 from nas_kd.kd.distiller import Distiller
 from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.kd.training_job import TrainingJob
+from nas_kd.latency.stable_timing import MeasurementBudget
 from nas_kd.results.candidate import Architecture, Candidate, Recipe
 from nas_kd.serialization import fingerprint
+from search_spaces.resnet import DIMENSIONS, ResNetSpace
 
+MakeOnce = Callable[[str, Callable[[Path], object]], Path]  # name and how it is made -> the folder
+Seed = Callable[[Path], Path]  # puts something into a folder's store, and returns the folder
 SMALL_TEACHER: dict[str, Any] = {
     "space": "resnet",
     "epochs": 12,
@@ -37,7 +44,7 @@ SMALL_TEACHER: dict[str, Any] = {
 }
 SMALL: dict[str, Any] = {
     "name": "small",
-    "data": {"source": "digits", "augment": {"crop": 0}},
+    "data": {"source": "digits", "train_rows": 640, "augment": {"crop": 0}},
     "teacher": SMALL_TEACHER,
     "chain": {"assistant_sizes": 3},
     "distill": {"methods": ["soft_targets", "similarity", "none"], "epochs": 4, "batch_size": 64},
@@ -56,6 +63,27 @@ def small_config(**sections: Any) -> SearchConfig:
     return SearchConfig.model_validate(merged)
 
 
+BRIEF = MeasurementBudget(seconds=0.1, attempts=1, tolerance=1.0)
+
+
+@contextmanager
+def measured_briefly() -> Iterator[None]:
+    """Let the gate of this process measure for a moment only inside, however exact it wants to be."""
+    with pytest.MonkeyPatch.context() as patch:
+        for budget in ("FULL", "QUICK"):
+            patch.setattr(f"nas_kd.nas.gate.{budget}", BRIEF)
+        yield
+
+
+@contextmanager
+def few_startup_trials(number: int) -> Iterator[None]:
+    """Let samplers learn from results after this many trials, rather than a dozen."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("sampler_view", "samplers.auto", "samplers.gp", "samplers.steady_state", "samplers.tpe"):
+            patch.setattr(f"nas_kd.nas.{module}.STARTUP_TRIALS", number)
+        yield
+
+
 def open_context(config: SearchConfig, folder: Path) -> RunContext:
     """The context of a run in this folder."""
     return RunContext.prepare(config, RunFolder(folder), Callback())
@@ -64,6 +92,12 @@ def open_context(config: SearchConfig, folder: Path) -> RunContext:
 def distiller_of(context: RunContext, teachers: Sequence[Teacher] = ()) -> Distiller:
     """The run's distiller, with these teachers."""
     return Distiller.for_run(context, NetworkBuilder(context.data, context.space), teachers)
+
+
+def narrow_space() -> ResNetSpace:
+    """The residual networks with 24 architectures only: three depths and a kernel are free."""
+    free = {"depth_1", "depth_2", "depth_3", "kernel_3"}
+    return ResNetSpace([d if d.name in free else replace(d, high=d.low) for d in DIMENSIONS])
 
 
 def untrained_teacher(context: RunContext, seed: int) -> Teacher:

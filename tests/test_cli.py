@@ -1,4 +1,4 @@
-"""What a user types, and what is said when it is wrong: one line, exit code 2, nothing written."""
+"""What a user types, and the answer when it is wrong: one line, exit code 2, nothing written."""
 
 import json
 from pathlib import Path
@@ -10,6 +10,8 @@ from onnx import TensorProto, helper
 from typer.testing import CliRunner, Result
 
 from nas_kd.cli.app import app
+from nas_kd.config.loading import dump_config
+from tests.small_runs import Seed, small_config
 
 SEARCH = ["search", "--run-dir", "run"]
 
@@ -36,7 +38,7 @@ def call(*arguments: str) -> Result:
 
 
 def refused(result: Result) -> str:
-    """The one line that was said."""
+    """The one line of the error."""
     assert result.exit_code == 2, result.output
     lines = [line for line in result.output.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1, result.output
@@ -149,6 +151,10 @@ def test_init_writes_a_config_that_is_the_default_and_never_overwrites() -> None
         ("spaces", ["resnet", "mobilenet"]),
         ("datasets", ["digits", "parquet", "image_folder", "npz"]),
         ("devices", ["cpu-1t"]),
+        ("precisions", ["fp32", "int8"]),
+        ("policies", ["sequential", "dense", "residual"]),
+        ("samplers", ["auto", "tpe", "random"]),
+        ("executors", ["local"]),
     ],
 )
 def test_list(kind: str, names: list[str]) -> None:
@@ -158,7 +164,7 @@ def test_list(kind: str, names: list[str]) -> None:
     assert "did you mean" in refused(call("list", kind[:-1]))
 
 
-def test_devices_say_what_this_machine_can_run() -> None:
+def test_the_list_of_devices_shows_what_this_machine_can_run() -> None:
     output = call("list", "devices").output
     assert "yes" in output
     assert f"onnxruntime {onnxruntime.__version__}; providers " in output
@@ -170,10 +176,10 @@ def test_measure_on_a_device_of_ones_own(identity: bytes) -> None:
     Path("board.toml").write_text("name = 'my board'\nbatch_size = 2\nspinning = true\n")
     result = call("measure", "model.onnx", "--device", "board.toml", "--input-shape", "7", "--json")
     assert result.exit_code == 0, result.output
-    told = json.loads(result.stdout)
-    assert (told["device"], told["batch_size"], told["input_shape"]) == ("my board", 2, [7])
-    assert told["environment"]["spinning"] is True
-    shown = call("measure", "model.onnx", "--input-shape", "7").output
+    printed = json.loads(result.stdout)
+    assert (printed["device"], printed["batch_size"], printed["input_shape"]) == ("my board", 2, [7])
+    assert printed["environment"]["spinning"] is True
+    shown = call("measure", "model.onnx", "--device", "board.toml", "--input-shape", "7").output
     for description in (
         "latency p99",
         "samples/s at 1 a call",
@@ -223,9 +229,11 @@ def test_wrong_data(arrays: dict[str, np.ndarray], message: str) -> None:
     assert message in refused(call("search", "config.toml", "--run-dir", "run"))
 
 
-def test_a_budget_out_of_reach_ends_early_with_the_closest_and_exit_code_3() -> None:
-    Path("config.toml").write_text("[teacher]\nepochs = 12\n[distill]\nbatch_size = 64\n[budget]\nmax_size_kb = 1\n")
-    result = call("search", "config.toml", "--run-dir", "run")
+@pytest.mark.usefixtures("brief_measurements")
+def test_a_budget_out_of_reach_ends_early_with_the_closest_and_exit_code_3(with_teachers: Seed) -> None:
+    Path("config.toml").write_text(dump_config(small_config()))
+    with_teachers(Path("run"))
+    result = call("search", "config.toml", "--run-dir", "run", "--max-size-kb", "1")
     assert result.exit_code == 3, result.output
     assert "no candidate can meet the budget; closest: the smallest network of space 'resnet' has 4." in result.output
     assert "BUDGET" not in result.output

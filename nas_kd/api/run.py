@@ -83,7 +83,7 @@ class Finalist:
 
     @property
     def controls(self) -> tuple[ControlRecord, ...]:
-        """The same student without distillation, and without assistants, at the same training cost; with paired gains."""
+        """The same student without distillation, and without assistants, at the same training cost, with gains."""
         return self.record.controls
 
     @property

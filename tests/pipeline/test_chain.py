@@ -24,7 +24,15 @@ from nas_kd.nas.gate import Gate
 from nas_kd.results.candidate import Candidate, Recipe
 from nas_kd.serialization import fingerprint
 from nas_kd.store.store import Store
-from tests.small_runs import SMALL_TEACHER, TrainingLog, distiller_of, open_context, small_config, untrained_teacher
+from tests.small_runs import (
+    SMALL_TEACHER,
+    Seed,
+    TrainingLog,
+    distiller_of,
+    open_context,
+    small_config,
+    untrained_teacher,
+)
 
 pytestmark = pytest.mark.xdist_group("chains")
 
@@ -196,16 +204,16 @@ def test_controls_are_trained_at_the_same_cost_up_to_a_cap(empty: RunContext, ch
     assert controls_of(candidate_of(empty, "none", 0), builder, 2, 1.5) == []
 
 
-def test_several_teachers_are_trained_apart_and_all_recorded(tmp_path: Path) -> None:
-    teacher = SMALL_TEACHER | {"epochs": 8}
+@pytest.mark.usefixtures("brief_measurements")
+def test_several_teachers_are_trained_apart_and_all_recorded(with_latencies: Seed, tmp_path: Path) -> None:
     config = small_config(
-        teacher=[teacher, teacher],
+        teacher=[SMALL_TEACHER, SMALL_TEACHER],
         chain={"max_assistants": 1, "assistant_sizes": 2, "policy": ["sequential", "dense", "residual"]},
         distill={"methods": ["average_teachers", "dml", "soft_targets"], "epochs": 2},
         search={"trials": 5},
         finalists={"max": 1, "seeds": 1},
     )
-    run = search(config, tmp_path / "run")
+    run = search(config, with_latencies(tmp_path / "run"))
     assert run.state == "finished"
     assert run.teacher is not None
     assert len(run.other_teachers) == 1
@@ -236,8 +244,8 @@ def test_what_a_method_lacks_is_an_error_before_anything_is_trained(
     assert "\n" not in str(caught.value)
 
 
-def test_the_same_teacher_twice_is_refused(tmp_path: Path) -> None:
-    teacher = SMALL_TEACHER | {"epochs": 8, "seed": 3}
-    context = open_context(small_config(teacher=[teacher, teacher]), tmp_path)
+def test_the_same_teacher_twice_is_refused(with_teachers: Seed, tmp_path: Path) -> None:
+    twice = small_config(teacher=[SMALL_TEACHER, SMALL_TEACHER | {"seed": 0}])
+    context = open_context(twice, with_teachers(tmp_path))
     with pytest.raises(InputError, match="two of the teachers are the same network"):
         prepare_teachers(context, Gate(context, NetworkBuilder(context.data, context.space)).of_file)

@@ -1,8 +1,7 @@
 """Searches whose latencies are measured by an agent in another process."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -13,9 +12,10 @@ from nas_kd.config.options import SearchConfig
 from nas_kd.context.callbacks import Callback
 from nas_kd.context.run_folder import RunFolder
 from nas_kd.errors import InputError
+from nas_kd.latency import remote_device
 from nas_kd.latency.agent_protocol import TOKEN_VARIABLE
 from nas_kd.results.trial_record import TrialRecord
-from tests.small_runs import small_config
+from tests.small_runs import Seed, small_config
 
 OWN = """
 from nas_kd.latency.device_profile import DeviceProfile
@@ -23,18 +23,28 @@ MINE = DeviceProfile("mine", "my own", optimisation="{}")
 """
 
 
+pytestmark = pytest.mark.usefixtures("brief_measurements")
+
+
 @pytest.fixture(autouse=True)
-def _token(monkeypatch: pytest.MonkeyPatch) -> None:
+def _token_and_short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(TOKEN_VARIABLE, TOKEN)
+    monkeypatch.setattr(remote_device, "FIRST_PAUSE_S", 0.1)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the agents keep the usual speed of their machine."""
+    return tmp_path_factory.mktemp("cache")
 
 
 @pytest.fixture
-def agent(tmp_path: Path) -> Any:
+def agent(cache: Path, tmp_path: Path) -> Iterator[AgentProcess]:
     """With a profile that this machine's list does not have."""
     folder = tmp_path / "board"
     folder.mkdir()
     (folder / "own.py").write_text(OWN.format("basic"))
-    with AgentProcess(folder, ["--profile", "own:MINE"]) as running:
+    with AgentProcess(folder, ["--profile", "own:MINE"], cache=cache) as running:
         yield running
 
 
@@ -42,15 +52,15 @@ class Watcher(Callback):
     """Takes an agent away once this many trials have ended; collects the notes about it."""
 
     def __init__(self, agent: AgentProcess, after: int) -> None:
-        self._agent, self._after, self._told = agent, after, 0
+        self._agent, self._after, self._ended = agent, after, 0
         self.notes: list[str] = []
 
     def on_note(self, text: str) -> None:
         self.notes.append(text)
 
     def on_trial_end(self, record: TrialRecord, trials: Sequence[TrialRecord], hypervolume: float) -> None:
-        self._told += 1
-        if self._told == self._after:
+        self._ended += 1
+        if self._ended == self._after:
             self._agent.kill()
 
 
@@ -82,9 +92,11 @@ def config(agent: AgentProcess, wait_s: float, **search: object) -> SearchConfig
     )
 
 
-def test_a_search_measures_there_and_survives_a_restart(agent: AgentProcess, tmp_path: Path) -> None:
+def test_a_search_measures_there_and_survives_a_restart(
+    agent: AgentProcess, with_teachers: Seed, tmp_path: Path
+) -> None:
     watcher = Restarting(agent, after=1)  # a third may have been measured, the fourth has not
-    search(config(agent, wait_s=120, workers=2), tmp_path / "run", watcher)
+    search(config(agent, wait_s=120, workers=2), with_teachers(tmp_path / "run"), watcher)
     run = read_run(RunFolder(tmp_path / "run"))
     assert run.state == "finished"
     judged = [t for t in run.trials if t.status != "duplicate"]
@@ -95,27 +107,31 @@ def test_a_search_measures_there_and_survives_a_restart(agent: AgentProcess, tmp
     assert run.device.name == f"{agent.url}/mine"
     assert run.device.environment["optimisation"] == "basic"
     assert {"cpu", "onnxruntime"} <= run.device.environment.keys()
-    told = [n for n in watcher.notes if "device agent" in n]
-    assert [("trying again" in n, "answers again" in n) for n in told] == [(True, False), (False, True)]
+    notes = [n for n in watcher.notes if "device agent" in n]
+    assert [("trying again" in n, "answers again" in n) for n in notes] == [(True, False), (False, True)]
     assert agent.log.read_text().count("measure 200") >= 6  # four candidates, the teacher, the finalist
 
 
-def test_a_device_that_changed_between_two_sittings_is_said(agent: AgentProcess, tmp_path: Path) -> None:
-    watcher = Watcher(agent, after=0)
-    search(config(agent, wait_s=120), tmp_path / "run", watcher)
+def test_a_device_that_changed_between_two_sittings_is_noted(
+    agent: AgentProcess, with_teachers: Seed, tmp_path: Path
+) -> None:
+    watcher, once = Watcher(agent, after=0), config(agent, wait_s=120, trials=1)
+    search(once, with_teachers(tmp_path / "run"), watcher)
     assert not [n for n in watcher.notes if "worked on last" in n]
     agent.kill()
     (tmp_path / "board" / "own.py").write_text(OWN.format("extended"))
     agent.start()
-    search(config(agent, wait_s=120), tmp_path / "run", watcher)
+    search(once, tmp_path / "run", watcher)
     changes = [n for n in watcher.notes if "worked on last" in n]
     assert changes == [
         "the device is not what it was when this run was worked on last: optimisation was basic, is extended"
     ]
 
 
-def test_an_agent_that_stays_away_fails_trials_with_the_reason(agent: AgentProcess, tmp_path: Path) -> None:
-    search(config(agent, wait_s=0.5), tmp_path / "run", Late(agent, after=2))
+def test_an_agent_that_stays_away_fails_trials_with_the_reason(
+    agent: AgentProcess, with_teachers: Seed, tmp_path: Path
+) -> None:
+    search(config(agent, wait_s=0.5), with_teachers(tmp_path / "run"), Late(agent, after=2))
     run = read_run(RunFolder(tmp_path / "run"))
     assert run.state == "finished"
     failed = [t for t in run.trials if t.status == "failed"]
@@ -126,7 +142,7 @@ def test_an_agent_that_stays_away_fails_trials_with_the_reason(agent: AgentProce
     assert len(run.finalists) == 1
 
 
-def test_a_device_that_lets_nobody_in_ends_a_run_before_it_begins(
+def test_a_device_that_refuses_access_ends_a_run_before_it_begins(
     agent: AgentProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(TOKEN_VARIABLE, "this-is-not-the-token")

@@ -19,7 +19,9 @@ from nas_kd.errors import InputError
 from nas_kd.export.onnx_export import export_onnx
 from nas_kd.models.search_space import SearchSpace, load_space
 from nas_kd.serialization import sha256
-from tests.small_runs import SMALL_TEACHER, small_config
+from tests.small_runs import SMALL_TEACHER, Seed, small_config
+
+pytestmark = pytest.mark.usefixtures("brief_measurements")
 
 
 @pytest.fixture(scope="module")
@@ -31,8 +33,8 @@ def with_student(space: SearchSpace, rung: int) -> SearchConfig:
     return small_config().model_copy(update={"student": space.size_ladder(6)[rung].to_json()})
 
 
-def test_distill_then_measure_its_file(space: SearchSpace, tmp_path: Path) -> None:
-    done = distill_one(with_student(space, 1), tmp_path / "run", Callback())
+def test_distill_then_measure_its_file(space: SearchSpace, with_teachers: Seed, tmp_path: Path) -> None:
+    done = distill_one(with_student(space, 1), with_teachers(tmp_path / "run"), Callback())
     card = json.loads((tmp_path / "run/card.json").read_text())
     assert done.method == "soft_targets"
     assert done.test.low <= done.test.mean <= done.test.high
@@ -54,9 +56,9 @@ def test_a_student_of_another_space_or_out_of_range_is_refused(space: SearchSpac
         distill_one(config, tmp_path / "b", Callback())
 
 
-def test_a_search_out_of_time_still_has_a_result(tmp_path: Path) -> None:
+def test_a_search_out_of_time_still_has_a_result(with_latencies: Seed, tmp_path: Path) -> None:
     config = small_config(search={"max_minutes": 1e-6, "trials": 50}, finalists={"seeds": 1, "controls": False})
-    run = search(config, tmp_path / "run")
+    run = search(config, with_latencies(tmp_path / "run"))
     assert [t.status for t in run.trials] == ["finished"]
     assert len(run.finalists) == 1
 
@@ -71,11 +73,11 @@ FAMILIES = ["dist", "fsp", "crd", "dml", "okddip", "byot", "born_again", "advers
 
 
 @pytest.mark.parametrize("method", FAMILIES)
-def test_every_family_from_a_short_config(method: str, space: SearchSpace, tmp_path: Path) -> None:
+def test_every_family_from_a_short_config(method: str, space: SearchSpace, with_teachers: Seed, tmp_path: Path) -> None:
     several = [SMALL_TEACHER] * (2 if method == "random_teacher" else 1)
     path = tmp_path / "config.toml"
-    path.write_text(dump_config(small_config(distill={"methods": [method], "epochs": 3}, teacher=several)))
-    said = CliRunner().invoke(app, ["distill", str(path), "--run-dir", str(tmp_path / "run")])
+    path.write_text(dump_config(small_config(distill={"methods": [method], "epochs": 2}, teacher=several)))
+    said = CliRunner().invoke(app, ["distill", str(path), "--run-dir", str(with_teachers(tmp_path / "run"))])
     assert said.exit_code == 0, said.output
     card = json.loads((tmp_path / "run/card.json").read_text())
     assert card["candidate"]["method"] == method
@@ -97,7 +99,7 @@ def test_a_student_learns_from_a_teacher_that_sees_something_else(tmp_path: Path
         arrays[f"x_{name}"] = clean.reshape(-1, 1, 4, 2, 4, 2).mean(axis=(3, 5))  # half the resolution
     np.savez(tmp_path / "pairs.npz", **arrays)
     config = small_config(
-        data={"source": "npz", "path": tmp_path / "pairs.npz"}, distill={"methods": ["cross_modal"], "epochs": 3}
+        data={"source": "npz", "path": tmp_path / "pairs.npz"}, distill={"methods": ["cross_modal"], "epochs": 2}
     )
     done = distill_one(config, tmp_path / "run", Callback())
     assert done.method == "cross_modal"

@@ -33,7 +33,7 @@ from nas_kd.results.candidate import Architecture
 from nas_kd.results.latency import Latency
 from nas_kd.results.trial_record import Costs, RungRecord, TrialRecord
 from tests import records
-from tests.small_runs import distiller_of, open_context, plain_candidate, small_config
+from tests.small_runs import BRIEF, Seed, distiller_of, measured_briefly, open_context, plain_candidate, small_config
 
 NETWORK = load_space("resnet").size_ladder(3)[1]
 
@@ -76,6 +76,7 @@ def test_too_many_multiply_adds_are_neither_exported_nor_measured(tmp_path: Path
     assert not stored(tmp_path, "export")
 
 
+@pytest.mark.usefixtures("brief_measurements")
 def test_what_is_too_large_is_not_measured_unless_all_is_asked_for(tmp_path: Path) -> None:
     gate = Gated(tmp_path, max_size_kb=1).gate
     costs = gate.costs(NETWORK)
@@ -87,6 +88,7 @@ def test_what_is_too_large_is_not_measured_unless_all_is_asked_for(tmp_path: Pat
     assert whole.model_copy(update={"latency_ms": None}) == costs
 
 
+@pytest.mark.usefixtures("brief_measurements")
 def test_memory_is_measured_where_it_is_limited_and_before_latency(tmp_path: Path) -> None:
     roomy, tight = Gated(tmp_path / "a", max_memory_kb=10**6).gate, Gated(tmp_path / "b", max_memory_kb=1).gate
     costs, too_much = roomy.costs(NETWORK), tight.costs(NETWORK)
@@ -103,7 +105,7 @@ def test_an_unstable_measurement_is_repeated_with_all_workers_stopped(
 ) -> None:
     """A real measurement; that it was unstable the first time is made up, as no machine is on demand."""
     context = open_context(small_config(search={"workers": 3}), tmp_path)
-    measured = context.device.measure(reference_net("small"), 1)
+    measured = context.device.measure(reference_net("small"), 1, None, None, BRIEF)
     stopped: list[int] = []
 
     @contextmanager
@@ -147,8 +149,9 @@ class Machine:
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Latency:
     gated = Gated(tmp_path_factory.mktemp("measured"))
-    assert gated.gate.latency(reference_net("small"), quick=True).p50 > 0
-    return gated.context.device.measure(reference_net("small"), 1)
+    with measured_briefly():
+        assert gated.gate.latency(reference_net("small"), quick=True).p50 > 0
+    return gated.context.device.measure(reference_net("small"), 1, None, None, BRIEF)
 
 
 @pytest.mark.parametrize(
@@ -250,6 +253,7 @@ def test_a_finalist_chosen_for_a_quick_latency_is_measured_in_full(
     assert [t.median_ms for t in known.values()] == [exact, exact if others else 1.0]
 
 
+@pytest.mark.usefixtures("brief_measurements")
 def test_a_limit_on_what_cannot_be_measured_is_the_trials_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -317,11 +321,13 @@ def test_a_fallback_finalist_has_room_for_what_the_refused_ones_grew_by() -> Non
 
 
 def test_a_run_whose_only_finalist_grew_too_slow_ends_with_another(
-    measured: Latency, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    measured: Latency, with_teachers: Seed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Real trainings; latencies are made up: by size, but that the first file that was trained is slow."""
     config = small_config(
-        budget={"max_latency_ms": 60.0}, finalists={"max": 1, "seeds": 1, "controls": False}, search={"rungs": 1}
+        budget={"max_latency_ms": 60.0},
+        finalists={"max": 1, "seeds": 1, "controls": False},
+        search={"rungs": 1, "trials": 4},
     )
     slow_ms, notes = [60.1], list[str]()
 
@@ -340,7 +346,7 @@ def test_a_run_whose_only_finalist_grew_too_slow_ends_with_another(
 
     callback = Watching()
     monkeypatch.setattr(LocalDevice, "measure", by_size)
-    run = search(config, tmp_path / "run", callback)
+    run = search(config, with_teachers(tmp_path / "run"), callback)
     assert not slow_ms
     refused, other = run.finalists
     assert [f.within_budget for f in run.finalists] == [False, True]

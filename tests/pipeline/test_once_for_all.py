@@ -1,7 +1,9 @@
 """Once for all: a small real run, what it leaves in the record, and what is not done twice."""
 
 import shutil
+from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,25 +16,37 @@ from nas_kd.context.callbacks import Callback
 from nas_kd.context.run_context import RunContext
 from nas_kd.context.run_folder import RunFolder
 from nas_kd.nas.feasibility import log_excess
+from nas_kd.nas.search_plan import SupernetPlan
 from nas_kd.nas.supernet.once_for_all import OnceForAll
 from nas_kd.nas.worker_pool import WorkerPool
 from nas_kd.results.run_record import RunRecord
-from tests.small_runs import small_config
+from tests.small_runs import measured_briefly, small_config
 
 pytestmark = pytest.mark.xdist_group("once for all")
-MEMBERS = 3
+MEMBERS, EVALUATIONS = 3, 24
+SMALL_PLAN = {"pool_size": 16, "ladder_size": 4, "n_sampled": 8, "population": 12}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small_plan() -> Iterator[None]:
+    """Fewer networks in every step, so that there is a second generation of them."""
+    plan_of = SupernetPlan.of
+    with pytest.MonkeyPatch.context() as patch, measured_briefly():
+        patch.setattr(SupernetPlan, "of", lambda config: replace(plan_of(config), **SMALL_PLAN))
+        yield
 
 
 def elastic_config(**search_options: object) -> SearchConfig:
-    elastic = {"epochs": 4, "evaluations": 40, "members": MEMBERS}
+    elastic = {"epochs": 2, "evaluations": EVALUATIONS, "members": MEMBERS}
     options = {"strategy": "once-for-all", "once_for_all": elastic, "trials": 9, "rungs": 1, "inherit": True}
     finalists = {"max": 1, "seeds": 1, "controls": False}
     return small_config(search={**options, **search_options}, finalists=finalists, distill={"methods": ["none", "dkd"]})
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(teachers_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder: Path = tmp_path_factory.mktemp("elastic") / "run"
+    shutil.copytree(teachers_dir / "store", folder / "store")
     search(elastic_config(), folder)
     return folder
 
@@ -45,8 +59,8 @@ def run(folder: Path) -> RunRecord:
 def test_its_best_sub_networks_are_the_candidates(run: RunRecord) -> None:
     assert run.state == "finished"
     assert run.once_for_all is not None
-    assert run.once_for_all.evaluated == 40
-    assert run.once_for_all.measured >= 32
+    assert run.once_for_all.evaluated == EVALUATIONS
+    assert run.once_for_all.measured >= SMALL_PLAN["n_sampled"]
     assert 0 < run.once_for_all.latency_error < 1
     assert 1 <= len(run.trials) <= MEMBERS
     assert [t.inherited_accuracy for t in run.trials] == list(run.once_for_all.inherited)
@@ -95,7 +109,7 @@ def test_out_of_time_it_judges_few_and_still_has_a_result(folder: Path, tmp_path
     shutil.copytree(folder / "store", in_a_hurry / "store")
     run = search(elastic_config(max_minutes=1e-6), in_a_hurry)
     assert run.once_for_all is not None
-    assert MEMBERS <= run.once_for_all.evaluated < 40
+    assert MEMBERS <= run.once_for_all.evaluated < EVALUATIONS
     assert [t.status for t in run.trials] == ["finished"]
     assert len(run.finalists) == 1
 
@@ -109,6 +123,6 @@ def test_workers_judge_what_one_would(folder: Path, run: RunRecord, tmp_path: Pa
     assert [t.candidate.student for t in repeated.trials] == [t.candidate.student for t in run.trials]
     assert repeated.once_for_all is not None
     assert run.once_for_all is not None
-    assert repeated.once_for_all.evaluated == 40
+    assert repeated.once_for_all.evaluated == EVALUATIONS
     assert repeated.once_for_all.inherited == pytest.approx(run.once_for_all.inherited, abs=0.01)
-    assert len(list((together / "store" / "inherited").rglob("*.json"))) == 40
+    assert len(list((together / "store" / "inherited").rglob("*.json"))) == EVALUATIONS

@@ -3,12 +3,14 @@
 import json
 import shutil
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
 import pytest
 from onnx import TensorProto
 
+from benchmarks.resume_kills import differences
 from nas_kd.api.run import Run
 from nas_kd.commands.distill import distill_one
 from nas_kd.commands.load_run import read_run
@@ -27,16 +29,24 @@ from nas_kd.nas.search_plan import SearchPlan
 from nas_kd.results.candidate import Architecture, Candidate, Choice, Precision
 from nas_kd.results.run_record import RunRecord
 from nas_kd.results.trial_record import TrialRecord
-from tests.small_runs import distiller_of, open_context, plain_candidate, small_config
+from tests.small_runs import Seed, distiller_of, measured_briefly, open_context, plain_candidate, small_config
 
 pytestmark = pytest.mark.xdist_group("precisions")
 ALL: tuple[Precision, ...] = ("fp32", "int8", "int8-qat", "int4-weights")
 AFTERWARDS: tuple[Precision, ...] = ("fp32", "int8", "int4-weights")
 
 
-def config(*precisions: Precision, trials: int = 8, **sections: dict[str, object]) -> SearchConfig:
-    chosen = {"precisions": list(precisions), "trials": trials, "rungs": 2, "reduction": 2, "rung_steps": 1}
-    return small_config(search=chosen, chain={"max_assistants": 0}, **sections)
+@pytest.fixture(scope="module", autouse=True)
+def _brief() -> Iterator[None]:
+    with measured_briefly():
+        yield
+
+
+def config(*precisions: Precision, **sections: dict[str, object]) -> SearchConfig:
+    chosen = {"precisions": list(precisions), "trials": 5, "rungs": 2, "reduction": 2, "rung_steps": 1}
+    return small_config(
+        search=chosen, chain={"max_assistants": 0}, finalists={"seeds": 1, "controls": False}, **sections
+    )
 
 
 @pytest.fixture(scope="module")
@@ -111,8 +121,9 @@ def test_first_proposals_take_turns_up_to_the_edge_of_each_precision(context: Ru
 
 
 @pytest.fixture(scope="module")
-def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run_dir(teachers_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder: Path = tmp_path_factory.mktemp("runs") / "precisions"
+    shutil.copytree(teachers_dir / "store", folder / "store")
     search(config(*ALL), folder)
     return folder
 
@@ -158,10 +169,10 @@ class Killed(Exception):
 
 
 class KilledAfter(Callback):
-    """Ends the search after this many trials have ended."""
+    """Ends the search after this many trials, or rungs of trials, have ended."""
 
-    def __init__(self, so_many: int) -> None:
-        self._left = so_many
+    def __init__(self, trials: int) -> None:
+        self._left = trials
 
     def on_trial_end(self, record: TrialRecord, trials: object, hypervolume: float) -> None:
         self._left -= 1
@@ -171,21 +182,17 @@ class KilledAfter(Callback):
 
 def test_a_run_that_was_killed_goes_on_as_if_it_was_not(run_dir: Path, finished: RunRecord, tmp_path: Path) -> None:
     folder = tmp_path / "precisions"
-    for so_many in (3, 2):
+    for kind in ("export", "latency"):  # measured anew, a latency would be another one
+        shutil.copytree(run_dir / "store" / kind, folder / "store" / kind)
+    for trials in (3, 2):
         with pytest.raises(Killed):
-            search(config(*ALL), folder, KilledAfter(so_many))
+            search(config(*ALL), folder, KilledAfter(trials))
     search(config(*ALL), folder)
-    resumed = read_run(RunFolder(folder))
-    # What is within the budget and on the front depends on measured latencies, what is proposed first does not.
-    first = [[t.id for t in r.trials][:6] for r in (finished, resumed)]
-    assert first[0] == first[1]
-    accuracies = [{t.id: [r.val_accuracy for r in t.rungs][:1] for t in r.trials} for r in (finished, resumed)]
-    assert all(accuracies[1][key] == value for key, value in accuracies[0].items() if key in accuracies[1] and value)
-    shutil.rmtree(folder)
+    assert differences(run_dir, folder, workers=1) == []
 
 
-def test_one_student_at_the_first_precision(tmp_path: Path) -> None:
-    distilled = distill_one(config("int8-qat", "fp32"), tmp_path, Callback())
+def test_one_student_at_the_first_precision(with_teachers: Seed, tmp_path: Path) -> None:
+    distilled = distill_one(config("int8-qat", "fp32"), with_teachers(tmp_path), Callback())
     card = json.loads((tmp_path / "card.json").read_text())
     assert card["candidate"]["precision"] == "int8-qat"
     model = onnx.load(distilled.path)

@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 from nas_kd.cli.app import app
 from nas_kd.cli.profile_table import print_profile, profile_json
-from nas_kd.commands.profile import N_SIZES, CostRange, FeasibleShare, PrecisionProfile, SpaceProfile, profile_space
+from nas_kd.commands import profile
+from nas_kd.commands.profile import CostRange, FeasibleShare, PrecisionProfile, SpaceProfile, profile_space
 from nas_kd.commands.step_timing import StepTimes
 from nas_kd.config.loading import dump_config
 from nas_kd.config.options import Budget
@@ -19,9 +20,17 @@ from nas_kd.context.callbacks import Callback
 from nas_kd.errors import InputError
 from nas_kd.nas.search_plan import epochs_through_rungs
 from nas_kd.results.intervals import wilson_interval
-from tests.small_runs import small_config
+from tests.small_runs import measured_briefly, small_config
 
-SAMPLE = 6
+SAMPLE, N_SIZES = 6, 4
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _brief() -> Iterator[None]:
+    """Shorter measurements of fewer networks."""
+    with pytest.MonkeyPatch.context() as patch, measured_briefly():
+        patch.setattr(profile, "N_SIZES", N_SIZES)
+        yield
 
 
 class Heard(Callback):
@@ -48,25 +57,25 @@ def looked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[SpaceProf
 
 
 def test_it_measures_a_ladder_and_a_random_sample_and_leaves_nothing(looked: tuple[SpaceProfile, Heard, Path]) -> None:
-    profile, heard, place = looked
-    (of,) = profile.precisions
+    found, heard, place = looked
+    (of,) = found.precisions
     assert of.precision == "fp32"
     assert SAMPLE < of.measured <= SAMPLE + N_SIZES
     assert heard.counts == [(n, of.measured) for n in range(1, of.measured + 1)]
     assert heard.stages[-2:] == ["measuring networks, fp32", "timing training steps"]
     assert 0 < of.size_bytes.smallest < of.size_bytes.median < of.size_bytes.largest
     assert 0 < of.latency_ms.smallest <= of.latency_ms.median <= of.latency_ms.largest
-    assert profile.macs.largest > 1_000_000
+    assert found.macs.largest > 1_000_000
     assert not [p for p in place.iterdir() if p.name.startswith("nas-kd-profile")]
 
 
 def test_the_share_is_of_the_random_ones_alone_with_its_interval(looked: tuple[SpaceProfile, Heard, Path]) -> None:
-    profile = looked[0]
-    (of,) = profile.precisions
+    found = looked[0]
+    (of,) = found.precisions
     share = of.share
     assert share.drawn == SAMPLE
     assert (share.low, share.high) == wilson_interval(share.within / SAMPLE, SAMPLE)
-    assert profile.reachable
+    assert found.reachable
     assert of.nearest <= 1
     assert set(of.missed) <= {"macs", "size", "latency"}
     if of.missed:

@@ -13,13 +13,11 @@ import pytest
 
 from benchmarks.killed_search import Search
 from benchmarks.resume_kills import Finished, differences, without_times
-from nas_kd.commands.load_run import read_run
+from nas_kd.commands.search import search
 from nas_kd.config.loading import dump_config
-from nas_kd.context.run_folder import RunFolder
+from nas_kd.errors import InputError
 from nas_kd.results.run_record import RunRecord
-from tests.small_runs import small_config
-
-pytestmark = pytest.mark.xdist_group("small run")
+from tests.small_runs import Seed, small_config
 
 
 def start(config: Path, folder: Path, largest_file: int | None = None) -> subprocess.Popen[str]:
@@ -45,10 +43,19 @@ def config(tmp_path: Path) -> Path:
     return path
 
 
-def trained(folder: Path, so_many: int, search: Search) -> None:
+@pytest.fixture
+def folder(run_dir: Path, tmp_path: Path) -> Path:
+    """With what was measured for the uninterrupted run; it trains everything itself."""
+    folder = tmp_path / "run"
+    for kind in ("export", "latency"):
+        shutil.copytree(run_dir / "store" / kind, folder / "store" / kind)
+    return folder
+
+
+def trained(folder: Path, wanted: int, search: Search) -> None:
     """Wait until this many trainings are in the store."""
     deadline = time.monotonic() + 120
-    while len(list((folder / "store" / "weights").glob("??/[!.]*.safetensors"))) < so_many:
+    while len(list((folder / "store" / "weights").glob("??/[!.]*.safetensors"))) < wanted:
         assert time.monotonic() < deadline
         assert not search.ends_in(0.01), "it was finished before it could be killed"
 
@@ -61,47 +68,42 @@ def killed(search: Search) -> Finished:
     return Finished.of(search.folder)
 
 
-def test_kill_9_again_and_again(run_dir: Path, config: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "killed"
-    shutil.copytree(run_dir / "store" / "latency", folder / "store" / "latency")
+def test_kill_9_again_and_again(run_dir: Path, folder: Path, config: Path) -> None:
     seen: list[Finished] = []
-    for so_many in (0, 1, 4, 10):  # at once, after the teacher, among the trials, later
-        search = Search(config, folder, 1)
-        trained(folder, so_many, search)
-        time.sleep(0.1 * len(seen))
-        seen.append(killed(search))
-    Search(config, folder, 1).ended_well()
+    for wanted in (0, 1, 8):  # at once, after the teacher, among the trials
+        killable = Search(config, folder, 1)
+        trained(folder, wanted, killable)
+        seen.append(killed(killable))
+    search(small_config(), folder)
     end = Finished.of(folder)
-    assert [len(early.files) > 0 for early in seen] == [False, True, True, True]
+    assert [len(early.files) > 0 for early in seen] == [False, True, True]
     assert seen[-1].rungs
     assert [what for early in seen for what in early.lost_in(end)] == []
     assert differences(run_dir, folder, 1) == []
 
 
-def test_kill_9_of_a_worker_and_of_a_coordinator_that_has_workers(run_dir: Path, config: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "killed"
-    for kind in ("export", "latency"):
-        shutil.copytree(run_dir / "store" / kind, folder / "store" / kind)
-    search = Search(config, folder, 2)
-    trained(folder, 3, search)
-    search.workers()[0].kill()
-    trained(folder, 6, search)
-    assert len(search.workers()) == 2, "no other one in its place"
-    seen = killed(search)
-    Search(config, folder, 2).ended_well()
+def test_kill_9_of_a_worker_and_of_a_coordinator_that_has_workers(run_dir: Path, folder: Path, config: Path) -> None:
+    killable = Search(config, folder, 2)
+    trained(folder, 3, killable)
+    killable.workers()[0].kill()
+    trained(folder, 6, killable)
+    assert len(killable.workers()) == 2, "no other one in its place"
+    seen = killed(killable)
+    search(small_config(), folder)
     assert seen.lost_in(Finished.of(folder)) == []
     assert differences(run_dir, folder, 2) == []
 
 
-def test_ctrl_c_ends_soon_with_130_and_a_second_process_is_refused(config: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "interrupted"
+def test_ctrl_c_ends_soon_with_130_and_a_second_process_is_refused(
+    with_latencies: Seed, config: Path, tmp_path: Path
+) -> None:
+    folder = with_latencies(tmp_path / "interrupted")
     process = start(config, folder)
     deadline = time.monotonic() + 60
     while not (folder / "study.db").exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    second, _ = start(config, folder).communicate(timeout=60)
-    assert "another process is working on this run" in second
-    time.sleep(1.0)
+        time.sleep(0.02)
+    with pytest.raises(InputError, match="another process is working on this run"):
+        search(small_config(), folder)
     interrupted = time.monotonic()
     os.killpg(process.pid, signal.SIGINT)
     output, _ = process.communicate(timeout=30)
@@ -112,16 +114,11 @@ def test_ctrl_c_ends_soon_with_130_and_a_second_process_is_refused(config: Path,
 
 
 @pytest.mark.parametrize("largest_file", [60_000, 170_000])  # stops the teacher's weights, or the study
-def test_a_disk_that_takes_no_more(
-    largest_file: int, run_dir: Path, finished: RunRecord, config: Path, tmp_path: Path
-) -> None:
-    folder = tmp_path / "full"
-    shutil.copytree(run_dir / "store" / "latency", folder / "store" / "latency")
+def test_a_disk_that_takes_no_more(largest_file: int, finished: RunRecord, folder: Path, config: Path) -> None:
     process = start(config, folder, largest_file)
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 2, output
     assert "Traceback" not in output
     assert sum(line.startswith("error: ") for line in output.splitlines()) == 1
     assert not [p for p in folder.rglob(".*.*") if p.suffix not in {".lock", ".new"}], "half-written files are left"
-    output, _ = start(config, folder).communicate(timeout=300)
-    assert results(read_run(RunFolder(folder))) == results(finished), output
+    assert results(search(small_config(), folder)) == results(finished)

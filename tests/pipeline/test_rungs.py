@@ -24,6 +24,7 @@ from nas_kd.results.pareto import non_dominated
 from nas_kd.results.trial_record import Costs, RungRecord, TrialRecord
 from tests import records
 from tests.small_runs import (
+    Seed,
     TrainingLog,
     distiller_of,
     open_context,
@@ -222,9 +223,12 @@ def test_training_on_equals_training_through(tmp_path: Path) -> None:
     assert all(torch.equal(weights[0][k], weights[1][k]) for k in weights[0])
 
 
-def test_only_full_trainings_are_complete_in_the_study(tmp_path: Path) -> None:
-    config = small_config(search={"trials": 16, "rungs": 3, "reduction": 2}, finalists={"max": 1, "seeds": 1})
-    run = search(config, tmp_path / "run")
+@pytest.mark.usefixtures("brief_measurements")
+def test_only_full_trainings_are_complete_in_the_study(with_latencies: Seed, tmp_path: Path) -> None:
+    config = small_config(
+        search={"trials": 12, "rungs": 3, "reduction": 2}, finalists={"max": 1, "seeds": 1, "controls": False}
+    )
+    run = search(config, with_latencies(tmp_path / "run"))
     reached = Counter(t.rungs[-1].epochs for t in run.trials if t.rungs and t.status != "duplicate")
     assert set(reached) == {1, 2, 4}
     assert all(

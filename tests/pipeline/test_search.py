@@ -18,9 +18,7 @@ from nas_kd.nas.feasibility import log_excess
 from nas_kd.results.limits import within_budget
 from nas_kd.results.run_record import RunRecord
 from nas_kd.serialization import sha256
-from tests.small_runs import small_config
-
-pytestmark = pytest.mark.xdist_group("small run")
+from tests.small_runs import Seed, small_config
 
 
 def test_every_trial_says_what_became_of_it(finished: RunRecord) -> None:
@@ -50,11 +48,12 @@ def test_rejected_candidates_cost_no_training(finished: RunRecord) -> None:
 
 
 def test_finalists_have_seeds_that_the_search_did_not_use_controls_and_intervals(finished: RunRecord) -> None:
+    assert finished.dataset is not None
     assert 1 <= len(finished.finalists) <= 2
     for finalist in finished.finalists:
         assert [s.seed for s in finalist.seeds] == [1, 2]
         assert finalist.test.low <= finalist.test.mean <= finalist.test.high
-        assert finalist.test.samples == 359
+        assert finalist.test.samples == finished.dataset.n_test
         distilled = finalist.candidate.recipe.method != "none"
         kinds = [c.kind for c in finalist.controls]
         expected = ["no_distillation"] if distilled else []
@@ -137,14 +136,17 @@ def test_export_of_the_fastest_that_is_accurate_enough(run_dir: Path, finished: 
         export_winner(run_dir, tmp_path / "none.onnx", Budget(min_accuracy=1.1))
 
 
-def test_a_search_whose_finalists_are_not_accurate_enough_ends_with_the_closest_and_its_fronts(tmp_path: Path) -> None:
+def test_a_search_whose_finalists_are_not_accurate_enough_ends_with_the_closest_and_its_fronts(
+    with_latencies: Seed, tmp_path: Path
+) -> None:
     options = {"max": 1, "seeds": 1, "controls": False}
     config = small_config(budget={"min_accuracy": 1.0}, search={"trials": 2, "rungs": 1}, finalists=options)
+    folder = with_latencies(tmp_path / "run")
     for _ in range(2):  # the second time it is finished already
         with pytest.raises(
             BudgetError, match=r"no finalist meets the budget .* on validation .* points below the least"
         ):
-            search(config, tmp_path / "run")
+            search(config, folder)
     front = json.loads((tmp_path / "run" / "front.json").read_text())
     assert (front["state"], front["winner"]) == ("finished", None)
     assert front["budget"]["min_accuracy"] == 1.0
@@ -152,21 +154,25 @@ def test_a_search_whose_finalists_are_not_accurate_enough_ends_with_the_closest_
     assert not (tmp_path / "run" / "winner").exists()
 
 
-def test_a_finished_run_is_not_searched_again(run_dir: Path, finished: RunRecord) -> None:
-    before = (run_dir / "front.json").read_bytes()
-    again = search(small_config(), run_dir)
+@pytest.fixture
+def copy(run_dir: Path, tmp_path: Path) -> Path:
+    """The finished run elsewhere, to be worked on."""
+    return Path(shutil.copytree(run_dir, tmp_path / "copy"))
+
+
+def test_a_finished_run_is_not_searched_again(copy: Path, finished: RunRecord) -> None:
+    before = (copy / "front.json").read_bytes()
+    again = search(small_config(), copy)
     assert (again.trials, again.finalists) == (finished.trials, finished.finalists)
-    assert (run_dir / "front.json").read_bytes() == before
+    assert (copy / "front.json").read_bytes() == before
 
 
-def test_another_config_is_refused(run_dir: Path) -> None:
+def test_another_config_is_refused(copy: Path) -> None:
     with pytest.raises(InputError, match=r"holds a run with another config \(differs in distill.epochs\)"):
-        search(small_config(distill={"epochs": 5}), run_dir)
+        search(small_config(distill={"epochs": 5}), copy)
 
 
-def test_a_deleted_file_of_a_finalist_is_said(run_dir: Path, tmp_path: Path) -> None:
-    copy = tmp_path / "copy"
-    shutil.copytree(run_dir, copy)
+def test_a_deleted_file_of_a_finalist_is_an_error(copy: Path, tmp_path: Path) -> None:
     shutil.rmtree(copy / "store" / "file")
     with pytest.raises(InputError, match="the finalist's file is gone"):
         export_winner(copy, tmp_path / "x.onnx", Budget())

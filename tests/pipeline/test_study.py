@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,37 +14,58 @@ from nas_kd.commands.load_run import read_run
 from nas_kd.config.loading import dump_config
 from nas_kd.config.options import Budget, SearchConfig
 from nas_kd.context.run_folder import RunFolder
+from nas_kd.data.dataset import Dataset
 from nas_kd.data.prepare import load_dataset
 from nas_kd.errors import InputError
 from nas_kd.kd.network_builder import NetworkBuilder
-from nas_kd.models.search_space import load_space
+from nas_kd.models.search_space import SearchSpace, load_space
 from nas_kd.nas.propose import Proposer, propose
 from nas_kd.nas.samplers import auto
-from nas_kd.nas.samplers.base import STARTUP_TRIALS
 from nas_kd.nas.study import RunStudy
 from nas_kd.results.candidate import Candidate
 from nas_kd.results.latency import Latency
 from nas_kd.results.trial_record import Costs, RungRecord, TrialRecord
-from tests.small_runs import small_config
+from tests.small_runs import few_startup_trials, narrow_space, small_config
 
 EPOCHS = (1, 3, 9)
-TRIALS = 64  # enough that the sampler starts from the highest rung in the end
+STARTUP_TRIALS = 5
+TRIALS = 28  # enough for the sampler to start from the highest rung in the end
+TPE_TRIALS = 14  # then auto goes on with nsga2
+
+
+@pytest.fixture(autouse=True)
+def _few_startup_trials(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(auto, "TPE_TRIALS", TPE_TRIALS)
+    with few_startup_trials(STARTUP_TRIALS):
+        yield
 
 
 @pytest.fixture(scope="module")
-def builder() -> NetworkBuilder:
-    return NetworkBuilder(load_dataset(small_config().data, 0), load_space("resnet"))
+def data() -> Dataset:
+    return load_dataset(small_config().data, 0)
+
+
+@pytest.fixture(scope="module")
+def builder(data: Dataset) -> NetworkBuilder:
+    return NetworkBuilder(data, load_space("resnet"))
 
 
 class Searching:
     """A search whose trainings are made up and follow from the candidate alone; its study can be reopened."""
 
-    def __init__(self, folder: Path, builder: NetworkBuilder, sampler: str, **sections: dict[str, object]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        builder: NetworkBuilder,
+        sampler: str,
+        space: SearchSpace | None = None,
+        **sections: dict[str, object],
+    ) -> None:
         self.config: SearchConfig = small_config(search={"sampler": sampler}, **sections)
         self.folder, self._builder = RunFolder(folder), builder
         folder.mkdir()
         self.folder.config.write_text(dump_config(self.config))
-        self.proposer = Proposer(self.config, load_space("resnet"), builder, 400_000)
+        self.proposer = Proposer(self.config, space or load_space("resnet"), builder, 400_000)
         self.study = self._open()
 
     def _open(self) -> RunStudy:
@@ -125,9 +146,9 @@ class Searching:
 
 @pytest.mark.parametrize("sampler", ["auto", "nsga3"])
 def test_a_trial_under_way_while_the_common_rung_rises_is_stored_later(
-    sampler: str, builder: NetworkBuilder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sampler: str, builder: NetworkBuilder, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(auto, "TPE_TRIALS", 30)  # parents are the best of the rung that counts, with their values
+    """NSGA's parents are the best of the common rung, with their values."""
     search = Searching(tmp_path / "run", builder, sampler)
     search.run_beside_each_other(TRIALS, 4)
     assert sum(len(record.rungs) == len(EPOCHS) for record in search.study.records) >= STARTUP_TRIALS
@@ -136,14 +157,13 @@ def test_a_trial_under_way_while_the_common_rung_rises_is_stored_later(
 
 @pytest.mark.parametrize("sampler", ["auto", "nsga3"])
 def test_restarts_change_nothing_while_others_reach_higher_rungs(
-    sampler: str, builder: NetworkBuilder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sampler: str, builder: NetworkBuilder, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(auto, "TPE_TRIALS", 30)  # then auto goes on with nsga2
     whole = Searching(tmp_path / "whole", builder, sampler)
     expected = whole.run(TRIALS, lambda: False)
     assert {rung for _, rung in expected} == {1, 2, 3}
     killed, random = Searching(tmp_path / "killed", builder, sampler), np.random.default_rng(0)
-    assert killed.run(TRIALS, lambda: bool(random.random() < 0.06)) == expected
+    assert killed.run(TRIALS, lambda: bool(random.random() < 0.1)) == expected
     assert sorted(r.id for r in killed.study.records) == sorted(r.id for r in whole.study.records)
     whole.study.close()
     killed.study.close()
@@ -151,12 +171,16 @@ def test_restarts_change_nothing_while_others_reach_higher_rungs(
 
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2"])
 def test_temperatures_of_one_network_are_not_tried_for_ever(
-    sampler: str, builder: NetworkBuilder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sampler: str, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    few = narrow_space()
+    assert few.cardinality() == 24
+
     def most_of_a_kind(limit: int) -> int:
         monkeypatch.setattr("nas_kd.nas.propose.MAX_TRIALS_PER_ARCHITECTURE", limit)
         folder = tmp_path / f"up to {limit}"
-        search = Searching(folder, builder, sampler, distill={"methods": ["soft_targets"]}, chain={"max_assistants": 0})
+        one_method = {"distill": {"methods": ["soft_targets"]}, "chain": {"max_assistants": 0}}
+        search = Searching(folder, NetworkBuilder(data, few), sampler, few, **one_method)
         search.run(TRIALS, lambda: False)
         search.study.close()
         tried = [r.candidate for r in search.study.records if r.status != "duplicate"]

@@ -53,6 +53,7 @@ def no_module() -> dict[str, int]:
 
 
 HERE = f"{__name__}:"
+pytestmark = pytest.mark.usefixtures("brief_measurements")
 
 
 @pytest.fixture(scope="session")
