@@ -11,6 +11,7 @@ from nas_kd.results.records import (
     FinalistRecord,
     Latency,
     OnceForAllRecord,
+    RungRecord,
     RunRecord,
     SeedRecord,
     TeacherRecord,
@@ -117,3 +118,22 @@ def run(**fields: Any) -> RunRecord:
         "teacher": teacher(),
     }
     return RunRecord(**{**default, **fields})
+
+
+def judged(
+    number: int, accuracies: list[float], status: str = "paused", size: int = 1000, ms: float = 1.0
+) -> TrialRecord:
+    """A trial that reached these accuracies after 1, 3, 9, ... epochs."""
+    costs = Costs(size_bytes=size, latency_ms=Latency(p50=ms, p90=ms, low=ms, high=ms), parameters=1, macs=1)
+    rungs = tuple(RungRecord(epochs=3**i, val_accuracy=a, seconds=0.0) for i, a in enumerate(accuracies))
+    return TrialRecord.model_validate(
+        {
+            "number": number,
+            "id": str(number),
+            "candidate": CANDIDATE,
+            "description": "",
+            "status": status,
+            "costs": costs,
+            "rungs": rungs,
+        }
+    )
