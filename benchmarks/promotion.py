@@ -29,10 +29,12 @@ from benchmarks.search_cost_figures import USEFUL, Point, losses, volume
 from benchmarks.search_cost_judge import train_teacher
 from nas_kd.commands.search import search
 from nas_kd.config.options import SearchConfig
+from nas_kd.nas.study import RunStudy
 from nas_kd.nas.successive_halving import Rung
 from nas_kd.results.intervals import kendall_tau
 from nas_kd.results.pareto import contribution
 from nas_kd.results.run_record import RunRecord
+from nas_kd.results.trial_record import TrialRecord
 from nas_kd.serialization import write_atomic
 
 ORDERS = 60
@@ -107,8 +109,13 @@ def train_all(case: str, seed: int, trials: int, workers: int, data: Path | None
         given = CASES[case].config(data, seed, train_teacher(CASES[case], seed, data, folder))
         given["search"] |= {"trials": trials, "sampler": "random", "workers": workers}
         config = SearchConfig.model_validate(given)
-        with patch("nas_kd.nas.search_loop.FIRST", MANY):  # no trial waits at a rung
-            return table(search(config, folder / "run"))
+        next_to_promote = RunStudy.next_to_promote
+
+        def promote_all(study: RunStudy, rungs: int, reduction: int, **options: Any) -> TrialRecord | None:
+            return next_to_promote(study, rungs, reduction, **options | {"n_initial": MANY})
+
+        with patch.object(RunStudy, "next_to_promote", promote_all):
+            return table(search(config, run_dir=folder / "run"))
 
 
 def point(row: Row, level: int) -> Point:

@@ -6,7 +6,7 @@ from nas_kd.results.candidate import Architecture, Candidate, Recipe
 from nas_kd.results.finalist_record import Accuracy, ControlRecord, FinalistRecord, SeedRecord
 from nas_kd.results.latency import Latency
 from nas_kd.results.run_record import DatasetRecord, OnceForAllRecord, RunRecord, TeacherRecord
-from nas_kd.results.trial_record import Costs, TrialRecord
+from nas_kd.results.trial_record import Costs, RungRecord, TrialRecord
 
 CANDIDATE = Candidate(Architecture("resnet", {"width": 8}), (), Recipe("soft_targets", {"temperature": 4.0}))
 
@@ -108,3 +108,22 @@ def run(**fields: Any) -> RunRecord:
         "teacher": teacher(),
     }
     return RunRecord(**{**default, **fields})
+
+
+def judged(
+    number: int, accuracies: list[float], status: str = "paused", size: int = 1000, ms: float = 1.0
+) -> TrialRecord:
+    """A trial that reached these accuracies after 1, 3, 9, ... epochs."""
+    costs = Costs(size_bytes=size, latency_ms=Latency(p50=ms, p90=ms, low=ms, high=ms), parameters=1, macs=1)
+    rungs = tuple(RungRecord(epochs=3**i, val_accuracy=a, seconds=0.0) for i, a in enumerate(accuracies))
+    return TrialRecord.model_validate(
+        {
+            "number": number,
+            "id": str(number),
+            "candidate": CANDIDATE,
+            "description": "",
+            "status": status,
+            "costs": costs,
+            "rungs": rungs,
+        }
+    )

@@ -112,6 +112,12 @@ def plain_candidate(architecture: Architecture, method: str = "none", precision:
     return Candidate(architecture, (), Recipe(method), precision)
 
 
+def candidate_of(context: RunContext, method: str, assistants: int, **further: Any) -> Candidate:
+    """A small student behind this many assistants."""
+    small, *larger = context.space.size_ladder(6)[:4]
+    return Candidate(small, tuple(reversed(larger[:assistants])), Recipe(method), **further)
+
+
 class TrainingLog:
     """Notes every training of a distiller that really takes place; what is found in the store is not one."""
 

@@ -2,12 +2,15 @@
 
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime
+import optuna
 import pytest
+from optuna.trial import TrialState
 
 from nas_kd.commands.search import search
 from nas_kd.commands.write_winner import export_winner
@@ -18,7 +21,12 @@ from nas_kd.nas.feasibility import log_excess
 from nas_kd.results.limits import within_budget
 from nas_kd.results.run_record import RunRecord
 from nas_kd.serialization import sha256
-from tests.small_runs import Seed, small_config
+from tests.nas.gated import Machine
+from tests.small_runs import (
+    SMALL_TEACHER,
+    Seed,
+    small_config,
+)
 
 
 def test_every_trial_says_what_became_of_it(finished: RunRecord) -> None:
@@ -144,7 +152,7 @@ def test_a_search_whose_finalists_are_not_accurate_enough_ends_with_the_closest_
     folder = with_latencies(tmp_path / "run")
     for _ in range(2):  # the second time it is finished already
         with pytest.raises(
-            BudgetError, match=r"no finalist meets the budget .* on validation .* points below the least"
+            BudgetError, match=r"no finalist meets the budget .* on validation .* points below the minimum"
         ):
             search(config, folder)
     front = json.loads((tmp_path / "run" / "front.json").read_text())
@@ -176,3 +184,59 @@ def test_a_deleted_file_of_a_finalist_is_an_error(copy: Path, tmp_path: Path) ->
     shutil.rmtree(copy / "store" / "file")
     with pytest.raises(InputError, match="the finalist's file is gone"):
         export_winner(copy, tmp_path / "x.onnx", Budget())
+
+
+@pytest.mark.usefixtures("brief_measurements")
+def test_several_teachers_are_trained_apart_and_all_recorded(with_latencies: Seed, tmp_path: Path) -> None:
+    config = small_config(
+        teacher=[SMALL_TEACHER, SMALL_TEACHER],
+        chain={"max_assistants": 1, "assistant_sizes": 2, "policy": ["sequential", "dense", "residual"]},
+        distill={"methods": ["average_teachers", "dml", "soft_targets"], "epochs": 2},
+        search={"trials": 5},
+        finalists={"max": 1, "seeds": 1},
+    )
+    run = search(config, with_latencies(tmp_path / "run"))
+    assert run.state == "finished"
+    assert run.teacher is not None
+    assert len(run.other_teachers) == 1
+    assert run.other_teachers[0].val != run.teacher.val or run.other_teachers[0].test != run.teacher.test
+    assert all(t.test is not None for t in (run.teacher, *run.other_teachers))
+    policies = {t.candidate.policy for t in run.trials}
+    assert policies <= {"sequential", "dense", "residual"}
+
+
+@pytest.mark.usefixtures("brief_measurements")
+def test_only_full_trainings_are_complete_in_the_study(with_latencies: Seed, tmp_path: Path) -> None:
+    config = small_config(
+        search={"trials": 12, "rungs": 3, "reduction": 2}, finalists={"max": 1, "seeds": 1, "controls": False}
+    )
+    run = search(config, with_latencies(tmp_path / "run"))
+    reached = Counter(t.rungs[-1].epochs for t in run.trials if t.rungs and t.status != "duplicate")
+    assert set(reached) == {1, 2, 4}
+    assert all(
+        (t.status == "finished") == (t.rungs[-1].epochs == 4) for t in run.trials if t.status in {"finished", "pruned"}
+    )
+    assert {t.status for t in run.trials} <= {"finished", "pruned", "infeasible", "duplicate"}
+    study = optuna.load_study(study_name=None, storage=f"sqlite:///{tmp_path / 'run/study.db'}")
+    records = {t.number: t for t in run.trials}
+    for trial in study.trials:
+        complete = trial.state == TrialState.COMPLETE
+        last = records[trial.number].rungs[-1:] if trial.number in records else ()
+        assert complete == bool(last and last[0].epochs == 4)
+        if complete:
+            assert trial.values[0] == last[0].val_accuracy
+    assert not any(s == TrialState.RUNNING for s in (t.state for t in study.trials))
+
+
+@pytest.mark.parametrize(
+    ("limit", "closest"),
+    [(0.5, r"the smallest network of space 'resnet' has .*, 1 ms \(2 times the limit, unstable\)"), (0.7, "trial ")],
+)
+def test_a_search_is_not_given_up_for_a_latency_that_a_busy_neighbour_may_have_caused(
+    limit: float, closest: str, tmp_path: Path
+) -> None:
+    config = small_config(budget={"max_latency_ms": limit}, search={"trials": 2}, teacher={"epochs": 1})
+    with pytest.MonkeyPatch.context() as patch:
+        Machine(patch).speed = 0.7
+        with pytest.raises(BudgetError, match=f"no candidate can meet the budget; closest: {closest}"):
+            search(config, tmp_path)

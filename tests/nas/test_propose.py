@@ -1,5 +1,6 @@
 """Proposals: the same after every restart, never the same candidate twice, chains in canonical form."""
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +18,14 @@ from nas_kd.nas.feasibility import infeasible_reason, log_excess
 from nas_kd.nas.propose import Proposer, propose
 from nas_kd.nas.search_plan import SearchPlan
 from nas_kd.nas.study import INITIAL_TRIALS, RunStudy
-from nas_kd.results.candidate import Candidate
+from nas_kd.results.candidate import Architecture, Candidate, Choice, Precision
 from nas_kd.results.latency import Latency
 from nas_kd.results.trial_record import Costs, RungRecord, TrialRecord
-from tests.small_runs import few_startup_trials, narrow_space, small_config
+from tests.small_runs import (
+    few_startup_trials,
+    narrow_space,
+    small_config,
+)
 
 BUDGET = Budget(max_latency_ms=0.05, max_size_kb=60)
 FULL = 4
@@ -151,3 +156,24 @@ def test_excess_and_reason() -> None:
     assert log_excess(costs(1_000, 0.2), BUDGET) == pytest.approx(np.log(4))
     assert log_excess(costs(1, 1e-9), Budget()) < 0
     assert infeasible_reason(costs(120_000, 0.2), BUDGET) == "120.0 kB > 60 kB and 0.2 ms > 0.05 ms"
+
+
+def test_first_proposals_take_turns_up_to_the_edge_of_each_precision(builder: NetworkBuilder) -> None:
+    space = load_space("resnet")
+
+    def fits(architecture: Architecture, precision: Precision) -> bool:
+        return builder.parameters(architecture) < (20_000 if precision == "fp32" else 5_000)
+
+    def initial_trials(*precisions: str) -> list[dict[str, Choice]]:
+        chosen = small_config(search={"precisions": precisions})
+        proposer = Proposer(chosen, space, builder, 10**9)
+        return proposer.initial_trials(fits, SearchPlan.of(chosen, 10))
+
+    several = initial_trials("fp32", "int8")
+    assert Counter(p["precision"] for p in several) == {"fp32": 3, "int8": 3}
+    choices = [{k.removeprefix("student."): v for k, v in p.items() if k != "precision"} for p in several]
+    sizes = [builder.parameters(Architecture(space.name, c)) for c in choices]
+    assert 5_000 < sizes[-1] < 20_000
+    assert several[-1]["precision"] == "fp32"
+    assert all(s < 5_000 for s, p in zip(sizes, several, strict=True) if p["precision"] == "int8")
+    assert all("precision" not in p for p in initial_trials("int8"))

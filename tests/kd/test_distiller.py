@@ -3,31 +3,24 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
-from nas_kd.commands.search import search
 from nas_kd.context.run_context import RunContext
 from nas_kd.data.dataset import as_input
 from nas_kd.engine.teacher_outputs import Teacher
-from nas_kd.errors import InputError
 from nas_kd.export.onnx_export import export_onnx
 from nas_kd.kd.chain_policies.base import load_policy
-from nas_kd.kd.controls import controls_of, training_cost
-from nas_kd.kd.network_builder import NetworkBuilder
-from nas_kd.kd.teachers import prepare_teachers
 from nas_kd.kd.training_job import TrainedModel
 from nas_kd.models.subnetwork import cut_weights
 from nas_kd.nas.gate import Gate
-from nas_kd.results.candidate import Candidate, Recipe
+from nas_kd.results.candidate import Candidate
 from nas_kd.serialization import fingerprint
 from nas_kd.store.store import Store
 from tests.small_runs import (
-    SMALL_TEACHER,
-    Seed,
     TrainingLog,
+    candidate_of,
     distiller_of,
     open_context,
     small_config,
@@ -69,11 +62,6 @@ def empty(context: RunContext, tmp_path: Path) -> RunContext:
 @pytest.fixture
 def chain(empty: RunContext, teachers: list[Teacher]) -> Recorded:
     return Recorded(empty, teachers)
-
-
-def candidate_of(context: RunContext, method: str, assistants: int, **further: Any) -> Candidate:
-    small, *larger = context.space.size_ladder(6)[:4]
-    return Candidate(small, tuple(reversed(larger[:assistants])), Recipe(method), **further)
 
 
 def equal(a: Mapping[str, torch.Tensor], b: Mapping[str, torch.Tensor]) -> bool:
@@ -179,73 +167,3 @@ def test_methods_get_as_many_teachers_as_they_can_use(empty: RunContext, chain: 
     for method in ("soft_targets", "average_teachers", "none"):
         chain.distill(candidate_of(empty, method, 0), epochs=1)
     assert [len(keys) for keys in chain.log.teachers] == [1, 2, 0]
-
-
-def test_costs_of_training_count_peers_generations_and_assistants(empty: RunContext, chain: Recorded) -> None:
-    builder = chain.distiller.builder
-    macs = builder.macs(candidate_of(empty, "none", 0).student)
-    assert training_cost(candidate_of(empty, "none", 0), builder, 4, 2) == 4 * macs
-    assert training_cost(candidate_of(empty, "dml", 0), builder, 4, 2) == 3 * 4 * macs
-    assert training_cost(candidate_of(empty, "born_again", 0), builder, 4, 2) == (4 + 2 * 2) * macs
-    chained = candidate_of(empty, "soft_targets", 1)
-    assistant = builder.macs(chained.assistants[0])
-    assert training_cost(chained, builder, 4, 2) == 4 * macs + 2 * assistant
-    summed = replace(chained, policy="residual")
-    assert training_cost(summed, builder, 4, 2) == 4 * macs + 4 * assistant
-
-
-def test_controls_are_trained_at_the_same_cost_up_to_a_cap(empty: RunContext, chain: Recorded) -> None:
-    builder = chain.distiller.builder
-    plain, direct = controls_of(candidate_of(empty, "dkd", 1, policy="residual"), builder, 2, 1.5)
-    assert (plain.kind, plain.candidate.policy, plain.epochs, plain.cost_ratio) == ("no_distillation", "residual", 2, 1)
-    assert (direct.kind, direct.candidate.policy, direct.epochs) == ("no_assistants", "sequential", 3)
-    assert direct.cost_ratio < 1
-    assert [c.kind for c in controls_of(candidate_of(empty, "dkd", 0), builder, 2, 1.5)] == ["no_distillation"]
-    assert controls_of(candidate_of(empty, "none", 0), builder, 2, 1.5) == []
-
-
-@pytest.mark.usefixtures("brief_measurements")
-def test_several_teachers_are_trained_apart_and_all_recorded(with_latencies: Seed, tmp_path: Path) -> None:
-    config = small_config(
-        teacher=[SMALL_TEACHER, SMALL_TEACHER],
-        chain={"max_assistants": 1, "assistant_sizes": 2, "policy": ["sequential", "dense", "residual"]},
-        distill={"methods": ["average_teachers", "dml", "soft_targets"], "epochs": 2},
-        search={"trials": 5},
-        finalists={"max": 1, "seeds": 1},
-    )
-    run = search(config, with_latencies(tmp_path / "run"))
-    assert run.state == "finished"
-    assert run.teacher is not None
-    assert len(run.other_teachers) == 1
-    assert run.other_teachers[0].val != run.teacher.val or run.other_teachers[0].test != run.teacher.test
-    assert all(t.test is not None for t in (run.teacher, *run.other_teachers))
-    policies = {t.candidate.policy for t in run.trials}
-    assert policies <= {"sequential", "dense", "residual"}
-
-
-@pytest.mark.parametrize(
-    ("sections", "message"),
-    [
-        (
-            {"distill": {"methods": ["average_teachers"]}},
-            "'average_teachers' needs several teachers, the config has one",
-        ),
-        ({"distill": {"methods": ["cross_modal"]}}, "'cross_modal' needs paired data"),
-        ({"chain": {"method": "fitnets"}}, "unknown method 'fitnets'; did you mean 'fitnet'?"),
-        ({"distill": {"methods": ["dafl+deep_inversion"]}}, "two parts make up their own samples"),
-    ],
-)
-def test_what_a_method_lacks_is_an_error_before_anything_is_trained(
-    sections: dict[str, dict[str, object]], message: str, tmp_path: Path
-) -> None:
-    with pytest.raises(InputError) as caught:
-        open_context(small_config(**sections), tmp_path)
-    assert message in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-def test_the_same_teacher_twice_is_refused(with_teachers: Seed, tmp_path: Path) -> None:
-    twice = small_config(teacher=[SMALL_TEACHER, SMALL_TEACHER | {"seed": 0}])
-    context = open_context(twice, with_teachers(tmp_path))
-    with pytest.raises(InputError, match="two of the teachers are the same network"):
-        prepare_teachers(context, Gate(context, NetworkBuilder(context.data, context.space)).of_file)

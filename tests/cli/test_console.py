@@ -9,7 +9,7 @@ from nas_kd.cli.console import ConsoleCallback, print_result
 from nas_kd.config.options import SearchConfig
 from nas_kd.results.latency import Latency
 
-from .records import costs, finalist, run, trial
+from tests.records import costs, finalist, run, trial
 
 SEARCH = SearchConfig()
 

@@ -18,7 +18,6 @@ from nas_kd.config.loading import dump_config
 from nas_kd.config.options import Budget
 from nas_kd.context.callbacks import Callback
 from nas_kd.errors import InputError
-from nas_kd.nas.search_plan import epochs_through_rungs
 from nas_kd.results.intervals import wilson_interval
 from tests.small_runs import measured_briefly, small_config
 
@@ -113,15 +112,6 @@ def test_the_command_prints_the_same_as_text_and_as_json(
     assert "budget: at most 100,000 multiply-adds, 60 kB, 5 ms: reachable" in text
     assert "95 % interval" in text
     assert "a rough range" in text
-
-
-def test_epochs_of_the_rungs_by_hand() -> None:
-    assert epochs_through_rungs(9, (1, 3, 9), 3) == (9 * 1 + 3 * 2 + 1 * 6, 1)
-    assert epochs_through_rungs(10, (5,), 3) == (50, 10)
-    assert epochs_through_rungs(2, (1, 2), 3) == (2 + 1, 1)
-    assert epochs_through_rungs(0, (1, 2), 3) == (0, 0)
-    assert epochs_through_rungs(12, (1, 3, 9), 3, n_initial=3) == (3 * 9 + 9 * 1 + 3 * 2 + 1 * 6, 3 + 1)
-    assert epochs_through_rungs(2, (1, 2), 3, n_initial=6) == (2 * 2, 2)
 
 
 def test_a_step_lies_on_the_line_through_two_networks_and_methods_add_to_it() -> None:

@@ -1,4 +1,4 @@
-"""The prefilter: what it skips is slow, what it lets through is measured, and a resumed run decides alike."""
+"""The prefilter: what it skips is slow, what passes is measured, and a resumed run decides alike."""
 
 from math import exp, log
 from typing import Any
@@ -44,7 +44,7 @@ def latency_ms(architecture: Architecture, builder: NetworkBuilder, noise: float
 
 
 def admitted(candidate: Candidate, number: int, before: list[TrialRecord], builder: NetworkBuilder) -> TrialRecord:
-    """As `admit`, with a made-up latency in place of a measurement."""
+    """As `check_feasibility`, with a made-up latency in place of a measurement."""
     made = forecast(candidate, number, before, builder, BUDGET)
     ms = latency_ms(candidate.student, builder)
     skipped = is_skipped(made, number, before)
@@ -57,10 +57,10 @@ def admitted(candidate: Candidate, number: int, before: list[TrialRecord], build
 
 @pytest.fixture(scope="module")
 def trials(candidates: list[Candidate], builder: NetworkBuilder) -> list[TrialRecord]:
-    told: list[TrialRecord] = []
+    done: list[TrialRecord] = []
     for number, candidate in enumerate(candidates):
-        told.append(admitted(candidate, number, told, builder))
-    return told
+        done.append(admitted(candidate, number, done, builder))
+    return done
 
 
 def skipped(trial: TrialRecord) -> bool:

@@ -17,7 +17,13 @@ from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.kd.teachers import ReadyTeacher, prepare_teachers
 from nas_kd.nas.gate import Gate
 from nas_kd.results.candidate import Candidate, Recipe
-from tests.small_runs import distiller_of, open_context, small_config
+from tests.small_runs import (
+    SMALL_TEACHER,
+    Seed,
+    distiller_of,
+    open_context,
+    small_config,
+)
 
 
 class Mine(nn.Module):
@@ -168,3 +174,10 @@ def test_a_teacher_of_the_wrong_classes_or_shape(tmp_path: Path) -> None:
     path = tmp_path / "colour.onnx"
     path.write_bytes(export_onnx(nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 10)), (3, 8, 8)))
     assert "takes samples of shape (3, 8, 8)" in refusal(tmp_path, onnx=path)
+
+
+def test_the_same_teacher_twice_is_refused(with_teachers: Seed, tmp_path: Path) -> None:
+    twice = small_config(teacher=[SMALL_TEACHER, SMALL_TEACHER | {"seed": 0}])
+    context = open_context(twice, with_teachers(tmp_path))
+    with pytest.raises(InputError, match="two of the teachers are the same network"):
+        prepare_teachers(context, Gate(context, NetworkBuilder(context.data, context.space)).of_file)

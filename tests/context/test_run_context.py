@@ -10,6 +10,10 @@ from nas_kd.context.run_context import RunContext, check_precisions
 from nas_kd.context.run_folder import RunFolder
 from nas_kd.errors import InputError
 from nas_kd.latency.device import open_device
+from tests.small_runs import (
+    open_context,
+    small_config,
+)
 
 
 def test_samples_a_call_are_the_configs_or_else_the_devices(tmp_path: Path) -> None:
@@ -29,3 +33,24 @@ def test_a_device_may_not_allow_a_precision() -> None:
     config = SearchConfig().model_copy(update={"search": asked})
     with pytest.raises(InputError, match=r"search.precisions has fp8, device cpu-1t allows fp32"):
         check_precisions(config, device)
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        (
+            {"distill": {"methods": ["average_teachers"]}},
+            "'average_teachers' needs several teachers, the config has one",
+        ),
+        ({"distill": {"methods": ["cross_modal"]}}, "'cross_modal' needs paired data"),
+        ({"chain": {"method": "fitnets"}}, "unknown method 'fitnets'; did you mean 'fitnet'?"),
+        ({"distill": {"methods": ["dafl+deep_inversion"]}}, "two parts make up their own samples"),
+    ],
+)
+def test_what_a_method_lacks_is_an_error_before_anything_is_trained(
+    sections: dict[str, dict[str, object]], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError) as caught:
+        open_context(small_config(**sections), tmp_path)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)

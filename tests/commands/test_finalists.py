@@ -1,0 +1,114 @@
+"""Which trials become finalists, how they are measured, and what takes the place of those that grew too slow."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nas_kd.commands.choose_finalists import choose, fallback_finalist
+from nas_kd.commands.finalists import FinalistTrainer
+from nas_kd.commands.search import search
+from nas_kd.config.options import Budget
+from nas_kd.context.callbacks import Callback
+from nas_kd.kd.artifacts import ArtifactBuilder
+from nas_kd.latency.device import LocalDevice
+from nas_kd.latency.stable_timing import FULL, QUICK
+from nas_kd.models.search_space import load_space
+from nas_kd.results.latency import Latency
+from tests import records
+from tests.nas.gated import NETWORK, Gated, Machine, measured
+from tests.small_runs import Seed, distiller_of, small_config
+
+
+@pytest.mark.parametrize(("exact", "others"), [(0.98, []), (1.02, [1]), (2.1, [1])])
+def test_a_finalist_chosen_for_a_quick_latency_is_measured_in_full(
+    exact: float, others: list[int], tmp_path: Path
+) -> None:
+    """The smaller and more accurate of two is the only one that is chosen, unless it turns out to be the slower one."""
+    gated = Gated(tmp_path, max_latency_ms=2.0)
+    context = gated.context
+    trainer = FinalistTrainer(context, distiller_of(context), ArtifactBuilder.for_run(context), gated.gate)
+    with pytest.MonkeyPatch.context() as patch:
+        machine = Machine(patch, exact)
+        admitted = [gated.check(a) for a in (NETWORK, load_space("resnet").size_ladder(3)[2])]
+        trials = [
+            record.model_copy(update={"number": number, "status": "finished", "val_accuracy": 0.9 - number / 10})
+            for number, record in enumerate(admitted)
+        ]
+        assert [t.number for t in trainer.choose(trials)] == [0]
+        found = list(trainer.measured_front(trials))
+        assert [t.number for t in found] == [0, *others]
+        known = {t.number: t for t in [*trials, *found]}
+        assert [t.number for t in trainer.choose(list(known.values()))] == ([0] if exact < 2 else [])
+    assert machine.efforts == [QUICK, QUICK, FULL] + [FULL] * len(others)
+    assert [t.median_ms for t in known.values()] == [exact, exact if others else 1.0]
+
+
+def test_trials_that_reach_the_accuracy_become_finalists_first() -> None:
+    members = [
+        records.trial(n, 0.5 + 0.05 * n, 1000 * (n + 1), 0.1 * (n + 1), within_budget=True) for n in range(8)
+    ]  # all on the front
+    assert choose(members, 3)[0].number == 7
+    chosen = [t.number for t in choose(members, 3, 0.7)]
+    assert chosen[:2] == [7, 4]
+    assert min(chosen) == 4
+    assert {t.number for t in choose(members, 5, 0.7)} >= {4, 5, 6, 7}
+    assert choose(members, 3, 0.99) == choose(members, 3)
+    assert [t.number for t in choose(members, 1, 0.7)] == [7]
+
+
+def test_a_fallback_finalist_has_room_for_what_the_refused_ones_grew_by() -> None:
+    budget = Budget(max_latency_ms=1.0)
+    trials = [
+        records.trial(n, accuracy, 1000 * (n + 1), ms, within_budget=True)
+        for n, (accuracy, ms) in enumerate([(0.9, 0.98), (0.85, 0.95), (0.8, 0.9), (0.7, 0.5)])
+    ]
+
+    def instead(found: dict[int, float]) -> list[int]:
+        refused = [(trials[n], records.costs(1000 * (n + 1), ms)) for n, ms in found.items()]
+        return [t.number for t in fallback_finalist(refused, [t for t in trials if t.number not in found], budget)]
+
+    assert instead({0: 1.01}) == [1]
+    assert instead({0: 1.078}) == [2]  # by a tenth
+    assert instead({0: 1.01, 1: 1.045}) == [2]  # the one that grew the most counts
+    assert instead({0: 1.5}) == [3]
+    assert instead({0: 3.0}) == []
+
+
+def test_a_run_whose_only_finalist_grew_too_slow_ends_with_another(
+    with_teachers: Seed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Real trainings; latencies are made up: by size, but that the first file that was trained is slow."""
+    config = small_config(
+        budget={"max_latency_ms": 60.0},
+        finalists={"max": 1, "seeds": 1, "controls": False},
+        search={"rungs": 1, "trials": 4},
+    )
+    slow_ms, notes, real = [60.1], list[str](), measured()
+
+    class Watching(Callback):
+        training = False
+
+        def on_stage(self, text: str) -> None:
+            self.training = self.training or text == "training finalists"
+
+        def on_note(self, text: str) -> None:
+            notes.append(text)
+
+    def by_size(_: LocalDevice, onnx: bytes, *options: Any, **more: Any) -> Latency:
+        ms = slow_ms.pop() if callback.training and slow_ms else len(onnx) / 1000
+        return replace(real, latency=Latency(p50=ms, p90=ms, low=ms, high=ms))
+
+    callback = Watching()
+    monkeypatch.setattr(LocalDevice, "measure", by_size)
+    run = search(config, with_teachers(tmp_path / "run"), callback)
+    assert not slow_ms
+    refused, other = run.finalists
+    assert [f.within_budget for f in run.finalists] == [False, True]
+    assert notes[-1].startswith(f"out of the budget once trained: trial {refused.trial}: ")
+    assert notes[-1].endswith(f"60.1 ms (1 times the limit); trial {other.trial} takes the place")
+    front = json.loads((tmp_path / "run" / "front.json").read_text())
+    assert front["winner"] == other.id
+    assert {c["id"] for c in front["candidates"]} == {refused.id, other.id}
