@@ -81,7 +81,7 @@ class Finalist:
 
     @property
     def controls(self) -> tuple[ControlRecord, ...]:
-        """The same student at the same training cost without distillation, and without assistants; with paired gains."""
+        """The same student trained at the same cost without distillation, or without assistants, with paired gains."""
         return self.record.controls
 
     @property
