@@ -39,7 +39,7 @@ class Net(nn.Module):
         self.head = nn.Linear(width * 16, 10)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return logits."""
+        """Compute logits (B, 10) of images (B, 1, 8, 8)."""
         logits: Tensor = self.head(self.body(x).flatten(1))
         return logits
 

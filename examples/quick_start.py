@@ -29,7 +29,7 @@ def trained_teacher(x: Any, y: Any) -> nn.Module:
     torch.manual_seed(0)
     layers = [nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 32, 3, stride=2, padding=1), nn.ReLU()]
     net = nn.Sequential(nn.BatchNorm2d(1), *layers, nn.Flatten(), nn.Linear(512, 10))
-    return nas_kd.distill(net, train=(x, y), method="none", epochs=3, batch_size=32)
+    return nas_kd.distill(net, train=(x, y), method="none", epochs=2, batch_size=32)
 
 
 def main() -> None:

@@ -24,7 +24,7 @@ class Log(nas_kd.Callback):
     """Turns events into numbers with a name and a step; what becomes of them is `write`'s."""
 
     def write(self, name: str, value: float, step: int) -> None:
-        """Keep one number."""
+        """Keep one number under its name."""
         raise NotImplementedError
 
     def on_epoch_end(self, event: nas_kd.EpochEnd) -> None:
@@ -50,7 +50,7 @@ class CsvLog(Log):
         self.path.write_text("name,value,step\n", encoding="utf-8")
 
     def write(self, name: str, value: float, step: int) -> None:
-        """Append a row."""
+        """Append a row to the file."""
         with self.path.open("a", newline="", encoding="utf-8") as file:
             csv.writer(file).writerow((name, value, step))
 
@@ -62,7 +62,7 @@ class TensorBoardLog(Log):
         self.writer = import_module("torch.utils.tensorboard").SummaryWriter(str(folder))
 
     def write(self, name: str, value: float, step: int) -> None:
-        """Add a scalar."""
+        """Add a scalar to the writer."""
         self.writer.add_scalar(name, value, step)
 
 

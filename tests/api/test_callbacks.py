@@ -26,7 +26,7 @@ EVENTS: dict[str, tuple[Any, ...]] = {
 
 
 class Recorder(Callback):
-    """Keeps every event."""
+    """Keeps every event that it receives."""
 
     def __init__(self) -> None:
         self.events: list[tuple[str, tuple[Any, ...]]] = []

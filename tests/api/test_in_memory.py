@@ -230,6 +230,7 @@ def test_kinds_of_teachers() -> None:
     assert teacher_options([teacher, "t.onnx"]) == [alone, {"onnx": str(Path.cwd() / "t.onnx")}]
     assert teacher_options(TeacherOptions(space="resnet", epochs=3)) == [{"space": "resnet", "epochs": 3}]
     assert teacher_options({"space": "resnet"}) == [{"space": "resnet"}]
+    assert teacher_options({"space": TinySpace, "epochs": 3}) == [{"space": space_name(TinySpace()), "epochs": 3}]
 
 
 def test_methods_may_be_mixed() -> None:

@@ -53,6 +53,8 @@ def test_a_finalist(run: nas_kd.Run) -> None:
     assert best.trial in [t.number for t in run.trials]
     assert best.candidate.id == best.id
     assert best.description in repr(best)
+    assert best.controls[0].kind == "no_distillation"
+    assert best.candidate.recipe.method_name in ("logit_matching", "soft_targets")
 
 
 def test_tables(run: nas_kd.Run) -> None:

@@ -8,7 +8,6 @@ import pytest
 from nas_kd.cli.console import ConsoleCallback, print_result
 from nas_kd.config.options import SearchConfig
 from nas_kd.results.latency import Latency
-
 from tests.records import costs, finalist, run, trial
 
 SEARCH = SearchConfig()
