@@ -7,6 +7,7 @@ Takes: 5 seconds of CPU.
 
 import csv
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
@@ -20,12 +21,12 @@ from torch import nn
 import nas_kd
 
 
-class Log(nas_kd.Callback):
+class Log(nas_kd.Callback, ABC):
     """Turns events into numbers with a name and a step; what becomes of them is `write`'s."""
 
+    @abstractmethod
     def write(self, name: str, value: float, step: int) -> None:
         """Keep one number under its name."""
-        raise NotImplementedError
 
     def on_epoch_end(self, event: nas_kd.EpochEnd) -> None:
         """Write an epoch of `distill`, or of a training of a search that has one worker."""

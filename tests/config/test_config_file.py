@@ -106,7 +106,7 @@ def test_overrides_win_and_their_paths_are_the_working_folder_s(write: Any, tmp_
 def test_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/someone")
     assert load_config(None, {"data.path": "~/x.npz"}).data.path == Path("/home/someone/x.npz")
-    assert "no such user's home folder" in refused(None, {"data.path": "~nobody-of-this-name/x.npz"})
+    assert "no such user's home folder" in refused(None, {"data.path": "~unknown-of-this-name/x.npz"})
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def test_configs_load(guide: str, text: str, tmp_path: Path) -> None:
     if guide in OTHER_TOML and "device" not in parsed:
         return
     (tmp_path / "config.toml").write_text(text, encoding="utf-8")
-    load_config(tmp_path / "config.toml")
+    assert set(parsed) <= set(load_config(tmp_path / "config.toml").model_dump())
 
 
 @pytest.mark.parametrize(("guide", "text"), blocks("python"))
