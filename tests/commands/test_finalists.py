@@ -42,7 +42,7 @@ def test_a_finalist_chosen_for_a_quick_latency_is_measured_in_full(
         assert [t.number for t in found] == [0, *others]
         known = {t.number: t for t in [*trials, *found]}
         assert [t.number for t in trainer.choose(list(known.values()))] == ([0] if exact < 2 else [])
-    assert machine.efforts == [QUICK, QUICK, FULL] + [FULL] * len(others)
+    assert machine.budgets == [QUICK, QUICK, FULL] + [FULL] * len(others)
     assert [t.median_ms for t in known.values()] == [exact, exact if others else 1.0]
 
 
@@ -99,7 +99,7 @@ def test_a_run_whose_only_finalist_grew_too_slow_ends_with_another(
 
     def by_size(_: LocalDevice, onnx: bytes, *options: Any, **more: Any) -> Latency:
         ms = slow_ms.pop() if callback.training and slow_ms else len(onnx) / 1000
-        return replace(real, latency=Latency(p50=ms, p90=ms, low=ms, high=ms))
+        return replace(real, p50=ms, p90=ms, low=ms, high=ms, unstable=False)
 
     callback = Watching()
     monkeypatch.setattr(LocalDevice, "measure", by_size)

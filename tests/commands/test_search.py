@@ -208,7 +208,7 @@ def test_several_teachers_are_trained_apart_and_all_recorded(with_latencies: See
 @pytest.mark.usefixtures("brief_measurements")
 def test_only_full_trainings_are_complete_in_the_study(with_latencies: Seed, tmp_path: Path) -> None:
     config = small_config(
-        search={"trials": 12, "rungs": 3, "reduction": 2}, finalists={"max": 1, "seeds": 1, "controls": False}
+        search={"trials": 16, "rungs": 3, "reduction": 2}, finalists={"max": 1, "seeds": 1, "controls": False}
     )
     run = search(config, with_latencies(tmp_path / "run"))
     reached = Counter(t.rungs[-1].epochs for t in run.trials if t.rungs and t.status != "duplicate")

@@ -127,7 +127,7 @@ def test_onnx(trained: Mine, tmp_path: Path) -> None:
     candidate = Candidate(context.space.size_ladder(6)[1], (), Recipe("soft_targets", {"strength": 1.0}))
     trained = distiller_of(context, [ready.teacher]).distill(candidate, 0, 4, until=1)
     assert 0 <= trained.val_accuracy <= 1
-    with pytest.raises(InputError, match="'similarity' needs the teacher's features; an ONNX teacher shows"):
+    with pytest.raises(InputError, match="'similarity' needs the teacher's features; an ONNX teacher provides"):
         prepare(config_with(("similarity",), onnx=path), tmp_path)
 
 

@@ -113,7 +113,7 @@ def teachers_of(method: Method, kind: str, setup: TrainingSetup) -> list[Teacher
     return [
         TeacherOutputs(
             Teacher(decided(build(kind, LARGER, 100 + i)), f"{i:064d}", "teacher", 1, 1),
-            setup.augmenter,
+            setup.source.augmenter,
             setup.schedule.batch_size,
             setup.numerics,
             None,

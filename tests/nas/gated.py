@@ -68,18 +68,20 @@ class Machine:
     """Stands for one on which no short run is within 2 %; the figures are made up, as no machine does so on demand."""
 
     def __init__(self, patch: pytest.MonkeyPatch, exact: float = 1.02) -> None:
-        self.efforts: list[MeasurementBudget] = []
+        self.budgets: list[MeasurementBudget] = []
         self.speed = 1.0
         self._measured, self._exact = measured(), exact
         patch.setattr(LocalDevice, "measure", self.measure)
 
-    def measure(self, *_: object, quieter: Callable[[], None], effort: MeasurementBudget) -> Latency:
-        self.efforts.append(effort)
-        if effort == QUICK:
-            rough = Latency(p50=1.0, p90=1.1, low=0.94, high=1.06, unstable=True)
-            return replace(self._measured, latency=rough, speed=self.speed)
-        exact = Latency(p50=self._exact, p90=self._exact, low=self._exact, high=self._exact)
-        return replace(self._measured, latency=exact, speed=1.0)
+    def measure(
+        self, *_: object, pause_neighbours: Callable[[], None], measurement_budget: MeasurementBudget
+    ) -> Latency:
+        self.budgets.append(measurement_budget)
+        if measurement_budget == QUICK:
+            quick = {"p50": 1.0, "p90": 1.1, "low": 0.94, "high": 1.06, "unstable": True}
+            return replace(self._measured, **quick, baseline_ms=1.0, reference_ms=1 / self.speed)
+        exact = dict.fromkeys(("p50", "p90", "low", "high"), self._exact)
+        return replace(self._measured, **exact, unstable=False, baseline_ms=1.0, reference_ms=1.0)
 
 
 def stored(folder: Path, kind: str) -> bool:

@@ -64,15 +64,15 @@ def test_an_unstable_measurement_is_repeated_with_all_workers_stopped(
         yield
         stopped.remove(count)
 
-    def measure(*_: object, quieter: Callable[[], None], effort: MeasurementBudget) -> Latency:
+    def measure(*_: object, pause_neighbours: Callable[[], None], measurement_budget: MeasurementBudget) -> Latency:
         assert stopped == [1]
-        quieter()
+        pause_neighbours()
         assert stopped == [1, 3]
         return measured
 
     gate = Gate(context, NetworkBuilder(context.data, context.space), pausing)
     monkeypatch.setattr(LocalDevice, "measure", measure)
-    assert gate.all_costs(NETWORK).latency_ms == measured.latency
+    assert gate.all_costs(NETWORK).latency_ms == measured
     assert not stopped
 
 

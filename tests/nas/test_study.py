@@ -281,7 +281,7 @@ def test_a_study_of_another_version_is_refused_with_the_version_that_reads_it(
         connection.execute("delete from study_user_attributes where key = 'schema'")
     connection.close()
     for again in (search._open, lambda: read_run(search.folder)):
-        with pytest.raises(InputError, match=r"run: .* schema 1, this version reads 2; use nas-kd 0\.1 ") as caught:
+        with pytest.raises(InputError, match=r"run: .* schema 1, this version reads 2; use nas-kd 0\.1") as caught:
             again()
         assert "\n" not in str(caught.value)
     with sqlite3.connect(search.folder.study) as connection:

@@ -30,7 +30,7 @@ def test_a_short_run_will_do_at_the_gate(limit: float, speed: float, status: str
         machine.speed = speed
         for _ in range(2):  # the second time out of the cache
             record = gated.check(NETWORK)
-            assert (record.status, record.median_ms, machine.efforts) == (status, 1.0, [QUICK])
+            assert (record.status, record.median_ms, machine.budgets) == (status, 1.0, [QUICK])
             assert record.reason == (None if status == "running" else f"1 ms > {limit:g} ms")
             assert record.within_budget == (limit >= 1)  # a doubtful one passes, and counts for nothing yet
 
@@ -40,7 +40,7 @@ def test_without_rungs_the_gate_measures_in_full(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         machine = Machine(patch)
         record = gated.check(NETWORK)
-        assert (record.status, record.median_ms, machine.efforts) == ("infeasible", 1.02, [FULL])
+        assert (record.status, record.median_ms, machine.budgets) == ("infeasible", 1.02, [FULL])
 
 
 @pytest.mark.parametrize(
@@ -63,9 +63,9 @@ def test_a_borderline_candidate_is_measured_in_full_before_its_last_rung(
         assert gated.remeasure(record) == record
         rung = RungRecord(epochs=gated.rungs[0], val_accuracy=0.5, seconds=1, latency_ms=record.median_ms)
         paused = record.model_copy(update={"status": "paused", "rungs": (rung,)})
-        assert machine.efforts == [QUICK]
+        assert machine.budgets == [QUICK]
         known = gated.remeasure(paused)
-    assert machine.efforts == [QUICK, *([FULL] if doubtful else [])]
+    assert machine.budgets == [QUICK, *([FULL] if doubtful else [])]
     ms = exact if doubtful else 1.0
     assert (known.status, known.median_ms, known.within_budget) == (status, ms, status == "paused")
     assert known.reason == (None if status == "paused" else f"{exact:g} ms > {limit:g} ms")

@@ -28,8 +28,8 @@ class Watched:
         self.busy: list[int] = []
         create, wait, costs = WorkerPool.__init__, WorkerPool.wait, Gate.costs
 
-        def created(pool: WorkerPool, *arguments: Any) -> None:
-            create(pool, *arguments)
+        def created(pool: WorkerPool, *arguments: Any, **options: Any) -> None:
+            create(pool, *arguments, **options)
             self.pools.append(pool)
 
         def waited(pool: WorkerPool) -> PoolResult[Any]:
