@@ -1,6 +1,5 @@
 """What every test can rely on, and the small run that many of them share."""
 
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -38,10 +37,10 @@ def brief_measurements() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def make_once(tmp_path_factory: pytest.TempPathFactory) -> MakeOnce:
+def make_once(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> MakeOnce:
     """Make a folder once for all tests, in whichever of pytest-xdist's processes they run; tests may only read it."""
     own = tmp_path_factory.getbasetemp()
-    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    shared = own.parent if hasattr(request.config, "workerinput") else own
 
     def folder(name: str, make: Callable[[Path], object]) -> Path:
         path, unfinished = shared / name, shared / f"{name}.unfinished"
