@@ -100,6 +100,31 @@ def test_what_gets_its_first_gradient_late_is_trained_from_then_on(setup: Traini
     assert not torch.equal(before, method.late.weight)
 
 
+class Steep(Method):
+    """A parameter of its own whose gradient is a million, whatever the student does."""
+
+    name, source, summary = "steep", "2024", "a steep slope"
+    teachers, target_grad_ratio = "none", None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.place = nn.Parameter(torch.zeros(1))
+
+    def forward(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> dict[str, torch.Tensor]:
+        return {"steep": 1e6 * self.place.sum()}
+
+
+def test_gradients_of_the_methods_own_are_clipped_and_do_not_slow_the_student_down(
+    setup: TrainingSetup, teacher: TeacherOutputs
+) -> None:
+    method, alone = Steep(), trained(setup, teacher, "none", until=1)
+    training = Training(net(4, seed=1, dropout=0.2), [], method, setup, rebuild)
+    training.run(until=1)
+    longest = setup.schedule.learning_rate * setup.schedule.clip_norm * 10 * training.steps_per_epoch  # 10: momentum
+    assert 0 < float(method.place.detach().abs()) < longest
+    assert same(weights(training.student), weights(alone.student))
+
+
 class Inventive(Late):
     """Makes its samples up with a generator that it trains by an optimiser of its own."""
 

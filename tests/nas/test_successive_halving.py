@@ -77,10 +77,10 @@ def test_one_in_three_goes_on_and_higher_rungs_first() -> None:
 
 
 def test_at_the_end_one_goes_on_from_every_rung_and_costs_count() -> None:
-    few = [judged(0, [0.5], size=10_000), judged(1, [0.5])]
-    chosen = next_to_promote(few, 2, 3, last=True)
-    assert chosen is not None
-    assert chosen.number == 1
+    for dearer in ({"size": 10_000}, {"ms": 2.0}):
+        chosen = next_to_promote([judged(0, [0.5], **dearer), judged(1, [0.5])], 2, 3, last=True)
+        assert chosen is not None
+        assert chosen.number == 1
     assert next_to_promote([judged(0, [0.5], "failed"), judged(1, [0.4, 0.6], "finished")], 2, 3, last=True) is None
 
 
