@@ -15,7 +15,7 @@ from torch import nn
 
 from benchmarks.common import net_words, residual_net
 from nas_kd.config.options import DataOptions, DistillOptions, EngineOptions
-from nas_kd.data.augment import Augmenter
+from nas_kd.data.augment import TrainingViews
 from nas_kd.data.dataset import Dataset, Split
 from nas_kd.data.prepare import channel_statistics, load_dataset
 from nas_kd.engine.batch_source import ArrayBatches
@@ -28,6 +28,7 @@ from nas_kd.errors import TrialError
 from nas_kd.export.network_costs import count_macs, count_parameters
 from nas_kd.methods.base import Method
 from nas_kd.methods.combine import make_method
+from nas_kd.results.training_recipe import WEIGHT_DECAYS, TrainingRecipe
 from nas_kd.serialization import fingerprint, sha256, write_atomic
 from nas_kd.store.store import Store
 
@@ -51,8 +52,8 @@ class Settings:
 
     def schedule(self, epochs: int) -> Schedule:
         """The project's default schedule over this many epochs."""
-        options = DistillOptions(batch_size=self.batch_size, learning_rate=self.learning_rate, epochs=epochs)
-        return Schedule.of(options)
+        recipe = TrainingRecipe(epochs, self.batch_size, "sgd", self.learning_rate, WEIGHT_DECAYS["sgd"], "standard")
+        return Schedule.of(DistillOptions(), recipe)
 
 
 class CifarTrainings:
@@ -77,7 +78,7 @@ class CifarTrainings:
         self.colour = load_dataset(options, 0)
         self.grey = in_grey(self.colour)
         self.numerics = Numerics.choose(EngineOptions(), self.colour.input_shape)
-        self._augmenters = {d.key: Augmenter.of(d, 0) for d in (self.colour, self.grey)}
+        self._augmenters = {d.key: TrainingViews(d, 0).student("standard") for d in (self.colour, self.grey)}
         self._store = Store(work / "store")
         self._checkpoints: list[str] = []
         self.cpu_ms_per_step: float | None = None  # of the latest training, as far as this process did it

@@ -101,6 +101,7 @@ def batch_as_it_is(batch: Any) -> Any:
 def prepare(case: dict[str, Any]) -> tuple[Task, nn.Module]:
     """Load the data and the teacher."""
     data = load_dataset(DataOptions.model_validate(case["data"]), case["seed"])
+    augment = data.augmentation.at(data.augmentation.usual_strength)
     shape = (1, -1, 1, 1)
 
     def normalised(x: Tensor) -> Tensor:
@@ -111,8 +112,8 @@ def prepare(case: dict[str, Any]) -> tuple[Task, nn.Module]:
         train=(normalised(data.train.x), data.train.y),
         val=(normalised(data.val.x), data.val.y),
         classes=data.n_classes,
-        shift=data.augment.crop or 0,
-        flip=bool(data.augment.flip),
+        shift=augment.crop or 0,
+        flip=bool(augment.flip),
         epochs=case["epochs"],
         batch_size=case["batch_size"],
         learning_rate=case["learning_rate"],

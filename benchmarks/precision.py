@@ -73,7 +73,7 @@ class Settings:
                 },
                 "teacher": {"space": "resnet", "epochs": self.teacher_epochs},
                 "space": {"name": space},
-                "distill": {"epochs": self.epochs, "batch_size": 64, "methods": ["soft_targets"]},
+                "distill": {"epochs": self.epochs, "batch_size": 64, "methods": ["soft_targets"], "probe_minutes": 0},
                 "search": {"precisions": list(PRECISIONS)},
                 "store": {"max_gb": 20},
             }

@@ -16,6 +16,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a script's own folder is all that Python adds
 
@@ -28,6 +29,7 @@ from benchmarks.common import machine_facts, markdown_table
 from nas_kd.config.loading import load_config
 from nas_kd.config.options import SearchConfig
 from nas_kd.context.callbacks import Callback
+from nas_kd.context.recipe_rules import USUAL_EPOCHS
 from nas_kd.context.run_context import RunContext
 from nas_kd.context.run_folder import RunFolder
 from nas_kd.data.dataset import as_input
@@ -44,7 +46,10 @@ from nas_kd.results.intervals import kendall_tau
 from nas_kd.serialization import write_atomic
 
 SAMPLES, INITIALISATIONS = 128, 3
-DIGITS = {"data": {"source": "digits"}, "distill": {"epochs": 30, "batch_size": 64, "methods": ["soft_targets"]}}
+DIGITS: dict[str, Any] = {
+    "data": {"source": "digits"},
+    "distill": {"epochs": 30, "batch_size": 64, "methods": ["soft_targets"]},
+}
 
 
 def gram(x: Tensor) -> Tensor:
@@ -90,7 +95,7 @@ def measure(config: SearchConfig, students: int, max_weights: int, rungs: Sequen
         builder = NetworkBuilder(context.data, context.space)
         teachers = [t.teacher for t in prepare_teachers(context, Gate(context, builder).of_file)]
         distiller, draws = Distiller.for_run(context, builder, teachers), ArchitectureSampler(context.space, 1)
-        full = config.distill.epochs
+        full = context.recipe.epochs
         rows: list[dict[str, float]] = []
         while len(rows) < students:
             student = draws.architecture(draws.random())
@@ -132,7 +137,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
     config = load_config(given.config) if given.config else SearchConfig.model_validate(DIGITS)
-    rungs, full = [int(r) for r in given.rungs.split(",")], config.distill.epochs
+    rungs, full = [int(r) for r in given.rungs.split(",")], config.distill.epochs or USUAL_EPOCHS
     with training_threads(given.threads):
         rows = measure(config, given.students, given.max_weights, rungs)
     table = taus(rows, full)

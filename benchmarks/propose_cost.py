@@ -150,7 +150,9 @@ def resident_mb() -> float:
 def measure(sampler: str, rungs: int, trials: int) -> dict[str, Any]:
     """Search this many made-up trials; returns what each cost."""
     options = {"trials": trials, "sampler": sampler, "rungs": rungs, "rung_steps": 1}
-    config = SearchConfig.model_validate({"search": options, "engine": {"threads": 1}, "distill": {"epochs": 27}})
+    config = SearchConfig.model_validate(
+        {"search": options, "engine": {"threads": 1}, "distill": {"epochs": 27, "probe_minutes": 0}}
+    )
     clock = Clock()
     with TemporaryDirectory() as temporary:
         folder = RunFolder(Path(temporary))
@@ -160,7 +162,7 @@ def measure(sampler: str, rungs: int, trials: int) -> dict[str, Any]:
             builder = NetworkBuilder(context.data, context.space)
             gate = MadeUpGate(context, builder, clock)
             teacher = _teacher(context, builder, gate)
-            study = RunStudy(folder, "benchmark", config.budget, config.distill.epochs)
+            study = RunStudy(folder, "benchmark", config.budget, context.recipe.epochs)
             distiller = MadeUpDistiller(context, builder, teacher.teacher, clock)
             search = Search(context, study, distiller, gate, teachers=[teacher], pool=pool)
             search.require_reachable()

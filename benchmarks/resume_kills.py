@@ -44,7 +44,7 @@ CONFIG = {
     "data": {"source": "digits", "augment": {"crop": 0}},
     "teacher": {"epochs": 6},
     "chain": {"assistant_sizes": 3},
-    "distill": {"methods": ["soft_targets", "similarity", "none"], "epochs": 9, "batch_size": 64},
+    "distill": {"methods": ["soft_targets", "similarity", "none"], "epochs": 9, "batch_size": 64, "probe_minutes": 0},
     "budget": {"max_latency_ms": 5.0, "max_size_kb": 60},
     "search": {"trials": 12, "rungs": 3, "reduction": 2, "rung_steps": 1},
     "finalists": {"max": 2, "seeds": 2, "max_control_epochs": 1.5},

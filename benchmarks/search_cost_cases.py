@@ -71,6 +71,8 @@ class Case:
                 "epochs": self.epochs,
                 "batch_size": self.batch_size,
                 "learning_rate": self.learning_rate,
+                "optimizer": "sgd",
+                "weight_decay": 5e-4,
             },
             "budget": {"max_latency_ms": self.max_latency_ms, "max_size_kb": self.max_size_kb},
             "search": {"trials": MANY, "seed": seed},

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,9 @@ def train_teacher(case: Case, seed: int, data: Path | None, work: Path) -> Path:
     if path.exists():
         return path
     context, space = context_of(case, seed, data, work), load_space(TEACHER_SPACE)
-    schedule = Schedule.of(context.config.distill, case.teacher_epochs)
-    job = TrainingJob(space.size_ladder(2)[-1], Recipe("none"), schedule, seed, schedule.epochs)
+    recipe = replace(context.recipe, epochs=case.teacher_epochs)
+    schedule = Schedule.of(context.config.distill, recipe)
+    job = TrainingJob(space.size_ladder(2)[-1], Recipe("none"), recipe, schedule, seed, schedule.epochs)
     with training_threads(context.threads):
         distiller = Distiller.for_run(context, NetworkBuilder(context.data, space))
         trained = distiller.train(job, [], load_policy(DEFAULT_POLICY))

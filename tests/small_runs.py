@@ -47,7 +47,7 @@ SMALL: dict[str, Any] = {
     "data": {"source": "digits", "train_rows": 640, "augment": {"crop": 0}},
     "teacher": SMALL_TEACHER,
     "chain": {"assistant_sizes": 3},
-    "distill": {"methods": ["soft_targets", "similarity", "none"], "epochs": 4, "batch_size": 64},
+    "distill": {"methods": ["soft_targets", "similarity", "none"], "epochs": 4, "batch_size": 64, "probe_minutes": 0},
     "budget": {"max_latency_ms": 5.0, "max_size_kb": 60},
     "search": {"trials": 7, "rungs": 2, "reduction": 2, "rung_steps": 1},
     "finalists": {"max": 2, "seeds": 2, "max_control_epochs": 1.5},

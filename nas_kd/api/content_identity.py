@@ -45,7 +45,7 @@ def data_identity(raw: RawData) -> str:
         raw: as a source returns it.
     """
     content = _Content()
-    content.add((raw.classes, raw.flip_safe, raw.notes))
+    content.add((raw.classes, raw.flip_safe, raw.pictures, raw.notes))
     for split in SPLITS:
         for values in getattr(raw, split) or ():
             content.text(split)

@@ -1,7 +1,9 @@
 """One student, no search: teacher -> student in full, exported, verified and measured."""
 
 import json
+import time
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 
 from nas_kd.config.options import SearchConfig
@@ -12,6 +14,7 @@ from nas_kd.engine.numerics import training_threads
 from nas_kd.errors import InputError
 from nas_kd.export.verify import accuracy
 from nas_kd.kd.artifacts import ArtifactBuilder
+from nas_kd.kd.choose_recipe import ProbeBudget, choose_recipe, describe_choice, probe_method, student_recipe_key
 from nas_kd.kd.distiller import Distiller
 from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.kd.teachers import prepare_teachers
@@ -22,6 +25,8 @@ from nas_kd.results.intervals import wilson_interval
 from nas_kd.results.latency import Latency
 from nas_kd.results.run_record import TeacherRecord
 from nas_kd.serialization import write_atomic
+
+DISTILL_SHARE = 1.5  # of the student's own training, for finding its recipe
 
 
 @dataclass(frozen=True)
@@ -77,10 +82,21 @@ def _distill(context: RunContext) -> DistillResult:
     builder.parameters(candidate.student)
     callback.on_stage("preparing the teacher" if len(config.teacher) == 1 else "preparing the teachers")
     teachers = prepare_teachers(context, gate.of_file)
+    recipe = choose_recipe(
+        context,
+        builder,
+        [t.teacher for t in teachers],
+        key=student_recipe_key(context, [t.teacher for t in teachers]),
+        network=lambda: candidate.student,
+        method=probe_method([candidate.recipe.method]),
+        budget=_probe_budget(context),
+    )
+    callback.on_note(f"training recipe: {describe_choice(recipe)}")
+    context = context.with_recipe(recipe.recipe)
     callback.on_stage("distilling the student")
     distiller = Distiller.for_run(context, builder, [t.teacher for t in teachers])
     distiller.check([candidate.recipe.method], context.space.size_ladder(2)[0], config.search.precisions)
-    trained = distiller.distill(candidate, context.seed, config.distill.epochs)
+    trained = distiller.distill(candidate, context.seed, context.recipe.epochs)
     file = ArtifactBuilder.for_run(context).verified_file(trained, candidate.precision)
     onnx, test = file.onnx, context.data.test
     mean = accuracy(onnx, test)
@@ -102,6 +118,7 @@ def _distill(context: RunContext) -> DistillResult:
         "classes": list(context.data.classes),
         "losses": trained.losses,
         "calibration": trained.calibration,
+        "recipe": recipe.recipe.to_json(),
         "notes": gate.notes(candidate.student, precision=candidate.precision),
         "sha256": file.sha256,
         "accuracy": {"val": result.val_accuracy, "test": result.test.model_dump()},
@@ -110,6 +127,14 @@ def _distill(context: RunContext) -> DistillResult:
     }
     write_atomic(folder.path / "card.json", json.dumps(card, indent=1, allow_nan=False))
     return result
+
+
+def _probe_budget(context: RunContext) -> ProbeBudget:
+    """As many epochs as the student's own training has, unless the user limits the time: a tenth would show nothing."""
+    minutes = context.config.distill.probe_minutes
+    if minutes is None:
+        return ProbeBudget(DISTILL_SHARE * context.recipe.epochs)
+    return ProbeBudget(inf, time.monotonic() + 60 * minutes)
 
 
 def _candidate(config: SearchConfig, context: RunContext) -> Candidate:

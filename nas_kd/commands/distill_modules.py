@@ -24,6 +24,7 @@ from nas_kd.commands.module_checks import (
 )
 from nas_kd.config.options import Augmentation, DistillOptions, EngineOptions
 from nas_kd.context.callbacks import Callback, EpochEnd, StopRun, as_callback
+from nas_kd.context.recipe_rules import recipe_by_rules
 from nas_kd.engine.evaluation import accuracy_on
 from nas_kd.engine.method_setup import DatasetInfo, reinitialized
 from nas_kd.engine.numerics import Numerics, threads_for, training_threads
@@ -34,6 +35,7 @@ from nas_kd.engine.user_data import UserData, open_data
 from nas_kd.errors import InputError
 from nas_kd.methods.base import Method
 from nas_kd.methods.combine import make_method
+from nas_kd.results.training_recipe import TrainingRecipe
 
 Student = TypeVar("Student", bound=nn.Module)
 SEED_STEP = 1_000_003  # between generations of a student, so that each starts from weights of its own
@@ -47,8 +49,8 @@ def distill(
     val: Any = None,
     method: str | type[Method] | Method = "soft_targets",
     epochs: int = 30,
-    batch_size: int = 128,
-    learning_rate: float = 0.1,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
     temperature: float | None = None,
     strength: float = 1.0,
     seed: int = 0,
@@ -57,8 +59,10 @@ def distill(
     precision: Literal["auto", "fp32", "bf16"] = "fp32",
     callbacks: Callback | Sequence[Callback] | None = None,
     augment: Augmentation | Mapping[str, Any] | None = None,
+    optimizer: Literal["sgd", "adamw"] = "sgd",
+    weight_decay: float | None = None,
 ) -> Student:
-    """Train your own student by knowledge distillation, in place, with SGD and a cosine schedule.
+    """Train your own student by knowledge distillation, in place, with a cosine schedule.
 
     Args:
         student: x (B, ...) -> logits (B, C), float32, on the CPU. It is trained from the weights that it has.
@@ -68,8 +72,8 @@ def distill(
         val: the same; methods that train several networks then return the most accurate one.
         method: a name (`nas-kd list methods`), `a+b`, `package.module:Name`, a `Method` class or an instance.
         epochs: passes over the training data.
-        batch_size: samples a step; a DataLoader has its own.
-        learning_rate: peak learning rate.
+        batch_size: samples a step; a DataLoader has its own. None: the largest of 16 to 128 that leaves enough steps.
+        learning_rate: peak learning rate. None: one that suits the optimiser and the batch.
         temperature: of softened probabilities; None: the method's default.
         strength: factor on the method's loss terms.
         seed: seed of all random choices; the same seed gives the same weights.
@@ -78,6 +82,8 @@ def distill(
         precision: bf16: bfloat16 where autocast allows; auto: bfloat16 where it is faster on this CPU.
         callbacks: their on_stage, on_progress and on_epoch_end are called.
         augment: shifts, mirroring and cutout for arrays of images, e.g. {"crop": 4, "flip": True}; None: none.
+        optimizer: SGD with Nesterov momentum, or AdamW.
+        weight_decay: of weights, not of biases and normalisation. None: the optimiser's usual one.
 
     Returns:
         The student itself with averaged weights, in eval mode.
@@ -94,7 +100,14 @@ def distill(
         >>> nas_kd.distill(torch.nn.Linear(8, 2), teacher, train=(x, y), val=(x, y), method="soft_targets", epochs=2)
         Linear(in_features=8, out_features=2, bias=True)
     """
-    schedule = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "calibrate": calibrate}
+    schedule = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "optimizer": optimizer,
+        "weight_decay": weight_decay,
+        "calibrate": calibrate,
+    }
     settings = _Settings.of(schedule, {"threads": threads, "precision": precision}, seed, callbacks)
     with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
         learnt = as_method(method, temperature, strength)
@@ -157,7 +170,7 @@ class _Distillation:
         setup = TrainingSetup(
             source=train.source(n_classes, any(own_order(part) for part in method.parts())),
             dataset=DatasetInfo(len(train), n_classes, *train.statistics()),
-            schedule=Schedule.of(settings.schedule),
+            schedule=Schedule.of(settings.schedule, _recipe(settings.schedule, train)),
             numerics=numerics,
             seed=settings.seed,
             calibrated=settings.schedule.calibrate,
@@ -211,6 +224,12 @@ class _Distillation:
             return None
         with training.averaged():
             return max(self.score(network) for network in training.networks)
+
+
+def _recipe(options: DistillOptions, train: UserData) -> TrainingRecipe:
+    """What the caller gives, completed by rules; a DataLoader's batches are as large as they are."""
+    given = options if train.batch_size is None else options.model_copy(update={"batch_size": train.batch_size})
+    return recipe_by_rules(given, len(train), "none")
 
 
 def _accuracy(network: nn.Module, val: UserData, n_classes: int, numerics: Numerics) -> float:

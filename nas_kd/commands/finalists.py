@@ -65,7 +65,7 @@ class FinalistTrainer:
             gate: measures costs.
         """
         self._context, self._distiller, self._artifacts, self._gate = context, distiller, artifacts, gate
-        self._options, self._full_epochs = context.config.finalists, context.config.distill.epochs
+        self._options, self._full_epochs = context.config.finalists, context.recipe.epochs
         self._done = 0
 
     def choose(self, trials: Iterable[TrialRecord]) -> list[TrialRecord]:

@@ -14,6 +14,7 @@ from nas_kd.nas.database import close_database, open_database, require_schema, t
 from nas_kd.nas.prefilter import prefilter_record
 from nas_kd.nas.samplers.base import optuna_silenced
 from nas_kd.results.finalist_record import FinalistRecord
+from nas_kd.results.recipe_record import RecipeRecord
 from nas_kd.results.run_record import (
     CacheRecord,
     DatasetRecord,
@@ -62,6 +63,7 @@ def read_run(folder: RunFolder) -> RunRecord:
         other_teachers=tuple(
             TeacherRecord.model_validate(v) for k, v in sorted(attributes.items()) if k.startswith("teacher/")
         ),
+        recipe=_maybe(attributes, "recipe", RecipeRecord),
         once_for_all=_maybe(attributes, "once_for_all", OnceForAllRecord),
         prefilter=prefilter_record(records, config.budget),
         trials=records,

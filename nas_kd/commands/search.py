@@ -52,6 +52,7 @@ def search(config: SearchConfig, run_dir: Path, callback: Callback | None = None
                     callback.on_note("this run is finished; to search on, choose another run folder")
                 else:
                     run.require_reachable()
+                    run.choose_recipe()
                     run.search()
                     finalists = run.train_finalists()
                     run.read_test_once(finalists)
@@ -86,7 +87,7 @@ def _open(context: RunContext, pool: WorkerPool) -> "Search":
     distiller = Distiller.for_run(context, builder, [t.teacher for t in teachers])
     smallest = context.space.size_ladder(2)[0]
     distiller.check((*config.distill.methods, config.chain.method), smallest, config.search.precisions)
-    study = RunStudy(folder, config.name or folder.path.resolve().name, config.budget, config.distill.epochs)
+    study = RunStudy(folder, config.name or folder.path.resolve().name, config.budget, context.recipe.epochs)
     if study.teacher is None:
         study.save("teacher", teachers[0].record)
         for place, other in enumerate(teachers[1:], start=1):

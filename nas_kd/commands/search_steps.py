@@ -1,6 +1,7 @@
 """The steps of a search, in the order in which `search` calls them; their results are in the study and the store."""
 
 import time
+from bisect import bisect_left
 from collections.abc import Iterable
 from math import inf, log
 
@@ -12,6 +13,14 @@ from nas_kd.context.run_context import RunContext
 from nas_kd.errors import BudgetError, TrialError
 from nas_kd.export.verify import accuracy
 from nas_kd.kd.artifacts import ArtifactBuilder
+from nas_kd.kd.choose_recipe import (
+    RUN_SHARE,
+    ProbeBudget,
+    choose_recipe,
+    describe_choice,
+    probe_method,
+    student_recipe_key,
+)
 from nas_kd.kd.distiller import Distiller
 from nas_kd.kd.teachers import ReadyTeacher
 from nas_kd.nas.feasibility import at_lower_bound, is_borderline, log_excess, require_measured
@@ -29,11 +38,14 @@ from nas_kd.results.fronts import describe_closest_trials
 from nas_kd.results.hypervolume import IncrementalHypervolume
 from nas_kd.results.intervals import wilson_interval
 from nas_kd.results.limits import describe_costs, within_budget
+from nas_kd.results.recipe_record import RecipeRecord
 from nas_kd.results.run_record import CacheRecord, OnceForAllRecord, TeacherRecord
 from nas_kd.results.trial_record import TrialRecord
 
 # The smallest network is not always quite the fastest: budgets that it misses by less than a quarter are tried.
 MAX_LOG_EXCESS = log(1.25)
+MIDDLE = 0.7  # on the ladder of sizes up to the budget's edge: a network of that place shows what most candidates need
+FINALISTS_SHARE = 1 / 3  # of the run's training, about
 
 
 class Search:
@@ -59,15 +71,20 @@ class Search:
             teachers: checked and recorded.
             pool: its workers.
         """
-        self.context, self.study, self.distiller, self.gate, self.pool = context, study, distiller, gate, pool
+        self.study, self.gate, self.pool = study, gate, pool
         self.config, self.callback = context.config, context.callback
         self.teacher, self.others = teachers[0], teachers[1:]
         self.artifacts = ArtifactBuilder.for_run(context)
-        self.plan = SearchPlan.of(self.config, context.steps_per_epoch)
+        self._train_by(context, distiller)
         self.proposer = Proposer(self.config, context.space, distiller.builder, self.teacher.teacher.parameters)
         self.hypervolume = IncrementalHypervolume(self.teacher.record, context.data.n_classes)
-        pool.work_here(lambda: JobRunner.for_run(context, distiller, self.artifacts))
+        pool.work_here(lambda: JobRunner.for_run(self.context, self.distiller, self.artifacts))
         self._add_to_hypervolume(study.records)
+
+    def _train_by(self, context: RunContext, distiller: Distiller) -> None:
+        """Use this context's recipe for all trainings from now on."""
+        self.context, self.distiller = context, distiller
+        self.plan = SearchPlan.of(self.config, context.recipe.epochs, context.steps_per_epoch)
 
     def close(self) -> None:
         """Close the study and its database."""
@@ -92,6 +109,46 @@ class Search:
         if log_excess(at_lower_bound(nearest), budget) > MAX_LOG_EXCESS:
             description = describe_costs(nearest, budget)
             self._give_up(f"the smallest network of space {self.context.space.name!r} has {description}")
+
+    def choose_recipe(self) -> None:
+        """Fit what of the training recipe is "auto" to the data, by short trainings of a network within the budget."""
+        context, builder = self.context, self.distiller.builder
+        teachers = [ready.teacher for ready in (self.teacher, *self.others)]
+        key = student_recipe_key(context, teachers)
+        record = self.study.load("recipe", RecipeRecord)
+        if record is not None:
+            context.store.save_json("recipe", key, record.to_json())  # where workers look for it
+        else:
+            with self.study.timed("recipe"):
+                record = choose_recipe(
+                    context,
+                    builder,
+                    teachers,
+                    key=key,
+                    network=self._middle_of_the_budget,
+                    method=probe_method(self.config.distill.methods),
+                    budget=self._probe_budget(),
+                )
+            self.study.save("recipe", record)
+            self.callback.on_note(f"training recipe: {describe_choice(record)}")
+        context = context.with_recipe(record.recipe)
+        self._train_by(context, Distiller.for_run(context, builder, teachers))
+
+    def _middle_of_the_budget(self) -> Architecture:
+        """A network of the middle sizes that are within the budget."""
+        path, precision = self.context.space.size_ladder(self.plan.n_edge_sizes or 2), self.config.search.precisions[0]
+        edge = max(0, bisect_left(path, True, key=lambda a: not self._fits(a, precision)) - 1)
+        return path[round(MIDDLE * edge)]
+
+    def _probe_budget(self) -> ProbeBudget:
+        """A share of the epochs that the plan asks for, finalists included, and of the time that the run may take."""
+        config, plan = self.config, self.plan
+        epochs = plan.epochs(plan.trials)[0] / (1 - FINALISTS_SHARE) / self.pool.workers
+        minutes = config.distill.probe_minutes
+        if minutes is None and config.search.max_minutes is not None:
+            minutes = RUN_SHARE * config.search.max_minutes
+        until = None if minutes is None else time.monotonic() + 60 * minutes
+        return ProbeBudget(inf if config.distill.probe_minutes is not None else RUN_SHARE * epochs, until)
 
     def search(self) -> None:
         """Propose, gate, distill, judge, until there are enough candidates."""
@@ -128,7 +185,7 @@ class Search:
     def _prepare_elastic_network(self) -> None:
         if self.study.load("once_for_all", OnceForAllRecord) is not None:
             return
-        plan, context = SupernetPlan.of(self.config), self.context
+        plan, context = SupernetPlan.of(self.config, self.context.recipe.epochs), self.context
         trainer = SupernetTrainer(
             self.distiller.trainer,
             context.space,

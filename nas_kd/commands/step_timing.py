@@ -8,7 +8,7 @@ import torch
 
 from nas_kd.config.options import SearchConfig
 from nas_kd.context.run_context import RunContext
-from nas_kd.data.augment import Augmenter
+from nas_kd.data.augment import TrainingViews
 from nas_kd.data.dataset import Dataset, Split
 from nas_kd.engine.evaluation import accuracy_of
 from nas_kd.engine.teacher_outputs import Teacher, can_use_cache
@@ -124,18 +124,16 @@ def uses_cache(config: SearchConfig) -> bool:
 def _few_batches(context: RunContext) -> RunContext:
     """The context with a few batches as the training split, drawn at random, and a schedule that is long enough."""
     data, config = context.data, context.config
-    wanted = min(len(data.train), BATCHES * config.distill.batch_size)
+    wanted = min(len(data.train), BATCHES * context.recipe.batch_size)
     rows = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(context.seed))[:wanted]
     few = _rows(data, rows)
-    distill = config.distill.model_copy(update={"epochs": max(2, config.distill.epochs)})
     quantization = config.quantization.model_copy(update={"qat_start": 0.0})  # what is timed is its slowest part
-    augmenter = Augmenter.of(few, context.seed)
     return replace(
         context,
-        config=config.model_copy(update={"distill": distill, "quantization": quantization}),
+        config=config.model_copy(update={"quantization": quantization}),
         data=few,
-        augmenter=augmenter,
-        teacher_augmenter=Augmenter.of(few.teacher_view, context.seed) if few.teacher_view else augmenter,
+        views=TrainingViews(few, context.seed),
+        recipe=replace(context.recipe, epochs=max(2, context.recipe.epochs)),
     )
 
 

@@ -80,7 +80,9 @@ def estimate_time(
     parts = plan.parts(measured, [t.macs for t in teachers])
     low, high = (sum(span[end] for span in parts.values()) * MARGIN[end] for end in (0, 1))
     step_s = times.step(builder.macs(typical), "none")
-    return TimeEstimate(low, high, parts, step_s, SearchPlan.of(context.config, context.steps_per_epoch).rungs)
+    return TimeEstimate(
+        low, high, parts, step_s, SearchPlan.of(context.config, context.recipe.epochs, context.steps_per_epoch).rungs
+    )
 
 
 @contextmanager
@@ -113,7 +115,7 @@ class SearchCostModel:
         self._times, self._gate_s = times, gate_s
         self._proposer = Proposer(context.config, context.space, builder, max_weights)
         self._steps = context.steps_per_epoch
-        self._plan = SearchPlan.of(context.config, self._steps)
+        self._plan = SearchPlan.of(context.config, context.recipe.epochs, self._steps)
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self._at_once = min(context.config.search.workers, cores)
 
@@ -162,19 +164,19 @@ class SearchCostModel:
     def _teachers(self, macs: Sequence[int]) -> Span:
         """Teachers that the tool trains itself, which it does before there are workers."""
         options = zip(self._config.teacher, macs, strict=True)
-        own = [(t.epochs or self._config.distill.epochs, m) for t, m in options if t.onnx is None and t.factory is None]
+        own = [(t.epochs or self._context.recipe.epochs, m) for t, m in options if t.onnx is None and t.factory is None]
         seconds = sum(self._training(m, "none", epochs) for epochs, m in own) + self._gate_s * len(macs)
         return seconds, seconds
 
     def _outputs(self) -> Span:
         """Teachers' outputs: each worker computes a share of the epochs."""
-        epochs = 1 if self._context.teacher_augmenter.identity else self._config.distill.epochs
+        epochs = 1 if self._context.teacher_augmenter.identity else self._context.recipe.epochs
         seconds = -(-epochs // self._at_once) * self._times.outputs_s if uses_cache(self._config) else 0.0
         return seconds, seconds
 
     def _supernet(self, fitting: Sequence[Candidate], left: Span) -> Span:
         """The elastic network's training, however long; a measured sample; judging, while there is time."""
-        plan, builder = SupernetPlan.of(self._config), self._builder
+        plan, builder = SupernetPlan.of(self._config, self._context.recipe.epochs), self._builder
         ends = [float(builder.macs(a)) for a in self._context.space.size_ladder(2)]
         middle = fmean(builder.macs(c.student) for c in fitting)
         macs = [*ends, *[middle] * plan.drawn_per_step]
@@ -203,7 +205,7 @@ class SearchCostModel:
     def _assistants(self, candidates: Sequence[Candidate]) -> float:
         """Every assistant that these candidates share, trained in full once."""
         chains = {(c.policy, chain) for c in candidates for chain in load_policy(c.policy).reusable_chains(c)}
-        method, epochs = self._config.chain.method, self._config.distill.epochs
+        method, epochs = self._config.chain.method, self._context.recipe.epochs
         trained = sum(self._training(self._builder.macs(chain[-1]), method, epochs) for _, chain in chains)
         return (trained + len(chains) * (self._times.begin_s + self._times.judge_s)) / self._at_once
 
@@ -213,7 +215,7 @@ class SearchCostModel:
         step = fmean(self._step(c) for c in fitting)
         earlier = fmean(make_method(c.recipe.method).generations * self._step(c) for c in fitting)
         judged = self._times.judge_s + fmean(self._file(c) for c in fitting)
-        full, begun = self._config.distill.epochs, number * (self._times.begin_s + judged)
+        full, begun = self._context.recipe.epochs, number * (self._times.begin_s + judged)
         return (self._steps * (epochs * step + number * full * earlier) + begun) / self._at_once
 
     def _step(self, candidate: Candidate) -> float:
@@ -226,7 +228,7 @@ class SearchCostModel:
 
     def _finalists(self, fitting: Sequence[Candidate], few: int, many: int) -> Span:
         """Half of the allowed finalists, or all, over their seeds, with their controls."""
-        options, full = self._config.finalists, self._config.distill.epochs
+        options, full = self._config.finalists, self._context.recipe.epochs
         each = fmean(self._steps * full * self._step(c) for c in fitting)
         controls = fmean(self._controls(c) for c in fitting) if options.controls else 0.0
         judged = 2 * (self._times.judge_s + fmean(self._file(c) for c in fitting))
@@ -235,6 +237,6 @@ class SearchCostModel:
         return one * min(-(-options.max // 2), low), one * min(options.max, high)
 
     def _controls(self, candidate: Candidate) -> float:
-        full, longest = self._config.distill.epochs, self._config.finalists.max_control_epochs
+        full, longest = self._context.recipe.epochs, self._config.finalists.max_control_epochs
         controls = controls_of(candidate, self._builder, full, longest)
         return sum(self._steps * control.epochs * self._step(control.candidate) for control in controls)

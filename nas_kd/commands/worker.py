@@ -13,6 +13,7 @@ from nas_kd.context.callbacks import Callback
 from nas_kd.context.run_context import RunContext
 from nas_kd.context.run_folder import RunFolder
 from nas_kd.kd.artifacts import ArtifactBuilder
+from nas_kd.kd.choose_recipe import known_recipe, student_recipe_key
 from nas_kd.kd.distiller import Distiller
 from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.kd.teachers import load_teachers
@@ -39,11 +40,11 @@ class JobRunner:
             context.store,
             augmenter=context.augmenter,
             numerics=context.numerics,
-            batch_size=context.config.distill.batch_size,
+            batch_size=context.recipe.batch_size,
             seed=context.seed,
         )
         methods = context.config.distill.methods
-        rungs = SearchPlan.of(context.config, context.steps_per_epoch).rungs
+        rungs = SearchPlan.of(context.config, context.recipe.epochs, context.steps_per_epoch).rungs
         return JobRunner(JobTools(distiller, artifacts, subnets, methods, rungs, context.seed, context.callback))
 
     def handle(self, job: Mapping[str, Any]) -> dict[str, Any]:
@@ -83,9 +84,11 @@ class SearchWorker:
 
     @cached_property
     def _runner(self) -> JobRunner:
-        builder = NetworkBuilder(self._context.data, self._context.space)
-        distiller = Distiller.for_run(self._context, builder, load_teachers(self._context))
-        return JobRunner.for_run(self._context, distiller, ArtifactBuilder.for_run(self._context))
+        teachers = load_teachers(self._context)
+        recipe = known_recipe(self._context, student_recipe_key(self._context, teachers))
+        context = self._context if recipe is None else self._context.with_recipe(recipe.recipe)
+        distiller = Distiller.for_run(context, NetworkBuilder(context.data, context.space), teachers)
+        return JobRunner.for_run(context, distiller, ArtifactBuilder.for_run(context))
 
     def handle(self, job: Mapping[str, Any]) -> dict[str, Any]:
         """Do a job; besides the result, `cache`: hits and misses of the store since the last one, by kind."""

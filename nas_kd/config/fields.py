@@ -5,7 +5,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from nas_kd.config.options import FileIfEndsWith
+from nas_kd.config.options import AutoIfNone, FileIfEndsWith
 from nas_kd.config.section import Options
 
 LIMITS = (("gt", ">"), ("ge", ">="), ("lt", "<"), ("le", "<="))
@@ -20,6 +20,11 @@ def is_path(field: FieldInfo, value: str) -> bool:
     """Whether this value of the field is the path of a file or folder."""
     endings = [mark.ending for mark in field.metadata if isinstance(mark, FileIfEndsWith)]
     return Path in _parts(field.annotation) or ("://" not in value and any(value.endswith(e) for e in endings))
+
+
+def is_auto(field: FieldInfo) -> bool:
+    """Whether None of this field is written "auto"."""
+    return any(isinstance(mark, AutoIfNone) for mark in field.metadata)
 
 
 def is_table(field: FieldInfo) -> bool:

@@ -17,6 +17,23 @@ def _as_tuple(value: Any) -> Any:
 
 
 @dataclass(frozen=True)
+class AutoIfNone:
+    """Marks an option whose None is written "auto": the tool chooses a value that suits the data."""
+
+
+AUTO = "auto"
+
+
+def _none_if_auto(value: Any) -> Any:
+    return None if isinstance(value, str) and value == AUTO else value
+
+
+_MayBeAuto = BeforeValidator(_none_if_auto)
+AutoInt = Annotated[int | None, _MayBeAuto, AutoIfNone()]
+AutoFloat = Annotated[float | None, _MayBeAuto, AutoIfNone()]
+
+
+@dataclass(frozen=True)
 class FileIfEndsWith:
     """Marks an option that holds a name or a path: a value with this ending is a path, relative to the config."""
 
@@ -24,11 +41,22 @@ class FileIfEndsWith:
 
 
 class Augmentation(Options):
-    """Random changes of training images; the defaults are safe for tiny images and for symbols."""
+    """Random changes of training images; what is given is kept, the rest follows the strength."""
 
+    strength: Annotated[Literal["none", "standard", "strong"] | None, _MayBeAuto, AutoIfNone()] = Field(
+        None,
+        description="none | standard: shifts and mirroring | strong: cutout, too; auto: standard for pictures, "
+        "none for arrays, unless short trainings show better",
+    )
     crop: int | None = Field(None, ge=0, description="largest random shift in pixels (default: an eighth of the side)")
-    flip: bool | None = Field(None, description="random left-right mirroring (default: colour images, not of symbols)")
-    cutout: int = Field(0, ge=0, description="side in pixels of a randomly placed square that is blanked; 0: none")
+    flip: bool | None = Field(
+        None, description="random left-right mirroring (default: colour pictures, not of symbols)"
+    )
+    cutout: int | None = Field(
+        None,
+        ge=0,
+        description="side in pixels of a randomly placed square that is blanked (default: 0; strong: a quarter)",
+    )
 
 
 class DataOptions(Options):
@@ -112,11 +140,25 @@ class DistillOptions(Options):
         min_length=1,
         description="the search chooses one (`nas-kd list methods`); a+b sums the terms of both",
     )
-    epochs: int = Field(30, ge=1, description="training epochs of the full schedule")
-    batch_size: int = Field(128, ge=2, description="training samples per step")
-    learning_rate: float = Field(0.1, gt=0, description="peak learning rate of SGD; warm-up, then cosine decay")
-    momentum: float = Field(0.9, ge=0, lt=1, description="Nesterov momentum of SGD")
-    weight_decay: float = Field(5e-4, ge=0, description="weight decay of SGD; biases and normalisation have none")
+    epochs: AutoInt = Field(
+        None, ge=1, description="training epochs of the full schedule; auto: 30, more for few samples"
+    )
+    batch_size: AutoInt = Field(None, ge=2, description="training samples per step; auto: fitted to the data")
+    optimizer: Annotated[Literal["sgd", "adamw"] | None, _MayBeAuto, AutoIfNone()] = Field(
+        None, description="sgd (Nesterov momentum) | adamw; auto: fitted to the data"
+    )
+    learning_rate: AutoFloat = Field(
+        None, gt=0, description="its peak, after the warm-up and before the cosine decay; auto: fitted to the data"
+    )
+    momentum: float = Field(0.9, ge=0, lt=1, description="momentum of sgd; first beta of adamw")
+    weight_decay: AutoFloat = Field(
+        None, ge=0, description="weight decay; biases and normalisation have none; auto: fitted to the data"
+    )
+    probe_minutes: float | None = Field(
+        None,
+        ge=0,
+        description="most minutes of short trainings that fit what is auto (default: a tenth of the run); 0: by rules",
+    )
     warmup: float = Field(0.1, ge=0, lt=1, description="length of the warm-up, as a share of the schedule")
     ema: float = Field(0.1, gt=0, lt=1, description="time constant of averaged weights, as a share of the schedule")
     clip_norm: float = Field(5.0, gt=0, description="gradients with a larger norm are scaled down to it")
@@ -198,6 +240,9 @@ class SearchSection(Options):
     executor: str = Field("local", description="where candidates are trained: local | package.module:Name")
     seed: int = Field(0, ge=0, le=2**31 - 1, description="root of all random seeds; the same seed repeats the run")
     workers: int = Field(1, ge=1, le=64, description="candidates trained in parallel, one process each")
+    recipe: tuple[Literal["batch_size", "learning_rate", "augment", "optimizer"], ...] = Field(
+        (), description="parts of the training recipe that the search varies, around what suits most candidates"
+    )
     precisions: tuple[str, ...] = Field(
         ("fp32",), min_length=1, description="the search chooses one for each candidate (`nas-kd list precisions`)"
     )

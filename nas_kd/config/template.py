@@ -6,8 +6,8 @@ import tomli_w
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from nas_kd.config.fields import allowed_values, format_limits, is_list, is_table, section_class
-from nas_kd.config.options import SearchConfig
+from nas_kd.config.fields import allowed_values, format_limits, is_auto, is_list, is_table, section_class
+from nas_kd.config.options import AUTO, SearchConfig
 from nas_kd.config.section import Options
 
 HEAD = """\
@@ -42,6 +42,8 @@ def _table(model: type[Options], header: str, comment: str) -> list[str]:
 def _option(name: str, field: FieldInfo) -> str:
     default = field.get_default(call_default_factory=True)
     unset = default is None or default is PydanticUndefined
+    if unset and is_auto(field):
+        default, unset = AUTO, False
     given = f"# {name} = ..." if unset else f"{name} = {_value(default)}"
     return _aligned(given, "; ".join(filter(None, (format_limits(field), field.description or "", _choices(field)))))
 

@@ -4,8 +4,9 @@ from dataclasses import dataclass, replace
 
 from nas_kd.config.options import SearchConfig
 from nas_kd.context.callbacks import Callback
+from nas_kd.context.recipe_rules import recipe_by_rules
 from nas_kd.context.run_folder import RunFolder
-from nas_kd.data.augment import Augmenter
+from nas_kd.data.augment import Augmenter, TrainingViews
 from nas_kd.data.dataset import Dataset
 from nas_kd.data.prepare import load_dataset
 from nas_kd.engine.numerics import Numerics, threads_for
@@ -16,6 +17,7 @@ from nas_kd.methods.combine import make_method
 from nas_kd.models.search_space import SearchSpace, load_space
 from nas_kd.plugins import load
 from nas_kd.results.run_record import DatasetRecord
+from nas_kd.results.training_recipe import TrainingRecipe
 from nas_kd.store.store import Store
 
 ONNX_LACKS = {"features": "features", "embedding": "embedding", "network": "gradients"}
@@ -31,8 +33,8 @@ class RunContext:
         callback: receives what happens.
         store: keeps weights, outputs, exports and measurements.
         data: what students are trained and judged on.
-        augmenter: of the training split, as students see it.
-        teacher_augmenter: the same as teachers see it; another one only where they see other data.
+        views: the training split as networks are shown it.
+        recipe: how networks are trained: by rules at first, see `with_recipe`.
         space: of students.
         device: where latency is measured.
         numerics: number format and memory layout of training.
@@ -44,8 +46,8 @@ class RunContext:
     callback: Callback
     store: Store
     data: Dataset
-    augmenter: Augmenter
-    teacher_augmenter: Augmenter
+    views: TrainingViews
+    recipe: TrainingRecipe
     space: SearchSpace
     device: Device
     numerics: Numerics
@@ -78,15 +80,14 @@ class RunContext:
         check_pairs(config, data)
         for note in data.notes:
             callback.on_note(note)
-        augmenter = Augmenter.of(data, config.search.seed)
         return RunContext(
             config=config,
             folder=folder,
             callback=callback,
             store=Store(folder.store, round(config.store.max_gb * 1e9)),
             data=data,
-            augmenter=augmenter,
-            teacher_augmenter=Augmenter.of(data.teacher_view, config.search.seed) if data.teacher_view else augmenter,
+            views=TrainingViews(data, config.search.seed),
+            recipe=recipe_by_rules(config.distill, len(data.train), data.augmentation.usual_strength),
             space=space,
             device=device,
             numerics=Numerics.choose(config.engine, data.input_shape),
@@ -95,12 +96,28 @@ class RunContext:
 
     def for_teacher(self) -> "RunContext":
         """The context with the teacher's view of the data as its data."""
-        return replace(self, data=self.data.teacher_view or self.data, augmenter=self.teacher_augmenter)
+        if (view := self.data.teacher_view) is None:
+            return self
+        return replace(self, data=view, views=self.views.as_teachers_see())
+
+    def with_recipe(self, recipe: TrainingRecipe) -> "RunContext":
+        """The context with another recipe for all trainings."""
+        return replace(self, recipe=recipe)
+
+    @property
+    def augmenter(self) -> Augmenter:
+        """The training split as students are shown it."""
+        return self.views.student(self.recipe.augment)
+
+    @property
+    def teacher_augmenter(self) -> Augmenter:
+        """The same as teachers are shown it."""
+        return self.views.teacher(self.recipe.augment)
 
     @property
     def steps_per_epoch(self) -> int:
         """Training steps of one epoch."""
-        return max(1, len(self.data.train) // self.config.distill.batch_size)
+        return max(1, len(self.data.train) // self.recipe.batch_size)
 
     @property
     def batch_size(self) -> int:

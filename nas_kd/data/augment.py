@@ -6,7 +6,7 @@ DeVries & Taylor 2017, arXiv:1708.04552.
 """
 
 import hashlib
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from nas_kd.config.options import Augmentation
+from nas_kd.data.augmentation_choices import matching_augmentation
 from nas_kd.data.dataset import Dataset, as_input
 from nas_kd.errors import InputError
 
@@ -47,7 +48,7 @@ class Augmenter:
         Raises:
             InputError: samples that are not images are to be augmented.
         """
-        self.crop, self.flip, self.cutout = augment.crop or 0, bool(augment.flip), augment.cutout
+        self.crop, self.flip, self.cutout = augment.crop or 0, bool(augment.flip), augment.cutout or 0
         self.pad = max(self.crop, 1 if self.cutout else 0)  # a hole reads its value from the padding
         self.identity = not (self.crop or self.flip or self.cutout)
         if not self.identity and x.ndim != 4:
@@ -56,11 +57,6 @@ class Augmenter:
         fill = mean if x.is_floating_point() else mean.round()
         self.fill = fill.to(device=x.device, dtype=x.dtype)
         self._drawn: tuple[int, AugmentationParams] | None = None
-
-    @staticmethod
-    def of(dataset: Dataset, seed: int) -> "Augmenter":
-        """Augment the training split of a data set as its options say."""
-        return Augmenter(dataset.train.x, dataset.mean, dataset.augment, seed)
 
     def __len__(self) -> int:
         return len(self.x)
@@ -138,3 +134,38 @@ class Augmenter:
         padded = self.fill.view(1, c, 1, 1).repeat(b, 1, height + 2 * self.pad, width + 2 * self.pad)
         padded[:, :, *inner] = samples
         return padded
+
+
+class TrainingViews:
+    """A data set's training split as networks are shown it, at each strength of augmentation."""
+
+    def __init__(self, data: Dataset, seed: int) -> None:
+        """Show the training split of `data`; `seed`: of the random parameters."""
+        self._data, self._seed = data, seed
+        self._students = lru_cache(maxsize=None)(self._student)
+        self._teachers = lru_cache(maxsize=None)(self._teacher)
+
+    def student(self, strength: str) -> Augmenter:
+        """What students are shown at this strength."""
+        return self._students(strength)
+
+    def teacher(self, strength: str) -> Augmenter:
+        """What teachers are shown then: the same object, unless the data has a view of its own for them."""
+        return self._teachers(strength)
+
+    def as_teachers_see(self) -> "TrainingViews":
+        """The views of teachers alone, as if they were students."""
+        views = TrainingViews(self._data, self._seed)
+        views._students = views._teachers = self._teachers
+        return views
+
+    def _student(self, strength: str) -> Augmenter:
+        data = self._data
+        return Augmenter(data.train.x, data.mean, data.augmentation.at(strength), self._seed)
+
+    def _teacher(self, strength: str) -> Augmenter:
+        data, view = self._data, self._data.teacher_view
+        if view is None:
+            return self.student(strength)
+        augment = matching_augmentation(data.augmentation.at(strength), data.input_shape, view.input_shape)
+        return Augmenter(view.train.x, view.mean, augment, self._seed)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nas_kd.config.options import Augmentation
+from nas_kd.data.augmentation_choices import AugmentationChoices
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Dataset:
         mean: (C,) mean of `train` per channel of images (C, H, W), else (1,); in the units of `x`.
         std: standard deviation, of the same shape and unit.
         scale: divides stored values into 0..1: 255 for uint8, else 1.
-        augment: the augmentation, with no field left None.
+        augmentation: what the user asked for, and what suits these samples.
         key: sha256 (hex) of the three splits, of both views.
         notes: what was carved, dropped or converted, one sentence each.
         teacher_view: the teacher's view of the same samples, in the same order and with the same labels; None: the
@@ -54,7 +54,7 @@ class Dataset:
     mean: Tensor
     std: Tensor
     scale: float
-    augment: Augmentation
+    augmentation: AugmentationChoices
     key: str
     notes: tuple[str, ...] = ()
     teacher_view: "Dataset | None" = None

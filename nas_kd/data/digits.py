@@ -19,7 +19,7 @@ class Digits:
         """Load all samples as one training split, from which validation and test are carved."""
         data, target = optional_module("sklearn.datasets", "scikit-learn", self.name).load_digits(return_X_y=True)
         x = np.rint(data * (255 / LEVELS)).astype(np.uint8).reshape(-1, 1, 8, 8)
-        return RawData(name=self.name, train=Arrays(x, target), classes=tuple("0123456789"))
+        return RawData(name=self.name, train=Arrays(x, target), classes=tuple("0123456789"), pictures=True)
 
 
 PLUGIN = Digits()

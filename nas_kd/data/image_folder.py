@@ -50,6 +50,7 @@ class ImageFolder:
             test=splits.get("test"),
             classes=classes,
             flip_safe=is_flip_safe(classes),
+            pictures=True,
             notes=(f"images: centre square, {size}x{size} pixels", *notes, *skips),
         )
 

@@ -97,9 +97,12 @@ def from_mapping(arrays: Mapping[str, Any], layout: Layout, where: str, name: st
     order = axis_order(splits["train"].x.shape, layout, where)
     classes = tuple(map(str, as_numpy(arrays["classes"]).tolist())) if "classes" in arrays else None
     ignored = sorted(map(str, set(arrays) - KNOWN_ARRAYS))
+    ordered = {split: Arrays(to_chw(as_numpy(x), order), y) for split, (x, y) in splits.items()}
     return RawData(
         name=name,
-        **{split: Arrays(to_chw(as_numpy(x), order), y) for split, (x, y) in splits.items()},
+        train=ordered["train"],
+        val=ordered.get("val"),
+        test=ordered.get("test"),
         classes=classes,
         flip_safe=is_flip_safe(classes),
         notes=(f"arrays that were not read: {', '.join(ignored)}",) if ignored else (),

@@ -52,6 +52,7 @@ class Parquet:
             test=splits.get("test"),
             classes=classes,
             flip_safe=is_flip_safe(classes),
+            pictures=True,
             notes=tuple(notes),
         )
 

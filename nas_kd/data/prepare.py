@@ -1,4 +1,4 @@
-"""From options to a data set: load, validate, carve missing splits, compute statistics, resolve the augmentation."""
+"""From options to a data set: load, validate, carve missing splits, compute statistics."""
 
 import hashlib
 from collections.abc import Mapping
@@ -12,19 +12,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nas_kd import plugins
-from nas_kd.config.options import Augmentation, DataOptions
+from nas_kd.config.options import DataOptions
+from nas_kd.data.augmentation_choices import AugmentationChoices, check_augmentation, look_like_pictures
 from nas_kd.data.dataset import Dataset, Split
 from nas_kd.data.npz import as_numpy
 from nas_kd.data.source import SPLITS, Arrays, RawData, Source
 from nas_kd.data.splits import Indices, carve, check_class_sizes
-from nas_kd.data.teacher_view import matching_augmentation, paired_samples, with_teacher_view
+from nas_kd.data.teacher_view import paired_samples, with_teacher_view
 from nas_kd.data.user_source import load_user_source
 from nas_kd.data.validation import check_same_layout, validated_labels, validated_samples
 from nas_kd.errors import InputError
 
 COMMON_OPTIONS = frozenset({"source", "train_rows", "test_rows", "val_fraction", "test_fraction", "augment"})
 CHUNK_VALUES = 2**22  # values summed at a time in float64 for the statistics
-COLOUR_CHANNELS = 3
 
 
 def load_dataset(options: DataOptions, seed: int) -> Dataset:
@@ -43,15 +43,17 @@ def load_dataset(options: DataOptions, seed: int) -> Dataset:
     teacher_xs = paired_samples(raw, limits)
     parts, notes = _carved(ys, classes, options, seed)
     ys = _with_parts(ys, parts)
-    augment = resolve_augmentation(options.augment, tuple(xs["train"].shape[1:]), raw.flip_safe)
-    assemble = partial(_dataset, ys=ys, source=options.source, classes=classes)
-    dataset = assemble(raw.name, _with_parts(xs, parts), augment=augment)
+    x = xs["train"]
+    pictures = look_like_pictures(x.dtype, x.shape[1:]) if raw.pictures is None else raw.pictures
+    check_augmentation(options.augment, x.shape[1:])
+    augmentation = AugmentationChoices(options.augment, x.shape[1:], raw.flip_safe, pictures)
+    assemble = partial(_dataset, ys=ys, source=options.source, classes=classes, augmentation=augmentation)
+    dataset = assemble(raw.name, _with_parts(xs, parts))
     dataset = replace(dataset, notes=(*raw.notes, *notes))
     if not teacher_xs:
         return dataset
-    augment = matching_augmentation(augment, dataset.input_shape, tuple(teacher_xs["train"].shape[1:]))
     try:
-        view = assemble(f"{raw.name}, teacher's view", _with_parts(teacher_xs, parts), augment=augment)
+        view = assemble(f"{raw.name}, teacher's view", _with_parts(teacher_xs, parts))
     except InputError as error:
         raise InputError(f"the teacher's view: {error}") from error
     return with_teacher_view(dataset, view)
@@ -64,7 +66,7 @@ def _dataset(
     *,
     source: str,
     classes: tuple[str, ...],
-    augment: Augmentation,
+    augmentation: AugmentationChoices,
 ) -> Dataset:
     mean, std = channel_statistics(xs["train"])
     splits = {split: Split(_tensor(xs[split]), _tensor(ys[split])) for split in SPLITS}
@@ -78,7 +80,7 @@ def _dataset(
         mean=mean,
         std=std,
         scale=255.0 if xs["train"].dtype == np.uint8 else 1.0,
-        augment=augment,
+        augmentation=augmentation,
         key=content_key(splits, classes),
     )
 
@@ -166,31 +168,6 @@ def channel_statistics(x: NDArray[Any]) -> tuple[Tensor, Tensor]:
     if constant.all():
         raise InputError("all training samples are the same: there is nothing to learn from")
     return torch.tensor(mean, dtype=torch.float32), torch.tensor(np.where(constant, 1.0, std), dtype=torch.float32)
-
-
-def resolve_augmentation(given: Augmentation, shape: tuple[int, ...], flip_safe: bool) -> Augmentation:
-    """Fill in the options that are None: shifts by an eighth of the side; mirroring for flip-safe colour images only.
-
-    Args:
-        given: the user's options.
-        shape: shape of one sample.
-        flip_safe: whether a mirror image keeps its class.
-
-    Raises:
-        InputError: an augmentation is given for samples that are not images (C, H, W), or exceeds the image.
-    """
-    if len(shape) != 3:
-        if given.crop or given.flip or given.cutout:
-            raise InputError(f"data.augment needs images (C, H, W), samples have shape {shape}; leave it out")
-        return Augmentation(crop=0, flip=False, cutout=0)
-    side = min(shape[1:])
-    crop = side // 8 if given.crop is None else given.crop
-    flip = (flip_safe and shape[0] == COLOUR_CHANNELS) if given.flip is None else given.flip
-    if crop >= side:
-        raise InputError(f"data.augment.crop must be below the image's side of {side} pixels, got {crop}")
-    if given.cutout >= side:
-        raise InputError(f"data.augment.cutout must be below the image's side of {side} pixels, got {given.cutout}")
-    return Augmentation(crop=crop, flip=flip, cutout=given.cutout)
 
 
 def content_key(splits: dict[str, Split], classes: tuple[str, ...]) -> str:

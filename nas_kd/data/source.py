@@ -52,6 +52,7 @@ class RawData:
         test: the test split; None: carved from `train`.
         classes: class names in the order of the class numbers; None: taken from the labels.
         flip_safe: whether a left-right mirror image is as good a sample as the original.
+        pictures: whether samples are pictures, of which a shifted one is as good; None: told by their type and shape.
         notes: what was converted or skipped, one sentence each.
         teacher_view: the teacher's own view of the samples; None: the teacher sees what the student sees.
     """
@@ -62,6 +63,7 @@ class RawData:
     test: Arrays | None = None
     classes: tuple[str, ...] | None = None
     flip_safe: bool = False
+    pictures: bool | None = None
     notes: tuple[str, ...] = ()
     teacher_view: TeacherView | None = None
 

@@ -7,15 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nas_kd.config.options import Augmentation
 from nas_kd.data.dataset import Dataset
 from nas_kd.data.npz import as_numpy
 from nas_kd.data.source import SPLITS, RawData, TeacherView
 from nas_kd.data.validation import check_same_layout, validated_samples
 from nas_kd.errors import InputError
 from nas_kd.serialization import fingerprint
-
-IMAGE_AXES = 3
 
 
 def paired_samples(raw: RawData, limits: Mapping[str, int | None]) -> dict[str, NDArray[Any]]:
@@ -83,24 +80,6 @@ def _checked_pairs(rows: NDArray[Any], split: str, n_samples: int, n_rows: int) 
         at = int(bad.argmax())
         raise InputError(f"{name}[{at}] is {rows[at]}; x_teacher_{split} has {n_rows:,} rows, the first is 0")
     return rows.astype(np.int64)
-
-
-def matching_augmentation(augment: Augmentation, student: tuple[int, ...], teacher: tuple[int, ...]) -> Augmentation:
-    """Choose the augmentation of the teacher's samples that matches the student's; both use the same random numbers.
-
-    Args:
-        augment: the student's augmentation, resolved.
-        student: shape of the student's samples.
-        teacher: shape of the teacher's samples.
-
-    Returns:
-        The same augmentation where height and width agree, mirroring alone where they differ, and none for samples that
-        are not images (C, H, W).
-    """
-    if len(teacher) != IMAGE_AXES:
-        return Augmentation(crop=0, flip=False, cutout=0)
-    alike = student[1:] == teacher[1:]
-    return augment if alike else Augmentation(crop=0, flip=augment.flip, cutout=0)
 
 
 def with_teacher_view(dataset: Dataset, view: Dataset) -> Dataset:

@@ -23,6 +23,7 @@ class DatasetData:
 
     kind = "Dataset"
     numbered = True
+    batch_size = None
 
     def __init__(self, dataset: "TorchDataset[Any]", name: str, seed: int) -> None:
         """Keep the data set; nothing is read yet.

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nas_kd.data.dataset import Split, as_input
@@ -37,6 +38,22 @@ def accuracy_on(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], nume
         correct += int((model(numerics.to_layout(x)).float().argmax(dim=1) == y).sum())
         total += len(y)
     return correct / total
+
+
+@torch.no_grad()
+def cross_entropy_of(model: nn.Module, split: Split, numerics: Numerics) -> float:
+    """Mean cross-entropy of a network on a split.
+
+    Args:
+        model: (B, ...) in stored units -> (B, C) logits; left in eval mode.
+        split: at least one sample.
+        numerics: the memory layout that the model is in.
+    """
+    model.eval()
+    total = sum(
+        float(F.cross_entropy(model(numerics.to_layout(x)).float(), y, reduction="sum")) for x, y in _chunks(split)
+    )
+    return total / len(split)
 
 
 def _chunks(split: Split) -> Iterator[tuple[Tensor, Tensor]]:

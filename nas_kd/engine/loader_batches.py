@@ -36,6 +36,11 @@ class LoaderData:
     def __len__(self) -> int:
         return self.steps * len(self._first_batch()[0])
 
+    @property
+    def batch_size(self) -> int:
+        """Samples of the first batch, two at least."""
+        return max(2, len(self._first_batch()[0]))
+
     def example(self) -> Tensor:
         """The first samples of the first batch, two at most."""
         return self._first_batch()[0][:2]

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from nas_kd.config.options import DistillOptions
+from nas_kd.results.training_recipe import TrainingRecipe
 
 
 @dataclass(frozen=True)
@@ -20,12 +21,13 @@ class Schedule:
         epochs: of the whole schedule.
         batch_size: samples a step.
         learning_rate: its peak.
-        momentum: of SGD, Nesterov's if it is not 0.
+        momentum: of SGD, Nesterov's if it is not 0; the first beta of AdamW.
         weight_decay: on weights of layers, not on biases and normalisation.
         warmup: share of the first cycle, 0..1, in which the learning rate rises linearly from 0.
         ema: time constant of the averaged weights, as a share of the schedule, 0..1.
         clip_norm: largest norm of the gradient.
         restarts: epochs, rising, at which the learning rate has come down to 0 and starts again from its peak.
+        optimizer: `sgd` or `adamw`.
     """
 
     epochs: int
@@ -37,22 +39,27 @@ class Schedule:
     ema: float
     clip_norm: float
     restarts: tuple[int, ...] = ()
+    optimizer: str = "sgd"
 
     @staticmethod
-    def of(options: DistillOptions, epochs: int | None = None, restarts: tuple[int, ...] = ()) -> "Schedule":
-        """Take the schedule from the options.
+    def of(
+        options: DistillOptions, recipe: TrainingRecipe, epochs: int | None = None, restarts: tuple[int, ...] = ()
+    ) -> "Schedule":
+        """Put the schedule of a training together.
 
         Args:
-            options: of the config's section `distill`.
+            options: of the config's section `distill`: what is the same for all trainings.
+            recipe: what is fitted to the data.
             epochs: in place of the number of epochs there.
             restarts: epochs at which the learning rate starts again.
         """
         return Schedule(
-            epochs=epochs or options.epochs,
-            batch_size=options.batch_size,
-            learning_rate=options.learning_rate,
+            epochs=epochs or recipe.epochs,
+            batch_size=recipe.batch_size,
+            optimizer=recipe.optimizer,
+            learning_rate=recipe.learning_rate,
             momentum=options.momentum,
-            weight_decay=options.weight_decay,
+            weight_decay=recipe.weight_decay,
             warmup=options.warmup,
             ema=options.ema,
             clip_norm=options.clip_norm,

@@ -11,8 +11,9 @@ from torch.utils.data import IterableDataset, TensorDataset
 
 from nas_kd.config.options import Augmentation
 from nas_kd.data.augment import Augmenter
+from nas_kd.data.augmentation_choices import NONE, AugmentationChoices, check_augmentation
 from nas_kd.data.dataset import as_input
-from nas_kd.data.prepare import channel_statistics, resolve_augmentation
+from nas_kd.data.prepare import channel_statistics
 from nas_kd.data.validation import validated_samples
 from nas_kd.engine.batch_source import ArrayBatches, BatchSource
 from nas_kd.engine.dataset_batches import DatasetData
@@ -34,6 +35,10 @@ class UserData(Protocol):
 
     kind: str
     numbered: bool
+
+    @property
+    def batch_size(self) -> int | None:
+        """Samples a step, where the data comes in batches of its own."""
 
     def __len__(self) -> int:
         """Number of samples; of a loader, as its first batch suggests."""
@@ -98,7 +103,7 @@ def _open_arrays(x: Any, y: Any, name: str, seed: int, augment: Augmentation | N
     # NumPy knows no bfloat16; float32 holds every half-precision value.
     array = values.float().numpy() if values.is_floating_point() else values.numpy()
     samples = torch.from_numpy(validated_samples(array, name))
-    return ArrayData(samples, y, name, seed, augment or Augmentation(crop=0, flip=False, cutout=0))
+    return ArrayData(samples, y, name, seed, augment or NONE)
 
 
 class ArrayData:
@@ -106,12 +111,15 @@ class ArrayData:
 
     kind = "array"
     numbered = True
+    batch_size = None
 
     def __init__(self, x: Tensor, y: Any, name: str, seed: int, augment: Augmentation) -> None:
         """Keep checked samples and their labels, not checked yet; see `open_data` for the rest."""
         self._x, self._y, self._name, self._seed = x, y, name, seed
+        choices = AugmentationChoices(augment, tuple(x.shape[1:]), flip_safe=False, pictures=False)
+        self._augment = choices.at(augment.strength or "standard")
         try:
-            self._augment = resolve_augmentation(augment, tuple(x.shape[1:]), flip_safe=False)
+            check_augmentation(augment, tuple(x.shape[1:]))
         except InputError as error:  # which names the options of a config
             raise InputError(str(error).replace("data.augment", "augment")) from error
 

@@ -78,9 +78,9 @@ class Distiller:
         outputs = SharedOutputs(
             teachers,
             context.store,
-            batch_size=min(config.distill.batch_size, len(context.data.train)),
-            augmenter=context.augmenter,
-            teacher_augmenter=context.teacher_augmenter,
+            recipe=context.recipe,
+            n_samples=len(context.data.train),
+            views=context.views,
             numerics=context.numerics,
         )
         trainer = Trainer(
@@ -89,7 +89,8 @@ class Distiller:
             outputs,
             context.store,
             options=config.distill,
-            augmenter=context.augmenter,
+            recipe=context.recipe,
+            views=context.views,
             numerics=context.numerics,
             qat_start=config.quantization.qat_start,
             callback=context.callback,
@@ -118,9 +119,10 @@ class Distiller:
         Raises:
             TrialError: it cannot be trained.
         """
-        schedule = Schedule.of(self.trainer.options, epochs, restarts)
+        training = self.trainer.recipe.with_choices(candidate.recipe.training)
+        schedule = Schedule.of(self.trainer.options, training, epochs, restarts)
         precision = training_precision(candidate.precision)
-        job = TrainingJob(candidate.student, candidate.recipe, schedule, seed, until or epochs, precision)
+        job = TrainingJob(candidate.student, candidate.recipe, training, schedule, seed, until or epochs, precision)
         method, policy = make_method(candidate.recipe.method), load_policy(candidate.policy)
         if method.generations:
             return self.train(job, [self._generation(job, method.generations)], policy)
@@ -157,8 +159,8 @@ class Distiller:
         Raises:
             InputError: the method cannot work with these networks.
         """
-        method, policy, schedule = make_method(name), load_policy(DEFAULT_POLICY), Schedule.of(self.trainer.options)
-        job = TrainingJob(student, Recipe(name), schedule, self._seed, schedule.epochs, precision)
+        method, policy = make_method(name), load_policy(DEFAULT_POLICY)
+        job = self._whole_training(student, Recipe(name), self._seed, precision)
         teachers = self.first_teacher() if method.generations else self.teachers_for(method, policy, ())
         loss = policy.make_method(job.recipe, len(teachers))
         return self.trainer.training(job, self.trainer.build(job, 0), teachers, lambda: loss)
@@ -187,10 +189,9 @@ class Distiller:
     def assistant(self, policy: ChainPolicy, assistants: tuple[Architecture, ...]) -> Teacher:
         """The last of these assistants as a teacher, trained in full if it is missing."""
         if (policy.name, assistants) not in self._assistants:
-            recipe, schedule = Recipe(self._assistant_method), Schedule.of(self.trainer.options)
+            recipe = Recipe(self._assistant_method)
             teachers = self.teachers_for(make_method(recipe.method), policy, assistants[:-1])
-            job = TrainingJob(assistants[-1], recipe, schedule, self._seed, schedule.epochs)
-            trained = self.train(job, teachers, policy)
+            trained = self.train(self._whole_training(assistants[-1], recipe, self._seed), teachers, policy)
             self._assistants[policy.name, assistants] = self.as_teacher(trained, assistants[-1])
         return self._assistants[policy.name, assistants]
 
@@ -198,10 +199,14 @@ class Distiller:
         """The student's own architecture, trained in full `number` times, each time from the one before."""
         recipe = Recipe(NO_DISTILLATION) if number == 1 else job.recipe
         teachers = [] if number == 1 else [self._generation(job, number - 1)]
-        schedule = Schedule.of(self.trainer.options)
-        seed = job.seed + number * GENERATION_SEED_STEP
-        earlier = TrainingJob(job.student, recipe, schedule, seed, schedule.epochs)
+        earlier = self._whole_training(job.student, recipe, job.seed + number * GENERATION_SEED_STEP)
         return self.as_teacher(self.train(earlier, teachers, load_policy(DEFAULT_POLICY)), job.student)
+
+    def _whole_training(self, network: Architecture, recipe: Recipe, seed: int, precision: str = "fp32") -> TrainingJob:
+        """A full training by the run's own recipe."""
+        training = self.trainer.recipe
+        schedule = Schedule.of(self.trainer.options, training)
+        return TrainingJob(network, recipe, training, schedule, seed, schedule.epochs, precision)
 
     def train(
         self,

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from itertools import product
 
 from nas_kd.context.callbacks import Callback
-from nas_kd.data.augment import Augmenter
+from nas_kd.data.augment import TrainingViews
 from nas_kd.engine.numerics import Numerics
 from nas_kd.engine.teacher_outputs import Teacher, TeacherOutputs, can_use_cache
 from nas_kd.methods.base import Method
 from nas_kd.methods.combine import make_method
+from nas_kd.results.training_recipe import TrainingRecipe
 from nas_kd.store.store import Store
 
 
@@ -20,9 +21,9 @@ class SharedOutputs:
         roots: Sequence[Teacher],
         store: Store,
         *,
-        batch_size: int,
-        augmenter: Augmenter,
-        teacher_augmenter: Augmenter,
+        recipe: TrainingRecipe,
+        n_samples: int,
+        views: TrainingViews,
         numerics: Numerics,
     ) -> None:
         """Serve trainings on one data set.
@@ -30,29 +31,33 @@ class SharedOutputs:
         Args:
             roots: the run's own teachers.
             store: keeps cached outputs.
-            batch_size: of trainings; outputs are computed in batches of exactly this size.
-            augmenter: of the training split, as students see it.
-            teacher_augmenter: the same as teachers see it.
+            recipe: of the run's trainings, unless a candidate has its own.
+            n_samples: of the training split.
+            views: the training split as students and teachers are shown it.
             numerics: number format and memory layout.
         """
-        self._roots, self._store, self._batch_size = tuple(roots), store, batch_size
-        self._augmenter, self._teacher_augmenter, self._numerics = augmenter, teacher_augmenter, numerics
-        self._outputs: dict[str, TeacherOutputs] = {}
+        self._roots, self._store, self._recipe = tuple(roots), store, recipe
+        self._n_samples, self._views, self._numerics = n_samples, views, numerics
+        self._outputs: dict[tuple[str, str, int], TeacherOutputs] = {}
 
-    def of(self, teacher: Teacher) -> TeacherOutputs:
-        """The outputs of a teacher or an assistant."""
-        if teacher.key not in self._outputs:
-            augmenter = self._teacher_augmenter if teacher.paired else self._augmenter
-            self._outputs[teacher.key] = TeacherOutputs(
-                teacher, augmenter, self._batch_size, self._numerics, self._store
-            )
-        return self._outputs[teacher.key]
+    def of(self, teacher: Teacher, recipe: TrainingRecipe | None = None) -> TeacherOutputs:
+        """The outputs of a teacher or an assistant for trainings by a recipe (default: the run's).
+
+        They are computed in batches of exactly the recipe's size, on samples augmented as it says.
+        """
+        recipe = recipe or self._recipe
+        size = min(recipe.batch_size, self._n_samples)
+        place = teacher.key, recipe.augment, size
+        if place not in self._outputs:
+            view = (self._views.teacher if teacher.paired else self._views.student)(recipe.augment)
+            self._outputs[place] = TeacherOutputs(teacher, view, size, self._numerics, self._store)
+        return self._outputs[place]
 
     def cached_epochs(self, methods: Sequence[str], until: int) -> range:
         """Epochs, up to `until`, whose cached outputs students of these methods look up, each once."""
         if not _readers(methods):
             return range(0)
-        return range(1) if self._teacher_augmenter.identity else range(until)
+        return range(1) if self._views.teacher(self._recipe.augment).identity else range(until)
 
     def precompute(self, methods: Sequence[str], epochs: Sequence[int], callback: Callback) -> None:
         """Leave in the store what students of these methods look up in these epochs.

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from nas_kd.config.options import TeacherOptions
+from nas_kd.context.callbacks import Callback, EpochEnd
 from nas_kd.context.run_context import RunContext
 from nas_kd.engine.evaluation import accuracy_of
 from nas_kd.engine.schedule import Schedule
@@ -15,6 +16,7 @@ from nas_kd.engine.teacher_outputs import Teacher
 from nas_kd.errors import InputError, TrialError
 from nas_kd.export.onnx_export import export_onnx
 from nas_kd.kd.chain_policies.base import load_policy
+from nas_kd.kd.choose_recipe import describe_choice, teacher_recipe
 from nas_kd.kd.distiller import Distiller
 from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.kd.training_job import TrainingJob
@@ -23,9 +25,12 @@ from nas_kd.models.search_space import SearchSpace, load_space
 from nas_kd.results.candidate import DEFAULT_POLICY, NO_DISTILLATION, Architecture, Recipe
 from nas_kd.results.finalist_record import Accuracy
 from nas_kd.results.intervals import wilson_interval
-from nas_kd.results.run_record import TeacherRecord
+from nas_kd.results.recipe_record import RecipeRecord
+from nas_kd.results.run_record import TeacherRecord, is_under_trained
 from nas_kd.results.trial_record import Costs
 from nas_kd.serialization import fingerprint
+
+LATE = 0.8  # share of a teacher's training after which its accuracy should hardly rise any more
 
 MeasureFile = Callable[[bytes, Costs], Costs]  # all costs of an ONNX file, from what was counted of the network
 
@@ -78,7 +83,7 @@ def load_teachers(context: RunContext) -> list[Teacher]:
         InputError: one cannot be loaded.
     """
     context = context.for_teacher()
-    return [_loaded(options, context, place)[0] for place, options in enumerate(context.config.teacher)]
+    return [_loaded(options, context, place).teacher for place, options in enumerate(context.config.teacher)]
 
 
 def untrained_teachers(context: RunContext) -> list[Teacher]:
@@ -115,49 +120,111 @@ def _ordinal(place: int) -> str:
     return f"{place + 1}. [[teacher]]:"
 
 
-def _loaded(options: TeacherOptions, context: RunContext, place: int) -> tuple[Teacher, bytes, float, str]:
-    """Return the teacher, its file, the seconds that its training took, and where it comes from."""
+@dataclass(frozen=True)
+class _Loaded:
+    """A teacher and its file, and how it was trained, if the tool did that."""
+
+    teacher: Teacher
+    onnx: bytes
+    origin: str
+    seconds: float = 0.0
+    recipe: RecipeRecord | None = None
+    late_gain: float | None = None
+
+
+def _loaded(options: TeacherOptions, context: RunContext, place: int) -> _Loaded:
     if options.onnx is not None:
-        teacher, onnx = from_onnx(options, context.data)
-        seconds, origin = 0.0, "onnx"
+        found = _Loaded(*from_onnx(options, context.data), "onnx")
     elif options.factory is not None:
-        teacher, onnx = from_factory(options, context.data)
-        seconds, origin = 0.0, "factory"
+        found = _Loaded(*from_factory(options, context.data), "factory")
     else:
-        teacher, onnx, seconds = _trained(options, context, place)
-        origin = "space"
-    return replace(teacher, paired=True), onnx, seconds, origin
+        found = _trained(options, context, place)
+    return replace(found, teacher=replace(found.teacher, paired=True))
 
 
 def _prepare(options: TeacherOptions, context: RunContext, measure: MeasureFile, place: int) -> ReadyTeacher:
-    teacher, onnx, seconds, origin = _loaded(options, context, place)
+    found = _loaded(options, context, place)
+    teacher, onnx = found.teacher, found.onnx
     val = _accuracy(teacher.model, context)
+    _note_training(found, context)
     record = TeacherRecord.model_validate(
         {
             "description": teacher.description,
-            "origin": origin,
+            "origin": found.origin,
             "costs": measure(onnx, Costs(parameters=teacher.parameters, macs=teacher.macs)),
             "val": val,
-            "training_s": round(seconds, 3),
+            "training_s": round(found.seconds, 3),
+            "recipe": found.recipe,
+            "late_gain": found.late_gain,
         }
     )
     return ReadyTeacher(teacher, onnx, record)
 
 
-def _trained(options: TeacherOptions, context: RunContext, place: int) -> tuple[Teacher, bytes, float]:
+def _trained(options: TeacherOptions, context: RunContext, place: int) -> _Loaded:
     """Train a network of a space; `place`: in the list of teachers, each of which has a seed of its own."""
     space, architecture = _architecture(options)
-    schedule = Schedule.of(context.config.distill, options.epochs)
+    chosen = teacher_recipe(context, options, place, space, architecture)
+    schedule = Schedule.of(context.config.distill, chosen.recipe)
     seed = context.seed + place if options.seed is None else options.seed
-    distiller = Distiller.for_run(context, NetworkBuilder(context.data, space))
+    late = _LateAccuracy(context.callback, schedule.epochs)
+    watched = replace(context, callback=late).with_recipe(chosen.recipe)
+    distiller = Distiller.for_run(watched, NetworkBuilder(context.data, space))
     started = time.perf_counter()
-    job = TrainingJob(architecture, Recipe(NO_DISTILLATION), schedule, seed, schedule.epochs)
+    job = TrainingJob(architecture, Recipe(NO_DISTILLATION), chosen.recipe, schedule, seed, schedule.epochs)
     try:
         trained = distiller.train(job, [], load_policy(DEFAULT_POLICY))
     except TrialError as error:
         raise InputError(f"teacher: its training failed: {error}") from error
     spent = max(trained.seconds, time.perf_counter() - started)
-    return distiller.as_teacher(trained, architecture), export_onnx(trained.model, context.data.input_shape), spent
+    if late.accuracy is not None:
+        context.store.save_json("late_accuracy", trained.key, late.accuracy)
+    before = context.store.load_json("late_accuracy", trained.key)
+    return _Loaded(
+        teacher=distiller.as_teacher(trained, architecture),
+        onnx=export_onnx(trained.model, context.data.input_shape),
+        origin="space",
+        seconds=spent,
+        recipe=chosen,
+        late_gain=None if before is None else trained.val_accuracy - before,
+    )
+
+
+class _LateAccuracy(Callback):
+    """Passes the training's progress on, and keeps the accuracy that it had when four fifths were done."""
+
+    def __init__(self, outer: Callback, epochs: int) -> None:
+        self._outer, self._epoch = outer, round(LATE * epochs)
+        self.accuracy: float | None = None
+
+    def on_epoch_end(self, event: EpochEnd) -> None:
+        """Take the accuracy on validation, once."""
+        if event.epoch == self._epoch:
+            self.accuracy = event.val_accuracy
+        self._outer.on_epoch_end(event)
+
+    def on_progress(self, what: str, done: int, total: int) -> None:
+        """Pass it on."""
+        self._outer.on_progress(what, done, total)
+
+    def on_stage(self, text: str) -> None:
+        """Pass it on."""
+        self._outer.on_stage(text)
+
+    def on_note(self, text: str) -> None:
+        """Pass it on."""
+        self._outer.on_note(text)
+
+
+def _note_training(found: _Loaded, context: RunContext) -> None:
+    """Say how the tool trained a teacher, and whether it needs more training."""
+    if found.recipe is not None:
+        context.callback.on_note(f"teacher: {describe_choice(found.recipe)}")
+    if found.late_gain is not None and is_under_trained(found.late_gain, len(context.data.val)):
+        context.callback.on_note(
+            f"teacher: under-trained: its accuracy on validation still rose by {100 * found.late_gain:.1f} points in "
+            "the last fifth of its epochs; set teacher.epochs higher"
+        )
 
 
 def _accuracy(model: nn.Module, context: RunContext) -> Accuracy:

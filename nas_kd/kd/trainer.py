@@ -9,7 +9,7 @@ from torch import nn
 
 from nas_kd.config.options import DistillOptions
 from nas_kd.context.callbacks import Callback
-from nas_kd.data.augment import Augmenter
+from nas_kd.data.augment import TrainingViews
 from nas_kd.data.dataset import Dataset
 from nas_kd.engine.batch_source import ArrayBatches
 from nas_kd.engine.method_setup import DatasetInfo
@@ -27,6 +27,7 @@ from nas_kd.methods.base import Method
 from nas_kd.models.subnetwork import cut_weights
 from nas_kd.models.wrappers import sum_networks
 from nas_kd.quantization.precision import load_precision
+from nas_kd.results.training_recipe import TrainingRecipe
 from nas_kd.store.store import Store
 
 MethodFactory = Callable[[], Method]
@@ -43,7 +44,8 @@ class Trainer:
         store: Store,
         *,
         options: DistillOptions,
-        augmenter: Augmenter,
+        recipe: TrainingRecipe,
+        views: TrainingViews,
         numerics: Numerics,
         qat_start: float,
         callback: Callback | None = None,
@@ -55,18 +57,18 @@ class Trainer:
             builder: builds networks for these data.
             outputs: the teachers' outputs on the training split.
             store: keeps trained weights and checkpoints.
-            options: batch size, calibration and the like.
-            augmenter: of the training split, as students see it.
+            options: calibration and what else is the same for all trainings.
+            recipe: of the run's trainings, unless a candidate has its own.
+            views: the training split as networks are shown it.
             numerics: number format and memory layout.
             qat_start: share of a learning-rate cycle after which quantization-aware training rounds.
             callback: receives how far a training has come.
         """
         self.data, self.builder, self.outputs, self.options = data, builder, outputs, options
-        self._augmenter, self._numerics, self._qat_start = augmenter, numerics, qat_start
+        self.recipe, self._views, self._numerics, self._qat_start = recipe, views, numerics, qat_start
         self._callback = callback or Callback()
         conditions = {
             "data": data.key,
-            "augmentation": augmenter.key,
             "calibrated": options.calibrate,
             "numerics": [numerics.bf16, numerics.channels_last],
         }
@@ -94,14 +96,14 @@ class Trainer:
             TrialError: it cannot be trained.
             InputError: the method cannot work with these networks.
         """
-        key = self.cache.key(job, teachers, source)
+        key = self._key(job, teachers, source)
         with self.cache.store.lock("weights", key):
             known = self.cache.load(key, lambda: self._numerics.place(self.build(job, job.seed)))
             if known is not None:
                 return known
             training = self.training(job, self.build(job, job.seed, source), teachers, method)
             # All rungs of one schedule share a checkpoint, so that a later rung goes on where this one stops.
-            whole = self.cache.key(replace(job, until=job.schedule.epochs), teachers, source)
+            whole = self._key(replace(job, until=job.schedule.epochs), teachers, source)
             description = self.builder.description(job.student)
             run_from_checkpoint(
                 training,
@@ -117,6 +119,13 @@ class Trainer:
             if job.until == job.schedule.epochs:
                 self.cache.store.remove("checkpoint", whole)
             return trained
+
+    def _key(self, job: TrainingJob, teachers: Sequence[Teacher], source: WeightSource | None) -> str:
+        return self.cache.key(job, self.augmentation_key(job.training), teachers, source)
+
+    def augmentation_key(self, recipe: TrainingRecipe) -> str:
+        """Content key of the samples as trainings by this recipe are shown them."""
+        return self._views.student(recipe.augment).key
 
     def _judge(self, training: Training, key: str, added_to: Sequence[nn.Module]) -> TrainedModel:
         """Choose the network to deploy; where it is part of a sum, its accuracy is the sum's."""
@@ -142,20 +151,26 @@ class Trainer:
         Raises:
             InputError: the method cannot work with these networks, or there are too few samples.
         """
-        outputs = [self.outputs.of(t) for t in teachers]
-        return Training(student, outputs, method(), self.setup(job.schedule, job.seed), partial(self.build, job))
+        outputs = [self.outputs.of(t, job.training) for t in teachers]
+        setup = self.setup(job.schedule, job.training, job.seed)
+        return Training(student, outputs, method(), setup, partial(self.build, job))
 
-    def setup(self, schedule: Schedule, seed: int) -> TrainingSetup:
-        """What all trainings on these data have in common.
+    def setup(self, schedule: Schedule, recipe: TrainingRecipe, seed: int) -> TrainingSetup:
+        """What a training on these data depends on beside its networks.
+
+        Args:
+            schedule: of the learning rate.
+            recipe: that it follows from; says how samples are augmented.
+            seed: of every random choice.
 
         Raises:
             InputError: there are too few samples to train on.
         """
         data = self.data
-        if self.options.batch_size < 2 or len(data.train) < 2:
+        if len(data.train) < 2:
             raise InputError(f"training needs two samples a batch at least, the training split has {len(data.train)}")
         return TrainingSetup(
-            source=ArrayBatches(self._augmenter, data.train.y),
+            source=ArrayBatches(self._views.student(recipe.augment), data.train.y),
             dataset=DatasetInfo(len(data.train), data.n_classes, data.mean, data.std),
             schedule=schedule,
             numerics=self._numerics,

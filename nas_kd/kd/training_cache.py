@@ -22,38 +22,49 @@ class TrainingCache:
 
         Args:
             store: of the run.
-            conditions: what all trainings of the run depend on (data, augmentation, number format), JSON-able.
+            conditions: what all trainings of the run depend on (data, number format), JSON-able.
             qat_start: share of a learning-rate cycle after which quantization-aware training rounds.
         """
         self.store = store
         self._conditions = {**conditions, "torch": torch.__version__}
         self._qat_start = qat_start
 
-    def key_of(self, facts: Mapping[str, Any], schedule: Schedule, teachers: Sequence[Teacher]) -> str:
+    def key_of(
+        self, facts: Mapping[str, Any], schedule: Schedule, augmentation: str, teachers: Sequence[Teacher]
+    ) -> str:
         """Fingerprint a training.
 
         Args:
             facts: what tells it apart from the run's other trainings, JSON-able.
             schedule: of the training.
+            augmentation: content key of the augmented samples.
             teachers: in the order in which the method gets them.
         """
         return fingerprint(
             {
                 **self._conditions,
+                "augmentation": augmentation,
                 "teachers": [[t.key, t.features] for t in teachers],
                 "schedule": schedule.to_json(),
                 **facts,
             }
         )
 
-    def key(self, job: TrainingJob, teachers: Sequence[Teacher], source: WeightSource | None) -> str:
-        """Fingerprint a job; `source`: what the student's initial weights are cut from, if anything."""
+    def key(self, job: TrainingJob, augmentation: str, teachers: Sequence[Teacher], source: WeightSource | None) -> str:
+        """Fingerprint a job.
+
+        Args:
+            job: what to train.
+            augmentation: content key of the augmented samples.
+            teachers: in the order in which the method gets them.
+            source: what the student's initial weights are cut from, if anything.
+        """
         facts = job.facts()
         if source is not None:
             facts["inherits"] = source.key
         if job.precision != "fp32":
             facts |= {"precision": job.precision, "qat_start": self._qat_start}
-        return self.key_of(facts, job.schedule, teachers)
+        return self.key_of(facts, job.schedule, augmentation, teachers)
 
     def load(self, key: str, build: Callable[[], nn.Module]) -> TrainedModel | None:
         """Find the trained network under `key`; None if the store does not have it.

@@ -12,6 +12,7 @@ from nas_kd.engine.schedule import Schedule
 from nas_kd.engine.training import Training
 from nas_kd.quantization.precision import load_precision
 from nas_kd.results.candidate import Architecture, Recipe
+from nas_kd.results.training_recipe import TrainingRecipe
 from nas_kd.store.store import Store
 
 CHECKPOINT_EVERY_S = 20.0
@@ -45,7 +46,8 @@ class TrainingJob:
     Attributes:
         student: the architecture to train.
         recipe: its distillation method and parameters.
-        schedule: the whole learning-rate schedule.
+        training: the part of the recipe that all methods share.
+        schedule: the whole learning-rate schedule, which follows from it.
         seed: of initial weights and of every random choice in training.
         until: epochs of the schedule to train for now; a later job with a larger `until` goes on from there.
         precision: one whose rounding training simulates; fp32 for precisions that are made of trained weights.
@@ -53,6 +55,7 @@ class TrainingJob:
 
     student: Architecture
     recipe: Recipe
+    training: TrainingRecipe
     schedule: Schedule
     seed: int
     until: int

@@ -31,15 +31,16 @@ class SearchPlan:
     n_edge_sizes: int
 
     @staticmethod
-    def of(config: SearchConfig, steps_per_epoch: int) -> "SearchPlan":
+    def of(config: SearchConfig, epochs: int, steps_per_epoch: int) -> "SearchPlan":
         """The plan that a config amounts to.
 
         Args:
             config: of the run.
+            epochs: of a full training.
             steps_per_epoch: of a student's training.
         """
         search = config.search
-        rungs = rung_epochs(config.distill.epochs, steps_per_epoch, search)
+        rungs = rung_epochs(epochs, steps_per_epoch, search)
         if search.strategy == ELASTIC:  # its candidates have been compared, and measured, already
             trials = min(search.trials, search.once_for_all.members)
             return SearchPlan(trials, 0, rungs, search.reduction, 0)
@@ -118,10 +119,15 @@ class SupernetPlan:
     judging_share: float = 0.5
 
     @staticmethod
-    def of(config: SearchConfig) -> "SupernetPlan":
-        """The plan that a config amounts to; an elastic network is trained twice as long as a student by default."""
+    def of(config: SearchConfig, epochs: int) -> "SupernetPlan":
+        """The plan that a config amounts to; an elastic network is trained twice as long as a student by default.
+
+        Args:
+            config: of the run.
+            epochs: of a student's full training.
+        """
         options = config.search.once_for_all
-        return SupernetPlan(options.epochs or 2 * config.distill.epochs, options.evaluations, options.members)
+        return SupernetPlan(options.epochs or 2 * epochs, options.evaluations, options.members)
 
     @property
     def networks_per_step(self) -> int:

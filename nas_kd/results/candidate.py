@@ -50,10 +50,17 @@ NO_DISTILLATION = "none"  # the method that learns from labels alone
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a link of the chain is distilled: a method (`a+b` sums two) and its parameters."""
+    """How a link of the chain is distilled.
+
+    Attributes:
+        method: of distillation; `a+b` sums two.
+        params: its parameters.
+        training: fields of the run's `TrainingRecipe` that are other ones here.
+    """
 
     method: str
     params: Mapping[str, float] = field(default_factory=dict)
+    training: Mapping[str, Choice] = field(default_factory=dict)
 
     @property
     def distills(self) -> bool:
@@ -61,8 +68,9 @@ class Recipe:
         return self.method != NO_DISTILLATION
 
     def to_json(self) -> dict[str, Any]:
-        """The recipe as JSON: `{"method": ..., "params": {...}}`."""
-        return {"method": self.method, "params": dict(self.params)}
+        """The recipe as JSON: `{"method": ..., "params": {...}}`; `training` is left out where it is empty."""
+        value = {"method": self.method, "params": dict(self.params)}
+        return value | ({"training": dict(self.training)} if self.training else {})
 
     @property
     def method_name(self) -> str:
@@ -93,7 +101,7 @@ class Candidate:
         return replace(self, assistants=(), policy=DEFAULT_POLICY)
 
     def to_json(self) -> dict[str, Any]:
-        """The candidate as the study, `front.json` and the exported file carry it; the default policy is left out."""
+        """The candidate as the study, `front.json` and the exported file carry it; what is the default is left out."""
         value = {
             "student": self.student.to_json(),
             "assistants": [a.to_json() for a in self.assistants],
@@ -101,6 +109,8 @@ class Candidate:
             "params": dict(self.recipe.params),
             "precision": self.precision,
         }
+        if self.recipe.training:
+            value["training"] = dict(self.recipe.training)
         return value if self.policy == DEFAULT_POLICY else value | {"policy": self.policy}
 
     @staticmethod
@@ -109,15 +119,15 @@ class Candidate:
         return Candidate(
             student=Architecture.from_json(value["student"]),
             assistants=tuple(Architecture.from_json(a) for a in value["assistants"]),
-            recipe=Recipe(value["method"], dict(value["params"])),
+            recipe=Recipe(value["method"], dict(value["params"]), dict(value.get("training", {}))),
             precision=value["precision"],
             policy=value.get("policy", DEFAULT_POLICY),
         )
 
     @property
     def kind(self) -> str:
-        """sha256 of all but the recipe's numbers: candidates of one kind differ in temperature and strength alone."""
-        return fingerprint(self.to_json() | {"params": None})
+        """sha256 of all but the recipe's numbers: candidates of one kind differ in these alone."""
+        return fingerprint(self.to_json() | {"params": None, "training": None})
 
     def fingerprint(self) -> str:
         """sha256 of the canonical JSON: candidates with equal fingerprints are the same and are never trained twice."""

@@ -1,9 +1,11 @@
 """The record of a run: all that a report is made from, as the study holds it. Imports no torch."""
 
 from collections.abc import Mapping
+from math import sqrt
 from typing import Any, Literal
 
 from nas_kd.results.finalist_record import Accuracy, FinalistRecord
+from nas_kd.results.recipe_record import RecipeRecord
 from nas_kd.results.trial_record import Costs, Record, TrialRecord
 
 RunState = Literal["searching", "finalists", "finished", "unreachable"]
@@ -19,6 +21,8 @@ class TeacherRecord(Record):
         val: validation accuracy.
         test: test accuracy, read at the end only.
         training_s: seconds of its training; 0 for a user's own.
+        recipe: how it was trained, where the tool did that.
+        late_gain: accuracy on validation that it gained in the last fifth of its training, 0..1.
     """
 
     description: str
@@ -27,6 +31,21 @@ class TeacherRecord(Record):
     val: Accuracy
     test: Accuracy | None = None
     training_s: float = 0.0
+    recipe: RecipeRecord | None = None
+    late_gain: float | None = None
+
+
+UNDER_TRAINED = 0.02  # rise of accuracy in the last fifth of a training that a longer one would have used
+
+
+def is_under_trained(late_gain: float, n_val: int) -> bool:
+    """Whether a network was clearly still improving at the end of its training, chance apart.
+
+    Args:
+        late_gain: accuracy on validation that it gained in the last fifth, 0..1.
+        n_val: samples of the validation split.
+    """
+    return late_gain > max(UNDER_TRAINED, 2 * sqrt(0.25 / n_val))
 
 
 class DatasetRecord(Record):
@@ -137,6 +156,7 @@ class RunRecord(Record):
         device: where latency was measured.
         teacher: the first one, which students are compared with.
         other_teachers: those after it.
+        recipe: how students are trained.
         once_for_all: the elastic network, where the strategy uses one.
         prefilter: what it did, where it was on.
         trials: all proposals, by number.
@@ -157,6 +177,7 @@ class RunRecord(Record):
     device: DeviceRecord | None = None
     teacher: TeacherRecord | None = None
     other_teachers: tuple[TeacherRecord, ...] = ()
+    recipe: RecipeRecord | None = None
     once_for_all: OnceForAllRecord | None = None
     prefilter: PrefilterRecord | None = None
     trials: tuple[TrialRecord, ...] = ()

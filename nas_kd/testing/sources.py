@@ -168,6 +168,7 @@ def _contents(raw: RawData) -> dict[str, Any]:
         "classes": raw.classes,
         "notes": raw.notes,
         "flip_safe": raw.flip_safe,
+        "pictures": raw.pictures,
     }
     for name, split in _splits(raw):
         contents |= {f"x of {name}": _bytes(as_numpy(split.x)), f"y of {name}": _bytes(as_numpy(split.y))}

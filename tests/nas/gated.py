@@ -36,7 +36,7 @@ class Gated:
         self.context: RunContext = open_context(config, folder)
         self.builder = NetworkBuilder(self.context.data, self.context.space)
         self.gate = Gate(self.context, self.builder)
-        self.rungs = SearchPlan.of(config, self.context.steps_per_epoch).rungs
+        self.rungs = SearchPlan.of(config, self.context.recipe.epochs, self.context.steps_per_epoch).rungs
         self._study = optuna.create_study()
 
     def check(self, student: Architecture, earlier: Sequence[TrialRecord] = ()) -> TrialRecord:

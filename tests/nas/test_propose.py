@@ -69,7 +69,7 @@ def run(
     place.config.write_text(dump_config(config))
     proposer = Proposer(config, space or load_space("resnet"), builder, 400_000)
     study, ids = RunStudy(place, "test", BUDGET, FULL), []
-    plan = SearchPlan.of(config, 10)
+    plan = SearchPlan.of(config, 30, 10)
     study.save(INITIAL_TRIALS, proposer.initial_trials(lambda a, _: builder.parameters(a) < 15_000, plan))
     while study.distinct < config.search.trials:
         proposal = propose(study, proposer, config)
@@ -167,7 +167,7 @@ def test_first_proposals_take_turns_up_to_the_edge_of_each_precision(builder: Ne
     def initial_trials(*precisions: str) -> list[dict[str, Choice]]:
         chosen = small_config(search={"precisions": precisions})
         proposer = Proposer(chosen, space, builder, 10**9)
-        return proposer.initial_trials(fits, SearchPlan.of(chosen, 10))
+        return proposer.initial_trials(fits, SearchPlan.of(chosen, 30, 10))
 
     several = initial_trials("fp32", "int8")
     assert Counter(p["precision"] for p in several) == {"fp32": 3, "int8": 3}

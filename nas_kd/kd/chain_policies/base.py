@@ -96,7 +96,7 @@ class ChainPolicy(ABC):
 
     def without_distillation(self, candidate: Candidate) -> Candidate:
         """Build the control that deploys the same thing, trained on labels alone."""
-        return replace(candidate.direct(), recipe=Recipe(NO_DISTILLATION))
+        return replace(candidate.direct(), recipe=Recipe(NO_DISTILLATION, training=candidate.recipe.training))
 
     def describe(self, assistants: Sequence[str]) -> str:
         """Describe the chain in one line, from descriptions of its assistants, largest first."""

@@ -128,7 +128,7 @@ class Residual(ChainPolicy):
 
     def without_distillation(self, candidate: Candidate) -> Candidate:
         """Build the control that deploys the same sum, trained on labels alone."""
-        return replace(candidate, recipe=Recipe(NO_DISTILLATION))
+        return replace(candidate, recipe=Recipe(NO_DISTILLATION, training=candidate.recipe.training))
 
     def describe(self, assistants: Sequence[str]) -> str:
         """Describe the sum in one line."""

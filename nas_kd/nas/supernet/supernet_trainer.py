@@ -62,9 +62,10 @@ class SupernetTrainer:
             raise TrialError("no sub-network is within the budget as predicted")
         builder, seed, store = self._trainer.builder, self._seed, self._trainer.cache.store
         shown = max(pool, key=builder.macs)
-        schedule = Schedule.of(self._trainer.options, self._plan.epochs)
+        recipe = self._trainer.recipe
+        schedule = Schedule.of(self._trainer.options, recipe, self._plan.epochs)
         facts = {"elastic": [a.to_json() for a in (smallest, shown, *pool)], "seed": seed}
-        key = self._trainer.cache.key_of(facts, schedule, [self._teacher])
+        key = self._trainer.cache.key_of(facts, schedule, self._trainer.augmentation_key(recipe), [self._teacher])
         with store.lock("weights", key):
             if (entry := store.load("weights", key)) is None:
                 elastic = Supernet(lambda a: builder.build(a, seed), largest, shown)
@@ -88,5 +89,5 @@ class SupernetTrainer:
         return key, float(entry.meta["seconds"])
 
     def _training(self, elastic: Supernet, method: Sandwich, schedule: Schedule) -> Training:
-        setup = self._trainer.setup(schedule, self._seed)
+        setup = self._trainer.setup(schedule, self._trainer.recipe, self._seed)
         return Training(elastic, [self._trainer.outputs.of(self._teacher)], method, setup, lambda _: elastic)

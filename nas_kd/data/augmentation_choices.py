@@ -1,0 +1,115 @@
+"""Which augmentation suits samples: shifts and mirroring for pictures, none for arrays of unknown meaning."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from nas_kd.config.options import Augmentation
+from nas_kd.errors import InputError
+
+NONE = Augmentation(strength="none", crop=0, flip=False, cutout=0)
+COLOUR_CHANNELS = 3
+SHIFT_SHARE = 8  # shifts go up to an eighth of the side: 4 pixels of 32 (He et al. 2015, arXiv:1512.03385)
+CUTOUT_SHARE = 4  # strong: a square of a quarter of the side is blanked (DeVries & Taylor 2017, arXiv:1708.04552: half)
+
+
+@dataclass(frozen=True)
+class AugmentationChoices:
+    """What is known of the augmentation of one data set before its strength is chosen.
+
+    Attributes:
+        given: the user's options; those that are None follow the strength.
+        shape: of one sample.
+        flip_safe: whether a mirror image keeps its class.
+        pictures: whether samples are pictures rather than arrays of unknown meaning.
+    """
+
+    given: Augmentation
+    shape: tuple[int, ...]
+    flip_safe: bool
+    pictures: bool
+
+    @property
+    def usual_strength(self) -> str:
+        """The strength that the user asked for, else the one that suits most data of this kind."""
+        return self.given.strength or ("standard" if self.pictures else "none")
+
+    @property
+    def strengths(self) -> tuple[str, ...]:
+        """The strengths that make a difference, the weakest first."""
+        if self.given.strength is not None:
+            return (self.given.strength,)
+        found: dict[Augmentation, str] = {}
+        for strength in ("none", "standard", "strong"):
+            found.setdefault(self.at(strength).model_copy(update={"strength": None}), strength)
+        return tuple(found.values())
+
+    def at(self, strength: str) -> Augmentation:
+        """Fill in the options that are None as the strength says.
+
+        Args:
+            strength: none, standard or strong.
+        """
+        if len(self.shape) != 3:
+            return NONE
+        given, side, any_change = self.given, min(self.shape[1:]), strength != "none"
+        flips = any_change and self.pictures and self.flip_safe and self.shape[0] == COLOUR_CHANNELS
+        crop, cutout = side // SHIFT_SHARE if any_change else 0, side // CUTOUT_SHARE if strength == "strong" else 0
+        return Augmentation.model_validate(
+            {
+                "strength": strength,
+                "crop": crop if given.crop is None else given.crop,
+                "flip": flips if given.flip is None else given.flip,
+                "cutout": cutout if given.cutout is None else given.cutout,
+            }
+        )
+
+
+def check_augmentation(given: Augmentation, shape: tuple[int, ...]) -> None:
+    """Refuse an augmentation that these samples cannot have.
+
+    Args:
+        given: the user's options.
+        shape: of one sample.
+
+    Raises:
+        InputError: samples are not images (C, H, W), or something exceeds the image.
+    """
+    if len(shape) != 3:
+        if given.crop or given.flip or given.cutout or given.strength not in (None, "none"):
+            raise InputError(f"data.augment needs images (C, H, W), samples have shape {shape}; leave it out")
+        return
+    side = min(shape[1:])
+    for name, value in (("crop", given.crop), ("cutout", given.cutout)):
+        if value is not None and value >= side:
+            raise InputError(f"data.augment.{name} must be below the image's side of {side} pixels, got {value}")
+
+
+def look_like_pictures(dtype: DTypeLike, shape: tuple[int, ...]) -> bool:
+    """Whether samples are pictures for sure: 8-bit values in three channels. Grey ones may be spectra.
+
+    Args:
+        dtype: of the samples.
+        shape: of one sample.
+    """
+    return np.dtype(dtype) == np.uint8 and len(shape) == 3 and shape[0] == COLOUR_CHANNELS
+
+
+def matching_augmentation(augment: Augmentation, student: tuple[int, ...], teacher: tuple[int, ...]) -> Augmentation:
+    """Choose the augmentation of the teacher's samples that matches the student's; both use the same random numbers.
+
+    Args:
+        augment: the student's augmentation, resolved.
+        student: shape of the student's samples.
+        teacher: shape of the teacher's samples.
+
+    Returns:
+        The same augmentation where height and width agree, mirroring alone where they differ, and none for samples that
+        are not images (C, H, W).
+    """
+    if len(teacher) != 3:
+        return NONE
+    if student[1:] == teacher[1:]:
+        return augment
+    return augment.model_copy(update={"crop": 0, "cutout": 0})

@@ -1,0 +1,191 @@
+"""Chooses the training recipe of students and of teachers: what is given, completed by a probe, else by rules."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from nas_kd.config.options import TeacherOptions
+from nas_kd.context.run_context import RunContext
+from nas_kd.engine.teacher_outputs import Teacher
+from nas_kd.kd.network_builder import NetworkBuilder
+from nas_kd.kd.probe_plan import ProbePlan, settings_around
+from nas_kd.kd.recipe_probe import RecipeProbe
+from nas_kd.methods.combine import make_method
+from nas_kd.models.search_space import SearchSpace
+from nas_kd.results.candidate import NO_DISTILLATION, Architecture
+from nas_kd.results.recipe_record import RecipeRecord
+from nas_kd.results.training_recipe import TrainingRecipe
+from nas_kd.serialization import fingerprint
+
+RUN_SHARE = 0.1  # of the run's training, or of its time, that probes may take
+PROXY_SHARE = 1 / 12  # of a teacher's multiply-adds: the network that is probed in its place
+PROXY_SIZES = 9
+_FIELDS = ("batch_size", "optimizer", "learning_rate", "weight_decay")
+
+
+@dataclass(frozen=True)
+class ProbeBudget:
+    """What a probe may cost.
+
+    Attributes:
+        epochs: of all its trainings together.
+        until: when it has to end, by `time.monotonic`; None: no limit.
+    """
+
+    epochs: float
+    until: float | None = None
+
+
+def given_fields(context: RunContext) -> tuple[str, ...]:
+    """Names of the recipe's fields that the user gave."""
+    options = context.config.distill
+    given = tuple(name for name in _FIELDS if getattr(options, name) is not None)
+    return given if len(context.data.augmentation.strengths) > 1 else (*given, "augment")
+
+
+def known_recipe(context: RunContext, key: str) -> RecipeRecord | None:
+    """Find the recipe that was chosen before under this key."""
+    known = context.store.load_json("recipe", key)
+    return None if known is None else RecipeRecord.model_validate(known)
+
+
+def student_recipe_key(context: RunContext, teachers: Sequence[Teacher]) -> str:
+    """Key of the students' recipe: all that it follows from but what may change when a run goes on.
+
+    Args:
+        context: of the run.
+        teachers: that students learn from.
+    """
+    config = context.config
+    facts = {"budget": config.budget.model_dump(mode="json"), "device": config.device.name, "student": config.student}
+    return _key(context, facts | {"space": config.space.name, "teachers": [t.key for t in teachers]})
+
+
+def teacher_recipe_key(context: RunContext, options: TeacherOptions, place: int) -> str:
+    """Key of the recipe of a teacher that the tool trains.
+
+    Args:
+        context: with the teacher's view of the data.
+        options: of the teacher.
+        place: in the list of teachers.
+    """
+    return _key(context, {"teacher": options.model_dump(mode="json"), "place": place})
+
+
+def _key(context: RunContext, facts: dict[str, Any]) -> str:
+    common = {
+        "data": context.data.key,
+        "augment": context.config.data.augment.model_dump(mode="json"),
+        "distill": context.config.distill.model_dump(mode="json"),
+        "seed": context.seed,
+        "torch": torch.__version__,
+    }
+    return fingerprint(common | facts)
+
+
+def choose_recipe(
+    context: RunContext,
+    builder: NetworkBuilder,
+    teachers: Sequence[Teacher],
+    *,
+    key: str,
+    network: Callable[[], Architecture],
+    method: str,
+    budget: ProbeBudget,
+    weakest: str | None = None,
+) -> RecipeRecord:
+    """Complete what the user gave by a probe, or by rules where there is no time for one; kept under `key`.
+
+    Args:
+        context: of the run; its recipe is the rules'.
+        builder: of its networks.
+        teachers: that the network learns from; none: from labels alone.
+        key: under which the choice is kept and found again.
+        network: to be probed; asked for only if there is a probe.
+        method: of distillation.
+        budget: of the probe.
+        weakest: augmentation that the probe may not go below; None: any.
+    """
+    if (known := known_recipe(context, key)) is not None:
+        return known
+    given = given_fields(context)
+    free = [name for name in (*_FIELDS, "augment") if name not in given]
+    base, record = context.recipe, None
+    origin, note = ("given", None) if not free else ("rules", None)
+    if free and context.config.distill.probe_minutes != 0:
+        strengths = context.data.augmentation.strengths
+        allowed = strengths[strengths.index(weakest) :] if weakest in strengths else strengths
+        settings = settings_around(base, free, allowed, len(context.data.train))
+        plan = ProbePlan.within(budget.epochs, base.epochs, context.steps_per_epoch, len(settings))
+        if len(settings) < 2:
+            pass
+        elif plan is None:
+            note = f"too short a run for trying recipes: a tenth of it is {budget.epochs:.0f} epochs of one network"
+        else:
+            context.callback.on_stage("trying training recipes")
+            probe = RecipeProbe(context, builder, teachers, network=network(), method=method, until=budget.until)
+            record = probe.run(settings, plan, given)
+    if record is None:
+        record = RecipeRecord.model_validate(
+            {"recipe": base, "origin": origin, "given": given, "rules": base, "note": note}
+        )
+    context.store.save_json("recipe", key, record.to_json())
+    return record
+
+
+def teacher_recipe(
+    context: RunContext, options: TeacherOptions, place: int, space: SearchSpace, architecture: Architecture
+) -> RecipeRecord:
+    """Choose the recipe of a teacher that the tool trains, by a probe of a much smaller network of its space.
+
+    The probe may not take away augmentation that the rules give: large networks need it more than small ones.
+
+    Args:
+        context: with the teacher's view of the data.
+        options: of the teacher.
+        place: in the list of teachers.
+        space: of the teacher.
+        architecture: that is to be trained.
+    """
+    context = context.with_recipe(replace(context.recipe, epochs=options.epochs or context.recipe.epochs))
+    builder = NetworkBuilder(context.data, space)
+    whole = builder.macs(architecture)
+    sizes = space.size_ladder(PROXY_SIZES)
+    proxy = max((a for a in sizes if builder.macs(a) <= PROXY_SHARE * whole), key=builder.macs, default=sizes[0])
+    allowed = RUN_SHARE * context.recipe.epochs * whole / builder.macs(proxy)
+    return choose_recipe(
+        context,
+        builder,
+        [],
+        key=teacher_recipe_key(context, options, place),
+        network=lambda: proxy,
+        method=NO_DISTILLATION,
+        budget=ProbeBudget(allowed),
+        weakest=context.recipe.augment,
+    )
+
+
+def probe_method(methods: Sequence[str]) -> str:
+    """The method that students are probed with: the first that trains one network once."""
+    return next((m for m in methods if not make_method(m).generations), NO_DISTILLATION)
+
+
+def describe_choice(record: RecipeRecord) -> str:
+    """Describe a choice in one line, for the console."""
+    source = {"given": "as given", "rules": "by rules", "probe": "found by short trainings"}[record.origin]
+    text = f"{describe_recipe(record.recipe)} ({source})"
+    if record.gain is not None and record.recipe != record.rules:
+        text += f"; {100 * record.gain:+.1f} points on validation over the rules' {describe_recipe(record.rules)}"
+    if record.augmentation_gain is not None:
+        text += f"; augmentation {record.recipe.augment}: {100 * record.augmentation_gain:+.1f} points"
+    return text + (f"; {record.note}" if record.note else "")
+
+
+def describe_recipe(recipe: TrainingRecipe) -> str:
+    """Describe a recipe in a few words."""
+    return (
+        f"batch {recipe.batch_size}, {recipe.optimizer} {recipe.learning_rate:g}, "
+        f"augmentation {recipe.augment}, {recipe.epochs} epochs"
+    )

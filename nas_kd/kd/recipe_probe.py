@@ -1,0 +1,200 @@
+"""The recipe probe: one network is trained for a short while by a few settings, and the best of them for longer.
+
+Successive halving (Jamieson & Talwalkar 2016, arXiv:1502.07943). Every setting's result is kept under its content, so
+that a probe that was interrupted goes on, and the same probe elsewhere is the same.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+
+from nas_kd.context.callbacks import Callback, EpochEnd
+from nas_kd.context.run_context import RunContext
+from nas_kd.engine.evaluation import cross_entropy_of
+from nas_kd.engine.teacher_outputs import Teacher
+from nas_kd.errors import TrialError
+from nas_kd.kd.distiller import Distiller
+from nas_kd.kd.network_builder import NetworkBuilder
+from nas_kd.kd.probe_plan import ProbePlan, best_first, choose, combined
+from nas_kd.results.candidate import Architecture, Candidate, Recipe
+from nas_kd.results.recipe_record import ProbeRecord, RecipeRecord
+from nas_kd.results.training_recipe import TrainingRecipe
+from nas_kd.serialization import fingerprint
+
+
+class _OutOfTime(Exception):
+    """Raised inside a training when the probe's time is over."""
+
+
+class RecipeProbe:
+    """Short trainings of one network by different settings."""
+
+    def __init__(
+        self,
+        context: RunContext,
+        builder: NetworkBuilder,
+        teachers: Sequence[Teacher],
+        *,
+        network: Architecture,
+        method: str,
+        until: float | None,
+    ) -> None:
+        """Prepare; nothing is trained yet.
+
+        Args:
+            context: of the run; its recipe is the rules'.
+            builder: builds the network.
+            teachers: that it learns from; none where it learns from labels alone.
+            network: that is trained.
+            method: of distillation.
+            until: when to stop, by `time.monotonic`; None: when done.
+        """
+        self._context, self._base = context, context.recipe
+        self._watch = _Watch(context.callback, until)
+        self._distiller = Distiller.for_run(replace(context, callback=self._watch), builder, teachers)
+        self._network, self._method, self._until = network, method, until
+        self._description = builder.description(network)
+        config = context.config
+        self._facts = {
+            "data": context.data.key,
+            "augment": config.data.augment.model_dump(mode="json"),
+            "distill": config.distill.model_dump(mode="json", exclude={"methods", "probe_minutes"}),
+            "network": network.to_json(),
+            "method": method,
+            "teachers": [t.key for t in teachers],
+            "seed": context.seed,
+            "numerics": [context.numerics.bf16, context.numerics.channels_last],
+            "torch": torch.__version__,
+        }
+
+    def run(self, settings: Sequence[TrainingRecipe], plan: ProbePlan, given: Sequence[str] = ()) -> RecipeRecord:
+        """Train settings round by round, and choose.
+
+        Args:
+            settings: the rules' recipe first; as many as the plan's first round has are tried.
+            plan: rounds.
+            given: names of the fields that the user gave.
+        """
+        started = time.monotonic()
+        left, latest = list(settings[: plan.settings[0]]), dict[TrainingRecipe, ProbeRecord]()
+        compared: list[ProbeRecord] = []  # of the last round that is complete, or of the first as far as it came
+        note = None
+        for level, epochs in enumerate(plan.epochs):
+            done: list[ProbeRecord] = []
+            try:
+                for recipe in left:
+                    done.append(self._train(recipe, plan.epochs, level))
+                    latest[recipe] = done[-1]
+                    self._context.callback.on_progress("trying recipes: setting", len(latest), len(settings))
+            except _OutOfTime:
+                note = f"its time was over after {len(latest)} settings"
+            if note is None or level == 0:
+                compared = done
+            if note is not None or level == len(plan.epochs) - 1:
+                break
+            left = self._next(done, plan.settings[level + 1], epochs)
+        return self._record(compared, latest, time.monotonic() - started, note, given)
+
+    def _next(self, done: Sequence[ProbeRecord], count: int, epochs: int) -> list[TrainingRecipe]:
+        """Settings of the next round: the best, what helped put together, and always the rules' recipe."""
+        ranked = [r.recipe for r in best_first(done) if r.failed is None][:count]
+        base = next((r for r in done if r.recipe == self._base), None)
+        if base is not None and base.failed is None:
+            together = combined(base, [r for r in done if r is not base])
+            kept = dict.fromkeys([self._base, together, *ranked])
+            return list(kept)[: max(count, 2)]
+        return ranked
+
+    def _train(self, recipe: TrainingRecipe, rounds: tuple[int, ...], level: int) -> ProbeRecord:
+        """Train a setting up to a round, or find its result."""
+        store, epochs = self._context.store, rounds[level]
+        key = fingerprint([self._facts, recipe.to_json(), rounds[: level + 1], rounds[-1]])
+        if (known := store.load_json("probe", key)) is not None:
+            return ProbeRecord.model_validate(known)
+        changes = self._base.differences(recipe)
+        candidate = Candidate(self._network, (), Recipe(self._method, training=changes))
+        before = ProbeRecord(recipe=recipe, epochs=0) if level == 0 else self._train(recipe, rounds, level - 1)
+        self._watch.begin()
+        try:
+            trained = self._distiller.distill(
+                candidate, self._context.seed, rounds[-1], until=epochs, restarts=rounds[:-1]
+            )
+            data, numerics = self._context.data, self._context.numerics
+            record = ProbeRecord(
+                recipe=recipe,
+                epochs=epochs,
+                val_accuracy=trained.val_accuracy,
+                val_loss=cross_entropy_of(trained.model, data.val, numerics),
+                curve=(*before.curve, *self._watch.curve)[-epochs:],
+                seconds=round(trained.seconds, 3),
+            )
+        except TrialError as error:
+            record = ProbeRecord(recipe=recipe, epochs=epochs, failed=str(error))
+        store.save_json("probe", key, record.model_dump(mode="json"))
+        return record
+
+    def _record(
+        self,
+        compared: Sequence[ProbeRecord],
+        latest: dict[TrainingRecipe, ProbeRecord],
+        seconds: float,
+        note: str | None,
+        given: Sequence[str],
+    ) -> RecipeRecord:
+        """What the probe has found; the rules' recipe where it could compare nothing."""
+        base = next((r for r in compared if r.recipe == self._base), None)
+        usable = [r for r in compared if r.failed is None]
+        chosen = base
+        if base is not None and usable:
+            chosen = choose(base, usable, len(self._context.data.val))
+        elif usable:
+            chosen = best_first(usable)[0]
+        if chosen is None or chosen.failed is not None or len(usable) < 2:
+            failed = sum(r.failed is not None for r in compared)
+            note = note or (f"{failed} of {len(compared)} settings could not be trained" if failed else None)
+            chosen = None
+        return RecipeRecord(
+            recipe=self._base if chosen is None else chosen.recipe,
+            origin="rules" if chosen is None else "probe",
+            given=tuple(given),
+            rules=self._base,
+            network=self._description,
+            settings=tuple(latest.values()),
+            gain=None if chosen is None or base is None else chosen.val_accuracy - base.val_accuracy,
+            augmentation_gain=None if chosen is None else _augmentation_gain(chosen, usable),
+            epochs_spent=sum(r.epochs for r in latest.values()),
+            seconds=round(seconds, 3),
+            note=note,
+        )
+
+
+def _augmentation_gain(chosen: ProbeRecord, compared: Sequence[ProbeRecord]) -> float | None:
+    """How far the best setting with the chosen augmentation is ahead of the best one with none, or of the others."""
+    others = [r for r in compared if (r.recipe.augment == "none") != (chosen.recipe.augment == "none")]
+    return chosen.val_accuracy - max(r.val_accuracy for r in others) if others else None
+
+
+class _Watch(Callback):
+    """Keeps the curve of the training under way, passes its progress on, and ends it when time is over."""
+
+    def __init__(self, outer: Callback, until: float | None) -> None:
+        self._outer, self._until = outer, until
+        self.curve: list[float] = []
+
+    def begin(self) -> None:
+        """A training begins or goes on."""
+        self.curve = []
+        self._check()
+
+    def _check(self) -> None:
+        if self._until is not None and time.monotonic() >= self._until:
+            raise _OutOfTime
+
+    def on_epoch_end(self, event: EpochEnd) -> None:
+        """Take the accuracy on validation."""
+        if event.val_accuracy is not None:
+            self.curve.append(round(event.val_accuracy, 5))
+        self._outer.on_epoch_end(event)
+        self._check()

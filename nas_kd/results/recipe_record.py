@@ -1,0 +1,70 @@
+"""The record of how a training recipe was chosen: what was given, the rules' proposal, the probe. Imports no torch."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, InstanceOf, PlainSerializer
+
+from nas_kd.results.training_recipe import TrainingRecipe
+from nas_kd.results.trial_record import Record
+
+RecipeField = Annotated[
+    InstanceOf[TrainingRecipe],
+    BeforeValidator(lambda v: v if isinstance(v, TrainingRecipe) else TrainingRecipe.from_json(v)),
+    PlainSerializer(lambda recipe: recipe.to_json()),
+]
+
+
+class ProbeRecord(Record):
+    """One setting of a probe, and how it did.
+
+    Attributes:
+        recipe: the setting.
+        epochs: that it was trained for, of the full schedule's length.
+        val_accuracy: after the last of them, on validation, 0..1.
+        val_loss: cross-entropy on validation, then.
+        curve: validation accuracy after each epoch, as far as it was taken.
+        seconds: of training.
+        failed: why it could not be trained.
+    """
+
+    recipe: RecipeField
+    epochs: int
+    val_accuracy: float = 0.0
+    val_loss: float | None = None
+    curve: tuple[float, ...] = ()
+    seconds: float = 0.0
+    failed: str | None = None
+
+
+class RecipeRecord(Record):
+    """A training recipe and where it comes from.
+
+    Attributes:
+        recipe: for all trainings of the run.
+        origin: given by the user in full, by rules alone, or by a probe.
+        given: names of the fields that the user gave.
+        rules: what the rules propose.
+        network: that the probe trained, for people.
+        settings: of the probe, each as far as it came, in the order in which they were tried.
+        gain: accuracy on validation that the choice is ahead of the rules' at equal epochs, 0..1; None: no probe.
+        augmentation_gain: the same for its augmentation over none; None: not compared.
+        epochs_spent: of the probe, all settings together.
+        seconds: that the probe took.
+        note: why there was no probe, or why it ended early.
+    """
+
+    recipe: RecipeField
+    origin: Literal["given", "rules", "probe"]
+    given: tuple[str, ...] = ()
+    rules: RecipeField
+    network: str = ""
+    settings: tuple[ProbeRecord, ...] = ()
+    gain: float | None = None
+    augmentation_gain: float | None = None
+    epochs_spent: int = 0
+    seconds: float = 0.0
+    note: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as JSON."""
+        return self.model_dump(mode="json")
