@@ -14,7 +14,6 @@ from nas_kd.errors import BudgetError, TrialError
 from nas_kd.export.verify import accuracy
 from nas_kd.kd.artifacts import ArtifactBuilder
 from nas_kd.kd.choose_recipe import (
-    RUN_SHARE,
     ProbeBudget,
     choose_recipe,
     describe_choice,
@@ -26,8 +25,9 @@ from nas_kd.kd.teachers import ReadyTeacher
 from nas_kd.nas.feasibility import at_lower_bound, is_borderline, log_excess, require_measured
 from nas_kd.nas.gate import Gate
 from nas_kd.nas.propose import Proposer
+from nas_kd.nas.recipe_dimensions import RecipeDimensions
 from nas_kd.nas.search_loop import SearchLoop
-from nas_kd.nas.search_plan import ELASTIC, SearchPlan, SupernetPlan
+from nas_kd.nas.search_plan import ELASTIC, RUN_SHARE, SearchPlan, SupernetPlan, probe_epochs
 from nas_kd.nas.study import INITIAL_TRIALS, RunStudy
 from nas_kd.nas.supernet.once_for_all import OnceForAll
 from nas_kd.nas.supernet.supernet_trainer import SupernetTrainer
@@ -45,7 +45,6 @@ from nas_kd.results.trial_record import TrialRecord
 # The smallest network is not always quite the fastest: budgets that it misses by less than a quarter are tried.
 MAX_LOG_EXCESS = log(1.25)
 MIDDLE = 0.7  # on the ladder of sizes up to the budget's edge: a network of that place shows what most candidates need
-FINALISTS_SHARE = 1 / 3  # of the run's training, about
 
 
 class Search:
@@ -76,7 +75,6 @@ class Search:
         self.teacher, self.others = teachers[0], teachers[1:]
         self.artifacts = ArtifactBuilder.for_run(context)
         self._train_by(context, distiller)
-        self.proposer = Proposer(self.config, context.space, distiller.builder, self.teacher.teacher.parameters)
         self.hypervolume = IncrementalHypervolume(self.teacher.record, context.data.n_classes)
         pool.work_here(lambda: JobRunner.for_run(self.context, self.distiller, self.artifacts))
         self._add_to_hypervolume(study.records)
@@ -85,6 +83,8 @@ class Search:
         """Use this context's recipe for all trainings from now on."""
         self.context, self.distiller = context, distiller
         self.plan = SearchPlan.of(self.config, context.recipe.epochs, context.steps_per_epoch)
+        weights, recipes = self.teacher.teacher.parameters, RecipeDimensions.of(context)
+        self.proposer = Proposer(self.config, context.space, distiller.builder, weights, recipes)
 
     def close(self) -> None:
         """Close the study and its database."""
@@ -142,13 +142,12 @@ class Search:
 
     def _probe_budget(self) -> ProbeBudget:
         """A share of the epochs that the plan asks for, finalists included, and of the time that the run may take."""
-        config, plan = self.config, self.plan
-        epochs = plan.epochs(plan.trials)[0] / (1 - FINALISTS_SHARE) / self.pool.workers
-        minutes = config.distill.probe_minutes
+        config, given = self.config, self.config.distill.probe_minutes
+        minutes = given
         if minutes is None and config.search.max_minutes is not None:
             minutes = RUN_SHARE * config.search.max_minutes
         until = None if minutes is None else time.monotonic() + 60 * minutes
-        return ProbeBudget(inf if config.distill.probe_minutes is not None else RUN_SHARE * epochs, until)
+        return ProbeBudget(inf if given is not None else probe_epochs(self.plan, self.pool.workers), until)
 
     def search(self) -> None:
         """Propose, gate, distill, judge, until there are enough candidates."""

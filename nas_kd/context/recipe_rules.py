@@ -35,6 +35,31 @@ def recipe_by_rules(options: DistillOptions, n_samples: int, strength: str) -> T
     )
 
 
+def schedule_note(recipe: TrainingRecipe, n_samples: int) -> str | None:
+    """Say what is odd about a schedule: a batch larger than the data, or too few steps; None: nothing is.
+
+    Args:
+        recipe: of the run.
+        n_samples: of the training split.
+    """
+    notes = []
+    if recipe.batch_size > n_samples:
+        notes.append(
+            f"a batch of {recipe.batch_size} is larger than the {n_samples} training samples: all of them are one"
+        )
+    steps = recipe.epochs * max(1, n_samples // recipe.batch_size)
+    if steps < FEWEST_STEPS / 2:
+        more = usual_epochs(n_samples, recipe.batch_size)
+        smaller = (
+            f", or a smaller distill.batch_size than {recipe.batch_size}" if recipe.batch_size > BATCH_SIZES[0] else ""
+        )
+        notes.append(
+            f"{recipe.epochs} epochs are {steps:,} training steps, which leaves networks under-trained; "
+            f'distill.epochs = "auto" would take {more}{smaller}'
+        )
+    return "; ".join(notes) or None
+
+
 def usual_epochs(n_samples: int, batch_size: int | None) -> int:
     """Epochs of a full training: the usual number, or more where that would be too few steps."""
     steps = max(1, n_samples // (batch_size or BATCH_SIZES[0]))

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from nas_kd.config.options import SearchConfig
 from nas_kd.context.callbacks import Callback
-from nas_kd.context.recipe_rules import recipe_by_rules
+from nas_kd.context.recipe_rules import recipe_by_rules, schedule_note
 from nas_kd.context.run_folder import RunFolder
 from nas_kd.data.augment import Augmenter, TrainingViews
 from nas_kd.data.dataset import Dataset
@@ -78,7 +78,8 @@ class RunContext:
             check_precisions(config, device)
         data = load_dataset(config.data, config.search.seed)
         check_pairs(config, data)
-        for note in data.notes:
+        recipe = recipe_by_rules(config.distill, len(data.train), data.augmentation.usual_strength)
+        for note in (*data.notes, *filter(None, [schedule_note(recipe, len(data.train))])):
             callback.on_note(note)
         return RunContext(
             config=config,
@@ -87,7 +88,7 @@ class RunContext:
             store=Store(folder.store, round(config.store.max_gb * 1e9)),
             data=data,
             views=TrainingViews(data, config.search.seed),
-            recipe=recipe_by_rules(config.distill, len(data.train), data.augmentation.usual_strength),
+            recipe=recipe,
             space=space,
             device=device,
             numerics=Numerics.choose(config.engine, data.input_shape),

@@ -19,7 +19,7 @@ from nas_kd.results.recipe_record import RecipeRecord
 from nas_kd.results.training_recipe import TrainingRecipe
 from nas_kd.serialization import fingerprint
 
-RUN_SHARE = 0.1  # of the run's training, or of its time, that probes may take
+TEACHER_SHARE = 0.1  # of a teacher's training that its probe may cost
 PROXY_SHARE = 1 / 12  # of a teacher's multiply-adds: the network that is probed in its place
 PROXY_SIZES = 9
 _FIELDS = ("batch_size", "optimizer", "learning_rate", "weight_decay")
@@ -122,7 +122,7 @@ def choose_recipe(
         if len(settings) < 2:
             pass
         elif plan is None:
-            note = f"too short a run for trying recipes: a tenth of it is {budget.epochs:.0f} epochs of one network"
+            note = f"too short a run for trying recipes: {budget.epochs:.0f} epochs are allowed"
         else:
             context.callback.on_stage("trying training recipes")
             probe = RecipeProbe(context, builder, teachers, network=network(), method=method, until=budget.until)
@@ -154,7 +154,7 @@ def teacher_recipe(
     whole = builder.macs(architecture)
     sizes = space.size_ladder(PROXY_SIZES)
     proxy = max((a for a in sizes if builder.macs(a) <= PROXY_SHARE * whole), key=builder.macs, default=sizes[0])
-    allowed = RUN_SHARE * context.recipe.epochs * whole / builder.macs(proxy)
+    allowed = TEACHER_SHARE * context.recipe.epochs * whole / builder.macs(proxy)
     return choose_recipe(
         context,
         builder,

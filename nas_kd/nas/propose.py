@@ -15,6 +15,7 @@ from nas_kd.methods.base import Method
 from nas_kd.methods.combine import make_method
 from nas_kd.models.search_space import SearchSpace
 from nas_kd.nas.database import stored_candidate
+from nas_kd.nas.recipe_dimensions import RecipeDimensions
 from nas_kd.nas.search_plan import SearchPlan
 from nas_kd.nas.study import RunStudy
 from nas_kd.results.candidate import DEFAULT_POLICY, Architecture, Candidate, Choice, Recipe
@@ -44,7 +45,14 @@ class Proposal:
 class Proposer:
     """Turns Optuna's trials into candidates of one run."""
 
-    def __init__(self, config: SearchConfig, space: SearchSpace, builder: NetworkBuilder, max_weights: int) -> None:
+    def __init__(
+        self,
+        config: SearchConfig,
+        space: SearchSpace,
+        builder: NetworkBuilder,
+        max_weights: int,
+        recipes: RecipeDimensions | None = None,
+    ) -> None:
         """Propose candidates of this space.
 
         Args:
@@ -52,7 +60,9 @@ class Proposer:
             space: of students and assistants.
             builder: counts weights.
             max_weights: the teacher's number of weights; assistants are smaller.
+            recipes: parts of the training recipe that candidates differ in; None: in none.
         """
+        self._recipes = recipes
         self._config = config
         self._space = space
         self._builder = builder
@@ -116,7 +126,11 @@ class Proposer:
         return Candidate(
             student=student,
             assistants=assistants,
-            recipe=Recipe(name, {k: float(f"{v:.2g}") for k, v in drawn.items() if k in method.tunable}),
+            recipe=Recipe(
+                name,
+                {k: float(f"{v:.2g}") for k, v in drawn.items() if k in method.tunable},
+                self._recipes.suggest(trial) if self._recipes else {},
+            ),
             precision=str(trial.suggest_categorical("precision", config.search.precisions)),
             policy=policy if assistants else DEFAULT_POLICY,
         )

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -112,9 +113,10 @@ def test_a_trial_is_trained_rung_by_rung(runner: JobRunner, context: RunContext)
 
 
 def test_a_trial_that_cannot_be_trained_fails_with_the_reason(context: RunContext, teacher: Teacher) -> None:
-    steep = context.config.distill.model_copy(update={"learning_rate": 1e30, "clip_norm": 1e30})
+    steep = context.config.distill.model_copy(update={"clip_norm": 1e30})
     distiller = distiller_of(context, [teacher])
     distiller.trainer.options = steep
+    distiller.trainer.recipe = replace(context.recipe, learning_rate=1e30)
     runner = JobRunner.for_run(context, distiller, ArtifactBuilder.for_run(context))
     job = TrainTrial(records.trial(4, None, 4000, 0.1, candidate=plain_candidate(context.space.size_ladder(6)[1])))
     failed = job.result(done(runner, job))

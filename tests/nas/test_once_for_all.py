@@ -32,7 +32,7 @@ def _small_plan() -> Iterator[None]:
     """Fewer networks in every step, so that there is a second generation of them."""
     plan_of = SupernetPlan.of
     with pytest.MonkeyPatch.context() as patch, measured_briefly():
-        patch.setattr(SupernetPlan, "of", lambda config: replace(plan_of(config), **SMALL_PLAN))
+        patch.setattr(SupernetPlan, "of", lambda config, epochs: replace(plan_of(config, epochs), **SMALL_PLAN))
         yield
 
 

@@ -1,0 +1,62 @@
+"""The training recipe as a part of the search: dimensions around the recipe that suits most candidates."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import cast
+
+from optuna.trial import BaseTrial
+
+from nas_kd.context.run_context import RunContext
+from nas_kd.results.candidate import Choice
+from nas_kd.results.training_recipe import OPTIMIZERS, TrainingRecipe, rounded
+
+RATE_FACTORS = (0.25, 4.0)  # of the learning rate
+SMALLEST_BATCH = 8
+
+
+class RecipeDimensions:
+    """Draws what of a run's recipe is another for one candidate; the parameters are the same for every trial."""
+
+    def __init__(self, opened: Sequence[str], recipe: TrainingRecipe, strengths: Sequence[str], n_samples: int) -> None:
+        """Open dimensions around a recipe.
+
+        Args:
+            opened: names as in the option `search.recipe`.
+            recipe: of the run.
+            strengths: of augmentation that differ on its data.
+            n_samples: of the training split.
+        """
+        self._recipe = recipe
+        batch = recipe.batch_size
+        sizes = {b for b in (batch // 2, batch, 2 * batch) if SMALLEST_BATCH <= b <= n_samples // 2} | {batch}
+        choices: dict[str, Sequence[Choice]] = {
+            "optimizer": OPTIMIZERS,
+            "batch_size": sorted(sizes),
+            "augment": tuple(strengths),
+        }
+        self._choices = {name: values for name, values in choices.items() if name in opened}
+        self._scales_rate = "learning_rate" in opened
+
+    @staticmethod
+    def of(context: RunContext) -> "RecipeDimensions":
+        """The dimensions that a run's config opens."""
+        opened, strengths = context.config.search.recipe, context.data.augmentation.strengths
+        return RecipeDimensions(opened, context.recipe, strengths, len(context.data.train))
+
+    def suggest(self, trial: BaseTrial) -> dict[str, Choice]:
+        """Draw a recipe; returns its fields that are not as in the run's."""
+        drawn = {
+            name: cast(Choice, trial.suggest_categorical(f"recipe.{name}", values))
+            for name, values in self._choices.items()
+        }
+        recipe = self._recipe.with_choices(drawn)
+        if self._scales_rate:
+            factor = trial.suggest_float("recipe.learning_rate", *RATE_FACTORS, log=True)
+            recipe = replace(recipe, learning_rate=rounded(recipe.learning_rate * factor))
+        return self._recipe.differences(recipe)
+
+    def unchanged(self) -> dict[str, Choice]:
+        """Parameters that stand for the run's own recipe."""
+        fields = self._recipe.to_json()
+        parameters: dict[str, Choice] = {f"recipe.{name}": fields[name] for name in self._choices}
+        return parameters | ({"recipe.learning_rate": 1.0} if self._scales_rate else {})
