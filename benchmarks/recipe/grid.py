@@ -48,7 +48,8 @@ HALVING = ((9, 12), (3, 4))  # a share of the epochs -> how many settings go on
 FRESH_SEEDS = (1, 2)
 LADDER = 9
 STUDENTS = {"resnet": {"small": 2, "middle": 4, "large": 5}, "mobilenet": {"small": 2, "middle": 4, "large": 6}}
-TEACHER_PLACE = 7  # on the ladder; one lower for pictures of 64 pixels
+TEACHER_PLACE = 7  # on the ladder
+FOR_LARGE_SAMPLES = -1  # all networks are one size smaller for pictures of 64 pixels
 TEACHER_RATES = (("sgd", 0.05), ("adamw", 0.003))
 METHOD = "soft_targets"
 LARGE_SAMPLE = 10_000  # values
@@ -99,14 +100,17 @@ class CaseRuns:
 
     def architecture(self, student: str) -> Architecture:
         """The small, middle or large student."""
-        return self._ladder[STUDENTS[self.case.space][student]]
+        return self._ladder[STUDENTS[self.case.space][student] + self._shift]
+
+    @property
+    def _shift(self) -> int:
+        return FOR_LARGE_SAMPLES if self.context.data.train.x[0].numel() > LARGE_SAMPLE else 0
 
     @cached_property
     def teacher(self) -> Teacher:
         """The better one on validation of a few trainings of a large network."""
         data = self.context.data
-        place = TEACHER_PLACE - (data.train.x[0].numel() > LARGE_SAMPLE)
-        architecture, found = self._ladder[place], []
+        architecture, found = self._ladder[TEACHER_PLACE + self._shift], []
         for (optimizer, rate), augment in product(TEACHER_RATES, dict.fromkeys(("none", self.usual_augment))):
             recipe = self.recipe(32, optimizer, rate, augment)
             distiller = Distiller.for_run(self.context.with_recipe(recipe), self.builder)

@@ -122,7 +122,8 @@ def choose_recipe(
         if len(settings) < 2:
             pass
         elif plan is None:
-            note = f"too short a run for trying recipes: {budget.epochs:.0f} epochs are allowed"
+            share = f"{budget.epochs:.0f} epoch{'' if round(budget.epochs) == 1 else 's'} of training"
+            note = f"the run is too short for trying recipes: their share of it is {share}"
         else:
             context.callback.on_stage("trying training recipes")
             probe = RecipeProbe(context, builder, teachers, network=network(), method=method, until=budget.until)
