@@ -119,7 +119,7 @@ class Search:
         self.study.add_seconds("idle", self.pool.idle_s(started))
 
     def _prepare_initial_trials(self) -> None:
-        """Find what the search begins with: sizes spread over the budget, or an elastic network's best parts."""
+        """Find what the search begins with: sizes from the budget's edge down, or an elastic network's best parts."""
         if self.config.search.strategy == ELASTIC:
             self._prepare_elastic_network()
         elif self.study.is_new:

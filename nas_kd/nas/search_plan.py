@@ -7,8 +7,11 @@ from math import log2
 
 from nas_kd.config.options import SearchConfig, SearchSection
 
-N_INITIAL_TRIALS = 6  # spread over the sizes within the budget, trained in full whatever they reach
-N_EDGE_SIZES = 16  # sizes among which the largest within the budget is looked for
+N_INITIAL_TRIALS = 6  # from the budget's upper edge downwards, trained in full whatever they reach
+# The largest of them has at most this many times the weights of the smallest. Networks of a hundredth of the budget
+# cannot learn the task: trained in full, they would cost time and show nothing of the front.
+MAX_INITIAL_SIZE_RATIO = 30
+N_EDGE_SIZES = 32  # sizes among which the largest within the budget is looked for
 ELASTIC = "once-for-all"
 
 
