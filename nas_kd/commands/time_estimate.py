@@ -194,14 +194,15 @@ class SearchCostModel:
         edge = self._plan.edge_measurements
         spans = {
             "gate": ((few + edge) * gated, (many + edge) * gated),
-            "assistants": (self._assistants(fitting[:few]), self._assistants(drawn)),
+            "assistants": (self._assistants(fitting, few), self._assistants(drawn, many)),
             "candidates": (self._candidates(fitting, few), self._candidates(fitting, many)),
         }
         shares = [min(1.0, left[end] / max(1e-9, sum(s[end] for s in spans.values()))) for end in (0, 1)]
         return {name: (span[0] * shares[0], span[1] * shares[1]) for name, span in spans.items()}
 
-    def _assistants(self, candidates: Sequence[Candidate]) -> float:
-        """Every assistant that these candidates share, trained in full once."""
+    def _assistants(self, candidates: Sequence[Candidate], number: int) -> float:
+        """The assistants that the promoted of this many candidates like these share; each is trained in full once."""
+        candidates = candidates[: self._plan.promoted(number)]
         chains = {(c.policy, chain) for c in candidates for chain in load_policy(c.policy).reusable_chains(c)}
         method, epochs = self._config.chain.method, self._config.distill.epochs
         trained = sum(self._training(self._builder.macs(chain[-1]), method, epochs) for _, chain in chains)
@@ -209,12 +210,19 @@ class SearchCostModel:
 
     def _candidates(self, fitting: Sequence[Candidate], number: int) -> float:
         """This many candidates like these through the rungs."""
-        epochs, _ = self._plan.epochs(number)
+        plan = self._plan
+        restarts = (plan.promoted(number) - min(plan.n_initial, number)) * fmean(map(self._starts_again, fitting))
+        epochs = plan.epochs(number)[0] + restarts * plan.rungs[0]
         step = fmean(self._step(c) for c in fitting)
         earlier = fmean(make_method(c.recipe.method).generations * self._step(c) for c in fitting)
         judged = self._times.judge_s + fmean(self._file(c) for c in fitting)
-        full, begun = self._config.distill.epochs, number * (self._times.begin_s + judged)
+        full, begun = self._config.distill.epochs, (number + restarts) * self._times.begin_s + number * judged
         return (self._steps * (epochs * step + number * full * earlier) + begun) / self._at_once
+
+    def _starts_again(self, candidate: Candidate) -> bool:
+        """Whether its training up to the first rung is one without its assistants."""
+        several = len(self._plan.rungs) > 1
+        return several and load_policy(candidate.policy).before_promotion(candidate) != candidate
 
     def _step(self, candidate: Candidate) -> float:
         networks = load_policy(candidate.policy).deployed(candidate)

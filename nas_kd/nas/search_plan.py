@@ -52,6 +52,14 @@ class SearchPlan:
         """Epochs that this many feasible candidates are trained for altogether, and how many reach the last rung."""
         return epochs_through_rungs(candidates, self.rungs, self.reduction, self.n_initial)
 
+    def trained_in_full(self, number: int) -> bool:
+        """Whether this trial is trained in full whatever it reaches: initial ones are, and all if there is one rung."""
+        return number < self.n_initial or len(self.rungs) == 1
+
+    def promoted(self, candidates: int) -> int:
+        """How many of this many feasible candidates are trained past the first rung, or in full whatever they reach."""
+        return epochs_through_rungs(candidates, self.rungs[:2], self.reduction, self.n_initial)[1]
+
     @property
     def edge_measurements(self) -> float:
         """Networks measured, roughly, to find the budget's edge and to begin along it."""

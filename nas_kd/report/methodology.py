@@ -49,6 +49,7 @@ def build_methodology(context: ReportContext, command: str) -> Methodology:
         *_data_facts(run),
         *_seed_facts(run),
         *_schedule_facts(run),
+        *_assistant_facts(run),
         *_selection_facts(run),
         *_latency_facts(run),
         *_prefilter_facts(run),
@@ -108,6 +109,17 @@ def _schedule_facts(run: RunRecord) -> list[tuple[str, str]]:
             f"({_range_text([c.cost_ratio for f in run.finalists for c in f.controls])}{fmt.TIMES} of it)"
         )
     return [("Schedule", f"{'; '.join(parts)}.".capitalize())] if parts else []
+
+
+def _assistant_facts(run: RunRecord) -> list[tuple[str, str]]:
+    """When assistants were trained, if there were rungs before that."""
+    if not any(r.without_assistants for t in run.trials for r in t.rungs):
+        return []
+    text = (
+        "Up to the first rung, candidates with assistants are trained without them; one that is promoted starts again "
+        "from the first epoch, behind assistants trained in full. Finalists are trained with theirs throughout."
+    )
+    return [("Assistants", text)]
 
 
 def _range_text(values: list[Any]) -> str:
