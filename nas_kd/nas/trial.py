@@ -168,7 +168,7 @@ def candidate_up_to_next_rung(record: TrialRecord, plan: SearchPlan) -> Candidat
     """
     if record.rungs or plan.trained_in_full(record.number):
         return record.candidate
-    return load_policy(record.candidate.policy).before_promotion(record.candidate)
+    return load_policy(record.candidate.policy).without_shared_assistants(record.candidate)
 
 
 @contextmanager

@@ -55,6 +55,15 @@ def test_students_that_start_again_and_assistants_of_the_promoted_are_counted(tm
     assert 0 < rungs.epochs("assistants")[1] < one_rung.epochs("assistants")[1]
 
 
+def test_finalists_take_no_more_than_their_share(tmp_path: Path) -> None:
+    """A step takes a second whatever is trained, so seconds tell how many trainings there are, if not their share."""
+    wanted = {"max": 4, "seeds": 3, "controls": True, "max_control_epochs": 1}
+    whole = Estimate(tmp_path / "whole", 12, finalists={**wanted, "max_share": 1}, chain={"max_assistants": 0})
+    assert whole.epochs("finalists") == pytest.approx((2 * 3 * 2 * EPOCHS, 4 * 3 * 2 * EPOCHS))
+    least = Estimate(tmp_path / "least", 12, finalists={**wanted, "max_share": 0.001}, chain={"max_assistants": 0})
+    assert least.epochs("finalists") == pytest.approx((2 * 2 * EPOCHS, 2 * 2 * EPOCHS))
+
+
 def test_assistants_that_are_deployed_count_with_their_candidates(tmp_path: Path) -> None:
     sequential, residual = (
         Estimate(tmp_path / policy, 12, chain={"policy": [policy]}) for policy in ("sequential", "residual")

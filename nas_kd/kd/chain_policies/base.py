@@ -82,8 +82,8 @@ class ChainPolicy(ABC):
         """Train the assistants that the candidate's student learns from, as far as they are missing."""
         distiller.teachers_for(make_method(candidate.recipe.method), self, candidate.assistants)
 
-    def before_promotion(self, candidate: Candidate) -> Candidate:
-        """Build the candidate whose training stands for this one's up to the first rung: the same without assistants.
+    def without_shared_assistants(self, candidate: Candidate) -> Candidate:
+        """Build the candidate that is trained up to the first rung: without the assistants that only teach.
 
         Where assistants are deployed it is the candidate itself: what is compared at a rung must be what is deployed.
         """
