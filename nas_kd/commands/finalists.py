@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from nas_kd.commands.choose_finalists import choose, fallback_finalist
+from nas_kd.commands.finalist_plan import FinalistCost, plan_finalists
 from nas_kd.context.run_context import RunContext
 from nas_kd.errors import TrialError
 from nas_kd.export.verify import accuracy
@@ -16,7 +17,7 @@ from nas_kd.nas.gate import Gate
 from nas_kd.nas.jobs import TrainFinalist
 from nas_kd.nas.trial import measured_in_full
 from nas_kd.results.candidate import Candidate
-from nas_kd.results.finalist_record import Accuracy, ControlRecord, FinalistRecord, SeedRecord
+from nas_kd.results.finalist_record import Accuracy, ControlRecord, FinalistPlan, FinalistRecord, SeedRecord
 from nas_kd.results.intervals import accuracy_over_seeds, paired_gain
 from nas_kd.results.limits import describe_costs, within_budget
 from nas_kd.results.trial_record import Costs, TrialRecord
@@ -105,23 +106,34 @@ class FinalistTrainer:
             )
         return found
 
-    def train(self, chosen: Sequence[TrialRecord], *, silent: bool = False) -> list[TrainedFinalist]:
-        """Train every finalist and control over the config's seeds; one that fails is left out, with a note.
+    def plan(self, chosen: Sequence[TrialRecord], cost_before: float) -> FinalistPlan:
+        """Plan how many of these finalists are trained, and with how many seeds and controls, see `plan_finalists`."""
+        builder, full = self._distiller.builder, self._full_epochs
+        costs = [FinalistCost.of(trial.candidate, self._options, builder, full) for trial in chosen]
+        return plan_finalists(costs, cost_before, self._options, full)
+
+    def train(
+        self, chosen: Sequence[TrialRecord], plan: FinalistPlan, *, silent: bool = False
+    ) -> list[TrainedFinalist]:
+        """Train every finalist and control over the plan's seeds; one that fails is left out, with a note.
 
         Args:
             chosen: the finalists' trials.
+            plan: how many seeds, and which of them have controls.
             silent: report no progress, as everything is in the store already.
         """
         trained, self._done = [], 0
-        plans = [(trial, self._controls(trial.candidate)) for trial in chosen]
-        total = 0 if silent else sum(1 + len(controls) for _, controls in plans) * self._options.seeds
-        for trial, controls in plans:
+        controlled = self._with_controls(chosen, plan)
+        total = 0 if silent else sum(1 + len(controls) for _, controls in controlled) * plan.seeds
+        seeds = self._seeds(plan)
+        for trial, controls in controlled:
             try:
                 files = self._train_seeds(
-                    trial.candidate, self._full_epochs, partial(self._count, total, trial.description)
+                    trial.candidate, self._full_epochs, seeds, partial(self._count, total, trial.description)
                 )
                 others = tuple(
-                    (c, self._train_seeds(c.candidate, c.epochs, partial(self._count, total, c.kind))) for c in controls
+                    (c, self._train_seeds(c.candidate, c.epochs, seeds, partial(self._count, total, c.kind)))
+                    for c in controls
                 )
             except TrialError as error:
                 self._context.callback.on_note(f"finalist {trial.id} left out: {error}")
@@ -129,40 +141,49 @@ class FinalistTrainer:
             trained.append(TrainedFinalist(trial, files, others))
         return trained
 
-    def _controls(self, candidate: Candidate) -> list[Control]:
-        if not self._options.controls:
-            return []
-        builder, longest = self._distiller.builder, self._options.max_control_epochs
-        return controls_of(candidate, builder, self._full_epochs, longest)
+    def _with_controls(
+        self, chosen: Sequence[TrialRecord], plan: FinalistPlan
+    ) -> list[tuple[TrialRecord, list[Control]]]:
+        """Pair finalists with their controls; the first has some even if the plan was made for others, without any."""
+        controlled = max(1, plan.controlled) if self._options.controls else 0
+        builder, full = self._distiller.builder, self._full_epochs
 
-    def jobs(self, chosen: Sequence[TrialRecord]) -> list[TrainFinalist]:
+        def controls(rank: int, candidate: Candidate) -> list[Control]:
+            return controls_of(candidate, builder, full, plan.control_epochs / full) if rank < controlled else []
+
+        return [(trial, controls(rank, trial.candidate)) for rank, trial in enumerate(chosen)]
+
+    def jobs(self, chosen: Sequence[TrialRecord], plan: FinalistPlan) -> list[TrainFinalist]:
         """List the trainings that `train` needs, one by one; `train` then finds their results in the store."""
         trainings = [
             (candidate, epochs)
-            for trial in chosen
+            for trial, controls in self._with_controls(chosen, plan)
             for candidate, epochs in [
                 (trial.candidate, self._full_epochs),
-                *((c.candidate, c.epochs) for c in self._controls(trial.candidate)),
+                *((c.candidate, c.epochs) for c in controls),
             ]
         ]
         sources = self._distiller.weight_sources
         return [
-            TrainFinalist(candidate, seed, epochs, sources) for candidate, epochs in trainings for seed in self._seeds
+            TrainFinalist(candidate, seed, epochs, sources)
+            for candidate, epochs in trainings
+            for seed in self._seeds(plan)
         ]
 
-    @property
-    def _seeds(self) -> list[int]:
+    def _seeds(self, plan: FinalistPlan) -> list[int]:
         """Seeds that the search did not use, so that the choice of finalists does not flatter them."""
-        return [self._context.seed + n for n in range(1, self._options.seeds + 1)]
+        return [self._context.seed + n for n in range(1, plan.seeds + 1)]
 
     def _count(self, total: int, description: str) -> None:
         self._done += 1
         if total:
             self._context.callback.on_finalist(self._done, total, description)
 
-    def _train_seeds(self, candidate: Candidate, epochs: int, done: Callable[[], None]) -> tuple[TrainedFile, ...]:
+    def _train_seeds(
+        self, candidate: Candidate, epochs: int, seeds: Sequence[int], done: Callable[[], None]
+    ) -> tuple[TrainedFile, ...]:
         files = []
-        for seed in self._seeds:
+        for seed in seeds:
             trained = self._distiller.distill(candidate, seed, epochs)
             files.append(TrainedFile(seed, epochs, self._artifacts.verified_file(trained, candidate.precision)))
             done()

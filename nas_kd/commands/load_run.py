@@ -13,7 +13,7 @@ from nas_kd.errors import InputError
 from nas_kd.nas.database import close_database, open_database, require_schema, trial_records
 from nas_kd.nas.prefilter import prefilter_record
 from nas_kd.nas.samplers.base import optuna_silenced
-from nas_kd.results.finalist_record import FinalistRecord
+from nas_kd.results.finalist_record import FinalistPlan, FinalistRecord
 from nas_kd.results.recipe_record import RecipeRecord
 from nas_kd.results.run_record import (
     CacheRecord,
@@ -67,6 +67,7 @@ def read_run(folder: RunFolder) -> RunRecord:
         once_for_all=_maybe(attributes, "once_for_all", OnceForAllRecord),
         prefilter=prefilter_record(records, config.budget),
         trials=records,
+        finalist_plan=_maybe(attributes, "finalist_plan", FinalistPlan),
         finalists=tuple(
             FinalistRecord.model_validate(v) for k, v in sorted(attributes.items()) if k.startswith("finalist/")
         ),

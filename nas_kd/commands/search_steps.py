@@ -5,8 +5,10 @@ from bisect import bisect_left
 from collections.abc import Iterable
 from math import inf, log
 
+from nas_kd.commands.finalist_plan import describe_plan
 from nas_kd.commands.finalists import FinalistTrainer, TrainedFinalist
 from nas_kd.commands.load_run import read_run
+from nas_kd.commands.training_costs import search_cost, supernet_cost, teachers_cost
 from nas_kd.commands.worker import JobRunner
 from nas_kd.commands.write_winner import write_results
 from nas_kd.context.run_context import RunContext
@@ -24,6 +26,7 @@ from nas_kd.kd.distiller import Distiller
 from nas_kd.kd.teachers import ReadyTeacher
 from nas_kd.nas.feasibility import at_lower_bound, is_borderline, log_excess, require_measured
 from nas_kd.nas.gate import Gate
+from nas_kd.nas.jobs import TrainFinalist
 from nas_kd.nas.propose import Proposer
 from nas_kd.nas.recipe_dimensions import RecipeDimensions
 from nas_kd.nas.search_loop import SearchLoop
@@ -33,7 +36,7 @@ from nas_kd.nas.supernet.once_for_all import OnceForAll
 from nas_kd.nas.supernet.supernet_trainer import SupernetTrainer
 from nas_kd.nas.worker_pool import WorkerPool
 from nas_kd.results.candidate import Architecture
-from nas_kd.results.finalist_record import Accuracy
+from nas_kd.results.finalist_record import Accuracy, FinalistPlan
 from nas_kd.results.fronts import describe_closest_trials
 from nas_kd.results.hypervolume import IncrementalHypervolume
 from nas_kd.results.intervals import wilson_interval
@@ -175,7 +178,7 @@ class Search:
         self.study.add_seconds("idle", self.pool.idle_s(started))
 
     def _prepare_initial_trials(self) -> None:
-        """Find what the search begins with: sizes spread over the budget, or an elastic network's best parts."""
+        """Find what the search begins with: sizes from the budget's edge down, or an elastic network's best parts."""
         if self.config.search.strategy == ELASTIC:
             self._prepare_elastic_network()
         elif self.study.is_new:
@@ -245,13 +248,35 @@ class Search:
         if not (chosen := trainer.choose(self.study.records)):
             self._explain_failures()
             self._give_up(describe_closest_trials(self.study.records, self.config.budget))
+        plan = self._plan_finalists(trainer, chosen)
         self.study.save("state", "finalists")
         self.callback.on_stage("training finalists")
         with self.study.timed("finalists"):
-            trained = self._train(trainer, chosen)
+            trained = self._train(trainer, chosen := chosen[: plan.finalists], plan)
             numbers = {t.number for t in chosen}
             others = [t for t in self.study.records if t.number not in numbers]
-            return trained + self._train(trainer, trainer.fallback_finalist(trained, others))
+            return trained + self._train(trainer, trainer.fallback_finalist(trained, others), plan)
+
+    def _plan_finalists(self, trainer: FinalistTrainer, chosen: list[TrialRecord]) -> FinalistPlan:
+        """Plan how many of those chosen are trained; what was planned once is kept when the run is resumed."""
+        if (planned := self.study.load("finalist_plan", FinalistPlan)) is not None:
+            return planned
+        plan = trainer.plan(chosen, self._training_cost())
+        if note := describe_plan(plan):
+            self.callback.on_note(note)
+        self.study.save("finalist_plan", plan)
+        return plan
+
+    def _training_cost(self) -> float:
+        """Multiply-adds per training sample of all that was trained so far."""
+        builder, full, trials = self.distiller.builder, self.context.recipe.epochs, self.study.records
+        teachers = zip(self.config.teacher, (t.teacher.macs for t in (self.teacher, *self.others)), strict=True)
+        cost = search_cost(trials, builder, full) + teachers_cost(teachers, full)
+        if (supernet := self.study.load("once_for_all", OnceForAllRecord)) is not None:
+            members = [t.candidate.student for t in trials]
+            ends = self.context.space.size_ladder(2)
+            cost += supernet_cost(supernet.epochs, supernet.networks_a_step, ends, members, builder)
+        return cost
 
     def _finalist_trainer(self) -> FinalistTrainer:
         supernet = self.study.load("once_for_all", OnceForAllRecord)
@@ -259,14 +284,14 @@ class Search:
         distiller = self.distiller.inheriting_from(sources)
         return FinalistTrainer(self.context, distiller, self.artifacts, self.gate)
 
-    def _train(self, trainer: FinalistTrainer, chosen: list[TrialRecord]) -> list[TrainedFinalist]:
+    def _train(self, trainer: FinalistTrainer, chosen: list[TrialRecord], plan: FinalistPlan) -> list[TrainedFinalist]:
         if self.pool.workers > 1:
-            self._train_in_workers(trainer, chosen)
-        return trainer.train(chosen, silent=self.pool.workers > 1)
+            self._train_in_workers(trainer.jobs(chosen, plan))
+        return trainer.train(chosen, plan, silent=self.pool.workers > 1)
 
-    def _train_in_workers(self, trainer: FinalistTrainer, chosen: list[TrialRecord]) -> None:
+    def _train_in_workers(self, jobs: list[TrainFinalist]) -> None:
         """Let all workers train a share; what fails here fails again, and is reported, when it is looked for."""
-        jobs, done = trainer.jobs(chosen), 0
+        done = 0
         while jobs or self.pool.busy:
             while jobs and self.pool.has_room:
                 self.pool.submit(jobs.pop(0))

@@ -11,7 +11,9 @@ import optuna
 import torch
 from optuna.samplers import RandomSampler
 
+from nas_kd.commands.finalist_plan import FinalistCost, plan_finalists
 from nas_kd.commands.step_timing import StepTimes, measure_step_times, uses_cache
+from nas_kd.commands.training_costs import student_cost, supernet_cost, teachers_cost, trained_teachers
 from nas_kd.context.run_context import RunContext
 from nas_kd.engine.teacher_outputs import Teacher
 from nas_kd.kd.chain_policies.base import load_policy
@@ -138,7 +140,7 @@ class SearchCostModel:
         return {
             **before,
             **self._search(fitting, drawn, (few, trials), self._left(before)),
-            "finalists": self._finalists(fitting, few, trials),
+            "finalists": self._finalists(fitting, drawn, (few, trials), teachers_macs),
         }
 
     def _left(self, before: Mapping[str, Span]) -> Span:
@@ -163,8 +165,7 @@ class SearchCostModel:
 
     def _teachers(self, macs: Sequence[int]) -> Span:
         """Teachers that the tool trains itself, which it does before there are workers."""
-        options = zip(self._config.teacher, macs, strict=True)
-        own = [(t.epochs or self._context.recipe.epochs, m) for t, m in options if t.onnx is None and t.factory is None]
+        own = trained_teachers(zip(self._config.teacher, macs, strict=True), self._context.recipe.epochs)
         seconds = sum(self._training(m, "none", epochs) for epochs, m in own) + self._gate_s * len(macs)
         return seconds, seconds
 
@@ -196,27 +197,47 @@ class SearchCostModel:
         edge = self._plan.edge_measurements
         spans = {
             "gate": ((few + edge) * gated, (many + edge) * gated),
-            "assistants": (self._assistants(fitting[:few]), self._assistants(drawn)),
+            "assistants": (self._assistants(fitting, few), self._assistants(drawn, many)),
             "candidates": (self._candidates(fitting, few), self._candidates(fitting, many)),
         }
         shares = [min(1.0, left[end] / max(1e-9, sum(s[end] for s in spans.values()))) for end in (0, 1)]
         return {name: (span[0] * shares[0], span[1] * shares[1]) for name, span in spans.items()}
 
-    def _assistants(self, candidates: Sequence[Candidate]) -> float:
-        """Every assistant that these candidates share, trained in full once."""
-        chains = {(c.policy, chain) for c in candidates for chain in load_policy(c.policy).reusable_chains(c)}
+    def _assistants(self, candidates: Sequence[Candidate], number: int) -> float:
+        """The assistants that the promoted of this many candidates like these share; each is trained in full once."""
+        trained = self._shared_assistants(candidates, number)
         method, epochs = self._config.chain.method, self._context.recipe.epochs
-        trained = sum(self._training(self._builder.macs(chain[-1]), method, epochs) for _, chain in chains)
-        return (trained + len(chains) * (self._times.begin_s + self._times.judge_s)) / self._at_once
+        seconds = sum(self._training(self._builder.macs(a), method, epochs) for a in trained)
+        return (seconds + len(trained) * (self._times.begin_s + self._times.judge_s)) / self._at_once
+
+    def _shared_assistants(self, candidates: Sequence[Candidate], number: int) -> list[Architecture]:
+        promoted = candidates[: self._plan.promoted(number)]
+        chains = {(c.policy, chain) for c in promoted for chain in load_policy(c.policy).reusable_chains(c)}
+        return [chain[-1] for _, chain in chains]
 
     def _candidates(self, fitting: Sequence[Candidate], number: int) -> float:
         """This many candidates like these through the rungs."""
-        epochs, _ = self._plan.epochs(number)
+        restarts = self._restarts(fitting, number)
+        epochs = self._epochs(fitting, number)
         step = fmean(self._step(c) for c in fitting)
         earlier = fmean(make_method(c.recipe.method).generations * self._step(c) for c in fitting)
         judged = self._times.judge_s + fmean(self._file(c) for c in fitting)
-        full, begun = self._context.recipe.epochs, number * (self._times.begin_s + judged)
+        full, begun = self._context.recipe.epochs, (number + restarts) * self._times.begin_s + number * judged
         return (self._steps * (epochs * step + number * full * earlier) + begun) / self._at_once
+
+    def _epochs(self, fitting: Sequence[Candidate], number: int) -> float:
+        """Epochs of all their students; those that start again are trained up to the first rung twice."""
+        return self._plan.epochs(number)[0] + self._restarts(fitting, number) * self._plan.rungs[0]
+
+    def _restarts(self, fitting: Sequence[Candidate], number: int) -> float:
+        """How many of this many candidates like these start again when they are promoted."""
+        promoted = self._plan.promoted(number) - min(self._plan.n_initial, number)
+        return promoted * fmean(map(self._starts_again, fitting))
+
+    def _starts_again(self, candidate: Candidate) -> bool:
+        """Whether its training up to the first rung is one without its assistants."""
+        several = len(self._plan.rungs) > 1
+        return several and load_policy(candidate.policy).without_shared_assistants(candidate) != candidate
 
     def _step(self, candidate: Candidate) -> float:
         networks = load_policy(candidate.policy).deployed(candidate)
@@ -226,17 +247,47 @@ class SearchCostModel:
     def _file(self, candidate: Candidate) -> float:
         return self._times.file_s.get(candidate.precision, 0.0)
 
-    def _finalists(self, fitting: Sequence[Candidate], few: int, many: int) -> Span:
-        """Half of the allowed finalists, or all, over their seeds, with their controls."""
-        options, full = self._config.finalists, self._context.recipe.epochs
-        each = fmean(self._steps * full * self._step(c) for c in fitting)
-        controls = fmean(self._controls(c) for c in fitting) if options.controls else 0.0
-        judged = 2 * (self._times.judge_s + fmean(self._file(c) for c in fitting))
-        one = options.seeds * (each + controls + judged) / self._at_once + self._gate_s
-        low, high = (self._plan.epochs(n)[1] for n in (few, many))
-        return one * min(-(-options.max // 2), low), one * min(options.max, high)
+    def _finalists(
+        self,
+        fitting: Sequence[Candidate],
+        drawn: Sequence[Candidate],
+        numbers: tuple[int, int],
+        teachers_macs: Sequence[int],
+    ) -> Span:
+        """Half of the allowed finalists, or all, with their controls, within their share of the run's training."""
+        options, ends = self._config.finalists, (fitting, drawn)
+        low, high = (
+            self._finalists_s(fitting, min(most, self._plan.epochs(n)[1]), self._cost(fitting, end, n, teachers_macs))
+            for most, end, n in zip((-(-options.max // 2), options.max), ends, numbers, strict=True)
+        )
+        return low, high
 
-    def _controls(self, candidate: Candidate) -> float:
-        full, longest = self._context.recipe.epochs, self._config.finalists.max_control_epochs
-        controls = controls_of(candidate, self._builder, full, longest)
+    def _cost(
+        self, fitting: Sequence[Candidate], drawn: Sequence[Candidate], number: int, teachers_macs: Sequence[int]
+    ) -> float:
+        """Multiply-adds per training sample of all training before the finalists."""
+        builder, full = self._builder, self._context.recipe.epochs
+        epochs = round(self._epochs(fitting, number))
+        students = fmean(student_cost(c, builder, epochs, full) for c in fitting)
+        assistants = full * sum(map(builder.macs, self._shared_assistants(drawn, number)))
+        cost = students + assistants + teachers_cost(zip(self._config.teacher, teachers_macs, strict=True), full)
+        if self._config.search.strategy == ELASTIC:
+            plan, ends = SupernetPlan.of(self._config, self._context.recipe.epochs), self._context.space.size_ladder(2)
+            cost += supernet_cost(plan.epochs, plan.networks_per_step, ends, [c.student for c in fitting], builder)
+        return cost
+
+    def _finalists_s(self, fitting: Sequence[Candidate], number: int, cost_before: float) -> float:
+        """Seconds of at most this many finalists like these, and of their controls."""
+        options, full = self._config.finalists, self._context.recipe.epochs
+        each = [FinalistCost.of(c, options, self._builder, full) for c in fitting]
+        like_these = [each[round(i * (len(each) - 1) / max(1, number - 1))] for i in range(number)]
+        plan = plan_finalists(like_these, cost_before, options, full)
+        own = fmean(self._steps * full * self._step(c) for c in fitting)
+        controls = fmean(self._controls(c, plan.control_epochs / full) for c in fitting) if plan.controlled else 0.0
+        judged = 2 * (self._times.judge_s + fmean(self._file(c) for c in fitting))
+        trained = plan.finalists * (own + judged) + plan.controlled * controls
+        return plan.seeds * trained / self._at_once + plan.finalists * self._gate_s
+
+    def _controls(self, candidate: Candidate, longest: float) -> float:
+        controls = controls_of(candidate, self._builder, self._context.recipe.epochs, longest)
         return sum(self._steps * control.epochs * self._step(control.candidate) for control in controls)

@@ -44,8 +44,8 @@ class JobRunner:
             seed=context.seed,
         )
         methods = context.config.distill.methods
-        rungs = SearchPlan.of(context.config, context.recipe.epochs, context.steps_per_epoch).rungs
-        return JobRunner(JobTools(distiller, artifacts, subnets, methods, rungs, context.seed, context.callback))
+        plan = SearchPlan.of(context.config, context.recipe.epochs, context.steps_per_epoch)
+        return JobRunner(JobTools(distiller, artifacts, subnets, methods, plan, context.seed, context.callback))
 
     def handle(self, job: Mapping[str, Any]) -> dict[str, Any]:
         """Do a job given as JSON; returns `{"result": ...}`."""

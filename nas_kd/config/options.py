@@ -265,6 +265,9 @@ class FinalistOptions(Options):
     max_control_epochs: float = Field(
         3.0, ge=1, description="most epochs of a control, as a multiple of distill.epochs"
     )
+    max_share: float = Field(
+        1 / 3, gt=0, le=1, description="most of the run's training that finalists and controls take; 1: no limit"
+    )
 
 
 class QuantizationOptions(Options):

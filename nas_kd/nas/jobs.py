@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Protocol
 from nas_kd.context.callbacks import Callback
 from nas_kd.kd.artifacts import ArtifactBuilder
 from nas_kd.kd.distiller import Distiller
+from nas_kd.nas.search_plan import SearchPlan
 from nas_kd.nas.supernet.subnet_evaluator import SubnetEvaluator
 from nas_kd.nas.trial import train_to_next_rung
 from nas_kd.results.candidate import Architecture, Candidate
@@ -22,7 +23,7 @@ class JobTools:
         artifacts: exports them.
         subnets: judges parts of an elastic network.
         methods: names of the config's distillation methods.
-        rungs: epochs after which candidates are compared, the last after all of them.
+        plan: epochs after which candidates are compared, and which trials are trained in full whatever they reach.
         seed: of the run.
         callback: receives how far a job has come.
     """
@@ -31,7 +32,7 @@ class JobTools:
     artifacts: ArtifactBuilder
     subnets: SubnetEvaluator
     methods: tuple[str, ...]
-    rungs: tuple[int, ...]
+    plan: SearchPlan
     seed: int
     callback: Callback
 
@@ -74,7 +75,7 @@ class TrainTrial:
     def run(self, tools: JobTools) -> Any:
         """Train, judge, and return the record as JSON."""
         distiller = tools.distiller.inheriting_from(self.weight_sources)
-        record = train_to_next_rung(self.record, distiller, tools.artifacts, tools.rungs, tools.seed)
+        record = train_to_next_rung(self.record, distiller, tools.artifacts, tools.plan, tools.seed)
         return record.model_dump(mode="json")
 
     def result(self, value: Any) -> TrialRecord:

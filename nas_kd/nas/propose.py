@@ -2,8 +2,9 @@
 
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import log
 from typing import Any
 
 from optuna.trial import BaseTrial, FixedTrial, Trial
@@ -16,7 +17,7 @@ from nas_kd.methods.combine import make_method
 from nas_kd.models.search_space import SearchSpace
 from nas_kd.nas.database import stored_candidate
 from nas_kd.nas.recipe_dimensions import RecipeDimensions
-from nas_kd.nas.search_plan import SearchPlan
+from nas_kd.nas.search_plan import MAX_INITIAL_SIZE_RATIO, SearchPlan
 from nas_kd.nas.study import RunStudy
 from nas_kd.results.candidate import DEFAULT_POLICY, Architecture, Candidate, Choice, Recipe
 
@@ -70,10 +71,13 @@ class Proposer:
         self._assistants = [a for a in sizes if builder.parameters(a) < max_weights]
 
     def initial_trials(self, fits: Callable[[Architecture, str], bool], plan: SearchPlan) -> list[dict[str, Choice]]:
-        """Parameters of the first proposals: spread over the sizes that are within the budget, up to its very edge.
+        """Parameters of the first proposals: sizes from the budget's upper edge down to the smallest useful one.
 
-        The edge is found by bisection, as size and latency grow along the ladder of sizes, noise apart. Precisions take
-        turns, each up to an edge of its own.
+        The first is the largest network within the budget at the first precision, proposed as `direct_trials` does: a
+        student that can be deployed is there after the first training. The others have no assistants either, whose
+        training would hold up the first results, and all have the run's own training recipe. Precisions take turns,
+        each from an edge of its own. An edge is found by bisection, as size and latency grow along the ladder of sizes,
+        noise apart.
 
         Args:
             fits: whether an architecture at a precision is within the budget.
@@ -81,30 +85,47 @@ class Proposer:
         """
         path, precisions = self._space.size_ladder(plan.n_edge_sizes), self._config.search.precisions
 
-        def edge(precision: str) -> int:
-            return max(0, bisect_left(path, True, key=lambda a: not fits(a, precision)) - 1)
+        def sizes(precision: str) -> list[Architecture]:
+            edge = max(0, bisect_left(path, True, key=lambda a: not fits(a, precision)) - 1)
+            return self._spread(path[: edge + 1], plan.n_initial)
 
-        edges, last = {precision: edge(precision) for precision in precisions}, plan.n_initial - 1
-        proposals = []
-        for step in range(plan.n_initial):
-            precision = precisions[(last - step) % len(precisions)]
-            student = path[round(edges[precision] * step / last)]
-            drawn: dict[str, Choice] = {f"student.{name}": value for name, value in student.choices.items()}
+        students = {precision: sizes(precision) for precision in precisions}
+        proposals = self.direct_trials([students[precisions[0]][0]])
+        for step in range(1, plan.n_initial):
+            precision = precisions[step % len(precisions)]
+            drawn = _student_choices(students[precision][step]) | self._plain()
             proposals.append(drawn | ({"precision": precision} if len(precisions) > 1 else {}))
         return proposals
 
+    def _spread(self, path: Sequence[Architecture], n: int) -> list[Architecture]:
+        """Choose `n` useful sizes of a path, from its largest downwards, log-spaced; distinct if there are as many."""
+        weights = self._builder.parameters
+        useful = [a for a in reversed(path) if weights(a) * MAX_INITIAL_SIZE_RATIO >= weights(path[-1])]
+        logs = [log(weights(a)) for a in useful]
+        places = [0]
+        for step in range(1, n):
+            target = logs[0] + (logs[-1] - logs[0]) * step / (n - 1)
+            new = range(places[-1] + 1, len(useful) - (n - 1 - step)) or range(places[-1], len(useful))
+            places.append(min(new, key=lambda place: abs(logs[place] - target)))
+        return [useful[place] for place in places]
+
     def direct_trials(self, students: Iterable[Architecture]) -> list[dict[str, Choice]]:
         """Parameters that propose these students without assistants, with the first method and the first precision."""
-        distill, chain = self._config.distill, self._config.chain
-        slots, precisions = range(chain.max_assistants if self._assistants else 0), self._config.search.precisions
+        distill, precisions = self._config.distill, self._config.search.precisions
         recipe: dict[str, Choice] = {
             "method": distill.methods[0],
             "temperature": _clamped(Method.default_temperature, distill.temperature),
             "strength": _clamped(1.0, distill.strength),
-            **{f"assistant.{slot + 1}": NO_ASSISTANT for slot in slots},
+            **self._plain(),
             **({"precision": precisions[0]} if len(precisions) > 1 else {}),
         }
-        return [recipe | {f"student.{name}": value for name, value in a.choices.items()} for a in students]
+        return [recipe | _student_choices(a) for a in students]
+
+    def _plain(self) -> dict[str, Choice]:
+        """Parameters that mean no assistants, and the run's own training recipe."""
+        slots = range(self._config.chain.max_assistants if self._assistants else 0)
+        recipe = self._recipes.unchanged() if self._recipes else {}
+        return {f"assistant.{slot + 1}": NO_ASSISTANT for slot in slots} | recipe
 
     def candidate(self, trial: BaseTrial) -> Candidate:
         """Draw a candidate; the parameters drawn are the same for every trial."""
@@ -142,6 +163,10 @@ class Proposer:
         places = sorted({int(c) - 1 for c in chosen if c != NO_ASSISTANT}, reverse=True)
         drawn = [self._assistants[i] for i in places]
         return load_policy(policy).usable_assistants(drawn, student, method, self._builder.parameters)
+
+
+def _student_choices(student: Architecture) -> dict[str, Choice]:
+    return {f"student.{name}": value for name, value in student.choices.items()}
 
 
 def _clamped(value: float, limits: tuple[float, float]) -> float:

@@ -7,8 +7,11 @@ from math import log2
 
 from nas_kd.config.options import SearchConfig, SearchSection
 
-N_INITIAL_TRIALS = 6  # spread over the sizes within the budget, trained in full whatever they reach
-N_EDGE_SIZES = 16  # sizes among which the largest within the budget is looked for
+N_INITIAL_TRIALS = 6  # from the budget's upper edge downwards, trained in full whatever they reach
+# The largest of them has at most this many times the weights of the smallest. Networks of a hundredth of the budget
+# cannot learn the task: trained in full, they would cost time and show nothing of the front.
+MAX_INITIAL_SIZE_RATIO = 30
+N_EDGE_SIZES = 32  # sizes among which the largest within the budget is looked for
 ELASTIC = "once-for-all"
 RUN_SHARE = 0.1  # of a run's training, or of its time, that a recipe probe may take
 FINALISTS_SHARE = 1 / 3  # of a run's training that goes into finalists and controls, about
@@ -51,6 +54,14 @@ class SearchPlan:
     def epochs(self, candidates: int) -> tuple[int, int]:
         """Epochs that this many feasible candidates are trained for altogether, and how many reach the last rung."""
         return epochs_through_rungs(candidates, self.rungs, self.reduction, self.n_initial)
+
+    def trained_in_full(self, number: int) -> bool:
+        """Whether this trial is trained in full whatever it reaches: initial ones are, and all if there is one rung."""
+        return number < self.n_initial or len(self.rungs) == 1
+
+    def promoted(self, candidates: int) -> int:
+        """How many of this many feasible candidates are trained past the first rung, or in full whatever they reach."""
+        return epochs_through_rungs(candidates, self.rungs[:2], self.reduction, self.n_initial)[1]
 
     @property
     def edge_measurements(self) -> float:

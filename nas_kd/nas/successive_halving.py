@@ -7,8 +7,12 @@ objectives "the best" are those of the first non-dominated fronts, and within a 
 distance (Deb et al. 2002, NSGA-II, section III). Size and latency are known from the start; only accuracy differs from
 rung to rung.
 
-The first few trials, spread over the sizes within the budget, are trained in full whatever they reach: they span the
-fronts early, and as they were not selected they show how well accuracy at a rung predicts final accuracy.
+Up to the first rung candidates are compared without their assistants (`trial.candidate_up_to_next_rung`): what is
+promoted from there is a student and its recipe.
+
+The first few trials, from the largest network within the budget down to a thirtieth of its weights, are trained in full
+whatever they reach: a student near the limit is there early, they span the useful part of the fronts, and as they were
+not selected they show how well accuracy at a rung predicts final accuracy.
 """
 
 from collections.abc import Iterable, Iterator

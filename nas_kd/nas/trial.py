@@ -14,6 +14,7 @@ from nas_kd.nas.feasibility import at_lower_bound, infeasible_reason, is_borderl
 from nas_kd.nas.gate import Gate
 from nas_kd.nas.prefilter import describe_skip, forecast, is_skipped
 from nas_kd.nas.propose import Proposal
+from nas_kd.nas.search_plan import SearchPlan
 from nas_kd.results.candidate import Candidate
 from nas_kd.results.trial_record import RungRecord, TrialRecord
 
@@ -119,19 +120,22 @@ def measured_in_full(record: TrialRecord, gate: Gate, budget: Budget) -> TrialRe
 
 
 def train_to_next_rung(
-    record: TrialRecord, distiller: Distiller, artifacts: ArtifactBuilder, rungs: tuple[int, ...], seed: int
+    record: TrialRecord, distiller: Distiller, artifacts: ArtifactBuilder, plan: SearchPlan, seed: int
 ) -> TrialRecord:
     """Train a candidate up to its next rung: its assistants in full, then the student from where it stopped.
+
+    Up to the first rung it is trained without its assistants, see `candidate_up_to_next_rung`; once it is promoted its
+    student starts again behind them.
 
     Args:
         record: the trial so far.
         distiller: trains candidates.
         artifacts: makes the file that accuracy is read from.
-        rungs: epochs after which candidates are compared; the last is the full schedule.
+        plan: epochs after which candidates are compared, the last being the full schedule.
         seed: of the student's training.
     """
-    seconds, candidate, full = dict(record.seconds), record.candidate, rungs[-1]
-    epochs = rungs[len(record.rungs)]
+    seconds, candidate, rungs = dict(record.seconds), candidate_up_to_next_rung(record, plan), plan.rungs
+    epochs, full, without_assistants = rungs[len(record.rungs)], rungs[-1], candidate != record.candidate
     try:
         with _timed(seconds, "assistants"):
             distiller.prepare(candidate)
@@ -140,14 +144,31 @@ def train_to_next_rung(
             val_accuracy = artifacts.val_accuracy(trained, candidate.precision)
     except TrialError as error:
         return record.model_copy(update={"status": "failed", "reason": str(error), "seconds": seconds})
+    before = sum(r.seconds for r in record.rungs if r.without_assistants == without_assistants)
     rung = RungRecord(
         epochs=epochs,
         val_accuracy=val_accuracy,
-        seconds=round(max(0.0, trained.seconds - sum(r.seconds for r in record.rungs)), 4),
+        seconds=round(max(0.0, trained.seconds - before), 4),
+        without_assistants=without_assistants,
         latency_ms=record.median_ms,
     )
     judged = {"rungs": (*record.rungs, rung), "val_accuracy": rung.val_accuracy, "seconds": seconds}
     return record.model_copy(update={"status": "finished" if epochs == full else "paused", **judged})
+
+
+def candidate_up_to_next_rung(record: TrialRecord, plan: SearchPlan) -> Candidate:
+    """Build the candidate that is trained up to a trial's next rung: its own, or at first the same without assistants.
+
+    Most candidates go no further than the first rung. So assistants are trained when a candidate is promoted, and
+    trials that differ in their assistants alone share their training up to there.
+
+    Args:
+        record: the trial so far.
+        plan: which trials are trained in full whatever they reach, with their assistants from the start.
+    """
+    if record.rungs or plan.trained_in_full(record.number):
+        return record.candidate
+    return load_policy(record.candidate.policy).without_shared_assistants(record.candidate)
 
 
 @contextmanager

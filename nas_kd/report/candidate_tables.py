@@ -146,9 +146,11 @@ def _teacher_row(context: ReportContext, teacher: TeacherRecord, number: int) ->
 
 def _trial_row(context: ReportContext, trial: TrialRecord) -> CandidateRow:
     accuracy, letter = trial.val_accuracy, context.letters.get(trial.id)
+    judged = fmt.MISSING if accuracy is None else fmt.percent(accuracy)
+    without = "without assistants" if trial.without_assistants else ""
     cells = (
         Cell(f"{trial.number}" + (f" ({letter})" if letter else ""), trial.number),
-        Cell(fmt.MISSING if accuracy is None else fmt.percent(accuracy), LAST if accuracy is None else accuracy),
+        Cell(judged, LAST if accuracy is None else accuracy, without),
         _size_cell(context, trial.costs),
         Cell(fmt.latency(trial.median_ms), trial.median_ms or 0.0),
         Cell(trial.status, trial.status),

@@ -14,12 +14,18 @@ MAX_DISTINCT = 8  # numeric values of a choice that are groups of their own
 MIN_TRIALS = 20  # below this, shares of variance mean nothing
 
 
-def choices_of(trial: TrialRecord) -> dict[str, str | float]:
-    """List every choice of a candidate by name; of the chain, only its length."""
+def choices_of(trial: TrialRecord, epochs: int) -> dict[str, str | float]:
+    """List every choice of a candidate by name; of the chain, only its length.
+
+    Args:
+        trial: with a rung at `epochs`.
+        epochs: of that rung; assistants are left out where the candidate was trained without them up to there.
+    """
     candidate = trial.candidate
     student = {f"student: {k}": v for k, v in candidate.student.choices.items()}
     params = {f"method: {k}": v for k, v in candidate.recipe.params.items()}
-    chain = {"chain: assistants": len(candidate.assistants)}
+    without = any(r.without_assistants for r in trial.rungs if r.epochs == epochs)
+    chain = {"chain: assistants": 0 if without else len(candidate.assistants)}
     return {**student, **params, **chain, "method": candidate.recipe.method, "precision": candidate.precision}
 
 

@@ -49,6 +49,8 @@ def build_methodology(context: ReportContext, command: str) -> Methodology:
         *_data_facts(run),
         *_seed_facts(run),
         *_schedule_facts(run),
+        *_assistant_facts(run),
+        *_finalist_plan_facts(run),
         *_selection_facts(run),
         *_latency_facts(run),
         *_prefilter_facts(run),
@@ -110,10 +112,35 @@ def _schedule_facts(run: RunRecord) -> list[tuple[str, str]]:
     return [("Schedule", f"{'; '.join(parts)}.".capitalize())] if parts else []
 
 
+def _assistant_facts(run: RunRecord) -> list[tuple[str, str]]:
+    """When assistants were trained, if there were rungs before that."""
+    if not any(r.without_assistants for t in run.trials for r in t.rungs):
+        return []
+    text = (
+        "Up to the first rung, candidates with assistants are trained without them; one that is promoted starts again "
+        "from the first epoch, behind assistants trained in full. Finalists are trained with theirs throughout."
+    )
+    return [("Assistants", text)]
+
+
 def _range_text(values: list[Any]) -> str:
     low, high = min(values), max(values)
     texts = [f"{v:.2f}" if isinstance(v, float) else f"{v:,}" for v in (low, high)]
     return texts[0] if texts[0] == texts[1] else fmt.EN_DASH.join(texts)
+
+
+def _finalist_plan_facts(run: RunRecord) -> list[tuple[str, str]]:
+    """Which share of the training finalists and controls are, and what was left out to keep to the share allowed."""
+    plan = run.finalist_plan
+    if plan is None:
+        return []
+    share, most = fmt.percent(plan.share, 0), fmt.percent(plan.max_share, 0)
+    text = f"Finalists and controls take {share} of the run's training, counted in multiply-adds."
+    if plan.reductions:
+        text += f" finalists.max_share allows {most}, so less was trained than the other options ask for: "
+        text += f"{fmt.join_with_and(plan.reductions)}."
+        text += " No run trains less than this." if plan.share > plan.max_share else ""
+    return [("Finalists", text)]
 
 
 def _selection_facts(run: RunRecord) -> list[tuple[str, str]]:

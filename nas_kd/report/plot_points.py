@@ -98,7 +98,8 @@ def _trial_point(context: ReportContext, trial: TrialRecord) -> PlotPoint | None
     lines = [*_recipe_lines(trial), _costs_text(context, trial.costs)]
     if trial.val_accuracy is not None:
         epochs = f" after {fmt.count(trial.rungs[-1].epochs, 'epoch')}" if trial.rungs else ""
-        lines.append(f"validation {fmt.percent(trial.val_accuracy)}{epochs}")
+        without = ", without its assistants" if trial.without_assistants else ""
+        lines.append(f"validation {fmt.percent(trial.val_accuracy)}{epochs}{without}")
     if trial.reason:
         lines.append(f"{trial.status}: {trial.reason}")
     title = f"Trial {trial.number}, {trial.status}"

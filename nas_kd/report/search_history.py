@@ -54,7 +54,9 @@ def build_search_history(context: ReportContext) -> SearchHistory:
     """Build the section on what the search did, as far as it got."""
     run = context.run
     epochs, accuracies = comparable_accuracies(without_duplicates(run.trials))
-    shares = choice_importances([choices_of(t) for t, _ in accuracies], [accuracy for _, accuracy in accuracies])
+    shares = choice_importances(
+        [choices_of(t, epochs) for t, _ in accuracies], [accuracy for _, accuracy in accuracies]
+    )
     correlations, warning = build_rung_correlations(run.trials)
     after = f" after {fmt.count(epochs, 'epoch')}" if epochs else ""
     return SearchHistory(
@@ -120,9 +122,15 @@ def _rungs_note(run: RunRecord) -> str:
             f"The best one in {reduction} candidates at a rung is promoted, and later a few more, as the ranking "
             "changes during the search. "
         )
+    restarted = ""
+    if any(r.without_assistants for t in run.trials for r in t.rungs):
+        restarted = (
+            " Up to the first rung, candidates with assistants are trained without them; its accuracy is then compared "
+            "with that of the whole chain."
+        )
     return (
         f"{promoted}Kendall's tau with its 95{fmt.NBSP}% interval, over the candidates that reached both rungs: 1 is "
-        "the same order, 0 is chance. Promoted candidates are the better ones, which tends to lower it."
+        f"the same order, 0 is chance. Promoted candidates are the better ones, which tends to lower it.{restarted}"
     )
 
 
@@ -143,7 +151,9 @@ def _finalist_ranking_remark(run: RunRecord) -> list[str]:
 
 def _assistant_reuse_remark(trials: Sequence[TrialRecord]) -> list[str]:
     """How many trainings of assistants the store saved."""
-    chains = [t.candidate.assistants for t in without_duplicates(trials) if t.rungs]
+    chains = [
+        t.candidate.assistants for t in without_duplicates(trials) if any(not r.without_assistants for r in t.rungs)
+    ]
     uses = [str(chain[: n + 1]) for chain in chains for n in range(len(chain))]
     distinct = len(set(uses))
     if len(uses) == distinct:

@@ -71,6 +71,8 @@ def time_note(run: RunRecord) -> str:
             f"The search itself took {fmt.duration(search_s)}{so_far} of wall-clock time, without the teacher before "
             "it and the finalists after it."
         )
+    if any(r.without_assistants for t in run.trials for r in t.rungs[:-1]):
+        notes.append("Distilling candidates includes students that started again behind assistants when promoted.")
     return " ".join(notes)
 
 

@@ -5,6 +5,28 @@ from typing import Literal
 from nas_kd.results.trial_record import CandidateField, Costs, Record
 
 
+class FinalistPlan(Record):
+    """How many trainings of finalists and controls a run does, as planned when its search is over.
+
+    Attributes:
+        finalists: how many of those chosen, from the first.
+        seeds: trainings of each finalist and each control.
+        controlled: how many finalists, from the first, have controls.
+        control_epochs: most epochs of a control.
+        share: of the run's training (multiply-adds) that all of this takes, 0..1.
+        max_share: what the config allows.
+        reductions: what is less than the config asks for, to keep the share: "2 of 6 finalists".
+    """
+
+    finalists: int
+    seeds: int
+    controlled: int
+    control_epochs: int
+    share: float = 0.0
+    max_share: float = 1.0
+    reductions: tuple[str, ...] = ()
+
+
 class Accuracy(Record):
     """A share in 0..1 with its 95 % interval, and how many samples and seeds it rests on."""
 

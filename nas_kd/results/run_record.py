@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from math import sqrt
 from typing import Any, Literal
 
-from nas_kd.results.finalist_record import Accuracy, FinalistRecord
+from nas_kd.results.finalist_record import Accuracy, FinalistPlan, FinalistRecord
 from nas_kd.results.recipe_record import RecipeRecord
 from nas_kd.results.trial_record import Costs, Record, TrialRecord
 
@@ -160,6 +160,7 @@ class RunRecord(Record):
         once_for_all: the elastic network, where the strategy uses one.
         prefilter: what it did, where it was on.
         trials: all proposals, by number.
+        finalist_plan: how many of them, and of their controls, are trained; None while the search is under way.
         finalists: trained in full, in the order of the front.
         cache: use of the store by kind (weights, logits, export, latency).
         environment: machine and versions.
@@ -181,6 +182,7 @@ class RunRecord(Record):
     once_for_all: OnceForAllRecord | None = None
     prefilter: PrefilterRecord | None = None
     trials: tuple[TrialRecord, ...] = ()
+    finalist_plan: FinalistPlan | None = None
     finalists: tuple[FinalistRecord, ...] = ()
     cache: Mapping[str, CacheRecord] = {}
     environment: Mapping[str, Any] = {}

@@ -75,13 +75,17 @@ class RungRecord(Record):
     Attributes:
         epochs: of the full schedule that the student was trained for.
         val_accuracy: on the validation split, 0..1.
-        seconds: of training since the rung before.
+        seconds: of the training since the rung before, when it took place; of all its epochs where it began anew, with
+            its assistants.
+        without_assistants: whether the student was trained without the candidate's assistants up to here, as before a
+            promotion; trials that differ in their assistants alone share that training.
         latency_ms: the median as it was known by then, which a later measurement may correct.
     """
 
     epochs: int
     val_accuracy: float
     seconds: float
+    without_assistants: bool = False
     latency_ms: float | None = None
 
 
@@ -119,7 +123,8 @@ class TrialRecord(Record):
         rungs: results at the rungs that it reached.
         val_accuracy: at the last of them, 0..1.
         inherited_accuracy: on validation samples with weights of the once-for-all network, 0..1.
-        seconds: this trial's own, by part: propose, gate, assistants, distill.
+        seconds: spent on this trial itself, by part: propose, gate, assistants (those that it was the first to need),
+            distill (trainings found in the store cost none).
         elapsed_s: wall clock of the run when the trial ended, pauses between processes left out.
         attempts: more than 1 if the run was interrupted during this trial.
     """
@@ -147,6 +152,11 @@ class TrialRecord(Record):
     def median_ms(self) -> float | None:
         """The median latency in ms, or None if it was not measured."""
         return self.costs.latency_ms.p50 if self.costs and self.costs.latency_ms else None
+
+    @property
+    def without_assistants(self) -> bool:
+        """Whether its accuracy is that of a training without the candidate's assistants, see `RungRecord`."""
+        return bool(self.rungs) and self.rungs[-1].without_assistants
 
     def objectives(self, level: int) -> tuple[float, int, float]:
         """What the search compares at a rung: validation accuracy, bytes, and ms as known by then.

@@ -23,6 +23,7 @@ OPTIONS = {
     "finalists.max": 2,
     "finalists.seeds": 2,
     "finalists.max_control_epochs": 1,
+    "finalists.max_share": 1,
     "engine.threads": 1,
 }
 

@@ -11,11 +11,12 @@ from nas_kd.commands.choose_finalists import choose, fallback_finalist
 from nas_kd.commands.finalists import FinalistTrainer
 from nas_kd.commands.search import search
 from nas_kd.config.options import Budget
-from nas_kd.context.callbacks import Callback
+from nas_kd.context.callbacks import Callback, StopRun
 from nas_kd.kd.artifacts import ArtifactBuilder
 from nas_kd.latency.device import LocalDevice
 from nas_kd.latency.stable_timing import FULL, QUICK
 from nas_kd.models.search_space import load_space
+from nas_kd.report.content import build_content
 from nas_kd.results.latency import Latency
 from tests import records
 from tests.nas.gated import NETWORK, Gated, Machine, measured
@@ -75,6 +76,48 @@ def test_a_fallback_finalist_has_room_for_what_the_refused_ones_grew_by() -> Non
     assert instead({0: 1.01, 1: 1.045}) == [2]  # the one that grew the most counts
     assert instead({0: 1.5}) == [3]
     assert instead({0: 3.0}) == []
+
+
+class Killed(Callback):
+    """Notes what it is told, and stops the run once its first finalist is trained."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def on_note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def on_finalist(self, done: int, total: int, description: str) -> None:
+        raise StopRun(f"after {done} of {total}, {description}")
+
+
+def test_finalists_are_as_many_as_their_share_of_the_training_allows(
+    with_latencies: Seed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was planned before the first finalist was trained is kept when the run goes on."""
+    config = small_config(
+        distill={"methods": ["soft_targets"]},
+        finalists={"max": 4, "seeds": 3, "max_share": 0.01},
+        search={"rungs": 1, "trials": 4},
+    )
+    folder, killed = with_latencies(tmp_path / "run"), Killed()
+    with pytest.raises(StopRun, match="after 1 of 4"):  # two seeds of a finalist and of its control
+        search(config, folder, killed)
+    (note,) = [text for text in killed.notes if "finalists.max_share" in text]
+    assert "2 of 3 seeds" in note
+    assert note.endswith("finalists.max_share = 1 trains all")
+    monkeypatch.setattr(FinalistTrainer, "plan", None)  # is not planned again
+    run = search(config, folder)
+    plan = run.finalist_plan
+    assert plan is not None
+    assert (plan.finalists, plan.controlled, plan.seeds, plan.control_epochs) == (1, 1, 2, 4)
+    assert plan.share > 0.01
+    (finalist,) = run.finalists
+    assert [s.seed for s in finalist.seeds] == [1, 2]
+    assert [[s.epochs for s in c.seeds] for c in finalist.controls] == [[4, 4]]
+    (fact,) = [f.text for f in build_content(run).methodology.facts if f.name == "Finalists"]
+    assert "finalists.max_share allows 1" in fact
+    assert "2 of 3 seeds" in fact
 
 
 def test_a_run_whose_only_finalist_grew_too_slow_ends_with_another(

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,10 +18,20 @@ from nas_kd.errors import TrialError
 from nas_kd.kd.artifacts import ArtifactBuilder
 from nas_kd.kd.distiller import Distiller
 from nas_kd.nas.jobs import EvaluateSubnets, Job, PrecomputeTeacher, TrainFinalist, TrainTrial, job_from_json
+from nas_kd.nas.search_plan import N_INITIAL_TRIALS
 from nas_kd.results.candidate import Architecture, Candidate, Recipe
-from nas_kd.results.trial_record import RungRecord
+from nas_kd.results.trial_record import RungRecord, TrialRecord
+from nas_kd.store.store import Store
 from tests import records
-from tests.small_runs import distiller_of, open_context, plain_candidate, small_config, untrained_teacher
+from tests.small_runs import (
+    TrainingLog,
+    candidate_of,
+    distiller_of,
+    open_context,
+    plain_candidate,
+    small_config,
+    untrained_teacher,
+)
 
 ARCHITECTURES = st.builds(
     Architecture, st.sampled_from(["resnet", "mobilenet"]), st.dictionaries(st.text("abc", min_size=1), st.integers())
@@ -110,6 +121,98 @@ def test_a_trial_is_trained_rung_by_rung(runner: JobRunner, context: RunContext)
     assert (finished.status, [r.epochs for r in finished.rungs]) == ("finished", [1, 2])
     assert finished.rungs[0] == paused.rungs[0]
     assert finished.seconds["distill"] > paused.seconds["distill"] > begun.seconds["distill"]
+
+
+LATER = N_INITIAL_TRIALS + 3  # the number of a trial that is not an initial one
+
+
+class Chained:
+    """Trials whose student has one assistant, trained on an empty store; what is really trained is noted."""
+
+    def __init__(self, context: RunContext, teacher: Teacher, folder: Path, **further: Any) -> None:
+        self.context = replace(context, store=Store(folder))
+        self.distiller = distiller = distiller_of(self.context, [teacher])
+        self.log = TrainingLog(distiller)
+        self._runner = JobRunner.for_run(self.context, distiller, ArtifactBuilder.for_run(self.context))
+        self.candidate = candidate_of(context, "soft_targets", 1, **further)
+
+    def begun(self, number: int) -> TrialRecord:
+        return records.trial(number, None, 4000, 0.1, candidate=self.candidate, status="running", seconds={})
+
+    def trained(self, record: TrialRecord) -> TrialRecord:
+        """Up to the next rung."""
+        job = TrainTrial(record)
+        result = job.result(done(self._runner, job))
+        assert result.status in ("paused", "finished"), result.reason
+        return result
+
+    @property
+    def trainings(self) -> list[tuple[bool, int]]:
+        """Whether each was the student's, and for how many epochs."""
+        return [
+            (job.student == self.candidate.student, epochs)
+            for job, epochs in zip(self.log.jobs, self.log.epochs, strict=True)
+        ]
+
+
+@pytest.fixture
+def chained(context: RunContext, teacher: Teacher, tmp_path: Path) -> Chained:
+    return Chained(context, teacher, tmp_path / "store")
+
+
+def test_assistants_are_trained_once_their_candidate_is_promoted(chained: Chained) -> None:
+    direct = records.trial(LATER, None, 4000, 0.1, candidate=chained.candidate.direct(), status="running", seconds={})
+    alone, paused = chained.trained(direct), chained.trained(chained.begun(LATER + 1))
+    assert chained.trainings == [(True, 1)]  # which they share
+    assert paused.val_accuracy == alone.val_accuracy
+    assert [(r.epochs, r.without_assistants) for r in (*alone.rungs, *paused.rungs)] == [(1, False), (1, True)]
+    finished = chained.trained(paused)
+    assert chained.trainings[1:] == [(False, 2), (True, 2)]  # the assistant in full, the student from its first epoch
+    assert chained.log.teachers[2] != chained.log.teachers[0]
+    assert [(r.epochs, r.without_assistants) for r in finished.rungs] == [(1, True), (2, False)]
+    assert paused.seconds["assistants"] < finished.seconds["assistants"]
+
+
+def test_a_promoted_candidates_seconds_are_those_of_all_its_epochs(chained: Chained) -> None:
+    paused = chained.trained(chained.begun(LATER))
+    long = paused.rungs[0].model_copy(update={"seconds": 1e6})  # as if the training that it leaves had taken days
+    finished = chained.trained(paused.model_copy(update={"rungs": (long,)}))
+    whole = chained.distiller.distill(chained.candidate, 0, 2, restarts=(1,))
+    assert len(chained.trainings) == 3  # that one was in the store
+    assert finished.rungs[1].seconds == pytest.approx(whole.seconds, abs=1e-4)
+    assert whole.seconds > 0
+
+
+def test_initial_trials_and_sums_have_their_assistants_from_the_start(
+    chained: Chained, context: RunContext, teacher: Teacher, tmp_path: Path
+) -> None:
+    finished = chained.trained(chained.trained(chained.begun(N_INITIAL_TRIALS - 1)))
+    assert chained.trainings == [(False, 2), (True, 1), (True, 1)]  # goes on where it was
+    assert not any(r.without_assistants for r in finished.rungs)
+    summed = Chained(context, teacher, tmp_path / "sums", policy="residual")
+    finished = summed.trained(summed.trained(summed.begun(LATER)))
+    assert summed.trainings == [(True, 1), (False, 1), (True, 1), (False, 2)]  # an assistant corrects a new student
+    assert not any(r.without_assistants for r in finished.rungs)
+
+
+def test_without_rungs_every_candidate_has_its_assistants(
+    context: RunContext, teacher: Teacher, tmp_path: Path
+) -> None:
+    search = context.config.search.model_copy(update={"rungs": 1})
+    one_rung = replace(context, config=context.config.model_copy(update={"search": search}))
+    chained = Chained(one_rung, teacher, tmp_path)
+    (rung,) = chained.trained(chained.begun(LATER)).rungs
+    assert chained.trainings == [(False, 2), (True, 2)]
+    assert (rung.epochs, rung.without_assistants) == (2, False)
+
+
+def test_how_a_promoted_candidate_goes_on_follows_from_its_record(
+    chained: Chained, context: RunContext, teacher: Teacher, tmp_path: Path
+) -> None:
+    paused = chained.trained(chained.begun(LATER))
+    elsewhere = Chained(context, teacher, tmp_path / "other")  # nothing of it is in this store
+    finished, again = chained.trained(paused), elsewhere.trained(paused)
+    assert [(r.epochs, r.val_accuracy) for r in again.rungs] == [(r.epochs, r.val_accuracy) for r in finished.rungs]
 
 
 def test_a_trial_that_cannot_be_trained_fails_with_the_reason(context: RunContext, teacher: Teacher) -> None:

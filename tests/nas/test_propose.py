@@ -1,11 +1,14 @@
 """Proposals: the same after every restart, never the same candidate twice, chains in canonical form."""
 
-from collections import Counter
+from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
 import pytest
+from optuna.trial import FixedTrial
 
 from nas_kd.commands.load_run import read_run
 from nas_kd.config.loading import dump_config
@@ -16,9 +19,9 @@ from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.models.search_space import SearchSpace, load_space
 from nas_kd.nas.feasibility import infeasible_reason, log_excess
 from nas_kd.nas.propose import Proposer, propose
-from nas_kd.nas.search_plan import SearchPlan
+from nas_kd.nas.search_plan import MAX_INITIAL_SIZE_RATIO, N_INITIAL_TRIALS, SearchPlan
 from nas_kd.nas.study import INITIAL_TRIALS, RunStudy
-from nas_kd.results.candidate import Architecture, Candidate, Choice, Precision
+from nas_kd.results.candidate import Architecture, Candidate, Choice, Precision, Recipe
 from nas_kd.results.latency import Latency
 from nas_kd.results.trial_record import Costs, RungRecord, TrialRecord
 from tests.small_runs import (
@@ -158,22 +161,74 @@ def test_excess_and_reason() -> None:
     assert infeasible_reason(costs(120_000, 0.2), BUDGET) == "120.0 kB > 60 kB and 0.2 ms > 0.05 ms"
 
 
-def test_first_proposals_take_turns_up_to_the_edge_of_each_precision(builder: NetworkBuilder) -> None:
-    space = load_space("resnet")
+class First:
+    """The first proposals of a config, where networks of fewer weights than a limit fit."""
 
-    def fits(architecture: Architecture, precision: Precision) -> bool:
-        return builder.parameters(architecture) < (20_000 if precision == "fp32" else 5_000)
+    def __init__(
+        self,
+        builder: NetworkBuilder,
+        limits: Mapping[Precision, int],
+        space: SearchSpace | None = None,
+        **sections: Any,
+    ) -> None:
+        self.space = space or load_space("resnet")
+        self.config = small_config(search={"precisions": tuple(limits)}, **sections)
+        self.proposer = Proposer(self.config, self.space, builder, 10**9)
+        plan = SearchPlan.of(self.config, 30, 10)
+        self.proposals = self.proposer.initial_trials(lambda a, p: builder.parameters(a) < limits[p], plan)
+        self.weights = [builder.parameters(self._student(proposal)) for proposal in self.proposals]
+        path = self.space.size_ladder(plan.n_edge_sizes)
+        self.edges = {
+            p: max(w for w in map(builder.parameters, path) if w < limit) for p, limit in limits.items()
+        }  # of networks that the edge is looked for among
 
-    def initial_trials(*precisions: str) -> list[dict[str, Choice]]:
-        chosen = small_config(search={"precisions": precisions})
-        proposer = Proposer(chosen, space, builder, 10**9)
-        return proposer.initial_trials(fits, SearchPlan.of(chosen, 30, 10))
+    def _student(self, proposal: Mapping[str, Choice]) -> Architecture:
+        choices = {k.removeprefix("student."): v for k, v in proposal.items() if k.startswith("student.")}
+        return Architecture(self.space.name, choices)
 
-    several = initial_trials("fp32", "int8")
-    assert Counter(p["precision"] for p in several) == {"fp32": 3, "int8": 3}
-    choices = [{k.removeprefix("student."): v for k, v in p.items() if k != "precision"} for p in several]
-    sizes = [builder.parameters(Architecture(space.name, c)) for c in choices]
-    assert 5_000 < sizes[-1] < 20_000
-    assert several[-1]["precision"] == "fp32"
-    assert all(s < 5_000 for s, p in zip(sizes, several, strict=True) if p["precision"] == "int8")
-    assert all("precision" not in p for p in initial_trials("int8"))
+
+def test_the_first_proposal_is_the_largest_that_fits_straight_from_the_teacher(builder: NetworkBuilder) -> None:
+    methods = ["dkd", "soft_targets"]
+    first = First(builder, {"fp32": 20_000}, distill={"methods": methods, "temperature": (5.0, 8.0)})
+    assert len(first.proposals) == N_INITIAL_TRIALS
+    assert first.weights[0] == first.edges["fp32"]
+    candidate = first.proposer.candidate(
+        FixedTrial({**first.proposals[0], "policy": "sequential", "precision": "fp32"})
+    )
+    assert candidate.assistants == ()
+    assert candidate.recipe == Recipe("dkd", {"temperature": 5.0, "strength": 1.0})  # as near 4 as the range allows
+    assert all("method" not in proposal for proposal in first.proposals[1:])
+    assert all(proposal["assistant.1"] == proposal["assistant.2"] == "none" for proposal in first.proposals)
+
+
+def test_the_first_proposals_go_down_evenly_to_the_smallest_useful_size(builder: NetworkBuilder) -> None:
+    first = First(builder, {"fp32": 100_000})
+    largest, smallest = first.weights[0], first.weights[-1]
+    assert first.weights == sorted(set(first.weights), reverse=True)
+    assert largest / MAX_INITIAL_SIZE_RATIO <= smallest < 1.5 * largest / MAX_INITIAL_SIZE_RATIO
+    steps = [before / after for before, after in pairwise(first.weights)]
+    assert max(steps) < 2 * min(steps)
+    assert builder.parameters(first.space.size_ladder(2)[0]) < smallest / 2  # which would be no use
+
+
+def test_where_few_sizes_fit_some_are_proposed_twice(builder: NetworkBuilder) -> None:
+    three = First(builder, {"fp32": 1_500})
+    assert three.weights == sorted(three.weights, reverse=True)
+    assert 1 < len(set(three.weights)) < N_INITIAL_TRIALS
+    smallest = builder.parameters(three.space.size_ladder(2)[0])
+    assert three.weights[-1] == smallest
+    only = First(builder, {"fp32": smallest + 1})
+    assert only.weights == [smallest] * N_INITIAL_TRIALS
+
+
+def test_first_proposals_take_turns_down_from_the_edge_of_each_precision(builder: NetworkBuilder) -> None:
+    several = First(builder, {"fp32": 20_000, "int8": 5_000})
+    assert [p["precision"] for p in several.proposals] == ["fp32", "int8"] * 3
+    weights = {
+        p: [w for w, q in zip(several.weights, several.proposals, strict=True) if q["precision"] == p]
+        for p in several.edges
+    }
+    assert weights["fp32"][0] == several.edges["fp32"]
+    assert several.edges["int8"] / 3 < weights["int8"][0] < 5_000
+    assert all(len(set(w)) == 3 and w == sorted(w, reverse=True) for w in weights.values())
+    assert all("precision" not in p for p in First(builder, {"int8": 5_000}).proposals)

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from nas_kd.report import number_format as fmt
+from nas_kd.report.choice_importance import choices_of
 from nas_kd.report.content import build_content
 from nas_kd.report.render import escape_markdown, render_markdown, render_page
 from nas_kd.report.report_context import build_context
@@ -13,9 +14,10 @@ from nas_kd.report.rung_correlation import build_rung_correlations, once_for_all
 from nas_kd.report.search_history import build_search_history
 from nas_kd.report.time_breakdown import cache_uses, time_bars, time_note
 from nas_kd.report.trial_flow import build_trial_flow
+from nas_kd.results.candidate import Architecture, Candidate
 from nas_kd.results.run_record import RunRecord
 from nas_kd.results.trial_record import RungRecord, TrialRecord
-from tests.records import run, trial
+from tests.records import CANDIDATE, run, trial
 
 from .rung_runs import run_with_rungs
 from .synthetic import synthetic_run
@@ -210,6 +212,54 @@ def test_cache_hits_are_listed_by_kind() -> None:
     for name in rows:
         assert html.escape(name).replace("&#x27;", "&#39;") in render_page(content)
         assert escape_markdown(name) in render_markdown(content)
+
+
+CHAIN = Candidate(CANDIDATE.student, (Architecture("resnet", {"width": 32}),), CANDIDATE.recipe)
+SENTENCE = "Up to the first rung, candidates with assistants are trained without them"
+
+
+def with_chain(number: int, *without_assistants: bool, **other: Any) -> TrialRecord:
+    """Reached one rung for each, with its assistant or without."""
+    reached = trial_with_rungs(
+        number, *(0.5 + n / 10 for n in range(len(without_assistants))), candidate=CHAIN, **other
+    )
+    rungs = (
+        r.model_copy(update={"without_assistants": w}) for r, w in zip(reached.rungs, without_assistants, strict=True)
+    )
+    return reached.model_copy(update={"rungs": tuple(rungs)})
+
+
+def test_the_report_says_which_rungs_were_reached_without_assistants() -> None:
+    promoted = run(trials=(with_chain(0, True, False), with_chain(1, True, status="pruned")))
+    from_the_start = run(trials=(with_chain(0, False, False), with_chain(1, False, status="pruned")))
+    for record, said in ((promoted, True), (from_the_start, False)):
+        content = build_content(record)
+        texts = [
+            content.search_history.rungs_note,
+            " ".join(fact.text for fact in content.methodology.facts),
+        ]
+        assert [SENTENCE in text for text in texts] == [said, said]
+        assert ("started again behind assistants" in content.search_history.time_note) == said
+        (first, second) = sorted(content.trial_table.rows, key=lambda row: row.cells[0].sort_key)
+        assert (first.cells[1].note, second.cells[1].note) == ("", "without assistants" if said else "")
+        assert any(line.endswith(", without its assistants") for p in content.plot_points for line in p.lines) == said
+    pruned = run(trials=(with_chain(1, True, status="pruned"),))
+    assert "started again behind assistants" not in build_content(pruned).search_history.time_note
+
+
+def test_assistants_count_as_used_once_they_were_trained() -> None:
+    def remarks(*trials: TrialRecord) -> tuple[str, ...]:
+        return build_search_history(build_context(run(trials=trials))).remarks
+
+    unpromoted = [with_chain(n, True, status="pruned") for n in range(2, 9)]
+    assert remarks(with_chain(0, False), *unpromoted) == ()
+    (remark,) = remarks(with_chain(0, False), with_chain(1, True, False), *unpromoted)
+    assert remark.startswith("Assistants were used 2 times, from 1 trainings")
+
+
+def test_a_choice_of_assistants_explains_nothing_at_a_rung_reached_without() -> None:
+    early, late = (choices_of(with_chain(0, True, False), epochs)["chain: assistants"] for epochs in (3, 9))
+    assert (early, late) == (0, 1)
 
 
 def test_importances_use_the_most_common_rung() -> None:

@@ -82,6 +82,13 @@ class ChainPolicy(ABC):
         """Train the assistants that the candidate's student learns from, as far as they are missing."""
         distiller.teachers_for(make_method(candidate.recipe.method), self, candidate.assistants)
 
+    def without_shared_assistants(self, candidate: Candidate) -> Candidate:
+        """Build the candidate that is trained up to the first rung: without the assistants that only teach.
+
+        Where assistants are deployed it is the candidate itself: what is compared at a rung must be what is deployed.
+        """
+        return candidate.direct() if self.deployed(candidate) == (candidate.student,) else candidate
+
     def deployed(self, candidate: Candidate) -> tuple[Architecture, ...]:
         """List the networks whose logits are summed in the exported file."""
         return (candidate.student,)
