@@ -17,6 +17,7 @@ from nas_kd.results.limits import LIMITS, active_limits
 
 PART_NAMES = {
     "teacher": "training the teacher",
+    "recipe": "trying training recipes",
     "outputs": "the teacher's outputs",
     "once_for_all": "elastic network and its search",
     "gate": "exporting and measuring",

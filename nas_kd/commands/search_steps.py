@@ -30,7 +30,7 @@ from nas_kd.nas.jobs import TrainFinalist
 from nas_kd.nas.propose import Proposer
 from nas_kd.nas.recipe_dimensions import RecipeDimensions
 from nas_kd.nas.search_loop import SearchLoop
-from nas_kd.nas.search_plan import ELASTIC, RUN_SHARE, SearchPlan, SupernetPlan, probe_epochs
+from nas_kd.nas.search_plan import ELASTIC, SearchPlan, SupernetPlan, probe_epochs, probe_minutes
 from nas_kd.nas.study import INITIAL_TRIALS, RunStudy
 from nas_kd.nas.supernet.once_for_all import OnceForAll
 from nas_kd.nas.supernet.supernet_trainer import SupernetTrainer
@@ -145,12 +145,10 @@ class Search:
 
     def _probe_budget(self) -> ProbeBudget:
         """A share of the epochs that the plan asks for, finalists included, and of the time that the run may take."""
-        config, given = self.config, self.config.distill.probe_minutes
-        minutes = given
-        if minutes is None and config.search.max_minutes is not None:
-            minutes = RUN_SHARE * config.search.max_minutes
+        minutes = probe_minutes(self.config)
         until = None if minutes is None else time.monotonic() + 60 * minutes
-        return ProbeBudget(inf if given is not None else probe_epochs(self.plan, self.pool.workers), until)
+        limited = self.config.distill.probe_minutes is not None
+        return ProbeBudget(inf if limited else probe_epochs(self.plan, self.pool.workers), until)
 
     def search(self) -> None:
         """Propose, gate, distill, judge, until there are enough candidates."""

@@ -17,13 +17,14 @@ from nas_kd.commands.training_costs import student_cost, supernet_cost, teachers
 from nas_kd.context.run_context import RunContext
 from nas_kd.engine.teacher_outputs import Teacher
 from nas_kd.kd.chain_policies.base import load_policy
+from nas_kd.kd.choose_recipe import free_fields
 from nas_kd.kd.controls import controls_of
 from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.methods.combine import make_method
 from nas_kd.nas.cost_model import CostModel
 from nas_kd.nas.propose import Proposer
 from nas_kd.nas.samplers.base import optuna_silenced
-from nas_kd.nas.search_plan import ELASTIC, SearchPlan, SupernetPlan
+from nas_kd.nas.search_plan import ELASTIC, SearchPlan, SupernetPlan, probe_epochs, probe_minutes
 from nas_kd.results.candidate import Architecture, Candidate
 from nas_kd.results.limits import within_budget
 from nas_kd.results.trial_record import Costs
@@ -134,7 +135,8 @@ class SearchCostModel:
         fitting = [c for c in drawn if model.log_excess(c.student) <= 0] or drawn[:1]
         elastic = self._config.search.strategy == ELASTIC  # all that it proposes fits
         few = trials if elastic else max(1, round(trials * len(fitting) / len(drawn)))
-        before = {"teacher": self._teachers(teachers_macs), "outputs": self._outputs()}
+        recipe = self._recipe(fitting)
+        before = {"teacher": self._teachers(teachers_macs), "recipe": recipe, "outputs": self._outputs()}
         if elastic:
             before["once_for_all"] = self._supernet(fitting, self._left(before))
         return {
@@ -168,6 +170,17 @@ class SearchCostModel:
         own = trained_teachers(zip(self._config.teacher, macs, strict=True), self._context.recipe.epochs)
         seconds = sum(self._training(m, "none", epochs) for epochs, m in own) + self._gate_s * len(macs)
         return seconds, seconds
+
+    def _recipe(self, fitting: Sequence[Candidate]) -> Span:
+        """The recipe probe, which has one process: from two settings compared up to its share of the run."""
+        minutes = probe_minutes(self._config)
+        if self._config.distill.probe_minutes == 0 or not free_fields(self._context):
+            return 0.0, 0.0
+        share = self._steps * probe_epochs(self._plan, self._config.search.workers) * fmean(map(self._step, fitting))
+        if minutes is None:
+            return 0.5 * share, share
+        most = 60 * minutes if self._config.distill.probe_minutes else min(share, 60 * minutes)
+        return 0.5 * most, most
 
     def _outputs(self) -> Span:
         """Teachers' outputs: each worker computes a share of the epochs."""

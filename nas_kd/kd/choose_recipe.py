@@ -45,6 +45,12 @@ def given_fields(context: RunContext) -> tuple[str, ...]:
     return given if len(context.data.augmentation.strengths) > 1 else (*given, "augment")
 
 
+def free_fields(context: RunContext) -> tuple[str, ...]:
+    """Names of the recipe's fields that the user left to the tool."""
+    given = given_fields(context)
+    return tuple(name for name in (*_FIELDS, "augment") if name not in given)
+
+
 def known_recipe(context: RunContext, key: str) -> RecipeRecord | None:
     """Find the recipe that was chosen before under this key."""
     known = context.store.load_json("recipe", key)
@@ -110,8 +116,7 @@ def choose_recipe(
     """
     if (known := known_recipe(context, key)) is not None:
         return known
-    given = given_fields(context)
-    free = [name for name in (*_FIELDS, "augment") if name not in given]
+    given, free = given_fields(context), free_fields(context)
     base, record = context.recipe, None
     origin, note = ("given", None) if not free else ("rules", None)
     if free and context.config.distill.probe_minutes != 0:

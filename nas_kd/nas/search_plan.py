@@ -79,6 +79,13 @@ def probe_epochs(plan: SearchPlan, workers: int) -> float:
     return RUN_SHARE * plan.epochs(plan.trials)[0] / (1 - FINALISTS_SHARE) / workers
 
 
+def probe_minutes(config: SearchConfig) -> float | None:
+    """Most minutes of a recipe probe: as the config says, else a share of the run's; None: no limit."""
+    if config.distill.probe_minutes is not None or config.search.max_minutes is None:
+        return config.distill.probe_minutes
+    return RUN_SHARE * config.search.max_minutes
+
+
 def rung_epochs(epochs: int, steps_per_epoch: int, options: SearchSection) -> tuple[int, ...]:
     """Epochs of the full schedule at each rung, rising up to all of it: whole epochs of so many steps at least.
 
