@@ -97,7 +97,8 @@ def settings_around(
             found.append(replace(base, batch_size=halved))
         elif doubled <= n_samples // 2:
             found.append(replace(base, batch_size=doubled))
-    if "augment" in free and "strong" in strengths and base.augment == "standard":
+    next_weaker = "standard" if "standard" in strengths else "none"
+    if "augment" in free and "strong" in strengths and base.augment == next_weaker:
         found.append(replace(base, augment="strong"))
     return found
 
