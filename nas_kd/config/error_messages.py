@@ -8,8 +8,8 @@ from typing import Any, cast
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from nas_kd.config.fields import format_number, is_list, section_class
-from nas_kd.config.options import RENAMED, SearchConfig
+from nas_kd.config.fields import format_number, is_auto, is_list, section_class
+from nas_kd.config.options import AUTO, RENAMED, SearchConfig
 from nas_kd.config.section import Options
 
 # Prefixes of pydantic's error types -> the kind of value that is expected.
@@ -119,7 +119,8 @@ def _wrong_leaf(raw: Any, value: Any, name: str) -> str | None:
     is_bool, number = isinstance(value, bool), isinstance(value, int | float)
     if number and (isinstance(raw, bool) != is_bool or isinstance(raw, str)):
         kind = "bool" if is_bool else "int" if isinstance(value, int) else "float"
-        return f"{name} must be {_MUST_BE[kind]}, got {_given(raw)}"
+        or_auto = _or_auto(name.split("."))
+        return f"{name} must be {_MUST_BE[kind]}{or_auto}, got {_given(raw)}"
     return None
 
 
@@ -129,23 +130,32 @@ def _describe(problem: ErrorDetails, raw: Mapping[str, Any]) -> str:
         return _unknown(problem["loc"], name, value)
     if problem["type"] == "value_error":
         return f"{name}: {problem['ctx']['error']}"
-    must = _must(problem["type"], problem.get("ctx", {}))
+    must = _must(problem["type"], problem.get("ctx", {}), _or_auto(problem["loc"]))
     if must is None:
         return f"{name}: {problem['msg']}, got {_given(value)}"
     return f"{name} must {must}, got {_given(value)}{_nearest(value, problem)}"
 
 
-def _must(kind: str, context: Mapping[str, Any]) -> str | None:
+def _or_auto(loc: Iterable[int | str]) -> str:
+    """What a message adds to the values of an option that may be "auto"; empty for others."""
+    names = [part for part in loc if isinstance(part, str) and not part.isdecimal()]
+    field = _model_at(tuple(names[:-1])).model_fields.get(names[-1]) if names else None
+    return f' or "{AUTO}"' if field is not None and is_auto(field) else ""
+
+
+def _must(kind: str, context: Mapping[str, Any], or_auto: str) -> str | None:
     if kind in _LIMITS:
         limit, sign = _LIMITS[kind]
         return f"be {sign} {format_number(context[limit])}"
     if kind == "literal_error":
-        return f"be {context['expected']}"
+        expected = context["expected"]
+        return f"be {expected.replace(' or ', ', ')} or '{AUTO}'" if or_auto else f"be {expected}"
     if kind == "too_short":
         return f"have at least {context['min_length']} items"
     if kind == "string_pattern_mismatch":
         return f"match {context['pattern']}"
-    return next((f"be {description}" for start, description in _MUST_BE.items() if kind.startswith(start)), None)
+    described = (description for start, description in _MUST_BE.items() if kind.startswith(start))
+    return next((f"be {description}{or_auto}" for description in described), None)
 
 
 def _unknown(loc: tuple[int | str, ...], name: str, value: Any) -> str:
@@ -189,7 +199,7 @@ def _nearest(value: Any, problem: ErrorDetails) -> str:
     """Suggest the nearest of the allowed values, if they are a fixed set."""
     if problem["type"] != "literal_error":
         return ""
-    names = re.findall(r"'([^']*)'", problem["ctx"]["expected"])
+    names = [*re.findall(r"'([^']*)'", problem["ctx"]["expected"]), *([AUTO] if _or_auto(problem["loc"]) else [])]
     near = get_close_matches(str(value), names, n=1)
     return f"; did you mean {near[0]!r}?" if near else ""
 

@@ -32,18 +32,24 @@ class AugmentationChoices:
 
     @property
     def usual_strength(self) -> str:
-        """The strength that the user asked for, else the one that suits most data of this kind."""
-        return self.given.strength or ("standard" if self.pictures else "none")
+        """The one of `strengths` that the user asked for, else that suits most data of this kind."""
+        return self._by_effect[self._effect(self.given.strength or ("standard" if self.pictures else "none"))]
 
     @property
     def strengths(self) -> tuple[str, ...]:
         """The strengths that make a difference, the weakest first."""
-        if self.given.strength is not None:
-            return (self.given.strength,)
+        return tuple(self._by_effect.values())
+
+    @property
+    def _by_effect(self) -> dict[Augmentation, str]:
+        """The weakest strength that has each effect."""
         found: dict[Augmentation, str] = {}
-        for strength in ("none", "standard", "strong"):
-            found.setdefault(self.at(strength).model_copy(update={"strength": None}), strength)
-        return tuple(found.values())
+        for strength in ("none", "standard", "strong") if self.given.strength is None else (self.given.strength,):
+            found.setdefault(self._effect(strength), strength)
+        return found
+
+    def _effect(self, strength: str) -> Augmentation:
+        return self.at(strength).model_copy(update={"strength": None})
 
     def at(self, strength: str) -> Augmentation:
         """Fill in the options that are None as the strength says.

@@ -30,9 +30,12 @@ class ProbePlan:
 
     @property
     def total_epochs(self) -> int:
-        """Epochs of all trainings together; a setting that goes on is not trained again."""
+        """The most epochs of all trainings together.
+
+        A setting that goes on is not trained again; one of each later round may be new, as `combined` makes it.
+        """
         before = (0, *self.epochs[:-1])
-        return sum(n * (e - b) for n, e, b in zip(self.settings, self.epochs, before, strict=True))
+        return sum(n * (e - b) + b for n, e, b in zip(self.settings, self.epochs, before, strict=True))
 
     @staticmethod
     def within(allowed_epochs: float, epochs: int, steps_per_epoch: int, n_settings: int) -> "ProbePlan | None":
@@ -97,7 +100,8 @@ def settings_around(
             found.append(replace(base, batch_size=halved))
         elif doubled <= n_samples // 2:
             found.append(replace(base, batch_size=doubled))
-    if "augment" in free and "strong" in strengths and base.augment == "standard":
+    next_weaker = "standard" if "standard" in strengths else "none"
+    if "augment" in free and "strong" in strengths and base.augment == next_weaker:
         found.append(replace(base, augment="strong"))
     return found
 

@@ -116,6 +116,8 @@ class RecipeProbe:
         changes = self._base.differences(recipe)
         candidate = Candidate(self._network, (), Recipe(self._method, training=changes))
         before = ProbeRecord(recipe=recipe, epochs=0) if level == 0 else self._train(recipe, rounds, level - 1)
+        if before.failed is not None:
+            return before
         self._watch.begin()
         try:
             trained = self._distiller.distill(
@@ -144,14 +146,14 @@ class RecipeProbe:
         given: Sequence[str],
     ) -> RecipeRecord:
         """What the probe has found; the rules' recipe where it could compare nothing."""
-        base = next((r for r in compared if r.recipe == self._base), None)
         usable = [r for r in compared if r.failed is None]
-        chosen = base
-        if base is not None and usable:
+        base = next((r for r in usable if r.recipe == self._base), None)
+        chosen = None
+        if base is not None:
             chosen = choose(base, usable, len(self._context.data.val))
         elif usable:
             chosen = best_first(usable)[0]
-        if chosen is None or chosen.failed is not None or len(usable) < 2:
+        if chosen is None or len(usable) < 2:
             failed = sum(r.failed is not None for r in compared)
             note = note or (f"{failed} of {len(compared)} settings could not be trained" if failed else None)
             chosen = None

@@ -52,9 +52,10 @@ class TrainingRecipe:
         return replace(self, **fields)
 
     def differences(self, other: "TrainingRecipe") -> dict[str, Choice]:
-        """Fields of the other recipe that are not as here."""
+        """Fields of the other recipe that are not as here: `with_choices` of them gives the other recipe."""
         mine = self.to_json()
-        return {name: value for name, value in other.to_json().items() if value != mine[name]}
+        follow = ("learning_rate", "weight_decay") if other.optimizer != self.optimizer else ()
+        return {name: value for name, value in other.to_json().items() if value != mine[name] or name in follow}
 
     def to_json(self) -> dict[str, Any]:
         """All fields by name."""

@@ -1,5 +1,6 @@
 """config.toml: what is read is what was meant, and every mistake is one clear line."""
 
+import re
 import subprocess
 import sys
 import tomllib
@@ -10,9 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nas_kd.config.fields import section_class
-from nas_kd.config.loading import commented_config, differing_keys, dump_config, load_config, parse_override
-from nas_kd.config.options import RENAMED, SearchConfig
+from nas_kd.config.fields import is_auto, section_class
+from nas_kd.config.loading import (
+    commented_config,
+    differing_keys,
+    dump_config,
+    load_config,
+    merged,
+    parse_override,
+)
+from nas_kd.config.options import RENAMED, DistillOptions, SearchConfig
 from nas_kd.errors import InputError
 
 
@@ -136,6 +144,23 @@ def test_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
         ("[distill]\nmethods = 'dkd'", "distill.methods must be a list, got 'dkd'"),
         ("[distill]\nmethods = []", "distill.methods must have at least 1 items, got"),
         ("[distill]\nmethods = [1]", "distill.methods.0 must be a text, got 1"),
+        ("[distill]\nbatch_size = 'big'", "distill.batch_size must be a whole number or \"auto\", got 'big'"),
+        ("[distill]\nbatch_size = '64'", "distill.batch_size must be a whole number or \"auto\", got '64'"),
+        ("[distill]\nbatch_size = 1", "distill.batch_size must be >= 2, got 1"),
+        ("[distill]\nepochs = 'Auto'", "distill.epochs must be a whole number or \"auto\", got 'Auto'"),
+        ("[distill]\nepochs = 2.5", 'distill.epochs must be a whole number or "auto", got 2.5'),
+        ("[distill]\nlearning_rate = 'fast'", "distill.learning_rate must be a number or \"auto\", got 'fast'"),
+        ("[distill]\nlearning_rate = true", 'distill.learning_rate must be a number or "auto", got True'),
+        ("[distill]\nlearning_rate = 0", "distill.learning_rate must be > 0, got 0"),
+        ("[distill]\nweight_decay = nan", 'distill.weight_decay must be a finite number or "auto", got nan'),
+        ("[distill]\noptimizer = 'adam'", "must be 'sgd', 'adamw' or 'auto', got 'adam'; did you mean 'adamw'?"),
+        ("[distill]\noptimizer = 'Auto'", "must be 'sgd', 'adamw' or 'auto', got 'Auto'; did you mean 'auto'?"),
+        (
+            "[data.augment]\nstrength = 'heavy'",
+            "data.augment.strength must be 'none', 'standard', 'strong' or 'auto', got 'heavy'",
+        ),
+        ("[teacher]\nepochs = 'auto'", "teacher.epochs must be a whole number, got 'auto'"),
+        ("[search]\nrecipe = ['epochs']", "search.recipe.0 must be 'batch_size', 'learning_rate', 'augment' or"),
         ("[data]\npath = 3", "data.path must be a path (a text), got 3"),
         ("search = 3", "search must be a section (a table), got 3"),
         ("student = 3", "student must be a table, got 3"),
@@ -148,6 +173,60 @@ def test_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_mistakes_in_the_file(write: Any, text: str, message: str) -> None:
     assert message in refused(write(text))
+
+
+AUTO_OPTIONS = {
+    "data.augment.strength": "strong",
+    "distill.epochs": 3,
+    "distill.batch_size": 16,
+    "distill.optimizer": "adamw",
+    "distill.learning_rate": 0.02,
+    "distill.weight_decay": 0.0,
+}
+
+
+def value_of(config: Any, key: str) -> Any:
+    for name in key.split("."):
+        config = getattr(config, name)
+    return config
+
+
+@pytest.mark.parametrize(("key", "value"), AUTO_OPTIONS.items())
+def test_what_is_auto_is_none_and_loads_back(write: Any, tmp_path: Path, key: str, value: Any) -> None:
+    section, _, name = key.rpartition(".")
+    assert value_of(SearchConfig(), key) is None
+    assert load_config(write(f'[{section}]\n{name} = "auto"')) == load_config(write("")) == SearchConfig()
+    given_options = load_config(None, {key: value})
+    assert value_of(given_options, key) == value
+    for config in (given_options, load_config(None, {key: "auto"})):
+        assert load_config(write(dump_config(config))) == config
+
+
+@pytest.mark.parametrize(("key", "value"), AUTO_OPTIONS.items())
+def test_auto_overrides_what_the_file_gives(write: Any, key: str, value: Any) -> None:
+    path = write(dump_config(load_config(None, {key: value})))
+    assert value_of(load_config(path), key) == value
+    assert value_of(load_config(path, dict([parse_override(f"{key}=auto")])), key) is None
+    assert value_of(load_config(path, dict([parse_override(f'{key}="auto"')])), key) is None
+    assert value_of(merged(load_config(path), {key: "auto"}), key) is None
+
+
+def test_only_what_may_be_auto_is_marked() -> None:
+    def marked(model: Any, header: str) -> set[str]:
+        found = set[str]()
+        for name, field in model.model_fields.items():
+            full = f"{header}.{name}".strip(".")
+            inner = section_class(field)
+            found |= marked(inner, full) if inner else {full} if is_auto(field) else set()
+        return found
+
+    assert marked(SearchConfig, "") == AUTO_OPTIONS.keys()
+
+
+def test_auto_in_python_and_its_mistakes_are_those_of_the_file() -> None:
+    assert DistillOptions.model_validate({"batch_size": "auto"}).batch_size is None
+    with pytest.raises(InputError, match=r'^distill\.batch_size must be a whole number or "auto", got \'big\'$'):
+        DistillOptions(batch_size="big")  # type: ignore[arg-type]
 
 
 def test_files_that_are_none(write: Any, tmp_path: Path) -> None:
@@ -232,6 +311,7 @@ def test_mistakes_in_overrides(write: Any) -> None:
         ("data.path=a=b.npz", ("data.path", "a=b.npz")),
         ("a=1\nb=2", ("a", "1\nb=2")),
         ("data.path=", ("data.path", "")),
+        ("distill.batch_size=auto", ("distill.batch_size", "auto")),
     ],
 )
 def test_settings(text: str, expected: tuple[str, Any]) -> None:
@@ -252,8 +332,11 @@ VALUES = {
     ),
     "data.train_rows": st.integers(1, 10**12),
     "data.augment.flip": st.booleans(),
+    "data.augment.strength": st.sampled_from(["auto", "none", "standard", "strong"]),
     "distill.methods": st.lists(st.text(max_size=5), min_size=1, max_size=3),
-    "distill.learning_rate": st.floats(1e-300, 1e300),
+    "distill.learning_rate": st.floats(1e-300, 1e300) | st.just("auto"),
+    "distill.batch_size": st.integers(2, 10**6) | st.just("auto"),
+    "distill.optimizer": st.sampled_from(["auto", "sgd", "adamw"]),
     "distill.temperature": st.tuples(st.floats(0.1, 10), st.integers(1, 9)).map(list),
     "budget.max_latency_ms": st.floats(0, 10, exclude_min=True),
     "budget.max_size_kb": st.integers(1, 10**9),
@@ -307,6 +390,8 @@ def test_paths_are_written_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_the_template_loads_to_the_defaults(write: Any) -> None:
     assert load_config(write(commented_config())) == SearchConfig()
+    for key in AUTO_OPTIONS:
+        assert re.search(rf'(?m)^{key.rpartition(".")[2]} = "auto" +# ', commented_config())
 
 
 def test_the_template_names_every_option() -> None:

@@ -13,6 +13,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from nas_kd.config.options import Augmentation
+from nas_kd.data.dataset import Dataset
+
 WriteParquet = Callable[..., Path]
 WriteNpz = Callable[..., Path]
 
@@ -27,6 +30,11 @@ def png(pixels: NDArray[Any], kind: str = "PNG", **options: Any) -> bytes:
 def noise(seed: int, *shape: int) -> NDArray[np.uint8]:
     """Random pixels."""
     return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def usual_augmentation(dataset: Dataset) -> Augmentation:
+    """The augmentation that the data get unless short trainings show better."""
+    return dataset.augmentation.at(dataset.augmentation.usual_strength)
 
 
 @pytest.fixture

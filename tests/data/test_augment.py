@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from nas_kd.config.options import Augmentation, DataOptions
-from nas_kd.data.augment import Augmenter
+from nas_kd.data.augment import Augmenter, TrainingViews
 from nas_kd.data.prepare import load_dataset
 from nas_kd.errors import InputError
+
+from .conftest import usual_augmentation
 
 MEAN = torch.tensor([10.4, 20.6, 30.0])
 ALL = Augmentation(crop=4, flip=True, cutout=5)
@@ -122,8 +124,8 @@ def test_cutout_blanks_a_square_with_the_rounded_mean() -> None:
 
 def test_digits_are_never_mirrored() -> None:
     dataset = load_dataset(DataOptions(source="digits"), 0)
-    assert dataset.augment == Augmentation(crop=1, flip=False, cutout=0)
-    it = Augmenter.of(dataset, 0)
+    assert usual_augmentation(dataset) == Augmentation(strength="standard", crop=1, flip=False, cutout=0)
+    it = TrainingViews(dataset, 0).student("standard")
     assert not any(it.params(epoch).flip.any() for epoch in range(5))
     padded = torch.nn.functional.pad(dataset.train.x[:50].float(), (1, 1, 1, 1), value=float(it.fill))
     windows = padded.unfold(2, 8, 1).unfold(3, 8, 1).reshape(50, 9, 8, 8)

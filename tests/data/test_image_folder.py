@@ -14,7 +14,7 @@ from nas_kd.data.image_folder import interleave
 from nas_kd.data.prepare import load_dataset
 from nas_kd.errors import InputError
 
-from .conftest import noise, png
+from .conftest import noise, png, usual_augmentation
 
 
 def fill(folder: Path, classes: tuple[str, ...] = ("ant", "bee"), n: int = 10, side: int = 8) -> Path:
@@ -36,7 +36,7 @@ def test_classes_pixels_and_carving(tmp_path: Path) -> None:
     everything = {x.numpy().tobytes() for split in (dataset.train, dataset.val, dataset.test) for x in split.x}
     assert noise(103, 8, 8, 3).transpose(2, 0, 1).tobytes() in everything
     assert len(everything) == 20
-    assert dataset.augment.flip is True
+    assert usual_augmentation(dataset).flip is True
 
 
 def test_given_splits_and_default_size(tmp_path: Path) -> None:

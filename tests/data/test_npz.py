@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from nas_kd.config.options import DataOptions
+from nas_kd.config.options import Augmentation, DataOptions
 from nas_kd.data.dataset import Dataset
 from nas_kd.data.npz import axis_order
 from nas_kd.data.prepare import load_dataset
 from nas_kd.errors import InputError
+
+from .conftest import usual_augmentation
 
 Write = Callable[..., Path]
 LABELS = np.arange(20) % 2
@@ -33,8 +35,10 @@ def test_samples_of_any_rank(write_npz: Write, shape: tuple[int, ...], sample: t
     assert dataset.input_shape == sample
     assert dataset.train.x.dtype == torch.float32
     assert dataset.scale == 1.0
+    augment = usual_augmentation(dataset)
+    assert (augment.crop, augment.flip, augment.cutout) == (0, False, 0)  # of unknown meaning, not pictures
     if len(sample) != 3:
-        assert (dataset.augment.crop, dataset.augment.flip, dataset.augment.cutout) == (0, False, 0)
+        assert dataset.augmentation.strengths == ("none",)
         assert dataset.mean.shape == (1,)
 
 
@@ -47,6 +51,22 @@ def test_channels_last_keeps_the_pixels(write_npz: Write) -> None:
     assert dataset.scale == 255.0
     assert dataset.notes == ()
     assert load(path, layout="chw").input_shape == (8, 8, 3)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "channels", "strength"),
+    [(np.uint8, 3, "standard"), (np.uint8, 1, "none"), (np.uint8, 4, "none"), (np.float32, 3, "none")],
+)
+def test_arrays_of_8_bit_colours_alone_are_pictures(write_npz: Write, dtype: Any, channels: int, strength: str) -> None:
+    path = write_npz(
+        x_train=RNG.integers(0, 256, (20, channels, 16, 16)).astype(dtype), classes=np.array(["ant", "bee"])
+    )
+    dataset = load(path)
+    shown = strength == "standard"
+    assert dataset.augmentation.usual_strength == strength
+    assert usual_augmentation(dataset) == Augmentation(strength=strength, crop=2 * shown, flip=shown, cutout=0)
+    assert dataset.augmentation.strengths == ("none", "standard", "strong")  # what is usual is but a start
+    assert load(path, augment=Augmentation(strength="strong")).augmentation.strengths == ("strong",)
 
 
 def test_split_shorter_layout_is_decided_by_train_for_all(write_npz: Write) -> None:

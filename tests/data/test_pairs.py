@@ -9,11 +9,10 @@ import pytest
 import torch
 
 from nas_kd.config.options import Augmentation, DataOptions
-from nas_kd.data.augment import Augmenter
+from nas_kd.data.augment import TrainingViews
 from nas_kd.data.dataset import Dataset
 from nas_kd.data.prepare import load_dataset
 from nas_kd.data.source import Arrays, RawData, TeacherView
-from nas_kd.data.teacher_view import matching_augmentation
 from nas_kd.errors import InputError
 
 Write = Callable[..., Path]
@@ -110,7 +109,8 @@ def test_the_key_covers_the_view(write: Write) -> None:
 def test_where_sizes_agree_augmentation_shifts_and_mirrors_both_views_alike(write: Write) -> None:
     view = X.astype(np.float32).repeat(3, axis=1) + 1000
     dataset = load(write(x_teacher_train=view), augment=Augmentation(crop=2, flip=True))
-    own, shown = Augmenter.of(dataset, 5), Augmenter.of(view_of(dataset), 5)
+    views = TrainingViews(dataset, 5)
+    own, shown = views.student("none"), views.teacher("none")  # what is given is kept
     indices = torch.arange(len(dataset.train))
     for epoch in (0, 3):
         a, b = own.batch(epoch, indices), shown.batch(epoch, indices)[:, 1:2] - 1000
@@ -120,19 +120,13 @@ def test_where_sizes_agree_augmentation_shifts_and_mirrors_both_views_alike(writ
     assert not torch.equal(own.batch(0, indices), own.batch(3, indices))
 
 
-@pytest.mark.parametrize(
-    ("teacher", "want"),
-    [((3, 8, 8), (2, True, 3)), ((1, 16, 16), (0, True, 0)), ((1, 8, 9), (0, True, 0)), ((64,), (0, False, 0))],
-)
-def test_augmentation_in_step(teacher: tuple[int, ...], want: tuple[int, bool, int]) -> None:
-    got = matching_augmentation(Augmentation(crop=2, flip=True, cutout=3), (1, 8, 8), teacher)
-    assert (got.crop, got.flip, got.cutout) == want
-
-
 def test_an_image_beside_a_vector(write: Write) -> None:
     dataset = load(write(x_train=X.reshape(N, 64)))
     assert (dataset.input_shape, view_of(dataset).input_shape) == ((64,), (3, 16, 16))
-    assert not view_of(dataset).augment.flip
+    views = TrainingViews(dataset, 0)
+    assert dataset.augmentation.strengths == ("none",)
+    assert views.student("none").identity
+    assert views.teacher("none").identity
 
 
 def test_channels_last_views_are_told_by_themselves(write: Write) -> None:

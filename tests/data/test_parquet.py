@@ -18,7 +18,7 @@ from nas_kd.data.dataset import Dataset
 from nas_kd.data.prepare import load_dataset
 from nas_kd.errors import InputError
 
-from .conftest import noise, png
+from .conftest import noise, png, usual_augmentation
 
 Write = Callable[..., Path]
 N = 20
@@ -41,7 +41,7 @@ def test_pixels_names_and_splits(write_parquet: Write) -> None:
     )
     assert dataset.train.y.tolist() == LABELS
     assert (len(dataset.val), len(dataset.test)) == (6, 6)
-    assert dataset.augment.flip is True
+    assert usual_augmentation(dataset).flip is True
 
 
 @pytest.mark.parametrize("columns", [("img", "fine_label"), ("image", "labels")])
@@ -50,20 +50,20 @@ def test_other_column_names_and_plain_bytes(write_parquet: Write, columns: tuple
     dataset = load(write_parquet(GREY, LABELS, columns=columns, plain=plain))
     assert dataset.input_shape == (1, 8, 8)
     assert dataset.classes == ("ant", "bee")
-    assert dataset.augment.flip is False  # grey
+    assert usual_augmentation(dataset).flip is False  # grey
 
 
 def test_without_names_classes_are_numbers_and_not_mirrored(write_parquet: Write) -> None:
     dataset = load(write_parquet(COLOUR, LABELS, names=None))
     assert dataset.classes == ("0", "1")
-    assert dataset.augment.flip is False
+    assert usual_augmentation(dataset).flip is False
     description = [("cat", "dog")[label] for label in LABELS]
     assert load(write_parquet(COLOUR, description, names=None)).classes == ("cat", "dog")
 
 
 @pytest.mark.parametrize("names", [("3", "8"), ("b", "d"), ("turn left", "stop")])
 def test_symbols_are_not_mirrored(write_parquet: Write, names: tuple[str, str]) -> None:
-    assert load(write_parquet(COLOUR, LABELS, names=names)).augment.flip is False
+    assert usual_augmentation(load(write_parquet(COLOUR, LABELS, names=names))).flip is False
 
 
 def test_only_the_first_rows_are_read(write_parquet: Write) -> None:

@@ -1,4 +1,4 @@
-"""Preparing a data set: sources by name, carving, statistics, augmentation defaults, keys."""
+"""Preparing a data set: sources by name, carving, statistics, keys."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from nas_kd import plugins
 from nas_kd.config.options import Augmentation, DataOptions
-from nas_kd.data.prepare import channel_statistics, load_dataset, resolve_augmentation
-from nas_kd.data.source import is_flip_safe, optional_module
+from nas_kd.data.prepare import channel_statistics, load_dataset
+from nas_kd.data.source import Arrays, RawData, is_flip_safe, optional_module
 from nas_kd.data.splits import carve, check_class_sizes
 from nas_kd.errors import InputError
 
@@ -178,37 +178,27 @@ def test_statistics_in_pieces_equal_those_of_the_whole() -> None:
     assert float(std) == pytest.approx(x.std(dtype=np.float64), rel=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("given", "shape", "flip_safe", "want"),
-    [
-        ({}, (3, 32, 32), True, (4, True, 0)),
-        ({}, (3, 32, 32), False, (4, False, 0)),
-        ({}, (1, 28, 28), True, (3, False, 0)),
-        ({}, (1, 8, 8), False, (1, False, 0)),
-        ({}, (3, 4, 64), True, (0, True, 0)),
-        ({"crop": 2, "flip": True, "cutout": 3}, (1, 8, 8), False, (2, True, 3)),
-        ({}, (50,), True, (0, False, 0)),
-        ({"crop": 0, "flip": False}, (50,), True, (0, False, 0)),
-    ],
-)
-def test_augmentation_defaults(
-    given: Any, shape: tuple[int, ...], flip_safe: bool, want: tuple[int, bool, int]
+def test_augmentation_that_the_samples_cannot_have_is_refused(write_npz: Write) -> None:
+    with pytest.raises(InputError, match=r"data\.augment\.crop must be below the image's side of 8 pixels, got 8"):
+        load_dataset(DataOptions(augment=Augmentation(crop=8)), 0)
+    path = write_npz(x_train=np.random.default_rng(0).normal(size=(20, 4)))
+    with pytest.raises(InputError, match=r"data\.augment needs images \(C, H, W\), samples have shape \(4,\)"):
+        load_dataset(DataOptions(source="npz", path=path, augment=Augmentation(strength="standard")), 0)
+
+
+@pytest.mark.parametrize(("pictures", "strength"), [(True, "standard"), (False, "none"), (None, "none")])
+def test_a_source_may_say_whether_its_samples_are_pictures(
+    monkeypatch: pytest.MonkeyPatch, pictures: bool | None, strength: str
 ) -> None:
-    got = resolve_augmentation(Augmentation(**given), shape, flip_safe)
-    assert (got.crop, got.flip, got.cutout) == want
+    x = np.random.default_rng(0).normal(size=(20, 1, 16, 16))
+    raw = RawData("own", Arrays(x, np.arange(20) % 2), pictures=pictures)
 
+    class Own:
+        def load(self, _options: DataOptions) -> RawData:
+            return raw
 
-@pytest.mark.parametrize(
-    ("given", "shape", "message"),
-    [
-        ({"crop": 8}, (1, 8, 9), "crop must be below"),
-        ({"cutout": 9}, (1, 9, 9), "cutout must"),
-        ({"flip": True}, (9,), "needs images"),
-    ],
-)
-def test_augmentation_mistakes(given: Any, shape: tuple[int, ...], message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        resolve_augmentation(Augmentation(**given), shape, True)
+    monkeypatch.setattr("nas_kd.data.prepare.find_source", lambda _options: Own())
+    assert load_dataset(DataOptions(), 0).augmentation.usual_strength == strength
 
 
 def test_key_depends_on_every_sample_and_label(write_npz: Write) -> None:

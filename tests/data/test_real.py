@@ -9,6 +9,8 @@ import pytest
 from nas_kd.config.options import DataOptions
 from nas_kd.data.prepare import load_dataset
 
+from .conftest import usual_augmentation
+
 FOLDER = os.environ.get("NAS_KD_DATA")
 pytestmark = pytest.mark.skipif(
     FOLDER is None or not Path(FOLDER, "cifar10-train.parquet").is_file(),
@@ -30,11 +32,13 @@ def test_cifar10() -> None:
     assert (len(dataset.train), len(dataset.val), len(dataset.test)) == (8500, 1500, 1000)
     assert dataset.mean.tolist() == pytest.approx([125.3, 123.0, 113.9], abs=1.0)  # published: 125.3, 123.0, 113.9
     assert dataset.std.tolist() == pytest.approx([63.0, 62.1, 66.7], abs=1.0)
-    assert (dataset.augment.crop, dataset.augment.flip) == (4, True)
+    augment = usual_augmentation(dataset)
+    assert (augment.crop, augment.flip) == (4, True)
 
 
 def test_mnist() -> None:
     dataset = load_dataset(options("mnist", 3000), 0)
     assert (dataset.name, dataset.input_shape, dataset.classes) == ("mnist", (1, 28, 28), tuple("0123456789"))
     assert dataset.mean.tolist() == pytest.approx([33.3], abs=1.0)  # published: 0.1307 of 255
-    assert (dataset.augment.crop, dataset.augment.flip) == (3, False)
+    augment = usual_augmentation(dataset)
+    assert (augment.crop, augment.flip) == (3, False)

@@ -22,6 +22,7 @@ from nas_kd.store.store import Store
 
 from .conftest import FP32, net, stripes
 
+OPTIMIZERS = [("sgd", 0.1), ("adamw", 0.01)]
 METHODS = ["none", "fitnet", "soft_targets+similarity"]  # all of them: tests/methods/test_contract.py
 
 
@@ -50,10 +51,12 @@ def test_it_learns(setup: TrainingSetup, teacher: TeacherOutputs) -> None:
     assert accuracy_of(student, Split(x, y), FP32) > 0.9
 
 
+@pytest.mark.parametrize(("optimizer", "rate"), OPTIMIZERS)
 @pytest.mark.parametrize("method", METHODS)
 def test_equal_seeds_give_equal_weights_and_a_checkpoint_changes_nothing(
-    method: str, setup: TrainingSetup, teacher: TeacherOutputs
+    method: str, optimizer: str, rate: float, setup: TrainingSetup, teacher: TeacherOutputs
 ) -> None:
+    setup = replace(setup, schedule=replace(setup.schedule, optimizer=optimizer, learning_rate=rate))
     whole = trained(setup, teacher, method)
     first = trained(setup, teacher, method, until=2)
     torch.manual_seed(12345)  # whatever happened in between
@@ -89,15 +92,27 @@ class Late(Method):
         return terms | ({"late": self.late(student.logits).square().mean()} if batch.progress > 0.2 else {})
 
 
-def test_what_gets_its_first_gradient_late_is_trained_from_then_on(setup: TrainingSetup) -> None:
-    torch.manual_seed(0)
-    method = Late()
+@pytest.mark.parametrize(("optimizer", "rate"), OPTIMIZERS)
+def test_what_gets_its_first_gradient_late_is_trained_from_then_on(
+    optimizer: str, rate: float, setup: TrainingSetup
+) -> None:
+    setup = replace(setup, schedule=replace(setup.schedule, optimizer=optimizer, learning_rate=rate))
+
+    def started() -> tuple[Training, Late]:
+        torch.manual_seed(0)
+        method = Late()
+        return Training(net(4), [], method, setup, rebuild), method
+
+    training, method = started()
     before = method.late.weight.detach().clone()
-    training = Training(net(4), [], method, setup, rebuild)
     training.run(until=1)
     assert torch.equal(before, method.late.weight)
-    training.run()
+    resumed, same_method = started()
+    resumed.restore({k: v.clone() for k, v in training.state().items()})
+    for each in (training, resumed):
+        each.run()
     assert not torch.equal(before, method.late.weight)
+    assert same(weights(method), weights(same_method))
 
 
 class Steep(Method):

@@ -208,7 +208,7 @@ def test_batches_are_made_up_in_stored_units_and_teacher_and_student_are_left_al
 def test_training_samples_that_turn_to_garbage_change_nothing(name: str) -> None:
     setup = setup_of()
     noise = torch.randint(0, 256, setup.source.augmenter.x.shape, dtype=torch.uint8)
-    garbage = Augmenter(noise, digits().mean, digits().augment, seed=9)
+    garbage = Augmenter(noise, digits().mean, digits().augmentation.at("standard"), seed=9)
     students = []
     for given in (setup, replace(setup, source=ArrayBatches(garbage, setup.source.labels.flip(0)))):
         training = started(name, given)
@@ -292,7 +292,7 @@ def test_a_teacher_without_batch_normalisation_is_refused_by_inversion_alone() -
 @pytest.mark.parametrize("name", NAMES)
 def test_samples_that_are_no_images_are_refused(name: str) -> None:
     setup, x = setup_of(), torch.rand(64, 64)
-    still = digits().augment.model_copy(update={"crop": 0})
+    still = digits().augmentation.at("none")
     facts = replace(setup.dataset, mean=torch.zeros(1), std=torch.ones(1))
     numerics = replace(FP32, channels_last=False)
     flat = replace(

@@ -1,0 +1,301 @@
+"""What a probe tries: rounds within the budget, settings around the rules' recipe, and when another one is chosen."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nas_kd.kd.probe_plan import (
+    FEWEST_STEPS,
+    ProbePlan,
+    best_first,
+    choose,
+    combined,
+    rounds_of,
+    settings_around,
+)
+from nas_kd.results.recipe_record import ProbeRecord
+from nas_kd.results.training_recipe import STRENGTHS, TrainingRecipe
+
+SGD = TrainingRecipe(30, 32, "sgd", 0.1, 5e-4, "standard")
+FREE = ("batch_size", "optimizer", "learning_rate", "weight_decay", "augment")
+
+
+def record(
+    recipe: TrainingRecipe, accuracy: float = 0.0, loss: float | None = 1.0, failed: bool = False
+) -> ProbeRecord:
+    return ProbeRecord(
+        recipe=recipe, epochs=3, val_accuracy=accuracy, val_loss=loss, failed="the loss became nan" if failed else None
+    )
+
+
+# Plans
+
+
+@pytest.mark.parametrize(
+    ("epochs", "steps_per_epoch", "want"),
+    [
+        (30, 100, (3, 10, 30)),
+        (27, 40, (3, 9, 27)),
+        (30, 5, (8, 10, 30)),  # 8 epochs are 40 steps
+        (30, 3, (14, 30)),  # 14 epochs are 42, more than a third
+        (30, 1, (30,)),
+        (200, 1, (40, 67, 200)),
+        (3, 1000, (1, 3)),
+        (1, 1000, (1,)),
+        (30, 0, (30,)),
+    ],
+)
+def test_rounds_are_a_ninth_a_third_and_all_with_enough_steps(
+    epochs: int, steps_per_epoch: int, want: tuple[int, ...]
+) -> None:
+    assert rounds_of(epochs, steps_per_epoch) == want
+
+
+@given(st.integers(1, 500), st.integers(0, 10_000))
+def test_rounds_rise_up_to_a_whole_training(epochs: int, steps_per_epoch: int) -> None:
+    rounds = rounds_of(epochs, steps_per_epoch)
+    assert rounds[-1] == epochs
+    assert rounds[0] >= 1
+    assert all(a < b for a, b in pairwise(rounds))
+    assert rounds[0] * max(1, steps_per_epoch) >= FEWEST_STEPS or rounds[0] == epochs
+
+
+def test_what_a_plan_costs() -> None:
+    assert ProbePlan((3,), (6,)).total_epochs == 18
+    # Six are trained for 3 epochs; of the two that go on to 10 one may be new, and is trained from the start.
+    assert ProbePlan((3, 10), (6, 2)).total_epochs == 18 + 7 + 10
+    assert ProbePlan((3, 10, 30), (6, 2, 2)).total_epochs == 18 + 7 + 10 + 20 + 30
+
+
+@pytest.mark.parametrize(
+    ("allowed", "want"),
+    [
+        (5.9, None),
+        (6, ProbePlan((3,), (2,))),
+        (17.9, ProbePlan((3,), (5,))),
+        (18, ProbePlan((3,), (6,))),
+        (34.9, ProbePlan((3,), (6,))),  # rather all settings than two of them for longer
+        (35, ProbePlan((3, 10), (6, 2))),
+        (85, ProbePlan((3, 10, 30), (6, 2, 2))),
+        (10**6, ProbePlan((3, 10, 30), (6, 2, 2))),
+    ],
+)
+def test_the_longest_plan_within_the_budget(allowed: float, want: ProbePlan | None) -> None:
+    assert ProbePlan.within(allowed, 30, 100, 6) == want
+
+
+def test_one_setting_is_no_comparison() -> None:
+    assert ProbePlan.within(10**6, 30, 100, 1) is None
+    assert ProbePlan.within(10**6, 30, 100, 0) is None
+
+
+PLANS = given(st.floats(0, 2000), st.floats(0, 2000), st.integers(1, 200), st.integers(1, 500), st.integers(0, 12))
+
+
+@PLANS
+@settings(max_examples=300)
+def test_a_plan_never_exceeds_its_budget_and_more_budget_is_never_a_shorter_plan(
+    less: float, more: float, epochs: int, steps_per_epoch: int, n_settings: int
+) -> None:
+    less, more = sorted((less, more))
+    short, long = (ProbePlan.within(allowed, epochs, steps_per_epoch, n_settings) for allowed in (less, more))
+    for plan, allowed in ((short, less), (long, more)):
+        if plan is None:
+            continue
+        assert plan.total_epochs <= allowed
+        assert len(plan.epochs) == len(plan.settings)
+        assert plan.epochs == rounds_of(epochs, steps_per_epoch)[: len(plan.epochs)]
+        assert plan.settings[-1] >= 2
+        assert plan.settings[0] <= n_settings
+        assert all(a >= b for a, b in pairwise(plan.settings))
+    if short is not None:
+        assert long is not None
+        assert long.total_epochs >= short.total_epochs
+        assert len(long.epochs) >= len(short.epochs)
+        assert long.settings[0] >= short.settings[0]
+
+
+# Settings
+
+
+def test_settings_around_the_rules_for_pictures() -> None:
+    assert settings_around(SGD, FREE, STRENGTHS, 5000) == [
+        SGD,
+        replace(SGD, augment="none"),
+        replace(SGD, learning_rate=0.033),
+        replace(SGD, learning_rate=0.3),
+        replace(SGD, optimizer="adamw", learning_rate=0.01, weight_decay=0.05),
+        replace(SGD, batch_size=16),
+        replace(SGD, augment="strong"),
+    ]
+
+
+def test_settings_around_the_rules_for_arrays() -> None:
+    base = replace(SGD, augment="none", batch_size=16)
+    tried = settings_around(base, FREE, STRENGTHS, 64)
+    assert replace(base, augment="standard") in tried
+    assert replace(base, augment="strong") not in tried  # two steps away
+    assert replace(base, batch_size=32) in tried  # 8 would be too small
+    assert settings_around(base, ["batch_size"], (), 63) == [base]  # fewer than two batches an epoch
+
+
+def test_settings_where_shifts_change_nothing() -> None:
+    base = replace(SGD, augment="none")
+    assert settings_around(base, ["augment"], ("none", "strong"), 5000) == [base, replace(base, augment="strong")]
+    assert settings_around(base, ["augment"], ("none",), 5000) == [base]
+
+
+def test_a_teacher_keeps_its_augmentation() -> None:
+    assert settings_around(SGD, ["augment"], ("standard", "strong"), 5000) == [SGD, replace(SGD, augment="strong")]
+
+
+def test_the_other_optimiser_is_tried_only_where_its_numbers_may_be_chosen_too() -> None:
+    assert len({r.optimizer for r in settings_around(SGD, FREE, STRENGTHS, 5000)}) == 2
+    for fixed in ("optimizer", "learning_rate", "weight_decay"):
+        free = [name for name in FREE if name != fixed]
+        assert {r.optimizer for r in settings_around(SGD, free, STRENGTHS, 5000)} == {"sgd"}
+    adamw = SGD.with_choices({"optimizer": "adamw"})
+    assert SGD in settings_around(adamw, FREE, STRENGTHS, 5000)
+
+
+WITH_STRENGTHS = st.sampled_from(
+    [("none",), ("none", "standard"), STRENGTHS, ("standard", "strong"), ("none", "strong"), ("strong",)]
+).flatmap(lambda strengths: st.tuples(st.just(strengths), st.sampled_from(strengths)))
+
+
+@given(
+    st.sets(st.sampled_from(FREE)),
+    st.sampled_from([16, 17, 31, 32, 64, 128]),
+    st.sampled_from(["sgd", "adamw"]),
+    WITH_STRENGTHS,
+    st.integers(2, 100_000),
+)
+def test_what_is_given_is_respected_and_nothing_is_tried_twice(
+    free: set[str], batch_size: int, optimizer: str, augment: tuple[tuple[str, ...], str], n_samples: int
+) -> None:
+    strengths, usual = augment
+    base = replace(SGD.with_choices({"optimizer": optimizer}), batch_size=batch_size, augment=usual)
+    tried = settings_around(base, free, strengths, n_samples)
+    assert tried[0] == base
+    assert len(set(tried)) == len(tried)
+    for recipe in tried:
+        assert set(base.differences(recipe)) <= free
+        assert recipe.epochs == base.epochs
+        assert recipe.augment in strengths
+        assert recipe.batch_size == base.batch_size or 16 <= recipe.batch_size <= max(n_samples // 2, base.batch_size)
+
+
+# Comparisons
+
+
+def test_order_is_by_accuracy_then_loss_and_failures_come_last() -> None:
+    recipes = [replace(SGD, batch_size=n) for n in range(2, 8)]
+    failed = record(recipes[0], 0.99, 0.01, failed=True)
+    low, high, surer = record(recipes[1], 0.5), record(recipes[2], 0.9, 0.8), record(recipes[3], 0.9, 0.3)
+    unknown = record(recipes[4], 0.9, None)
+    assert best_first([failed, low, high, unknown, surer]) == [surer, high, unknown, low, failed]
+
+
+def test_what_helped_alone_is_put_together() -> None:
+    base = record(SGD, 0.8)
+    records = [
+        record(replace(SGD, augment="none"), 0.7),  # behind
+        record(replace(SGD, batch_size=16), 0.82),
+        record(replace(SGD, learning_rate=0.033), 0.81),
+        record(replace(SGD, learning_rate=0.3), 0.83),  # the better rate
+    ]
+    assert combined(base, records) == replace(SGD, batch_size=16, learning_rate=0.3)
+    assert combined(base, records[:1]) == SGD
+    assert combined(base, []) == SGD
+
+
+def test_what_changes_the_same_field_is_not_put_together() -> None:
+    base, adamw = record(SGD, 0.8), SGD.with_choices({"optimizer": "adamw"})
+    rate = record(replace(SGD, learning_rate=0.3), 0.83)
+    small = record(replace(SGD, batch_size=16), 0.81)
+    assert combined(base, [small, rate, record(adamw, 0.9)]) == replace(adamw, batch_size=16)
+    assert combined(base, [small, rate, record(adamw, 0.82)]) == replace(SGD, learning_rate=0.3, batch_size=16)
+
+
+def test_failures_are_never_put_together() -> None:
+    base = record(SGD, 0.1)
+    assert combined(base, [record(replace(SGD, learning_rate=0.3), 0.9, failed=True)]) == SGD
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "n_val", "moves"),
+    [
+        (0.50, 100, False),
+        (0.52, 100, False),  # the standard error is 0.05, half of it 0.025
+        (0.53, 100, True),
+        (0.52, 10_000, True),  # here 0.0025
+        (0.502, 10_000, False),
+        (0.40, 10_000, False),
+    ],
+)
+def test_another_recipe_has_to_be_clearly_ahead(accuracy: float, n_val: int, moves: bool) -> None:
+    base, other = record(SGD, 0.5), record(replace(SGD, batch_size=16), accuracy)
+    assert choose(base, [base, other], n_val) is (other if moves else base)
+    assert choose(base, [other, base], n_val) is (other if moves else base)
+
+
+def test_near_perfect_accuracy_has_an_error_too() -> None:
+    base, perfect = record(SGD, 0.996), record(replace(SGD, batch_size=16), 1.0)
+    assert choose(base, [base, perfect], 100) is base  # 0.4 of 100 samples: less than half of one
+    assert choose(base, [base, perfect], 1000) is perfect
+
+
+def test_a_lower_loss_alone_is_not_ahead() -> None:
+    base, surer = record(SGD, 0.8, 1.0), record(replace(SGD, batch_size=16), 0.8, 0.1)
+    assert choose(base, [base, surer], 100) is base
+
+
+def test_the_rules_give_way_where_they_fail() -> None:
+    base, other = record(SGD, 0.0, None, failed=True), record(replace(SGD, batch_size=16), 0.1)
+    assert choose(base, [base, other], 100) is other
+
+
+RECORDS = st.lists(
+    st.builds(
+        record,
+        st.builds(
+            lambda batch, rate, augment: replace(SGD, batch_size=batch, learning_rate=rate, augment=augment),
+            st.sampled_from([16, 32, 64]),
+            st.sampled_from([0.033, 0.1, 0.3]),
+            st.sampled_from(STRENGTHS),
+        ),
+        st.integers(0, 50).map(lambda n: n / 50),
+        st.none() | st.floats(0, 9),
+        st.booleans(),
+    ),
+    min_size=1,
+    max_size=7,
+)
+
+
+@given(RECORDS, st.integers(1, 10_000))
+def test_a_failure_is_chosen_only_among_failures_and_none_is_worse_than_the_rules(
+    records: Sequence[ProbeRecord], n_val: int
+) -> None:
+    base = records[0]
+    chosen = choose(base, records, n_val)
+    assert chosen in records
+    assert chosen.failed is None or all(r.failed is not None for r in records)
+    if base.failed is None:
+        assert chosen.val_accuracy >= base.val_accuracy
+
+
+@given(RECORDS)
+def test_fields_of_a_combination_come_from_settings_that_are_ahead(records: Sequence[ProbeRecord]) -> None:
+    base = records[0].model_copy(update={"failed": None})
+    ahead = [r for r in records[1:] if r.failed is None and best_first([base, r])[0] is not base]
+    recipe = combined(base, records[1:])
+    for name, value in base.recipe.differences(recipe).items():
+        assert value in [getattr(r.recipe, name) for r in ahead]
+    if ahead:  # the best of all is taken whole
+        best = best_first(ahead)[0].recipe
+        assert not set(base.recipe.differences(best)) & set(recipe.differences(best))
