@@ -2,18 +2,28 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from math import inf, log
 
 from nas_kd.results.recipe_record import ProbeRecord
 from nas_kd.results.training_recipe import TrainingRecipe, rounded
 
-REDUCTION = 3  # one setting in three is trained on, three times as long
+REDUCTION = 3  # a round is three times as long as the one before
 MAX_ROUNDS = 3
+COMPARED = (
+    3,
+    2,
+)  # settings in the rounds after the first: the rules', what helped put together, the other augmentation
+NEW_SETTINGS = 2  # of the second round, at most
+FEWEST_FOR_TWO_ROUNDS = 3
 RATE_FACTOR = 3.0
 SMALLEST_BATCH = 16
 FEWEST_STEPS = 40  # of the first round: fewer tell nothing
-# A choice other than the rules' has to be ahead by this many standard errors of its accuracy on validation: short
-# trainings and few samples mislead.
-MARGIN = 0.5
+# What a short training shows of a full one: errors go on falling at this share of the rate, in logarithms, at which
+# they fell from the round before. Augmentation looks bad at first and catches up (benchmarks/recipe).
+TREND = 0.7
+# A choice other than the rules' has to be ahead by this many standard errors of the error on validation: samples are
+# few, and a ninth of a training misleads more than a third.
+MARGIN, MARGIN_AFTER_ONE_ROUND = 0.5, 2.0
 
 
 @dataclass(frozen=True)
@@ -30,16 +40,16 @@ class ProbePlan:
 
     @property
     def total_epochs(self) -> int:
-        """The most epochs of all trainings together.
-
-        A setting that goes on is not trained again; one of each later round may be new, as `combined` makes it.
-        """
+        """The most epochs of all trainings together; a setting that goes on is not trained again."""
         before = (0, *self.epochs[:-1])
-        return sum(n * (e - b) + b for n, e, b in zip(self.settings, self.epochs, before, strict=True))
+        trained = sum(n * (e - b) for n, e, b in zip(self.settings, self.epochs, before, strict=True))
+        return trained + (NEW_SETTINGS * self.epochs[0] if len(self.epochs) > 1 else 0)
 
     @staticmethod
     def within(allowed_epochs: float, epochs: int, steps_per_epoch: int, n_settings: int) -> "ProbePlan | None":
         """Plan the longest probe that costs no more than this; None: not even two settings can be compared.
+
+        Rather fewer settings in two rounds than more in one; all of them where there are three.
 
         Args:
             allowed_epochs: of all trainings together.
@@ -48,11 +58,12 @@ class ProbePlan:
             n_settings: that could be tried.
         """
         rounds = rounds_of(epochs, steps_per_epoch)
+        fewest = {1: 2, 2: min(FEWEST_FOR_TWO_ROUNDS, n_settings), 3: n_settings}
         for n_rounds in range(len(rounds), 0, -1):
-            for first in range(n_settings, 1, -1):
-                plan = ProbePlan(rounds[:n_rounds], tuple(_left(first, n) for n in range(n_rounds)))
-                few = first < n_settings and n_rounds > 1  # rather more settings than more rounds
-                if plan.total_epochs <= allowed_epochs and not few:
+            for first in range(n_settings, max(2, fewest[n_rounds]) - 1, -1):
+                later = (min(first, n) for n in COMPARED[: n_rounds - 1])
+                plan = ProbePlan(rounds[:n_rounds], (first, *later))
+                if plan.total_epochs <= allowed_epochs:
                     return plan
         return None
 
@@ -67,12 +78,6 @@ def rounds_of(epochs: int, steps_per_epoch: int) -> tuple[int, ...]:
     least = -(-FEWEST_STEPS // max(1, steps_per_epoch))
     shares = (max(1, least, round(epochs / REDUCTION**n)) for n in reversed(range(MAX_ROUNDS)))
     return tuple(sorted({min(epochs, share) for share in shares}))
-
-
-def _left(first: int, rounds_before: int) -> int:
-    for _ in range(rounds_before):
-        first = max(2, -(-first // REDUCTION))
-    return first
 
 
 def settings_around(
@@ -106,41 +111,93 @@ def settings_around(
     return found
 
 
-def best_first(records: Sequence[ProbeRecord]) -> list[ProbeRecord]:
-    """Order settings that were trained equally long by accuracy, then by loss; those that failed come last."""
-    return sorted(records, key=_rank)
+def expected_error(record: ProbeRecord, epochs: int, n_val: int) -> float:
+    """Expect the error after a full training, 0..1, from where a setting came and how fast it got there.
+
+    Args:
+        record: of the setting; its last round is the one that it is judged by.
+        epochs: of a full training.
+        n_val: samples of the validation split. Errors are smoothed, as if two more samples had one more error.
+    """
+    if record.failed is not None:
+        return 1.0
+    error = _smoothed(record.val_accuracy, n_val)
+    earlier = [(e, accuracy) for e, accuracy in record.rounds if e < record.epochs]
+    if not earlier or record.epochs >= epochs:
+        return error
+    before, accuracy = earlier[-1]
+    rate = min(1.0, error / _smoothed(accuracy, n_val))
+    left = log(epochs / record.epochs) / log(record.epochs / before)
+    return float(error * rate ** (TREND * left))
 
 
-def _rank(record: ProbeRecord) -> tuple[bool, float, float]:
-    loss = float("inf") if record.val_loss is None else record.val_loss
-    return record.failed is not None, -record.val_accuracy, loss
+def _smoothed(accuracy: float, n_val: int) -> float:
+    return (n_val * (1 - accuracy) + 1) / (n_val + 2)
 
 
-def combined(base: ProbeRecord, records: Sequence[ProbeRecord]) -> TrainingRecipe:
+def best_first(records: Sequence[ProbeRecord], epochs: int, n_val: int) -> list[ProbeRecord]:
+    """Order settings that were trained equally long by the error that is expected; of equal ones by their loss.
+
+    Args:
+        records: of the settings; those that failed come last.
+        epochs: of a full training.
+        n_val: samples of the validation split.
+    """
+
+    def rank(record: ProbeRecord) -> tuple[bool, float, float]:
+        loss = inf if record.val_loss is None else record.val_loss
+        return record.failed is not None, expected_error(record, epochs, n_val), loss
+
+    return sorted(records, key=rank)
+
+
+def combined(base: ProbeRecord, ranked: Sequence[ProbeRecord]) -> TrainingRecipe:
     """Put together what each did better alone: of every field the value of the best setting that is ahead of `base`.
 
     Args:
         base: the rules' recipe, trained.
-        records: the other settings, trained as long.
+        ranked: all settings, `base` among them, the best first.
     """
     recipe, taken = base.recipe, set[str]()
-    for record in best_first(records):
+    for record in ranked[: ranked.index(base)]:
         changes = base.recipe.differences(record.recipe)
-        if _rank(record) < _rank(base) and not taken & changes.keys():
+        if not taken & changes.keys():
             recipe, taken = replace(recipe, **changes), taken | changes.keys()  # type: ignore[arg-type]
     return recipe
 
 
-def choose(base: ProbeRecord, records: Sequence[ProbeRecord], n_val: int) -> ProbeRecord:
+def next_settings(base: TrainingRecipe, ranked: Sequence[ProbeRecord], count: int) -> list[TrainingRecipe]:
+    """Choose the settings of the second round: the rules', what helped put together, and other augmentation with that.
+
+    Augmentation that looks worse after a short training may be better after a long one, so both go on.
+
+    Args:
+        base: the rules' recipe.
+        ranked: all settings of the first round, the best first.
+        count: how many go on.
+    """
+    usable = [r for r in ranked if r.failed is None]
+    there = next((r for r in usable if r.recipe == base), None)
+    kept: list[TrainingRecipe] = []
+    if there is not None:
+        together = combined(there, usable)
+        kept = [base, together]
+        others = (r.recipe.augment for r in usable if r.recipe.augment != together.augment)
+        if (augment := next(others, None)) is not None:
+            kept.append(replace(together, augment=augment))
+    return list(dict.fromkeys([*kept, *(r.recipe for r in usable)]))[:count]
+
+
+def choose(base: ProbeRecord, ranked: Sequence[ProbeRecord], epochs: int, n_val: int) -> ProbeRecord:
     """Choose among settings that were trained equally long; the rules' recipe, unless another is clearly ahead.
 
     Args:
         base: the rules' recipe, trained as long as the others.
-        records: all settings, `base` among them.
+        ranked: all settings, the best first.
+        epochs: of a full training.
         n_val: samples of the validation split.
     """
-    best = best_first(records)[0]
-    if base.failed is not None:
-        return best
-    error = (max(best.val_accuracy * (1 - best.val_accuracy), 1 / n_val) / n_val) ** 0.5
-    return best if best.val_accuracy - base.val_accuracy > MARGIN * error else base
+    expected, best = expected_error(base, epochs, n_val), ranked[0]
+    margin = MARGIN_AFTER_ONE_ROUND if len(base.rounds) == 1 and base.epochs < epochs else MARGIN
+    noise = (expected * (1 - expected) / n_val) ** 0.5
+    return best if expected - expected_error(best, epochs, n_val) > margin * noise else base

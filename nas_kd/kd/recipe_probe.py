@@ -17,7 +17,7 @@ from nas_kd.engine.teacher_outputs import Teacher
 from nas_kd.errors import TrialError
 from nas_kd.kd.distiller import Distiller
 from nas_kd.kd.network_builder import NetworkBuilder
-from nas_kd.kd.probe_plan import ProbePlan, best_first, choose, combined
+from nas_kd.kd.probe_plan import ProbePlan, best_first, choose, next_settings
 from nas_kd.results.candidate import Architecture, Candidate, Recipe
 from nas_kd.results.recipe_record import ProbeRecord, RecipeRecord
 from nas_kd.results.training_recipe import TrainingRecipe
@@ -55,7 +55,7 @@ class RecipeProbe:
         self._watch = _Watch(context.callback, until)
         self._distiller = Distiller.for_run(replace(context, callback=self._watch), builder, teachers)
         self._network, self._method, self._until = network, method, until
-        self._description = builder.description(network)
+        self._description, self._n_val = builder.description(network), len(context.data.val)
         config = context.config
         self._facts = {
             "data": context.data.key,
@@ -81,7 +81,7 @@ class RecipeProbe:
         left, latest = list(settings[: plan.settings[0]]), dict[TrainingRecipe, ProbeRecord]()
         compared: list[ProbeRecord] = []  # of the last round that is complete, or of the first as far as it came
         note = None
-        for level, epochs in enumerate(plan.epochs):
+        for level in range(len(plan.epochs)):
             done: list[ProbeRecord] = []
             try:
                 for recipe in left:
@@ -89,23 +89,17 @@ class RecipeProbe:
                     latest[recipe] = done[-1]
                     self._context.callback.on_progress("trying recipes: setting", len(latest), len(settings))
             except _OutOfTime:
-                note = f"its time was over after {len(latest)} settings"
+                note = f"its time was over after {len(latest)} setting{'' if len(latest) == 1 else 's'}"
             if note is None or level == 0:
                 compared = done
             if note is not None or level == len(plan.epochs) - 1:
                 break
-            left = self._next(done, plan.settings[level + 1], epochs)
+            count, ranked = plan.settings[level + 1], self._ranked(done)
+            left = next_settings(self._base, ranked, count) if level == 0 else [r.recipe for r in ranked[:count]]
         return self._record(compared, latest, time.monotonic() - started, note, given)
 
-    def _next(self, done: Sequence[ProbeRecord], count: int, epochs: int) -> list[TrainingRecipe]:
-        """Settings of the next round: the best, what helped put together, and always the rules' recipe."""
-        ranked = [r.recipe for r in best_first(done) if r.failed is None][:count]
-        base = next((r for r in done if r.recipe == self._base), None)
-        if base is not None and base.failed is None:
-            together = combined(base, [r for r in done if r is not base])
-            kept = dict.fromkeys([self._base, together, *ranked])
-            return list(kept)[: max(count, 2)]
-        return ranked
+    def _ranked(self, records: Sequence[ProbeRecord]) -> list[ProbeRecord]:
+        return best_first(records, self._base.epochs, self._n_val)
 
     def _train(self, recipe: TrainingRecipe, rounds: tuple[int, ...], level: int) -> ProbeRecord:
         """Train a setting up to a round, or find its result."""
@@ -118,7 +112,7 @@ class RecipeProbe:
         before = ProbeRecord(recipe=recipe, epochs=0) if level == 0 else self._train(recipe, rounds, level - 1)
         if before.failed is not None:
             return before
-        self._watch.begin()
+        self._watch.begin(before.curve)
         try:
             trained = self._distiller.distill(
                 candidate, self._context.seed, rounds[-1], until=epochs, restarts=rounds[:-1]
@@ -129,7 +123,8 @@ class RecipeProbe:
                 epochs=epochs,
                 val_accuracy=trained.val_accuracy,
                 val_loss=cross_entropy_of(trained.model, data.val, numerics),
-                curve=(*before.curve, *self._watch.curve)[-epochs:],
+                curve=tuple(self._watch.curve.get(e) for e in range(1, epochs + 1)),
+                rounds=(*before.rounds, (epochs, trained.val_accuracy)),
                 seconds=round(trained.seconds, 3),
             )
         except TrialError as error:
@@ -150,9 +145,9 @@ class RecipeProbe:
         base = next((r for r in usable if r.recipe == self._base), None)
         chosen = None
         if base is not None:
-            chosen = choose(base, usable, len(self._context.data.val))
+            chosen = choose(base, self._ranked(usable), self._base.epochs, self._n_val)
         elif usable:
-            chosen = best_first(usable)[0]
+            chosen = self._ranked(usable)[0]
         if chosen is None or len(usable) < 2:
             failed = sum(r.failed is not None for r in compared)
             note = note or (f"{failed} of {len(compared)} settings could not be trained" if failed else None)
@@ -164,6 +159,7 @@ class RecipeProbe:
             rules=self._base,
             network=self._description,
             settings=tuple(latest.values()),
+            compared_epochs=0 if chosen is None else chosen.epochs,
             gain=None if chosen is None or base is None else chosen.val_accuracy - base.val_accuracy,
             augmentation_gain=None if chosen is None else _augmentation_gain(chosen, usable),
             epochs_spent=sum(r.epochs for r in latest.values()),
@@ -183,11 +179,11 @@ class _Watch(Callback):
 
     def __init__(self, outer: Callback, until: float | None) -> None:
         self._outer, self._until = outer, until
-        self.curve: list[float] = []
+        self.curve: dict[int, float | None] = {}
 
-    def begin(self) -> None:
-        """A training begins or goes on."""
-        self.curve = []
+    def begin(self, curve: Sequence[float | None]) -> None:
+        """A training begins, or goes on after these accuracies."""
+        self.curve = dict(enumerate(curve, start=1))
         self._check()
 
     def _check(self) -> None:
@@ -197,6 +193,6 @@ class _Watch(Callback):
     def on_epoch_end(self, event: EpochEnd) -> None:
         """Take the accuracy on validation."""
         if event.val_accuracy is not None:
-            self.curve.append(round(event.val_accuracy, 5))
+            self.curve[event.epoch] = round(event.val_accuracy, 5)
         self._outer.on_epoch_end(event)
         self._check()

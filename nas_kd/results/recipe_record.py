@@ -22,7 +22,8 @@ class ProbeRecord(Record):
         epochs: that it was trained for, of the full schedule's length.
         val_accuracy: after the last of them, on validation, 0..1.
         val_loss: cross-entropy on validation, then.
-        curve: validation accuracy after each epoch, as far as it was taken.
+        curve: validation accuracy after each epoch; None where it was not taken.
+        rounds: (epochs, validation accuracy) at the end of each round, where the learning rate is 0.
         seconds: of training.
         failed: why it could not be trained.
     """
@@ -31,7 +32,8 @@ class ProbeRecord(Record):
     epochs: int
     val_accuracy: float = 0.0
     val_loss: float | None = None
-    curve: tuple[float, ...] = ()
+    curve: tuple[float | None, ...] = ()
+    rounds: tuple[tuple[int, float], ...] = ()
     seconds: float = 0.0
     failed: str | None = None
 
@@ -46,8 +48,10 @@ class RecipeRecord(Record):
         rules: what the rules propose.
         network: that the probe trained, for people.
         settings: of the probe, each as far as it came, in the order in which they were tried.
-        gain: accuracy on validation that the choice is ahead of the rules' at equal epochs, 0..1; None: no probe.
-        augmentation_gain: the same for its augmentation over none; None: not compared.
+        compared_epochs: after which settings were compared in the end.
+        gain: accuracy on validation that the choice is ahead of the rules' then, 0..1; None: not compared. It may be
+            below 0 where the choice was gaining faster.
+        augmentation_gain: the same for its augmentation over none, or for none over the others; None: not compared.
         epochs_spent: of the probe, all settings together.
         seconds: that the probe took.
         note: why there was no probe, or why it ended early.
@@ -59,6 +63,7 @@ class RecipeRecord(Record):
     rules: RecipeField
     network: str = ""
     settings: tuple[ProbeRecord, ...] = ()
+    compared_epochs: int = 0
     gain: float | None = None
     augmentation_gain: float | None = None
     epochs_spent: int = 0

@@ -10,10 +10,13 @@ from hypothesis import strategies as st
 
 from nas_kd.kd.probe_plan import (
     FEWEST_STEPS,
+    TREND,
     ProbePlan,
     best_first,
     choose,
     combined,
+    expected_error,
+    next_settings,
     rounds_of,
     settings_around,
 )
@@ -66,9 +69,9 @@ def test_rounds_rise_up_to_a_whole_training(epochs: int, steps_per_epoch: int) -
 
 def test_what_a_plan_costs() -> None:
     assert ProbePlan((3,), (6,)).total_epochs == 18
-    # Six are trained for 3 epochs; of the two that go on to 10 one may be new, and is trained from the start.
-    assert ProbePlan((3, 10), (6, 2)).total_epochs == 18 + 7 + 10
-    assert ProbePlan((3, 10, 30), (6, 2, 2)).total_epochs == 18 + 7 + 10 + 20 + 30
+    # Six are trained for 3 epochs; of the three that go on to 10 two may be new, and are trained from the start.
+    assert ProbePlan((3, 10), (6, 3)).total_epochs == 18 + 7 + 2 * 10
+    assert ProbePlan((3, 10, 30), (6, 3, 2)).total_epochs == 18 + 7 + 2 * 10 + 2 * 20
 
 
 @pytest.mark.parametrize(
@@ -77,11 +80,12 @@ def test_what_a_plan_costs() -> None:
         (5.9, None),
         (6, ProbePlan((3,), (2,))),
         (17.9, ProbePlan((3,), (5,))),
-        (18, ProbePlan((3,), (6,))),
-        (34.9, ProbePlan((3,), (6,))),  # rather all settings than two of them for longer
-        (35, ProbePlan((3, 10), (6, 2))),
-        (85, ProbePlan((3, 10, 30), (6, 2, 2))),
-        (10**6, ProbePlan((3, 10, 30), (6, 2, 2))),
+        (35.9, ProbePlan((3,), (6,))),
+        (36, ProbePlan((3, 10), (3, 3))),  # rather fewer settings for longer
+        (45, ProbePlan((3, 10), (6, 3))),
+        (84.9, ProbePlan((3, 10), (6, 3))),  # three rounds have all settings
+        (85, ProbePlan((3, 10, 30), (6, 3, 2))),
+        (10**6, ProbePlan((3, 10, 30), (6, 3, 2))),
     ],
 )
 def test_the_longest_plan_within_the_budget(allowed: float, want: ProbePlan | None) -> None:
@@ -114,9 +118,7 @@ def test_a_plan_never_exceeds_its_budget_and_more_budget_is_never_a_shorter_plan
         assert all(a >= b for a, b in pairwise(plan.settings))
     if short is not None:
         assert long is not None
-        assert long.total_epochs >= short.total_epochs
         assert len(long.epochs) >= len(short.epochs)
-        assert long.settings[0] >= short.settings[0]
 
 
 # Settings
@@ -191,39 +193,82 @@ def test_what_is_given_is_respected_and_nothing_is_tried_twice(
 
 # Comparisons
 
+EPOCHS, N_VAL = 27, 100
 
-def test_order_is_by_accuracy_then_loss_and_failures_come_last() -> None:
+
+def judged(recipe: TrainingRecipe, *accuracies: float, loss: float | None = 1.0, failed: bool = False) -> ProbeRecord:
+    """A setting with these accuracies after 3, 9 and 27 epochs, as far as they are given."""
+    rounds = tuple(zip((3, 9, EPOCHS), accuracies, strict=False))
+    return record(recipe, accuracies[-1], loss, failed).model_copy(update={"epochs": rounds[-1][0], "rounds": rounds})
+
+
+def ranked(*records: ProbeRecord, n_val: int = N_VAL) -> list[ProbeRecord]:
+    return best_first(records, EPOCHS, n_val)
+
+
+def test_order_is_by_error_then_loss_and_failures_come_last() -> None:
     recipes = [replace(SGD, batch_size=n) for n in range(2, 8)]
-    failed = record(recipes[0], 0.99, 0.01, failed=True)
-    low, high, surer = record(recipes[1], 0.5), record(recipes[2], 0.9, 0.8), record(recipes[3], 0.9, 0.3)
-    unknown = record(recipes[4], 0.9, None)
-    assert best_first([failed, low, high, unknown, surer]) == [surer, high, unknown, low, failed]
+    failed = judged(recipes[0], 0.99, loss=0.01, failed=True)
+    low, high, surer = judged(recipes[1], 0.5), judged(recipes[2], 0.9, loss=0.8), judged(recipes[3], 0.9, loss=0.3)
+    unknown = judged(recipes[4], 0.9, loss=None)
+    assert ranked(failed, low, high, unknown, surer) == [surer, high, unknown, low, failed]
+
+
+def test_errors_are_expected_to_go_on_falling_more_slowly() -> None:
+    n_val = 10**9  # no smoothing
+    assert expected_error(judged(SGD, 0.6), EPOCHS, n_val) == pytest.approx(0.4)  # nothing to tell a rate from
+    halved = judged(SGD, 0.6, 0.8)  # 0.4 -> 0.2 in a round, and one more round is to come
+    assert expected_error(halved, EPOCHS, n_val) == pytest.approx(0.2 * 0.5**TREND)
+    assert expected_error(halved, 9, n_val) == pytest.approx(0.2)  # it is fully trained
+    assert expected_error(judged(SGD, 0.6, 0.8, 0.85), EPOCHS, n_val) == pytest.approx(0.15)
+    assert expected_error(judged(SGD, 0.8, 0.6), EPOCHS, n_val) == pytest.approx(0.4)  # it fell behind: no trend
+    assert expected_error(judged(SGD, 1.0), EPOCHS, 98) == pytest.approx(0.01)
+    assert expected_error(judged(SGD, 1.0, failed=True), EPOCHS, 98) == 1.0
+
+
+def test_what_catches_up_is_ahead_of_what_stands_still() -> None:
+    still, late = judged(SGD, 0.70, 0.81), judged(replace(SGD, augment="strong"), 0.55, 0.80)
+    assert ranked(still, late)[0] is late
+    assert ranked(judged(SGD, 0.70), judged(late.recipe, 0.55))[0].recipe == SGD
 
 
 def test_what_helped_alone_is_put_together() -> None:
-    base = record(SGD, 0.8)
-    records = [
-        record(replace(SGD, augment="none"), 0.7),  # behind
-        record(replace(SGD, batch_size=16), 0.82),
-        record(replace(SGD, learning_rate=0.033), 0.81),
-        record(replace(SGD, learning_rate=0.3), 0.83),  # the better rate
+    base = judged(SGD, 0.8)
+    others = [
+        judged(replace(SGD, augment="none"), 0.7),  # behind
+        judged(replace(SGD, batch_size=16), 0.82),
+        judged(replace(SGD, learning_rate=0.033), 0.81),
+        judged(replace(SGD, learning_rate=0.3), 0.83),  # the better rate
     ]
-    assert combined(base, records) == replace(SGD, batch_size=16, learning_rate=0.3)
-    assert combined(base, records[:1]) == SGD
-    assert combined(base, []) == SGD
+    assert combined(base, ranked(base, *others)) == replace(SGD, batch_size=16, learning_rate=0.3)
+    assert combined(base, ranked(base, others[0])) == SGD
+    assert combined(base, [base]) == SGD
 
 
 def test_what_changes_the_same_field_is_not_put_together() -> None:
-    base, adamw = record(SGD, 0.8), SGD.with_choices({"optimizer": "adamw"})
-    rate = record(replace(SGD, learning_rate=0.3), 0.83)
-    small = record(replace(SGD, batch_size=16), 0.81)
-    assert combined(base, [small, rate, record(adamw, 0.9)]) == replace(adamw, batch_size=16)
-    assert combined(base, [small, rate, record(adamw, 0.82)]) == replace(SGD, learning_rate=0.3, batch_size=16)
+    base, adamw = judged(SGD, 0.8), SGD.with_choices({"optimizer": "adamw"})
+    rate, small = judged(replace(SGD, learning_rate=0.3), 0.83), judged(replace(SGD, batch_size=16), 0.81)
+    assert combined(base, ranked(base, small, rate, judged(adamw, 0.9))) == replace(adamw, batch_size=16)
+    better_rate = replace(SGD, learning_rate=0.3, batch_size=16)
+    assert combined(base, ranked(base, small, rate, judged(adamw, 0.82))) == better_rate
 
 
-def test_failures_are_never_put_together() -> None:
-    base = record(SGD, 0.1)
-    assert combined(base, [record(replace(SGD, learning_rate=0.3), 0.9, failed=True)]) == SGD
+def test_both_kinds_of_augmentation_go_on() -> None:
+    base, plain = judged(SGD, 0.8), judged(replace(SGD, augment="none"), 0.9)
+    rate = judged(replace(SGD, learning_rate=0.3), 0.85)
+    together = replace(SGD, augment="none", learning_rate=0.3)
+    assert next_settings(SGD, ranked(base, plain, rate), 3) == [SGD, together, replace(together, augment="standard")]
+    behind = judged(replace(SGD, augment="none"), 0.3)
+    assert next_settings(SGD, ranked(base, behind), 3) == [SGD, behind.recipe]
+    assert next_settings(SGD, ranked(base, rate), 3) == [SGD, rate.recipe]
+
+
+def test_failures_do_not_go_on() -> None:
+    base, failed = judged(SGD, 0.1), judged(replace(SGD, learning_rate=0.3), 0.9, failed=True)
+    assert next_settings(SGD, ranked(base, failed), 3) == [SGD]
+    small = judged(replace(SGD, batch_size=16), 0.2)
+    lost = judged(SGD, 0.0, failed=True)
+    assert next_settings(SGD, ranked(lost, failed, small), 3) == [small.recipe]
 
 
 @pytest.mark.parametrize(
@@ -238,64 +283,72 @@ def test_failures_are_never_put_together() -> None:
     ],
 )
 def test_another_recipe_has_to_be_clearly_ahead(accuracy: float, n_val: int, moves: bool) -> None:
-    base, other = record(SGD, 0.5), record(replace(SGD, batch_size=16), accuracy)
-    assert choose(base, [base, other], n_val) is (other if moves else base)
-    assert choose(base, [other, base], n_val) is (other if moves else base)
+    whole = 0.5, 0.5
+    base, other = judged(SGD, *whole, 0.5), judged(replace(SGD, batch_size=16), *whole, accuracy)
+    assert choose(base, ranked(base, other, n_val=n_val), EPOCHS, n_val) is (other if moves else base)
+
+
+def test_a_first_round_alone_has_to_be_far_ahead() -> None:
+    base, other = judged(SGD, 0.5), judged(replace(SGD, batch_size=16), 0.58)
+    assert choose(base, ranked(base, other), EPOCHS, N_VAL) is base  # two standard errors are 0.1
+    far = judged(other.recipe, 0.62)
+    assert choose(base, ranked(base, far), EPOCHS, N_VAL) is far
 
 
 def test_near_perfect_accuracy_has_an_error_too() -> None:
-    base, perfect = record(SGD, 0.996), record(replace(SGD, batch_size=16), 1.0)
-    assert choose(base, [base, perfect], 100) is base  # 0.4 of 100 samples: less than half of one
-    assert choose(base, [base, perfect], 1000) is perfect
+    base, perfect = judged(SGD, 0.9, 0.9, 0.996), judged(replace(SGD, batch_size=16), 0.9, 0.9, 1.0)
+    assert choose(base, ranked(base, perfect), EPOCHS, 100) is base
+    assert choose(base, ranked(base, perfect, n_val=10_000), EPOCHS, 10_000) is perfect
 
 
 def test_a_lower_loss_alone_is_not_ahead() -> None:
-    base, surer = record(SGD, 0.8, 1.0), record(replace(SGD, batch_size=16), 0.8, 0.1)
-    assert choose(base, [base, surer], 100) is base
-
-
-def test_the_rules_give_way_where_they_fail() -> None:
-    base, other = record(SGD, 0.0, None, failed=True), record(replace(SGD, batch_size=16), 0.1)
-    assert choose(base, [base, other], 100) is other
+    base, surer = judged(SGD, 0.8, loss=1.0), judged(replace(SGD, batch_size=16), 0.8, loss=0.1)
+    assert choose(base, ranked(base, surer), EPOCHS, N_VAL) is base
 
 
 RECORDS = st.lists(
     st.builds(
-        record,
+        lambda recipe, accuracies, loss, failed: judged(recipe, *accuracies, loss=loss, failed=failed),
         st.builds(
             lambda batch, rate, augment: replace(SGD, batch_size=batch, learning_rate=rate, augment=augment),
             st.sampled_from([16, 32, 64]),
             st.sampled_from([0.033, 0.1, 0.3]),
             st.sampled_from(STRENGTHS),
         ),
-        st.integers(0, 50).map(lambda n: n / 50),
+        st.tuples(st.integers(0, 50).map(lambda n: n / 50), st.integers(0, 50).map(lambda n: n / 50)),
         st.none() | st.floats(0, 9),
         st.booleans(),
     ),
     min_size=1,
     max_size=7,
+    unique_by=lambda r: r.recipe,
 )
 
 
 @given(RECORDS, st.integers(1, 10_000))
-def test_a_failure_is_chosen_only_among_failures_and_none_is_worse_than_the_rules(
-    records: Sequence[ProbeRecord], n_val: int
-) -> None:
-    base = records[0]
-    chosen = choose(base, records, n_val)
-    assert chosen in records
-    assert chosen.failed is None or all(r.failed is not None for r in records)
-    if base.failed is None:
-        assert chosen.val_accuracy >= base.val_accuracy
+def test_none_is_expected_to_be_worse_than_the_rules(records: Sequence[ProbeRecord], n_val: int) -> None:
+    base = records[0].model_copy(update={"failed": None})
+    order = ranked(base, *(r for r in records[1:] if r.failed is None), n_val=n_val)
+    chosen = choose(base, order, EPOCHS, n_val)
+    assert chosen in order
+    assert expected_error(chosen, EPOCHS, n_val) <= expected_error(base, EPOCHS, n_val)
+
+
+@given(RECORDS, st.integers(1, 4))
+def test_what_goes_on_has_the_rules_first_and_nothing_twice(records: Sequence[ProbeRecord], count: int) -> None:
+    base = records[0].model_copy(update={"failed": None})
+    left = next_settings(base.recipe, ranked(base, *records[1:]), count)
+    assert left[0] == base.recipe
+    assert len(set(left)) == len(left) <= count
 
 
 @given(RECORDS)
 def test_fields_of_a_combination_come_from_settings_that_are_ahead(records: Sequence[ProbeRecord]) -> None:
     base = records[0].model_copy(update={"failed": None})
-    ahead = [r for r in records[1:] if r.failed is None and best_first([base, r])[0] is not base]
-    recipe = combined(base, records[1:])
+    order = ranked(base, *(r for r in records[1:] if r.failed is None))
+    ahead = order[: order.index(base)]
+    recipe = combined(base, order)
     for name, value in base.recipe.differences(recipe).items():
         assert value in [getattr(r.recipe, name) for r in ahead]
     if ahead:  # the best of all is taken whole
-        best = best_first(ahead)[0].recipe
-        assert not set(base.recipe.differences(best)) & set(recipe.differences(best))
+        assert not set(base.recipe.differences(ahead[0].recipe)) & set(recipe.differences(ahead[0].recipe))
