@@ -19,8 +19,16 @@ def choices_of(trial: TrialRecord) -> dict[str, str | float]:
     candidate = trial.candidate
     student = {f"student: {k}": v for k, v in candidate.student.choices.items()}
     params = {f"method: {k}": v for k, v in candidate.recipe.params.items()}
+    training = {f"training: {k}": v for k, v in candidate.recipe.training.items()}
     chain = {"chain: assistants": len(candidate.assistants)}
-    return {**student, **params, **chain, "method": candidate.recipe.method, "precision": candidate.precision}
+    return {
+        **student,
+        **params,
+        **training,
+        **chain,
+        "method": candidate.recipe.method,
+        "precision": candidate.precision,
+    }
 
 
 def comparable_accuracies(trials: Sequence[TrialRecord]) -> tuple[int, list[tuple[TrialRecord, float]]]:
