@@ -17,7 +17,7 @@ from nas_kd.methods.combine import make_method
 from nas_kd.models.search_space import SearchSpace, load_space
 from nas_kd.plugins import load
 from nas_kd.results.run_record import DatasetRecord
-from nas_kd.results.training_recipe import TrainingRecipe
+from nas_kd.results.training_recipe import STRENGTHS, TrainingRecipe
 from nas_kd.store.store import Store
 
 ONNX_LACKS = {"features": "features", "embedding": "embedding", "network": "gradients"}
@@ -190,6 +190,7 @@ def check_pairs(config: SearchConfig, data: Dataset) -> None:
 
 def dataset_record(data: Dataset) -> DatasetRecord:
     """Summarise the data for the run's record."""
+    strengths = {s: data.augmentation.at(s).model_dump(exclude={"strength"}) for s in STRENGTHS}
     return DatasetRecord(
         name=data.name,
         source=data.source,
@@ -201,4 +202,6 @@ def dataset_record(data: Dataset) -> DatasetRecord:
         n_val=len(data.val),
         n_test=len(data.test),
         notes=data.notes,
+        augmentation=strengths,
+        teacher_view=data.teacher_view is not None,
     )

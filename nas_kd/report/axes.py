@@ -8,7 +8,7 @@ from typing import Literal
 from nas_kd.report import number_format as fmt
 from nas_kd.results.fronts import Axis
 
-TickFormat = Literal["percent", "number", "duration"]
+TickFormat = Literal["percent", "number", "count", "duration"]
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def linear_scale(values: Sequence[float], tick_format: TickFormat = "percent", f
     """Build a linear axis that holds all values.
 
     Args:
-        values: shares (0..1) for "percent", seconds for "duration".
+        values: shares (0..1) for "percent", whole numbers for "count", seconds for "duration".
         tick_format: how the ticks are labelled.
         floor: where the axis begins; by default a little below the least value.
     """
@@ -65,10 +65,16 @@ def linear_scale(values: Sequence[float], tick_format: TickFormat = "percent", f
         low, high = max(0.0, low), min(1.0 + 0.25 * pad, high)
     if floor is not None:
         low = floor
-    step = _round_duration((high - low) / 5) if tick_format == "duration" else _round_step((high - low) / 5)
+    step = _tick_step((high - low) / 5, tick_format)
     first = math.ceil(low / step - 1e-9)
     ticks = (n * step for n in range(first, math.floor(high / step + 1e-9) + 1))
     return AxisScale(low, high, tuple(Tick(value, _tick_label(value, step, tick_format)) for value in ticks))
+
+
+def _tick_step(least: float, tick_format: TickFormat) -> float:
+    if tick_format == "duration":
+        return _round_duration(least)
+    return _round_step(max(1.0, least) if tick_format == "count" else least)
 
 
 def _round_step(step: float) -> float:

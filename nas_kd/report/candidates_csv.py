@@ -43,6 +43,7 @@ def _trial_columns(context: ReportContext, trial: TrialRecord, finalist: Finalis
         "policy": candidate.policy,
         "method": candidate.recipe.method,
         **{f"params.{k}": v for k, v in candidate.recipe.params.items()},
+        **{f"training.{k}": v for k, v in candidate.recipe.training.items()},
         "precision": candidate.precision,
         "notes": "; ".join(trial.notes),
         **_cost_columns(trial.costs),

@@ -24,9 +24,17 @@ def choices_of(trial: TrialRecord, epochs: int) -> dict[str, str | float]:
     candidate = trial.candidate
     student = {f"student: {k}": v for k, v in candidate.student.choices.items()}
     params = {f"method: {k}": v for k, v in candidate.recipe.params.items()}
+    training = {f"training: {k}": v for k, v in candidate.recipe.training.items()}
     without = any(r.without_assistants for r in trial.rungs if r.epochs == epochs)
     chain = {"chain: assistants": 0 if without else len(candidate.assistants)}
-    return {**student, **params, **chain, "method": candidate.recipe.method, "precision": candidate.precision}
+    return {
+        **student,
+        **params,
+        **training,
+        **chain,
+        "method": candidate.recipe.method,
+        "precision": candidate.precision,
+    }
 
 
 def comparable_accuracies(trials: Sequence[TrialRecord]) -> tuple[int, list[tuple[TrialRecord, float]]]:

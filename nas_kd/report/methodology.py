@@ -10,6 +10,7 @@ import tomli_w
 from nas_kd.plugins import display_name
 from nas_kd.report import number_format as fmt
 from nas_kd.report.report_context import ReportContext
+from nas_kd.report.training_facts import training_facts
 from nas_kd.results.latency import Latency
 from nas_kd.results.run_record import RunRecord
 
@@ -48,6 +49,7 @@ def build_methodology(context: ReportContext, command: str) -> Methodology:
     facts = (
         *_data_facts(run),
         *_seed_facts(run),
+        *training_facts(run),
         *_schedule_facts(run),
         *_assistant_facts(run),
         *_finalist_plan_facts(run),
@@ -95,7 +97,7 @@ def _schedule_facts(run: RunRecord) -> list[tuple[str, str]]:
     distill = _config_section(run, "distill")
     trained = sorted({r.epochs for t in run.trials for r in t.rungs})
     parts = []
-    if distill.get("epochs"):
+    if distill.get("epochs") and run.recipe is None:
         parts.append(
             f"full schedule {fmt.count(distill['epochs'], 'epoch')}, batches of {distill.get('batch_size', '?')}"
         )

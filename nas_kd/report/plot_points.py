@@ -5,6 +5,7 @@ from typing import Literal
 
 from nas_kd.report import number_format as fmt
 from nas_kd.report.budget_text import budget_verdict, other_limited_costs
+from nas_kd.report.recipe_words import training_text
 from nas_kd.report.report_context import AXES, ReportContext, chain_text, cost, latency_of, method_with_params
 from nas_kd.results.finalist_record import Accuracy, ControlRecord, FinalistRecord
 from nas_kd.results.fronts import Axis
@@ -80,7 +81,8 @@ def _costs_text(context: ReportContext, costs: Costs) -> str:
 
 
 def _recipe_lines(record: FinalistRecord | TrialRecord) -> tuple[str, str, str]:
-    method = f"{method_with_params(record.candidate)}, {record.candidate.precision}"
+    parts = (method_with_params(record.candidate), str(record.candidate.precision), training_text(record.candidate))
+    method = ", ".join(part for part in parts if part)
     return record.description, chain_text(record), method
 
 

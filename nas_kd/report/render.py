@@ -24,7 +24,7 @@ from nas_kd.results.run_record import RunRecord
 from nas_kd.serialization import write_atomic
 
 ASSETS = files("nas_kd.report") / "assets"
-SCRIPTS = ("svg.js", "axes.js", "front_plot.js", "curve.js", "selection.js", "tables.js", "main.js")
+SCRIPTS = ("svg.js", "axes.js", "front_plot.js", "curve.js", "probe_plot.js", "selection.js", "tables.js", "main.js")
 # In a script element only these can end it or begin a comment; all are legal as JSON escapes.
 UNSAFE_IN_SCRIPT = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
 MARKDOWN_SPECIAL = re.compile(r"([\\`*_{}\[\]<>|~#!&$])")
@@ -159,6 +159,7 @@ def _plot_data(content: ReportContent) -> dict[str, Any]:
     return {
         "points": [_point_data(point) for point in content.plot_points],
         "plots": [asdict(plot) for plot in content.front_plots if content.plot_points],
+        "probe": next((asdict(choice.plot) for choice in content.search_history.recipes if choice.plot), None),
         "curves": [asdict(curve) for curve in content.search_history.curves],
     }
 

@@ -12,7 +12,7 @@ from nas_kd.results.finalist_record import FinalistRecord
 from nas_kd.results.fronts import Axis, front_document
 from nas_kd.results.latency import Latency
 from nas_kd.results.limits import CostName, cost_values
-from nas_kd.results.run_record import RunRecord
+from nas_kd.results.run_record import RunRecord, TeacherRecord
 from nas_kd.results.trial_record import Costs, TrialRecord
 
 AXES: tuple[Axis, ...] = ("size", "latency")
@@ -84,6 +84,15 @@ def search_option(run: RunRecord, name: str) -> Any:
     """Return an option of the config's `[search]`, or None if the run's config does not have it."""
     search = run.config.get("search")
     return search.get(name) if isinstance(search, Mapping) else None
+
+
+def named_teachers(run: RunRecord) -> list[tuple[str, TeacherRecord]]:
+    """List the teachers with their names in a sentence: `the teacher`, or `teacher 1`, `teacher 2`."""
+    if run.teacher is None:
+        return []
+    if not run.other_teachers:
+        return [("the teacher", run.teacher)]
+    return [(f"teacher {n}", teacher) for n, teacher in enumerate((run.teacher, *run.other_teachers), start=1)]
 
 
 def method_name(candidate: Candidate) -> str:

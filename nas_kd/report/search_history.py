@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from nas_kd.report import number_format as fmt
 from nas_kd.report.axes import AxisScale, linear_scale
 from nas_kd.report.choice_importance import choice_importances, choices_of, comparable_accuracies
+from nas_kd.report.recipe_choice import RecipeChoice, build_recipe_choices
 from nas_kd.report.report_context import ReportContext, search_option
 from nas_kd.report.rung_correlation import RungCorrelation, build_rung_correlations, once_for_all_text
 from nas_kd.report.time_breakdown import Bar, CacheUse, cache_uses, time_bars, time_note, worker_count
@@ -42,6 +43,7 @@ class SearchHistory:
     rungs_note: str
     rungs_warning: str
     once_for_all: tuple[str, ...]
+    recipes: tuple[RecipeChoice, ...]
     time: tuple[Bar, ...]
     time_note: str
     cache: tuple[CacheUse, ...]
@@ -67,6 +69,7 @@ def build_search_history(context: ReportContext) -> SearchHistory:
         rungs_note=_rungs_note(run),
         rungs_warning=warning,
         once_for_all=once_for_all_text(run),
+        recipes=build_recipe_choices(run),
         time=time_bars(run.seconds),
         time_note=time_note(run),
         cache=cache_uses(run.cache),

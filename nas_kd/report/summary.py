@@ -1,7 +1,7 @@
 """Section 1, summary: what to deploy within the budget, or how far the closest candidates are from it."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nas_kd.report import number_format as fmt
 from nas_kd.report.budget_text import (
@@ -15,6 +15,7 @@ from nas_kd.report.budget_text import (
     other_limits_used,
 )
 from nas_kd.report.report_context import AXES, ReportContext, cost
+from nas_kd.report.training_facts import under_trained_teachers
 from nas_kd.results.finalist_record import FinalistRecord
 from nas_kd.results.fronts import Axis
 from nas_kd.results.run_record import TeacherRecord
@@ -44,6 +45,7 @@ class Summary:
 
     Attributes:
         banner: set while the run is unfinished.
+        warnings: what a reader has to know before believing the figures.
         headline: the answer in one or two sentences.
         cards: the winner's key figures.
         note: finalists that cannot be distinguished from the winner, or why there is none.
@@ -62,6 +64,7 @@ class Summary:
     sha256_label: str = "sha256"
     export_command: str | None = None
     closest: tuple[BudgetMiss, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def build_summary(context: ReportContext, file_sha256: str = "") -> Summary:
@@ -71,6 +74,10 @@ def build_summary(context: ReportContext, file_sha256: str = "") -> Summary:
         context: the run.
         file_sha256: checksum of the winner's file as written.
     """
+    return replace(_answer(context, file_sha256), warnings=under_trained_teachers(context.run))
+
+
+def _answer(context: ReportContext, file_sha256: str) -> Summary:
     banner = _banner(context)
     if context.winner is not None:
         return _winner_summary(context, context.winner, banner, file_sha256)

@@ -10,6 +10,7 @@ from nas_kd.results.run_record import CacheRecord, RunRecord
 PART_NAMES = {
     "data": "loading the data",
     "teacher": "training the teacher",
+    "recipe": "trying training recipes",
     "once_for_all": "once-for-all network: training, search",
     "propose": "coordinator: proposing candidates",
     "coordinator": "coordinator: keeping the record",
@@ -28,6 +29,9 @@ CACHE_NAMES = {
     "export": "ONNX exports",
     "latency": "latency measurements",
     "inherited": "sub-networks evaluated with inherited weights",
+    "probe": "settings of training recipes",
+    "recipe": "choices of training recipes",
+    "late_accuracy": "late accuracies of teachers",
     "file": "files of finalists and controls",
 }
 
@@ -67,9 +71,10 @@ def time_note(run: RunRecord) -> str:
         notes.append(f"These are worker-seconds, summed over {workers} workers, not wall-clock time.")
     if search_s > 0:
         so_far = " so far" if run.state == "searching" else ""
+        probe = " with the short trainings that chose the recipe, but" if run.seconds.get("recipe") else ","
         notes.append(
-            f"The search itself took {fmt.duration(search_s)}{so_far} of wall-clock time, without the teacher before "
-            "it and the finalists after it."
+            f"The search itself took {fmt.duration(search_s)}{so_far} of wall-clock time{probe} without the teacher "
+            "before it and the finalists after it."
         )
     if any(r.without_assistants for t in run.trials for r in t.rungs[:-1]):
         notes.append("Distilling candidates includes students that started again behind assistants when promoted.")

@@ -62,6 +62,8 @@ class DatasetRecord(Record):
         n_val: validation samples.
         n_test: test samples.
         notes: what was carved, dropped or converted.
+        augmentation: what each strength does with students' samples: crop, flip and cutout, in pixels.
+        teacher_view: whether teachers see other samples than students, in pairs.
     """
 
     name: str
@@ -74,6 +76,8 @@ class DatasetRecord(Record):
     n_val: int
     n_test: int
     notes: tuple[str, ...] = ()
+    augmentation: Mapping[str, Mapping[str, int | bool | None]] = {}
+    teacher_view: bool = False
 
 
 class DeviceRecord(Record):
@@ -164,7 +168,7 @@ class RunRecord(Record):
         finalists: trained in full, in the order of the front.
         cache: use of the store by kind (weights, logits, export, latency).
         environment: machine and versions.
-        seconds: of each part of the run: teacher, propose, gate, assistants, distill, finalists, test.
+        seconds: of each part of the run: teacher, recipe, propose, gate, assistants, distill, finalists, test.
         warnings: that were raised.
         command: how to run it again.
     """

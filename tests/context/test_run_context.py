@@ -4,10 +4,11 @@ from pathlib import Path
 import pytest
 
 from nas_kd.config.loading import load_config
-from nas_kd.config.options import SearchConfig, SearchSection
+from nas_kd.config.options import DataOptions, SearchConfig, SearchSection
 from nas_kd.context.callbacks import Callback
-from nas_kd.context.run_context import RunContext, check_precisions
+from nas_kd.context.run_context import RunContext, check_precisions, dataset_record
 from nas_kd.context.run_folder import RunFolder
+from nas_kd.data.prepare import load_dataset
 from nas_kd.errors import InputError
 from nas_kd.latency.device import open_device
 from tests.small_runs import (
@@ -54,3 +55,13 @@ def test_what_a_method_lacks_is_an_error_before_anything_is_trained(
         open_context(small_config(**sections), tmp_path)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_the_record_says_what_each_strength_of_augmentation_does() -> None:
+    record = dataset_record(load_dataset(DataOptions(), 0))
+    assert record.augmentation == {  # of 8 x 8 pixels
+        "none": {"crop": 0, "flip": False, "cutout": 0},
+        "standard": {"crop": 1, "flip": False, "cutout": 0},
+        "strong": {"crop": 1, "flip": False, "cutout": 2},
+    }
+    assert not record.teacher_view

@@ -44,6 +44,10 @@ def test_accuracy_scale_holds_its_values(values: list[float]) -> None:
     assert len({t.label for t in scale.ticks}) == len(scale.ticks)
 
 
+def test_counts_have_whole_ticks() -> None:
+    assert [t.label for t in linear_scale([0, 2], "count", floor=0.0).ticks] == ["0", "1", "2"]
+
+
 def test_front_line_is_the_running_best_of_the_members() -> None:
     content = build_content(synthetic_run(60))
     for plot in content.front_plots:

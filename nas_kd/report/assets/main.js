@@ -11,6 +11,7 @@ function start() {
   const draw = () => {
     for (const one of plots) one.drawn = drawFrontPlot(one.holder, one.plot, data.points, view);
     for (const { curve, holder } of curves) drawCurve(holder, curve);
+    if (data.probe) drawProbe(document.getElementById("probe-plot"), data.probe);
     selection.highlight();
   };
   draw();

@@ -69,6 +69,17 @@ const SHAPES = {
   pruned: polygon(3, 3.8, Math.PI),
   failed: (x, y) => shapePath(x, y, [-3, -3], "l6,6m-6,0l6,-6"),
   infeasible: (x, y) => shapePath(x, y, [0, -4], "v8"),
+  "chosen-setting": polygon(5, 9, 0, 0.45),
+  "rules-setting": polygon(4, 6.5, Math.PI / 4),
+  "setting-0": circle(4.5),
+  "setting-1": polygon(3, 5.5, 0),
+  "setting-2": polygon(4, 5.5, 0),
+  "setting-3": polygon(3, 5.5, Math.PI),
+  "setting-4": (x, y) => shapePath(x, y, [-4, -4], "l8,8m-8,0l8,-8"),
+  "setting-5": polygon(6, 5, 0),
+  "setting-6": (x, y) => shapePath(x, y, [0, -5], "v10m-5,-5h10"),
+  "setting-7": polygon(4, 6, Math.PI / 4, 0.4),
+  "setting-8": (x, y) => shapePath(x, y, [-4, -5], "h8l-8,10h8z"),
 };
 const TRIAL_KINDS = new Set(["finished", "pruned", "failed", "infeasible"]);
 const CONTROL_KINDS = new Set(["no_distillation", "no_assistants"]);

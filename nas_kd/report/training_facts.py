@@ -1,0 +1,139 @@
+"""Section 6, how networks were trained: recipes in full and where each part comes from; teachers that need longer."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from nas_kd.config.options import DistillOptions
+from nas_kd.report import number_format as fmt
+from nas_kd.report.recipe_words import FIELD_NAMES, describe_strength, name_fields
+from nas_kd.report.report_context import named_teachers, search_option
+from nas_kd.results.recipe_record import RecipeRecord
+from nas_kd.results.run_record import DatasetRecord, RunRecord, TeacherRecord, is_under_trained
+
+# Options of the schedule that every run has: nothing fits them to the data.
+FIXED = ("momentum", "warmup", "ema", "clip_norm")
+OPTION_NAMES = {"momentum": "momentum", "warmup": "warm-up", "ema": "averaging", "clip_norm": "clipping"}
+
+
+def training_facts(run: RunRecord) -> list[tuple[str, str]]:
+    """State the recipe of students, and of the teachers that the tool trained, as (name, text).
+
+    Args:
+        run: of an older version, it has no recipes.
+    """
+    facts, data = [], run.dataset
+    distill = _section(run.config.get("distill"))
+    if run.recipe is not None:
+        text = _recipe_text(run.recipe, distill, data, distill.get("epochs"))
+        facts.append(("Training of students", f"{text}{_varied_text(run)}"))
+    own = [_section(options) for options in run.config.get("teacher") or ()]
+    for place, (name, teacher) in enumerate(named_teachers(run)):
+        if teacher.recipe is None:
+            continue
+        given = (own[place].get("epochs") if place < len(own) else None) or distill.get("epochs")
+        seen = data if data is not None and not data.teacher_view else None
+        text = _recipe_text(teacher.recipe, distill, seen, given)
+        warning = under_trained_text(name, teacher)
+        facts.append((f"Training of {name}", f"{text} {warning}".strip()))
+    return facts
+
+
+def under_trained_teachers(run: RunRecord) -> tuple[str, ...]:
+    """Warn of each teacher that was clearly still improving when its training ended."""
+    return tuple(text for name, teacher in named_teachers(run) if (text := under_trained_text(name, teacher)))
+
+
+def under_trained_text(name: str, teacher: TeacherRecord) -> str:
+    """Say that a teacher needs longer training; empty if it does not.
+
+    Args:
+        name: of the teacher in a sentence.
+        teacher: its record.
+    """
+    gain = teacher.late_gain
+    if gain is None or not is_under_trained(gain, teacher.val.samples):
+        return ""
+    epochs = f"{teacher.recipe.recipe.epochs:,} epochs" if teacher.recipe else "training"
+    points = fmt.percentage_points(gain).lstrip("+")
+    return (
+        f"{name[0].upper()}{name[1:]} is under-trained: in the last fifth of its {epochs}, its accuracy on validation "
+        f"still rose by {points} points. Students can learn more from a teacher that is trained for longer "
+        "(teacher.epochs)."
+    )
+
+
+def _recipe_text(
+    record: RecipeRecord, distill: Mapping[str, Any], data: DatasetRecord | None, given_epochs: int | None
+) -> str:
+    recipe = record.recipe
+    parts = [
+        f"{fmt.count(recipe.epochs, 'epoch')} with batches of {fmt.count(recipe.batch_size, 'sample')}",
+        f"{_optimizer_text(recipe.optimizer, distill)}, peak learning rate {recipe.learning_rate:g}, "
+        f"weight decay {recipe.weight_decay:g}",
+        *_schedule_parts(distill),
+        describe_strength(recipe.augment) + _strength_meaning(recipe.augment, data),
+    ]
+    return f"{'; '.join(parts)}. {_origins_text(record, distill, given_epochs)}"
+
+
+def _optimizer_text(optimizer: str, distill: Mapping[str, Any]) -> str:
+    momentum = distill.get("momentum")
+    if optimizer == "adamw":
+        return "AdamW" if momentum is None else f"AdamW with first beta {momentum:g}"
+    return "SGD" if not momentum else f"SGD with Nesterov momentum {momentum:g}"
+
+
+def _schedule_parts(distill: Mapping[str, Any]) -> Iterator[str]:
+    if (warmup := distill.get("warmup")) is not None:
+        begin = f"linear warm-up over {_percent(warmup)} of the schedule, then " if warmup else ""
+        yield f"{begin}cosine decay to 0"
+    if (ema := distill.get("ema")) is not None:
+        yield f"weights averaged with a time constant of {_percent(ema)} of the schedule"
+    if (norm := distill.get("clip_norm")) is not None:
+        yield f"gradients clipped to a norm of {norm:g}"
+
+
+def _percent(share: float) -> str:
+    return f"{share * 100:g}{fmt.NBSP}%"
+
+
+def _strength_meaning(strength: str, data: DatasetRecord | None) -> str:
+    """What a strength of augmentation does with these samples, if the run recorded it."""
+    change = None if data is None or strength == "none" else data.augmentation.get(strength)
+    if change is None:
+        return ""
+    crop, cutout = change.get("crop"), change.get("cutout")
+    words = [
+        *([f"random shifts of up to {fmt.count(crop, 'pixel')}"] if crop else []),
+        *(["mirroring"] if change.get("flip") else []),
+        *([f"a blanked square of {cutout}{fmt.TIMES}{cutout} pixels"] if cutout else []),
+    ]
+    return f" ({fmt.join_with_and(words)})" if words else " (which changes nothing on these data)"
+
+
+def _origins_text(record: RecipeRecord, distill: Mapping[str, Any], given_epochs: int | None) -> str:
+    """Where each part comes from: given, found by short trainings, proposed by rules, or the tool's default."""
+    values = [s.recipe.to_json() for s in record.settings if s.failed is None] if record.origin == "probe" else []
+    tried = {name for name in FIELD_NAMES if len({v[name] for v in values}) > 1}
+    given = {*record.given, *({"epochs"} if given_epochs else ())}
+    changed = {name for name in FIXED if distill.get(name) not in (None, DistillOptions.model_fields[name].default)}
+    kept = {name for name in FIXED if distill.get(name) is not None} - changed
+    groups = (
+        ("Given", [*(n for n in FIELD_NAMES if n in given), *(OPTION_NAMES[n] for n in FIXED if n in changed)]),
+        ("found by short trainings", [n for n in FIELD_NAMES if n in tried]),
+        ("proposed by rules", [n for n in FIELD_NAMES if n not in tried | given]),
+        ("defaults", [OPTION_NAMES[n] for n in FIXED if n in kept]),
+    )
+    text = "; ".join(f"{title}: {name_fields(tuple(names))}" for title, names in groups if names)
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def _varied_text(run: RunRecord) -> str:
+    varied = search_option(run, "recipe")
+    if not varied:
+        return ""
+    return f" The search varied {name_fields(tuple(varied))}; a candidate that differs from the above says in what."
+
+
+def _section(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
