@@ -51,7 +51,7 @@ def refused(result: Result) -> str:
     [
         ("[distill]\nepoch = 3", "did you mean 'epochs'?"),
         ("[distil]\nepochs = 3", "did you mean 'distill'?"),
-        ("[distill]\nepochs = 'many'", "distill.epochs must be a whole number, got 'many'"),
+        ("[distill]\nepochs = 'many'", "distill.epochs must be a whole number or \"auto\", got 'many'"),
         ("[budget]\nmax_latency_ms = -1", "budget.max_latency_ms must be > 0, got -1"),
         ("[distill]\nmethods = ['fitnets']", "unknown method 'fitnets'; did you mean 'fitnet'?"),
         ("[space]\nname = 'resnets'", "unknown space 'resnets'; did you mean 'resnet'?"),

@@ -133,6 +133,20 @@ def test_digits_are_never_mirrored() -> None:
     assert bool((windows == shown).all((2, 3)).any(1).all())  # each is an unmirrored window of the original
 
 
+def test_views_of_one_split_differ_by_strength_and_are_made_once() -> None:
+    dataset = load_dataset(DataOptions(source="digits"), 0)
+    views = TrainingViews(dataset, 3)
+    found = {strength: views.student(strength) for strength in ("none", "standard", "strong")}
+    assert [(it.crop, it.flip, it.cutout) for it in found.values()] == [(0, False, 0), (1, False, 0), (1, False, 2)]
+    assert len({it.key for it in found.values()}) == 3
+    for strength, it in found.items():
+        assert views.student(strength) is it  # its drawn parameters are shared
+        assert views.teacher(strength) is it  # the data have no view of their own for teachers
+        assert views.as_teachers_see().student(strength) is it
+        assert TrainingViews(dataset, 3).student(strength).key == it.key
+    assert TrainingViews(dataset, 4).student("standard").key != found["standard"].key
+
+
 def test_key_covers_samples_options_and_seed() -> None:
     x = images()
     changed = x.clone()

@@ -120,6 +120,18 @@ def test_where_sizes_agree_augmentation_shifts_and_mirrors_both_views_alike(writ
     assert not torch.equal(own.batch(0, indices), own.batch(3, indices))
 
 
+def test_a_teacher_is_shown_its_own_view_also_when_it_is_trained(write: Write) -> None:
+    dataset = load(write(), augment=Augmentation(flip=True))
+    views = TrainingViews(dataset, 5)
+    own, shown = views.student("standard"), views.teacher("standard")
+    assert torch.equal(own.x, dataset.train.x)
+    assert torch.equal(shown.x, view_of(dataset).train.x)
+    assert (own.crop, own.flip) == (1, True)
+    assert (shown.crop, shown.flip) == (0, True)  # sizes differ: mirrored in step, and not shifted
+    as_student = views.as_teachers_see()
+    assert as_student.student("standard") is as_student.teacher("standard") is shown
+
+
 def test_an_image_beside_a_vector(write: Write) -> None:
     dataset = load(write(x_train=X.reshape(N, 64)))
     assert (dataset.input_shape, view_of(dataset).input_shape) == ((64,), (3, 16, 16))

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from nas_kd.config.options import DistillOptions
 from nas_kd.data.dataset import Split
 from nas_kd.engine.evaluation import accuracy_of
 from nas_kd.engine.method_setup import reinitialized
@@ -18,6 +19,7 @@ from nas_kd.engine.training import Training, TrainingSetup
 from nas_kd.errors import TrialError
 from nas_kd.methods.base import Batch, Method, MethodContext, Outputs
 from nas_kd.methods.combine import make_method
+from nas_kd.results.training_recipe import TrainingRecipe
 from nas_kd.store.store import Store
 
 from .conftest import FP32, net, stripes
@@ -267,6 +269,14 @@ def test_out_of_memory_is_a_failed_training(setup: TrainingSetup) -> None:
 
     with pytest.raises(TrialError, match="out of memory in epoch 1"):
         Training(Greedy(), [], make_method("none"), setup, rebuild).run()
+
+
+def test_a_schedule_takes_what_fits_the_data_from_the_recipe_and_the_rest_from_the_options() -> None:
+    options = DistillOptions(epochs=7, batch_size=64, learning_rate=0.5, momentum=0.8, warmup=0.2, ema=0.3, clip_norm=2)
+    recipe = TrainingRecipe(9, 16, "adamw", 0.01, 0.05, "none")
+    want = Schedule(9, 16, 0.01, 0.8, 0.05, 0.2, 0.3, 2.0, optimizer="adamw")
+    assert Schedule.of(options, recipe) == want
+    assert Schedule.of(options, recipe, 12, (3,)) == replace(want, epochs=12, restarts=(3,))
 
 
 def test_learning_rate_warms_up_and_ends_at_zero(setup: TrainingSetup) -> None:

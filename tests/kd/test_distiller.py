@@ -15,7 +15,7 @@ from nas_kd.kd.chain_policies.base import load_policy
 from nas_kd.kd.training_job import TrainedModel
 from nas_kd.models.subnetwork import cut_weights
 from nas_kd.nas.gate import Gate
-from nas_kd.results.candidate import Candidate
+from nas_kd.results.candidate import Candidate, Choice
 from nas_kd.serialization import fingerprint
 from nas_kd.store.store import Store
 from tests.small_runs import (
@@ -66,6 +66,43 @@ def chain(empty: RunContext, teachers: list[Teacher]) -> Recorded:
 
 def equal(a: Mapping[str, torch.Tensor], b: Mapping[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+OWN: dict[str, Choice] = {"batch_size": 32, "optimizer": "adamw", "augment": "strong"}
+
+
+def test_a_candidate_with_training_of_its_own_is_trained_like_one_of_a_run_with_that_recipe(
+    empty: RunContext, chain: Recorded, teachers: list[Teacher], tmp_path: Path
+) -> None:
+    plain = candidate_of(empty, "soft_targets", 0)
+    own = replace(plain, recipe=replace(plain.recipe, training=OWN))
+    trained, usual = chain.distill(own), chain.distill(plain)
+    schedule = chain.log.jobs[0].schedule
+    assert (schedule.batch_size, schedule.optimizer, schedule.learning_rate) == (32, "adamw", 0.01)
+    assert chain.log.jobs[1].schedule.batch_size == 64
+    assert trained.key != usual.key
+    other_run = replace(empty, store=Store(tmp_path / "other")).with_recipe(empty.recipe.with_choices(OWN))
+    same = Recorded(other_run, teachers).distill(plain)
+    assert equal(trained.model.state_dict(), same.model.state_dict())
+    assert not equal(trained.model.state_dict(), usual.model.state_dict())
+
+
+def test_assistants_are_trained_by_the_recipe_of_the_run(empty: RunContext, chain: Recorded) -> None:
+    chained = candidate_of(empty, "soft_targets", 1)
+    chain.distill(replace(chained, recipe=replace(chained.recipe, training=OWN)))
+    assert [(job.schedule.batch_size, job.training.augment) for job in chain.log.jobs] == [(64, "none"), (32, "strong")]
+    chain.distill(chained)
+    assert len(chain.log.jobs) == 3  # the assistant is found
+
+
+def test_outputs_are_kept_by_teacher_augmentation_and_batch(chain: Recorded, teachers: list[Teacher]) -> None:
+    outputs, recipe = chain.distiller.trainer.outputs, chain.distiller.trainer.recipe
+    usual = outputs.of(teachers[0])
+    assert outputs.of(teachers[0], recipe) is usual
+    assert outputs.of(teachers[0], replace(recipe, learning_rate=0.5, epochs=9)) is usual
+    for other in (replace(recipe, augment="strong"), replace(recipe, batch_size=32)):
+        assert outputs.of(teachers[0], other) is not usual
+    assert outputs.of(teachers[1]) is not usual
 
 
 def test_a_taught_network_inherits_weights_where_the_config_says_so(
