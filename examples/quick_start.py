@@ -50,6 +50,7 @@ def main() -> None:
             "chain.max_assistants": 0,  # 2
             "finalists.max": 2,  # 6
             "finalists.seeds": 1,  # 3: intervals need several trainings
+            "finalists.max_share": 1,  # 1/3 of the training: more candidates, fewer finalists
             "finalists.controls": False,  # True: what distillation bought, at the same training cost
         },
         run_dir=sys.argv[1] if len(sys.argv) > 1 else "runs/quick_start",

@@ -19,6 +19,8 @@ from torch.utils.data import TensorDataset
 
 import nas_kd
 from nas_kd.models.wrappers import ContiguousLayout
+from nas_kd.nas.propose import Proposer
+from nas_kd.results.candidate import Choice
 
 from .search_toys import LogitMatching, Recorder, agrees, logits_of, splits, tiny_search
 from .toys import Net
@@ -48,21 +50,23 @@ def pixel_run(teacher: Net, tmp_path_factory: pytest.TempPathFactory) -> nas_kd.
     """Two teachers, of which one expects 0..1, data sets of pixels, and students that are summed and rounded."""
     raw = nn.Sequential(Scaled(), teacher)
     data = {split: TensorDataset(pixels(x), y) for split, (x, y) in splits().items()}
-    return tiny_search(
-        tmp_path_factory.mktemp("pixels") / "run",
-        teacher,
-        teacher=[{"module": teacher, "preprocessing": "unit"}, raw],
-        data=data,
-        methods=(TwoTeachers, LogitMatching),
-        trials=1,
-        seed=0,  # proposes a chain
-        options={
-            "search.precisions": ["int8-qat"],
-            "chain.policy": ["residual"],
-            "finalists.seeds": 1,
-            "finalists.controls": False,
-        },
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        chain: list[dict[str, Choice]] = [{"assistant.1": "1"}]
+        patch.setattr(Proposer, "initial_trials", lambda *_: chain)  # the first would have no assistants
+        return tiny_search(
+            tmp_path_factory.mktemp("pixels") / "run",
+            teacher,
+            teacher=[{"module": teacher, "preprocessing": "unit"}, raw],
+            data=data,
+            methods=(TwoTeachers, LogitMatching),
+            trials=1,
+            options={
+                "search.precisions": ["int8-qat"],
+                "chain.policy": ["residual"],
+                "finalists.seeds": 1,
+                "finalists.controls": False,
+            },
+        )
 
 
 class Scaled(nn.Module):
