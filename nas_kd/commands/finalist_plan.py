@@ -7,10 +7,9 @@ killed and is resumed plans the same.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from nas_kd.commands.training_costs import student_cost
+from nas_kd.commands.training_costs import TrainingWork, student_cost
 from nas_kd.config.options import FinalistOptions
 from nas_kd.kd.controls import controls_of
-from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.results.candidate import Candidate
 from nas_kd.results.finalist_record import FinalistPlan
 
@@ -30,20 +29,20 @@ class FinalistCost:
     controls: tuple[tuple[float, int], ...]
 
     @staticmethod
-    def of(candidate: Candidate, options: FinalistOptions, builder: NetworkBuilder, full_epochs: int) -> "FinalistCost":
+    def of(candidate: Candidate, options: FinalistOptions, work: TrainingWork, full_epochs: int) -> "FinalistCost":
         """Count a candidate's.
 
         Args:
             candidate: the finalist.
             options: of the config's section `finalists`.
-            builder: counts multiply-adds.
+            work: counts it.
             full_epochs: of a finalist's schedule.
         """
         longest = options.max_control_epochs
-        controls = controls_of(candidate, builder, full_epochs, longest) if options.controls else []
+        controls = controls_of(candidate, work.builder, full_epochs, longest) if options.controls else []
         return FinalistCost(
-            student_cost(candidate, builder, full_epochs, full_epochs),
-            tuple((student_cost(c.candidate, builder, 1, full_epochs), c.epochs) for c in controls),
+            student_cost(candidate, work, full_epochs, full_epochs),
+            tuple((student_cost(c.candidate, work, 1, full_epochs), c.epochs) for c in controls),
         )
 
     def of_controls(self, longest: int) -> float:

@@ -6,6 +6,7 @@ from functools import partial
 
 from nas_kd.commands.choose_finalists import choose, fallback_finalist
 from nas_kd.commands.finalist_plan import FinalistCost, plan_finalists
+from nas_kd.commands.training_costs import TrainingWork
 from nas_kd.context.run_context import RunContext
 from nas_kd.errors import TrialError
 from nas_kd.export.verify import accuracy
@@ -108,8 +109,8 @@ class FinalistTrainer:
 
     def plan(self, chosen: Sequence[TrialRecord], cost_before: float) -> FinalistPlan:
         """Plan how many of these finalists are trained, and with how many seeds and controls, see `plan_finalists`."""
-        builder, full = self._distiller.builder, self._full_epochs
-        costs = [FinalistCost.of(trial.candidate, self._options, builder, full) for trial in chosen]
+        work, full = TrainingWork(self._distiller.builder, self._context.recipe.batch_size), self._full_epochs
+        costs = [FinalistCost.of(trial.candidate, self._options, work, full) for trial in chosen]
         return plan_finalists(costs, cost_before, self._options, full)
 
     def train(

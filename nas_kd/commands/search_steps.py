@@ -8,7 +8,7 @@ from math import inf, log
 from nas_kd.commands.finalist_plan import describe_plan
 from nas_kd.commands.finalists import FinalistTrainer, TrainedFinalist
 from nas_kd.commands.load_run import read_run
-from nas_kd.commands.training_costs import search_cost, supernet_cost, teachers_cost
+from nas_kd.commands.training_costs import TrainingWork, search_cost, supernet_cost, teachers_cost
 from nas_kd.commands.worker import JobRunner
 from nas_kd.commands.write_winner import write_results
 from nas_kd.context.run_context import RunContext
@@ -267,13 +267,15 @@ class Search:
 
     def _training_cost(self) -> float:
         """Multiply-adds per training sample of all that was trained so far."""
-        builder, full, trials = self.distiller.builder, self.context.recipe.epochs, self.study.records
-        teachers = zip(self.config.teacher, (t.teacher.macs for t in (self.teacher, *self.others)), strict=True)
-        cost = search_cost(trials, builder, full) + teachers_cost(teachers, full)
+        work = TrainingWork(self.distiller.builder, self.context.recipe.batch_size)
+        full, trials = self.context.recipe.epochs, self.study.records
+        macs = (work.of_macs(t.teacher.macs) for t in (self.teacher, *self.others))
+        teachers = zip(self.config.teacher, macs, strict=True)
+        cost = search_cost(trials, work, full) + teachers_cost(teachers, full)
         if (supernet := self.study.load("once_for_all", OnceForAllRecord)) is not None:
             members = [t.candidate.student for t in trials]
             ends = self.context.space.size_ladder(2)
-            cost += supernet_cost(supernet.epochs, supernet.networks_a_step, ends, members, builder)
+            cost += supernet_cost(supernet.epochs, supernet.networks_a_step, ends, members, work)
         return cost
 
     def _finalist_trainer(self) -> FinalistTrainer:

@@ -13,7 +13,7 @@ from optuna.samplers import RandomSampler
 
 from nas_kd.commands.finalist_plan import FinalistCost, plan_finalists
 from nas_kd.commands.step_timing import StepTimes, measure_step_times, uses_cache
-from nas_kd.commands.training_costs import student_cost, supernet_cost, teachers_cost, trained_teachers
+from nas_kd.commands.training_costs import TrainingWork, student_cost, supernet_cost, teachers_cost, trained_teachers
 from nas_kd.context.run_context import RunContext
 from nas_kd.engine.teacher_outputs import Teacher
 from nas_kd.kd.chain_policies.base import load_policy
@@ -118,6 +118,7 @@ class SearchCostModel:
         self._times, self._gate_s = times, gate_s
         self._proposer = Proposer(context.config, context.space, builder, max_weights)
         self._steps = context.steps_per_epoch
+        self._work = TrainingWork(builder, context.recipe.batch_size)
         self._plan = SearchPlan.of(context.config, context.recipe.epochs, self._steps)
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self._at_once = min(context.config.search.workers, cores)
@@ -279,20 +280,21 @@ class SearchCostModel:
         self, fitting: Sequence[Candidate], drawn: Sequence[Candidate], number: int, teachers_macs: Sequence[int]
     ) -> float:
         """Multiply-adds per training sample of all training before the finalists."""
-        builder, full = self._builder, self._context.recipe.epochs
+        work, full = self._work, self._context.recipe.epochs
         epochs = round(self._epochs(fitting, number))
-        students = fmean(student_cost(c, builder, epochs, full) for c in fitting)
-        assistants = full * sum(map(builder.macs, self._shared_assistants(drawn, number)))
-        cost = students + assistants + teachers_cost(zip(self._config.teacher, teachers_macs, strict=True), full)
+        students = fmean(student_cost(c, work, epochs, full) for c in fitting)
+        assistants = full * sum(map(work.macs, self._shared_assistants(drawn, number)))
+        teachers = zip(self._config.teacher, map(work.of_macs, teachers_macs), strict=True)
+        cost = students + assistants + teachers_cost(teachers, full)
         if self._config.search.strategy == ELASTIC:
             plan, ends = SupernetPlan.of(self._config, self._context.recipe.epochs), self._context.space.size_ladder(2)
-            cost += supernet_cost(plan.epochs, plan.networks_per_step, ends, [c.student for c in fitting], builder)
+            cost += supernet_cost(plan.epochs, plan.networks_per_step, ends, [c.student for c in fitting], work)
         return cost
 
     def _finalists_s(self, fitting: Sequence[Candidate], number: int, cost_before: float) -> float:
         """Seconds of at most this many finalists like these, and of their controls."""
         options, full = self._config.finalists, self._context.recipe.epochs
-        each = [FinalistCost.of(c, options, self._builder, full) for c in fitting]
+        each = [FinalistCost.of(c, options, self._work, full) for c in fitting]
         like_these = [each[round(i * (len(each) - 1) / max(1, number - 1))] for i in range(number)]
         plan = plan_finalists(like_these, cost_before, options, full)
         own = fmean(self._steps * full * self._step(c) for c in fitting)

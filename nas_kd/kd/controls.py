@@ -5,12 +5,12 @@ teacher shows is not counted: it is computed once where it fits into the cache.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 from nas_kd.kd.chain_policies.base import load_policy
 from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.methods.combine import make_method
-from nas_kd.results.candidate import Candidate
+from nas_kd.results.candidate import Architecture, Candidate
 
 ControlKind = Literal["no_distillation", "no_assistants"]
 
@@ -54,7 +54,14 @@ def controls_of(
     return controls
 
 
-def training_cost(candidate: Candidate, builder: NetworkBuilder, epochs: int, full_epochs: int) -> float:
+class CountsWork(Protocol):
+    """Counts what one sample costs in training; a `NetworkBuilder` counts multiply-adds alone."""
+
+    def macs(self, architecture: Architecture) -> float:
+        """Multiply-adds of one sample's forward pass, or what takes as long."""
+
+
+def training_cost(candidate: Candidate, builder: CountsWork, epochs: int, full_epochs: int) -> float:
     """Multiply-adds of forward passes per training sample, for the student and for what is trained beside it.
 
     Backward passes cost every network the same two forwards more, and cancel in ratios.

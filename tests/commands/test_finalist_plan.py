@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nas_kd.commands.finalist_plan import FinalistCost, describe_plan, plan_finalists, reductions
-from nas_kd.commands.training_costs import search_cost, student_cost, supernet_cost, teachers_cost
+from nas_kd.commands.training_costs import (
+    STEP_WORK,
+    TrainingWork,
+    search_cost,
+    student_cost,
+    supernet_cost,
+    teachers_cost,
+)
 from nas_kd.config.options import FinalistOptions, TeacherOptions
 from nas_kd.context.run_context import RunContext
 from nas_kd.kd.controls import training_cost
@@ -138,15 +145,18 @@ def test_a_search_costs_its_students_epochs_and_each_chain_once(context: RunCont
 
 def test_a_finalist_costs_its_seeds_not_its_assistants(context: RunContext, builder: NetworkBuilder) -> None:
     chained, options = candidate_of(context, "dkd", 1), FinalistOptions(max_control_epochs=2)
-    student, assistant = builder.macs(chained.student), builder.macs(chained.assistants[0])
-    cost = FinalistCost.of(chained, options, builder, FULL)
-    wanted = min(2 * FULL, round(training_cost(chained, builder, FULL, FULL) / student))
+    work = TrainingWork(builder, 64)
+    student, assistant = work.macs(chained.student), work.macs(chained.assistants[0])
+    assert student == builder.macs(chained.student) + STEP_WORK / 64
+    cost = FinalistCost.of(chained, options, work, FULL)
+    equal = training_cost(chained, builder, FULL, FULL) / builder.macs(chained.student)  # in multiply-adds alone
+    wanted = min(2 * FULL, round(equal))
     assert (cost.own, cost.controls) == (FULL * student, ((student, wanted), (student, wanted)))
     assert wanted > FULL
     assert cost.of_controls(FULL) == 2 * FULL * student
-    assert FinalistCost.of(chained, FinalistOptions(controls=False), builder, FULL).controls == ()
+    assert FinalistCost.of(chained, FinalistOptions(controls=False), work, FULL).controls == ()
     summed = candidate_of(context, "dkd", 1, policy="residual")
-    assert student_cost(summed, builder, FULL, FULL) == FULL * (student + assistant)
+    assert student_cost(summed, work, FULL, FULL) == FULL * (student + assistant)
 
 
 def test_teachers_of_the_tools_own_and_elastic_networks_count(context: RunContext, builder: NetworkBuilder) -> None:
