@@ -250,8 +250,11 @@ class Search:
         self.study.save("state", "finalists")
         self.callback.on_stage("training finalists")
         with self.study.timed("finalists"):
-            trained = self._train(trainer, chosen := chosen[: plan.finalists], plan)
-            numbers = {t.number for t in chosen}
+            trained, tried = self._train(trainer, chosen[: plan.finalists], plan), chosen[: plan.finalists]
+            for trial in chosen[plan.finalists :]:
+                if not trained:  # none of them could be
+                    trained, tried = self._train(trainer, [trial], plan), [*tried, trial]
+            numbers = {t.number for t in tried}
             others = [t for t in self.study.records if t.number not in numbers]
             return trained + self._train(trainer, trainer.fallback_finalist(trained, others), plan)
 

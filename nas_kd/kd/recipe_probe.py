@@ -89,13 +89,16 @@ class RecipeProbe:
                     latest[recipe] = done[-1]
                     self._context.callback.on_progress("trying recipes: setting", len(latest), len(settings))
             except _OutOfTime:
-                note = f"its time was over after {len(latest)} setting{'' if len(latest) == 1 else 's'}"
+                note = f"time was over after {len(latest)} setting{'' if len(latest) == 1 else 's'}"
             if note is None or level == 0:
                 compared = done
             if note is not None or level == len(plan.epochs) - 1:
                 break
             count, ranked = plan.settings[level + 1], self._ranked(done)
-            left = next_settings(self._base, ranked, count) if level == 0 else [r.recipe for r in ranked[:count]]
+            if level == 0:
+                left = next_settings(self._base, ranked, count)
+            else:  # the best, and the rules' to compare it with
+                left = list(dict.fromkeys([self._base, *(r.recipe for r in ranked)]))[:count]
         return self._record(compared, latest, time.monotonic() - started, note, given)
 
     def _ranked(self, records: Sequence[ProbeRecord]) -> list[ProbeRecord]:

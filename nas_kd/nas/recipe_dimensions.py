@@ -1,12 +1,13 @@
 """The training recipe as a part of the search: dimensions around the recipe that suits most candidates."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import cast
 
 from optuna.trial import BaseTrial
 
 from nas_kd.context.run_context import RunContext
+from nas_kd.kd.choose_recipe import given_fields
 from nas_kd.results.candidate import Choice
 from nas_kd.results.training_recipe import OPTIMIZERS, TrainingRecipe, rounded
 
@@ -17,7 +18,14 @@ SMALLEST_BATCH = 8
 class RecipeDimensions:
     """Draws what of a run's recipe is another for one candidate; the parameters are the same for every trial."""
 
-    def __init__(self, opened: Sequence[str], recipe: TrainingRecipe, strengths: Sequence[str], n_samples: int) -> None:
+    def __init__(
+        self,
+        opened: Sequence[str],
+        recipe: TrainingRecipe,
+        strengths: Sequence[str],
+        n_samples: int,
+        given: Collection[str] = (),
+    ) -> None:
         """Open dimensions around a recipe.
 
         Args:
@@ -25,8 +33,10 @@ class RecipeDimensions:
             recipe: of the run.
             strengths: of augmentation that differ on its data.
             n_samples: of the training split.
+            given: names of the fields that the user gave; weight decay is kept where it is one of them.
         """
         self._recipe = recipe
+        self._kept: dict[str, Choice] = {"weight_decay": recipe.weight_decay} if "weight_decay" in given else {}
         batch = recipe.batch_size
         sizes = {b for b in (batch // 2, batch, 2 * batch) if SMALLEST_BATCH <= b <= n_samples // 2} | {batch}
         choices: dict[str, Sequence[Choice]] = {
@@ -41,7 +51,7 @@ class RecipeDimensions:
     def of(context: RunContext) -> "RecipeDimensions":
         """The dimensions that a run's config opens."""
         opened, strengths = context.config.search.recipe, context.data.augmentation.strengths
-        return RecipeDimensions(opened, context.recipe, strengths, len(context.data.train))
+        return RecipeDimensions(opened, context.recipe, strengths, len(context.data.train), given_fields(context))
 
     def suggest(self, trial: BaseTrial) -> dict[str, Choice]:
         """Draw a recipe; returns its fields that are not as in the run's."""
@@ -49,7 +59,7 @@ class RecipeDimensions:
             name: cast(Choice, trial.suggest_categorical(f"recipe.{name}", values))
             for name, values in self._choices.items()
         }
-        recipe = self._recipe.with_choices(drawn)
+        recipe = self._recipe.with_choices(drawn | self._kept)
         if self._scales_rate:
             factor = trial.suggest_float("recipe.learning_rate", *RATE_FACTORS, log=True)
             recipe = replace(recipe, learning_rate=rounded(recipe.learning_rate * factor))

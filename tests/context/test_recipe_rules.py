@@ -15,6 +15,7 @@ from nas_kd.context.recipe_rules import (
     USUAL_EPOCHS,
     batch_for,
     recipe_by_rules,
+    schedule_note,
     usual_epochs,
 )
 from nas_kd.results.training_recipe import TrainingRecipe
@@ -115,3 +116,15 @@ def test_more_samples_never_mean_more_epochs_or_a_smaller_batch(a: int, b: int) 
 def test_epochs_are_counted_at_the_batch_that_is_given(n_samples: int, batch_size: int) -> None:
     assert usual_epochs(n_samples, batch_size) == by_rules(n_samples, batch_size=batch_size).epochs
     assert usual_epochs(n_samples, None) == usual_epochs(n_samples, BATCH_SIZES[0])
+
+
+def test_a_note_on_schedules_that_are_too_short_or_batches_too_large() -> None:
+    recipe = TrainingRecipe(30, 64, "sgd", 0.1, 5e-4, "none")
+    assert schedule_note(recipe, 50_000) is None
+    short = schedule_note(recipe, 640)
+    assert short is not None
+    assert "30 epochs are 300 training steps" in short
+    assert 'distill.epochs = "auto" would take 150, or a smaller distill.batch_size than 64' in short
+    large = schedule_note(recipe, 40)
+    assert large is not None
+    assert "a batch of 64 is larger than the 40 training samples" in large
