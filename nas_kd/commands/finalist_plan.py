@@ -7,9 +7,10 @@ killed and is resumed plans the same.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from nas_kd.commands.training_costs import TrainingWork, student_cost
+from nas_kd.commands.training_costs import student_cost
 from nas_kd.config.options import FinalistOptions
 from nas_kd.kd.controls import controls_of
+from nas_kd.kd.training_work import TrainingWork
 from nas_kd.results.candidate import Candidate
 from nas_kd.results.finalist_record import FinalistPlan
 

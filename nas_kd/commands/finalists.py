@@ -6,7 +6,6 @@ from functools import partial
 
 from nas_kd.commands.choose_finalists import choose, fallback_finalist
 from nas_kd.commands.finalist_plan import FinalistCost, plan_finalists
-from nas_kd.commands.training_costs import TrainingWork
 from nas_kd.context.run_context import RunContext
 from nas_kd.errors import TrialError
 from nas_kd.export.verify import accuracy
@@ -14,6 +13,7 @@ from nas_kd.kd.artifacts import ArtifactBuilder, ExportedFile
 from nas_kd.kd.chain_policies.base import load_policy
 from nas_kd.kd.controls import Control, controls_of
 from nas_kd.kd.distiller import Distiller
+from nas_kd.kd.training_work import TrainingWork
 from nas_kd.nas.gate import Gate
 from nas_kd.nas.jobs import TrainFinalist
 from nas_kd.nas.trial import measured_in_full

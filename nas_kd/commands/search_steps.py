@@ -8,7 +8,7 @@ from math import inf, log
 from nas_kd.commands.finalist_plan import describe_plan
 from nas_kd.commands.finalists import FinalistTrainer, TrainedFinalist
 from nas_kd.commands.load_run import read_run
-from nas_kd.commands.training_costs import TrainingWork, search_cost, supernet_cost, teachers_cost
+from nas_kd.commands.training_costs import search_cost, supernet_cost, teachers_cost
 from nas_kd.commands.worker import JobRunner
 from nas_kd.commands.write_winner import write_results
 from nas_kd.context.run_context import RunContext
@@ -24,6 +24,7 @@ from nas_kd.kd.choose_recipe import (
 )
 from nas_kd.kd.distiller import Distiller
 from nas_kd.kd.teachers import ReadyTeacher
+from nas_kd.kd.training_work import TrainingWork
 from nas_kd.nas.feasibility import at_lower_bound, is_borderline, log_excess, require_measured
 from nas_kd.nas.gate import Gate
 from nas_kd.nas.jobs import TrainFinalist

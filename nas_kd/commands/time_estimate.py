@@ -13,13 +13,14 @@ from optuna.samplers import RandomSampler
 
 from nas_kd.commands.finalist_plan import FinalistCost, plan_finalists
 from nas_kd.commands.step_timing import StepTimes, measure_step_times, uses_cache
-from nas_kd.commands.training_costs import TrainingWork, student_cost, supernet_cost, teachers_cost, trained_teachers
+from nas_kd.commands.training_costs import student_cost, supernet_cost, teachers_cost, trained_teachers
 from nas_kd.context.run_context import RunContext
 from nas_kd.engine.teacher_outputs import Teacher
 from nas_kd.kd.chain_policies.base import load_policy
 from nas_kd.kd.choose_recipe import free_fields
 from nas_kd.kd.controls import controls_of
 from nas_kd.kd.network_builder import NetworkBuilder
+from nas_kd.kd.training_work import TrainingWork
 from nas_kd.methods.combine import make_method
 from nas_kd.nas.cost_model import CostModel
 from nas_kd.nas.propose import Proposer

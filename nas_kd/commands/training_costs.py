@@ -1,45 +1,17 @@
 """Counts what a run's trainings cost, in multiply-adds of forward passes per training sample.
 
-Backward passes cost every network the same two forwards more, and cancel in shares. What a step takes however small the
-network is (launching operators, the optimiser) counts as if it were multiply-adds: small networks and small batches
-consist of it.
+Backward passes cost every network the same two forwards more, and cancel in shares.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from statistics import fmean
 
 from nas_kd.config.options import TeacherOptions
 from nas_kd.kd.chain_policies.base import load_policy
-from nas_kd.kd.controls import CountsWork, training_cost
-from nas_kd.kd.network_builder import NetworkBuilder
+from nas_kd.kd.controls import training_cost
+from nas_kd.kd.training_work import CountsWork
 from nas_kd.results.candidate import Architecture, Candidate
 from nas_kd.results.trial_record import TrialRecord, without_duplicates
-
-# Multiply-adds per forward pass that take as long as the fixed part of a training step: 4 ms on one core, beside 0.1 ns
-# a multiply-add (digits, residual networks, batches of 16 and 64).
-STEP_WORK = 14e6
-
-
-@dataclass(frozen=True)
-class TrainingWork:
-    """Counts one sample's share of the work of a training step.
-
-    Attributes:
-        builder: counts multiply-adds.
-        batch_size: samples a step.
-    """
-
-    builder: NetworkBuilder
-    batch_size: int
-
-    def macs(self, architecture: Architecture) -> float:
-        """Multiply-adds of one sample, and its share of the step's fixed part."""
-        return self.of_macs(self.builder.macs(architecture))
-
-    def of_macs(self, macs: float) -> float:
-        """The same for a network whose multiply-adds are known."""
-        return macs + STEP_WORK / self.batch_size
 
 
 def student_cost(candidate: Candidate, builder: CountsWork, epochs: int, full_epochs: int) -> float:

@@ -12,6 +12,7 @@ from nas_kd.engine.teacher_outputs import Teacher
 from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.kd.probe_plan import ProbePlan, settings_around
 from nas_kd.kd.recipe_probe import RecipeProbe
+from nas_kd.kd.training_work import TrainingWork
 from nas_kd.methods.combine import make_method
 from nas_kd.models.search_space import SearchSpace
 from nas_kd.results.candidate import NO_DISTILLATION, Architecture
@@ -160,7 +161,8 @@ def teacher_recipe(
     whole = builder.macs(architecture)
     sizes = space.size_ladder(PROXY_SIZES)
     proxy = max((a for a in sizes if builder.macs(a) <= PROXY_SHARE * whole), key=builder.macs, default=sizes[0])
-    allowed = TEACHER_SHARE * context.recipe.epochs * whole / builder.macs(proxy)
+    work = TrainingWork(builder, context.recipe.batch_size)
+    allowed = TEACHER_SHARE * context.recipe.epochs * work.macs(architecture) / work.macs(proxy)
     return choose_recipe(
         context,
         builder,

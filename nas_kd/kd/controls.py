@@ -5,12 +5,13 @@ teacher shows is not counted: it is computed once where it fits into the cache.
 """
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 from nas_kd.kd.chain_policies.base import load_policy
 from nas_kd.kd.network_builder import NetworkBuilder
+from nas_kd.kd.training_work import CountsWork
 from nas_kd.methods.combine import make_method
-from nas_kd.results.candidate import Architecture, Candidate
+from nas_kd.results.candidate import Candidate
 
 ControlKind = Literal["no_distillation", "no_assistants"]
 
@@ -52,13 +53,6 @@ def controls_of(
         epochs = max(full_epochs, min(longest, round(cost / one_epoch)))
         controls.append(Control(kind, control, epochs, one_epoch * epochs / cost))
     return controls
-
-
-class CountsWork(Protocol):
-    """Counts what one sample costs in training; a `NetworkBuilder` counts multiply-adds alone."""
-
-    def macs(self, architecture: Architecture) -> float:
-        """Multiply-adds of one sample's forward pass, or what takes as long."""
 
 
 def training_cost(candidate: Candidate, builder: CountsWork, epochs: int, full_epochs: int) -> float:

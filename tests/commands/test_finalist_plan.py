@@ -8,18 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nas_kd.commands.finalist_plan import FinalistCost, describe_plan, plan_finalists, reductions
-from nas_kd.commands.training_costs import (
-    STEP_WORK,
-    TrainingWork,
-    search_cost,
-    student_cost,
-    supernet_cost,
-    teachers_cost,
-)
+from nas_kd.commands.training_costs import search_cost, student_cost, supernet_cost, teachers_cost
 from nas_kd.config.options import FinalistOptions, TeacherOptions
 from nas_kd.context.run_context import RunContext
 from nas_kd.kd.controls import training_cost
 from nas_kd.kd.network_builder import NetworkBuilder
+from nas_kd.kd.training_work import STEP_WORK, TrainingWork
 from nas_kd.results.candidate import Candidate
 from nas_kd.results.finalist_record import FinalistPlan
 from nas_kd.results.trial_record import RungRecord, TrialRecord
