@@ -138,8 +138,8 @@ def _gaps(names: Sequence[str], results: dict[str, dict[str, Any]]) -> str:
             worst = min(gaps, key=gaps.__getitem__)
             before = fmean(gap(results[n], size, "defaults") for n in there)
             lines.append(
-                f"- {size} student: automatic minus the grid's best {fmean(gaps.values()):+.2f} points on average, worst "
-                f"{gaps[worst]:+.2f} ({worst}); defaults of before {before:+.2f}."
+                f"- {size} student: automatic minus the grid's best {fmean(gaps.values()):+.2f} points on average, "
+                f"worst {gaps[worst]:+.2f} ({worst}); defaults of before {before:+.2f}."
             )
     return "\n".join(lines) + "\n"
 

@@ -19,6 +19,7 @@ from nas_kd.kd.distiller import Distiller
 from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.kd.probe_plan import ProbePlan, best_first, choose, next_settings
 from nas_kd.results.candidate import Architecture, Candidate, Recipe
+from nas_kd.results.intervals import wilson_interval
 from nas_kd.results.recipe_record import ProbeRecord, RecipeRecord
 from nas_kd.results.training_recipe import TrainingRecipe
 from nas_kd.serialization import fingerprint
@@ -55,7 +56,9 @@ class RecipeProbe:
         self._watch = _Watch(context.callback, until)
         self._distiller = Distiller.for_run(replace(context, callback=self._watch), builder, teachers)
         self._network, self._method, self._until = network, method, until
-        self._description, self._n_val = builder.description(network), len(context.data.val)
+        labels = context.data.val.y
+        self._description, self._n_val = builder.description(network), len(labels)
+        self._most_common = float(torch.bincount(labels).max()) / len(labels)
         config = context.config
         self._facts = {
             "data": context.data.key,
@@ -100,6 +103,11 @@ class RecipeProbe:
             else:  # the best, and the rules' to compare it with
                 left = list(dict.fromkeys([self._base, *(r.recipe for r in ranked)]))[:count]
         return self._record(compared, latest, time.monotonic() - started, note, given)
+
+    def _learns(self, records: Sequence[ProbeRecord]) -> bool:
+        """Whether the best of them is better than naming the most common class, chance apart."""
+        best = max(r.val_accuracy for r in records)
+        return wilson_interval(best, self._n_val)[0] > self._most_common
 
     def _ranked(self, records: Sequence[ProbeRecord]) -> list[ProbeRecord]:
         return best_first(records, self._base.epochs, self._n_val)
@@ -154,6 +162,9 @@ class RecipeProbe:
         if chosen is None or len(usable) < 2:
             failed = sum(r.failed is not None for r in compared)
             note = note or (f"{failed} of {len(compared)} settings could not be trained" if failed else None)
+            chosen = None
+        elif not self._learns(usable):
+            note = f"a network of the budget's middle ({self._description}) learns nothing in so short a training"
             chosen = None
         return RecipeRecord(
             recipe=self._base if chosen is None else chosen.recipe,

@@ -124,6 +124,15 @@ def test_where_nothing_can_be_trained_the_rules_decide(tmp_path: Path) -> None:
     assert "could not be trained" in describe_choice(record)
 
 
+def test_a_network_too_small_to_learn_is_left_to_the_rules(tmp_path: Path) -> None:
+    context = open_context(tmp_path, learning_rate=1e-9)
+    record = choose(context)
+    assert (record.origin, record.recipe) == ("rules", context.recipe)
+    assert record.note is not None
+    assert "learns nothing in so short a training" in record.note
+    assert record.settings  # what was tried is kept
+
+
 def test_without_time_for_one_setting_the_rules_decide(tmp_path: Path) -> None:
     context = open_context(tmp_path)
     record = choose(context, until=time.monotonic())
@@ -156,7 +165,7 @@ def test_what_is_given_is_kept_and_everything_given_is_not_probed(tmp_path: Path
 
 def test_a_teachers_probe_takes_no_augmentation_away(tmp_path: Path) -> None:
     context = open_context(tmp_path)
-    options = context.config.teacher[0].model_copy(update={"architecture": None, "epochs": 6})
+    options = context.config.teacher[0].model_copy(update={"architecture": None, "epochs": 15})
     space = context.space
     record = teacher_recipe(context, options, 0, space, space.size_ladder(2)[-1])
     assert record.origin == "probe"
