@@ -78,7 +78,7 @@ def test_a_search_with_ones_own_policy_sampler_and_executor(module: Any, with_la
     config = small_config(
         chain={"max_assistants": 2, "policy": f"{mine}:policy"},
         distill={"methods": ["soft_targets"], "epochs": 1},
-        search={"sampler": f"{mine}:sampler", "executor": f"{mine}:executor", "trials": 8, "rungs": 1},
+        search={"sampler": f"{mine}:sampler", "executor": f"{mine}:executor", "trials": 14, "rungs": 1},
         finalists={"max": 1, "seeds": 1, "controls": False},
     )
     (tmp_path / "config.toml").write_text(dump_config(config))

@@ -84,7 +84,7 @@ def test_the_share_is_of_the_random_ones_alone_with_its_interval(looked: tuple[S
 def test_the_time_has_all_parts_and_a_range(looked: tuple[SpaceProfile, Heard, Path]) -> None:
     time = looked[0].time
     assert time is not None
-    assert set(time.parts) == {"teacher", "outputs", "gate", "assistants", "candidates", "finalists"}
+    assert set(time.parts) == {"teacher", "recipe", "outputs", "gate", "assistants", "candidates", "finalists"}
     assert all(0 <= low <= high for low, high in time.parts.values())
     assert all(time.parts[name][0] > 0 for name in ("teacher", "outputs", "gate", "candidates", "finalists"))
     assert 0 < time.low_s < time.high_s

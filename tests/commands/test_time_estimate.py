@@ -8,7 +8,7 @@ import pytest
 from nas_kd.commands.step_timing import StepTimes
 from nas_kd.commands.time_estimate import SearchCostModel, Span
 from nas_kd.kd.network_builder import NetworkBuilder
-from nas_kd.nas.search_plan import N_INITIAL_TRIALS, SearchPlan
+from nas_kd.nas.search_plan import N_INITIAL_TRIALS, SearchPlan, probe_epochs
 from nas_kd.results.trial_record import Costs
 from tests.records import costs
 from tests.small_runs import open_context, small_config
@@ -22,11 +22,11 @@ class Estimate:
 
     def __init__(self, folder: Path, trials: int, **sections: Any) -> None:
         search = {"trials": trials, "rungs": 3, "reduction": 3, **sections.pop("search", {})}
-        distill = {"methods": ["soft_targets"], "epochs": EPOCHS, "batch_size": BATCH}
+        distill = {"methods": ["soft_targets"], "epochs": EPOCHS, "batch_size": BATCH, **sections.pop("distill", {})}
         config = small_config(search=search, distill=distill, budget={"max_size_kb": None}, **sections)
         self.context = open_context(config, folder)
         self.steps = self.context.steps_per_epoch
-        self.plan = SearchPlan.of(config, self.steps)
+        self.plan = SearchPlan.of(config, EPOCHS, self.steps)
         builder = NetworkBuilder(self.context.data, self.context.space)
         measured: dict[Any, Costs] = {
             a: costs(1000 * (n + 1), 0.1) for n, a in enumerate(self.context.space.size_ladder(4))
@@ -62,6 +62,19 @@ def test_finalists_take_no_more_than_their_share(tmp_path: Path) -> None:
     assert whole.epochs("finalists") == pytest.approx((2 * 3 * 2 * EPOCHS, 4 * 3 * 2 * EPOCHS))
     least = Estimate(tmp_path / "least", 12, finalists={**wanted, "max_share": 0.001}, chain={"max_assistants": 0})
     assert least.epochs("finalists") == pytest.approx((2 * 2 * EPOCHS, 2 * 2 * EPOCHS))
+
+
+def test_a_recipe_probe_takes_its_share_if_anything_is_left_to_it(tmp_path: Path) -> None:
+    none = Estimate(tmp_path / "none", 12)
+    assert none.epochs("recipe") == (0, 0)  # distill.probe_minutes = 0
+    probed = Estimate(tmp_path / "probed", 12, distill={"probe_minutes": None})
+    share = probe_epochs(probed.plan, 1)
+    assert probed.epochs("recipe") == pytest.approx((share / 2, share))
+    given = {"optimizer": "sgd", "learning_rate": 0.1, "weight_decay": 0.0}
+    fixed = {"distill": {"probe_minutes": None, **given}, "data": {"augment": {"strength": "none", "crop": 0}}}
+    assert Estimate(tmp_path / "fixed", 12, **fixed).epochs("recipe") == (0, 0)
+    limited = Estimate(tmp_path / "limited", 12, distill={"probe_minutes": 0.1})
+    assert limited.parts["recipe"] == pytest.approx((3.0, 6.0))
 
 
 def test_assistants_that_are_deployed_count_with_their_candidates(tmp_path: Path) -> None:
