@@ -1,4 +1,4 @@
-"""Chooses which trials are trained again as finalists, and one more if all of their files are out of the budget."""
+"""Chooses which trials are trained again as finalists, and one more if the best one is out of the budget."""
 
 from collections.abc import Iterable, Sequence
 
@@ -41,7 +41,7 @@ def choose(trials: Sequence[TrialRecord], at_most: int, min_accuracy: float | No
 def fallback_finalist(
     refused: Sequence[tuple[TrialRecord, Costs]], others: Iterable[TrialRecord], budget: Budget
 ) -> list[TrialRecord]:
-    """Choose one more finalist, where no trained file can be deployed; empty if no other leaves room enough.
+    """Choose one more finalist in place of those that cannot be deployed; empty if no other leaves room enough.
 
     It would be within the budget even if its own file's costs grew by as much over what the search had measured.
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from statistics import fmean
 
 from nas_kd.commands.choose_finalists import choose, fallback_finalist
 from nas_kd.commands.finalist_plan import FinalistCost, plan_finalists
@@ -53,6 +54,10 @@ class TrainedFinalist:
     files: tuple[TrainedFile, ...]
     controls: tuple[tuple[Control, tuple[TrainedFile, ...]], ...]
 
+    def mean_val_accuracy(self) -> float:
+        """Mean accuracy of its files on validation, 0..1."""
+        return fmean(f.file.val_accuracy for f in self.files)
+
 
 class FinalistTrainer:
     """Trains finalists and their controls, then judges all of them on the test split."""
@@ -94,18 +99,30 @@ class FinalistTrainer:
                 yield found
 
     def fallback_finalist(self, trained: Sequence[TrainedFinalist], others: Iterable[TrialRecord]) -> list[TrialRecord]:
-        """Choose one more finalist if no trained file is within the budget, see the function of the same name."""
+        """Choose one more finalist if the most accurate one's file is out of the budget.
+
+        See the function of the same name. One that the search found less accurate than a finalist that can be deployed
+        would be of no use.
+        """
         budget = self._context.config.budget
-        refused = [(f.trial, self._deployed(f)[1]) for f in trained]
-        if not refused or any(within_budget(costs, budget) for _, costs in refused):
+        found = {f.trial.number: self._deployed(f)[1] for f in trained}
+        refused = [f for f in trained if not within_budget(found[f.trial.number], budget)]
+        if not refused or max(trained, key=TrainedFinalist.mean_val_accuracy) not in refused:
             return []
-        found = fallback_finalist(refused, others, budget)
-        for one in found:
-            files = "; ".join(f"trial {trial.number}: {describe_costs(costs, budget)}" for trial, costs in refused)
+        least = max((f.trial.val_accuracy or 0.0 for f in trained if f not in refused), default=0.0)
+        chosen = [
+            trial
+            for trial in fallback_finalist([(f.trial, found[f.trial.number]) for f in refused], others, budget)
+            if (trial.val_accuracy or 0.0) >= least
+        ]
+        for one in chosen:
+            files = "; ".join(
+                f"trial {f.trial.number}: {describe_costs(found[f.trial.number], budget)}" for f in refused
+            )
             self._context.callback.on_note(
                 f"out of the budget once trained: {files}; trial {one.number} takes the place"
             )
-        return found
+        return chosen
 
     def plan(self, chosen: Sequence[TrialRecord], cost_before: float) -> FinalistPlan:
         """Plan how many of these finalists are trained, and with how many seeds and controls, see `plan_finalists`."""

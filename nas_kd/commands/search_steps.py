@@ -31,7 +31,14 @@ from nas_kd.nas.jobs import TrainFinalist
 from nas_kd.nas.propose import Proposer
 from nas_kd.nas.recipe_dimensions import RecipeDimensions
 from nas_kd.nas.search_loop import SearchLoop
-from nas_kd.nas.search_plan import ELASTIC, SearchPlan, SupernetPlan, probe_epochs, probe_minutes
+from nas_kd.nas.search_plan import (
+    ELASTIC,
+    MAX_INITIAL_SIZE_RATIO,
+    SearchPlan,
+    SupernetPlan,
+    probe_epochs,
+    probe_minutes,
+)
 from nas_kd.nas.study import INITIAL_TRIALS, RunStudy
 from nas_kd.nas.supernet.once_for_all import OnceForAll
 from nas_kd.nas.supernet.supernet_trainer import SupernetTrainer
@@ -48,7 +55,9 @@ from nas_kd.results.trial_record import TrialRecord
 
 # The smallest network is not always quite the fastest: budgets that it misses by less than a quarter are tried.
 MAX_LOG_EXCESS = log(1.25)
-MIDDLE = 0.7  # on the ladder of sizes up to the budget's edge: a network of that place shows what most candidates need
+# How far down from the budget's edge to the smallest useful size, in logarithms, the network is that recipes are tried
+# on: small networks lose by augmentation what large ones gain, and the best student is near the edge.
+MIDDLE = 1 / 3
 
 
 class Search:
@@ -139,10 +148,12 @@ class Search:
         self._train_by(context, Distiller.for_run(context, builder, teachers))
 
     def _middle_of_the_budget(self) -> Architecture:
-        """A network of the middle sizes that are within the budget."""
+        """A network of the middle sizes that are within the budget and useful."""
         path, precision = self.context.space.size_ladder(self.plan.n_edge_sizes or 2), self.config.search.precisions[0]
         edge = max(0, bisect_left(path, True, key=lambda a: not self._fits(a, precision)) - 1)
-        return path[round(MIDDLE * edge)]
+        weights = self.distiller.builder.parameters
+        wanted = log(weights(path[edge])) - MIDDLE * log(MAX_INITIAL_SIZE_RATIO)
+        return min(path[: edge + 1], key=lambda a: abs(log(weights(a)) - wanted))
 
     def _probe_budget(self) -> ProbeBudget:
         """A share of the epochs that the plan asks for, finalists included, and of the time that the run may take."""
@@ -233,7 +244,7 @@ class Search:
                 self.hypervolume.add(record.val_accuracy, record.costs)
 
     def train_finalists(self) -> list[TrainedFinalist]:
-        """Train the front's members over several seeds, with their controls; one more if no file is within the budget.
+        """Train the front's members over several seeds, with their controls; one more if the best is over the budget.
 
         Raises:
             BudgetError: no candidate met the budget.

@@ -259,7 +259,7 @@ class SearchSection(Options):
 class FinalistOptions(Options):
     """The best candidates, trained again in full with several seeds."""
 
-    max: int = Field(6, ge=1, description="most finalists; one more if none keeps the budget")
+    max: int = Field(6, ge=1, description="most finalists; one more if the best one turns out to be over the budget")
     seeds: int = Field(3, ge=1, description="trainings of each finalist; intervals need 2 or more")
     controls: bool = Field(True, description="also train without distillation and without assistants, at equal cost")
     max_control_epochs: float = Field(

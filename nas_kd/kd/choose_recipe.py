@@ -185,10 +185,12 @@ def describe_choice(record: RecipeRecord) -> str:
     source = {"given": "as given", "rules": "by rules", "probe": "found by short trainings"}[record.origin]
     text = f"{describe_recipe(record.recipe)} ({source})"
     after = f"on validation after {record.compared_epochs} epochs"
-    if record.gain is not None and record.recipe != record.rules:
+    if record.origin == "probe" and record.recipe == record.rules:
+        text += "; as by rules, nothing else was clearly ahead"
+    elif record.gain is not None:
         faster = ", but gaining faster" if record.gain < 0 else ""
         text += f"; {100 * record.gain:+.1f} points {after} over the rules' {describe_recipe(record.rules)}{faster}"
-    if record.augmentation_gain is not None:
+    if record.augmentation_gain is not None and record.augmentation_gain > 0:
         text += f"; augmentation {record.recipe.augment}: {100 * record.augmentation_gain:+.1f} points {after}"
     return text + (f"; {record.note}" if record.note else "")
 
