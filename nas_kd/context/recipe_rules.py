@@ -45,7 +45,7 @@ def schedule_note(recipe: TrainingRecipe, n_samples: int) -> str | None:
     notes = []
     if recipe.batch_size > n_samples:
         notes.append(
-            f"a batch of {recipe.batch_size} is larger than the {n_samples} training samples: all of them are one"
+            f"a batch of {recipe.batch_size} is larger than the {n_samples} training samples: a step takes all of them"
         )
     steps = recipe.epochs * max(1, n_samples // recipe.batch_size)
     if steps < FEWEST_STEPS / 2:

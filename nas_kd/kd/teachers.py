@@ -145,7 +145,7 @@ def _loaded(options: TeacherOptions, context: RunContext, place: int) -> _Loaded
 def _prepare(options: TeacherOptions, context: RunContext, measure: MeasureFile, place: int) -> ReadyTeacher:
     found = _loaded(options, context, place)
     teacher, onnx = found.teacher, found.onnx
-    val = _accuracy(teacher.model, context)
+    val = _accuracy(teacher.model, context, _TRAIN_LONGER if found.recipe is not None else _CHECK_IT)
     _note_training(found, context)
     record = TeacherRecord.model_validate(
         {
@@ -227,7 +227,11 @@ def _note_training(found: _Loaded, context: RunContext) -> None:
         )
 
 
-def _accuracy(model: nn.Module, context: RunContext) -> Accuracy:
+_CHECK_IT = "check its weights, the order of the classes and teacher.preprocessing"
+_TRAIN_LONGER = "train it for longer (teacher.epochs), or check the labels"
+
+
+def _accuracy(model: nn.Module, context: RunContext, advice: str) -> Accuracy:
     data = context.data
     mean = accuracy_of(model, data.val, context.numerics)
     low, high = wilson_interval(mean, len(data.val))
@@ -235,6 +239,6 @@ def _accuracy(model: nn.Module, context: RunContext) -> Accuracy:
     if low <= most_common:
         raise InputError(
             f"teacher: no better than chance: validation accuracy {mean:.1%}, naming the most common class "
-            f"gives {most_common:.1%}; check its weights, the order of the classes and teacher.preprocessing"
+            f"gives {most_common:.1%}; {advice}"
         )
     return Accuracy(mean=mean, low=low, high=high, samples=len(data.val))

@@ -137,7 +137,10 @@ def _finalist_plan_facts(run: RunRecord) -> list[tuple[str, str]]:
     if plan is None:
         return []
     share, most = fmt.percent(plan.share, 0), fmt.percent(plan.max_share, 0)
-    text = f"Finalists and controls take {share} of the run's training, counted in multiply-adds."
+    text = (
+        f"Finalists and controls take {share} of the run's training, counted in multiply-adds and the fixed part of "
+        "each step."
+    )
     if plan.reductions:
         text += f" finalists.max_share allows {most}, so less was trained than the other options ask for: "
         text += f"{fmt.join_with_and(plan.reductions)}."
