@@ -23,6 +23,12 @@ from nas_kd.serialization import fingerprint
 TEACHER_SHARE = 0.1  # of a teacher's training that its probe may cost
 PROXY_SHARE = 1 / 12  # of a teacher's multiply-adds: the network that is probed in its place
 PROXY_SIZES = 9
+_NAMES = {
+    "batch_size": "batch",
+    "optimizer": "optimiser",
+    "learning_rate": "learning rate",
+    "augment": "augmentation",
+}
 _FIELDS = ("batch_size", "optimizer", "learning_rate", "weight_decay")
 
 
@@ -189,7 +195,11 @@ def describe_choice(record: RecipeRecord) -> str:
         text += "; as by rules, nothing else was clearly ahead"
     elif record.gain is not None:
         faster = ", but gaining faster" if record.gain < 0 else ""
-        text += f"; {100 * record.gain:+.1f} points {after} over the rules' {describe_recipe(record.rules)}{faster}"
+        changes = record.recipe.differences(record.rules)
+        instead = ", ".join(f"{_NAMES[name]} {value}" for name, value in changes.items() if name in _NAMES)
+        text += f"; {100 * record.gain:+.1f} points {after} over the rules' {instead}{faster}"
+        if changes.keys() == {"augment"}:
+            return text
     if record.augmentation_gain is not None and record.augmentation_gain > 0:
         text += f"; augmentation {record.recipe.augment}: {100 * record.augmentation_gain:+.1f} points {after}"
     return text + (f"; {record.note}" if record.note else "")
