@@ -2,7 +2,8 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from math import inf, log
+from math import exp, inf, log
+from statistics import fmean
 
 from nas_kd.results.recipe_record import ProbeRecord
 from nas_kd.results.training_recipe import TrainingRecipe, rounded
@@ -111,24 +112,37 @@ def settings_around(
     return found
 
 
-def expected_error(record: ProbeRecord, epochs: int, n_val: int) -> float:
-    """Expect the error after a full training, 0..1, from where a setting came and how fast it got there.
+def expected_errors(records: Sequence[ProbeRecord], epochs: int, n_val: int) -> dict[TrainingRecipe, float]:
+    """Expect each setting's error after a full training, 0..1, from where it came and how fast its kind got there.
+
+    Settings with the same augmentation are taken to improve at the same rate: a lower learning rate, too, starts behind
+    and catches up, but no further.
 
     Args:
-        record: of the setting; its last round is the one that it is judged by.
+        records: settings that were trained equally long; each is judged by its last round.
         epochs: of a full training.
         n_val: samples of the validation split. Errors are smoothed, as if two more samples had one more error.
     """
-    if record.failed is not None:
-        return 1.0
-    error = _smoothed(record.val_accuracy, n_val)
+    trends: dict[str, list[float]] = {}
+    for record in records:
+        if record.failed is None:
+            trends.setdefault(record.recipe.augment, []).append(_log_improvement(record, epochs, n_val))
+    return {
+        r.recipe: 1.0
+        if r.failed is not None
+        else _smoothed(r.val_accuracy, n_val) * exp(TREND * fmean(trends[r.recipe.augment]))
+        for r in records
+    }
+
+
+def _log_improvement(record: ProbeRecord, epochs: int, n_val: int) -> float:
+    """Logarithm of the factor by which the error falls up to a full training at the rate of the last round, <= 0."""
     earlier = [(e, accuracy) for e, accuracy in record.rounds if e < record.epochs]
     if not earlier or record.epochs >= epochs:
-        return error
+        return 0.0
     before, accuracy = earlier[-1]
-    rate = min(1.0, error / _smoothed(accuracy, n_val))
-    left = log(epochs / record.epochs) / log(record.epochs / before)
-    return float(error * rate ** (TREND * left))
+    rate = min(0.0, log(_smoothed(record.val_accuracy, n_val) / _smoothed(accuracy, n_val)))
+    return rate * log(epochs / record.epochs) / log(record.epochs / before)
 
 
 def _smoothed(accuracy: float, n_val: int) -> float:
@@ -143,10 +157,11 @@ def best_first(records: Sequence[ProbeRecord], epochs: int, n_val: int) -> list[
         epochs: of a full training.
         n_val: samples of the validation split.
     """
+    expected = expected_errors(records, epochs, n_val)
 
     def rank(record: ProbeRecord) -> tuple[bool, float, float]:
         loss = inf if record.val_loss is None else record.val_loss
-        return record.failed is not None, expected_error(record, epochs, n_val), loss
+        return record.failed is not None, expected[record.recipe], loss
 
     return sorted(records, key=rank)
 
@@ -197,7 +212,8 @@ def choose(base: ProbeRecord, ranked: Sequence[ProbeRecord], epochs: int, n_val:
         epochs: of a full training.
         n_val: samples of the validation split.
     """
-    expected, best = expected_error(base, epochs, n_val), ranked[0]
+    expected, best = expected_errors(ranked, epochs, n_val), ranked[0]
+    error = expected[base.recipe]
     margin = MARGIN_AFTER_ONE_ROUND if len(base.rounds) == 1 and base.epochs < epochs else MARGIN
-    noise = (expected * (1 - expected) / n_val) ** 0.5
-    return best if expected - expected_error(best, epochs, n_val) > margin * noise else base
+    noise = (error * (1 - error) / n_val) ** 0.5
+    return best if error - expected[best.recipe] > margin * noise else base

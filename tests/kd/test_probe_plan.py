@@ -15,7 +15,7 @@ from nas_kd.kd.probe_plan import (
     best_first,
     choose,
     combined,
-    expected_error,
+    expected_errors,
     next_settings,
     rounds_of,
     settings_around,
@@ -214,16 +214,27 @@ def test_order_is_by_error_then_loss_and_failures_come_last() -> None:
     assert ranked(failed, low, high, unknown, surer) == [surer, high, unknown, low, failed]
 
 
+def expected(record: ProbeRecord, epochs: int, n_val: int) -> float:
+    return expected_errors([record], epochs, n_val)[record.recipe]
+
+
 def test_errors_are_expected_to_go_on_falling_more_slowly() -> None:
     n_val = 10**9  # no smoothing
-    assert expected_error(judged(SGD, 0.6), EPOCHS, n_val) == pytest.approx(0.4)  # nothing to tell a rate from
+    assert expected(judged(SGD, 0.6), EPOCHS, n_val) == pytest.approx(0.4)  # nothing to tell a rate from
     halved = judged(SGD, 0.6, 0.8)  # 0.4 -> 0.2 in a round, and one more round is to come
-    assert expected_error(halved, EPOCHS, n_val) == pytest.approx(0.2 * 0.5**TREND)
-    assert expected_error(halved, 9, n_val) == pytest.approx(0.2)  # it is fully trained
-    assert expected_error(judged(SGD, 0.6, 0.8, 0.85), EPOCHS, n_val) == pytest.approx(0.15)
-    assert expected_error(judged(SGD, 0.8, 0.6), EPOCHS, n_val) == pytest.approx(0.4)  # it fell behind: no trend
-    assert expected_error(judged(SGD, 1.0), EPOCHS, 98) == pytest.approx(0.01)
-    assert expected_error(judged(SGD, 1.0, failed=True), EPOCHS, 98) == 1.0
+    assert expected(halved, EPOCHS, n_val) == pytest.approx(0.2 * 0.5**TREND)
+    assert expected(halved, 9, n_val) == pytest.approx(0.2)  # it is fully trained
+    assert expected(judged(SGD, 0.6, 0.8, 0.85), EPOCHS, n_val) == pytest.approx(0.15)
+    assert expected(judged(SGD, 0.8, 0.6), EPOCHS, n_val) == pytest.approx(0.4)  # it fell behind: no trend
+    assert expected(judged(SGD, 1.0), EPOCHS, 98) == pytest.approx(0.01)
+    assert expected(judged(SGD, 1.0, failed=True), EPOCHS, 98) == 1.0
+
+
+def test_settings_with_the_same_augmentation_improve_alike() -> None:
+    base, slow = judged(SGD, 0.9, 0.95), judged(replace(SGD, learning_rate=0.033), 0.8, 0.95)
+    found = expected_errors([base, slow], EPOCHS, N_VAL)
+    assert found[base.recipe] == found[slow.recipe]  # a slow start is no promise
+    assert choose(base, ranked(base, slow), EPOCHS, N_VAL) is base
 
 
 def test_what_catches_up_is_ahead_of_what_stands_still() -> None:
@@ -331,7 +342,8 @@ def test_none_is_expected_to_be_worse_than_the_rules(records: Sequence[ProbeReco
     order = ranked(base, *(r for r in records[1:] if r.failed is None), n_val=n_val)
     chosen = choose(base, order, EPOCHS, n_val)
     assert chosen in order
-    assert expected_error(chosen, EPOCHS, n_val) <= expected_error(base, EPOCHS, n_val)
+    errors = expected_errors(order, EPOCHS, n_val)
+    assert errors[chosen.recipe] <= errors[base.recipe]
 
 
 @given(RECORDS, st.integers(1, 4))
