@@ -229,7 +229,7 @@ def _series(name: str, train_rows: int | None) -> Arrays:
 
 
 def _parquet_rows(folder: Path, name: str, counts: Mapping[int, int]) -> Arrays:
-    """So many of the first 10,000 rows of each class to train on, `TEST_ROWS` to test on."""
+    """Rows of each class among the first 10,000 to train on, `TEST_ROWS` to test on."""
     options = DataOptions(
         source="parquet",
         train=folder / f"{name}-train.parquet",

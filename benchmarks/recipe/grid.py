@@ -128,7 +128,7 @@ class CaseRuns:
         return self.context.data.augmentation.usual_strength
 
     def recipe(self, batch: int, optimizer: str, rate: float, augment: str) -> TrainingRecipe:
-        """A setting, at the case's epochs."""
+        """Make a setting of the grid at the case's epochs."""
         return TrainingRecipe(self.case.epochs, batch, optimizer, rate, WEIGHT_DECAYS[optimizer], augment)
 
     def grid(self) -> list[TrainingRecipe]:
@@ -161,7 +161,7 @@ class CaseRuns:
         }
 
     def write(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Keep a result."""
+        """Append a result to the case's file, once."""
         if row["key"] not in self.done:
             with self.path.open("a") as file:
                 file.write(json.dumps(row) + "\n")

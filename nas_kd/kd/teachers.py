@@ -204,15 +204,15 @@ class _LateAccuracy(Callback):
         self._outer.on_epoch_end(event)
 
     def on_progress(self, what: str, done: int, total: int) -> None:
-        """Pass it on."""
+        """Pass on how far the training has come."""
         self._outer.on_progress(what, done, total)
 
     def on_stage(self, text: str) -> None:
-        """Pass it on."""
+        """Pass on that a new stage begins."""
         self._outer.on_stage(text)
 
     def on_note(self, text: str) -> None:
-        """Pass it on."""
+        """Pass on what the user should know."""
         self._outer.on_note(text)
 
 

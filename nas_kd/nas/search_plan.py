@@ -87,7 +87,7 @@ def probe_minutes(config: SearchConfig) -> float | None:
 
 
 def rung_epochs(epochs: int, steps_per_epoch: int, options: SearchSection) -> tuple[int, ...]:
-    """Epochs of the full schedule at each rung, rising up to all of it: whole epochs of so many steps at least.
+    """Epochs of the full schedule at each rung, rising up to all of it: whole epochs, with enough steps.
 
     A rung has 1 / `reduction` of the next one's steps. Rungs of fewer than `rung_steps` steps are left out, as they
     rank by chance: over 24 networks on the digits Kendall's tau with the accuracy after 540 steps was 0.2 after 54

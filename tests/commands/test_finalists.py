@@ -79,7 +79,7 @@ def test_a_fallback_finalist_has_room_for_what_the_refused_ones_grew_by() -> Non
 
 
 class Killed(Callback):
-    """Notes what it is told, and stops the run once its first finalist is trained."""
+    """Keeps the notes, and stops the run once its first finalist is trained."""
 
     def __init__(self) -> None:
         self.notes: list[str] = []
