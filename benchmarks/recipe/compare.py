@@ -56,7 +56,9 @@ def automatic(runs: CaseRuns) -> RecipeRecord:
     )
     wall_s = round(time.perf_counter() - started, 2)
     planned = plan.epochs(TRIALS)[0]
-    runs.write({"key": "automatic", "record": record.to_json(), "wall_s": wall_s, "planned_epochs": planned})
+    runs.write(
+        {"key": "automatic", "record": record.model_dump(mode="json"), "wall_s": wall_s, "planned_epochs": planned}
+    )
     return record
 
 

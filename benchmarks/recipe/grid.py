@@ -21,8 +21,6 @@ from statistics import fmean
 from typing import Any
 
 import filelock
-import torch
-import torch.nn.functional as F
 from torch import nn
 
 from benchmarks.recipe.cases import CASES, Case
@@ -30,8 +28,7 @@ from nas_kd.config.options import SearchConfig
 from nas_kd.context.callbacks import Callback
 from nas_kd.context.run_context import RunContext
 from nas_kd.context.run_folder import RunFolder
-from nas_kd.data.dataset import Split, as_input
-from nas_kd.engine.evaluation import accuracy_of
+from nas_kd.engine.evaluation import accuracy_of, cross_entropy_of
 from nas_kd.engine.numerics import training_threads
 from nas_kd.engine.teacher_outputs import Teacher
 from nas_kd.errors import TrialError
@@ -116,7 +113,7 @@ class CaseRuns:
             distiller = Distiller.for_run(self.context.with_recipe(recipe), self.builder)
             candidate = Candidate(architecture, (), Recipe(NO_DISTILLATION))
             trained = distiller.distill(candidate, 1000, self.case.epochs)
-            loss = loss_of(trained.model, data.val, self.context)
+            loss = cross_entropy_of(trained.model, data.val, self.context.numerics)
             found.append((trained.val_accuracy, -loss, distiller.as_teacher(trained, architecture)))
         best = max(found, key=lambda f: f[:2])[2]
         self.write({"key": "teacher", "description": best.description, **self.judged(best.model)})
@@ -132,7 +129,7 @@ class CaseRuns:
         return TrainingRecipe(self.case.epochs, batch, optimizer, rate, WEIGHT_DECAYS[optimizer], augment)
 
     def grid(self) -> list[TrainingRecipe]:
-        """All settings."""
+        """List the settings of the grid, 36 of them."""
         return [self.recipe(b, o, r, a) for b, (o, r), a in product(BATCHES, RATES, AUGMENTS)]
 
     def train(self, run: Run) -> dict[str, Any]:
@@ -156,7 +153,7 @@ class CaseRuns:
         data, numerics = self.context.data, self.context.numerics
         return {
             "val": round(accuracy_of(model, data.val, numerics), 5),
-            "val_loss": round(loss_of(model, data.val, self.context), 5),
+            "val_loss": round(cross_entropy_of(model, data.val, numerics), 5),
             "test": round(accuracy_of(model, data.test, numerics), 5),
         }
 
@@ -182,17 +179,6 @@ class CaseRuns:
     def mean(self, student: str, recipe: TrainingRecipe, seeds: Sequence[int], what: str) -> float:
         """A result's mean over seeds; the trainings must be done."""
         return fmean(self.done[Run(student, recipe, self.case.epochs, s).key][what] for s in seeds)
-
-
-@torch.no_grad()
-def loss_of(model: nn.Module, split: Split, context: RunContext) -> float:
-    """Mean cross-entropy of a network on a split."""
-    model.eval()
-    total = 0.0
-    for start in range(0, len(split), 512):
-        x = context.numerics.to_layout(as_input(split.x[start : start + 512]))
-        total += float(F.cross_entropy(model(x).float(), split.y[start : start + 512], reduction="sum"))
-    return total / len(split)
 
 
 def main() -> int:

@@ -130,7 +130,7 @@ class Search:
         key = student_recipe_key(context, teachers)
         record = self.study.load("recipe", RecipeRecord)
         if record is not None:
-            context.store.save_json("recipe", key, record.to_json())  # where workers look for it
+            context.store.save_json("recipe", key, record.model_dump(mode="json"))  # where workers look for it
         else:
             with self.study.timed("recipe"):
                 record = choose_recipe(

@@ -144,7 +144,7 @@ def choose_recipe(
         record = RecipeRecord.model_validate(
             {"recipe": base, "origin": origin, "given": given, "rules": base, "note": note}
         )
-    context.store.save_json("recipe", key, record.to_json())
+    context.store.save_json("recipe", key, record.model_dump(mode="json"))
     return record
 
 

@@ -55,7 +55,7 @@ class RecipeProbe:
         self._context, self._base = context, context.recipe
         self._watch = _Watch(context.callback, until)
         self._distiller = Distiller.for_run(replace(context, callback=self._watch), builder, teachers)
-        self._network, self._method, self._until = network, method, until
+        self._network, self._method = network, method
         labels = context.data.val.y
         self._description, self._n_val = builder.description(network), len(labels)
         self._most_common = float(torch.bincount(labels).max()) / len(labels)

@@ -1,6 +1,6 @@
 """The record of how a training recipe was chosen: what was given, the rules' proposal, the probe. Imports no torch."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, InstanceOf, PlainSerializer
 
@@ -69,7 +69,3 @@ class RecipeRecord(Record):
     epochs_spent: int = 0
     seconds: float = 0.0
     note: str | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """The record as JSON."""
-        return self.model_dump(mode="json")

@@ -10,7 +10,6 @@ STRENGTHS = ("none", "standard", "strong")
 # What suits most networks of a space, at batches of 16 to 128 samples alike (benchmarks/recipe).
 LEARNING_RATES = {"sgd": 0.1, "adamw": 0.01}
 WEIGHT_DECAYS = {"sgd": 5e-4, "adamw": 0.05}
-RECIPE_DIMENSIONS = ("batch_size", "learning_rate", "augment", "optimizer")
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ class TrainingRecipe:
         return {name: value for name, value in other.to_json().items() if value != mine[name] or name in follow}
 
     def to_json(self) -> dict[str, Any]:
-        """All fields by name."""
+        """All fields by name, as the study and the store keep them."""
         return asdict(self)
 
     @staticmethod

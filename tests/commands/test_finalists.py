@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from nas_kd.commands.choose_finalists import choose, fallback_finalist
-from nas_kd.commands.finalists import FinalistTrainer
+from nas_kd.commands.finalists import FinalistTrainer, TrainedFile, TrainedFinalist
 from nas_kd.commands.search import search
 from nas_kd.config.options import Budget
 from nas_kd.context.callbacks import Callback, StopRun
-from nas_kd.kd.artifacts import ArtifactBuilder
+from nas_kd.kd.artifacts import ArtifactBuilder, ExportedFile
 from nas_kd.latency.device import LocalDevice
 from nas_kd.latency.stable_timing import FULL, QUICK
 from nas_kd.models.search_space import load_space
@@ -76,6 +76,37 @@ def test_a_fallback_finalist_has_room_for_what_the_refused_ones_grew_by() -> Non
     assert instead({0: 1.01, 1: 1.045}) == [2]  # the one that grew the most counts
     assert instead({0: 1.5}) == [3]
     assert instead({0: 3.0}) == []
+
+
+@pytest.mark.parametrize(
+    ("refused", "other", "wanted"),
+    [
+        ((), 0.95, []),
+        ((0,), 0.95, [2]),  # the best one is too slow, and this one is as good as any
+        ((0,), 0.7, []),  # the search found it less accurate than one that can be deployed
+        ((1,), 0.95, []),  # the best one can be deployed
+        ((0, 1), 0.7, [2]),  # nothing else can be
+    ],
+)
+def test_the_best_finalist_is_replaced_if_it_is_over_the_budget(
+    refused: tuple[int, ...], other: float, wanted: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gated = Gated(tmp_path, max_latency_ms=1.0)
+    context = gated.context
+    trainer = FinalistTrainer(context, distiller_of(context), ArtifactBuilder.for_run(context), gated.gate)
+    shown = enumerate([(0.9, 0.9), (0.8, 0.9), (other, 0.5)])  # accuracy, ms
+    trials = [records.trial(n, accuracy, 4000, ms, within_budget=True) for n, (accuracy, ms) in shown]
+    latencies = {str(n).encode(): 1.01 if n in refused else 0.9 for n in range(2)}
+    monkeypatch.setattr(gated.gate, "of_file", lambda onnx, _: records.costs(4000, latencies[onnx]))
+    monkeypatch.setattr(trainer._distiller.builder, "counted", lambda _: None)
+
+    def trained(number: int) -> TrainedFinalist:
+        accuracy = trials[number].val_accuracy or 0.0
+        file = ExportedFile(str(number).encode(), "", accuracy, 0.0, 1.0, 1.0, "")
+        return TrainedFinalist(trials[number], (TrainedFile(0, 1, file),), ())
+
+    chosen = trainer.fallback_finalist([trained(0), trained(1)], trials[2:])
+    assert [t.number for t in chosen] == wanted
 
 
 class Killed(Callback):

@@ -8,7 +8,9 @@ from optuna.samplers import RandomSampler
 from optuna.trial import FixedTrial
 
 from nas_kd.nas.recipe_dimensions import RecipeDimensions
-from nas_kd.results.training_recipe import RECIPE_DIMENSIONS, STRENGTHS, TrainingRecipe
+from nas_kd.results.training_recipe import STRENGTHS, TrainingRecipe
+
+RECIPE_DIMENSIONS = ("batch_size", "learning_rate", "augment", "optimizer")
 
 RUN = TrainingRecipe(30, 32, "sgd", 0.1, 5e-4, "standard")
 

@@ -87,9 +87,9 @@ def test_a_record_and_its_settings_come_back_from_json() -> None:
     record = RecipeRecord(
         recipe=other, origin="probe", given=("augment",), rules=SGD, settings=tried, gain=0.01, epochs_spent=6
     )
-    assert RecipeRecord.model_validate(json.loads(json.dumps(record.to_json()))) == record
+    assert RecipeRecord.model_validate(json.loads(json.dumps(record.model_dump(mode="json")))) == record
     with pytest.raises(ValidationError, match="origin"):
-        RecipeRecord.model_validate({**record.to_json(), "origin": "guess"})
+        RecipeRecord.model_validate({**record.model_dump(mode="json"), "origin": "guess"})
 
 
 def test_a_candidate_with_training_of_its_own_is_another_one_and_comes_back() -> None:
