@@ -22,9 +22,10 @@ FEWEST_STEPS = 40  # of the first round: fewer tell nothing
 # What a short training shows of a full one: errors go on falling at this share of the rate, in logarithms, at which
 # they fell from the round before. Augmentation looks bad at first and catches up (benchmarks/recipe).
 TREND = 0.7
-# A choice other than the rules' has to be ahead by this many standard errors of the error on validation: samples are
-# few, and a ninth of a training misleads more than a third.
-MARGIN, MARGIN_AFTER_ONE_ROUND = 0.5, 2.0
+# A choice other than the rules' has to be ahead by this many standard errors of the error on validation (the rule of
+# one standard error, Breiman et al. 1984, section 3.4.3): samples are few, and a ninth of a training misleads more
+# than a third.
+MARGIN, MARGIN_AFTER_ONE_ROUND = 1.0, 2.0
 
 
 @dataclass(frozen=True)
