@@ -4,12 +4,13 @@ from pathlib import Path
 
 _STARTS = (
     (b"PK\x03\x04", "a zip archive"),
+    (b"PK\x05\x06", "an empty zip archive"),
     (b"PAR1", "a Parquet file"),
     (b"\x93NUMPY", "an .npy file, which holds one array"),
-    (b"\x1f\x8b", "compressed by gzip"),
-    (b"BZh", "compressed by bzip2"),
-    (b"\xfd7zXZ", "compressed by xz"),
-    (b"\x28\xb5\x2f\xfd", "compressed by zstd"),
+    (b"\x1f\x8b", "compressed by gzip (decompress it first)"),
+    (b"BZh", "compressed by bzip2 (decompress it first)"),
+    (b"\xfd7zXZ", "compressed by xz (decompress it first)"),
+    (b"\x28\xb5\x2f\xfd", "compressed by zstd (decompress it first)"),
     (b"\x89HDF", "an HDF5 file"),
     (b"MATLAB", "a MATLAB file"),
     (b"\x89PNG", "a PNG picture"),
@@ -26,7 +27,7 @@ _SAMPLE = 512  # bytes
 
 
 def describe_file(path: Path) -> str:
-    """Say what a file is, such as "compressed by gzip".
+    """Say what a file is, such as "a text file".
 
     Args:
         path: of a file that can be read.

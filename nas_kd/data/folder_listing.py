@@ -155,7 +155,8 @@ class _Reader:
     def _classes(self, split: str, folder: Path) -> ByClass:
         entries = self._list(folder)
         if not entries.folders:
-            raise InputError(f"{printable(folder)} has no class folders: {entries.found()}; {WANTED}")
+            way = "" if split == "train" else f"; remove it, and {split} is carved from train"
+            raise InputError(f"{printable(folder)} has no class folders: {entries.found()}; {WANTED}{way}")
         by_class = {_utf8_name(path): self._list(path) for path in entries.folders}
         self._check_empty(split, folder, by_class)
         self._left_out.include(entries.left_out)

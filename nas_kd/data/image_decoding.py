@@ -42,11 +42,13 @@ class EncodedImage(NamedTuple):
         content: the file's bytes, or its path; None: there are none.
         label: class number or name; None: it has none.
         where: its row or path, for messages.
+        name: the same without the folders above the data, for notes.
     """
 
     content: bytes | Path | None
     label: Label | None
     where: str
+    name: str
 
 
 class DecodedImages(NamedTuple):
@@ -108,7 +110,7 @@ class PictureReader:
             except BrokenSampleError as error:
                 if not self._skips:
                     raise InputError(f'{error}; data.on_error = "skip" leaves such samples out') from error
-                broken.add(error.reason, encoded.where)
+                broken.add(error.reason, encoded.name)
                 continue
             if not decoded.images:
                 check_memory(count * 2 * pixels.nbytes)  # the list, then the array made from it

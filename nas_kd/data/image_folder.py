@@ -74,7 +74,7 @@ def _left_out(left_out: LeftOut) -> list[str]:
 
 def _encoded(samples: list[tuple[str, Path]]) -> Iterator[EncodedImage]:
     for name, file in samples:
-        yield EncodedImage(file, name, str(file))
+        yield EncodedImage(file, name, str(file), f"{name}/{file.name}")
 
 
 def interleave(by_class: ByClass) -> list[tuple[str, Path]]:

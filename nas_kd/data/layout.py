@@ -55,7 +55,8 @@ def _order_by_shape(shape: tuple[int, ...], where: str) -> PictureOrder | None:
     if len(shape) == RANKS["hw"]:
         raise InputError(
             f"{where}: samples of shape {shape[1:]} may be grey pictures or series; set data.layout = "
-            '"hw" for pictures (height, width), "ct" or "tc" for series (channels and time), which come later'
+            '"hw" for pictures (or store them as (N, 1, H, W)), "ct" or "tc" for series of channels and time, which '
+            "come later"
         )
     return _guessed_order(shape, where) if len(shape) == RANKS["chw"] else None
 

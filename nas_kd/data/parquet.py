@@ -54,9 +54,12 @@ class Parquet:
         rows = {"train": options.train_rows, "test": options.test_rows}
         shards = {split: _shards(paths, rows.get(split), options) for split, paths in files.files.items()}
         classes = _same_classes(shards)
-        size, why = chosen_size(options.image_size, islice(_encoded(shards["train"], classes), N_EXAMPLES))
+        minus_one_is_missing = classes is not None or not _only_signs(shards["train"])
+        size, why = chosen_size(options.image_size, islice(_encoded(shards["train"], minus_one_is_missing), N_EXAMPLES))
         reader = PictureReader(size, why, options.resize, options.on_error)
-        splits, notes = stack_splits({name: _decoded(reader, name, parts, classes) for name, parts in shards.items()})
+        splits, notes = stack_splits(
+            {name: _decoded(reader, name, parts, minus_one_is_missing) for name, parts in shards.items()}
+        )
         columns = dict.fromkeys(shard.columns.note for parts in shards.values() for shard in parts)
         return RawData(
             name=data_name(files.files["train"], self.name),
@@ -103,15 +106,25 @@ def _opened(path: Path) -> Iterator[Any]:
         raise InputError(f"{path} is not a readable Parquet file{other} ({error_summary(error)})") from error
 
 
-def _decoded(reader: PictureReader, split: str, shards: list[Shard], classes: tuple[str, ...] | None) -> DecodedImages:
-    labels = (label for shard in shards for row in _rows(shard, [shard.columns.label]) for label in row)
-    if all(_is_missing(label, classes) for label in labels):
+def _labels(shards: list[Shard]) -> Iterator[Any]:
+    for shard in shards:
+        for (label,) in _rows(shard, [shard.columns.label]):
+            yield label
+
+
+def _only_signs(shards: list[Shard]) -> bool:
+    """Whether all labels are -1 or 1, so that -1 is a class."""
+    return all(label is None or (isinstance(label, int | float) and label in (-1, 1)) for label in _labels(shards))
+
+
+def _decoded(reader: PictureReader, split: str, shards: list[Shard], minus_one_is_missing: bool) -> DecodedImages:
+    if all(_is_missing(label, minus_one_is_missing) for label in _labels(shards)):
         way = "" if split == "train" else f"; leave data.{split} out, and {split} is carved from train"
         raise InputError(f"{split} has no labels: all of column {shards[0].columns.label!r} are missing{way}")
-    return reader.read(_encoded(shards, classes), sum(shard.n_rows for shard in shards), split)
+    return reader.read(_encoded(shards, minus_one_is_missing), sum(shard.n_rows for shard in shards), split)
 
 
-def _encoded(shards: list[Shard], classes: tuple[str, ...] | None) -> Iterator[EncodedImage]:
+def _encoded(shards: list[Shard], minus_one_is_missing: bool) -> Iterator[EncodedImage]:
     """The rows of all files of a split; later ones are not read."""
     for shard in shards:
         columns = shard.columns
@@ -120,8 +133,9 @@ def _encoded(shards: list[Shard], classes: tuple[str, ...] | None) -> Iterator[E
             content = cell.get("bytes") if isinstance(cell, dict) else cell
             yield EncodedImage(
                 content if isinstance(content, bytes) else None,
-                None if _is_missing(label, classes) else _class_label(label, where),
+                None if _is_missing(label, minus_one_is_missing) else _class_label(label, where),
                 where,
+                f"row {row} of {shard.path.name}",
             )
 
 
@@ -144,9 +158,9 @@ def _rows(shard: Shard, columns: list[str]) -> Iterator[tuple[Any, ...]]:
         raise InputError(f"{shard.path} is damaged: it ends after {row:,} of {file.metadata.num_rows:,} rows")
 
 
-def _is_missing(label: Any, classes: tuple[str, ...] | None) -> bool:
-    unknown = isinstance(label, float) and isnan(label)
-    return label is None or unknown or (classes is not None and label == MISSING)
+def _is_missing(label: Any, minus_one_is_missing: bool) -> bool:
+    not_a_number = isinstance(label, float) and isnan(label)
+    return label is None or not_a_number or (minus_one_is_missing and label == MISSING)
 
 
 def _class_label(label: Any, where: str) -> Label:

@@ -1,5 +1,6 @@
 """How a picture becomes a sample: upright, grey or RGB, resized by one rule; and the size if none is given."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from statistics import median_low
@@ -99,20 +100,22 @@ def default_size(sizes: Sequence[Size]) -> tuple[Size, str]:
         sizes: heights and widths of pictures; without any, the bound.
 
     Returns:
-        Height and width, and where they come from. Pictures of one shape keep it, others become square.
+        Height and width, and where they come from. The size of more than half of the pictures is kept, with the shape
+        if it is too large; without such a size, samples become square.
     """
     bound = f"at most {SPACE_SIDE} unless data.image_size is set"
     if not sizes:
         return (SPACE_SIDE, SPACE_SIDE), bound
-    if len(set(sizes)) > 1:
-        usual = median_low(min(size) for size in sizes)
-        side = min(usual, SPACE_SIDE)
-        return (side, side), f"they differ in size, their shorter side is {usual} in the middle; {bound}"
-    longer = max(sizes[0])
-    if longer <= SPACE_SIDE:
-        return sizes[0], "their own size"
-    height, width = (max(1, round(side * SPACE_SIDE / longer)) for side in sizes[0])
-    return (height, width), f"they are {size_text(sizes[0])}; {bound}"
+    usual, count = Counter(sizes).most_common(1)[0]
+    if 2 * count <= len(sizes):
+        shorter = median_low(min(size) for size in sizes)
+        side = min(shorter, SPACE_SIDE)
+        return (side, side), f"they differ in size, their shorter side is {shorter} in the middle; {bound}"
+    which = "their own size" if count == len(sizes) else "the size of most"
+    if max(usual) <= SPACE_SIDE:
+        return usual, which
+    height, width = (max(1, round(side * SPACE_SIDE / max(usual))) for side in usual)
+    return (height, width), f"{which} is {size_text(usual)}; {bound}"
 
 
 def size_sentence(size: Size, why: str, resize: Resize, resized: int, total: int) -> str:

@@ -42,6 +42,14 @@ def load_dataset(options: DataOptions, seed: int) -> Dataset:
         InputError: the source is unknown, or the data is missing, broken or unsuitable for training.
     """
     raw = find_source(options).load(options)
+    try:
+        return _prepared(raw, options, seed)
+    except InputError as error:
+        left_out = "; ".join(f"{reason}: {count:,}" for reason, count in raw.skipped.items())
+        raise InputError(f"{error} (left out before: {left_out})" if left_out else str(error)) from error
+
+
+def _prepared(raw: RawData, options: DataOptions, seed: int) -> Dataset:
     limits = {"train": options.train_rows, "test": options.test_rows}
     xs, labels = _checked(raw, limits)
     classes = labels.classes
@@ -128,9 +136,9 @@ def _checked(raw: RawData, limits: Mapping[str, int | None]) -> tuple[dict[str, 
     given = {name: Arrays(*split) for name in SPLITS if (split := getattr(raw, name)) is not None}
     xs, labels = {}, {}
     for name, split in given.items():
-        x, y = as_numpy(split.x), as_numpy(split.y)
-        if len(np.atleast_1d(x)) != len(np.atleast_1d(y)):
-            raise InputError(f"{name} has {len(np.atleast_1d(x)):,} samples but {len(np.atleast_1d(y)):,} labels")
+        x, y = np.atleast_1d(as_numpy(split.x)), np.atleast_1d(as_numpy(split.y))
+        if len(x) != len(y):
+            raise InputError(f"{name} has {len(x):,} samples but {len(y):,} labels")
         xs[name] = validated_samples(x[: limits.get(name)], name)
         labels[name] = y[: limits.get(name)]
     check_same_layout(xs)

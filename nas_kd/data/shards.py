@@ -45,14 +45,15 @@ def find_shards(given: Mapping[str, Given]) -> Shards:
             files[split] = tuple(found)
         if twice := next((file for n, file in enumerate(found) if file in found[:n]), None):
             raise InputError(f"data.{split} has {printable(twice)} twice; each shard must be there once")
-        if found and (paths is None or isinstance(paths, tuple) or found != [paths]):
-            notes.append(_found_sentence(split, found))
+        missing = _missing_shards(found)
+        if found and (found != [paths] or missing):
+            notes.append(_found_sentence(split, found) + missing)
     train = given["train"]
     if isinstance(train, Path) and train.is_dir():
         for split in ("val", "test"):
             if split not in files and (beside := _by_split(train).get(split)):
                 files[split] = tuple(beside)
-                notes.append(f"{_found_sentence(split, beside)}, as there is no data.{split}")
+                notes.append(f"{_found_sentence(split, beside)}, as there is no data.{split}{_missing_shards(beside)}")
     return Shards(files, tuple(notes))
 
 
@@ -129,12 +130,13 @@ def _in_order(file: Path) -> list[tuple[bool, int, str]]:
 
 
 def _found_sentence(split: str, files: list[Path]) -> str:
-    """Say which files a split has, and whether numbered ones are missing."""
     count = "1 file" if len(files) == 1 else f"{len(files):,} files"
-    text = f"{split} was read from {count} ({few([file.name for file in files], limit=3)})"
+    return f"{split} was read from {count} ({few([file.name for file in files], limit=3)})"
+
+
+def _missing_shards(files: list[Path]) -> str:
+    """How many shards are missing by the numbers in the names of those that are there, to be added to a sentence."""
     parts = [match for file in files if (match := _PART.search(file.stem))]
-    if len(parts) == len(files) and (of := int(parts[0][2])) > len(files):
-        numbers = {int(part[1]) for part in parts}
-        missing = [str(n) for n in range(of) if n not in numbers] if of <= 10**5 else []
-        text += f"; of {of:,} shards, {of - len(files):,} are not there" + (f": {few(missing)}" if missing else "")
-    return text
+    if not parts or len(parts) < len(files) or (total := int(parts[0][2])) <= len(files):
+        return ""
+    return f"; {total - len(files):,} of {total:,} shards are missing"

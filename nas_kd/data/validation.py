@@ -22,6 +22,8 @@ def validated_samples(x: NDArray[Any], split: str) -> NDArray[Any]:
         raise InputError(f"x of {split} is an array of objects; samples need equal shapes and one number type")
     if x.dtype.kind not in "uifb":
         raise InputError(f"x of {split} has type {x.dtype}; want numbers (uint8, or floats)")
+    if len(x) == 0 and split != "train":
+        raise InputError(f"x of {split} has no samples; leave {split} out, and it is carved from train")
     if x.ndim < 2 or x.size == 0:
         raise InputError(f"x of {split} has shape {x.shape}; want (N, ...) with at least one number a sample")
     if x.dtype == np.uint8:

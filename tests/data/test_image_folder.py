@@ -15,15 +15,7 @@ from nas_kd.data.image_folder import interleave
 from nas_kd.data.prepare import load_dataset
 from nas_kd.errors import InputError
 
-from .conftest import noise, png, usual_augmentation
-
-
-def fill(folder: Path, classes: tuple[str, ...] = ("ant", "bee"), n: int = 10, side: int = 8) -> Path:
-    for c, name in enumerate(classes):
-        (folder / name).mkdir(parents=True)
-        for i in range(n):
-            (folder / name / f"{i:02}.png").write_bytes(png(noise(100 * c + i, side, side, 3)))
-    return folder
+from .conftest import fill, noise, png, usual_augmentation
 
 
 def load(path: Path, **options: Any) -> Dataset:
