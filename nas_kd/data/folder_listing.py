@@ -217,7 +217,7 @@ class _Reader:
 
     def _leads_inside(self, entry: Path) -> bool:
         """Whether an entry is inside of the data set; a link out of it could expose other files."""
-        if self._follows:
+        if self._follows or not entry.is_symlink():
             return True
         try:
             return entry.resolve().is_relative_to(self._inside)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nas_kd.config.options import DataOptions
+from nas_kd.data.notes import printable
 from nas_kd.data.picture_steps import PictureSteps
 from nas_kd.errors import InputError
 
@@ -112,7 +113,7 @@ def is_flip_safe(classes: tuple[str, ...] | None) -> bool:
 
 def error_summary(error: Exception) -> str:
     """Type and message of a library's error, in one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return printable(f"{type(error).__name__}: {' '.join(str(error).split())}")
 
 
 def optional_module(name: str, package: str, source: str) -> Any:

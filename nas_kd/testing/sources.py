@@ -171,6 +171,9 @@ def _contents(raw: RawData) -> dict[str, Any]:
         "notes": raw.notes,
         "flip_safe": raw.flip_safe,
         "pictures": raw.pictures,
+        "skipped": dict(raw.skipped),
+        "layout": raw.layout,
+        "picture_steps": raw.picture_steps,
     }
     for name, split in _splits(raw):
         contents |= {f"x of {name}": _bytes(as_numpy(split.x)), f"y of {name}": _bytes(as_numpy(split.y))}
