@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from nas_kd.config.options import DataOptions
 from nas_kd.data.dataset import Dataset
@@ -141,3 +141,63 @@ def test_the_spaces_take_samples_that_are_not_square(space: str) -> None:
         assert want.shape == (3, 5)
         logits = OnnxClassifier(export_onnx(network, (3, 12, 20))).predict(x)
         np.testing.assert_allclose(logits, want.numpy(), atol=1e-4, rtol=1e-3)
+
+
+def by_the_book(path: Path, steps: dict[str, Any]) -> Any:
+    """The steps as `PictureSteps` describes them, by Pillow alone: what a program without nas-kd does."""
+    (height, width), image = steps["image_size"], Image.open(path)
+    if image.format == "JPEG":
+        image.draft(None, (2 * max(height, width),) * 2)
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode in ("P", "PA") and "transparency" in upright.info:
+        upright = upright.convert("RGBA")
+    flat = upright.convert("L" if steps["colour"] == "grey" else "RGB")
+    if flat.size != (width, height):
+        bicubic = Image.Resampling[steps["interpolation"].upper()]
+        if steps["resize"] == "crop":
+            flat = ImageOps.fit(flat, (width, height), bicubic)
+        elif steps["resize"] == "letterbox":
+            bar = (steps["fill"],) * len(flat.getbands())
+            flat = ImageOps.pad(flat, (width, height), bicubic, color=bar)
+        else:
+            flat = flat.resize((width, height), bicubic)
+    pixels = np.asarray(flat)
+    image.close()
+    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+
+def odd_pictures(colour: str) -> dict[str, tuple[Image.Image, dict[str, Any]]]:
+    rgb, grey = Image.fromarray(noise(1, 30, 44, 3)), Image.fromarray(noise(2, 30, 44))
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    greys = {
+        "grey.png": (grey, {}),
+        "large grey.jpg": (Image.fromarray(noise(4, 300, 500)), {"exif": exif.tobytes()}),
+        "with alpha.png": (grey.convert("LA"), {}),
+        "bits.png": (grey.convert("1"), {}),
+    }
+    if colour == "grey":
+        return greys
+    return greys | {
+        "clear palette.png": (rgb.quantize(9), {"transparency": 3}),
+        "cmyk.jpg": (rgb.convert("CMYK"), {}),
+        "large.jpg": (Image.fromarray(noise(3, 300, 500, 3)), {"exif": exif.tobytes()}),
+        "alpha.png": (Image.fromarray(noise(5, 20, 21, 4)), {}),
+    }
+
+
+@pytest.mark.parametrize("colour", ["grey", "rgb"])
+@pytest.mark.parametrize("resize", ["crop", "letterbox", "stretch"])
+def test_the_steps_can_be_followed_without_this_package(tmp_path: Path, resize: Any, colour: str) -> None:
+    pictures = odd_pictures(colour)
+    for split in ("train", "test"):
+        for name in ("ant", "bee"):
+            (tmp_path / split / name).mkdir(parents=True)
+            for file, (image, options) in pictures.items():
+                image.save(tmp_path / split / name / file, **options)
+    dataset = load(tmp_path, image_size=[12, 20], resize=resize)
+    assert dataset.picture_steps is not None
+    steps = json.loads(json.dumps(dataset.picture_steps.to_json()))
+    assert steps["colour"] == colour
+    for x, file in zip(dataset.test.x[::2], sorted((tmp_path / "test" / "ant").iterdir()), strict=True):
+        assert np.array_equal(x.numpy(), by_the_book(file, steps)), file.name
