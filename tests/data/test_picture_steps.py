@@ -199,5 +199,5 @@ def test_the_steps_can_be_followed_without_this_package(tmp_path: Path, resize: 
     assert dataset.picture_steps is not None
     steps = json.loads(json.dumps(dataset.picture_steps.to_json()))
     assert steps["colour"] == colour
-    for x, file in zip(dataset.test.x[::2], sorted((tmp_path / "test" / "ant").iterdir()), strict=True):
-        assert np.array_equal(x.numpy(), by_the_book(file, steps)), file.name
+    for x, path in zip(dataset.test.x[::2], sorted((tmp_path / "test" / "ant").iterdir()), strict=True):
+        assert np.array_equal(x.numpy(), by_the_book(path, steps)), path.name
