@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from nas_kd.data.npz import as_numpy
-from nas_kd.data.source import SPLITS, RawData
+from nas_kd.data.layout import as_numpy
+from nas_kd.data.source import RawData
+from nas_kd.data.split_names import SPLITS
 from nas_kd.serialization import fingerprint
 
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")

@@ -15,7 +15,8 @@ from nas_kd.api.content_identity import data_identity, module_identity, object_i
 from nas_kd.api.in_memory_data import split_arrays
 from nas_kd.commands.module_checks import check_network
 from nas_kd.config.options import Budget, DataOptions, TeacherOptions
-from nas_kd.data.source import SPLITS, RawData, Source, is_flip_safe
+from nas_kd.data.source import RawData, Source, is_flip_safe
+from nas_kd.data.split_names import SPLITS
 from nas_kd.data.user_source import FunctionSource
 from nas_kd.errors import InputError
 from nas_kd.latency.device_profile import DeviceProfile
@@ -101,10 +102,17 @@ def data_options(data: Any) -> Options:
         return {"source": data}
     if isinstance(data, DataOptions):
         return data.model_dump(exclude_unset=True)
-    if isinstance(data, Mapping) and ("train" not in data or isinstance(data["train"], str | Path)):
+    if isinstance(data, Mapping) and ("train" not in data or _names_files(data["train"])):
         return dict(data)
     identity, source = _as_source(data)
     return {"source": remember("dataset", identity, source)}
+
+
+def _names_files(train: Any) -> bool:
+    """Whether this is a file, folder or pattern, or a list of these, rather than samples."""
+    return isinstance(train, str | Path) or (
+        isinstance(train, list | tuple) and bool(train) and all(isinstance(path, str | Path) for path in train)
+    )
 
 
 def _as_source(data: Any) -> tuple[str, Source]:

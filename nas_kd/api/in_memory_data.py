@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nas_kd.data.npz import MAX_CHANNELS, as_numpy
+from nas_kd.data.layout import MAX_CHANNELS, as_numpy
 from nas_kd.data.source import Arrays
 from nas_kd.errors import InputError
 

@@ -136,6 +136,8 @@ def _with_absolute_paths(raw: Any, model: type[Options], folder: Path) -> Any:
         value = raw.get(name)
         if isinstance(value, str) and is_path(field, value):
             absolute[name] = str(folder / _expand_user(value))
+        elif isinstance(value, list | tuple) and all(isinstance(item, str) and is_path(field, item) for item in value):
+            absolute[name] = [str(folder / _expand_user(item)) for item in value]
         elif (inner := section_class(field)) and value is not None:
             items = value if isinstance(value, list) else [value]
             done = [_with_absolute_paths(item, inner, folder) for item in items]

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from nas_kd.config.data_values import Files, ImageSize
 from nas_kd.config.section import Options
 from nas_kd.plugins import IN_MEMORY
 
@@ -64,19 +65,37 @@ class DataOptions(Options):
 
     source: str = Field("digits", description="digits | parquet | image_folder | npz | package.module:function")
     path: Path | None = Field(None, description="npz: the file; image_folder: the folder with one sub-folder per class")
-    train: Path | None = Field(None, description="parquet: the training file")
-    val: Path | None = Field(None, description="parquet: the validation file (default: carved from train)")
-    test: Path | None = Field(None, description="parquet: the test file (default: carved from train)")
+    train: Files = Field(
+        None, description="parquet: the training file; or a folder, a pattern (train-*.parquet) or a list of its shards"
+    )
+    val: Files = Field(None, description="parquet: the same for validation (default: carved from train)")
+    test: Files = Field(None, description="parquet: the same for testing (default: carved from train)")
+    image_column: str | None = Field(None, description="parquet: column of the pictures (default: by name and type)")
+    label_column: str | None = Field(None, description="parquet: column of the labels (default: by name)")
     train_rows: int | None = Field(None, ge=1, description="use only the first N training samples")
     test_rows: int | None = Field(None, ge=1, description="use only the first N test samples")
     val_fraction: float = Field(
         0.15, gt=0, lt=0.5, description="share of train used for validation where val is missing"
     )
     test_fraction: float = Field(0.2, gt=0, lt=0.5, description="share of train used for testing where test is missing")
-    image_size: int | None = Field(
-        None, ge=4, le=1024, description="resize images to this side, pixels (image_folder: 32)"
+    image_size: ImageSize = Field(
+        None, description="pictures are resized to this side, or [height, width], pixels (default: theirs, at most 64)"
     )
-    layout: Literal["auto", "chw", "hwc"] = Field("auto", description="npz: are channels the first axis or the last")
+    resize: Literal["crop", "letterbox", "stretch"] = Field(
+        "crop",
+        description="crop: the centre of the right shape | letterbox: the whole picture, with black bars | stretch: "
+        "the whole picture, distorted",
+    )
+    layout: Literal["auto", "chw", "hwc", "hw", "ct", "tc"] = Field(
+        "auto",
+        description="npz: axes of a sample: chw or hwc: pictures with channels first or last | hw: grey pictures | "
+        "ct, tc: series",
+    )
+    follow_links: bool = Field(False, description="image_folder: follow links that lead out of the folder")
+    on_error: Literal["fail", "skip"] = Field(
+        "fail",
+        description="broken pictures and missing labels: fail: refuse the data | skip: leave them out, and say so",
+    )
     augment: Augmentation = Augmentation()
 
 

@@ -202,6 +202,11 @@ def dataset_record(data: Dataset) -> DatasetRecord:
         n_val=len(data.val),
         n_test=len(data.test),
         notes=data.notes,
+        skipped=data.about.skipped,
+        duplicates=data.about.duplicates,
+        layout=data.about.layout,
+        label_encoding=data.about.label_encoding,
+        picture_steps=data.picture_steps.to_json() if data.picture_steps else None,
         augmentation=strengths,
         teacher_view=data.teacher_view is not None,
     )

@@ -1,11 +1,13 @@
 """Samples in memory: three splits, their classes, and the statistics that go into the exported graph."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from nas_kd.data.augmentation_choices import AugmentationChoices
+from nas_kd.data.notes import DataNotes
+from nas_kd.data.picture_steps import PictureSteps
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,8 @@ class Dataset:
         scale: divides stored values into 0..1: 255 for uint8, else 1.
         augmentation: what the user asked for, and what suits these samples.
         key: sha256 (hex) of the three splits, of both views.
-        notes: what was carved, dropped or converted, one sentence each.
+        about: what was carved, dropped, converted or found twice.
+        picture_steps: what turned picture files into samples; None: samples were not picture files.
         teacher_view: the teacher's view of the same samples, in the same order and with the same labels; None: the
             teacher sees what the student sees. Both views are augmented by the same random numbers.
     """
@@ -56,8 +59,14 @@ class Dataset:
     scale: float
     augmentation: AugmentationChoices
     key: str
-    notes: tuple[str, ...] = ()
+    about: DataNotes = field(default_factory=DataNotes)
+    picture_steps: PictureSteps | None = None
     teacher_view: "Dataset | None" = None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was carved, dropped, converted or found twice, one sentence each."""
+        return self.about.sentences
 
     @property
     def input_shape(self) -> tuple[int, ...]:

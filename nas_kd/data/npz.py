@@ -1,5 +1,7 @@
 """A NumPy archive with `x_train, y_train[, x_val, y_val][, x_test, y_test][, classes]`, samples of any rank.
 
+Other usual names are taken, too: `nas_kd.data.array_names`.
+
 For cross-modal distillation `x_teacher_train` (and `x_teacher_val`, `x_teacher_test` if there is `x_val`, `x_test`)
 holds the teacher's view of the same samples, row by row: another sensor, resolution or set of channels. With
 `pairs_train` (N,) the teacher sees row `pairs_train[i]` of `x_teacher_train` for sample i.
@@ -7,20 +9,19 @@ holds the teacher's view of the same samples, row by row: another sensor, resolu
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor, bfloat16
 
 from nas_kd.config.options import DataOptions
-from nas_kd.data.source import SPLITS, Arrays, RawData, TeacherView, error_summary, is_flip_safe
+from nas_kd.data.array_names import named_arrays, names_sentence
+from nas_kd.data.file_kind import describe_file
+from nas_kd.data.layout import Layout, as_numpy, axis_order, order_of_view, to_chw
+from nas_kd.data.notes import few
+from nas_kd.data.source import Arrays, RawData, TeacherView, error_summary, is_flip_safe
+from nas_kd.data.split_names import SPLITS
 from nas_kd.errors import InputError
-
-Layout = Literal["auto", "chw", "hwc"]
-MAX_CHANNELS = 4  # an axis no longer than this may be the colour channels
-_KINDS = ("x", "y", "x_teacher", "pairs")
-KNOWN_ARRAYS = frozenset({"classes", *(f"{kind}_{split}" for kind in _KINDS for split in SPLITS)})
 
 
 class Npz:
@@ -41,24 +42,26 @@ class Npz:
         return from_mapping(read_npz(options.path), options.layout, str(options.path), options.path.stem)
 
 
-def read_npz(path: Path) -> dict[str, NDArray[Any]]:
-    """Read the arrays of a file by name; pickled arrays are refused.
+def read_npz(path: Path) -> dict[str, NDArray[Any] | None]:
+    """Read the arrays of a file by name; those of unknown meaning stay None, and pickled arrays are refused.
 
     Raises:
         InputError: the file is missing, broken, not .npz, or holds object arrays.
     """
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; data.path must be the .npz file (a folder of images: image_folder)")
     if not path.is_file():
         raise InputError(f"no such file: {path}")
-    arrays = {}
+    arrays: dict[str, NDArray[Any] | None] = {}
     name = "table of contents"
     try:
-        with path.open("rb") as content:
-            if content.read(2) != b"PK":
-                raise InputError(f"{path} is not an .npz file; write one with numpy.savez(path, x_train=..., ...)")
-            content.seek(0)
-            with np.load(content, allow_pickle=False) as file:
-                for name in file.files:
-                    arrays[name] = file[name]
+        if (kind := describe_file(path)) != "a zip archive":
+            advice = "write one with numpy.savez(path, x_train=..., y_train=...)"
+            raise InputError(f"{path} is not an .npz file, it is {kind}; {advice}")
+        with path.open("rb") as content, np.load(content, allow_pickle=False) as file:
+            wanted = set(named_arrays(file.files, str(path)).values())
+            for name in file.files:
+                arrays[name] = file[name] if name in wanted else None
     except InputError:
         raise
     except ValueError as error:
@@ -85,19 +88,22 @@ def from_mapping(arrays: Mapping[str, Any], layout: Layout, where: str, name: st
     Raises:
         InputError: an array is missing, or the order of an image's axes is ambiguous.
     """
-    splits = {}
+    names = named_arrays(map(str, arrays), where)
+    named = {plain: as_numpy(arrays[name]) for plain, name in names.items()}
+    splits: dict[str, tuple[NDArray[Any], NDArray[Any]]] = {}
     for split in SPLITS:
-        given = [key for key in (f"x_{split}", f"y_{split}") if key in arrays]
+        given = [plain for plain in (f"x_{split}", f"y_{split}") if plain in named]
         if len(given) == 1 or (split == "train" and not given):
             missing = sorted({f"x_{split}", f"y_{split}"} - set(given))
-            has = ", ".join(sorted(map(str, arrays))) or "nothing"
+            has = few(sorted(map(str, arrays))) or "nothing"
             raise InputError(f"{where} has no {' and no '.join(missing)}; it has {has}")
         if given:
-            splits[split] = Arrays(as_numpy(arrays[f"x_{split}"]), as_numpy(arrays[f"y_{split}"]))
-    order = axis_order(splits["train"].x.shape, layout, where)
-    classes = tuple(map(str, as_numpy(arrays["classes"]).tolist())) if "classes" in arrays else None
-    ignored = sorted(map(str, set(arrays) - KNOWN_ARRAYS))
-    ordered = {split: Arrays(to_chw(as_numpy(x), order), y) for split, (x, y) in splits.items()}
+            splits[split] = named[f"x_{split}"], named[f"y_{split}"]
+    order = axis_order(splits["train"][0].shape, layout, where)
+    classes = _class_names(named["classes"]) if "classes" in named else None
+    ordered = {split: Arrays(to_chw(x, order), y) for split, (x, y) in splits.items()}
+    ignored = sorted(set(map(str, arrays)) - set(names.values()))
+    unread = f"arrays that were not read: {few(ignored)}" if ignored else None
     return RawData(
         name=name,
         train=ordered["train"],
@@ -105,71 +111,26 @@ def from_mapping(arrays: Mapping[str, Any], layout: Layout, where: str, name: st
         test=ordered.get("test"),
         classes=classes,
         flip_safe=is_flip_safe(classes),
-        notes=(f"arrays that were not read: {', '.join(ignored)}",) if ignored else (),
-        teacher_view=_teacher_view(arrays, layout, where),
+        notes=tuple(filter(None, [names_sentence(names), unread])),
+        teacher_view=_teacher_view(named, layout, where),
+        layout=order,
     )
 
 
-def _teacher_view(arrays: Mapping[str, Any], layout: Layout, where: str) -> TeacherView | None:
+def _class_names(names: NDArray[Any]) -> tuple[str, ...]:
+    listed = np.atleast_1d(names).tolist()
+    return tuple(name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name) for name in listed)
+
+
+def _teacher_view(named: Mapping[str, NDArray[Any]], layout: Layout, where: str) -> TeacherView | None:
     x, pairs = (
-        {split: as_numpy(arrays[f"{kind}_{split}"]) for split in SPLITS if f"{kind}_{split}" in arrays}
+        {split: named[f"{kind}_{split}"] for split in SPLITS if f"{kind}_{split}" in named}
         for kind in ("x_teacher", "pairs")
     )
     if not x and not pairs:
         return None
-    order = axis_order(x["train"].shape, layout, f"{where}, x_teacher_train") if "train" in x else "chw"
+    order = order_of_view(x["train"].shape, layout, f"{where}, x_teacher_train") if "train" in x else None
     return TeacherView({split: to_chw(samples, order) for split, samples in x.items()}, pairs)
-
-
-def as_numpy(values: Any) -> NDArray[Any]:
-    """Convert an array, a tensor or nested lists to a NumPy array.
-
-    Raises:
-        InputError: rows of a list differ in length.
-    """
-    if isinstance(values, Tensor):
-        tensor = values.detach().cpu()
-        return np.asarray(tensor.float() if tensor.dtype == bfloat16 else tensor)
-    try:
-        return np.asarray(values)
-    except ValueError as error:
-        raise InputError(f"want arrays whose samples have equal shapes ({error_summary(error)})") from error
-
-
-def axis_order(shape: tuple[int, ...], layout: Layout, where: str) -> Literal["chw", "hwc"]:
-    """Find the channel axis of images (N, ., ., .); samples of other ranks count as "chw".
-
-    Args:
-        shape: of the array, N included.
-        layout: the user's option; "auto" guesses from the shape.
-        where: the array, for messages.
-
-    Raises:
-        InputError: `layout` is "auto" and both orders are plausible.
-    """
-    if layout != "auto" or len(shape) != 4:
-        return "hwc" if layout == "hwc" else "chw"
-    first, middle, last = shape[1:]
-    votes = set()
-    if (first == middle) != (middle == last):  # images are mostly square ...
-        votes.add("chw" if middle == last else "hwc")
-    if (first <= MAX_CHANNELS) != (last <= MAX_CHANNELS):  # ... and have few channels
-        votes.add("chw" if first <= MAX_CHANNELS else "hwc")
-    if len(votes) != 1:
-        raise InputError(
-            f"{where}: cannot tell channels from pixels in samples of shape {(first, middle, last)}; "
-            'set data.layout = "chw" or "hwc"'
-        )
-    return "chw" if "chw" in votes else "hwc"
-
-
-def to_chw(x: NDArray[Any], order: Literal["chw", "hwc"]) -> NDArray[Any]:
-    """Bring images to (N, C, H, W) from (N, H, W), or from (N, H, W, C) if `order` is "hwc"; keep other ranks."""
-    if x.ndim == 3:
-        return x[:, None]
-    if x.ndim == 4 and order == "hwc":
-        return np.ascontiguousarray(x.transpose(0, 3, 1, 2))
-    return x
 
 
 PLUGIN = Npz()

@@ -1,139 +1,190 @@
 """Parquet files in the Hugging Face image layout: an image column, a label column, class names in the metadata."""
 
-import json
 from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
+from math import isnan
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from nas_kd.config.options import DataOptions
-from nas_kd.data.image_decoding import DecodedImages, EncodedImage, decode_images, stack_splits
+from nas_kd.data.file_kind import describe_file
+from nas_kd.data.image_decoding import DecodedImages, EncodedImage, Label, PictureReader, chosen_size, stack_splits
+from nas_kd.data.notes import few
+from nas_kd.data.parquet_columns import Columns, find_columns
+from nas_kd.data.shards import data_name, find_shards
 from nas_kd.data.source import RawData, error_summary, is_flip_safe, optional_module
 from nas_kd.errors import InputError
 
-IMAGE_COLUMNS = ("image", "img")
-LABEL_COLUMNS = ("label", "labels", "fine_label")
 BATCH_ROWS = 1000
+N_EXAMPLES = 500  # first training pictures whose headers decide the size of samples
+MISSING = -1  # what Hugging Face stores for an unknown class
 
 
-class Table(NamedTuple):
-    """Decoded samples and class names (None: not stated) of one file."""
+class Shard(NamedTuple):
+    """One file of a split: its columns, and how many of its rows are read, from the first."""
 
-    samples: DecodedImages
-    classes: tuple[str, ...] | None
+    path: Path
+    columns: Columns
+    n_rows: int
 
 
 class Parquet:
-    """One file per split; images are PNG, JPEG or similar, of one size unless `image_size` is given."""
+    """One or more files per split; images are PNG, JPEG or similar, brought to one size."""
 
     name = "parquet"
-    summary = "Parquet files in the Hugging Face image layout: train, optionally val and test"
-    uses = frozenset({"train", "val", "test", "image_size"})
+    summary = (
+        "Parquet files in the Hugging Face image layout: train, optionally val and test, shards or folders of them"
+    )
+    uses = frozenset({"train", "val", "test", "image_size", "resize", "on_error", "image_column", "label_column"})
 
     def load(self, options: DataOptions) -> RawData:
         """Decode the files that the options name.
 
         Args:
-            options: `train`, and optionally `val`, `test`, `train_rows`, `test_rows`, `image_size`.
+            options: `train`, and optionally `val`, `test`, `train_rows`, `test_rows`, `image_size`, `resize`,
+                `on_error`, `image_column`, `label_column`.
 
         Raises:
-            InputError: a file is missing or broken, or class names differ between splits.
+            InputError: a file is missing or broken, columns are ambiguous, or class names differ between files.
         """
         if options.train is None:
-            raise InputError("source 'parquet' needs data.train, the training file")
-        paths = {"train": options.train, "val": options.val, "test": options.test}
+            raise InputError("source 'parquet' needs data.train, the training file, folder, pattern or list of files")
+        files = find_shards({"train": options.train, "val": options.val, "test": options.test})
         rows = {"train": options.train_rows, "test": options.test_rows}
-        tables = {split: read_table(path, rows.get(split), options.image_size) for split, path in paths.items() if path}
-        classes = _same_classes(tables)
-        splits, notes = stack_splits({split: table.samples for split, table in tables.items()})
+        shards = {split: _shards(paths, rows.get(split), options) for split, paths in files.files.items()}
+        classes = _same_classes(shards)
+        minus_one_is_missing = classes is not None or not _only_signs(shards["train"])
+        size, why = chosen_size(options.image_size, islice(_encoded(shards["train"], minus_one_is_missing), N_EXAMPLES))
+        reader = PictureReader(size, why, options.resize, options.on_error)
+        splits, notes = stack_splits(
+            {name: _decoded(reader, name, parts, minus_one_is_missing) for name, parts in shards.items()}
+        )
+        columns = dict.fromkeys(shard.columns.note for parts in shards.values() for shard in parts)
         return RawData(
-            name=options.train.stem.removesuffix("train").rstrip("-_.") or options.train.stem,
+            name=data_name(files.files["train"], self.name),
             train=splits["train"],
             val=splits.get("val"),
             test=splits.get("test"),
             classes=classes,
             flip_safe=is_flip_safe(classes),
             pictures=True,
-            notes=tuple(notes),
+            notes=(*reader.notes(), *notes, *files.notes, *filter(None, columns)),
+            skipped=reader.left_out.counts,
+            picture_steps=reader.steps(splits),
         )
 
 
-def read_table(path: Path, rows: int | None, image_size: int | None) -> Table:
-    """Decode the rows of one Parquet file.
+def _shards(paths: tuple[Path, ...], rows: int | None, options: DataOptions) -> list[Shard]:
+    """The first `rows` rows (None: all) of a split, by file."""
+    shards: list[Shard] = []
+    for path in paths:
+        left = None if rows is None else rows - sum(shard.n_rows for shard in shards)
+        if left == 0:
+            break
+        with _opened(path) as file:
+            columns = find_columns(path, file.schema_arrow, options.image_column, options.label_column)
+            total = file.metadata.num_rows
+        shards.append(Shard(path, columns, total if left is None else min(left, total)))
+    if not any(shard.n_rows for shard in shards):
+        raise InputError(f"{paths[0]} has no rows" if len(paths) == 1 else f"none of {len(paths)} files has rows")
+    return shards
 
-    Args:
-        path: the file.
-        rows: number of rows from the start; None: all.
-        image_size: side in pixels that images are resized to; None: keep the size.
 
-    Raises:
-        InputError: the file is missing, not Parquet, without the columns, empty, or an image is broken.
-    """
-    if not path.is_file():
-        raise InputError(f"no such file: {path}")
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """Open a file; whatever goes wrong with it inside is refused in one line."""
     pq = optional_module("pyarrow.parquet", "pyarrow", "parquet")
     try:
         with pq.ParquetFile(path) as file:
-            image, label = _columns(path, file.schema_arrow)
-            classes = _class_names(path, file.schema_arrow.metadata or {}, label)
-            total = file.metadata.num_rows
-            count = total if rows is None else min(rows, total)
-            if count <= 0:
-                raise InputError(f"{path} has no rows")
-            samples = decode_images(_rows(path, file, (image, label), count), count, image_size)
-            if len(samples.labels) < count:
-                raise InputError(f"{path} is damaged: it ends after {len(samples.labels):,} of {total:,} rows")
+            yield file
     except InputError:
         raise
     except Exception as error:  # pyarrow raises many kinds of errors on broken files
-        raise InputError(f"{path} is not a readable Parquet file ({error_summary(error)})") from error
-    return Table(samples, classes)
+        kind = describe_file(path)
+        other = "" if kind == "a Parquet file" else f", it is {kind}"
+        raise InputError(f"{path} is not a readable Parquet file{other} ({error_summary(error)})") from error
 
 
-def _columns(path: Path, schema: Any) -> tuple[str, str]:
-    found = []
-    for kind, names in (("image", IMAGE_COLUMNS), ("label", LABEL_COLUMNS)):
-        name = next((n for n in names if n in schema.names), None)
-        if name is None:
-            raise InputError(f"{path} has no {kind} column ({' or '.join(names)}); its columns: {schema.names}")
-        found.append(name)
-    return found[0], found[1]
+def _labels(shards: list[Shard]) -> Iterator[Any]:
+    for shard in shards:
+        for (label,) in _rows(shard, [shard.columns.label]):
+            yield label
 
 
-def _class_names(path: Path, metadata: dict[bytes, bytes], label: str) -> tuple[str, ...] | None:
-    if b"huggingface" not in metadata:
-        return None
-    try:
-        feature = json.loads(metadata[b"huggingface"])["info"]["features"].get(label, {})
-        names = feature.get("names")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: the 'huggingface' metadata of its schema cannot be read: {error!r}") from error
-    return None if names is None else tuple(str(name) for name in names)
+def _only_signs(shards: list[Shard]) -> bool:
+    """Whether all labels are -1 or 1, so that -1 is a class."""
+    return all(label is None or (isinstance(label, int | float) and label in (-1, 1)) for label in _labels(shards))
 
 
-def _rows(path: Path, file: Any, columns: tuple[str, str], count: int) -> Iterator[EncodedImage]:
-    """Yield the first `count` rows; later ones are not read."""
-    row = 0
-    for batch in file.iter_batches(batch_size=min(BATCH_ROWS, count), columns=list(columns)):
-        cells = batch.column(columns[0]).to_pylist()
-        for cell, label in zip(cells, batch.column(columns[1]).to_pylist(), strict=True):
-            where = f"row {row} of {path}"
+def _decoded(reader: PictureReader, split: str, shards: list[Shard], minus_one_is_missing: bool) -> DecodedImages:
+    if all(_is_missing(label, minus_one_is_missing) for label in _labels(shards)):
+        way = "" if split == "train" else f"; leave data.{split} out, and {split} is carved from train"
+        raise InputError(f"{split} has no labels: all of column {shards[0].columns.label!r} are missing{way}")
+    return reader.read(_encoded(shards, minus_one_is_missing), sum(shard.n_rows for shard in shards), split)
+
+
+def _encoded(shards: list[Shard], minus_one_is_missing: bool) -> Iterator[EncodedImage]:
+    """The rows of all files of a split; later ones are not read."""
+    for shard in shards:
+        columns = shard.columns
+        for row, (cell, label) in enumerate(_rows(shard, [columns.image, columns.label])):
+            where = f"row {row} of {shard.path}"
             content = cell.get("bytes") if isinstance(cell, dict) else cell
-            if not isinstance(content, bytes):
-                raise InputError(f"{where} holds no image bytes (a path alone is not followed)")
-            if not isinstance(label, int | float | str):
-                raise InputError(f"{where} has the label {label!r}; want a class number or name")
-            yield EncodedImage(content, label, where)
-            row += 1
-            if row == count:
-                return
+            yield EncodedImage(
+                content if isinstance(content, bytes) else None,
+                None if _is_missing(label, minus_one_is_missing) else _class_label(label, where),
+                where,
+                f"row {row} of {shard.path.name}",
+            )
 
 
-def _same_classes(tables: dict[str, Table]) -> tuple[str, ...] | None:
-    named = {split: table.classes for split, table in tables.items() if table.classes is not None}
-    for split, classes in named.items():
-        if classes != named.get("train", classes):
-            raise InputError(f"class names of {split} differ from those of train: {classes}, {named['train']}")
-    return next(iter(named.values()), None)
+def _rows(shard: Shard, columns: list[str]) -> Iterator[tuple[Any, ...]]:
+    """Cells of these columns, row by row, of the rows that are read of a file.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    row = 0
+    if not shard.n_rows:
+        return
+    with _opened(shard.path) as file:
+        for batch in file.iter_batches(batch_size=min(BATCH_ROWS, shard.n_rows), columns=columns):
+            for cells in zip(*(batch.column(name).to_pylist() for name in columns), strict=True):
+                yield cells
+                row += 1
+                if row == shard.n_rows:
+                    return
+        raise InputError(f"{shard.path} is damaged: it ends after {row:,} of {file.metadata.num_rows:,} rows")
+
+
+def _is_missing(label: Any, minus_one_is_missing: bool) -> bool:
+    not_a_number = isinstance(label, float) and isnan(label)
+    return label is None or not_a_number or (minus_one_is_missing and label == MISSING)
+
+
+def _class_label(label: Any, where: str) -> Label:
+    if not isinstance(label, int | float | str):
+        raise InputError(f"{where} has the label {label!r}; want a class number or name")
+    return label
+
+
+def _same_classes(shards: dict[str, list[Shard]]) -> tuple[str, ...] | None:
+    named = [
+        (split, shard.path, shard.columns.classes)
+        for split, parts in shards.items()
+        for shard in parts
+        if shard.columns.classes is not None
+    ]
+    if not named:
+        return None
+    first, _, classes = named[0]
+    for split, path, others in named:
+        if others != classes:
+            raise InputError(
+                f"class names of {split} ({path.name}) differ from those of {first}: {few(others)}, {few(classes)}"
+            )
+    return classes
 
 
 PLUGIN = Parquet()

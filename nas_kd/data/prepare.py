@@ -15,12 +15,16 @@ from nas_kd import plugins
 from nas_kd.config.options import DataOptions
 from nas_kd.data.augmentation_choices import AugmentationChoices, check_augmentation, look_like_pictures
 from nas_kd.data.dataset import Dataset, Split
-from nas_kd.data.npz import as_numpy
-from nas_kd.data.source import SPLITS, Arrays, RawData, Source
+from nas_kd.data.duplicates import count_duplicates, duplicates_sentence
+from nas_kd.data.labels import Labels, validated_labels
+from nas_kd.data.layout import as_numpy, layout_sentence
+from nas_kd.data.notes import DataNotes
+from nas_kd.data.source import Arrays, RawData, Source
+from nas_kd.data.split_names import SPLITS
 from nas_kd.data.splits import Indices, carve, check_class_sizes
 from nas_kd.data.teacher_view import paired_samples, with_teacher_view
 from nas_kd.data.user_source import load_user_source
-from nas_kd.data.validation import check_same_layout, validated_labels, validated_samples
+from nas_kd.data.validation import check_same_layout, validated_samples
 from nas_kd.errors import InputError
 
 COMMON_OPTIONS = frozenset({"source", "train_rows", "test_rows", "val_fraction", "test_fraction", "augment"})
@@ -38,18 +42,27 @@ def load_dataset(options: DataOptions, seed: int) -> Dataset:
         InputError: the source is unknown, or the data is missing, broken or unsuitable for training.
     """
     raw = find_source(options).load(options)
+    try:
+        return _prepared(raw, options, seed)
+    except InputError as error:
+        left_out = "; ".join(f"{reason}: {count:,}" for reason, count in raw.skipped.items())
+        raise InputError(f"{error} (left out before: {left_out})" if left_out else str(error)) from error
+
+
+def _prepared(raw: RawData, options: DataOptions, seed: int) -> Dataset:
     limits = {"train": options.train_rows, "test": options.test_rows}
-    xs, ys, classes = _checked(raw, limits)
+    xs, labels = _checked(raw, limits)
+    classes = labels.classes
     teacher_xs = paired_samples(raw, limits)
-    parts, notes = _carved(ys, classes, options, seed)
-    ys = _with_parts(ys, parts)
-    x = xs["train"]
+    parts, carved = _carved(labels.numbers, classes, options, seed)
+    ys, x = _with_parts(labels.numbers, parts), xs["train"]
     pictures = look_like_pictures(x.dtype, x.shape[1:]) if raw.pictures is None else raw.pictures
     check_augmentation(options.augment, x.shape[1:])
     augmentation = AugmentationChoices(options.augment, x.shape[1:], raw.flip_safe, pictures)
     assemble = partial(_dataset, ys=ys, source=options.source, classes=classes, augmentation=augmentation)
-    dataset = assemble(raw.name, _with_parts(xs, parts))
-    dataset = replace(dataset, notes=(*raw.notes, *notes))
+    xs = _with_parts(xs, parts)
+    dataset = assemble(raw.name, xs)
+    dataset = replace(dataset, about=_about(raw, labels, carved, xs), picture_steps=raw.picture_steps)
     if not teacher_xs:
         return dataset
     try:
@@ -57,6 +70,23 @@ def load_dataset(options: DataOptions, seed: int) -> Dataset:
     except InputError as error:
         raise InputError(f"the teacher's view: {error}") from error
     return with_teacher_view(dataset, view)
+
+
+def _about(raw: RawData, labels: Labels, carved: list[str], xs: Mapping[str, NDArray[Any]]) -> DataNotes:
+    duplicates = count_duplicates(xs)
+    twice = duplicates_sentence(duplicates, {split: len(x) for split, x in xs.items()})
+    return DataNotes(
+        sentences=(
+            *raw.notes,
+            *filter(None, [layout_sentence(raw.layout), labels.encoding]),
+            *carved,
+            *filter(None, [twice]),
+        ),
+        skipped=raw.skipped,
+        duplicates=duplicates,
+        layout=raw.layout,
+        label_encoding=labels.encoding,
+    )
 
 
 def _dataset(
@@ -102,20 +132,17 @@ def find_source(options: DataOptions) -> Source:
     return source
 
 
-def _checked(
-    raw: RawData, limits: Mapping[str, int | None]
-) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[np.int64]], tuple[str, ...]]:
+def _checked(raw: RawData, limits: Mapping[str, int | None]) -> tuple[dict[str, NDArray[Any]], Labels]:
     given = {name: Arrays(*split) for name in SPLITS if (split := getattr(raw, name)) is not None}
     xs, labels = {}, {}
     for name, split in given.items():
-        x, y = as_numpy(split.x), as_numpy(split.y)
-        if len(np.atleast_1d(x)) != len(np.atleast_1d(y)):
-            raise InputError(f"{name} has {len(np.atleast_1d(x)):,} samples but {len(np.atleast_1d(y)):,} labels")
+        x, y = np.atleast_1d(as_numpy(split.x)), np.atleast_1d(as_numpy(split.y))
+        if len(x) != len(y):
+            raise InputError(f"{name} has {len(x):,} samples but {len(y):,} labels")
         xs[name] = validated_samples(x[: limits.get(name)], name)
         labels[name] = y[: limits.get(name)]
     check_same_layout(xs)
-    ys, classes = validated_labels(labels, raw.classes)
-    return xs, ys, classes
+    return xs, validated_labels(labels, raw.classes)
 
 
 def _carved(

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nas_kd.config.options import DataOptions
+from nas_kd.data.notes import printable
+from nas_kd.data.picture_steps import PictureSteps
 from nas_kd.errors import InputError
 
-SPLITS = ("train", "val", "test")
 MIRROR_SENSITIVE = ("left", "right", "clockwise")
 
 
@@ -55,6 +56,9 @@ class RawData:
         pictures: whether samples are pictures, of which a shifted one is as good; None: told by their type and shape.
         notes: what was converted or skipped, one sentence each.
         teacher_view: the teacher's own view of the samples; None: the teacher sees what the student sees.
+        skipped: how many files or samples were left out, by reason; the notes say so, too.
+        layout: order of the axes of samples as they were stored, such as "hwc"; None: does not apply.
+        picture_steps: what turned picture files into samples; None: samples were not picture files.
     """
 
     name: str
@@ -66,6 +70,9 @@ class RawData:
     pictures: bool | None = None
     notes: tuple[str, ...] = ()
     teacher_view: TeacherView | None = None
+    skipped: Mapping[str, int] = field(default_factory=dict)
+    layout: str | None = None
+    picture_steps: PictureSteps | None = None
 
 
 @runtime_checkable
@@ -106,7 +113,7 @@ def is_flip_safe(classes: tuple[str, ...] | None) -> bool:
 
 def error_summary(error: Exception) -> str:
     """Type and message of a library's error, in one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return printable(f"{type(error).__name__}: {' '.join(str(error).split())}")
 
 
 def optional_module(name: str, package: str, source: str) -> Any:

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas_kd.data.dataset import Dataset
-from nas_kd.data.npz import as_numpy
-from nas_kd.data.source import SPLITS, RawData, TeacherView
+from nas_kd.data.layout import as_numpy
+from nas_kd.data.source import RawData, TeacherView
+from nas_kd.data.split_names import SPLITS
 from nas_kd.data.validation import check_same_layout, validated_samples
 from nas_kd.errors import InputError
 from nas_kd.serialization import fingerprint
@@ -89,7 +90,8 @@ def with_teacher_view(dataset: Dataset, view: Dataset) -> Dataset:
         f"the student its own of shape {dataset.input_shape} ({_kind(dataset)})"
     )
     key = fingerprint([dataset.key, view.key])
-    return replace(dataset, key=key, notes=(*dataset.notes, note), teacher_view=view)
+    about = replace(dataset.about, sentences=(*dataset.notes, note))
+    return replace(dataset, key=key, about=about, teacher_view=view)
 
 
 def _kind(dataset: Dataset) -> str:

@@ -61,7 +61,13 @@ class DatasetRecord(Record):
         n_train: training samples.
         n_val: validation samples.
         n_test: test samples.
-        notes: what was carved, dropped or converted.
+        notes: everything that was said about the data, one sentence each.
+        skipped: how many files or samples were left out, by reason.
+        duplicates: how many samples of val and test are in an earlier split, too.
+        layout: order of the axes of stored samples, such as "hwc"; None: does not apply.
+        label_encoding: how labels became class numbers, where that needed to be said.
+        picture_steps: what turned picture files into samples (`nas_kd.data.picture_steps.PictureSteps`); None: samples
+            were not picture files.
         augmentation: what each strength does with students' samples: crop, flip and cutout, in pixels.
         teacher_view: whether teachers see other samples than students, in pairs.
     """
@@ -76,6 +82,11 @@ class DatasetRecord(Record):
     n_val: int
     n_test: int
     notes: tuple[str, ...] = ()
+    skipped: Mapping[str, int] = {}
+    duplicates: Mapping[str, int] = {}
+    layout: str | None = None
+    label_encoding: str | None = None
+    picture_steps: Mapping[str, Any] | None = None
     augmentation: Mapping[str, Mapping[str, int | bool | None]] = {}
     teacher_view: bool = False
 

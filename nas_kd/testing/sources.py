@@ -10,11 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas_kd.config.options import DataOptions
-from nas_kd.data.npz import as_numpy
+from nas_kd.data.labels import validated_labels
+from nas_kd.data.layout import as_numpy
 from nas_kd.data.prepare import COMMON_OPTIONS
-from nas_kd.data.source import SPLITS, Arrays, RawData, Source
+from nas_kd.data.source import Arrays, RawData, Source
+from nas_kd.data.split_names import SPLITS
 from nas_kd.data.teacher_view import paired_samples
-from nas_kd.data.validation import check_same_layout, validated_labels, validated_samples
+from nas_kd.data.validation import check_same_layout, validated_samples
 from nas_kd.errors import InputError
 from nas_kd.testing.generators import generator_states, moved_generators
 from nas_kd.testing.rules import check_rules, fault_of_line, one_line
@@ -37,8 +39,8 @@ class SourceCase:
 
     @property
     def given_paths(self) -> dict[str, Path]:
-        """The files and folders that the options name, by option."""
-        return {name: path for name in PATHS if (path := getattr(self.options, name)) is not None}
+        """The files and folders that the options name, by option; a list of files is not among them."""
+        return {name: path for name in PATHS if isinstance(path := getattr(self.options, name), Path)}
 
 
 def check_source(source: Source, options: DataOptions | None = None) -> None:
@@ -169,6 +171,9 @@ def _contents(raw: RawData) -> dict[str, Any]:
         "notes": raw.notes,
         "flip_safe": raw.flip_safe,
         "pictures": raw.pictures,
+        "skipped": dict(raw.skipped),
+        "layout": raw.layout,
+        "picture_steps": raw.picture_steps,
     }
     for name, split in _splits(raw):
         contents |= {f"x of {name}": _bytes(as_numpy(split.x)), f"y of {name}": _bytes(as_numpy(split.y))}

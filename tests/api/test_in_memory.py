@@ -199,6 +199,8 @@ def test_kinds_of_data() -> None:
     assert data_options("digits") == {"source": "digits"}
     assert data_options({"source": "npz", "path": "a.npz"}) == {"source": "npz", "path": "a.npz"}
     assert data_options(DataOptions(source="npz")) == {"source": "npz"}
+    shards = {"source": "parquet", "train": ["a.parquet", Path("b.parquet")]}
+    assert data_options(shards) == shards
     assert raw(Files).train == (X, Y)
     given = raw({"train": (X, Y), "test": (X[:9], Y[:9]), "classes": ["cat", "dog", "cow"]})
     assert (given.classes, given.flip_safe) == (("cat", "dog", "cow"), True)

@@ -216,10 +216,10 @@ def test_measure_refuses_what_is_no_onnx_file() -> None:
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"x_train": np.full((40, 8, 8), np.nan, np.float32), "y_train": np.arange(40) % 2}, "NaN"),
-        ({"x_train": np.zeros((40, 8, 8), np.uint8), "y_train": np.zeros(40, int)}, "class"),
-        ({"x_train": np.zeros((40, 8, 8), np.uint8), "y_train": -np.arange(40)}, "label"),
-        ({"x_train": np.zeros((40, 8, 8), np.uint8)}, "y_train"),
+        ({"x_train": np.full((40, 1, 8, 8), np.nan, np.float32), "y_train": np.arange(40) % 2}, "NaN"),
+        ({"x_train": np.zeros((40, 1, 8, 8), np.uint8), "y_train": np.zeros(40, int)}, "class"),
+        ({"x_train": np.zeros((40, 1, 8, 8), np.uint8), "y_train": -np.arange(40)}, "label"),
+        ({"x_train": np.zeros((40, 1, 8, 8), np.uint8)}, "y_train"),
         ({"x_train": np.zeros((40, 64), np.float32) + np.arange(40)[:, None], "y_train": np.arange(40) % 2}, "images"),
     ],
 )

@@ -20,7 +20,7 @@ from nas_kd.config.loading import (
     merged,
     parse_override,
 )
-from nas_kd.config.options import RENAMED, DistillOptions, SearchConfig
+from nas_kd.config.options import RENAMED, DataOptions, DistillOptions, SearchConfig
 from nas_kd.errors import InputError
 
 
@@ -434,3 +434,20 @@ def test_options_load_without_torch() -> None:
 
 def test_the_template_s_comments_stand_apart() -> None:
     assert all("  # " in line for line in commented_config().splitlines() if "=" in line and " # " in line[2:])
+
+
+@pytest.mark.parametrize(("text", "value"), [("96", 96), ("[96, 128]", (96, 128)), ("4", 4), ("[1024, 4]", (1024, 4))])
+def test_a_size_of_pictures_is_a_side_or_height_and_width(write: Any, tmp_path: Path, text: str, value: Any) -> None:
+    config = load_config(write(f"[data]\nimage_size = {text}"))
+    assert config.data.image_size == value
+    assert load_config(write(dump_config(config), "written.toml")) == config
+    assert DataOptions(image_size=value).image_size == value
+
+
+@pytest.mark.parametrize(
+    "text", ["3", "1025", "[96]", "[96, 128, 3]", "[3, 96]", "true", "96.0", '"96"', "[96, true]", "[]"]
+)
+def test_sizes_that_are_none(write: Any, text: str) -> None:
+    assert refused(write(f"[data]\nimage_size = {text}")).startswith(
+        "data.image_size: must be a side in pixels from 4 to 1024, or [height, width], got "
+    )

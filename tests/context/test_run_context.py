@@ -1,6 +1,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from nas_kd.config.loading import load_config
@@ -65,3 +66,32 @@ def test_the_record_says_what_each_strength_of_augmentation_does() -> None:
         "strong": {"crop": 1, "flip": False, "cutout": 2},
     }
     assert not record.teacher_view
+
+
+def test_everything_about_the_data_is_said_once_and_recorded(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).integers(0, 256, (40, 8, 8), dtype=np.uint8)
+    signs = np.where(np.arange(40) % 2, 1, -1)
+    np.savez(tmp_path / "d.npz", train_images=x, train_labels=signs, test_images=x[:4], test_labels=signs[:4], extra=x)
+    said: list[str] = []
+
+    class Listener(Callback):
+        def on_note(self, text: str) -> None:
+            said.append(text)
+
+    config = small_config(data={"source": "npz", "path": tmp_path / "d.npz", "layout": "hw", "train_rows": None})
+    context = RunContext.prepare(config, RunFolder(tmp_path / "run"), Listener())
+    about = said[: len(context.data.notes)]
+    assert about == [
+        "arrays that were read: train_images as x_train, train_labels as y_train, test_images as x_test, "
+        "test_labels as y_test",
+        "arrays that were not read: extra",
+        "samples were read as (H, W), grey pictures",
+        "labels -1 and 1 were read as two classes, in this order",
+        "val: 6 of the 40 training samples, the same share of each class, drawn by seed 0",
+        about[-1],
+    ]
+    assert about[-1].startswith("duplicates: 4 of 4 test samples are in train or val")
+    record = dataset_record(context.data)
+    assert record.notes == tuple(about)
+    assert (record.layout, record.duplicates, record.picture_steps) == ("hw", {"test": 4}, None)
+    assert record.label_encoding == about[3]

@@ -32,6 +32,22 @@ def noise(seed: int, *shape: int) -> NDArray[np.uint8]:
     return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
 
 
+def fill(
+    folder: Path,
+    classes: tuple[str, ...] = ("ant", "bee"),
+    n: int = 10,
+    side: int | tuple[int, int] = 8,
+    first: int = 0,
+) -> Path:
+    """Write `n` different colour pictures of each class into folders of that name; `first`: their first seed."""
+    height, width = side if isinstance(side, tuple) else (side, side)
+    for c, name in enumerate(classes):
+        (folder / name).mkdir(parents=True)
+        for i in range(n):
+            (folder / name / f"{i:02}.png").write_bytes(png(noise(first + 100 * c + i, height, width, 3)))
+    return folder
+
+
 def usual_augmentation(dataset: Dataset) -> Augmentation:
     """The augmentation that the data get unless short trainings show better."""
     return dataset.augmentation.at(dataset.augmentation.usual_strength)

@@ -10,19 +10,12 @@ from PIL import Image
 
 from nas_kd.config.options import DataOptions
 from nas_kd.data.dataset import Dataset
+from nas_kd.data.folder_listing import OUTSIDE
 from nas_kd.data.image_folder import interleave
 from nas_kd.data.prepare import load_dataset
 from nas_kd.errors import InputError
 
-from .conftest import noise, png, usual_augmentation
-
-
-def fill(folder: Path, classes: tuple[str, ...] = ("ant", "bee"), n: int = 10, side: int = 8) -> Path:
-    for c, name in enumerate(classes):
-        (folder / name).mkdir(parents=True)
-        for i in range(n):
-            (folder / name / f"{i:02}.png").write_bytes(png(noise(100 * c + i, side, side, 3)))
-    return folder
+from .conftest import fill, noise, png, usual_augmentation
 
 
 def load(path: Path, **options: Any) -> Dataset:
@@ -45,10 +38,10 @@ def test_given_splits_and_default_size(tmp_path: Path) -> None:
     (tmp_path / "extra").mkdir()
     dataset = load(tmp_path)
     assert (len(dataset.train), len(dataset.val), len(dataset.test)) == (12, 4, 6)
-    assert dataset.input_shape == (3, 32, 32)
-    assert dataset.notes == (
-        "images: centre square, 32x32 pixels",
-        "entries beside train, val and test were not read: 1",
+    assert dataset.input_shape == (3, 8, 8)
+    assert dataset.notes[:2] == (
+        "pictures: 8x8 pixels (their own size)",
+        "entries that were not read: beside the splits: 1 (extra)",
     )
 
 
@@ -99,7 +92,9 @@ def test_links_out_of_the_folder_are_skipped_and_said(tmp_path: Path) -> None:
     dataset = load(folder, image_size=8)
     assert dataset.classes == ("ant", "bee")
     assert len(dataset.train) + len(dataset.val) + len(dataset.test) == 21
-    assert "links that lead out of the folder were not followed: 3" in dataset.notes
+    assert dataset.about.skipped == {OUTSIDE: 2, "link to nothing": 2}
+    (said,) = [note for note in dataset.notes if note.startswith("entries that were not read")]
+    assert "link that leads out of the folder (data.follow_links = true follows it): 2 (wasp, ant/10.png)" in said
     assert load(fill(tmp_path / "real") and _link(tmp_path / "alias", tmp_path / "real"), image_size=8).name == "real"
 
 
@@ -123,9 +118,12 @@ def test_other_entries_are_not_read_and_said(tmp_path: Path) -> None:
     (tmp_path / "ant" / ".hidden.png").write_text("hello")
     (tmp_path / "ant" / "sub.png").mkdir()
     os.mkfifo(tmp_path / "ant" / "pipe.png")
-    notes = load(tmp_path, image_size=8).notes
-    assert "files outside the class folders were not read: 1" in notes
-    assert "entries of class folders are not image files and were not read: 3" in notes
+    assert load(tmp_path, image_size=8).about.skipped == {
+        "not a picture by suffix": 2,
+        "hidden": 1,
+        "neither a file nor a folder": 1,
+        "folder inside a class folder": 1,
+    }
 
 
 def test_mixed_modes(tmp_path: Path) -> None:
