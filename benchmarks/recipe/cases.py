@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from benchmarks.common import markdown_table
 from nas_kd.config.options import Augmentation, DataOptions
-from nas_kd.data.npz import as_numpy
+from nas_kd.data.layout import as_numpy
 from nas_kd.data.prepare import find_source, load_dataset
 from nas_kd.data.source import error_summary
 from nas_kd.errors import InputError

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import sha256
 from itertools import product
 from pathlib import Path
 from statistics import fmean
@@ -119,6 +120,12 @@ class CaseRuns:
         self.write({"key": "teacher", "description": best.description, **self.judged(best.model)})
         return best
 
+    @cached_property
+    def _teacher_weights(self) -> str:
+        """A fingerprint of the teacher's weights."""
+        state = self.teacher.model.state_dict()
+        return sha256(b"".join(state[name].numpy().tobytes() for name in sorted(state))).hexdigest()[:16]
+
     @property
     def usual_augment(self) -> str:
         """What suits this kind of data by rule."""
@@ -134,7 +141,7 @@ class CaseRuns:
 
     def train(self, run: Run) -> dict[str, Any]:
         """Do a training, or find its result."""
-        if run.key in self.done:
+        if run.key in self.done and self._from_this_teacher(self.done[run.key]):
             return self.done[run.key]
         distiller = Distiller.for_run(self.context.with_recipe(run.recipe), self.builder, [self.teacher])
         candidate = Candidate(self.architecture(run.student), (), Recipe(METHOD))
@@ -146,7 +153,12 @@ class CaseRuns:
             row = {"val": 0.0, "val_loss": 99.0, "test": 0.0, "seconds": 0.0, "failed": str(error)}
         row["wall_s"] = round(time.perf_counter() - started, 2)
         about = {"student": run.student, **run.recipe.to_json(), "trained_epochs": run.epochs, "seed": run.seed}
-        return self.write({"key": run.key, **about, **row})
+        return self.write({"key": run.key, **about, **row, "teacher": self._teacher_weights})
+
+    def _from_this_teacher(self, row: dict[str, Any]) -> bool:
+        """Whether a result may stand beside others: on another kind of processor a teacher is trained differently."""
+        whole = row["trained_epochs"] == self.case.epochs
+        return not whole or row.get("teacher", self._teacher_weights) == self._teacher_weights
 
     def judged(self, model: nn.Module) -> dict[str, Any]:
         """Accuracy on validation and test, and the loss on validation."""
@@ -158,8 +170,8 @@ class CaseRuns:
         }
 
     def write(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Append a result to the case's file, once."""
-        if row["key"] not in self.done:
+        """Append a result to the case's file; of two with the same key the later counts."""
+        if row != self.done.get(row["key"]):
             with self.path.open("a") as file:
                 file.write(json.dumps(row) + "\n")
         self.done[row["key"]] = row
