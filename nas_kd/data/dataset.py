@@ -1,11 +1,13 @@
 """Samples in memory: three splits, their classes, and the statistics that go into the exported graph."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from nas_kd.data.augmentation_choices import AugmentationChoices
+from nas_kd.data.pixel_range import PixelRange
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Dataset:
         notes: what was carved, dropped or converted, one sentence each.
         teacher_view: the teacher's view of the same samples, in the same order and with the same labels; None: the
             teacher sees what the student sees. Both views are augmented by the same random numbers.
+        stored_dtype: number type in which the source gave the training samples; empty: that of `train.x`.
     """
 
     name: str
@@ -58,6 +61,12 @@ class Dataset:
     key: str
     notes: tuple[str, ...] = ()
     teacher_view: "Dataset | None" = None
+    stored_dtype: str = ""
+
+    @cached_property
+    def pixels(self) -> PixelRange:
+        """Type and range of the training samples, which decide whether they are pixels."""
+        return PixelRange.of(self.train.x, self.stored_dtype)
 
     @property
     def input_shape(self) -> tuple[int, ...]:

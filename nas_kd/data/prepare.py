@@ -49,14 +49,15 @@ def load_dataset(options: DataOptions, seed: int) -> Dataset:
     augmentation = AugmentationChoices(options.augment, x.shape[1:], raw.flip_safe, pictures)
     assemble = partial(_dataset, ys=ys, source=options.source, classes=classes, augmentation=augmentation)
     dataset = assemble(raw.name, _with_parts(xs, parts))
-    dataset = replace(dataset, notes=(*raw.notes, *notes))
+    dataset = replace(dataset, notes=(*raw.notes, *notes), stored_dtype=str(as_numpy(raw.train[0]).dtype))
     if not teacher_xs:
         return dataset
     try:
         view = assemble(f"{raw.name}, teacher's view", _with_parts(teacher_xs, parts))
     except InputError as error:
         raise InputError(f"the teacher's view: {error}") from error
-    return with_teacher_view(dataset, view)
+    stored = "" if raw.teacher_view is None else str(as_numpy(raw.teacher_view.x["train"]).dtype)
+    return with_teacher_view(dataset, replace(view, stored_dtype=stored))
 
 
 def _dataset(
