@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import nn
 
-from nas_kd.commands.distill_teachers import GivenTeacher, as_teachers, facts_of, load_teacher
+from nas_kd.commands.distill_teachers import GivenTeacher, as_teachers, load_teachers
 from nas_kd.commands.module_checks import (
     as_method,
     as_section,
@@ -178,8 +178,7 @@ class _Distillation:
         train, val = data
         check_capabilities(method, train)
         example = train.example()
-        facts = facts_of(train)
-        loaded = {role: load_teacher(one, facts) for role, one in roles_of(given).items()}
+        loaded = load_teachers(roles_of(given), train)
         teachers = [one.model for one in loaded.values()]
         n_classes = count_classes({"student": student} | roles_of(teachers), example, "train")
         check_gradient(student, example)

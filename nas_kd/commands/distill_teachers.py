@@ -104,6 +104,18 @@ class LoadedTeacher:
         return better_options(self.options, self.behind, x[rows], y[rows]) if bool((y != y[0]).any()) else None
 
 
+def load_teachers(given: Mapping[str, GivenTeacher], train: UserData) -> dict[str, LoadedTeacher]:
+    """Load the teachers, by role; `train`: the training data, which are looked at if there are any.
+
+    Raises:
+        InputError: see `load_teacher`.
+    """
+    if not given:
+        return {}
+    facts = facts_of(train)
+    return {role: load_teacher(one, facts) for role, one in given.items()}
+
+
 def load_teacher(given: GivenTeacher, facts: SampleFacts) -> LoadedTeacher:
     """Put what the options ask for in front of a teacher; its modules are the given ones, in eval mode.
 
