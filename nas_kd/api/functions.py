@@ -51,7 +51,7 @@ def search(
     Args:
         config: options, a config.toml, or None: the defaults; with no other argument, the digits demo.
         teacher: a `torch.nn.Module` (float32, on the CPU; it stays as it is), the path of an `.onnx` file, or a mapping
-            of `[teacher]` options, in which `module` may be a module, `{"module": net, "preprocessing": "unit"}`, and
+            of `[teacher]` options, in which `module` may be a module, `{"module": net, "mean": "imagenet"}`, and
             `space` an object. A list: several teachers. None: the config's, else one is trained.
         data: `(x, y)` of arrays or tensors, x (N, C, H, W) or any (N, ...), y (N,) class numbers or names; a map-style
             `torch.utils.data.Dataset` of such pairs, read once into memory; a mapping of "train", "val", "test" to

@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import numpy as np
+from torch import Tensor, nn
 
 from nas_kd.api.content_identity import data_identity, module_identity, object_identity, source_identity
 from nas_kd.api.in_memory_data import split_arrays
@@ -62,7 +63,7 @@ def teacher_options(teacher: Any) -> list[Options]:
     if isinstance(teacher, TeacherOptions):
         return [teacher.model_dump(exclude_unset=True)]
     if isinstance(teacher, Mapping):
-        given = dict(teacher)
+        given = {k: v.tolist() if isinstance(v, np.ndarray | np.generic | Tensor) else v for k, v in teacher.items()}
         if given.get("space") is not None:
             given["space"] = space_name(given["space"])
         module = given.pop("module", None)

@@ -186,7 +186,7 @@ def profile(
 
 @app.command()
 def measure(
-    model: Annotated[Path, typer.Argument(help="any ONNX classifier, one file")],
+    model: Annotated[Path, typer.Argument(help="any ONNX classifier; its .onnx.data is read beside it")],
     device: Annotated[
         str, typer.Option(help="profile (`nas-kd list devices`), your own .toml, or http://AGENT:PORT/PROFILE")
     ] = "cpu-1t",

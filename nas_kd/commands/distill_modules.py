@@ -10,13 +10,16 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import nn
 
+from nas_kd.commands.distill_teachers import GivenTeacher, as_teachers, load_teachers
 from nas_kd.commands.module_checks import (
     as_method,
     as_section,
     as_seed,
     check_capabilities,
     check_gradient,
-    checked_teachers,
+    check_network,
+    check_number_of_teachers,
+    check_student,
     count_classes,
     own_order,
     roles_of,
@@ -43,7 +46,7 @@ SEED_STEP = 1_000_003  # between generations of a student, so that each starts f
 
 def distill(
     student: Student,
-    teacher: nn.Module | Sequence[nn.Module] | None = None,
+    teacher: Any = None,
     *,
     train: Any,
     val: Any = None,
@@ -66,7 +69,9 @@ def distill(
 
     Args:
         student: x (B, ...) -> logits (B, C), float32, on the CPU. It is trained from the weights that it has.
-        teacher: the same; several for methods that learn from several, None for those without. Left as it was.
+        teacher: the same, left as it was; the path of an `.onnx` file; or a mapping of one of these, as `module` or
+            `onnx`, with its `preprocessing`, `mean`, `std`, `image_size` and `output` as in a config. A list of several
+            for methods that learn from several, None for those without.
         train: (x, y) of arrays or tensors, a Dataset with items (x, y), or a DataLoader, whose batches (x, y) are used
             as they are; y: class numbers. Samples reach networks as float32, whole numbers wider than uint8 as int64.
         val: the same; methods that train several networks then return the most accurate one.
@@ -111,11 +116,26 @@ def distill(
     settings = _Settings.of(schedule, {"threads": threads, "precision": precision}, seed, callbacks)
     with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
         learnt = as_method(method, temperature, strength)
-        teachers = checked_teachers(student, teacher, learnt)
-        with unchanged(teachers):
+        teachers = _checked_teachers(student, teacher, learnt)
+        with unchanged(_modules(teachers)):
             data = _open(train, val, settings.seed, augment)
             _Distillation.prepare(student, teachers, learnt, data, settings).run()
     return student
+
+
+def _checked_teachers(student: Any, teacher: Any, method: Method) -> list[GivenTeacher]:
+    """The teachers that were passed, with the student: as many as the method learns from, and usable here."""
+    given = as_teachers(teacher)
+    check_number_of_teachers(len(given), method)
+    check_network("student", student)
+    for role, one in roles_of(given).items():
+        one.check(role)
+    check_student(student, _modules(given))
+    return given
+
+
+def _modules(teachers: Sequence[GivenTeacher]) -> list[nn.Module]:
+    return [t.module for t in teachers if t.module is not None]
 
 
 @dataclass(frozen=True)
@@ -149,7 +169,7 @@ class _Distillation:
     @staticmethod
     def prepare(
         student: nn.Module,
-        teachers: Sequence[nn.Module],
+        given: Sequence[GivenTeacher],
         method: Method,
         data: tuple[UserData, UserData | None],
         settings: _Settings,
@@ -158,15 +178,21 @@ class _Distillation:
         train, val = data
         check_capabilities(method, train)
         example = train.example()
+        loaded = load_teachers(roles_of(given), train)
+        teachers = [one.model for one in loaded.values()]
         n_classes = count_classes({"student": student} | roles_of(teachers), example, "train")
         check_gradient(student, example)
         shape = tuple(example.shape[1:])
         numerics = Numerics(Numerics.choose(settings.engine, shape).bf16, channels_last=False)
-        score = None
+        score, advice = None, {}
         if val is not None:
             count_classes({"student": student}, val.example(), "val")
-            next(val.batches(n_classes))  # before hours of training, not after
+            first = next(val.batches(n_classes))  # before hours of training, not after
+            advice = {role: one.advice(*first) for role, one in loaded.items()}
             score = partial(_accuracy, val=val, n_classes=n_classes, numerics=numerics)
+        for role, one in loaded.items():
+            for note in (*one.notes, *filter(None, [advice.get(role)])):
+                settings.callback.on_note(f"{role}: {note}")
         setup = TrainingSetup(
             source=train.source(n_classes, any(own_order(part) for part in method.parts())),
             dataset=DatasetInfo(len(train), n_classes, *train.statistics()),

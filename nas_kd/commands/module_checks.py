@@ -21,6 +21,7 @@ from nas_kd.methods.base import Method
 from nas_kd.methods.combine import make_method
 
 Section = TypeVar("Section", bound=Options)
+T = TypeVar("T")
 
 
 def check_network(role: str, network: Any) -> None:
@@ -197,35 +198,27 @@ def name_of_method(method: Method) -> str:
     return "+".join(getattr(part, "name", type(part).__name__) for part in method.parts())
 
 
-def checked_teachers(student: Any, teacher: Any, method: Method) -> list[nn.Module]:
-    """Check the student and its teachers.
+def check_number_of_teachers(count: int, method: Method) -> None:
+    """Refuse too few or too many teachers.
 
     Args:
-        student: what the user passed as the student.
-        teacher: and as the teacher: one network, several or None.
-        method: how many teachers it learns from.
-
-    Returns:
-        The teachers.
+        count: how many were passed.
+        method: that learns from them.
 
     Raises:
-        InputError: a network cannot be used, or there are too few or too many teachers.
+        InputError: it learns from another number of teachers.
     """
-    teachers = [] if teacher is None else list(teacher) if isinstance(teacher, tuple | list) else [teacher]
+    name = name_of_method(method)
     if method.teachers == "none" or method.generations:
-        if teachers:
-            raise InputError(f"method {name_of_method(method)!r} learns without a teacher; leave teacher out")
-    elif not teachers:
-        raise InputError(f"method {name_of_method(method)!r} learns from a teacher; pass teacher=")
-    elif method.teachers == "one" and len(teachers) > 1:
-        raise InputError(f"method {name_of_method(method)!r} learns from one teacher, got {len(teachers)}")
-    for role, network in ({"student": student} | roles_of(teachers)).items():
-        check_network(role, network)
-    check_student(student, teachers)
-    return teachers
+        if count:
+            raise InputError(f"method {name!r} learns without a teacher; leave teacher out")
+    elif not count:
+        raise InputError(f"method {name!r} learns from a teacher; pass teacher=")
+    elif method.teachers == "one" and count > 1:
+        raise InputError(f"method {name!r} learns from one teacher, got {count}")
 
 
-def roles_of(teachers: Sequence[nn.Module]) -> dict[str, nn.Module]:
+def roles_of(teachers: Sequence[T]) -> dict[str, T]:
     """Name teachers for messages: "teacher", or "teacher 1" and so on."""
     if len(teachers) == 1:
         return {"teacher": teachers[0]}

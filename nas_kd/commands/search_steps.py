@@ -12,6 +12,7 @@ from nas_kd.commands.training_costs import search_cost, supernet_cost, teachers_
 from nas_kd.commands.worker import JobRunner
 from nas_kd.commands.write_winner import write_results
 from nas_kd.context.run_context import RunContext
+from nas_kd.engine.evaluation import accuracy_of
 from nas_kd.errors import BudgetError, TrialError
 from nas_kd.export.verify import accuracy
 from nas_kd.kd.artifacts import ArtifactBuilder
@@ -338,8 +339,12 @@ class Search:
             self.study.save(f"cache/{kind}", CacheRecord(hits=hits[kind], misses=misses[kind]))
 
     def _read_test(self, teacher: ReadyTeacher, name: str) -> None:
-        test = self.context.for_teacher().data.test
-        mean = accuracy(teacher.onnx, test)
+        context = self.context.for_teacher()
+        test = context.data.test
+        if teacher.record.origin == "onnx":  # its file lacks what is done with samples in front of it
+            mean = accuracy_of(teacher.teacher.model, test, context.numerics)
+        else:
+            mean = accuracy(teacher.onnx, test)
         low, high = wilson_interval(mean, len(test))
         tested = Accuracy(mean=mean, low=low, high=high, samples=len(test))
         saved = self.study.load(name, TeacherRecord) or teacher.record

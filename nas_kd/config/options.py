@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from nas_kd.config.data_values import Files, ImageSize
 from nas_kd.config.section import Options
+from nas_kd.config.value_types import ByChannel, PositiveByChannel, Sides
 from nas_kd.plugins import IN_MEMORY
 
 Calibration = Literal["minmax", "entropy", "percentile"]
@@ -115,8 +116,37 @@ class TeacherOptions(Options):
         None, ge=0, lt=2**31, description="seed of its training (default: search.seed + its place)"
     )
     preprocessing: Literal["raw", "unit", "normalized"] = Field(
-        "raw", description="what your teacher expects: values as stored, pixels / 255, or (x - mean) / std of train"
+        "raw",
+        description="what your teacher expects: values as stored, pixels in 0..1, or (x - mean) / std of train",
     )
+    mean: ByChannel = Field(
+        None,
+        description="your teacher expects (x - mean) / std with this mean: a number, one for each channel, or "
+        '"imagenet"; of pixels in 0..1 (0.485, not 123.7), of other samples in their own units',
+    )
+    std: PositiveByChannel = Field(None, description="standard deviation that goes with mean, in the same units")
+    image_size: Sides = Field(
+        None,
+        description="your teacher's own resolution, a side or [height, width] in pixels: it sees the same augmented "
+        "samples, resized (bilinear)",
+    )
+    output: str | None = Field(None, description="onnx: name of the output to learn from, if the file has several")
+
+    @model_validator(mode="after")
+    def _inputs_of_its_own(self) -> "TeacherOptions":
+        given = [k for k in ("mean", "std", "image_size", "output") if getattr(self, k) is not None]
+        if given and self.factory is None and self.onnx is None:
+            raise ValueError(
+                f"{given[0]} is for a teacher of your own (factory or onnx): one trained here sees the data"
+            )
+        if self.output is not None and self.onnx is None:
+            raise ValueError("output is for an ONNX teacher; your module's own forward decides what it returns")
+        if self.preprocessing == "normalized" and (self.mean is not None or self.std is not None):
+            raise ValueError(
+                'preprocessing = "normalized" uses mean and std of the training samples; leave out either that or '
+                "teacher.mean and teacher.std"
+            )
+        return self
 
     @model_validator(mode="after")
     def _one_origin(self) -> "TeacherOptions":

@@ -1,6 +1,7 @@
 """Samples in memory: three splits, their classes, and the statistics that go into the exported graph."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -8,6 +9,7 @@ from torch import Tensor
 from nas_kd.data.augmentation_choices import AugmentationChoices
 from nas_kd.data.notes import DataNotes
 from nas_kd.data.picture_steps import PictureSteps
+from nas_kd.data.pixel_range import PixelRange
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Dataset:
         picture_steps: what turned picture files into samples; None: samples were not picture files.
         teacher_view: the teacher's view of the same samples, in the same order and with the same labels; None: the
             teacher sees what the student sees. Both views are augmented by the same random numbers.
+        stored_dtype: number type in which the source gave the training samples; empty: that of `train.x`.
     """
 
     name: str
@@ -62,6 +65,12 @@ class Dataset:
     about: DataNotes = field(default_factory=DataNotes)
     picture_steps: PictureSteps | None = None
     teacher_view: "Dataset | None" = None
+    stored_dtype: str = ""
+
+    @cached_property
+    def pixels(self) -> PixelRange:
+        """Type and range of the training samples, which decide whether they are pixels."""
+        return PixelRange.of(self.train.x, self.stored_dtype)
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -61,15 +61,19 @@ def _prepared(raw: RawData, options: DataOptions, seed: int) -> Dataset:
     augmentation = AugmentationChoices(options.augment, x.shape[1:], raw.flip_safe, pictures)
     assemble = partial(_dataset, ys=ys, source=options.source, classes=classes, augmentation=augmentation)
     xs = _with_parts(xs, parts)
+    stored = str(as_numpy(raw.train[0]).dtype)
     dataset = assemble(raw.name, xs)
-    dataset = replace(dataset, about=_about(raw, labels, carved, xs), picture_steps=raw.picture_steps)
+    dataset = replace(
+        dataset, about=_about(raw, labels, carved, xs), picture_steps=raw.picture_steps, stored_dtype=stored
+    )
     if not teacher_xs:
         return dataset
     try:
         view = assemble(f"{raw.name}, teacher's view", _with_parts(teacher_xs, parts))
     except InputError as error:
         raise InputError(f"the teacher's view: {error}") from error
-    return with_teacher_view(dataset, view)
+    stored = "" if raw.teacher_view is None else str(as_numpy(raw.teacher_view.x["train"]).dtype)
+    return with_teacher_view(dataset, replace(view, stored_dtype=stored))
 
 
 def _about(raw: RawData, labels: Labels, carved: list[str], xs: Mapping[str, NDArray[Any]]) -> DataNotes:

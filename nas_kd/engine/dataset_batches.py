@@ -41,10 +41,13 @@ class DatasetData:
         """The first samples, two at most."""
         return self.read(range(min(2, len(self))), None, 0).x
 
+    def samples(self) -> Tensor:
+        """Samples spread over the data set."""
+        return self.read(range(0, len(self), max(1, len(self) // STATISTICS_SAMPLES)), None, 1).x
+
     def statistics(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of samples spread over the data set."""
-        step = max(1, len(self) // STATISTICS_SAMPLES)
-        return moments(self.read(range(0, len(self), step), None, 1).x)
+        return moments(self.samples())
 
     def source(self, n_classes: int, own_order: bool) -> BatchSource:
         """Batches of the data set's items; if `own_order`, all items are read once for their labels."""

@@ -45,9 +45,13 @@ class LoaderData:
         """The first samples of the first batch, two at most."""
         return self._first_batch()[0][:2]
 
+    def samples(self) -> Tensor:
+        """The first batch."""
+        return self._first_batch()[0]
+
     def statistics(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of the first batch."""
-        return moments(self._first_batch()[0])
+        return moments(self.samples())
 
     def source(self, n_classes: int, own_order: bool) -> BatchSource:
         """The loader's own batches, which cannot be ordered."""

@@ -46,6 +46,9 @@ class UserData(Protocol):
     def example(self) -> Tensor:
         """The first samples, two at most, as networks take them."""
 
+    def samples(self) -> Tensor:
+        """Some samples (B, ...) that show the range of all: of arrays all of them."""
+
     def statistics(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of each channel of images, (C,), or of all values, (1,)."""
 
@@ -129,6 +132,10 @@ class ArrayData:
     def example(self) -> Tensor:
         """The first samples, two at most, float32."""
         return as_input(self._x[:2])
+
+    def samples(self) -> Tensor:
+        """All samples, as stored."""
+        return self._x
 
     def statistics(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of all samples."""

@@ -47,8 +47,10 @@ def _shapes_in_run(
     options.log_severity_level = 4
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
-        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        values = session.run(asked, {file.input_name: np.zeros(shape, np.float32)})
+        session = onnxruntime.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"], enable_fallback=0
+        )
+        values = session.run(asked, {file.input_name: np.zeros(shape, file.dtype)})
     except Exception as error:  # ONNX Runtime's errors share no base class
         raise InputError(f"{file.source} does not run on input {shape}") from error
     return shapes | {name: value.shape for name, value in zip(asked, values, strict=True)}

@@ -35,4 +35,24 @@ def tensors(model: ModelProto) -> Iterator[TensorProto]:
             yield from attribute.tensors
 
 
+def ends_in(graph: GraphProto, output: str) -> str:
+    """The operator that computes an output: behind it, values are only passed on, converted or reshaped.
+
+    Args:
+        graph: of the model.
+        output: name of one of its outputs.
+
+    Returns:
+        Its type, such as "Softmax"; empty if there is none.
+    """
+    makers = {name: node for node in graph.node for name in node.output}
+    node = makers.get(output)
+    for _ in range(len(graph.node)):
+        if node is None or node.op_type not in _PASSING:
+            break
+        node = makers.get(node.input[0]) if node.input else None
+    return "" if node is None else node.op_type
+
+
+_PASSING = frozenset({"Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Dropout"})
 _NESTED = (AttributeProto.GRAPH, AttributeProto.GRAPHS)

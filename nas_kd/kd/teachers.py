@@ -19,8 +19,10 @@ from nas_kd.kd.chain_policies.base import load_policy
 from nas_kd.kd.choose_recipe import describe_choice, teacher_recipe
 from nas_kd.kd.distiller import Distiller
 from nas_kd.kd.network_builder import NetworkBuilder
+from nas_kd.kd.onnx_teacher import from_onnx
+from nas_kd.kd.preprocessing_check import better_preprocessing
 from nas_kd.kd.training_job import TrainingJob
-from nas_kd.kd.user_teachers import from_factory, from_onnx
+from nas_kd.kd.user_teachers import UserTeacher, from_factory
 from nas_kd.models.search_space import SearchSpace, load_space
 from nas_kd.results.candidate import DEFAULT_POLICY, NO_DISTILLATION, Architecture, Recipe
 from nas_kd.results.finalist_record import Accuracy
@@ -95,9 +97,9 @@ def untrained_teachers(context: RunContext) -> list[Teacher]:
     context, found = context.for_teacher(), []
     for place, options in enumerate(context.config.teacher):
         if options.onnx is not None:
-            found.append(from_onnx(options, context.data)[0])
+            found.append(from_onnx(options, context.data).teacher)
         elif options.factory is not None:
-            found.append(from_factory(options, context.data)[0])
+            found.append(from_factory(options, context.data).teacher)
         else:
             space, architecture = _architecture(options)
             builder = NetworkBuilder(context.data, space)
@@ -122,11 +124,12 @@ def _ordinal(place: int) -> str:
 
 @dataclass(frozen=True)
 class _Loaded:
-    """A teacher and its file, and how it was trained, if the tool did that."""
+    """A teacher and its file, and how it was trained, if the tool did that; `own`: the user's, if it is one."""
 
     teacher: Teacher
     onnx: bytes
     origin: str
+    own: UserTeacher | None = None
     seconds: float = 0.0
     recipe: RecipeRecord | None = None
     late_gain: float | None = None
@@ -134,9 +137,11 @@ class _Loaded:
 
 def _loaded(options: TeacherOptions, context: RunContext, place: int) -> _Loaded:
     if options.onnx is not None:
-        found = _Loaded(*from_onnx(options, context.data), "onnx")
+        own = from_onnx(options, context.data)
+        found = _Loaded(own.teacher, own.onnx, "onnx", own)
     elif options.factory is not None:
-        found = _Loaded(*from_factory(options, context.data), "factory")
+        own = from_factory(options, context.data)
+        found = _Loaded(own.teacher, own.onnx, "factory", own)
     else:
         found = _trained(options, context, place)
     return replace(found, teacher=replace(found.teacher, paired=True))
@@ -145,17 +150,23 @@ def _loaded(options: TeacherOptions, context: RunContext, place: int) -> _Loaded
 def _prepare(options: TeacherOptions, context: RunContext, measure: MeasureFile, place: int) -> ReadyTeacher:
     found = _loaded(options, context, place)
     teacher, onnx = found.teacher, found.onnx
-    val = _accuracy(teacher.model, context, _TRAIN_LONGER if found.recipe is not None else _CHECK_IT)
+    val = _accuracy(teacher.model, context)
+    advice = None if found.own is None else _advice(found.own, options, context, val)
+    _require_better_than_chance(val, context, advice or (_CHECK_IT if found.recipe is None else _TRAIN_LONGER))
     _note_training(found, context)
+    name = _ordinal(place) if len(context.config.teacher) > 1 else "teacher:"
+    for note in (*(found.own.notes if found.own else ()), *filter(None, [advice])):
+        context.callback.on_note(f"{name} {note}")
     record = TeacherRecord.model_validate(
         {
             "description": teacher.description,
             "origin": found.origin,
-            "costs": measure(onnx, Costs(parameters=teacher.parameters, macs=teacher.macs)),
+            "costs": _costs(found, context, measure),
             "val": val,
             "training_s": round(found.seconds, 3),
             "recipe": found.recipe,
             "late_gain": found.late_gain,
+            "advice": advice,
         }
     )
     return ReadyTeacher(teacher, onnx, record)
@@ -227,18 +238,44 @@ def _note_training(found: _Loaded, context: RunContext) -> None:
         )
 
 
-_CHECK_IT = "check its weights, the order of the classes and teacher.preprocessing"
+_CHECK_IT = "check its weights, the order of the classes, and teacher.preprocessing, mean and std"
 _TRAIN_LONGER = "train it for longer (teacher.epochs), or check the labels"
 
 
-def _accuracy(model: nn.Module, context: RunContext, advice: str) -> Accuracy:
+def _accuracy(model: nn.Module, context: RunContext) -> Accuracy:
     data = context.data
     mean = accuracy_of(model, data.val, context.numerics)
     low, high = wilson_interval(mean, len(data.val))
+    return Accuracy(mean=mean, low=low, high=high, samples=len(data.val))
+
+
+def _require_better_than_chance(val: Accuracy, context: RunContext, advice: str) -> None:
+    data = context.data
     most_common = float(torch.bincount(data.val.y).max()) / len(data.val)
-    if low <= most_common:
+    if val.low <= most_common:
         raise InputError(
-            f"teacher: no better than chance: validation accuracy {mean:.1%}, naming the most common class "
+            f"teacher: no better than chance: validation accuracy {val.mean:.1%}, naming the most common class "
             f"gives {most_common:.1%}; {advice}"
         )
-    return Accuracy(mean=mean, low=low, high=high, samples=len(data.val))
+
+
+def _advice(own: UserTeacher, options: TeacherOptions, context: RunContext, val: Accuracy) -> str | None:
+    """Which preprocessing fits the teacher better; found once, then read from the store."""
+    key = fingerprint([own.teacher.key, context.data.key])
+    stored = context.store.load_json("preprocessing", key)
+    if stored is None:
+        stored = [better_preprocessing(options, own.behind, context.data, val.mean)]
+        context.store.save_json("preprocessing", key, stored)
+    return None if stored[0] is None else str(stored[0])
+
+
+def _costs(found: _Loaded, context: RunContext, measure: MeasureFile) -> Costs:
+    """All costs of the teacher's file; a user's own ONNX file that runs may teach even where it cannot be measured."""
+    counts = Costs(parameters=found.teacher.parameters, macs=found.teacher.macs)
+    try:
+        return measure(found.onnx, counts)
+    except TrialError as error:
+        if found.origin != "onnx":
+            raise
+        context.callback.on_note(f"teacher: its latency is unknown, as its file cannot be measured: {error}")
+        return counts.model_copy(update={"size_bytes": len(found.onnx)})

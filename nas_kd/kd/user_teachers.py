@@ -1,6 +1,8 @@
-"""Teachers of the user's own: a module, a function that builds one, or an ONNX file."""
+"""Teachers of the user's own that are modules: given in Python, or built by a function."""
 
+from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +19,31 @@ from nas_kd.engine.teacher_outputs import Teacher
 from nas_kd.errors import InputError, TrialError
 from nas_kd.export.network_costs import count_macs, count_parameters
 from nas_kd.export.onnx_export import export_onnx
-from nas_kd.export.verify import OnnxModule
 from nas_kd.kd.network_builder import in_thousands
-from nas_kd.models.wrappers import ContiguousLayout, Normalized
+from nas_kd.kd.teacher_inputs import SampleFacts, TeacherInputs, inner_path
+from nas_kd.models.wrappers import ContiguousLayout
 from nas_kd.plugins import IN_MEMORY, import_object, load
 from nas_kd.serialization import fingerprint, sha256
 
 
-def from_factory(options: TeacherOptions, data: Dataset) -> tuple[Teacher, bytes]:
+@dataclass(frozen=True)
+class UserTeacher:
+    """A teacher of the user's own, ready to run.
+
+    Attributes:
+        teacher: the network behind what is done with its inputs.
+        onnx: its file.
+        notes: what was recognised or done with samples, one sentence each.
+        behind: the same network behind what other options ask for; it may fail on samples.
+    """
+
+    teacher: Teacher
+    onnx: bytes
+    notes: tuple[str, ...]
+    behind: Callable[[TeacherOptions], nn.Module]
+
+
+def from_factory(options: TeacherOptions, data: Dataset) -> UserTeacher:
     """Build a teacher from the user's function, or from a module given in Python, and export it to ONNX.
 
     Raises:
@@ -32,7 +51,8 @@ def from_factory(options: TeacherOptions, data: Dataset) -> tuple[Teacher, bytes
     """
     name = options.factory or ""
     net, identity, description = _given_module(name) if name.startswith(IN_MEMORY) else _made_module(options)
-    model = _with_preprocessing(net.eval(), options, data)
+    inputs = inputs_of_module(net.eval(), options, SampleFacts.of(data))
+    model = inputs.in_front_of(net)
     _check_shape(model, data)
     try:
         onnx = export_onnx(model, data.input_shape)
@@ -42,10 +62,38 @@ def from_factory(options: TeacherOptions, data: Dataset) -> tuple[Teacher, bytes
         ) from error
     model, features = _in_any_layout(model, data), None
     if options.features is not None:
-        paths = [_inside(f, model) for f in options.features]
+        paths = [inner_path(f, model) for f in options.features]
         features = find_feature_points(model, as_input(data.val.x[:2]), paths).features
-    key = fingerprint([*identity, options.preprocessing, data.input_shape])
-    return _described(model, key, description, data, features=features), onnx
+    key = fingerprint([*identity, options.preprocessing, data.input_shape, *inputs.identity(options, data.scale)])
+    teacher = _described(model, key, description, data, features=features)
+    return UserTeacher(teacher, onnx, tuple(inputs.notes(options)), lambda other: inputs.like(other).in_front_of(net))
+
+
+def inputs_of_module(net: nn.Module, options: TeacherOptions, facts: SampleFacts) -> TeacherInputs:
+    """What is done with samples in front of a module, which is run to see whether it takes grey ones.
+
+    Args:
+        net: in eval mode.
+        options: of the teacher.
+        facts: of the samples.
+
+    Raises:
+        InputError: the options do not fit the samples.
+    """
+    inputs = TeacherInputs.of(options, facts)
+    colour = inputs.in_colour()
+    if colour is None or _runs(inputs, net) or not _runs(colour, net):
+        return inputs
+    return colour
+
+
+def _runs(inputs: TeacherInputs, net: nn.Module) -> bool:
+    try:
+        with torch.no_grad():
+            inputs.in_front_of(net)(inputs.facts.examples[:2])
+    except Exception:  # a user's network may raise anything; what it says is reported when it is run for good
+        return False
+    return True
 
 
 def _in_any_layout(model: nn.Module, data: Dataset) -> nn.Module:
@@ -96,42 +144,6 @@ def _load_weights(net: nn.Module, path: Path) -> None:
     except RuntimeError as error:
         first = " ".join(str(error).split())[:300]
         raise InputError(f"teacher.weights: {path}: does not fit the network of teacher.factory: {first}") from error
-
-
-def _with_preprocessing(net: nn.Module, options: TeacherOptions, data: Dataset) -> nn.Module:
-    match options.preprocessing:
-        case "raw":
-            return net
-        case "unit":
-            return Normalized(net, torch.zeros_like(data.mean), torch.full_like(data.std, data.scale))
-        case "normalized":
-            return Normalized(net, data.mean, data.std)
-
-
-def _inside(path: str, model: nn.Module) -> str:
-    """The user's module path as seen from outside of the wrappers."""
-    return f"body.{_inside(path, model.body)}" if isinstance(model, ContiguousLayout | Normalized) else path
-
-
-def from_onnx(options: TeacherOptions, data: Dataset) -> tuple[Teacher, bytes]:
-    """Read a teacher from the user's ONNX file.
-
-    Raises:
-        InputError: the file cannot be read or run, or it does not fit the data.
-    """
-    path = options.onnx or Path()
-    if options.features is not None:
-        raise InputError(
-            "teacher.features: an ONNX teacher provides its logits only; leave features out, or give a factory"
-        )
-    module = OnnxModule(path, data.input_shape, data.n_classes)
-    model = _with_preprocessing(module, options, data)
-    _check_shape(model, data)
-    onnx = path.read_bytes()
-    key = fingerprint([sha256(onnx), options.preprocessing])
-    parameters = count_parameters(module)
-    description = f"{path.name}, {in_thousands(parameters)} weights"
-    return Teacher(model, key, description, parameters, count_macs(module, data.input_shape)), onnx
 
 
 def _described(

@@ -24,6 +24,15 @@ REFERENCE_SETTINGS: Mapping[str, Any] = {
     "provider": "CPUExecutionProvider",
     "provider_options": (),
 }
+# ONNX Runtime's names of number types -> NumPy's.
+INPUT_TYPES = {
+    "tensor(float)": "float32",
+    "tensor(float16)": "float16",
+    "tensor(double)": "float64",
+    "tensor(uint8)": "uint8",
+    "tensor(int32)": "int32",
+    "tensor(int64)": "int64",
+}
 OPTIMISATION_LEVELS = {"all": "ORT_ENABLE_ALL", "extended": "ORT_ENABLE_EXTENDED", "basic": "ORT_ENABLE_BASIC"}
 
 
@@ -48,24 +57,28 @@ def open_session(content: bytes, settings: Mapping[str, Any], profile_prefix: st
     provider = (settings["provider"], dict(settings["provider_options"]))
     if profile_prefix is not None:
         options.enable_profiling, options.profile_file_prefix = True, profile_prefix
-    session = onnxruntime.InferenceSession(content, options, providers=[provider])
+    session = onnxruntime.InferenceSession(content, options, providers=[provider], enable_fallback=0)
     if session.get_providers()[0] != settings["provider"]:
         raise RuntimeError(f"ONNX Runtime did not take {settings['provider']}, it would fall back to another")
     return session
 
 
-def random_inputs(session: Any, batch_size: int, input_shape: Sequence[int] | None) -> dict[str, NDArray[np.float32]]:
+def random_inputs(session: Any, batch_size: int, input_shape: Sequence[int] | None) -> dict[str, NDArray[Any]]:
     """Make fixed random samples for a session, by input name.
 
     Args:
-        session: An ONNX Runtime session with one float32 input.
+        session: An ONNX Runtime session with one input.
         batch_size: Number of samples, where the file leaves the batch open.
         input_shape: Shape of one sample; needed only where the file leaves more dimensions than the batch open.
     """
     source = session.get_inputs()[0]
     given = [batch_size, *(input_shape or source.shape[1:])]
     shape = [side if isinstance(side, int) else wanted for side, wanted in zip(source.shape, given, strict=True)]
-    return {source.name: np.random.default_rng(0).normal(size=shape).astype(np.float32)}
+    kind, generator = np.dtype(INPUT_TYPES.get(source.type, "float32")), np.random.default_rng(0)
+    if kind.kind == "f":
+        return {source.name: generator.normal(size=shape).astype(kind)}
+    largest = 255 if kind.itemsize == 1 else 1  # pixels; wider whole numbers may be places in a table
+    return {source.name: generator.integers(0, largest + 1, shape).astype(kind)}
 
 
 def cpu_ticks() -> CpuTicks:

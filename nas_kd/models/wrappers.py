@@ -1,8 +1,9 @@
-"""Wrappers that change what a network takes or returns: normalised inputs, contiguous inputs, summed logits."""
+"""Wrappers that change what a network takes or returns: normalised, resized or contiguous inputs, summed logits."""
 
 from collections.abc import Callable, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -44,6 +45,61 @@ class Normalized(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise x (B, ...) float32, in stored units, and return what `body` returns."""
         return self.body(x * self.scale + self.shift)  # type: ignore[no-any-return]
+
+
+class Resized(nn.Module):
+    """A network behind bilinear interpolation to its own resolution, with anti-aliasing where a side shrinks.
+
+    Pixels are areas (`align_corners=False`), as in Pillow and torchvision. Exporters know anti-aliasing as a product
+    with matrices only.
+
+    Attributes:
+        size: height and width that the network takes.
+    """
+
+    rows: Tensor | None  # (height, given height)
+    columns: Tensor | None  # (given width, width)
+
+    def __init__(self, body: nn.Module, given: tuple[int, int], size: tuple[int, int]) -> None:
+        """Wrap a network.
+
+        Args:
+            body: takes images of `size`.
+            given: height and width of the images that it is shown.
+            size: height and width.
+        """
+        super().__init__()
+        self.body, self.size = body, size
+        shrinks = size[0] < given[0] or size[1] < given[1]
+        self.register_buffer("rows", _interpolation(given[0], size[0]) if shrinks else None, persistent=False)
+        self.register_buffer("columns", _interpolation(given[1], size[1]).T if shrinks else None, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Resize images x (B, C, H, W) and return what `body` returns."""
+        if self.rows is None or self.columns is None:
+            return self.body(F.interpolate(x, self.size, mode="bilinear", align_corners=False))  # type: ignore[no-any-return]
+        with torch.autocast(x.device.type, enabled=False):  # bfloat16 would take bits off the pixels
+            resized = self.rows @ x @ self.columns
+        return self.body(resized)  # type: ignore[no-any-return]
+
+
+def _interpolation(given: int, wanted: int) -> Tensor:
+    """The matrix (wanted, given) that resizes a row of pixels."""
+    each = torch.eye(given).reshape(1, 1, given, given)
+    return F.interpolate(each, (wanted, given), mode="bilinear", align_corners=False, antialias=True)[0, 0].contiguous()
+
+
+class RepeatedChannels(nn.Module):
+    """A network of colour images that is shown grey ones: their channel is repeated."""
+
+    def __init__(self, body: nn.Module, channels: int) -> None:
+        """Wrap a network that takes this number of channels."""
+        super().__init__()
+        self.body, self.channels = body, channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Repeat the channel of x (B, 1, H, W) and return what `body` returns."""
+        return self.body(x.repeat(1, self.channels, 1, 1))  # type: ignore[no-any-return]
 
 
 class ContiguousLayout(nn.Module):

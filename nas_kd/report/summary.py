@@ -15,7 +15,7 @@ from nas_kd.report.budget_text import (
     other_limits_used,
 )
 from nas_kd.report.report_context import AXES, ReportContext, cost
-from nas_kd.report.training_facts import under_trained_teachers
+from nas_kd.report.training_facts import teacher_warnings
 from nas_kd.results.finalist_record import FinalistRecord
 from nas_kd.results.fronts import Axis
 from nas_kd.results.run_record import TeacherRecord
@@ -74,7 +74,7 @@ def build_summary(context: ReportContext, file_sha256: str = "") -> Summary:
         context: the run.
         file_sha256: checksum of the winner's file as written.
     """
-    return replace(_answer(context, file_sha256), warnings=under_trained_teachers(context.run))
+    return replace(_answer(context, file_sha256), warnings=teacher_warnings(context.run))
 
 
 def _answer(context: ReportContext, file_sha256: str) -> Summary:

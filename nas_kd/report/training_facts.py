@@ -38,9 +38,13 @@ def training_facts(run: RunRecord) -> list[tuple[str, str]]:
     return facts
 
 
-def under_trained_teachers(run: RunRecord) -> tuple[str, ...]:
-    """Warn of each teacher that was clearly still improving when its training ended."""
-    return tuple(text for name, teacher in named_teachers(run) if (text := under_trained_text(name, teacher)))
+def teacher_warnings(run: RunRecord) -> tuple[str, ...]:
+    """Warn of each teacher that needs longer training, or is probably shown samples in the wrong units."""
+    found = []
+    for name, teacher in named_teachers(run):
+        advice = f"{name[0].upper()}{name[1:]}: {teacher.advice}." if teacher.advice else ""
+        found += [under_trained_text(name, teacher), advice]
+    return tuple(filter(None, found))
 
 
 def under_trained_text(name: str, teacher: TeacherRecord) -> str:

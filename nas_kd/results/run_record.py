@@ -23,6 +23,7 @@ class TeacherRecord(Record):
         training_s: seconds of its training; 0 for a user's own.
         recipe: how it was trained, where the tool did that.
         late_gain: accuracy on validation that it gained in the last fifth of its training, 0..1.
+        advice: which preprocessing fits a user's own better, where that is clear.
     """
 
     description: str
@@ -33,6 +34,7 @@ class TeacherRecord(Record):
     training_s: float = 0.0
     recipe: RecipeRecord | None = None
     late_gain: float | None = None
+    advice: str | None = None
 
 
 UNDER_TRAINED = 0.02  # rise of accuracy in the last fifth of a training that a longer one would have used

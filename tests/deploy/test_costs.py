@@ -13,7 +13,7 @@ from nas_kd.export.network_costs import count_macs, count_parameters
 from nas_kd.export.onnx_costs import count_onnx_macs
 from nas_kd.export.onnx_export import export_onnx
 from nas_kd.export.onnx_file import read_onnx
-from nas_kd.export.verify import OnnxModule
+from nas_kd.export.onnx_module import OnnxModule
 
 # Net(8) on 3 x 16 x 16: 8x8 outputs of 8 channels from 3x3x3, the same depthwise from 3x3, then 8 -> 4.
 NET_MACS = 64 * 8 * 27 + 64 * 8 * 9 + 8 * 4

@@ -11,18 +11,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
+from onnx import TensorProto
 from torch import nn
 
 from nas_kd.errors import InputError, TrialError
 from nas_kd.export.onnx_export import export_onnx
 from nas_kd.latency.device import LocalDevice
 from nas_kd.latency.device_profile import load_device
-from nas_kd.latency.measure import describe_device, measure_latency
+from nas_kd.latency.measure import describe_device, measure_latency, measure_memory, operator_times
 from nas_kd.latency.measured_file import measure_file, parse_shape
 from nas_kd.latency.reference_net import reference_net
 from nas_kd.results.latency import Latency
+from tests.onnx_files import linear_classifier
 
 DEVICE = load_device("cpu-1t")
 HERE = LocalDevice(DEVICE)
@@ -158,6 +161,16 @@ def test_dimensions_that_the_file_leaves_open_are_given(tmp_path: Path, identity
         measure_file(path, HERE, None, (5,))
     with pytest.raises(InputError, match="--input-shape 3,3 does not fit it"):
         measure_file(path, HERE, None, (3, 3))
+
+
+@pytest.mark.parametrize("dtype", ["FLOAT16", "DOUBLE", "UINT8", "INT32", "INT64"])
+def test_files_are_run_in_their_own_number_type(dtype: str) -> None:
+    weight, bias = np.ones((12, 2), np.float32), np.zeros(2, np.float32)
+    form = {"dtype": TensorProto.DataType.Value(dtype), "shape": (2, 2, 3), "channels_last": True}
+    model = linear_classifier(weight, bias, **form, last="Softmax", outputs=("y", "embedding"))  # type: ignore[arg-type]
+    memory = measure_memory(model.SerializeToString(), DEVICE)
+    assert memory.session_bytes is None or memory.session_bytes >= 0
+    assert operator_times(model.SerializeToString(), DEVICE, 3)
 
 
 def test_the_batch_size_is_that_of_the_device_unless_given(tmp_path: Path, identity: Callable[..., bytes]) -> None:

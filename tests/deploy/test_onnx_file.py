@@ -11,8 +11,9 @@ from onnx import TensorProto, helper
 from torch import Tensor, nn
 
 from nas_kd.errors import InputError
+from nas_kd.export.onnx_classifier import OnnxClassifier
 from nas_kd.export.onnx_file import read_onnx
-from nas_kd.export.verify import OnnxClassifier, OnnxModule
+from nas_kd.export.onnx_module import OnnxModule
 
 Identity = Callable[..., bytes]
 
@@ -57,10 +58,6 @@ def test_a_truncated_or_damaged_network_is_refused_or_runs(content: bytes) -> No
             OnnxModule(content[:cut], (3, 16, 16), 4)
 
 
-def test_external_data_is_refused(external: Path) -> None:
-    assert refused(external, "external files")
-
-
 def test_external_data_in_an_attribute_is_refused() -> None:
     tensor = TensorProto(data_type=TensorProto.FLOAT, dims=[3], data_location=TensorProto.EXTERNAL)
     tensor.external_data.add(key="location", value="/etc/passwd")
@@ -72,12 +69,27 @@ def test_external_data_in_an_attribute_is_refused() -> None:
 
 def test_wrong_signatures_are_refused(identity: Identity) -> None:
     assert refused(identity(inputs=2), "exactly one input .* it has 2: x0, x1")
-    assert refused(identity(kind=TensorProto.INT64), "must be float32, it is int64")
+    assert refused(identity(kind=TensorProto.INT8), "must be one of float32, .*, int64; it is int8")
     assert refused(identity(shape=("n",)), r"must be \(batch, ...\)")
     assert refused(identity(shape=("n", 3, 3)), "must be logits")
-    assert refused(identity(outputs=("a", "b")), r"2 outputs \(a, b\)")
+    assert refused(
+        identity(outputs=("a", "b")),
+        r"2 outputs \(a \(batch, 3\), b \(batch, 3\)\).*name it, such as teacher.output = \"a\"",
+    )
     assert refused(identity(op="Strange", domain="my.ops"), "custom operators .my.ops::Strange")
     assert refused(identity(op="NoSuchOperator"), "cannot load")
+
+
+def test_damaged_names_and_types_are_refused_in_words(identity: Identity) -> None:
+    content = identity(outputs=("aa", "bb"))
+    assert refused(content.replace(b"\x02aa", b"\x02\xee\xee"), "the name of an input or output is no text")
+    assert refused(content.replace(b"batch", b"ba\xffch"), "2 outputs")
+    assert refused(identity(kind=102), "it is of unknown type 102")
+
+
+def test_a_file_that_cannot_be_loaded_prints_nothing(identity: Identity, capfd: pytest.CaptureFixture[str]) -> None:
+    assert refused(identity(op="NoSuchOperator"), "cannot load")
+    assert "".join(capfd.readouterr()) == ""
 
 
 def test_shapes_that_are_not_the_datas_are_refused(identity: Identity) -> None:

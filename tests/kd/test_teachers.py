@@ -171,9 +171,9 @@ def test_a_teacher_of_the_wrong_classes_or_shape(tmp_path: Path) -> None:
     save_file(Mine(11).state_dict(), eleven)
     said = refusal(tmp_path, factory=HERE + "eleven_classes", weights=eleven)
     assert "must give logits of shape (2, 10) for 2 samples, got (2, 11)" in said
-    path = tmp_path / "colour.onnx"
-    path.write_bytes(export_onnx(nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 10)), (3, 8, 8)))
-    assert "takes samples of shape (3, 8, 8)" in refusal(tmp_path, onnx=path)
+    path = tmp_path / "other.onnx"
+    path.write_bytes(export_onnx(nn.Sequential(nn.Flatten(), nn.Linear(2 * 64, 10)), (2, 8, 8)))
+    assert "takes samples of shape (2, 8, 8), the data's are (1, 8, 8)" in refusal(tmp_path, onnx=path)
 
 
 def test_the_same_teacher_twice_is_refused(with_teachers: Seed, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from nas_kd.report.recipe_choice import RecipeChoice, build_recipe_choices
 from nas_kd.report.recipe_words import describe_choices
 from nas_kd.report.render import render_markdown, render_page
 from nas_kd.report.report_context import build_context
-from nas_kd.report.training_facts import training_facts, under_trained_teachers
+from nas_kd.report.training_facts import teacher_warnings, training_facts
 from nas_kd.results.candidate import Recipe
 from nas_kd.results.recipe_record import ProbeRecord, RecipeRecord
 from nas_kd.results.run_record import RunRecord
@@ -304,7 +304,14 @@ def test_an_under_trained_teacher_is_a_warning_at_the_top_and_in_the_methodology
 @pytest.mark.parametrize(("late_gain", "warned"), [(None, 0), (0.03, 0), (0.033, 1)])
 def test_a_teacher_is_under_trained_beyond_chance_alone(late_gain: float | None, warned: int) -> None:
     own = teacher().model_copy(update={"late_gain": late_gain})  # 1,000 samples: chance is 3.2 points
-    assert len(under_trained_teachers(run(teacher=own))) == warned
+    assert len(teacher_warnings(run(teacher=own))) == warned
+
+
+def test_a_teacher_in_the_wrong_units_is_a_warning_at_the_top() -> None:
+    advice = 'the preprocessing is probably wrong: accuracy 60% as it is, 90% with teacher.preprocessing = "unit"'
+    content = build_content(run_with(BY_RULES, teacher=teacher().model_copy(update={"advice": advice})))
+    assert content.summary.warnings == (f"The teacher: {advice}.",)
+    assert "teacher.preprocessing" in render_markdown(content)
 
 
 def test_a_choice_that_was_gaining_faster_says_that_it_was_behind() -> None:

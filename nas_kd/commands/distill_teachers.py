@@ -1,0 +1,133 @@
+"""Teachers as a user passes them to `distill`: modules and ONNX files, with what is done with their inputs."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from nas_kd.commands.module_checks import check_network
+from nas_kd.config.options import TeacherOptions
+from nas_kd.data.pixel_range import PixelRange
+from nas_kd.engine.user_data import UserData
+from nas_kd.errors import InputError
+from nas_kd.export.onnx_file import read_onnx
+from nas_kd.kd.onnx_teacher import load_onnx
+from nas_kd.kd.preprocessing_check import better_options, evenly_spread
+from nas_kd.kd.teacher_inputs import SampleFacts
+from nas_kd.kd.user_teachers import inputs_of_module
+from nas_kd.plugins import IN_MEMORY
+
+OPTIONS = ("preprocessing", "mean", "std", "image_size", "output")
+
+
+@dataclass(frozen=True)
+class GivenTeacher:
+    """A teacher as it was passed.
+
+    Attributes:
+        module: the network, not checked yet; None: it is an ONNX file.
+        options: what is done with its inputs, and where the file is.
+    """
+
+    module: Any
+    options: TeacherOptions
+
+    def check(self, role: str) -> None:
+        """Refuse a module that cannot be run here.
+
+        Raises:
+            InputError: it cannot.
+        """
+        if self.options.onnx is None:
+            check_network(role, self.module)
+
+
+def as_teachers(given: Any) -> list[GivenTeacher]:
+    """List what was passed as the teacher: nothing, one, or several.
+
+    Args:
+        given: a module, the path of an `.onnx` file, a mapping with one of these as `module` or `onnx` beside options
+            of `[teacher]`, a list of these, or None.
+
+    Raises:
+        InputError: a mapping has neither, or an option that is not allowed.
+    """
+    if given is None:
+        return []
+    several = list(given) if isinstance(given, tuple | list) else [given]
+    return [_as_teacher(one) for one in several]
+
+
+def _as_teacher(given: Any) -> GivenTeacher:
+    if isinstance(given, str | Path) and str(given).endswith(".onnx"):
+        given = {"onnx": given}
+    options = dict(given) if isinstance(given, Mapping) else {}
+    module = options.pop("module", None) if isinstance(given, Mapping) else given
+    if isinstance(given, Mapping) and (module is None) == (options.get("onnx") is None):
+        raise InputError('teacher: a mapping needs either "module", a torch.nn.Module, or "onnx", the path of a file')
+    if unknown := sorted(set(options) - {*OPTIONS, "onnx"}):
+        raise InputError(f"teacher.{unknown[0]} is not used here; allowed: module, onnx, {', '.join(OPTIONS)}")
+    origin = {"factory": f"{IN_MEMORY}teacher"} if "onnx" not in options else {}
+    plain = {k: v.tolist() if hasattr(v, "tolist") else v for k, v in options.items()}
+    return GivenTeacher(module, TeacherOptions(**origin, **plain))
+
+
+def facts_of(train: UserData) -> SampleFacts:
+    """What is known of the samples: of arrays from all, of a Dataset from some, of a DataLoader from its first batch.
+
+    Args:
+        train: the training data.
+    """
+    example, samples = train.example(), train.samples()
+    return SampleFacts(tuple(example.shape[1:]), PixelRange.of(samples), *train.statistics(), example)
+
+
+@dataclass(frozen=True)
+class LoadedTeacher:
+    """A teacher that takes samples as the student does; see `UserTeacher` for the attributes."""
+
+    model: nn.Module
+    options: TeacherOptions
+    notes: Sequence[str]
+    behind: Callable[[TeacherOptions], nn.Module]
+
+    def advice(self, x: Tensor, y: Tensor) -> str | None:
+        """Say which preprocessing fits clearly better, if any does.
+
+        Args:
+            x: (B, ...) the first validation samples.
+            y: (B,) their labels; of a single class, as where samples are sorted, they show nothing.
+        """
+        rows = evenly_spread(len(y))
+        return better_options(self.options, self.behind, x[rows], y[rows]) if bool((y != y[0]).any()) else None
+
+
+def load_teachers(given: Mapping[str, GivenTeacher], train: UserData) -> dict[str, LoadedTeacher]:
+    """Load the teachers, by role; `train`: the training data, which are looked at if there are any.
+
+    Raises:
+        InputError: see `load_teacher`.
+    """
+    if not given:
+        return {}
+    facts = facts_of(train)
+    return {role: load_teacher(one, facts) for role, one in given.items()}
+
+
+def load_teacher(given: GivenTeacher, facts: SampleFacts) -> LoadedTeacher:
+    """Put what the options ask for in front of a teacher; its modules are the given ones, in eval mode.
+
+    Raises:
+        InputError: the options do not fit the samples, or an ONNX file cannot be used.
+    """
+    options = given.options
+    if options.onnx is not None:
+        loaded = load_onnx(read_onnx(options.onnx, options.output), options, facts, None)
+        return LoadedTeacher(loaded.model, options, loaded.notes, loaded.behind)
+    net: nn.Module = given.module.eval()
+    inputs = inputs_of_module(net, options, facts)
+    return LoadedTeacher(
+        inputs.in_front_of(net), options, inputs.notes(options), lambda other: inputs.like(other).in_front_of(net)
+    )
