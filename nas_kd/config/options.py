@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from nas_kd.config.card_options import CardOptions
 from nas_kd.config.section import Options
 from nas_kd.plugins import IN_MEMORY
 
@@ -326,6 +327,7 @@ class SearchConfig(Options):
     quantization: QuantizationOptions = QuantizationOptions()
     store: StoreOptions = StoreOptions()
     engine: EngineOptions = EngineOptions()
+    card: CardOptions = CardOptions()
     student: dict[str, Any] | None = Field(None, description="`nas-kd distill` only: the architecture of the student")
 
 

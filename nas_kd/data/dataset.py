@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from nas_kd.data.augmentation_choices import AugmentationChoices
+from nas_kd.results.picture_steps import PictureSteps
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Dataset:
         notes: what was carved, dropped or converted, one sentence each.
         teacher_view: the teacher's view of the same samples, in the same order and with the same labels; None: the
             teacher sees what the student sees. Both views are augmented by the same random numbers.
+        picture_steps: how image files became samples; None: they were arrays.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Dataset:
     key: str
     notes: tuple[str, ...] = ()
     teacher_view: "Dataset | None" = None
+    picture_steps: PictureSteps | None = None
 
     @property
     def input_shape(self) -> tuple[int, ...]:

@@ -49,7 +49,7 @@ def load_dataset(options: DataOptions, seed: int) -> Dataset:
     augmentation = AugmentationChoices(options.augment, x.shape[1:], raw.flip_safe, pictures)
     assemble = partial(_dataset, ys=ys, source=options.source, classes=classes, augmentation=augmentation)
     dataset = assemble(raw.name, _with_parts(xs, parts))
-    dataset = replace(dataset, notes=(*raw.notes, *notes))
+    dataset = replace(dataset, notes=(*raw.notes, *notes), picture_steps=raw.picture_steps)
     if not teacher_xs:
         return dataset
     try:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from nas_kd.config.options import DataOptions
 from nas_kd.errors import InputError
+from nas_kd.results.picture_steps import PictureSteps
 
 SPLITS = ("train", "val", "test")
 MIRROR_SENSITIVE = ("left", "right", "clockwise")
@@ -55,6 +56,7 @@ class RawData:
         pictures: whether samples are pictures, of which a shifted one is as good; None: told by their type and shape.
         notes: what was converted or skipped, one sentence each.
         teacher_view: the teacher's own view of the samples; None: the teacher sees what the student sees.
+        picture_steps: how image files became samples, for programs that use the exported file; None: they were arrays.
     """
 
     name: str
@@ -66,6 +68,7 @@ class RawData:
     pictures: bool | None = None
     notes: tuple[str, ...] = ()
     teacher_view: TeacherView | None = None
+    picture_steps: PictureSteps | None = None
 
 
 @runtime_checkable

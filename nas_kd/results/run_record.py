@@ -5,6 +5,7 @@ from math import sqrt
 from typing import Any, Literal
 
 from nas_kd.results.finalist_record import Accuracy, FinalistPlan, FinalistRecord
+from nas_kd.results.picture_steps import PictureSteps
 from nas_kd.results.recipe_record import RecipeRecord
 from nas_kd.results.trial_record import Costs, Record, TrialRecord
 
@@ -58,6 +59,10 @@ class DatasetRecord(Record):
         classes: names, in the order of the logits.
         input_shape: of one sample.
         scale: 255 where stored values are pixels 0..255, else 1.
+        value_range: smallest and largest stored value of the training samples; None in older runs.
+        mean: of the training samples, per channel of images, in stored units; it is in the exported graph.
+        std: standard deviation, likewise.
+        picture_steps: how image files became samples; None where the data came as arrays.
         n_train: training samples.
         n_val: validation samples.
         n_test: test samples.
@@ -72,6 +77,10 @@ class DatasetRecord(Record):
     classes: tuple[str, ...]
     input_shape: tuple[int, ...]
     scale: float = 1.0
+    value_range: tuple[float, float] | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    picture_steps: PictureSteps | None = None
     n_train: int
     n_val: int
     n_test: int
