@@ -4,7 +4,6 @@
     python predict.py samples.npy archive.npz    arrays (N, ...) in the units of the training data
 
 In a program:
-
     from predict import Predictor
     for found in Predictor("card.json").predict("photo.jpg"):
         print(found.label, found.probability)
@@ -119,8 +118,8 @@ class Predictor:
 
     def read_picture(self, source: Any) -> np.ndarray:
         """Decode a picture (a path, or a PIL image) as in training: pixels (C, H, W), uint8."""
-        steps, where = self._input["picture"], source if isinstance(source, (str, os.PathLike)) else "the picture"
-        if steps is None:
+        where = source if isinstance(source, (str, os.PathLike)) else "the picture"
+        if (steps := self._input["picture"]) is None:
             raise PredictError(
                 f"{where}: this network takes arrays {self.shape} in the units of its data; give a .npy file"
             )
@@ -206,8 +205,7 @@ def find_files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
     inside = (p for p in path.rglob("*") if p.suffix.lower() in PICTURES | ARRAYS and p.is_file())
-    found = sorted(p for p in inside if not any(part.startswith(".") for part in p.relative_to(path).parts))
-    if not found:
+    if not (found := sorted(p for p in inside if not any(n.startswith(".") for n in p.relative_to(path).parts))):
         raise PredictError(f"{path}: no pictures ({' '.join(sorted(PICTURES))}) and no .npy or .npz files in it")
     return found
 
@@ -252,10 +250,10 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print JSON: a list with an object for each sample")
     parser.add_argument("--logits", action="store_true", help="print the logits of all classes, too")
     parser.add_argument("--threads", type=int, default=1, help="of ONNX Runtime")
-    asked = parser.parse_args()
+    asked = parser.parse_intermixed_args()
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     warnings.showwarning = lambda message, *_: print(f"note: {message}", file=sys.stderr)
-    code, rows = 0, []
+    code, rows = 0, list[dict[str, Any]]()
     try:
         predictor = Predictor(asked.card, asked.threads)
         files = [file for path in asked.inputs for file in find_files(path)]
@@ -269,11 +267,10 @@ def main() -> int:
             continue
         for number, one in enumerate(found):
             where = f"{file}[{number}]" if file.suffix.lower() in ARRAYS else str(file)
-            row = _row(where, one, predictor.labels, asked)
-            if asked.json:
-                rows.append(row)
-            else:
-                print(_text(row))
+            rows.append(_row(where, one, predictor.labels, asked))
+        if not asked.json:
+            print("\n".join(map(_text, rows)))
+            rows = []
     if asked.json:
         print(json.dumps(rows, indent=1))
     return code
@@ -297,4 +294,7 @@ def _text(row: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except BrokenPipeError:  # `| head` has read enough
+        os._exit(0)
