@@ -15,7 +15,7 @@ def picture(kind: int, seed: int) -> Image.Image:
     """A noisy picture of 20 to 90 pixels a side: upright bars, or a bright middle."""
     rng = np.random.default_rng([kind, seed])
     height, width = rng.integers(20, 90, size=2)
-    y, x = np.mgrid[0:1:height * 1j, 0:1:width * 1j]
+    y, x = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
     shape = np.sin(x * 25 + rng.uniform(0, 6)) > 0 if kind == 0 else np.hypot(x - 0.5, y - 0.5) < 0.3
     values = shape[..., None] * rng.uniform(60, 200, 3) + rng.normal(30, 25, (height, width, 3))
     return Image.fromarray(values.clip(0, 255).astype(np.uint8))
