@@ -43,7 +43,7 @@ class DistillResult:
         method: of distillation.
         val_accuracy: on the validation split, 0..1.
         test: accuracy on the test split with its interval.
-        size_bytes: of the file.
+        size_bytes: of the file without its metadata, as budgets count it.
         latency: of one call on the device.
         teacher: record of the first teacher.
     """
@@ -111,7 +111,7 @@ def _distill(context: RunContext) -> DistillResult:
         details={"losses": trained.losses, "calibration": trained.calibration},
     )
     paths = BundlePaths.in_folder(folder.path)
-    card = write_bundle(paths, file.onnx, facts)
+    write_bundle(paths, file.onnx, facts)
     weights = load_weights(context.store, file.weights_key)
     write_atomic(folder.path / "student.safetensors", weights_file(weights, metadata(facts)))
     return DistillResult(
@@ -120,7 +120,7 @@ def _distill(context: RunContext) -> DistillResult:
         method=candidate.recipe.method,
         val_accuracy=file.val_accuracy,
         test=facts.test,
-        size_bytes=card["size_bytes"],
+        size_bytes=len(file.onnx),
         latency=facts.costs.require_latency(),
         teacher=teachers[0].record,
     )

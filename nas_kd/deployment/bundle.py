@@ -1,11 +1,9 @@
 """Writes an exported student with all that goes with it: ONNX file, card, README and the program that runs it."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 from nas_kd.deployment.card import build_card, with_metadata
 from nas_kd.deployment.facts import StudentFacts
@@ -55,8 +53,8 @@ class BundlePaths:
         )
 
 
-def write_bundle(paths: BundlePaths, onnx: bytes, facts: StudentFacts) -> Mapping[str, Any]:
-    """Write all files of a student but its weights; returns the card.
+def write_bundle(paths: BundlePaths, onnx: bytes, facts: StudentFacts) -> None:
+    """Write all files of a student but its weights.
 
     A `predict.py` that is not nas-kd's own is left as it is.
 
@@ -74,7 +72,6 @@ def write_bundle(paths: BundlePaths, onnx: bytes, facts: StudentFacts) -> Mappin
     write_atomic(paths.readme, readme)
     if _may_write(paths.program):
         write_atomic(paths.program, PROGRAM)
-    return card
 
 
 def _may_write(program: Path) -> bool:
