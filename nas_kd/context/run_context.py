@@ -201,7 +201,7 @@ def dataset_record(data: Dataset) -> DatasetRecord:
         value_range=(float(data.train.x.min()), float(data.train.x.max())),
         mean=tuple(data.mean.tolist()),
         std=tuple(data.std.tolist()),
-        picture_steps=data.picture_steps,
+        picture_steps=data.picture_steps.to_json() if data.picture_steps else None,
         n_train=len(data.train),
         n_val=len(data.val),
         n_test=len(data.test),

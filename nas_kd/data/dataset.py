@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from nas_kd.data.augmentation_choices import AugmentationChoices
-from nas_kd.results.picture_steps import PictureSteps
+from nas_kd.data.picture_steps import PictureSteps
 
 
 @dataclass(frozen=True)

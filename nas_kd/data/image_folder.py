@@ -4,9 +4,9 @@ from pathlib import Path
 
 from nas_kd.config.options import DataOptions
 from nas_kd.data.image_decoding import DecodedImages, EncodedImage, decode_images, stack_splits
+from nas_kd.data.picture_steps import PictureSteps
 from nas_kd.data.source import SPLITS, RawData, error_summary, is_flip_safe
 from nas_kd.errors import InputError
-from nas_kd.results.picture_steps import PictureSteps
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
 DEFAULT_SIZE = 32  # pixels
@@ -52,7 +52,7 @@ class ImageFolder:
             classes=classes,
             flip_safe=is_flip_safe(classes),
             pictures=True,
-            picture_steps=PictureSteps(height=size, width=size),
+            picture_steps=PictureSteps.of_arrays(splits["train"].x.shape[1:]),
             notes=(f"images: centre square, {size}x{size} pixels", *notes, *skips),
         )
 

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 from nas_kd.config.options import DataOptions
 from nas_kd.data.image_decoding import DecodedImages, EncodedImage, decode_images, stack_splits
+from nas_kd.data.picture_steps import PictureSteps
 from nas_kd.data.source import RawData, error_summary, is_flip_safe, optional_module
 from nas_kd.errors import InputError
-from nas_kd.results.picture_steps import PictureSteps
 
 IMAGE_COLUMNS = ("image", "img")
 LABEL_COLUMNS = ("label", "labels", "fine_label")
@@ -46,7 +46,6 @@ class Parquet:
         tables = {split: read_table(path, rows.get(split), options.image_size) for split, path in paths.items() if path}
         classes = _same_classes(tables)
         splits, notes = stack_splits({split: table.samples for split, table in tables.items()})
-        height, width = splits["train"].x.shape[2:]
         return RawData(
             name=options.train.stem.removesuffix("train").rstrip("-_.") or options.train.stem,
             train=splits["train"],
@@ -56,7 +55,7 @@ class Parquet:
             flip_safe=is_flip_safe(classes),
             pictures=True,
             notes=tuple(notes),
-            picture_steps=PictureSteps(height=height, width=width),
+            picture_steps=PictureSteps.of_arrays(splits["train"].x.shape[1:]),
         )
 
 

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nas_kd.config.options import DataOptions
+from nas_kd.data.picture_steps import PictureSteps
 from nas_kd.errors import InputError
-from nas_kd.results.picture_steps import PictureSteps
 
 SPLITS = ("train", "val", "test")
 MIRROR_SENSITIVE = ("left", "right", "clockwise")

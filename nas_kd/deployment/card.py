@@ -4,10 +4,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from nas_kd.data.picture_steps import PictureSteps
 from nas_kd.deployment.facts import StudentFacts
 from nas_kd.export.onnx_export import get_opset, set_metadata
 from nas_kd.results.calibration import ECE_DEFINITION
-from nas_kd.results.picture_steps import PictureSteps
 from nas_kd.results.run_record import DatasetRecord
 from nas_kd.serialization import sha256
 
@@ -91,10 +91,10 @@ def _picture(data: DatasetRecord) -> dict[str, Any] | None:
     channels, height, width = data.input_shape
     if channels not in COLOURS:
         return None
-    steps = data.picture_steps or PictureSteps(height=height, width=width)
+    steps = data.picture_steps or PictureSteps.of_arrays((channels, height, width)).to_json()
     convert = "8-bit grey" if channels == 1 else "8-bit RGB; a grey picture gives three equal channels"
     return {
-        **steps.model_dump(),
+        **steps,
         "orientation": "EXIF orientation applied",
         "convert": convert,
         "as_in_training": data.picture_steps is not None,

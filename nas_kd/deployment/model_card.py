@@ -162,7 +162,8 @@ def _picture(inputs: Mapping[str, Any]) -> list[str]:
         "letterbox": "the whole picture is resized, with bars",
         "stretch": "the whole picture is resized, whatever its shape",
     }
-    size = f"{steps['width']} x {steps['height']} pixels (width x height)"
+    height, width = steps["image_size"]
+    size = f"{width} x {height} pixels (width x height)"
     origin = "as in training" if steps["as_in_training"] else "assumed: the training data came as arrays"
     return [
         f"Pictures: {ways[steps['resize']]} to {size}, {steps['interpolation']}; {steps['convert']}; "

@@ -21,6 +21,7 @@ import os
 import sys
 import warnings
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -117,27 +118,25 @@ class Predictor:
         return self._samples(np.asarray(source), "the array")
 
     def read_picture(self, source: Any) -> np.ndarray:
-        """Decode a picture (a path, or a PIL image) as in training: pixels (C, H, W), uint8."""
+        """Decode a picture (a path, or a PIL image) as in training: pixels (C, H, W), of grey ones three times the same."""
         where = source if isinstance(source, (str, os.PathLike)) else "the picture"
         if (steps := self._input["picture"]) is None:
-            raise PredictError(
-                f"{where}: this network takes arrays {self.shape} in the units of its data; give a .npy file"
-            )
+            raise PredictError(f"{where}: this network takes arrays {self.shape} in its data's units; give a .npy file")
         try:
             from PIL import Image
 
             with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of broken metadata, which do not matter
                 warnings.simplefilter("error", Image.DecompressionBombWarning)
                 if isinstance(source, Image.Image):
                     pixels = _pixels(source, steps, self.shape[0])
                 else:
                     with Image.open(source, formats=FORMATS) as image:
-                        image.draft(None, (2 * steps["width"], 2 * steps["height"]))  # large JPEGs at a smaller scale
+                        image.draft(None, (2 * max(steps["image_size"]),) * 2)  # large JPEGs at a smaller scale
                         pixels = _pixels(image, steps, self.shape[0])
         except Exception as error:  # Pillow's readers raise many kinds of errors on broken files
             raise PredictError(f"{where}: not a readable image ({_first_line(error)})") from error
-        planes = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
-        return np.broadcast_to(planes, self.shape)  # a grey picture has three equal channels
+        return np.broadcast_to(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1), self.shape)
 
     def _samples(self, array: np.ndarray, where: str) -> np.ndarray:
         if array.dtype.kind not in "uifb" or not array.size:
@@ -159,14 +158,15 @@ def _pixels(image: Any, steps: dict[str, Any], channels: int) -> np.ndarray:
 
     if image.mode not in GREY | COLOUR:
         raise PredictError(f"mode {image.mode!r} is not supported; convert it to 8-bit grey or RGB")
-    size, grey = (steps["width"], steps["height"]), image.mode in GREY
+    (height, width), grey = steps["image_size"], image.mode in GREY
     upright = ImageOps.exif_transpose(image) if "exif" in image.info else image
     if upright.mode in ("P", "PA") and "transparency" in upright.info:
         upright = upright.convert("RGBA")
     flat = upright.convert("L" if grey or channels == 1 else "RGB")
-    if flat.size != size:
-        ways: dict[str, Any] = {"crop": ImageOps.fit, "letterbox": ImageOps.pad, "stretch": Image.Image.resize}
-        flat = ways[steps["resize"]](flat, size, Image.Resampling[steps["interpolation"].upper()])
+    if flat.size != (width, height):
+        pad = partial(ImageOps.pad, color=steps["fill"])
+        ways: dict[str, Any] = {"crop": ImageOps.fit, "letterbox": pad, "stretch": Image.Image.resize}
+        flat = ways[steps["resize"]](flat, (width, height), Image.Resampling[steps["interpolation"].upper()])
     return np.asarray(flat)
 
 

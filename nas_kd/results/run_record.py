@@ -5,7 +5,6 @@ from math import sqrt
 from typing import Any, Literal
 
 from nas_kd.results.finalist_record import Accuracy, FinalistPlan, FinalistRecord
-from nas_kd.results.picture_steps import PictureSteps
 from nas_kd.results.recipe_record import RecipeRecord
 from nas_kd.results.trial_record import Costs, Record, TrialRecord
 
@@ -62,7 +61,8 @@ class DatasetRecord(Record):
         value_range: smallest and largest stored value of the training samples; None in older runs.
         mean: of the training samples, per channel of images, in stored units; it is in the exported graph.
         std: standard deviation, likewise.
-        picture_steps: how image files became samples; None where the data came as arrays.
+        picture_steps: what turned picture files into samples (`nas_kd.data.picture_steps.PictureSteps`); None: samples
+            were not picture files.
         n_train: training samples.
         n_val: validation samples.
         n_test: test samples.
@@ -80,7 +80,7 @@ class DatasetRecord(Record):
     value_range: tuple[float, float] | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
-    picture_steps: PictureSteps | None = None
+    picture_steps: Mapping[str, Any] | None = None
     n_train: int
     n_val: int
     n_test: int

@@ -74,10 +74,11 @@ def test_the_card_says_what_the_file_takes(distilled_dir: Path) -> None:
     assert (card["nas_kd.input"]["name"], card["nas_kd.input"]["shape"]) == (given.name, given.shape)
     assert (card["nas_kd.output"]["name"], card["nas_kd.output"]["shape"]) == (returned.name, returned.shape)
     assert card["nas_kd.input"]["picture"] == {
-        "height": 16,
-        "width": 16,
+        "image_size": [16, 16],
         "resize": "crop",
+        "colour": "rgb",
         "interpolation": "bicubic",
+        "fill": 0,
         "orientation": "EXIF orientation applied",
         "convert": "8-bit RGB; a grey picture gives three equal channels",
         "as_in_training": True,

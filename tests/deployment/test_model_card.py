@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from torch import nn
 
 from nas_kd.config.card_options import CardOptions
+from nas_kd.data.picture_steps import PictureSteps
 from nas_kd.deployment.card import build_card, input_facts
 from nas_kd.deployment.facts import StudentFacts
 from nas_kd.deployment.model_card import front_matter, model_card, yaml_string
 from nas_kd.export.onnx_export import export_onnx
 from nas_kd.results.calibration import BeforeAfter, CalibrationRecord
-from nas_kd.results.picture_steps import PictureSteps
 from nas_kd.results.run_record import DatasetRecord, DeviceRecord
 from tests import records
 
@@ -34,7 +34,7 @@ def dataset(**fields: Any) -> DatasetRecord:
         "n_train": 100,
         "n_val": 50,
         "n_test": 40,
-        "picture_steps": PictureSteps(height=32, width=48, resize="letterbox"),
+        "picture_steps": PictureSteps((32, 48), "letterbox", "rgb").to_json(),
     }
     return DatasetRecord(**{**default, **fields})
 
@@ -162,7 +162,7 @@ def test_inputs_of_every_kind(shape: tuple[int, ...], scale: float, expected: tu
     assert found["shape"] == ["batch", *shape]
     if found["picture"] is not None:
         assert found["picture"]["as_in_training"] is False
-        assert (found["picture"]["height"], found["picture"]["width"]) == shape[1:]
+        assert tuple(found["picture"]["image_size"]) == shape[1:]
 
 
 def test_an_older_run_has_a_card_all_the_same() -> None:

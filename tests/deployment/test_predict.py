@@ -95,7 +95,7 @@ def test_pictures_are_decoded_as_in_training(kind: str, side: int, tmp_path: Pat
         image = picture(seed % 2, seed)
         large = image.resize((image.width * 6, image.height * 6)) if seed == 2 else image  # JPEGs at a smaller scale
         write_picture(tmp_path, f"{seed}", large, kind)
-    predictor._input["picture"] |= {"height": side, "width": side}
+    predictor._input["picture"] |= {"image_size": [side, side]}
     predictor.shape = (3, side, side)
     for file in tmp_path.iterdir():
         ours = decode_image(EncodedImage(file, 0, str(file)), side)
@@ -106,7 +106,7 @@ def test_pictures_are_decoded_as_in_training(kind: str, side: int, tmp_path: Pat
 @pytest.mark.parametrize("resize", ["crop", "letterbox", "stretch"])
 def test_pictures_of_another_shape_than_a_square(resize: str, distilled_dir: Path) -> None:
     predictor = Predictor(distilled_dir)
-    predictor._input["picture"] |= {"height": 10, "width": 20, "resize": resize}
+    predictor._input["picture"] |= {"image_size": [10, 20], "resize": resize}
     predictor.shape = (3, 10, 20)
     image = Image.new("RGB", (40, 80), (10, 200, 30))
     pixels = predictor.read_picture(image)
