@@ -123,12 +123,15 @@ def export(
     max_macs: MaxMacs = None,
     min_accuracy: MinAccuracy = None,
     trial: Annotated[int | None, typer.Option(help="this trial's candidate, whatever the budget")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="card.KEY=VALUE", help="override an option of [card]")
+    ] = None,
 ) -> None:
     """Write the best finalist under another budget, without searching again."""
     with _errors():
         from nas_kd.cli.console import print_finalist
         from nas_kd.commands.write_winner import export_winner
-        from nas_kd.config.loading import load_config
+        from nas_kd.config.loading import card_overrides, load_config
 
         limits = {
             "budget.max_latency_ms": max_latency_ms,
@@ -139,7 +142,7 @@ def export(
         }
         given = any(limit is not None for limit in limits.values())
         budget = load_config(None, limits).budget if given else None
-        print_finalist(export_winner(run_dir, out, budget, trial=trial), out)
+        print_finalist(export_winner(run_dir, out, budget, trial=trial, card=card_overrides(settings)), out)
 
 
 @app.command()

@@ -1,9 +1,13 @@
 """Writes what a finished run leaves: front.json, the winner's files and card; and a winner under another budget."""
 
 import json
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from nas_kd.commands.load_run import read_run
+from nas_kd.config.card_options import CardOptions
 from nas_kd.config.loading import load_config
 from nas_kd.config.options import Budget
 from nas_kd.context.run_folder import RunFolder
@@ -41,7 +45,13 @@ def deployed_seed(finalist: FinalistRecord) -> SeedRecord:
     return next(s for s in finalist.seeds if s.seed == finalist.deployed_seed)
 
 
-def write_files(folder: RunFolder, run: RunRecord, finalist: FinalistRecord, paths: BundlePaths) -> None:
+def write_files(
+    folder: RunFolder,
+    run: RunRecord,
+    finalist: FinalistRecord,
+    paths: BundlePaths,
+    card: Mapping[str, Any] | None = None,
+) -> None:
     """Write a finalist's ONNX file with its metadata, and beside it its card, its README and `predict.py`.
 
     Args:
@@ -49,6 +59,7 @@ def write_files(folder: RunFolder, run: RunRecord, finalist: FinalistRecord, pat
         run: its record.
         finalist: whose file.
         paths: of the files to write.
+        card: options of `[card]` in place of the run's, by name.
 
     Raises:
         InputError: the store no longer has the file.
@@ -58,7 +69,8 @@ def write_files(folder: RunFolder, run: RunRecord, finalist: FinalistRecord, pat
         raise InputError(
             f"{folder.store}: the finalist's file is gone; run the search again on this folder to restore it"
         )
-    write_bundle(paths, stored, _facts(folder, run, finalist))
+    facts = _facts(folder, run, finalist)
+    write_bundle(paths, stored, replace(facts, card=CardOptions(**facts.card.model_dump() | dict(card or {}))))
 
 
 def _facts(folder: RunFolder, run: RunRecord, finalist: FinalistRecord) -> StudentFacts:
@@ -139,7 +151,12 @@ def choose_finalist(run: RunRecord, budget: Budget, trial: int | None = None) ->
 
 
 def export_winner(
-    run_dir: Path | str, out: Path | str, budget: Budget | None = None, *, trial: int | None = None
+    run_dir: Path | str,
+    out: Path | str,
+    budget: Budget | None = None,
+    *,
+    trial: int | None = None,
+    card: Mapping[str, Any] | None = None,
 ) -> FinalistRecord:
     """Write the best finalist under a budget, or a trial's, to an ONNX file; nothing is trained.
 
@@ -150,6 +167,7 @@ def export_winner(
         out: the ONNX file to write.
         budget: limits of costs; None: the run's own.
         trial: this trial's candidate, whatever the budget.
+        card: options of `[card]` in place of the run's, such as {"license": "mit"}.
 
     Returns:
         The record of the finalist that was written.
@@ -168,5 +186,5 @@ def export_winner(
     run = read_run(folder)
     limits = load_config(folder.config).budget if budget is None else budget
     chosen = choose_finalist(run, limits, trial)
-    write_files(folder, run, chosen, BundlePaths.beside(out))
+    write_files(folder, run, chosen, BundlePaths.beside(out), card)
     return chosen

@@ -118,7 +118,7 @@ class Predictor:
         return self._samples(np.asarray(source), "the array")
 
     def read_picture(self, source: Any) -> np.ndarray:
-        """Decode a picture (a path, or a PIL image) as in training: pixels (C, H, W), of grey ones three times the same."""
+        """Decode a picture (a path, or a PIL image) as in training: pixels (C, H, W), equal channels if it is grey."""
         where = source if isinstance(source, (str, os.PathLike)) else "the picture"
         if (steps := self._input["picture"]) is None:
             raise PredictError(f"{where}: this network takes arrays {self.shape} in its data's units; give a .npy file")

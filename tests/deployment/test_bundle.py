@@ -9,7 +9,9 @@ import onnx
 import onnxruntime
 import optuna
 from safetensors import safe_open
+from typer.testing import CliRunner
 
+from nas_kd.cli.app import app
 from nas_kd.commands.distill import distill_one
 from nas_kd.commands.load_run import read_run
 from nas_kd.commands.search import search
@@ -120,6 +122,19 @@ def test_foreign_files_are_left_alone(run_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "predict.py").write_text(PROGRAM.replace("256", "1"))  # of another version
     export_winner(run_dir, tmp_path / "a.onnx")
     assert (tmp_path / "predict.py").read_text() == PROGRAM
+
+
+def test_an_export_may_have_a_licence_of_its_own(run_dir: Path, tmp_path: Path) -> None:
+    command = ["export", str(run_dir), "--out", str(tmp_path / "a.onnx"), "--set"]
+    done = CliRunner().invoke(app, [*command, "card.license=mit"])
+    assert done.exit_code == 0, done.output
+    assert card_of(tmp_path, "a.json")["nas_kd.about"]["license"] == "mit"
+    for wrong, message in (
+        ("search.trials=3", "error: search.trials: an export only takes options of [card], such as card.license=mit"),
+        ("card.licence=mit", "error: card.licence: unknown key; did you mean 'license'?"),
+    ):
+        done = CliRunner().invoke(app, [*command, wrong])
+        assert (done.exit_code, done.output.strip()) == (2, message)
 
 
 def test_the_card_s_options_may_change_after_the_run(run_dir: Path, tmp_path: Path) -> None:
