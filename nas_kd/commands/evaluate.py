@@ -135,6 +135,7 @@ def evaluate(
     chosen = checked_preprocessing(preprocessing) or _of_teacher(path, options)
     classifier = OnnxClassifier(path)
     data = load_dataset(options.data, options.search.seed)
+    _check_picture_size(classifier, data)
     samples: Split = getattr(data, split)
     stated = stated_facts(path, classifier.file.content)
     logits = classifier.predict(_prepared(samples.x, data, chosen))
@@ -152,6 +153,19 @@ def evaluate(
         temperature=_temperature(stated),
         preprocessing=chosen,
         notes=notes,
+    )
+
+
+def _check_picture_size(classifier: OnnxClassifier, data: Dataset) -> None:
+    """Say how to resize pictures to what the file takes; every other difference is the classifier's to refuse."""
+    wanted, given = classifier.file.input_shape, data.input_shape
+    if data.picture_steps is None or len(wanted) != 3 or None in wanted or wanted[1:] == given[1:]:
+        return
+    height, width = wanted[1:]
+    size = height if height == width else [height, width]
+    raise InputError(
+        f"{classifier.file.source} takes pictures of {height}x{width} pixels (height x width), the data's are "
+        f"{given[1]}x{given[2]}; set data.image_size = {size}"
     )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 from typer.testing import CliRunner, Result
 
@@ -171,6 +172,16 @@ def test_what_does_not_fit_is_one_line(run_dir: Path, winner: Path, three_classe
     np.savez(tmp_path / "x.npz", x_train=np.random.default_rng(0).random((60, 5, 5)), y_train=np.arange(60) % 3)
     wide.write_text(dump_config(small_config(data={"source": "npz", "path": tmp_path / "x.npz", "train_rows": None})))
     assert "takes samples of shape (1, 8, 8), the data's are (1, 5, 5)" in refused(winner, wide)
+    photos = tmp_path / "photos.toml"
+    for name in ("a", "b"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for i in range(20):
+            Image.new("L", (9, 9), 10 * i).save(tmp_path / "photos" / name / f"{i}.png")
+    photos.write_text('[data]\nsource = "image_folder"\npath = "photos"\nimage_size = 9\n')
+    message = "takes pictures of 8x8 pixels (height x width), the data's are 9x9; set data.image_size = 8"
+    assert message in refused(winner, photos)
+    resized = refused(winner, photos, "--set", "data.image_size=8")
+    assert resized == f"{winner} has 10 classes, the data has 2: a, b"
     assert refused(winner, config, "--split", "tests") == "unknown split 'tests'; did you mean 'test'?"
     assert "unknown preprocessing 'units'" in refused(winner, config, "--preprocessing", "units")
     assert "cannot read the ONNX file" in refused(tmp_path / "no.onnx", config)
