@@ -1,9 +1,10 @@
 """Classify images with a winner on a device that has ONNX Runtime, NumPy and Pillow, and nothing of nas-kd.
 
-Shows: what the exported file and its card say: input, classes, temperature. Preprocessing is in the graph. For
-       more, such as letterboxed pictures, arrays or folders, copy `predict.py`, which lies beside the winner.
+Shows: what the exported file and its card say: input, classes, temperature. Preprocessing is in the graph.
 Run:   python deploy.py RUN_DIR/winner IMAGE [IMAGE ...]
 Takes: less than a second.
+
+`predict.py`, which lies beside the winner, does more: letterboxed pictures, arrays, folders.
 """
 
 import json
