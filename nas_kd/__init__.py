@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from nas_kd.api.functions import load_run, search
     from nas_kd.api.run import Finalist, Run
     from nas_kd.commands.distill_modules import distill
+    from nas_kd.commands.evaluate import evaluate
     from nas_kd.commands.write_winner import export_winner
     from nas_kd.config.options import Budget, SearchConfig
     from nas_kd.context.callbacks import Callback, EpochEnd, StopRun
@@ -48,6 +49,7 @@ _HOMES = {
     "StopRun": "nas_kd.context.callbacks",
     "TrialError": "nas_kd.errors",
     "distill": "nas_kd.commands.distill_modules",
+    "evaluate": "nas_kd.commands.evaluate",
     "export_winner": "nas_kd.commands.write_winner",
     "load_run": "nas_kd.api.functions",
     "search": "nas_kd.api.functions",
@@ -69,6 +71,7 @@ __all__ = [
     "StopRun",
     "TrialError",
     "distill",
+    "evaluate",
     "export_winner",
     "load_run",
     "search",

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from nas_kd.commands.load_run import read_run
-from nas_kd.commands.write_winner import choose_finalist, deployed_seed, write_file, write_weights
+from nas_kd.commands.write_winner import choose_finalist, deployed_seed, write_files, write_weights
 from nas_kd.config.loading import load_config
 from nas_kd.config.options import Budget
 from nas_kd.context.run_folder import RunFolder, read_json
+from nas_kd.deployment.bundle import BundlePaths
 from nas_kd.errors import InputError
 from nas_kd.kd.load_model import build_model, load_weights
 from nas_kd.plugins import IN_MEMORY, display_name, remembered
@@ -110,13 +111,13 @@ class Finalist:
         return build_model(self.candidate, weights, data.input_shape, len(data.classes), wanted)
 
     def export(self, path: Path | str) -> Path:
-        """Write the verified ONNX file, its card beside it (`.json`); returns the file's path.
+        """Write the verified ONNX file, with its card (`.json`), README and `predict.py` beside it; returns its path.
 
         Raises:
             InputError: the store no longer has the file.
         """
         out = Path(path)
-        write_file(self._run.folder, self._run.record, self.record, out, out.with_suffix(".json"))
+        write_files(self._run.folder, self._run.record, self.record, BundlePaths.beside(out))
         return out
 
     def save_weights(self, path: Path | str) -> Path:

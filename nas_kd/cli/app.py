@@ -116,19 +116,22 @@ def report(
 @app.command()
 def export(
     run_dir: Annotated[Path, typer.Argument(help="folder of a run with finalists")],
-    out: Annotated[Path, typer.Option(help="the ONNX file to write; its card goes beside it")],
+    out: Annotated[Path, typer.Option(help="the ONNX file to write; card, README and predict.py go beside it")],
     max_latency_ms: MaxLatency = None,
     max_size_kb: MaxSize = None,
     max_memory_kb: MaxMemory = None,
     max_macs: MaxMacs = None,
     min_accuracy: MinAccuracy = None,
     trial: Annotated[int | None, typer.Option(help="this trial's candidate, whatever the budget")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="card.KEY=VALUE", help="override an option of [card]")
+    ] = None,
 ) -> None:
     """Write the best finalist under another budget, without searching again."""
     with _errors():
         from nas_kd.cli.console import print_finalist
         from nas_kd.commands.write_winner import export_winner
-        from nas_kd.config.loading import load_config
+        from nas_kd.config.loading import card_overrides, load_config
 
         limits = {
             "budget.max_latency_ms": max_latency_ms,
@@ -139,7 +142,7 @@ def export(
         }
         given = any(limit is not None for limit in limits.values())
         budget = load_config(None, limits).budget if given else None
-        print_finalist(export_winner(run_dir, out, budget, trial=trial), out)
+        print_finalist(export_winner(run_dir, out, budget, trial=trial, card=card_overrides(settings)), out)
 
 
 @app.command()
@@ -212,6 +215,33 @@ def measure(
             typer.echo(json.dumps(measured.to_json(), indent=2, allow_nan=False))
         else:
             print_measured(measured)
+
+
+@app.command()
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="any ONNX classifier")],
+    config: Annotated[Path, typer.Argument(help="config.toml, whose [data] it is scored on")],
+    split: Annotated[str, typer.Option(help="train | val | test")] = "test",
+    preprocessing: Annotated[
+        str | None, typer.Option(help="what the file expects: raw | unit | normalized [default: raw, or the teacher's]")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    settings: Settings = None,
+) -> None:
+    """Score an ONNX file on a split: accuracy with its interval, recall by class, calibration error."""
+    with _errors():
+        import json
+
+        from nas_kd.cli.evaluation_table import print_evaluation
+        from nas_kd.commands.evaluate import checked_preprocessing
+        from nas_kd.commands.evaluate import evaluate as score
+
+        options = _load(config, {}, settings)
+        result = score(model, options, split=split, preprocessing=checked_preprocessing(preprocessing))
+        if as_json:
+            typer.echo(json.dumps(result.to_json(), indent=1, allow_nan=False))
+        else:
+            print_evaluation(result)
 
 
 @app.command(

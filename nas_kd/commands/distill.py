@@ -1,27 +1,31 @@
 """One student, no search: teacher -> student in full, exported, verified and measured."""
 
-import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
 
 from nas_kd.config.options import SearchConfig
 from nas_kd.context.callbacks import Callback
-from nas_kd.context.run_context import RunContext
-from nas_kd.context.run_folder import RunFolder, locked
+from nas_kd.context.run_context import RunContext, dataset_record
+from nas_kd.context.run_folder import RunFolder, locked, package_versions
+from nas_kd.deployment.bundle import BundlePaths, write_bundle
+from nas_kd.deployment.card import metadata
+from nas_kd.deployment.facts import StudentFacts
 from nas_kd.engine.numerics import training_threads
 from nas_kd.errors import InputError
+from nas_kd.export.calibrated_file import calibrate_file
 from nas_kd.export.verify import accuracy
-from nas_kd.kd.artifacts import ArtifactBuilder
+from nas_kd.kd.artifacts import ArtifactBuilder, ExportedFile
 from nas_kd.kd.choose_recipe import ProbeBudget, choose_recipe, describe_choice, probe_method, student_recipe_key
 from nas_kd.kd.distiller import Distiller
+from nas_kd.kd.load_model import load_weights, weights_file
 from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.kd.teachers import prepare_teachers
 from nas_kd.nas.gate import Gate
 from nas_kd.results.candidate import Architecture, Candidate, Recipe
 from nas_kd.results.finalist_record import Accuracy
-from nas_kd.results.intervals import wilson_interval
+from nas_kd.results.intervals import accuracy_over_seeds, measured_accuracy
 from nas_kd.results.latency import Latency
 from nas_kd.results.run_record import TeacherRecord
 from nas_kd.serialization import write_atomic
@@ -39,7 +43,7 @@ class DistillResult:
         method: of distillation.
         val_accuracy: on the validation split, 0..1.
         test: accuracy on the test split with its interval.
-        size_bytes: of the file.
+        size_bytes: of the file without its metadata, as budgets count it.
         latency: of one call on the device.
         teacher: record of the first teacher.
     """
@@ -55,7 +59,9 @@ class DistillResult:
 
 
 def distill_one(config: SearchConfig, run_dir: Path, callback: Callback) -> DistillResult:
-    """Distill the config's student with its first method, at its first precision; writes `student.onnx` and a card.
+    """Distill the config's student with its first method, at its first precision.
+
+    Writes `student.onnx`, `student.safetensors`, `card.json`, `README.md` and `predict.py`.
 
     Args:
         config: of the run; `student` is the architecture, else a middle size of the space.
@@ -98,35 +104,52 @@ def _distill(context: RunContext) -> DistillResult:
     distiller.check([candidate.recipe.method], context.space.size_ladder(2)[0], config.search.precisions)
     trained = distiller.distill(candidate, context.seed, context.recipe.epochs)
     file = ArtifactBuilder.for_run(context).verified_file(trained, candidate.precision)
-    onnx, test = file.onnx, context.data.test
-    mean = accuracy(onnx, test)
-    low, high = wilson_interval(mean, len(test))
-    write_atomic(folder.path / "student.onnx", onnx)
-    result = DistillResult(
-        path=folder.path / "student.onnx",
-        description=builder.description(candidate.student),
+    facts = replace(
+        _measured_facts(context, builder, gate, candidate, file),
+        teacher=teachers[0].record,
+        recipe=recipe.recipe.to_json(),
+        details={"losses": trained.losses, "calibration": trained.calibration},
+    )
+    paths = BundlePaths.in_folder(folder.path)
+    write_bundle(paths, file.onnx, facts)
+    weights = load_weights(context.store, file.weights_key)
+    write_atomic(folder.path / "student.safetensors", weights_file(weights, metadata(facts)))
+    return DistillResult(
+        path=paths.onnx,
+        description=facts.description,
         method=candidate.recipe.method,
         val_accuracy=file.val_accuracy,
-        test=Accuracy(mean=mean, low=low, high=high, samples=len(test)),
-        size_bytes=len(onnx),
-        latency=gate.latency(onnx),
+        test=facts.test,
+        size_bytes=len(file.onnx),
+        latency=facts.costs.require_latency(),
         teacher=teachers[0].record,
     )
-    card = {
-        "schema": 1,
-        "candidate": candidate.to_json(),
-        "classes": list(context.data.classes),
-        "losses": trained.losses,
-        "calibration": trained.calibration,
-        "recipe": recipe.recipe.to_json(),
-        "notes": gate.notes(candidate.student, precision=candidate.precision),
-        "sha256": file.sha256,
-        "accuracy": {"val": result.val_accuracy, "test": result.test.model_dump()},
-        "latency_ms": result.latency.figures(),
-        "parity": {"max_abs_difference": file.parity, "top1_agreement": file.agreement},
-    }
-    write_atomic(folder.path / "card.json", json.dumps(card, indent=1, allow_nan=False))
-    return result
+
+
+def _measured_facts(
+    context: RunContext, builder: NetworkBuilder, gate: Gate, candidate: Candidate, file: ExportedFile
+) -> StudentFacts:
+    """What is measured on the file; the test split is read here."""
+    data = context.data
+    test_accuracy = accuracy(file.onnx, data.test)
+    return StudentFacts(
+        candidate=candidate,
+        description=builder.description(candidate.student),
+        data=dataset_record(data),
+        val=measured_accuracy(file.val_accuracy, len(data.val)),
+        test=measured_accuracy(test_accuracy, len(data.test)),
+        val_over_seeds=accuracy_over_seeds([file.val_accuracy], len(data.val)),
+        test_over_seeds=accuracy_over_seeds([test_accuracy], len(data.test)),
+        seed=context.seed,
+        parity=file.parity,
+        agreement=file.agreement,
+        costs=gate.of_file(file.onnx, builder.counted([candidate.student])),
+        calibration=calibrate_file(file.onnx, data),
+        notes=gate.notes(candidate.student, precision=candidate.precision),
+        device=context.device.describe(context.batch_size),
+        versions=package_versions(),
+        card=context.config.card,
+    )
 
 
 def _probe_budget(context: RunContext) -> ProbeBudget:

@@ -9,6 +9,7 @@ from nas_kd.commands.choose_finalists import choose, fallback_finalist
 from nas_kd.commands.finalist_plan import FinalistCost, plan_finalists
 from nas_kd.context.run_context import RunContext
 from nas_kd.errors import TrialError
+from nas_kd.export.calibrated_file import calibrate_file
 from nas_kd.export.verify import accuracy
 from nas_kd.kd.artifacts import ArtifactBuilder, ExportedFile
 from nas_kd.kd.chain_policies.base import load_policy
@@ -228,6 +229,7 @@ class FinalistTrainer:
             controls=tuple(self._control(control, others, seeds) for control, others in finalist.controls),
             training_s=round(sum(f.file.seconds for f in files) + trial.seconds.get("assistants", 0.0), 3),
             within_budget=within_budget(costs, context.config.budget),
+            calibration=calibrate_file(best.file.onnx, context.data),
         )
 
     def _deployed(self, finalist: TrainedFinalist) -> tuple[TrainedFile, Costs]:

@@ -1,21 +1,26 @@
 """Writes what a finished run leaves: front.json, the winner's files and card; and a winner under another budget."""
 
 import json
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from nas_kd.commands.load_run import read_run
-from nas_kd.commands.winner_texts import PREDICT, winner_readme
+from nas_kd.config.card_options import CardOptions
 from nas_kd.config.loading import load_config
 from nas_kd.config.options import Budget
 from nas_kd.context.run_folder import RunFolder
+from nas_kd.deployment.bundle import BundlePaths, write_bundle
+from nas_kd.deployment.card import metadata
+from nas_kd.deployment.facts import StudentFacts
 from nas_kd.errors import BudgetError, InputError
-from nas_kd.export.onnx_export import get_opset, set_metadata
 from nas_kd.kd.load_model import load_weights, weights_file
 from nas_kd.results.finalist_record import FinalistRecord, SeedRecord
 from nas_kd.results.fronts import describe_closest_finalists, front_document, winner
+from nas_kd.results.intervals import measured_accuracy
 from nas_kd.results.run_record import DatasetRecord, RunRecord
-from nas_kd.serialization import sha256, write_atomic
+from nas_kd.serialization import write_atomic
 from nas_kd.store.store import Store
 
 
@@ -30,11 +35,9 @@ def write_results(folder: RunFolder, run: RunRecord) -> None:
     budget = load_config(folder.config).budget
     best = winner(run.finalists, budget)
     if best is not None:
-        write_file(folder, run, best, folder.winner / "student.onnx", folder.winner / "card.json")
+        paths = BundlePaths.in_folder(folder.winner)
+        write_files(folder, run, best, paths)
         write_weights(folder, run, best, folder.winner / "student.safetensors")
-        data = _dataset(run)
-        write_atomic(folder.winner / "README.md", winner_readme(best, data, _preprocessing(data)))
-        write_atomic(folder.winner / "predict.py", PREDICT)
 
 
 def deployed_seed(finalist: FinalistRecord) -> SeedRecord:
@@ -42,48 +45,58 @@ def deployed_seed(finalist: FinalistRecord) -> SeedRecord:
     return next(s for s in finalist.seeds if s.seed == finalist.deployed_seed)
 
 
-def write_file(folder: RunFolder, run: RunRecord, finalist: FinalistRecord, out: Path, card: Path) -> None:
-    """Write a finalist's ONNX file with its metadata, and the card that repeats them.
+def write_files(
+    folder: RunFolder,
+    run: RunRecord,
+    finalist: FinalistRecord,
+    paths: BundlePaths,
+    card: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a finalist's ONNX file with its metadata, and beside it its card, its README and `predict.py`.
 
     Args:
         folder: of the run.
         run: its record.
         finalist: whose file.
-        out: the ONNX file to write.
-        card: the JSON file to write.
+        paths: of the files to write.
+        card: options of `[card]` in place of the run's, by name.
 
     Raises:
         InputError: the store no longer has the file.
     """
-    deployed = deployed_seed(finalist)
-    stored = Store(folder.store).find_bytes("file", deployed.sha256)
+    stored = Store(folder.store).find_bytes("file", deployed_seed(finalist).sha256)
     if stored is None:
         raise InputError(
             f"{folder.store}: the finalist's file is gone; run the search again on this folder to restore it"
         )
-    metadata = _metadata(run, finalist)
-    onnx = set_metadata(stored, {k: v if isinstance(v, str) else json.dumps(v) for k, v in metadata.items()})
-    write_atomic(out, onnx)
-    facts = {
-        "schema": 1,
-        **metadata,
-        "input_shape": list(_dataset(run).input_shape),
-        "pixels": _dataset(run).scale > 1,
-        "file": out.name,
-        "sha256": sha256(onnx),
-        "size_bytes": len(onnx),
-        "size_bytes_without_metadata": len(stored),
-        "opset": get_opset(stored),
-        "notes": list(finalist.notes),
-        "seed": deployed.seed,
-        "parity": {"max_abs_difference": deployed.parity, "top1_agreement": deployed.agreement},
-        "latency_ms": finalist.costs.latency_ms.figures() if finalist.costs.latency_ms else None,
-        "memory_bytes": finalist.costs.memory_bytes,
-        "macs": finalist.costs.macs,
-        "device": run.device.model_dump(mode="json") if run.device else None,
-        "versions": run.environment.get("versions", {}),
-    }
-    write_atomic(card, json.dumps(facts, indent=1, allow_nan=False))
+    facts = _facts(folder, run, finalist)
+    write_bundle(paths, stored, replace(facts, card=CardOptions(**facts.card.model_dump() | dict(card or {}))))
+
+
+def _facts(folder: RunFolder, run: RunRecord, finalist: FinalistRecord) -> StudentFacts:
+    data, deployed = _dataset(run), deployed_seed(finalist)
+    recipe = run.recipe.recipe.with_choices(finalist.candidate.recipe.training).to_json() if run.recipe else {}
+    return StudentFacts(
+        candidate=finalist.candidate,
+        description=finalist.description,
+        chain_description=finalist.chain_description,
+        data=data,
+        val=measured_accuracy(deployed.val_accuracy, data.n_val),
+        test=measured_accuracy(deployed.test_accuracy, data.n_test),
+        val_over_seeds=finalist.val,
+        test_over_seeds=finalist.test,
+        seed=deployed.seed,
+        parity=deployed.parity,
+        agreement=deployed.agreement,
+        costs=finalist.costs,
+        calibration=finalist.calibration,
+        notes=finalist.notes,
+        device=run.device,
+        teacher=run.teacher,
+        recipe=recipe,
+        versions=run.environment.get("versions", {}),
+        card=load_config(folder.config).card,
+    )
 
 
 def write_weights(folder: RunFolder, run: RunRecord, finalist: FinalistRecord, out: Path) -> None:
@@ -99,7 +112,7 @@ def write_weights(folder: RunFolder, run: RunRecord, finalist: FinalistRecord, o
         InputError: the store no longer has them.
     """
     weights = load_weights(Store(folder.store), deployed_seed(finalist).weights_key)
-    card = _metadata(run, finalist) | {"input_shape": list(_dataset(run).input_shape)}
+    card = metadata(_facts(folder, run, finalist)) | {"input_shape": list(_dataset(run).input_shape)}
     write_atomic(out, weights_file(weights, card))
 
 
@@ -107,25 +120,6 @@ def _dataset(run: RunRecord) -> DatasetRecord:
     if run.dataset is None:
         raise InputError(f"{run.run_dir}: the run has not loaded its data yet")
     return run.dataset
-
-
-def _metadata(run: RunRecord, finalist: FinalistRecord) -> dict[str, Any]:
-    deployed, data = deployed_seed(finalist), _dataset(run)
-    return {
-        "nas_kd.candidate": {"id": finalist.id, **finalist.candidate.to_json()},
-        "nas_kd.classes": list(data.classes),
-        "nas_kd.preprocessing": _preprocessing(data),
-        "nas_kd.accuracy": {
-            "this_file": {"val": deployed.val_accuracy, "test": deployed.test_accuracy},
-            "over_seeds": {"val": finalist.val.model_dump(), "test": finalist.test.model_dump()},
-        },
-    }
-
-
-def _preprocessing(data: DatasetRecord) -> str:
-    shape = ", ".join(map(str, data.input_shape))
-    units = "pixels 0..255" if data.scale > 1 else "as in the training file"
-    return f"none: feed float32 (batch, {shape}) in the data's own units ({units}); normalisation is in the graph"
 
 
 def choose_finalist(run: RunRecord, budget: Budget, trial: int | None = None) -> FinalistRecord:
@@ -157,15 +151,23 @@ def choose_finalist(run: RunRecord, budget: Budget, trial: int | None = None) ->
 
 
 def export_winner(
-    run_dir: Path | str, out: Path | str, budget: Budget | None = None, *, trial: int | None = None
+    run_dir: Path | str,
+    out: Path | str,
+    budget: Budget | None = None,
+    *,
+    trial: int | None = None,
+    card: Mapping[str, Any] | None = None,
 ) -> FinalistRecord:
-    """Write the best finalist under a budget, or a trial's, to an ONNX file with a card beside it; nothing is trained.
+    """Write the best finalist under a budget, or a trial's, to an ONNX file; nothing is trained.
+
+    Beside FILE.onnx go its card FILE.json, its model card FILE.README.md, and `predict.py`, which reads the card.
 
     Args:
         run_dir: folder of a run.
         out: the ONNX file to write.
         budget: limits of costs; None: the run's own.
         trial: this trial's candidate, whatever the budget.
+        card: options of `[card]` in place of the run's, such as {"license": "mit"}.
 
     Returns:
         The record of the finalist that was written.
@@ -184,5 +186,5 @@ def export_winner(
     run = read_run(folder)
     limits = load_config(folder.config).budget if budget is None else budget
     chosen = choose_finalist(run, limits, trial)
-    write_file(folder, run, chosen, out, out.with_suffix(".json"))
+    write_files(folder, run, chosen, BundlePaths.beside(out), card)
     return chosen

@@ -3,7 +3,7 @@
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,15 @@ from nas_kd.config.toml_file import read_toml
 from nas_kd.errors import InputError
 from nas_kd.plugins import search_folder
 
-__all__ = ["commented_config", "differing_keys", "dump_config", "load_config", "merged", "parse_override"]
+__all__ = [
+    "card_overrides",
+    "commented_config",
+    "differing_keys",
+    "dump_config",
+    "load_config",
+    "merged",
+    "parse_override",
+]
 MODULE_NAME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
@@ -111,6 +119,18 @@ def parse_override(text: str) -> tuple[str, Any]:
         return key.strip(), value.strip()
     # A line break in the text could define further keys.
     return key.strip(), parsed["value"] if len(parsed) == 1 else value.strip()
+
+
+def card_overrides(settings: Sequence[str] | None) -> dict[str, Any]:
+    """Parse texts `card.KEY=VALUE`, the only options that an export has; returns values by KEY.
+
+    Raises:
+        InputError: another option is given.
+    """
+    given = dict(parse_override(text) for text in settings or [])
+    if others := [key for key in given if not key.startswith("card.")]:
+        raise InputError(f"{others[0]}: an export only takes options of [card], such as card.license=mit")
+    return {key.removeprefix("card."): value for key, value in given.items()}
 
 
 def dump_config(config: SearchConfig) -> str:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from nas_kd.config.card_options import CardOptions
 from nas_kd.config.data_values import Files, ImageSize
 from nas_kd.config.section import Options
 from nas_kd.config.value_types import ByChannel, PositiveByChannel, Sides
@@ -375,6 +376,7 @@ class SearchConfig(Options):
     quantization: QuantizationOptions = QuantizationOptions()
     store: StoreOptions = StoreOptions()
     engine: EngineOptions = EngineOptions()
+    card: CardOptions = CardOptions()
     student: dict[str, Any] | None = Field(None, description="`nas-kd distill` only: the architecture of the student")
 
 

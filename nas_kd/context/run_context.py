@@ -198,6 +198,10 @@ def dataset_record(data: Dataset) -> DatasetRecord:
         classes=data.classes,
         input_shape=data.input_shape,
         scale=data.scale,
+        value_range=(float(data.train.x.min()), float(data.train.x.max())),
+        mean=tuple(data.mean.tolist()),
+        std=tuple(data.std.tolist()),
+        picture_steps=data.picture_steps.to_json() if data.picture_steps else None,
         n_train=len(data.train),
         n_val=len(data.val),
         n_test=len(data.test),
@@ -206,7 +210,6 @@ def dataset_record(data: Dataset) -> DatasetRecord:
         duplicates=data.about.duplicates,
         layout=data.about.layout,
         label_encoding=data.about.label_encoding,
-        picture_steps=data.picture_steps.to_json() if data.picture_steps else None,
         augmentation=strengths,
         teacher_view=data.teacher_view is not None,
     )

@@ -14,14 +14,16 @@ from typing import Any
 import filelock
 from optuna.exceptions import StorageInternalError
 
+from nas_kd.config.card_options import CardOptions
 from nas_kd.config.loading import differing_keys, dump_config, load_config
 from nas_kd.config.options import SearchConfig
 from nas_kd.errors import InputError
 from nas_kd.serialization import write_atomic
 
-PACKAGES = ("nas-kd", "torch", "optuna", "onnx", "onnxruntime", "numpy")
+PACKAGES = ("nas-kd", "torch", "optuna", "onnx", "onnxruntime", "numpy", "pillow")
 MAY_CHANGE = frozenset(
     {"search.trials", "search.max_minutes", "search.workers", "engine.threads", "device.wait_s", "plugin_dir"}
+    | {f"card.{name}" for name in CardOptions.model_fields}
 )
 
 
@@ -139,6 +141,11 @@ def _write_config(folder: RunFolder, config: SearchConfig) -> None:
         write_atomic(folder.config, text)
 
 
+def package_versions() -> dict[str, str]:
+    """Versions of nas-kd and of the libraries that its results depend on, by package."""
+    return {package: version(package) for package in PACKAGES}
+
+
 def write_environment(folder: RunFolder, device: dict[str, Any], threads: int) -> dict[str, Any]:
     """Record machine, versions and command; returns what was written."""
     environment = {
@@ -146,7 +153,7 @@ def write_environment(folder: RunFolder, device: dict[str, Any], threads: int) -
         "platform": platform.platform(),
         "cores": os.cpu_count(),
         "training_threads": threads,
-        "versions": {p: version(p) for p in PACKAGES},
+        "versions": package_versions(),
         "device": device,
         "command": " ".join(["nas-kd", *sys.argv[1:]]) if Path(sys.argv[0]).name == "nas-kd" else "",
     }

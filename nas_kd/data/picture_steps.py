@@ -59,6 +59,12 @@ class PictureSteps:
         height, width = value["image_size"]
         return PictureSteps(**(value | {"image_size": (height, width)}))
 
+    @staticmethod
+    def of_arrays(input_shape: Sequence[int]) -> "PictureSteps":
+        """The usual steps towards samples (C, H, W) that came as arrays: the centre is cut out and resized."""
+        channels, height, width = input_shape
+        return PictureSteps((height, width), "crop", "grey" if channels == 1 else "rgb")
+
 
 def picture_pixels(image: Image.Image, size: Size, resize: Resize) -> Pixels:
     """Make an opened picture upright, grey or RGB by its own mode, and of this size.

@@ -20,6 +20,7 @@ from nas_kd.report.front_plot_png import draw_front_plot, front_plot_png
 from nas_kd.report.plot_points import PlotPoint
 from nas_kd.report.report_context import latency_of
 from nas_kd.results.fronts import Axis
+from nas_kd.results.markdown import Markdown, code_block, code_span, escape_markdown
 from nas_kd.results.run_record import RunRecord
 from nas_kd.serialization import write_atomic
 
@@ -27,7 +28,6 @@ ASSETS = files("nas_kd.report") / "assets"
 SCRIPTS = ("svg.js", "axes.js", "front_plot.js", "curve.js", "probe_plot.js", "selection.js", "tables.js", "main.js")
 # In a script element only these can end it or begin a comment; all are legal as JSON escapes.
 UNSAFE_IN_SCRIPT = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
-MARKDOWN_SPECIAL = re.compile(r"([\\`*_{}\[\]<>|~#!&$])")
 
 
 def write_report(run: RunRecord, out: Path, command: str = "", file_sha256: str = "") -> Path:
@@ -100,10 +100,10 @@ def render_markdown(content: ReportContent) -> str:
     """Render report.md: the same content, with the plots as images."""
     # Not HTML: instead of autoescaping, every value goes through `finalize`.
     environment = _template_environment(
-        autoescape=False, finalize=lambda value: value if isinstance(value, _Markdown) else escape_markdown(value)
+        autoescape=False, finalize=lambda value: value if isinstance(value, Markdown) else escape_markdown(value)
     )
-    environment.filters["code"] = lambda text: _Markdown(code_span(text))
-    environment.filters["block"] = lambda text: _Markdown(code_block(text, "toml"))
+    environment.filters["code"] = lambda text: Markdown(code_span(text))
+    environment.filters["block"] = lambda text: Markdown(code_block(text, "toml"))
     text = environment.get_template("report.md").render(**_template_values(content))
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
@@ -112,32 +112,6 @@ def embedded_json(value: Any) -> str:
     """Serialize to JSON that is safe inside a `<script>` element, whatever its strings contain."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return text.translate(UNSAFE_IN_SCRIPT)
-
-
-def escape_markdown(text: object) -> str:
-    """Escape text so that Markdown shows it literally, on one line."""
-    return MARKDOWN_SPECIAL.sub(r"\\\1", str(text).replace("\r", " ").replace("\n", " "))
-
-
-def code_span(text: object) -> str:
-    """Format text as a Markdown code span, whatever back-ticks it contains."""
-    line = " ".join(str(text).split())
-    longest = max((len(run) for run in re.findall("`+", line)), default=0)
-    fence = "`" * (longest + 1)
-    pad = " " if line.startswith("`") or line.endswith("`") else ""
-    return f"{fence}{pad}{line}{pad}{fence}".replace("|", "\\|")
-
-
-def code_block(text: str, language: str = "") -> str:
-    """Format text as a fenced Markdown block that nothing in it can close."""
-    fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
-    return f"{fence}{language}\n{text.rstrip()}\n{fence}"
-
-
-class _Markdown(str):
-    """Text that is Markdown already and must not be escaped again."""
-
-    __slots__ = ()
 
 
 def _template_environment(**options: Any) -> Environment:

@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+from nas_kd.results.calibration import CalibrationRecord
 from nas_kd.results.trial_record import CandidateField, Costs, Record
 
 
@@ -99,6 +100,7 @@ class FinalistRecord(Record):
         controls: the same student trained other ways.
         training_s: seconds of all seeds, assistants included.
         within_budget: whether the exported file's costs are within the budget.
+        calibration: of the exported file; None in older runs.
     """
 
     id: str
@@ -115,3 +117,4 @@ class FinalistRecord(Record):
     controls: tuple[ControlRecord, ...] = ()
     training_s: float
     within_budget: bool
+    calibration: CalibrationRecord | None = None

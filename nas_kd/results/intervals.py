@@ -62,6 +62,12 @@ def wilson_interval(share: float, samples: int) -> tuple[float, float]:
     return max(0.0, min(centre - half, share)), min(1.0, max(centre + half, share))
 
 
+def measured_accuracy(share: float, samples: int) -> Accuracy:
+    """The accuracy of one network, a share (0..1) of a split's samples, with its 95 % interval (Wilson 1927)."""
+    low, high = wilson_interval(share, samples)
+    return Accuracy(mean=share, low=low, high=high, samples=samples)
+
+
 def accuracy_over_seeds(shares: Sequence[float], samples: int) -> Accuracy:
     """Compute the mean accuracy over seeds with its 95 % interval.
 

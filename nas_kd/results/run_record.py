@@ -60,6 +60,9 @@ class DatasetRecord(Record):
         classes: names, in the order of the logits.
         input_shape: of one sample.
         scale: 255 where stored values are pixels 0..255, else 1.
+        value_range: smallest and largest stored value of the training samples; None in older runs.
+        mean: of the training samples, per channel of images, in stored units; it is in the exported graph.
+        std: standard deviation, likewise.
         n_train: training samples.
         n_val: validation samples.
         n_test: test samples.
@@ -80,6 +83,9 @@ class DatasetRecord(Record):
     classes: tuple[str, ...]
     input_shape: tuple[int, ...]
     scale: float = 1.0
+    value_range: tuple[float, float] | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
     n_train: int
     n_val: int
     n_test: int

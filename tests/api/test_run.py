@@ -119,8 +119,8 @@ def test_predict_needs_the_winners_folder_alone(run: nas_kd.Run, run_dir: Path, 
     Image.new("L", (8, 8)).save(tmp_path / "photo.png")
     command[-1] = "photo.png"
     refused = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True)
-    assert refused.returncode == 1
-    assert refused.stderr.startswith("photo.png: this network takes arrays (1, 8, 8)")
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("error: photo.png: this network takes arrays (1, 8, 8)")
 
 
 def test_another_budget(run: nas_kd.Run, run_dir: Path, tmp_path: Path) -> None:

@@ -119,7 +119,8 @@ def test_retarget_and_export(quick_start: Path, tmp_path: Path) -> None:
     sizes = [float(re.search(r"([\d.]+) kB$", line)[1]) for line in (gateway, camera)]  # type: ignore[index]
     assert sizes[1] <= sizes[0]
     assert {path.name for path in tmp_path.iterdir()} == {
-        *(f"{name}.{ending}" for name in ("gateway", "camera") for ending in ("onnx", "json")),
+        *(f"{name}.{ending}" for name in ("gateway", "camera") for ending in ("onnx", "json", "README.md")),
+        "predict.py",
         "winner.safetensors",
     }
 

@@ -17,7 +17,7 @@ import pytest
 
 from nas_kd.report import write_report
 from nas_kd.report.content import build_content
-from nas_kd.report.render import code_span, embedded_json, escape_markdown, render_markdown, render_page
+from nas_kd.report.render import embedded_json, render_markdown, render_page
 from nas_kd.results.run_record import RunState
 
 from .rung_runs import run_with_rungs
@@ -179,11 +179,6 @@ def test_markdown_tables_keep_their_columns(tmp_path: Path) -> None:
     for line, after in pairwise(lines):
         if line.startswith("|") and after.startswith("|"):
             assert len(re.findall(r"(?<!\\)\|", line)) == len(re.findall(r"(?<!\\)\|", after)), (line, after)
-
-
-def test_markdown_escapes() -> None:
-    assert escape_markdown("a|b\n<c> *d*") == r"a\|b \<c\> \*d\*"
-    assert code_span("a `b` c") == "``a `b` c``"
 
 
 def test_embedded_json_cannot_end_its_element() -> None:

@@ -8,13 +8,14 @@ import pytest
 from nas_kd.report import number_format as fmt
 from nas_kd.report.choice_importance import choices_of
 from nas_kd.report.content import build_content
-from nas_kd.report.render import escape_markdown, render_markdown, render_page
+from nas_kd.report.render import render_markdown, render_page
 from nas_kd.report.report_context import build_context
 from nas_kd.report.rung_correlation import build_rung_correlations, once_for_all_text
 from nas_kd.report.search_history import build_search_history
 from nas_kd.report.time_breakdown import cache_uses, time_bars, time_note
 from nas_kd.report.trial_flow import build_trial_flow
 from nas_kd.results.candidate import Architecture, Candidate
+from nas_kd.results.markdown import escape_markdown
 from nas_kd.results.run_record import RunRecord
 from nas_kd.results.trial_record import RungRecord, TrialRecord
 from tests.records import CANDIDATE, run, trial

@@ -1,0 +1,20 @@
+"""Fits an exported file's temperature on the validation split, through ONNX Runtime."""
+
+from nas_kd.data.dataset import Dataset
+from nas_kd.export.onnx_classifier import OnnxClassifier
+from nas_kd.results.calibration import CalibrationRecord, calibrate
+
+
+def calibrate_file(content: bytes, data: Dataset) -> CalibrationRecord:
+    """Fit the temperature on validation, and judge it on validation and test.
+
+    Args:
+        content: an exported file.
+        data: its splits.
+
+    Raises:
+        InputError: the file does not take these samples.
+    """
+    classifier, splits = OnnxClassifier(content), {"val": data.val, "test": data.test}
+    logits = {name: classifier.predict(split.x) for name, split in splits.items()}
+    return calibrate(logits, {name: split.y.numpy() for name, split in splits.items()})
