@@ -14,7 +14,7 @@ from nas_kd.config.loading import load_config
 from nas_kd.config.options import SearchConfig
 from nas_kd.data.dataset import Dataset, Split, as_input
 from nas_kd.data.prepare import load_dataset
-from nas_kd.data.source import SPLITS
+from nas_kd.data.split_names import SPLITS
 from nas_kd.errors import InputError, unknown
 from nas_kd.export.onnx_classifier import OnnxClassifier
 from nas_kd.export.onnx_export import get_metadata
