@@ -91,8 +91,7 @@ class ConsoleCallback(Callback):
         """Print the teacher's accuracy, size and latency."""
         costs = record.costs
         self._print_line(
-            f"teacher: {record.description}; validation accuracy {record.val.mean:.2%}, "
-            f"{costs.require_size() / 1000:.1f} kB, {_ms(costs.latency_ms)}"
+            f"teacher: {record.description}; validation accuracy {record.val.mean:.2%}, {_size_and_latency(costs)}"
         )
 
     def on_measured(self, done: int, total: int) -> None:
@@ -172,9 +171,19 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
 
+def _kb(size_bytes: int | None) -> str:
+    return "unknown" if size_bytes is None else f"{size_bytes / 1000:.1f} kB"
+
+
+def _size_and_latency(costs: Costs) -> str:
+    if costs.size_bytes is None and costs.latency_ms is None:
+        return "size and latency unknown"
+    return f"{_kb(costs.size_bytes)}, {_ms(costs.latency_ms)}"
+
+
 def _ms(latency: Latency | None, unstable: str = UNSTABLE) -> str:
     if latency is None:
-        return "-"
+        return "unknown"
     figure = f"{latency.p50 * 1000:.3g} us" if latency.p50 < 1 else f"{latency.p50:.3g} ms"
     return f"{figure}{unstable if latency.unstable else ''}"
 
@@ -236,7 +245,7 @@ def _method(finalist: FinalistRecord) -> str:
 
 
 def _figure_cells(accuracy: Accuracy, costs: Costs, unstable: str = UNSTABLE) -> tuple[str, str, str]:
-    return _percent(accuracy), f"{costs.require_size() / 1000:.1f} kB", _ms(costs.latency_ms, unstable)
+    return _percent(accuracy), _kb(costs.size_bytes), _ms(costs.latency_ms, unstable)
 
 
 def print_finalist(finalist: FinalistRecord, out: Path) -> None:

@@ -12,6 +12,7 @@ from nas_kd.commands.training_costs import search_cost, supernet_cost, teachers_
 from nas_kd.commands.worker import JobRunner
 from nas_kd.commands.write_winner import write_results
 from nas_kd.context.run_context import RunContext
+from nas_kd.engine.evaluation import accuracy_of
 from nas_kd.errors import BudgetError, TrialError
 from nas_kd.export.verify import accuracy
 from nas_kd.kd.artifacts import ArtifactBuilder
@@ -46,7 +47,7 @@ from nas_kd.nas.worker_pool import WorkerPool
 from nas_kd.results.candidate import Architecture
 from nas_kd.results.finalist_record import Accuracy, FinalistPlan
 from nas_kd.results.fronts import describe_closest_trials
-from nas_kd.results.hypervolume import IncrementalHypervolume
+from nas_kd.results.hypervolume import IncrementalHypervolume, is_valid_reference
 from nas_kd.results.intervals import wilson_interval
 from nas_kd.results.limits import describe_costs, within_budget
 from nas_kd.results.recipe_record import RecipeRecord
@@ -238,7 +239,12 @@ class Search:
         self.callback.on_trial_end(record, self.study.records, self.hypervolume.volume)
 
     def _add_to_hypervolume(self, records: Iterable[TrialRecord]) -> None:
-        """Count candidates within the budget that were trained in full, by validation accuracy."""
+        """Count candidates within the budget that were trained in full, by validation accuracy.
+
+        Against a teacher of unknown size and latency nothing can be counted.
+        """
+        if not is_valid_reference(self.teacher.record, self.context.data.n_classes):
+            return
         for record in records:
             if record.status == "finished":
                 self.hypervolume.add(record.val_accuracy, record.costs)
@@ -338,8 +344,9 @@ class Search:
             self.study.save(f"cache/{kind}", CacheRecord(hits=hits[kind], misses=misses[kind]))
 
     def _read_test(self, teacher: ReadyTeacher, name: str) -> None:
-        test = self.context.for_teacher().data.test
-        mean = accuracy(teacher.onnx, test)
+        context, model = self.context.for_teacher(), teacher.teacher.model
+        test = context.data.test
+        mean = accuracy(teacher.onnx, test) if teacher.onnx else accuracy_of(model, test, context.numerics)
         low, high = wilson_interval(mean, len(test))
         tested = Accuracy(mean=mean, low=low, high=high, samples=len(test))
         saved = self.study.load(name, TeacherRecord) or teacher.record

@@ -14,7 +14,7 @@ from nas_kd.engine.evaluation import accuracy_of
 from nas_kd.engine.schedule import Schedule
 from nas_kd.engine.teacher_outputs import Teacher
 from nas_kd.errors import InputError, TrialError
-from nas_kd.export.onnx_export import export_onnx
+from nas_kd.export.teacher_file import teacher_file
 from nas_kd.kd.chain_policies.base import load_policy
 from nas_kd.kd.choose_recipe import describe_choice, teacher_recipe
 from nas_kd.kd.distiller import Distiller
@@ -41,12 +41,12 @@ class ReadyTeacher:
 
     Attributes:
         teacher: the network.
-        onnx: its deployable file.
+        onnx: its deployable file; None: there is none.
         record: what the run keeps of it.
     """
 
     teacher: Teacher
-    onnx: bytes
+    onnx: bytes | None
     record: TeacherRecord
 
 
@@ -122,11 +122,12 @@ def _ordinal(place: int) -> str:
 
 @dataclass(frozen=True)
 class _Loaded:
-    """A teacher and its file, and how it was trained, if the tool did that."""
+    """A teacher, its file if it came as one, what a user should know of it, and how it was trained by the tool."""
 
     teacher: Teacher
-    onnx: bytes
     origin: str
+    onnx: bytes | None = None
+    notes: tuple[str, ...] = ()
     seconds: float = 0.0
     recipe: RecipeRecord | None = None
     late_gain: float | None = None
@@ -134,9 +135,11 @@ class _Loaded:
 
 def _loaded(options: TeacherOptions, context: RunContext, place: int) -> _Loaded:
     if options.onnx is not None:
-        found = _Loaded(*from_onnx(options, context.data), "onnx")
+        teacher, onnx = from_onnx(options, context.data)
+        found = _Loaded(teacher, "onnx", onnx)
     elif options.factory is not None:
-        found = _Loaded(*from_factory(options, context.data), "factory")
+        teacher, notes = from_factory(options, context.data)
+        found = _Loaded(teacher, "factory", notes=notes)
     else:
         found = _trained(options, context, place)
     return replace(found, teacher=replace(found.teacher, paired=True))
@@ -144,14 +147,17 @@ def _loaded(options: TeacherOptions, context: RunContext, place: int) -> _Loaded
 
 def _prepare(options: TeacherOptions, context: RunContext, measure: MeasureFile, place: int) -> ReadyTeacher:
     found = _loaded(options, context, place)
-    teacher, onnx = found.teacher, found.onnx
+    teacher = found.teacher
+    for note in found.notes:
+        context.callback.on_note(f"teacher: {note}")
+    onnx, costs = _file_and_costs(found, context, measure)
     val = _accuracy(teacher.model, context, _TRAIN_LONGER if found.recipe is not None else _CHECK_IT)
     _note_training(found, context)
     record = TeacherRecord.model_validate(
         {
             "description": teacher.description,
             "origin": found.origin,
-            "costs": measure(onnx, Costs(parameters=teacher.parameters, macs=teacher.macs)),
+            "costs": costs,
             "val": val,
             "training_s": round(found.seconds, 3),
             "recipe": found.recipe,
@@ -159,6 +165,19 @@ def _prepare(options: TeacherOptions, context: RunContext, measure: MeasureFile,
         }
     )
     return ReadyTeacher(teacher, onnx, record)
+
+
+def _file_and_costs(found: _Loaded, context: RunContext, measure: MeasureFile) -> tuple[bytes | None, Costs]:
+    """The teacher's file and what it costs, both as far as there are any: nothing else depends on them."""
+    counted = Costs(parameters=found.teacher.parameters, macs=found.teacher.macs)
+    try:
+        onnx = found.onnx or teacher_file(found.teacher.model, context.data)
+        return onnx, measure(onnx, counted)
+    except TrialError as error:
+        if found.onnx is not None:  # a file is a teacher only if it runs
+            raise
+        context.callback.on_note(f"teacher: its size and latency are unknown, as {error}; all else goes on as usual")
+        return None, counted
 
 
 def _trained(options: TeacherOptions, context: RunContext, place: int) -> _Loaded:
@@ -182,7 +201,6 @@ def _trained(options: TeacherOptions, context: RunContext, place: int) -> _Loade
     before = context.store.load_json("late_accuracy", trained.key)
     return _Loaded(
         teacher=distiller.as_teacher(trained, architecture),
-        onnx=export_onnx(trained.model, context.data.input_shape),
         origin="space",
         seconds=spent,
         recipe=chosen,

@@ -12,49 +12,52 @@ from torch import Tensor, nn
 from nas_kd.config.options import EngineOptions, TeacherOptions
 from nas_kd.data.dataset import Dataset, as_input
 from nas_kd.engine.feature_extractor import find_feature_points
-from nas_kd.engine.numerics import Numerics
+from nas_kd.engine.numerics import Numerics, seeded
 from nas_kd.engine.teacher_outputs import Teacher
-from nas_kd.errors import InputError, TrialError
+from nas_kd.errors import InputError
 from nas_kd.export.network_costs import count_macs, count_parameters
-from nas_kd.export.onnx_export import export_onnx
 from nas_kd.export.verify import OnnxModule
 from nas_kd.kd.network_builder import in_thousands
+from nas_kd.kd.user_module import as_network, copied, prepared, uncompiled
+from nas_kd.models.raw_output import FixedBatch, LogitsOnly
 from nas_kd.models.wrappers import ContiguousLayout, Normalized
 from nas_kd.plugins import IN_MEMORY, import_object, load
 from nas_kd.serialization import fingerprint, sha256
+from nas_kd.user_code import describe_error, unchanged_settings
+
+PROBED_SAMPLES = 64  # that a user's module is run on to see what it does
 
 
-def from_factory(options: TeacherOptions, data: Dataset) -> tuple[Teacher, bytes]:
-    """Build a teacher from the user's function, or from a module given in Python, and export it to ONNX.
+def from_factory(options: TeacherOptions, data: Dataset) -> tuple[Teacher, tuple[str, ...]]:
+    """Build a teacher from the user's function, or from a module given in Python.
+
+    Returns:
+        The teacher, and what was found out about it that a user should know.
 
     Raises:
-        InputError: it cannot be built, run or exported, or it does not fit the data.
+        InputError: it cannot be built or run, or it does not fit the data.
     """
     name = options.factory or ""
     net, identity, description = _given_module(name) if name.startswith(IN_MEMORY) else _made_module(options)
-    model = _with_preprocessing(net.eval(), options, data)
-    _check_shape(model, data)
-    try:
-        onnx = export_onnx(model, data.input_shape)
-    except TrialError as error:
-        raise InputError(
-            f"teacher: cannot be exported to ONNX, so that its size and latency are unknown: {error}"
-        ) from error
-    model, features = _in_any_layout(model, data), None
+    samples = as_input(data.val.x[:PROBED_SAMPLES])
+    network = as_network(
+        _with_preprocessing(prepared(net, "teacher:"), options, data), samples, data.n_classes, "teacher:"
+    )
+    model, features = _in_any_layout(network.model, data), None
     if options.features is not None:
         paths = [_inside(f, model) for f in options.features]
-        features = find_feature_points(model, as_input(data.val.x[:2]), paths).features
+        features = find_feature_points(model, samples[:2].clone(), paths).features
     key = fingerprint([*identity, options.preprocessing, data.input_shape])
-    return _described(model, key, description, data, features=features), onnx
+    return _described(model, key, description, data, features=features), network.notes
 
 
 def _in_any_layout(model: nn.Module, data: Dataset) -> nn.Module:
     """The network itself, or behind a wrapper if it cannot take images that are laid out channels last."""
     layout = Numerics.choose(EngineOptions(), data.input_shape)
     try:
-        with torch.no_grad():
-            layout.place(deepcopy(model))(layout.to_layout(as_input(data.val.x[:2])))
-    except RuntimeError:  # of `view`; any other was raised in the usual layout, too
+        with unchanged_settings(), torch.no_grad():
+            layout.place(deepcopy(model))(layout.to_layout(as_input(data.val.x[:2]).clone()))
+    except Exception:  # of `view`, or of `deepcopy`; any other was raised in the usual layout, too
         return ContiguousLayout(model)
     return model
 
@@ -62,18 +65,19 @@ def _in_any_layout(model: nn.Module, data: Dataset) -> nn.Module:
 def _given_module(name: str) -> tuple[nn.Module, list[str], str]:
     """A copy of a module given in Python: the user's own stays as it is. Its name follows from its content."""
     module = load("teacher", name, nn.Module)
-    return deepcopy(module), [name], type(module).__name__
+    return copied(module), [name], type(uncompiled(module)).__name__
 
 
 def _made_module(options: TeacherOptions) -> tuple[nn.Module, list[str], str]:
     """What the user's function returns, with the user's weights."""
     factory, weights = options.factory or "", options.weights or Path()
     try:
-        net: Any = import_object(factory)()
+        with unchanged_settings(), seeded(0):  # whatever the weights' file does not hold is the same in every process
+            net: Any = import_object(factory)()
     except InputError:
         raise
-    except Exception as error:  # a user's function may raise anything
-        raise InputError(f"teacher.factory: {factory}() failed: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:  # a user's function may raise anything
+        raise InputError(f"teacher.factory: {factory}() failed: {describe_error(error)}") from error
     if not isinstance(net, nn.Module):
         raise InputError(f"teacher.factory: {factory}() must return a torch.nn.Module, got {type(net).__name__}")
     _load_weights(net, weights)
@@ -110,7 +114,8 @@ def _with_preprocessing(net: nn.Module, options: TeacherOptions, data: Dataset) 
 
 def _inside(path: str, model: nn.Module) -> str:
     """The user's module path as seen from outside of the wrappers."""
-    return f"body.{_inside(path, model.body)}" if isinstance(model, ContiguousLayout | Normalized) else path
+    wrappers = ContiguousLayout | FixedBatch | LogitsOnly | Normalized
+    return f"body.{_inside(path, model.body)}" if isinstance(model, wrappers) else path
 
 
 def from_onnx(options: TeacherOptions, data: Dataset) -> tuple[Teacher, bytes]:
@@ -139,7 +144,11 @@ def _described(
 ) -> Teacher:
     parameters = count_parameters(model)
     description = f"{description}, {in_thousands(parameters)} weights"
-    return Teacher(model, key, description, parameters, count_macs(model, data.input_shape), features)
+    try:
+        macs = count_macs(model, data.input_shape)
+    except Exception:  # not every user's module can be watched; nothing depends on the number
+        macs = 0
+    return Teacher(model, key, description, parameters, macs, features)
 
 
 def _check_shape(model: nn.Module, data: Dataset) -> None:
