@@ -11,6 +11,7 @@ from nas_kd.context.run_context import RunContext
 from nas_kd.errors import TrialError
 from nas_kd.export.verify import accuracy
 from nas_kd.kd.artifacts import ArtifactBuilder, ExportedFile
+from nas_kd.kd.candidate_failure import as_trial_error
 from nas_kd.kd.chain_policies.base import load_policy
 from nas_kd.kd.controls import Control, controls_of
 from nas_kd.kd.distiller import Distiller
@@ -146,13 +147,14 @@ class FinalistTrainer:
         seeds = self._seeds(plan)
         for trial, controls in controlled:
             try:
-                files = self._train_seeds(
-                    trial.candidate, self._full_epochs, seeds, partial(self._count, total, trial.description)
-                )
-                others = tuple(
-                    (c, self._train_seeds(c.candidate, c.epochs, seeds, partial(self._count, total, c.kind)))
-                    for c in controls
-                )
+                with as_trial_error():
+                    files = self._train_seeds(
+                        trial.candidate, self._full_epochs, seeds, partial(self._count, total, trial.description)
+                    )
+                    others = tuple(
+                        (c, self._train_seeds(c.candidate, c.epochs, seeds, partial(self._count, total, c.kind)))
+                        for c in controls
+                    )
             except TrialError as error:
                 self._context.callback.on_note(f"finalist {trial.id} left out: {error}")
                 continue

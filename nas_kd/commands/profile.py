@@ -131,8 +131,8 @@ def _profile(context: RunContext, sample: int) -> SpaceProfile:
     space, builder, budget = context.space, NetworkBuilder(context.data, context.space), context.config.budget
     teachers = untrained_teachers(context)  # first, as this is where a config may be wrong yet
     gate, sampler = Gate(context, builder), ArchitectureSampler(space, context.seed)
-    drawn = [sampler.architecture(sampler.random()) for _ in range(sample)]
-    wanted = list(dict.fromkeys([*space.size_ladder(N_SIZES), *drawn]))
+    drawn = [sampler.draw() for _ in range(sample)]
+    wanted = list(dict.fromkeys([*builder.size_ladder(N_SIZES), *drawn]))
     found: dict[Precision, Measured] = {}
     seconds: list[float] = []
     for precision in context.config.search.precisions:
@@ -146,7 +146,7 @@ def _profile(context: RunContext, sample: int) -> SpaceProfile:
         space=space.name,
         device=context.device.name,
         cardinality=space.cardinality(),
-        macs=_range([float(builder.macs(a)) for a in wanted]),
+        macs=_range([float(builder.macs(a)) for a in wanted if builder.can_build(a)]),
         precisions=precisions,
         budget=budget,
         reachable=bool(reachable),

@@ -115,7 +115,7 @@ class Search:
         Raises:
             BudgetError: says what the smallest network costs.
         """
-        smallest, budget = self.context.space.size_ladder(2)[0], self.config.budget
+        smallest, budget = self.distiller.builder.smallest(), self.config.budget
         possible = [self.gate.all_costs(smallest, precision=p, quick=True) for p in self.config.search.precisions]
         for costs in possible:
             require_measured(costs, budget)
@@ -150,11 +150,12 @@ class Search:
 
     def _middle_of_the_budget(self) -> Architecture:
         """A network of the middle sizes that are within the budget and useful."""
-        path, precision = self.context.space.size_ladder(self.plan.n_edge_sizes or 2), self.config.search.precisions[0]
+        builder, precision = self.distiller.builder, self.config.search.precisions[0]
+        path = builder.size_ladder(self.plan.n_edge_sizes or 2)
         edge = max(0, bisect_left(path, True, key=lambda a: not self._fits(a, precision)) - 1)
-        weights = self.distiller.builder.parameters
-        wanted = log(weights(path[edge])) - MIDDLE * log(MAX_INITIAL_SIZE_RATIO)
-        return min(path[: edge + 1], key=lambda a: abs(log(weights(a)) - wanted))
+        sizes = [a for a in path[: edge + 1] if builder.can_build(a)] or [builder.smallest()]
+        wanted = log(builder.parameters(sizes[-1])) - MIDDLE * log(MAX_INITIAL_SIZE_RATIO)
+        return min(sizes, key=lambda a: abs(log(builder.parameters(a)) - wanted))
 
     def _probe_budget(self) -> ProbeBudget:
         """A share of the epochs that the plan asks for, finalists included, and of the time that the run may take."""
@@ -201,7 +202,6 @@ class Search:
         plan, context = SupernetPlan.of(self.config, self.context.recipe.epochs), self.context
         trainer = SupernetTrainer(
             self.distiller.trainer,
-            context.space,
             self.teacher.teacher,
             plan,
             seed=context.seed,
@@ -229,9 +229,12 @@ class Search:
 
     def _fits(self, architecture: Architecture, precision: str) -> bool:
         budget = self.config.budget
-        costs = self.gate.costs(architecture, precision=precision, quick=True)
-        if is_borderline(costs, budget):  # an initial trial is trained in full: it should not turn out infeasible then
-            costs = self.gate.costs(architecture, precision=precision)
+        try:
+            costs = self.gate.costs(architecture, precision=precision, quick=True)
+            if is_borderline(costs, budget):  # an initial trial is trained in full: it should not be infeasible then
+                costs = self.gate.costs(architecture, precision=precision)
+        except TrialError:  # it cannot be built or exported
+            return False
         return within_budget(costs, budget)
 
     def _on_trial_end(self, record: TrialRecord) -> None:
@@ -295,7 +298,7 @@ class Search:
         cost = search_cost(trials, work, full) + teachers_cost(teachers, full)
         if (supernet := self.study.load("once_for_all", OnceForAllRecord)) is not None:
             members = [t.candidate.student for t in trials]
-            ends = self.context.space.size_ladder(2)
+            ends = self.distiller.builder.ends()
             cost += supernet_cost(supernet.epochs, supernet.networks_a_step, ends, members, work)
         return cost
 

@@ -99,7 +99,7 @@ def untrained_teachers(context: RunContext) -> list[Teacher]:
         elif options.factory is not None:
             found.append(from_factory(options, context.data)[0])
         else:
-            space, architecture = _architecture(options)
+            space, architecture = _architecture(options, context)
             builder = NetworkBuilder(context.data, space)
             key = fingerprint(["untrained", architecture.to_json(), place])
             description, parameters = builder.description(architecture), builder.parameters(architecture)
@@ -108,12 +108,12 @@ def untrained_teachers(context: RunContext) -> list[Teacher]:
     return [replace(teacher, paired=True) for teacher in found]
 
 
-def _architecture(options: TeacherOptions) -> tuple[SearchSpace, Architecture]:
+def _architecture(options: TeacherOptions, context: RunContext) -> tuple[SearchSpace, Architecture]:
     """The network to be trained as a teacher: the config's, else the largest of its space."""
     space = load_space(options.space or "resnet")
     if options.architecture is not None:
         return space, Architecture(space.name, options.architecture)
-    return space, space.size_ladder(2)[-1]
+    return space, NetworkBuilder(context.data, space).largest()
 
 
 def _ordinal(place: int) -> str:
@@ -182,7 +182,7 @@ def _file_and_costs(found: _Loaded, context: RunContext, measure: MeasureFile) -
 
 def _trained(options: TeacherOptions, context: RunContext, place: int) -> _Loaded:
     """Train a network of a space; `place`: in the list of teachers, each of which has a seed of its own."""
-    space, architecture = _architecture(options)
+    space, architecture = _architecture(options, context)
     chosen = teacher_recipe(context, options, place, space, architecture)
     schedule = Schedule.of(context.config.distill, chosen.recipe)
     seed = context.seed + place if options.seed is None else options.seed
