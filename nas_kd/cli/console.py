@@ -46,6 +46,7 @@ class ConsoleCallback(Callback):
         self._n_trials = config.search.trials
         self._live = Live(console=self._console, refresh_per_second=4, transient=True)
         self._status = ""
+        self._comparable = True  # whether every teacher's size and latency are known
         self._details: dict[str, str] = {}  # work in progress -> how far it is
         self._trial_events = self._trials_done = 0
         self._first_progress: tuple[float, int] | None = None  # time and count, to estimate the time left from
@@ -90,6 +91,7 @@ class ConsoleCallback(Callback):
     def on_teacher(self, record: TeacherRecord) -> None:
         """Print the teacher's accuracy, size and latency."""
         costs = record.costs
+        self._comparable = self._comparable and costs.size_bytes is not None and costs.latency_ms is not None
         self._print_line(
             f"teacher: {record.description}; validation accuracy {record.val.mean:.2%}, {_size_and_latency(costs)}"
         )
@@ -124,7 +126,8 @@ class ConsoleCallback(Callback):
         """Show the state of the search; called for a trial again after each of its rungs."""
         self._trial_events += 1
         done = sum(t.status != "duplicate" for t in trials)
-        self._status = _search_status(trials, self._n_trials, hypervolume) + self._time_left(done, self._n_trials)
+        status = _search_status(trials, self._n_trials, hypervolume if self._comparable else None)
+        self._status = status + self._time_left(done, self._n_trials)
         self._details = {}
         if self._console.is_terminal:
             self._redraw()
@@ -157,13 +160,18 @@ class ConsoleCallback(Callback):
             self._print_line(self._status)
 
 
-def _search_status(trials: Sequence[TrialRecord], n_trials: int, hypervolume: float) -> str:
-    """`trial 20 of 60, 3 infeasible, 4 paused, best within budget 97.20%, hypervolume 1.234`."""
+def _search_status(trials: Sequence[TrialRecord], n_trials: int, hypervolume: float | None) -> str:
+    """`trial 20 of 60, 3 infeasible, 4 paused, best within budget 97.20%, hypervolume 1.234`.
+
+    Against a teacher of unknown size and latency there is no hypervolume.
+    """
     counts = Counter(t.status for t in trials)
     best = max((t.val_accuracy or 0.0 for t in trials if t.within_budget), default=0.0)
     parts = [f"trial {len(trials) - counts['duplicate']} of {n_trials}", f"{counts['infeasible']} infeasible"]
     parts += [f"{counts[status]} {status}" for status in OPTIONAL_COUNTS if counts[status]]
-    parts += [f"best within budget {best:.2%}" if best else "none within budget yet", f"hypervolume {hypervolume:.3f}"]
+    parts.append(f"best within budget {best:.2%}" if best else "none within budget yet")
+    if hypervolume is not None:
+        parts.append(f"hypervolume {hypervolume:.3f}")
     return ", ".join(parts)
 
 

@@ -17,11 +17,11 @@ from nas_kd.commands.module_checks import (
     check_capabilities,
     check_gradient,
     checked_teachers,
-    count_classes,
     own_order,
     roles_of,
     unchanged,
 )
+from nas_kd.commands.module_networks import as_student, as_teacher
 from nas_kd.config.options import Augmentation, DistillOptions, EngineOptions
 from nas_kd.context.callbacks import Callback, EpochEnd, StopRun, as_callback
 from nas_kd.context.recipe_rules import recipe_by_rules
@@ -36,6 +36,7 @@ from nas_kd.errors import InputError
 from nas_kd.methods.base import Method
 from nas_kd.methods.combine import make_method
 from nas_kd.results.training_recipe import TrainingRecipe
+from nas_kd.user_code import unchanged_settings
 
 Student = TypeVar("Student", bound=nn.Module)
 SEED_STEP = 1_000_003  # between generations of a student, so that each starts from weights of its own
@@ -65,8 +66,10 @@ def distill(
     """Train your own student by knowledge distillation, in place, with a cosine schedule.
 
     Args:
-        student: x (B, ...) -> logits (B, C), float32, on the CPU. It is trained from the weights that it has.
-        teacher: the same; several for methods that learn from several, None for those without. Left as it was.
+        student: x (B, ...) -> logits (B, C), float32, on the CPU, in a tensor, or first in a tuple, or under "logits".
+            It is trained from the weights that it has.
+        teacher: the same, scripted or of other precision if it likes; several for methods that learn from several, None
+            for those without. Left as it was.
         train: (x, y) of arrays or tensors, a Dataset with items (x, y), or a DataLoader, whose batches (x, y) are used
             as they are; y: class numbers. Samples reach networks as float32, whole numbers wider than uint8 as int64.
         val: the same; methods that train several networks then return the most accurate one.
@@ -109,7 +112,7 @@ def distill(
         "calibrate": calibrate,
     }
     settings = _Settings.of(schedule, {"threads": threads, "precision": precision}, seed, callbacks)
-    with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
+    with unchanged_settings(), torch.inference_mode(False):
         learnt = as_method(method, temperature, strength)
         teachers = checked_teachers(student, teacher, learnt)
         with unchanged(teachers):
@@ -158,13 +161,14 @@ class _Distillation:
         train, val = data
         check_capabilities(method, train)
         example = train.example()
-        n_classes = count_classes({"student": student} | roles_of(teachers), example, "train")
+        student, n_classes = as_student(student, example, "train")
+        teachers = [as_teacher(role, teacher, example, n_classes) for role, teacher in roles_of(teachers).items()]
         check_gradient(student, example)
         shape = tuple(example.shape[1:])
         numerics = Numerics(Numerics.choose(settings.engine, shape).bf16, channels_last=False)
         score = None
         if val is not None:
-            count_classes({"student": student}, val.example(), "val")
+            as_student(student, val.example(), "val")
             next(val.batches(n_classes))  # before hours of training, not after
             score = partial(_accuracy, val=val, n_classes=n_classes, numerics=numerics)
         setup = TrainingSetup(

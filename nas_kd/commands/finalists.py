@@ -92,7 +92,8 @@ class FinalistTrainer:
             for trial in unstable:
                 measured.add(trial.number)
                 try:
-                    found = measured_in_full(trial, self._gate, self._context.config.budget)
+                    with as_trial_error(inputs=False):
+                        found = measured_in_full(trial, self._gate, self._context.config.budget)
                 except TrialError as error:
                     self._context.callback.on_note(f"trial {trial.number} left out: {error}")
                     found = trial.model_copy(update={"status": "failed", "reason": str(error)})

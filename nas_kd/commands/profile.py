@@ -16,6 +16,7 @@ from nas_kd.context.run_context import RunContext
 from nas_kd.context.run_folder import RunFolder
 from nas_kd.engine.numerics import training_threads
 from nas_kd.errors import TrialError
+from nas_kd.kd.candidate_failure import as_trial_error
 from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.kd.teachers import untrained_teachers
 from nas_kd.nas.feasibility import log_excess
@@ -141,7 +142,8 @@ def _profile(context: RunContext, sample: int) -> SpaceProfile:
     precisions = tuple(_of_precision(p, measured, wanted, drawn, budget) for p, measured in found.items())
     gate_s = median(seconds)
     reachable = [costs for costs in found.values() if any(within_budget(c, budget) for c in costs.values())]
-    estimate = estimate_time(context, builder, teachers, reachable[0], gate_s) if reachable else None
+    with as_trial_error(inputs=False):
+        estimate = estimate_time(context, builder, teachers, reachable[0], gate_s) if reachable else None
     return SpaceProfile(
         space=space.name,
         device=context.device.name,

@@ -356,9 +356,10 @@ class Search:
         self.study.save(name, saved.model_copy(update={"test": tested}))
 
     def _explain_failures(self) -> None:
-        """Raise if candidates passed the gate but none could be trained: then the budget is not to blame."""
+        """Raise if no candidate could be trained for reasons other than the budget."""
         failed = [t for t in self.study.records if t.status == "failed"]
-        if failed:
+        infeasible = any(t.status == "infeasible" for t in self.study.records)
+        if failed and (not infeasible or any(t.within_budget for t in failed)):
             raise TrialError(f"none of {len(failed)} candidates could be trained; the last one: {failed[-1].reason}")
 
     def _give_up(self, closest_candidates: str) -> None:

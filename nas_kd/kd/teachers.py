@@ -15,6 +15,7 @@ from nas_kd.engine.schedule import Schedule
 from nas_kd.engine.teacher_outputs import Teacher
 from nas_kd.errors import InputError, TrialError
 from nas_kd.export.teacher_file import teacher_file
+from nas_kd.kd.candidate_failure import as_trial_error
 from nas_kd.kd.chain_policies.base import load_policy
 from nas_kd.kd.choose_recipe import describe_choice, teacher_recipe
 from nas_kd.kd.distiller import Distiller
@@ -192,7 +193,8 @@ def _trained(options: TeacherOptions, context: RunContext, place: int) -> _Loade
     started = time.perf_counter()
     job = TrainingJob(architecture, Recipe(NO_DISTILLATION), chosen.recipe, schedule, seed, schedule.epochs)
     try:
-        trained = distiller.train(job, [], load_policy(DEFAULT_POLICY))
+        with as_trial_error():
+            trained = distiller.train(job, [], load_policy(DEFAULT_POLICY))
     except TrialError as error:
         raise InputError(f"teacher: its training failed: {error}") from error
     spent = max(trained.seconds, time.perf_counter() - started)

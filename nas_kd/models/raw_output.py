@@ -191,5 +191,5 @@ def _hint(tensors: Mapping[Path, Tensor], n_samples: int, n_classes: int | None)
     if n_classes == 2 and any(value.shape[1] == 1 for value in rows):
         return "; a single output for two classes is not supported: return torch.cat([-z / 2, z / 2], 1) of it"
     if n_classes and len(rows) == 1 and rows[0].is_floating_point():
-        return f"; its last layer has {rows[0].shape[1]} outputs, the data {n_classes} classes"
+        return f"; the data has {n_classes} classes: replace its last layer, or return the logits of these classes only"
     return ""

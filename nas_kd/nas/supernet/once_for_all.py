@@ -205,7 +205,9 @@ class OnceForAll:
             self._broken.update(done.job.architectures)
             self._callback.on_note(f"{len(done.job.architectures)} sub-networks are left out: {done.error}")
         else:
-            found.update(done.job.result(done.result))
+            judged = done.job.result(done.result)
+            self._broken.update(a for a in done.job.architectures if a not in judged)
+            found.update(judged)
         self._callback.on_progress("sub-networks judged:", len(self._judged) + len(found), self._plan.evaluations)
 
     def _child(self, parents: list[SubNetwork]) -> Genotype:
