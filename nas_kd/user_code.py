@@ -86,7 +86,7 @@ def _of_torch() -> list[Setting]:
         return torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
 
     def flushes_subnormals() -> bool:
-        return float(torch.tensor(1e-310, dtype=torch.float64) * 1.0) == 0.0
+        return float(torch.tensor(1e-310, dtype=torch.float64, device="cpu") * 1.0) == 0.0
 
     return [
         (torch.get_default_device, lambda d: torch.set_default_device(None if d.type == "cpu" else d)),

@@ -128,19 +128,8 @@ class NetworkBuilder:
         return list(dict.fromkeys([self.smallest(), self.largest()]))
 
     def size_ladder(self, n: int) -> list[Architecture]:
-        """The `size_ladder` of the students' space, whether its networks can be built or not.
-
-        Raises:
-            InputError: the space raised an error, or gave no architectures.
-        """
-        try:
-            with as_trial_error():
-                ladder = list(self._students.size_ladder(n))
-        except TrialError as error:
-            raise InputError(f"space {self._students.name!r}: size_ladder({n}) failed: {error}") from error
-        if not ladder or not all(isinstance(size, Architecture) for size in ladder):
-            raise InputError(f"space {self._students.name!r}: size_ladder({n}) must return a list of architectures")
-        return ladder
+        """The `size_ladder` of the students' space, see the function of the same name."""
+        return size_ladder(self._students, n)
 
     def _first_built(self, architectures: Iterable[Architecture]) -> Architecture | None:
         return next(filter(self.can_build, architectures), None)
@@ -156,6 +145,26 @@ class NetworkBuilder:
                 f"shape {self._data.input_shape}; the last one: {error}"
             ) from error
         return ladder[-1]
+
+
+def size_ladder(space: SearchSpace, n: int) -> list[Architecture]:
+    """Architectures of a space, log-spaced in size from the smallest, whether they can be built or not.
+
+    Args:
+        space: any.
+        n: how many, or as many as there are.
+
+    Raises:
+        InputError: the space raised an error, or gave no architectures.
+    """
+    try:
+        with as_trial_error():
+            ladder = list(space.size_ladder(n))
+    except TrialError as error:
+        raise InputError(f"space {space.name!r}: size_ladder({n}) failed: {error}") from error
+    if not ladder or not all(isinstance(size, Architecture) for size in ladder):
+        raise InputError(f"space {space.name!r}: size_ladder({n}) must return a list of architectures")
+    return ladder
 
 
 def logits_reader(network: nn.Module, input_shape: tuple[int, ...], n_classes: int) -> LogitsReader | None:

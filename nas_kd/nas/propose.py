@@ -13,7 +13,7 @@ from nas_kd.config.options import SearchConfig
 from nas_kd.errors import TrialError
 from nas_kd.kd.candidate_failure import as_trial_error
 from nas_kd.kd.chain_policies.base import load_policy
-from nas_kd.kd.network_builder import NetworkBuilder
+from nas_kd.kd.network_builder import NetworkBuilder, size_ladder
 from nas_kd.methods.base import Method
 from nas_kd.methods.combine import make_method
 from nas_kd.models.search_space import SearchSpace
@@ -72,7 +72,7 @@ class Proposer:
         self._config = config
         self._space = space
         self._builder = builder
-        sizes = builder.size_ladder(config.chain.assistant_sizes + 2)[1:-1]
+        sizes = size_ladder(space, config.chain.assistant_sizes + 2)[1:-1]
         self._assistants = [a for a in sizes if builder.can_build(a) and builder.parameters(a) < max_weights]
 
     def initial_trials(self, fits: Callable[[Architecture, str], bool], plan: SearchPlan) -> list[dict[str, Choice]]:
@@ -88,12 +88,12 @@ class Proposer:
             fits: whether an architecture at a precision is within the budget.
             plan: how many proposals, and among how many sizes the edge is looked for.
         """
-        path, precisions = self._builder.size_ladder(plan.n_edge_sizes), self._config.search.precisions
+        path, precisions = size_ladder(self._space, plan.n_edge_sizes), self._config.search.precisions
 
         def sizes(precision: str) -> list[Architecture]:
             edge = max(0, bisect_left(path, True, key=lambda a: not fits(a, precision)) - 1)
-            built = [a for a in path[: edge + 1] if self._builder.can_build(a)]
-            return self._spread(built or [self._builder.smallest()], plan.n_initial)
+            built = [a for a in path[: edge + 1] if self._builder.can_build(a)] or [self._builder.smallest()]
+            return self._spread(built, plan.n_initial)
 
         students = {precision: sizes(precision) for precision in precisions}
         proposals = self.direct_trials([students[precisions[0]][0]])

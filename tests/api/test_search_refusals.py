@@ -170,7 +170,7 @@ def test_one_teacher_twice(teacher: Net, measured: Path) -> None:
         ({"callbacks": print}, r"callbacks: want instances of nas_kd\.Callback, got builtin_function_or_method; .*"),
         (
             {"space": ViewingSpace([nas_kd.Dimension("width", 1, 2)])},
-            r"method 'logit_matching' on a network of space 'viewing': RuntimeError: view size .* \(networks of a space run .*\)",
+            r"method 'logit_matching' on a network of space 'viewing': RuntimeError: view size .* \(networks .*\)",
         ),
     ],
     ids=short,
