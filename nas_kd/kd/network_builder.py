@@ -168,18 +168,23 @@ def size_ladder(space: SearchSpace, n: int) -> list[Architecture]:
 
 
 def logits_reader(network: nn.Module, input_shape: tuple[int, ...], n_classes: int) -> LogitsReader | None:
-    """Find where a network's logits are in what it returns; None if it cannot be run, or gives none.
+    """Find where a network's logits are in what it returns; None if it cannot be run.
 
     Args:
         network: in any mode; left as it was.
         input_shape: of one sample.
         n_classes: C.
+
+    Raises:
+        TrialError: there are no logits for this number of classes in it.
     """
     try:
         with as_trial_error(), evaluating(network):
-            return find_logits(network(torch.zeros(2, *input_shape)), 2, n_classes, "the network")
+            raw = network(torch.zeros(2, *input_shape))
     except TrialError:
         return None
+    with as_trial_error():
+        return find_logits(raw, 2, n_classes, "the network")
 
 
 def in_thousands(n: int) -> str:
