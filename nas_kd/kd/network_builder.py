@@ -12,7 +12,7 @@ from nas_kd.errors import InputError, TrialError
 from nas_kd.export.eval_mode import evaluating
 from nas_kd.export.network_costs import count_macs, count_parameters
 from nas_kd.kd.candidate_failure import as_trial_error
-from nas_kd.models.raw_output import LogitsOnly, LogitsReader, find_logits
+from nas_kd.models.raw_output import LogitsOnly, find_logits
 from nas_kd.models.search_space import SearchSpace, load_space
 from nas_kd.models.wrappers import Normalized
 from nas_kd.results.candidate import Architecture
@@ -33,7 +33,6 @@ class NetworkBuilder:
         """
         self._data, self._students = data, space
         self._spaces = {space.name: space}
-        self._readers: dict[str, LogitsReader] = {}
         self._counted = lru_cache(maxsize=None)(self._count)
 
     def space(self, architecture: Architecture) -> SearchSpace:
@@ -56,17 +55,7 @@ class NetworkBuilder:
         if not isinstance(body, nn.Module):
             kind = type(body).__name__
             raise TrialError(f"space {architecture.space!r}: build must return a torch.nn.Module, got {kind}")
-        return Normalized(self._only_logits(body, architecture.space), data.mean, data.std)
-
-    def _only_logits(self, body: nn.Module, space: str) -> nn.Module:
-        """The network itself, or reduced to its logits where networks of this space return more."""
-        if space not in self._readers:
-            reader = logits_reader(body, self._data.input_shape, self._data.n_classes)
-            if reader is None:
-                return body
-            self._readers[space] = reader
-        reader = self._readers[space]
-        return body if reader.is_plain else LogitsOnly(body, reader)
+        return Normalized(only_logits(body, data.input_shape, data.n_classes), data.mean, data.std)
 
     def parameters(self, architecture: Architecture) -> int:
         """Count the network's trained weights."""
@@ -167,8 +156,8 @@ def size_ladder(space: SearchSpace, n: int) -> list[Architecture]:
     return ladder
 
 
-def logits_reader(network: nn.Module, input_shape: tuple[int, ...], n_classes: int) -> LogitsReader | None:
-    """Find where a network's logits are in what it returns; None if it cannot be run.
+def only_logits(network: nn.Module, input_shape: tuple[int, ...], n_classes: int) -> nn.Module:
+    """The network itself, or reduced to its logits where it returns more; itself, too, if it cannot be run.
 
     Args:
         network: in any mode; left as it was.
@@ -182,9 +171,10 @@ def logits_reader(network: nn.Module, input_shape: tuple[int, ...], n_classes: i
         with as_trial_error(), evaluating(network):
             raw = network(torch.zeros(2, *input_shape))
     except TrialError:
-        return None
+        return network
     with as_trial_error():
-        return find_logits(raw, 2, n_classes, "the network")
+        reader = find_logits(raw, 2, n_classes, "the network")
+    return network if reader.is_plain else LogitsOnly(network, reader)
 
 
 def in_thousands(n: int) -> str:

@@ -58,6 +58,9 @@ class Faulty(GridSpace):
             raise ValueError("no such combination")
         return architecture
 
+    def describe(self, architecture: Architecture) -> str:
+        return "{width} wide, fault {fault}".format(**self.checked(architecture))
+
     def network(self, choices: Any, channels: int, n_classes: int) -> Any:
         torch.set_grad_enabled(False)
         torch.set_default_dtype(torch.float64)
