@@ -24,6 +24,7 @@ from nas_kd.kd.choose_recipe import (
     student_recipe_key,
 )
 from nas_kd.kd.distiller import Distiller
+from nas_kd.kd.network_builder import N_SIZES
 from nas_kd.kd.teachers import ReadyTeacher
 from nas_kd.kd.training_work import TrainingWork
 from nas_kd.nas.feasibility import at_lower_bound, is_borderline, log_excess, require_measured
@@ -114,8 +115,9 @@ class Search:
 
         Raises:
             BudgetError: says what the smallest network costs.
+            TrialError: no network of the space can be exported.
         """
-        smallest, budget = self.distiller.builder.smallest(), self.config.budget
+        smallest, budget = self._smallest_exported(), self.config.budget
         possible = [self.gate.all_costs(smallest, precision=p, quick=True) for p in self.config.search.precisions]
         for costs in possible:
             require_measured(costs, budget)
@@ -123,6 +125,22 @@ class Search:
         if log_excess(at_lower_bound(nearest), budget) > MAX_LOG_EXCESS:
             description = describe_costs(nearest, budget)
             self._give_up(f"the smallest network of space {self.context.space.name!r} has {description}")
+
+    def _smallest_exported(self) -> Architecture:
+        """The smallest of the space's sizes that can be built and exported at every precision."""
+        builder, failure = self.distiller.builder, TrialError()
+        sizes = dict.fromkeys([builder.smallest(), *builder.size_ladder(N_SIZES)])
+        for size in sizes:
+            try:
+                for precision in self.config.search.precisions:
+                    self.gate.check_export(size, precision)
+                return size
+            except TrialError as error:
+                failure = error
+        raise TrialError(
+            f"space {self.context.space.name!r}: none of its {len(sizes)} sizes can be built and exported; the last "
+            f"one: {failure}"
+        ) from failure
 
     def choose_recipe(self) -> None:
         """Fit what of the training recipe is "auto" to the data, by short trainings of a network within the budget."""

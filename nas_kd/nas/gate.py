@@ -86,6 +86,14 @@ class Gate:
             counts = self._builder.counted(deployed)
         return self.of_file(self._export(deployed, precision), counts, quick=quick)
 
+    def check_export(self, architecture: Architecture, precision: Precision) -> None:
+        """Refuse a network that has no file at this precision.
+
+        Raises:
+            TrialError: The network cannot be exported.
+        """
+        self._export((architecture,), precision)
+
     def of_file(self, onnx: bytes, counts: Costs, *, quick: bool = False) -> Costs:
         """Measure every cost of an exported file.
 
