@@ -11,7 +11,6 @@ from safetensors.torch import save_file
 from nas_kd.api.run import Run
 from nas_kd.cli.console import ConsoleCallback
 from nas_kd.commands.search import search
-from nas_kd.context.run_folder import RunFolder
 from nas_kd.data.prepare import load_dataset
 from nas_kd.kd.teachers import load_teachers
 from tests.kd.odd_modules import Plain
@@ -75,4 +74,3 @@ def test_a_search(weights: Path, tmp_path: Path, capfd: pytest.CaptureFixture[st
 def test_workers_load_it(weights: Path, tmp_path: Path) -> None:
     (teacher,) = load_teachers(open_context(config_of(weights), tmp_path / "run"))
     assert teacher.parameters == sum(p.numel() for p in Plain().parameters())
-    assert RunFolder(tmp_path / "run").path.is_dir()
