@@ -162,18 +162,20 @@ def _measure(
 ) -> Measured:
     """Costs of those that can be exported and run; the time of each is appended to `seconds`."""
     found: dict[Architecture, Costs] = {}
-    failure: TrialError | None = None
+    failures: list[TrialError] = []
     for done, architecture in enumerate(wanted, start=1):
         started = time.perf_counter()
         try:
             found[architecture] = gate.all_costs(architecture, precision=precision, quick=True)
             seconds.append(time.perf_counter() - started)
         except TrialError as error:
-            failure = error
-            callback.on_note(f"a network is left out: {error}")
+            if str(error) not in map(str, failures):  # many networks may have the same problem
+                callback.on_note(f"a network is left out: {error}")
+            failures.append(error)
         callback.on_measured(done, len(wanted))
-    if failure is not None and not found:
-        raise TrialError(f"none of {len(wanted)} networks can be measured; the last one: {failure}") from failure
+    if failures and not found:
+        last = failures[-1]
+        raise TrialError(f"none of {len(wanted)} networks can be measured; the last one: {last}") from last
     return found
 
 
