@@ -185,6 +185,7 @@ class EvaluateSubnets:
             with as_trial_error():
                 return tools.subnets.accuracy(architecture, self.supernet)
         except TrialError:
+            tools.subnets.require(self.supernet)  # without it none can be judged
             return None
 
     def result(self, value: Any) -> dict[Architecture, float]:
