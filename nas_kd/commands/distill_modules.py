@@ -83,7 +83,7 @@ def distill(
         calibrate: scale the method's terms on the first batches, so that strengths compare; else as published.
         threads: training threads; None: one for small samples, else every core.
         precision: bf16: bfloat16 where autocast allows; auto: bfloat16 where it is faster on this CPU.
-        callbacks: their on_stage, on_progress and on_epoch_end are called.
+        callbacks: their on_stage, on_note, on_progress and on_epoch_end are called.
         augment: shifts, mirroring and cutout for arrays of images, e.g. {"crop": 4, "flip": True}; None: none.
         optimizer: SGD with Nesterov momentum, or AdamW.
         weight_decay: of weights, not of biases and normalisation. None: the optimiser's usual one.
@@ -162,7 +162,11 @@ class _Distillation:
         check_capabilities(method, train)
         example = train.example()
         student, n_classes = as_student(student, example, "train")
-        teachers = [as_teacher(role, teacher, example, n_classes) for role, teacher in roles_of(teachers).items()]
+        found = {role: as_teacher(role, t, example, n_classes) for role, t in roles_of(teachers).items()}
+        for role, network in found.items():
+            for note in network.notes:
+                settings.callback.on_note(f"{role}: {note}")
+        teachers = [network.model for network in found.values()]
         check_gradient(student, example)
         shape = tuple(example.shape[1:])
         numerics = Numerics(Numerics.choose(settings.engine, shape).bf16, channels_last=False)

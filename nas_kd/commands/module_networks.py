@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from nas_kd.errors import InputError
-from nas_kd.kd.user_module import as_network, copied
+from nas_kd.kd.user_module import UserNetwork, as_network, copied
 from nas_kd.models.raw_output import LogitsOnly, LogitsReader, find_logits
 from nas_kd.user_code import unchanged_settings
 
@@ -28,7 +28,7 @@ def as_student(student: nn.Module, x: Tensor, split: str) -> tuple[nn.Module, in
     return (student if reader.is_plain and kept else LogitsOnly(student, reader, keeps_input=kept)), classes
 
 
-def as_teacher(role: str, teacher: nn.Module, x: Tensor, n_classes: int) -> nn.Module:
+def as_teacher(role: str, teacher: nn.Module, x: Tensor, n_classes: int) -> UserNetwork:
     """A teacher as a network that returns its logits and nothing else, however it does that itself.
 
     Args:
@@ -44,7 +44,7 @@ def as_teacher(role: str, teacher: nn.Module, x: Tensor, n_classes: int) -> nn.M
     network = copied(teacher) if other_precision else teacher
     network.eval()
     try:
-        return as_network(network, x, n_classes, f"{role}:").model
+        return as_network(network, x, n_classes, f"{role}:")
     except InputError as failure:
         raw, _ = _run(role, network, x, "train")
         given = reader(raw).shape[1] if (reader := _any_logits(role, raw, x)) else n_classes

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from nas_kd.api.content_identity import module_identity
 from nas_kd.api.in_memory import teacher_options
 from nas_kd.commands.distill_modules import distill
+from nas_kd.context.callbacks import Callback
 from nas_kd.plugins import load
 
 from .toys import Net, net, same, samples, state
@@ -63,3 +64,20 @@ def test_scripted_teachers() -> None:
     (options,) = teacher_options(scripted)  # for a search
     assert load("teacher", options["factory"]) is scripted
     assert module_identity(scripted) == module_identity(torch.jit.script(net(8, seed=3).eval()))
+
+
+def test_probabilities_are_recognised_and_said() -> None:
+    notes: list[str] = []
+
+    class Notes(Callback):
+        def on_note(self, text: str) -> None:
+            notes.append(text)
+
+    teacher = net(8, seed=3).eval()
+    probable = Returns(teacher, lambda z: z.softmax(1))
+    student = distill(net(), probable, train=samples(), epochs=2, callbacks=Notes())
+    assert notes == ["teacher: returns probabilities: their logarithms are used as logits"]
+    expected = distill(net(), teacher, train=samples(), epochs=2)
+    assert all(
+        torch.allclose(a, b, atol=1e-4) for a, b in zip(student.parameters(), expected.parameters(), strict=True)
+    )
