@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar, overload
 
 from nas_kd.errors import InputError, unknown
+from nas_kd.user_code import describe_error, unchanged_settings
 
 # Kind -> the package whose modules define PLUGIN, each adding one thing under its `name`.
 REGISTRIES: Mapping[str, str] = {
@@ -146,9 +147,10 @@ def import_object(name: str) -> Any:
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.insert(0, here)
     try:
-        module = importlib.import_module(module_name)
-    except Exception as error:  # a user's module may raise anything while it is imported
-        raise InputError(f"cannot import {module_name!r} of {name!r}: {type(error).__name__}: {error}") from error
+        with unchanged_settings():
+            module = importlib.import_module(module_name)
+    except (Exception, SystemExit) as error:  # a user's module may raise anything while it is imported
+        raise InputError(f"cannot import {module_name!r} of {name!r}: {describe_error(error)}") from error
     if not hasattr(module, attribute):
         own = [n for n, value in vars(module).items() if getattr(value, "__module__", module_name) == module_name]
         raise unknown(f"name in {module_name}", attribute, [n for n in own if not n.startswith("_")])

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from nas_kd.data.layout import as_numpy
@@ -33,6 +34,8 @@ def module_identity(module: nn.Module) -> str:
     for kind in {type(part): None for part in module.modules()}:
         if not kind.__module__.startswith("torch."):
             content.text(source_identity(kind))
+    if isinstance(module, torch.jit.ScriptModule):
+        content.text(str(module.graph))
     for name, tensor in (*module.named_parameters(), *module.named_buffers()):
         content.text(name)
         content.array(tensor)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from nas_kd.api.content_identity import data_identity, module_identity, object_identity, source_identity
 from nas_kd.api.in_memory_data import split_arrays
-from nas_kd.commands.module_checks import check_network
+from nas_kd.commands.module_checks import check_teacher
 from nas_kd.config.options import Budget, DataOptions, TeacherOptions
 from nas_kd.data.source import RawData, Source, is_flip_safe
 from nas_kd.data.split_names import SPLITS
@@ -58,7 +58,7 @@ def teacher_options(teacher: Any) -> list[Options]:
             raise InputError("teacher is an empty list; leave it out to have one trained")
         return [options for one in teacher for options in teacher_options(one)]
     if isinstance(teacher, nn.Module):
-        check_network("teacher", teacher)
+        check_teacher("teacher", teacher)
         return [{"factory": remember("teacher", module_identity(teacher), teacher)}]
     if isinstance(teacher, TeacherOptions):
         return [teacher.model_dump(exclude_unset=True)]

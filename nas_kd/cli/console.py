@@ -46,6 +46,7 @@ class ConsoleCallback(Callback):
         self._n_trials = config.search.trials
         self._live = Live(console=self._console, refresh_per_second=4, transient=True)
         self._status = ""
+        self._comparable = True  # whether every teacher's size and latency are known
         self._details: dict[str, str] = {}  # work in progress -> how far it is
         self._trial_events = self._trials_done = 0
         self._first_progress: tuple[float, int] | None = None  # time and count, to estimate the time left from
@@ -90,9 +91,9 @@ class ConsoleCallback(Callback):
     def on_teacher(self, record: TeacherRecord) -> None:
         """Print the teacher's accuracy, size and latency."""
         costs = record.costs
+        self._comparable = self._comparable and costs.size_bytes is not None and costs.latency_ms is not None
         self._print_line(
-            f"teacher: {record.description}; validation accuracy {record.val.mean:.2%}, "
-            f"{costs.require_size() / 1000:.1f} kB, {_ms(costs.latency_ms)}"
+            f"teacher: {record.description}; validation accuracy {record.val.mean:.2%}, {_size_and_latency(costs)}"
         )
 
     def on_measured(self, done: int, total: int) -> None:
@@ -125,7 +126,8 @@ class ConsoleCallback(Callback):
         """Show the state of the search; called for a trial again after each of its rungs."""
         self._trial_events += 1
         done = sum(t.status != "duplicate" for t in trials)
-        self._status = _search_status(trials, self._n_trials, hypervolume) + self._time_left(done, self._n_trials)
+        status = _search_status(trials, self._n_trials, hypervolume if self._comparable else None)
+        self._status = status + self._time_left(done, self._n_trials)
         self._details = {}
         if self._console.is_terminal:
             self._redraw()
@@ -158,13 +160,18 @@ class ConsoleCallback(Callback):
             self._print_line(self._status)
 
 
-def _search_status(trials: Sequence[TrialRecord], n_trials: int, hypervolume: float) -> str:
-    """`trial 20 of 60, 3 infeasible, 4 paused, best within budget 97.20%, hypervolume 1.234`."""
+def _search_status(trials: Sequence[TrialRecord], n_trials: int, hypervolume: float | None) -> str:
+    """`trial 20 of 60, 3 infeasible, 4 paused, best within budget 97.20%, hypervolume 1.234`.
+
+    Against a teacher of unknown size and latency there is no hypervolume.
+    """
     counts = Counter(t.status for t in trials)
     best = max((t.val_accuracy or 0.0 for t in trials if t.within_budget), default=0.0)
     parts = [f"trial {len(trials) - counts['duplicate']} of {n_trials}", f"{counts['infeasible']} infeasible"]
     parts += [f"{counts[status]} {status}" for status in OPTIONAL_COUNTS if counts[status]]
-    parts += [f"best within budget {best:.2%}" if best else "none within budget yet", f"hypervolume {hypervolume:.3f}"]
+    parts.append(f"best within budget {best:.2%}" if best else "none within budget yet")
+    if hypervolume is not None:
+        parts.append(f"hypervolume {hypervolume:.3f}")
     return ", ".join(parts)
 
 
@@ -172,9 +179,19 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
 
+def _kb(size_bytes: int | None) -> str:
+    return "unknown" if size_bytes is None else f"{size_bytes / 1000:.1f} kB"
+
+
+def _size_and_latency(costs: Costs) -> str:
+    if costs.size_bytes is None and costs.latency_ms is None:
+        return "size and latency unknown"
+    return f"{_kb(costs.size_bytes)}, {_ms(costs.latency_ms)}"
+
+
 def _ms(latency: Latency | None, unstable: str = UNSTABLE) -> str:
     if latency is None:
-        return "-"
+        return "unknown"
     figure = f"{latency.p50 * 1000:.3g} us" if latency.p50 < 1 else f"{latency.p50:.3g} ms"
     return f"{figure}{unstable if latency.unstable else ''}"
 
@@ -236,7 +253,7 @@ def _method(finalist: FinalistRecord) -> str:
 
 
 def _figure_cells(accuracy: Accuracy, costs: Costs, unstable: str = UNSTABLE) -> tuple[str, str, str]:
-    return _percent(accuracy), f"{costs.require_size() / 1000:.1f} kB", _ms(costs.latency_ms, unstable)
+    return _percent(accuracy), _kb(costs.size_bytes), _ms(costs.latency_ms, unstable)
 
 
 def print_finalist(finalist: FinalistRecord, out: Path) -> None:

@@ -30,6 +30,7 @@ from nas_kd.results.latency import Latency
 from nas_kd.results.run_record import TeacherRecord
 from nas_kd.serialization import write_atomic
 
+SIZES = 5  # of the space; the middle one is distilled if the config names none
 DISTILL_SHARE = 1.5  # of the student's own training, for finding its recipe
 
 
@@ -84,7 +85,7 @@ def _distill(context: RunContext) -> DistillResult:
     config, folder, callback = context.config, context.folder, context.callback
     builder = NetworkBuilder(context.data, context.space)
     gate = Gate(context, builder)
-    candidate = _candidate(config, context)
+    candidate = _candidate(config, context, builder)
     builder.parameters(candidate.student)
     callback.on_stage("preparing the teacher" if len(config.teacher) == 1 else "preparing the teachers")
     teachers = prepare_teachers(context, gate.of_file)
@@ -101,7 +102,7 @@ def _distill(context: RunContext) -> DistillResult:
     context = context.with_recipe(recipe.recipe)
     callback.on_stage("distilling the student")
     distiller = Distiller.for_run(context, builder, [t.teacher for t in teachers])
-    distiller.check([candidate.recipe.method], context.space.size_ladder(2)[0], config.search.precisions)
+    distiller.check([candidate.recipe.method], builder.smallest(), config.search.precisions)
     trained = distiller.distill(candidate, context.seed, context.recipe.epochs)
     file = ArtifactBuilder.for_run(context).verified_file(trained, candidate.precision)
     facts = replace(
@@ -160,9 +161,13 @@ def _probe_budget(context: RunContext) -> ProbeBudget:
     return ProbeBudget(inf, time.monotonic() + 60 * minutes)
 
 
-def _candidate(config: SearchConfig, context: RunContext) -> Candidate:
-    student = context.space.size_ladder(5)[2]
-    if config.student is not None:
+def _candidate(config: SearchConfig, context: RunContext, builder: NetworkBuilder) -> Candidate:
+    if config.student is None:
+        sizes = builder.size_ladder(SIZES)
+        built = [size for size in sizes if builder.can_build(size)] or [builder.smallest()]
+        middle = sizes[len(sizes) // 2]
+        student = middle if middle in built else built[len(built) // 2]
+    else:
         student = Architecture(config.student.get("space", context.space.name), _choices(config.student))
         if student.space != context.space.name:
             raise InputError(f"student.space is {student.space!r}, but space.name is {context.space.name!r}")

@@ -15,16 +15,16 @@ from nas_kd.commands.module_checks import (
     as_method,
     as_section,
     as_seed,
+    check_apart,
     check_capabilities,
     check_gradient,
-    check_network,
     check_number_of_teachers,
     check_student,
-    count_classes,
     own_order,
     roles_of,
     unchanged,
 )
+from nas_kd.commands.module_networks import as_student
 from nas_kd.config.options import Augmentation, DistillOptions, EngineOptions
 from nas_kd.context.callbacks import Callback, EpochEnd, StopRun, as_callback
 from nas_kd.context.recipe_rules import recipe_by_rules
@@ -39,6 +39,7 @@ from nas_kd.errors import InputError
 from nas_kd.methods.base import Method
 from nas_kd.methods.combine import make_method
 from nas_kd.results.training_recipe import TrainingRecipe
+from nas_kd.user_code import unchanged_settings
 
 Student = TypeVar("Student", bound=nn.Module)
 SEED_STEP = 1_000_003  # between generations of a student, so that each starts from weights of its own
@@ -68,10 +69,11 @@ def distill(
     """Train your own student by knowledge distillation, in place, with a cosine schedule.
 
     Args:
-        student: x (B, ...) -> logits (B, C), float32, on the CPU. It is trained from the weights that it has.
-        teacher: the same, left as it was; the path of an `.onnx` file; or a mapping of one of these, as `module` or
-            `onnx`, with its `preprocessing`, `mean`, `std`, `image_size` and `output` as in a config. A list of several
-            for methods that learn from several, None for those without.
+        student: x (B, ...) -> logits (B, C), float32, on the CPU, in a tensor, or first in a tuple, or under "logits".
+            It is trained from the weights that it has.
+        teacher: the same, left as it was, scripted or of other precision if it likes; the path of an `.onnx` file; or a
+            mapping of one of these, as `module` or `onnx`, with its `preprocessing`, `mean`, `std`, `image_size` and
+            `output` as in a config. A list of several for methods that learn from several, None for those without.
         train: (x, y) of arrays or tensors, a Dataset with items (x, y), or a DataLoader, whose batches (x, y) are used
             as they are; y: class numbers. Samples reach networks as float32, whole numbers wider than uint8 as int64.
         val: the same; methods that train several networks then return the most accurate one.
@@ -85,7 +87,7 @@ def distill(
         calibrate: scale the method's terms on the first batches, so that strengths compare; else as published.
         threads: training threads; None: one for small samples, else every core.
         precision: bf16: bfloat16 where autocast allows; auto: bfloat16 where it is faster on this CPU.
-        callbacks: their on_stage, on_progress and on_epoch_end are called.
+        callbacks: their on_stage, on_note, on_progress and on_epoch_end are called.
         augment: shifts, mirroring and cutout for arrays of images, e.g. {"crop": 4, "flip": True}; None: none.
         optimizer: SGD with Nesterov momentum, or AdamW.
         weight_decay: of weights, not of biases and normalisation. None: the optimiser's usual one.
@@ -114,7 +116,7 @@ def distill(
         "calibrate": calibrate,
     }
     settings = _Settings.of(schedule, {"threads": threads, "precision": precision}, seed, callbacks)
-    with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
+    with unchanged_settings(), torch.inference_mode(False):
         learnt = as_method(method, temperature, strength)
         teachers = _checked_teachers(student, teacher, learnt)
         with unchanged(_modules(teachers)):
@@ -127,10 +129,10 @@ def _checked_teachers(student: Any, teacher: Any, method: Method) -> list[GivenT
     """The teachers that were passed, with the student: as many as the method learns from, and usable here."""
     given = as_teachers(teacher)
     check_number_of_teachers(len(given), method)
-    check_network("student", student)
+    check_student(student)
     for role, one in roles_of(given).items():
         one.check(role)
-    check_student(student, _modules(given))
+    check_apart(student, _modules(given))
     return given
 
 
@@ -178,15 +180,15 @@ class _Distillation:
         train, val = data
         check_capabilities(method, train)
         example = train.example()
-        loaded = load_teachers(roles_of(given), train)
+        student, n_classes = as_student(student, example, "train")
+        loaded = load_teachers(roles_of(given), train, n_classes)
         teachers = [one.model for one in loaded.values()]
-        n_classes = count_classes({"student": student} | roles_of(teachers), example, "train")
         check_gradient(student, example)
         shape = tuple(example.shape[1:])
         numerics = Numerics(Numerics.choose(settings.engine, shape).bf16, channels_last=False)
         score, advice = None, {}
         if val is not None:
-            count_classes({"student": student}, val.example(), "val")
+            as_student(student, val.example(), "val")
             first = next(val.batches(n_classes))  # before hours of training, not after
             advice = {role: one.advice(*first) for role, one in loaded.items()}
             score = partial(_accuracy, val=val, n_classes=n_classes, numerics=numerics)

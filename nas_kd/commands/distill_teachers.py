@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from nas_kd.commands.module_checks import check_network
+from nas_kd.commands.module_checks import check_teacher
+from nas_kd.commands.module_networks import as_teacher
 from nas_kd.config.options import TeacherOptions
 from nas_kd.data.pixel_range import PixelRange
 from nas_kd.engine.user_data import UserData
@@ -15,7 +16,8 @@ from nas_kd.errors import InputError
 from nas_kd.export.onnx_file import read_onnx
 from nas_kd.kd.onnx_teacher import load_onnx
 from nas_kd.kd.preprocessing_check import better_options, evenly_spread
-from nas_kd.kd.teacher_inputs import SampleFacts
+from nas_kd.kd.teacher_inputs import SampleFacts, TeacherInputs
+from nas_kd.kd.user_module import UserNetwork
 from nas_kd.kd.user_teachers import inputs_of_module
 from nas_kd.plugins import IN_MEMORY
 
@@ -41,7 +43,7 @@ class GivenTeacher:
             InputError: it cannot.
         """
         if self.options.onnx is None:
-            check_network(role, self.module)
+            check_teacher(role, self.module)
 
 
 def as_teachers(given: Any) -> list[GivenTeacher]:
@@ -104,8 +106,13 @@ class LoadedTeacher:
         return better_options(self.options, self.behind, x[rows], y[rows]) if bool((y != y[0]).any()) else None
 
 
-def load_teachers(given: Mapping[str, GivenTeacher], train: UserData) -> dict[str, LoadedTeacher]:
-    """Load the teachers, by role; `train`: the training data, which are looked at if there are any.
+def load_teachers(given: Mapping[str, GivenTeacher], train: UserData, n_classes: int) -> dict[str, LoadedTeacher]:
+    """Load the teachers.
+
+    Args:
+        given: by role.
+        train: the training data, which are looked at if there are any teachers.
+        n_classes: C, of the student.
 
     Raises:
         InputError: see `load_teacher`.
@@ -113,21 +120,31 @@ def load_teachers(given: Mapping[str, GivenTeacher], train: UserData) -> dict[st
     if not given:
         return {}
     facts = facts_of(train)
-    return {role: load_teacher(one, facts) for role, one in given.items()}
+    return {role: load_teacher(role, one, facts, n_classes) for role, one in given.items()}
 
 
-def load_teacher(given: GivenTeacher, facts: SampleFacts) -> LoadedTeacher:
+def load_teacher(role: str, given: GivenTeacher, facts: SampleFacts, n_classes: int) -> LoadedTeacher:
     """Put what the options ask for in front of a teacher; its modules are the given ones, in eval mode.
 
+    Args:
+        role: "teacher", or "teacher 1" and so on, for messages.
+        given: as it was passed.
+        facts: of the samples.
+        n_classes: C, of the student.
+
     Raises:
-        InputError: the options do not fit the samples, or an ONNX file cannot be used.
+        InputError: the options do not fit the samples, or the teacher cannot be used on them.
     """
     options = given.options
     if options.onnx is not None:
-        loaded = load_onnx(read_onnx(options.onnx, options.output), options, facts, None)
+        loaded = load_onnx(read_onnx(options.onnx, options.output), options, facts, n_classes)
         return LoadedTeacher(loaded.model, options, loaded.notes, loaded.behind)
     net: nn.Module = given.module.eval()
     inputs = inputs_of_module(net, options, facts)
-    return LoadedTeacher(
-        inputs.in_front_of(net), options, inputs.notes(options), lambda other: inputs.like(other).in_front_of(net)
-    )
+
+    def behind(wanted: TeacherInputs) -> UserNetwork:
+        return as_teacher(role, wanted.in_front_of(net), facts.examples, n_classes)
+
+    network = behind(inputs)
+    notes = (*network.notes, *inputs.notes(options))
+    return LoadedTeacher(network.model, options, notes, lambda other: behind(inputs.like(other)).model)

@@ -12,6 +12,7 @@ from nas_kd.errors import TrialError
 from nas_kd.export.calibrated_file import calibrate_file
 from nas_kd.export.verify import accuracy
 from nas_kd.kd.artifacts import ArtifactBuilder, ExportedFile
+from nas_kd.kd.candidate_failure import as_trial_error
 from nas_kd.kd.chain_policies.base import load_policy
 from nas_kd.kd.controls import Control, controls_of
 from nas_kd.kd.distiller import Distiller
@@ -92,7 +93,8 @@ class FinalistTrainer:
             for trial in unstable:
                 measured.add(trial.number)
                 try:
-                    found = measured_in_full(trial, self._gate, self._context.config.budget)
+                    with as_trial_error(inputs=False):
+                        found = measured_in_full(trial, self._gate, self._context.config.budget)
                 except TrialError as error:
                     self._context.callback.on_note(f"trial {trial.number} left out: {error}")
                     found = trial.model_copy(update={"status": "failed", "reason": str(error)})
@@ -147,13 +149,14 @@ class FinalistTrainer:
         seeds = self._seeds(plan)
         for trial, controls in controlled:
             try:
-                files = self._train_seeds(
-                    trial.candidate, self._full_epochs, seeds, partial(self._count, total, trial.description)
-                )
-                others = tuple(
-                    (c, self._train_seeds(c.candidate, c.epochs, seeds, partial(self._count, total, c.kind)))
-                    for c in controls
-                )
+                with as_trial_error():
+                    files = self._train_seeds(
+                        trial.candidate, self._full_epochs, seeds, partial(self._count, total, trial.description)
+                    )
+                    others = tuple(
+                        (c, self._train_seeds(c.candidate, c.epochs, seeds, partial(self._count, total, c.kind)))
+                        for c in controls
+                    )
             except TrialError as error:
                 self._context.callback.on_note(f"finalist {trial.id} left out: {error}")
                 continue

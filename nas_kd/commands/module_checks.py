@@ -1,6 +1,6 @@
 """Checks on what a user passes to `distill`: options, a method, networks; and how networks are left as they were."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import chain
@@ -24,66 +24,54 @@ Section = TypeVar("Section", bound=Options)
 T = TypeVar("T")
 
 
-def check_network(role: str, network: Any) -> None:
-    """Refuse what cannot be trained or run here.
+def check_teacher(role: str, network: Any) -> None:
+    """Refuse what cannot be run here.
 
     Args:
         role: "student" or "teacher", for messages.
         network: what the user passed.
 
     Raises:
-        InputError: it is no module, on another device, not float32, or not initialized yet.
+        InputError: it is no module, on another device, or not initialized yet.
     """
     if isinstance(network, type):
         raise InputError(f"{role} is the class {network.__name__}; pass an instance of it")
     if not isinstance(network, nn.Module):
         raise InputError(f"{role} is of type {type(network).__name__}; want a torch.nn.Module")
-    if isinstance(network, torch.jit.ScriptModule):
-        raise InputError(
-            f"{role} is a ScriptModule, whose layers cannot be read; pass the module that it was made from"
-        )
     for name, tensor in chain(network.named_parameters(), network.named_buffers()):
         if isinstance(tensor, UninitializedParameter | UninitializedBuffer):
             raise InputError(f"{role}: {name!r} has no shape yet; run the network on a batch before")
         if tensor.device.type != "cpu":
             raise InputError(f"{role}: {name!r} is on {tensor.device}; training runs on the CPU, so move it there")
-        if tensor.is_floating_point() and tensor.dtype != torch.float32:
-            raise InputError(f"{role}: {name!r} is {tensor.dtype}; networks must be float32: call .float()")
 
 
-def check_student(student: nn.Module, teachers: Sequence[nn.Module]) -> None:
-    """Refuse a student that has nothing to train, or shares weights with a teacher.
+def check_student(student: Any) -> None:
+    """Refuse what cannot be trained here.
 
     Raises:
-        InputError: names what is wrong.
+        InputError: it cannot be run (see `check_teacher`), is scripted, not float32, or has nothing to train.
     """
+    check_teacher("student", student)
+    if isinstance(student, torch.jit.ScriptModule):
+        raise InputError(
+            "student is a ScriptModule, whose layers cannot be read; pass the module that it was made from"
+        )
+    for name, tensor in chain(student.named_parameters(), student.named_buffers()):
+        if tensor.is_floating_point() and tensor.dtype != torch.float32:
+            raise InputError(f"student: {name!r} is {tensor.dtype}; networks must be float32: call .float()")
     if not any(p.requires_grad for p in student.parameters()):
         raise InputError("student: no parameter requires a gradient, so there is nothing to train")
+
+
+def check_apart(student: nn.Module, teachers: Sequence[nn.Module]) -> None:
+    """Refuse a student that shares weights with a teacher.
+
+    Raises:
+        InputError: names the first that is shared.
+    """
     taught = {id(p) for teacher in teachers for p in teacher.parameters()}
     if shared := [name for name, p in student.named_parameters() if id(p) in taught]:
         raise InputError(f"student and teacher share {shared[0]!r}; training would change the teacher: pass a copy")
-
-
-def count_classes(networks: Mapping[str, nn.Module], x: Tensor, split: str) -> int:
-    """Run networks on samples and compare the shapes of their logits.
-
-    Args:
-        networks: by role; they are left in eval mode.
-        x: (B, ...) the first samples.
-        split: "train" or "val", for messages.
-
-    Returns:
-        Number of classes, C.
-
-    Raises:
-        InputError: a network cannot take the samples, does not give (B, C), or they give different C.
-    """
-    shapes = {role: _shape_of_logits(role, network, x, split) for role, network in networks.items()}
-    (first, shape), *others = shapes.items()
-    for role, other in others:
-        if other != shape:
-            raise InputError(f"{first} gives {shape[1]} logits, {role} {other[1]}: both must have one per class")
-    return shape[1]
 
 
 def check_gradient(student: nn.Module, x: Tensor) -> None:
@@ -98,26 +86,6 @@ def check_gradient(student: nn.Module, x: Tensor) -> None:
     """
     if not student(x).requires_grad:
         raise InputError("student: its logits carry no gradient; is its forward within torch.no_grad()?")
-
-
-def _shape_of_logits(role: str, network: nn.Module, x: Tensor, split: str) -> tuple[int, ...]:
-    taken = f"samples of {split}, {str(x.dtype).removeprefix('torch.')} of shape {tuple(x.shape[1:])}"
-    try:
-        with torch.no_grad():
-            logits: Any = network.eval()(x)
-    except Exception as error:  # a user's network may raise anything
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-        hint = "; whole numbers are taken for token ids: convert x to float32 if they are none"
-        raise InputError(f"{role} cannot take {taken}: {reason}{'' if x.is_floating_point() else hint}") from error
-    if not isinstance(logits, Tensor):
-        raise InputError(f"{role} returns a {type(logits).__name__}; want logits, a tensor (B, C)")
-    shape = tuple(logits.shape)
-    if len(shape) != 2 or shape[0] != len(x) or shape[1] < 2 or not logits.is_floating_point():
-        kind = "" if logits.is_floating_point() else f" of {logits.dtype}"
-        raise InputError(
-            f"{role} gives {shape}{kind} for {len(x)} samples; want logits ({len(x)}, C), one for each class"
-        )
-    return shape
 
 
 @contextmanager

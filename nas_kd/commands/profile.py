@@ -16,6 +16,7 @@ from nas_kd.context.run_context import RunContext
 from nas_kd.context.run_folder import RunFolder
 from nas_kd.engine.numerics import training_threads
 from nas_kd.errors import TrialError
+from nas_kd.kd.candidate_failure import as_trial_error
 from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.kd.teachers import untrained_teachers
 from nas_kd.nas.feasibility import log_excess
@@ -131,8 +132,8 @@ def _profile(context: RunContext, sample: int) -> SpaceProfile:
     space, builder, budget = context.space, NetworkBuilder(context.data, context.space), context.config.budget
     teachers = untrained_teachers(context)  # first, as this is where a config may be wrong yet
     gate, sampler = Gate(context, builder), ArchitectureSampler(space, context.seed)
-    drawn = [sampler.architecture(sampler.random()) for _ in range(sample)]
-    wanted = list(dict.fromkeys([*space.size_ladder(N_SIZES), *drawn]))
+    drawn = [sampler.draw() for _ in range(sample)]
+    wanted = list(dict.fromkeys([*builder.size_ladder(N_SIZES), *drawn]))
     found: dict[Precision, Measured] = {}
     seconds: list[float] = []
     for precision in context.config.search.precisions:
@@ -141,12 +142,13 @@ def _profile(context: RunContext, sample: int) -> SpaceProfile:
     precisions = tuple(_of_precision(p, measured, wanted, drawn, budget) for p, measured in found.items())
     gate_s = median(seconds)
     reachable = [costs for costs in found.values() if any(within_budget(c, budget) for c in costs.values())]
-    estimate = estimate_time(context, builder, teachers, reachable[0], gate_s) if reachable else None
+    with as_trial_error(inputs=False):
+        estimate = estimate_time(context, builder, teachers, reachable[0], gate_s) if reachable else None
     return SpaceProfile(
         space=space.name,
         device=context.device.name,
         cardinality=space.cardinality(),
-        macs=_range([float(builder.macs(a)) for a in wanted]),
+        macs=_range([float(builder.macs(a)) for a in wanted if builder.can_build(a)]),
         precisions=precisions,
         budget=budget,
         reachable=bool(reachable),
@@ -160,18 +162,20 @@ def _measure(
 ) -> Measured:
     """Costs of those that can be exported and run; the time of each is appended to `seconds`."""
     found: dict[Architecture, Costs] = {}
-    failure: TrialError | None = None
+    failures: list[TrialError] = []
     for done, architecture in enumerate(wanted, start=1):
         started = time.perf_counter()
         try:
             found[architecture] = gate.all_costs(architecture, precision=precision, quick=True)
             seconds.append(time.perf_counter() - started)
         except TrialError as error:
-            failure = error
-            callback.on_note(f"a network is left out: {error}")
+            if str(error) not in map(str, failures):  # many networks may have the same problem
+                callback.on_note(f"a network is left out: {error}")
+            failures.append(error)
         callback.on_measured(done, len(wanted))
-    if failure is not None and not found:
-        raise TrialError(f"none of {len(wanted)} networks can be measured; the last one: {failure}") from failure
+    if failures and not found:
+        last = failures[-1]
+        raise TrialError(f"none of {len(wanted)} networks can be measured; the last one: {last}") from last
     return found
 
 

@@ -85,8 +85,7 @@ def _open(context: RunContext, pool: WorkerPool) -> "Search":
     started = time.monotonic()
     teachers = prepare_teachers(context, gate.of_file)
     distiller = Distiller.for_run(context, builder, [t.teacher for t in teachers])
-    smallest = context.space.size_ladder(2)[0]
-    distiller.check((*config.distill.methods, config.chain.method), smallest, config.search.precisions)
+    distiller.check((*config.distill.methods, config.chain.method), builder.smallest(), config.search.precisions)
     study = RunStudy(folder, config.name or folder.path.resolve().name, config.budget, context.recipe.epochs)
     if study.teacher is None:
         study.save("teacher", teachers[0].record)

@@ -24,6 +24,7 @@ from nas_kd.kd.choose_recipe import (
     student_recipe_key,
 )
 from nas_kd.kd.distiller import Distiller
+from nas_kd.kd.network_builder import N_SIZES
 from nas_kd.kd.teachers import ReadyTeacher
 from nas_kd.kd.training_work import TrainingWork
 from nas_kd.nas.feasibility import at_lower_bound, is_borderline, log_excess, require_measured
@@ -47,7 +48,7 @@ from nas_kd.nas.worker_pool import WorkerPool
 from nas_kd.results.candidate import Architecture
 from nas_kd.results.finalist_record import Accuracy, FinalistPlan
 from nas_kd.results.fronts import describe_closest_trials
-from nas_kd.results.hypervolume import IncrementalHypervolume
+from nas_kd.results.hypervolume import IncrementalHypervolume, is_valid_reference
 from nas_kd.results.intervals import wilson_interval
 from nas_kd.results.limits import describe_costs, within_budget
 from nas_kd.results.recipe_record import RecipeRecord
@@ -114,8 +115,9 @@ class Search:
 
         Raises:
             BudgetError: says what the smallest network costs.
+            TrialError: no network of the space can be exported.
         """
-        smallest, budget = self.context.space.size_ladder(2)[0], self.config.budget
+        smallest, budget = self._smallest_exported(), self.config.budget
         possible = [self.gate.all_costs(smallest, precision=p, quick=True) for p in self.config.search.precisions]
         for costs in possible:
             require_measured(costs, budget)
@@ -123,6 +125,22 @@ class Search:
         if log_excess(at_lower_bound(nearest), budget) > MAX_LOG_EXCESS:
             description = describe_costs(nearest, budget)
             self._give_up(f"the smallest network of space {self.context.space.name!r} has {description}")
+
+    def _smallest_exported(self) -> Architecture:
+        """The smallest of the space's sizes that can be built and exported at every precision."""
+        builder, failure = self.distiller.builder, TrialError()
+        sizes = dict.fromkeys([builder.smallest(), *builder.size_ladder(N_SIZES)])
+        for size in sizes:
+            try:
+                for precision in self.config.search.precisions:
+                    self.gate.check_export(size, precision)
+                return size
+            except TrialError as error:
+                failure = error
+        raise TrialError(
+            f"space {self.context.space.name!r}: none of its {len(sizes)} sizes can be built and exported; the last "
+            f"one: {failure}"
+        ) from failure
 
     def choose_recipe(self) -> None:
         """Fit what of the training recipe is "auto" to the data, by short trainings of a network within the budget."""
@@ -150,11 +168,12 @@ class Search:
 
     def _middle_of_the_budget(self) -> Architecture:
         """A network of the middle sizes that are within the budget and useful."""
-        path, precision = self.context.space.size_ladder(self.plan.n_edge_sizes or 2), self.config.search.precisions[0]
+        builder, precision = self.distiller.builder, self.config.search.precisions[0]
+        path = builder.size_ladder(self.plan.n_edge_sizes or 2)
         edge = max(0, bisect_left(path, True, key=lambda a: not self._fits(a, precision)) - 1)
-        weights = self.distiller.builder.parameters
-        wanted = log(weights(path[edge])) - MIDDLE * log(MAX_INITIAL_SIZE_RATIO)
-        return min(path[: edge + 1], key=lambda a: abs(log(weights(a)) - wanted))
+        sizes = [a for a in path[: edge + 1] if builder.can_build(a)] or [builder.smallest()]
+        wanted = log(builder.parameters(sizes[-1])) - MIDDLE * log(MAX_INITIAL_SIZE_RATIO)
+        return min(sizes, key=lambda a: abs(log(builder.parameters(a)) - wanted))
 
     def _probe_budget(self) -> ProbeBudget:
         """A share of the epochs that the plan asks for, finalists included, and of the time that the run may take."""
@@ -201,7 +220,6 @@ class Search:
         plan, context = SupernetPlan.of(self.config, self.context.recipe.epochs), self.context
         trainer = SupernetTrainer(
             self.distiller.trainer,
-            context.space,
             self.teacher.teacher,
             plan,
             seed=context.seed,
@@ -229,9 +247,12 @@ class Search:
 
     def _fits(self, architecture: Architecture, precision: str) -> bool:
         budget = self.config.budget
-        costs = self.gate.costs(architecture, precision=precision, quick=True)
-        if is_borderline(costs, budget):  # an initial trial is trained in full: it should not turn out infeasible then
-            costs = self.gate.costs(architecture, precision=precision)
+        try:
+            costs = self.gate.costs(architecture, precision=precision, quick=True)
+            if is_borderline(costs, budget):  # an initial trial is trained in full: it should not be infeasible then
+                costs = self.gate.costs(architecture, precision=precision)
+        except TrialError:  # it cannot be built or exported
+            return False
         return within_budget(costs, budget)
 
     def _on_trial_end(self, record: TrialRecord) -> None:
@@ -239,7 +260,12 @@ class Search:
         self.callback.on_trial_end(record, self.study.records, self.hypervolume.volume)
 
     def _add_to_hypervolume(self, records: Iterable[TrialRecord]) -> None:
-        """Count candidates within the budget that were trained in full, by validation accuracy."""
+        """Count candidates within the budget that were trained in full, by validation accuracy.
+
+        Against a teacher of unknown size and latency nothing can be counted.
+        """
+        if not is_valid_reference(self.teacher.record, self.context.data.n_classes):
+            return
         for record in records:
             if record.status == "finished":
                 self.hypervolume.add(record.val_accuracy, record.costs)
@@ -290,7 +316,7 @@ class Search:
         cost = search_cost(trials, work, full) + teachers_cost(teachers, full)
         if (supernet := self.study.load("once_for_all", OnceForAllRecord)) is not None:
             members = [t.candidate.student for t in trials]
-            ends = self.context.space.size_ladder(2)
+            ends = self.distiller.builder.ends()
             cost += supernet_cost(supernet.epochs, supernet.networks_a_step, ends, members, work)
         return cost
 
@@ -339,10 +365,10 @@ class Search:
             self.study.save(f"cache/{kind}", CacheRecord(hits=hits[kind], misses=misses[kind]))
 
     def _read_test(self, teacher: ReadyTeacher, name: str) -> None:
-        context = self.context.for_teacher()
+        context, model = self.context.for_teacher(), teacher.teacher.model
         test = context.data.test
-        if teacher.record.origin == "onnx":  # its file lacks what is done with samples in front of it
-            mean = accuracy_of(teacher.teacher.model, test, context.numerics)
+        if teacher.onnx is None or teacher.record.origin == "onnx":  # a given file lacks what is done with its inputs
+            mean = accuracy_of(model, test, context.numerics)
         else:
             mean = accuracy(teacher.onnx, test)
         low, high = wilson_interval(mean, len(test))
@@ -351,9 +377,10 @@ class Search:
         self.study.save(name, saved.model_copy(update={"test": tested}))
 
     def _explain_failures(self) -> None:
-        """Raise if candidates passed the gate but none could be trained: then the budget is not to blame."""
+        """Raise if no candidate could be trained for reasons other than the budget."""
         failed = [t for t in self.study.records if t.status == "failed"]
-        if failed:
+        infeasible = any(t.status == "infeasible" for t in self.study.records)
+        if failed and (not infeasible or any(t.within_budget for t in failed)):
             raise TrialError(f"none of {len(failed)} candidates could be trained; the last one: {failed[-1].reason}")
 
     def _give_up(self, closest_candidates: str) -> None:

@@ -26,7 +26,7 @@ from nas_kd.nas.cost_model import CostModel
 from nas_kd.nas.propose import Proposer
 from nas_kd.nas.samplers.base import optuna_silenced
 from nas_kd.nas.search_plan import ELASTIC, SearchPlan, SupernetPlan, probe_epochs, probe_minutes
-from nas_kd.results.candidate import Architecture, Candidate
+from nas_kd.results.candidate import Architecture, Candidate, Recipe
 from nas_kd.results.limits import within_budget
 from nas_kd.results.trial_record import Costs
 
@@ -77,7 +77,7 @@ def estimate_time(
     """
     context.callback.on_stage("timing training steps")
     fitting = sorted((a for a, c in measured.items() if within_budget(c, context.config.budget)), key=builder.macs)
-    typical, largest = fitting[len(fitting) // 2], context.space.size_ladder(2)[-1]
+    typical, largest = fitting[len(fitting) // 2], builder.largest()
     with _threads(context):
         times = measure_step_times(context, builder, teachers, typical, largest)
     plan = SearchCostModel(context, builder, times, gate_s, teachers[0].parameters)
@@ -160,9 +160,13 @@ class SearchCostModel:
         with optuna_silenced():
             study = optuna.create_study(sampler=RandomSampler(seed=self._context.seed))
             for _ in range(min(N_DRAWN, self._config.search.trials)):
-                candidate = self._proposer.candidate(study.ask())
-                found.setdefault(candidate.id, candidate)
-        return list(found.values())
+                candidate, problem = self._proposer.draw(study.ask())
+                if problem is None and self._builder.can_build(candidate.student):
+                    found.setdefault(candidate.id, candidate)
+        return list(found.values()) or self._smallest()
+
+    def _smallest(self) -> list[Candidate]:
+        return [Candidate(self._builder.smallest(), (), Recipe(self._config.distill.methods[0]))]
 
     def _training(self, macs: float, method: str, epochs: float) -> float:
         return epochs * self._steps * self._times.step(macs, method)
@@ -193,7 +197,7 @@ class SearchCostModel:
     def _supernet(self, fitting: Sequence[Candidate], left: Span) -> Span:
         """The elastic network's training, however long; a measured sample; judging, while there is time."""
         plan, builder = SupernetPlan.of(self._config, self._context.recipe.epochs), self._builder
-        ends = [float(builder.macs(a)) for a in self._context.space.size_ladder(2)]
+        ends = [float(builder.macs(a)) for a in builder.ends()]
         middle = fmean(builder.macs(c.student) for c in fitting)
         macs = [*ends, *[middle] * plan.drawn_per_step]
         trained = sum(self._training(m, "none", plan.epochs) for m in macs)
@@ -288,7 +292,8 @@ class SearchCostModel:
         teachers = zip(self._config.teacher, map(work.of_macs, teachers_macs), strict=True)
         cost = students + assistants + teachers_cost(teachers, full)
         if self._config.search.strategy == ELASTIC:
-            plan, ends = SupernetPlan.of(self._config, self._context.recipe.epochs), self._context.space.size_ladder(2)
+            plan = SupernetPlan.of(self._config, self._context.recipe.epochs)
+            ends = self._builder.ends()
             cost += supernet_cost(plan.epochs, plan.networks_per_step, ends, [c.student for c in fitting], work)
         return cost
 

@@ -9,6 +9,7 @@ from nas_kd.errors import CallbackError, InputError
 from nas_kd.results.finalist_record import FinalistRecord
 from nas_kd.results.run_record import RunRecord, TeacherRecord
 from nas_kd.results.trial_record import TrialRecord
+from nas_kd.user_code import unchanged_settings
 
 if TYPE_CHECKING:
     from nas_kd.engine.training import Training
@@ -211,7 +212,8 @@ class CallbackList(Callback):
         stop: StopRun | None = None
         for callback in self._callbacks:
             try:
-                getattr(callback, hook)(*event)
+                with unchanged_settings():
+                    getattr(callback, hook)(*event)
             except StopRun as error:
                 stop = stop or error
             except CallbackError:  # of a list within this one

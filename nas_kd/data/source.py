@@ -111,7 +111,7 @@ def is_flip_safe(classes: tuple[str, ...] | None) -> bool:
     return not symbols and not any(word in name.lower() for name in classes for word in MIRROR_SENSITIVE)
 
 
-def error_summary(error: Exception) -> str:
+def error_summary(error: BaseException) -> str:
     """Type and message of a library's error, in one line."""
     return printable(f"{type(error).__name__}: {' '.join(str(error).split())}")
 

@@ -13,6 +13,7 @@ from nas_kd.data.npz import from_mapping
 from nas_kd.data.source import RawData, Source, error_summary
 from nas_kd.errors import InputError
 from nas_kd.plugins import load
+from nas_kd.user_code import unchanged_settings
 
 
 @dataclass
@@ -41,8 +42,9 @@ class FunctionSource:
             InputError: the function raised an error, or returned something else.
         """
         try:
-            returned = self.function()
-        except Exception as error:  # a user's function may raise anything
+            with unchanged_settings():
+                returned = self.function()
+        except (Exception, SystemExit) as error:  # a user's function may raise anything
             raise InputError(f"{self.name!r} failed: {error_summary(error)}") from error
         if isinstance(returned, RawData):
             return returned
@@ -65,7 +67,8 @@ def load_user_source(name: str) -> Source:
     """
     found = load("dataset", name)
     if isinstance(found, type) and hasattr(found, "load"):
-        found = found()
+        with unchanged_settings():
+            found = found()
     if isinstance(found, Source):
         return found
     if not callable(found):

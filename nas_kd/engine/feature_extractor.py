@@ -26,6 +26,11 @@ class FeaturePoints:
     classifier: str | None
 
 
+def is_closed(module: nn.Module) -> bool:
+    """Whether what a module does inside cannot be seen: a scripted or traced one runs no hooks."""
+    return isinstance(module, torch.jit.ScriptModule)
+
+
 @dataclass(frozen=True)
 class _Call:
     path: str
@@ -68,11 +73,12 @@ def _record(model: nn.Module, example: Tensor) -> list[_Call]:
 
         return record
 
-    handles = [m.register_forward_hook(hook(path)) for path, m in model.named_modules() if path]
+    handles = [m.register_forward_hook(hook(path)) for path, m in model.named_modules() if path and not is_closed(m)]
     was_training = model.training
     try:
         with torch.no_grad():
-            model.eval()(example)
+            model.eval()  # of a user's network may return nothing
+            model(example)
     finally:
         model.train(was_training)
         for handle in handles:
@@ -113,6 +119,11 @@ def _is_block(model: nn.Module, call: _Call, calls: list[_Call]) -> bool:
     return inside <= {call.shape_in, call.shape_out}
 
 
+def _as_float(x: Tensor) -> Tensor:
+    """In float32, and usable in a loss: what a network computed in inference mode is not."""
+    return x.float().clone() if x.is_inference() else x.float()
+
+
 class FeatureExtractor:
     """Runs a network and returns what hooks on its modules read, in float32; a context that takes the hooks off."""
 
@@ -149,9 +160,9 @@ class FeatureExtractor:
     def __call__(self, x: Tensor) -> Outputs:
         """Run the network on x (B, ...)."""
         self._seen.clear()
-        logits = self.model(x).float()
-        features = tuple(self._seen[path].float() for path in self._features)
-        embedding = self._seen.get("", logits).flatten(1).float() if self._wants_embedding else logits[:, :0]
+        logits = _as_float(self.model(x))
+        features = tuple(_as_float(self._seen[path]) for path in self._features)
+        embedding = _as_float(self._seen.get("", logits).flatten(1)) if self._wants_embedding else logits[:, :0]
         return Outputs(logits, features, embedding)
 
     def __enter__(self) -> "FeatureExtractor":

@@ -14,9 +14,11 @@ from torch import Tensor, nn
 
 from nas_kd.data.augment import Augmenter
 from nas_kd.engine.batch_source import BatchSource
-from nas_kd.engine.feature_extractor import FeatureExtractor, FeaturePoints, find_feature_points
+from nas_kd.engine.feature_extractor import FeatureExtractor, FeaturePoints, find_feature_points, is_closed
 from nas_kd.engine.numerics import Numerics
+from nas_kd.errors import InputError
 from nas_kd.methods.base import Batch, Need, Outputs
+from nas_kd.plugins import available
 from nas_kd.serialization import fingerprint
 from nas_kd.store.store import Store
 
@@ -68,7 +70,16 @@ class LiveTeacher:
         numerics.place(teacher.model).requires_grad_(False).eval()
 
     def extractor(self, needs: frozenset[Need]) -> FeatureExtractor:
-        """The running teacher with hooks on its modules; the caller closes it."""
+        """The running teacher with hooks on its modules; the caller closes it.
+
+        Raises:
+            InputError: the method looks inside a teacher that is scripted or traced.
+        """
+        if needs & {"features", "embedding"} and any(map(is_closed, self.teacher.model.modules())):
+            raise InputError(
+                "the teacher is scripted or traced, so that its features cannot be read: give the module that it was "
+                f"made from, or use a method that learns from logits ({', '.join(_logits_methods())})"
+            )
         if self._points is None:
             self._points = find_feature_points(self.teacher.model, self.example(), self.teacher.features)
         return FeatureExtractor(self.teacher.model, self._points, needs)
@@ -198,6 +209,12 @@ def outputs_on(teacher: Teacher, source: BatchSource, batch_size: int, numerics:
     if source.view is None:
         return LiveTeacher(teacher, source.example(), numerics)
     return TeacherOutputs(teacher, source.view, min(batch_size, len(source.view)), numerics, None)
+
+
+def _logits_methods() -> list[str]:
+    """Names of the built-in methods that need nothing but one teacher's logits."""
+    methods = available("method").items()
+    return [n for n, m in methods if m.teachers == "one" and not m.generations and m.needs <= {"logits"}]
 
 
 def can_use_cache(needs: frozenset[Need]) -> bool:

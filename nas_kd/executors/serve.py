@@ -43,7 +43,7 @@ def main() -> None:
     except InputError as error:
         _send(output, {"refused": str(error)})
         return
-    except Exception as error:  # another worker would fail in the same way
+    except (Exception, SystemExit) as error:  # another worker would fail in the same way
         traceback.print_exc()
         _send(output, {"refused": f"a worker cannot be set up: {_in_one_line(error)}"})
         return
@@ -51,7 +51,7 @@ def main() -> None:
     for line in sys.stdin:
         try:
             _send(output, {"result": served.handle(json.loads(line))})
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # user code may call exit()
             traceback.print_exc()
             _send(output, {"error": _in_one_line(error)})
 
@@ -74,7 +74,7 @@ def _bind(core: int | None) -> None:
         os.sched_setaffinity(0, {core})
 
 
-def _in_one_line(error: Exception) -> str:
+def _in_one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 

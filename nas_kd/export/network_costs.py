@@ -5,6 +5,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from nas_kd.export.eval_mode import device_of, evaluating
+from nas_kd.export.exporters import without_fast_path
 from nas_kd.export.onnx_costs import count_onnx_macs
 from nas_kd.export.onnx_module import OnnxModule
 
@@ -23,7 +24,8 @@ def count_macs(model: nn.Module, input_shape: tuple[int, ...]) -> int:
         input_shape: shape of one sample.
     """
     example = torch.zeros(1, *input_shape, device=device_of(model))
-    with evaluating(model), FlopCounterMode(display=False) as counter:
+    # attention's fast path is one operator, whose products would not be counted
+    with evaluating(model), without_fast_path(), FlopCounterMode(display=False) as counter:
         model(example)
     of_files = sum(count_onnx_macs(m.classifier.file, m.file_shape) for m in _files(model))
     return of_files + int(counter.get_total_flops()) // 2  # a multiply-add is two operations

@@ -1,23 +1,24 @@
 """Exports a network as the single ONNX file that is deployed."""
 
-import io
-import warnings
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
 
 import onnx
 import torch
+from onnx import ModelProto
 from torch import Tensor, nn
 
-from nas_kd.errors import TrialError
+from nas_kd.errors import InputError, TrialError
+from nas_kd.export.dynamic_batch import with_dynamic_batch
 from nas_kd.export.error_text import first_line
 from nas_kd.export.eval_mode import device_of, evaluating
+from nas_kd.export.exporters import OPSET, export_by_dynamo, has_dynamo, trace, without_fast_path
 from nas_kd.export.minify import minify, serialize_checked
+from nas_kd.export.onnx_classifier import OnnxClassifier
+from nas_kd.user_code import unchanged_settings
 
-OPSET = 17
 PREFIX = "nas_kd."
-# The new (dynamo) exporter takes 0.8-2.6 s per network, this one a tenth of that.
-_DEPRECATIONS = (r"You are using the legacy TorchScript-based ONNX export", r"The feature will be removed")
+BATCHES = (1, 3)  # sizes that a file is tried with where tracing may have fixed that of the example, 2
+RELATIVE_TOLERANCE = 1e-3  # of the largest logit, in that trial; what is deployed is verified closely
 
 
 def export_onnx(model: nn.Module, input_shape: tuple[int, ...]) -> bytes:
@@ -25,7 +26,8 @@ def export_onnx(model: nn.Module, input_shape: tuple[int, ...]) -> bytes:
 
     Batch normalisation after a convolution is folded into it. Names and comments that no runtime needs are left out, so
     the length of the result is the deployed size (before `set_metadata`). It depends on the architecture alone, and
-    equal weights give equal bytes. The network's mode and the global random state are left as they were.
+    equal weights give equal bytes. The network's mode and global settings are left as they were. Where the usual
+    exporter fails, the other one is tried if it is installed (package onnxscript).
 
     Args:
         model: the network, on any device.
@@ -37,12 +39,17 @@ def export_onnx(model: nn.Module, input_shape: tuple[int, ...]) -> bytes:
     Raises:
         TrialError: the network does not run on this shape, or cannot be exported.
     """
-    with evaluating(model):
+    with unchanged_settings(), evaluating(model), without_fast_path():
         example = torch.rand(2, *input_shape, generator=torch.Generator().manual_seed(0)).to(device_of(model))
         _check_output(model, example)
-        exported = onnx.load_from_string(_trace(model, example))
-    minify(exported, _tied(model))
-    return serialize_checked(exported, "exported")
+        first_failure: TrialError | None = None
+        for exported in _attempts(model, example):
+            if isinstance(exported, TrialError):
+                first_failure = first_failure or exported
+                continue
+            minify(exported, _tied(model))
+            return serialize_checked(exported, "exported")
+    raise first_failure or TrialError("the network cannot be exported to ONNX")
 
 
 def set_metadata(content: bytes, properties: Mapping[str, str]) -> bytes:
@@ -81,33 +88,69 @@ def get_opset(content: bytes) -> int:
 def _check_output(model: nn.Module, example: Tensor) -> None:
     try:
         logits = model(example)
-    except Exception as error:  # a user's network may raise anything; its trial fails, the search goes on
+    except (Exception, SystemExit) as error:  # a user's network may raise anything; its trial fails
         raise TrialError(f"the network does not run on input {tuple(example.shape)}: {first_line(error)}") from error
     if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[0] != example.shape[0]:
         got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise TrialError(f"the network must return logits (batch, n_classes) to be exported, got {got}")
 
 
-def _trace(model: nn.Module, example: Tensor) -> bytes:
-    buffer = io.BytesIO()
-    target: Any = buffer  # the annotation of `f` excludes buffers, but the TorchScript-based exporter accepts them
-    with warnings.catch_warnings():
-        for message in _DEPRECATIONS:
-            warnings.filterwarnings("ignore", message, DeprecationWarning)
+def _attempts(model: nn.Module, example: Tensor) -> Iterator[ModelProto | TrialError]:
+    """What each exporter makes of the network, the usual one first."""
+    for attempt in (_traced, _exported_by_dynamo) if has_dynamo() else (_traced,):
         try:
-            torch.onnx.export(
-                model,
-                (example,),
-                target,
-                dynamo=False,
-                opset_version=OPSET,
-                input_names=["input"],
-                output_names=["logits"],
-                dynamic_axes={"input": {0: "batch"}, "logits": {0: "batch"}},
+            yield attempt(model, example)
+        except TrialError as error:
+            yield error
+
+
+def _exported_by_dynamo(model: nn.Module, example: Tensor) -> ModelProto:
+    exported = export_by_dynamo(model, example)
+    _check_batches(exported, model, example)
+    return exported
+
+
+def _traced(model: nn.Module, example: Tensor) -> ModelProto:
+    """Trace the network; where a batch size became a constant on the way, it is made the input's again."""
+    exported, doubtful = trace(model, example)
+    if not doubtful:
+        return exported
+    try:
+        _check_batches(exported, model, example)
+        return exported
+    except TrialError as failure:
+        three = torch.cat([example, example[:1]])
+        try:
+            exported = with_dynamic_batch(exported, trace(model, three)[0], len(example), len(three))
+            _check_batches(exported, model, example)
+        except TrialError:
+            raise failure from None  # which says what is wrong with the network
+        return exported
+
+
+def _check_batches(exported: ModelProto, model: nn.Module, example: Tensor) -> None:
+    """Run a file on batches of other sizes than it was traced with.
+
+    Raises:
+        TrialError: it cannot run on them, or computes something else than the network.
+    """
+    content = serialize_checked(exported, "exported")
+    for size in BATCHES:
+        x = torch.cat([example, example])[:size].roll(1, -1)
+        with torch.no_grad():
+            wanted = model(x.clone()).float().cpu()
+        try:
+            found = torch.from_numpy(OnnxClassifier(content).predict(x))
+        except InputError as error:
+            raise TrialError(
+                f"the exported file takes batches of {len(example)} only, as the network's forward makes a Python "
+                "number of the batch size (as len(x) does; x.shape[0] would do)"
+            ) from error
+        if not torch.allclose(found, wanted, rtol=0, atol=RELATIVE_TOLERANCE * float(wanted.abs().max())):
+            raise TrialError(
+                "the exported file computes something else than the network, whose forward decides by values of its "
+                "input or makes Python numbers of them"
             )
-        except (RuntimeError, torch.onnx.errors.OnnxExporterError) as error:
-            raise TrialError(f"the network cannot be exported to ONNX: {first_line(error)}") from error
-    return buffer.getvalue()
 
 
 def _tied(model: nn.Module) -> list[frozenset[str]]:

@@ -165,7 +165,7 @@ def teacher_recipe(
     context = context.with_recipe(replace(context.recipe, epochs=options.epochs or context.recipe.epochs))
     builder = NetworkBuilder(context.data, space)
     whole = builder.macs(architecture)
-    sizes = space.size_ladder(PROXY_SIZES)
+    sizes = [a for a in builder.size_ladder(PROXY_SIZES) if builder.can_build(a)] or [architecture]
     proxy = max((a for a in sizes if builder.macs(a) <= PROXY_SHARE * whole), key=builder.macs, default=sizes[0])
     work = TrainingWork(builder, context.recipe.batch_size)
     allowed = TEACHER_SHARE * context.recipe.epochs * work.macs(architecture) / work.macs(proxy)

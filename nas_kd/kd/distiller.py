@@ -13,7 +13,7 @@ from nas_kd.context.run_context import RunContext
 from nas_kd.engine.schedule import Schedule
 from nas_kd.engine.teacher_outputs import Teacher
 from nas_kd.engine.training import Training
-from nas_kd.errors import InputError
+from nas_kd.errors import InputError, TrialError
 from nas_kd.kd.chain_policies.base import ChainPolicy, load_policy
 from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.kd.shared_outputs import SharedOutputs
@@ -24,6 +24,7 @@ from nas_kd.methods.base import Method
 from nas_kd.methods.combine import make_method
 from nas_kd.plugins import display_name
 from nas_kd.results.candidate import DEFAULT_POLICY, NO_DISTILLATION, Architecture, Candidate, Recipe
+from nas_kd.user_code import describe_error, unchanged_settings
 
 GENERATION_SEED_STEP = 1_000_003  # every generation starts from weights of its own
 
@@ -142,11 +143,14 @@ class Distiller:
         trained = {training_precision(precision) for precision in precisions}
         for name, precision in product(methods, sorted(trained)):
             try:
-                self.untrained(name, student, precision)
+                with unchanged_settings():
+                    self.untrained(name, student, precision)
             except InputError as error:
                 raise InputError(f"method {display_name(name)!r}: {error}") from error
-            except RuntimeError as error:  # of a network or a method that is the user's own
-                reason = " ".join(str(error).split())[:300]
+            except TrialError:
+                raise
+            except (Exception, SystemExit) as error:  # of a network or a method that is the user's own
+                reason = describe_error(error)
                 if "view size" in reason:
                     reason += " (networks of a space run channels last)"
                 raise InputError(

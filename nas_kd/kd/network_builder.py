@@ -1,17 +1,24 @@
 """Builds networks of the search spaces for one data set, and counts what is known of them before any training."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
+import torch
 from torch import nn
 
 from nas_kd.data.dataset import Dataset
 from nas_kd.engine.numerics import seeded
+from nas_kd.errors import InputError, TrialError
+from nas_kd.export.eval_mode import evaluating
 from nas_kd.export.network_costs import count_macs, count_parameters
+from nas_kd.kd.candidate_failure import as_trial_error
+from nas_kd.models.raw_output import LogitsOnly, find_logits
 from nas_kd.models.search_space import SearchSpace, load_space
 from nas_kd.models.wrappers import Normalized
 from nas_kd.results.candidate import Architecture
 from nas_kd.results.trial_record import Costs
+
+N_SIZES = 32  # of a space, among which those that can be built are looked for
 
 
 class NetworkBuilder:
@@ -24,7 +31,7 @@ class NetworkBuilder:
             data: gives input shape, classes and statistics.
             space: of students; others are found by name.
         """
-        self._data = data
+        self._data, self._students = data, space
         self._spaces = {space.name: space}
         self._counted = lru_cache(maxsize=None)(self._count)
 
@@ -36,11 +43,19 @@ class NetworkBuilder:
         return self._spaces[name]
 
     def build(self, architecture: Architecture, seed: int) -> nn.Module:
-        """Build a network with initial weights that depend on the architecture and the seed alone."""
+        """Build a network with initial weights that depend on the architecture and the seed alone.
+
+        Raises:
+            InputError: the space does not support the data, or the architecture is not one of it.
+            TrialError: the space raised anything else.
+        """
         data = self._data
-        with seeded(seed, 0):
+        with as_trial_error(inputs=False), seeded(seed, 0):
             body = self.space(architecture).build(architecture, data.input_shape, data.n_classes)
-        return Normalized(body, data.mean, data.std)
+        if not isinstance(body, nn.Module):
+            kind = type(body).__name__
+            raise TrialError(f"space {architecture.space!r}: build must return a torch.nn.Module, got {kind}")
+        return Normalized(only_logits(body, data.input_shape, data.n_classes), data.mean, data.std)
 
     def parameters(self, architecture: Architecture) -> int:
         """Count the network's trained weights."""
@@ -56,13 +71,110 @@ class NetworkBuilder:
 
     def _count(self, architecture: Architecture) -> Costs:
         network = self.build(architecture, 0)
+        with as_trial_error():
+            return self._counts(network)
+
+    def _counts(self, network: nn.Module) -> Costs:
         return Costs(parameters=count_parameters(network), macs=count_macs(network, self._data.input_shape))
 
     def description(self, architecture: Architecture) -> str:
         """Describe the network for people: `3 stages, 16-24-48 wide, 5 blocks, 21 k weights`."""
-        return (
-            f"{self.space(architecture).describe(architecture)}, {in_thousands(self.parameters(architecture))} weights"
-        )
+        try:
+            with as_trial_error():
+                described = self.space(architecture).describe(architecture)
+        except TrialError:
+            described = ", ".join(f"{name} {value}" for name, value in architecture.choices.items())
+        if not self.can_build(architecture):
+            return described
+        return f"{described}, {in_thousands(self.parameters(architecture))} weights"
+
+    def can_build(self, architecture: Architecture) -> bool:
+        """Whether the network can be built and run: most spaces have members that are impossible for some data."""
+        try:
+            self._counted(architecture)
+        except (InputError, TrialError):
+            return False
+        return True
+
+    def smallest(self) -> Architecture:
+        """The smallest of the students' space that can be built.
+
+        Raises:
+            InputError: none of its sizes can be built; says why the last one cannot.
+        """
+        return self._first_built([self.size_ladder(2)[0]]) or self._any_built(self.size_ladder(N_SIZES))
+
+    def largest(self) -> Architecture:
+        """The largest of the students' space that can be built.
+
+        Raises:
+            InputError: none of its sizes can be built; says why the last one cannot.
+        """
+        return self._first_built([self.size_ladder(2)[-1]]) or self._any_built(self.size_ladder(N_SIZES)[::-1])
+
+    def ends(self) -> list[Architecture]:
+        """The smallest and the largest that can be built, which may be the same."""
+        return list(dict.fromkeys([self.smallest(), self.largest()]))
+
+    def size_ladder(self, n: int) -> list[Architecture]:
+        """The `size_ladder` of the students' space, see the function of the same name."""
+        return size_ladder(self._students, n)
+
+    def _first_built(self, architectures: Iterable[Architecture]) -> Architecture | None:
+        return next(filter(self.can_build, architectures), None)
+
+    def _any_built(self, ladder: Sequence[Architecture]) -> Architecture:
+        if (found := self._first_built(ladder)) is not None:
+            return found
+        try:
+            self._counted(ladder[-1])
+        except (InputError, TrialError) as error:
+            raise InputError(
+                f"space {self._students.name!r}: none of its {len(ladder)} sizes can be built and run for samples of "
+                f"shape {self._data.input_shape}; the last one: {error}"
+            ) from error
+        return ladder[-1]
+
+
+def size_ladder(space: SearchSpace, n: int) -> list[Architecture]:
+    """Architectures of a space, log-spaced in size from the smallest, whether they can be built or not.
+
+    Args:
+        space: any.
+        n: how many, or as many as there are.
+
+    Raises:
+        InputError: the space raised an error, or gave no architectures.
+    """
+    try:
+        with as_trial_error():
+            ladder = list(space.size_ladder(n))
+    except TrialError as error:
+        raise InputError(f"space {space.name!r}: size_ladder({n}) failed: {error}") from error
+    if not ladder or not all(isinstance(size, Architecture) for size in ladder):
+        raise InputError(f"space {space.name!r}: size_ladder({n}) must return a list of architectures")
+    return ladder
+
+
+def only_logits(network: nn.Module, input_shape: tuple[int, ...], n_classes: int) -> nn.Module:
+    """The network itself, or reduced to its logits where it returns more; itself, too, if it cannot be run.
+
+    Args:
+        network: in any mode; left as it was.
+        input_shape: of one sample.
+        n_classes: C.
+
+    Raises:
+        TrialError: there are no logits for this number of classes in it.
+    """
+    try:
+        with as_trial_error(), evaluating(network):
+            raw = network(torch.zeros(2, *input_shape))
+    except TrialError:
+        return network
+    with as_trial_error():
+        reader = find_logits(raw, 2, n_classes, "the network")
+    return network if reader.is_plain else LogitsOnly(network, reader)
 
 
 def in_thousands(n: int) -> str:

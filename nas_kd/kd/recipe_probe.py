@@ -10,11 +10,12 @@ from dataclasses import replace
 
 import torch
 
-from nas_kd.context.callbacks import Callback, EpochEnd
+from nas_kd.context.callbacks import Callback, EpochEnd, StopRun
 from nas_kd.context.run_context import RunContext
 from nas_kd.engine.evaluation import cross_entropy_of
 from nas_kd.engine.teacher_outputs import Teacher
 from nas_kd.errors import TrialError
+from nas_kd.kd.candidate_failure import as_trial_error
 from nas_kd.kd.distiller import Distiller
 from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.kd.probe_plan import ProbePlan, best_first, choose, next_settings
@@ -25,7 +26,7 @@ from nas_kd.results.training_recipe import TrainingRecipe
 from nas_kd.serialization import fingerprint
 
 
-class _OutOfTime(Exception):
+class _OutOfTime(StopRun):
     """Raised inside a training when the probe's time is over."""
 
 
@@ -125,9 +126,10 @@ class RecipeProbe:
             return before
         self._watch.begin(before.curve)
         try:
-            trained = self._distiller.distill(
-                candidate, self._context.seed, rounds[-1], until=epochs, restarts=rounds[:-1]
-            )
+            with as_trial_error():
+                trained = self._distiller.distill(
+                    candidate, self._context.seed, rounds[-1], until=epochs, restarts=rounds[:-1]
+                )
             data, numerics = self._context.data, self._context.numerics
             record = ProbeRecord(
                 recipe=recipe,

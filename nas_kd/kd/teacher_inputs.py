@@ -11,6 +11,7 @@ from nas_kd.config.value_types import IMAGENET
 from nas_kd.data.dataset import Dataset, as_input
 from nas_kd.data.pixel_range import BYTE, PixelRange
 from nas_kd.errors import InputError
+from nas_kd.models.raw_output import FixedBatch, LogitsOnly
 from nas_kd.models.wrappers import ContiguousLayout, Normalized, RepeatedChannels, Resized
 
 COLOUR, IMAGE_DIMS = 3, 3
@@ -218,6 +219,6 @@ def _values(given: Any, imagenet: tuple[float, ...]) -> tuple[float, ...]:
 
 def inner_path(path: str, model: nn.Module) -> str:
     """A user's module path as seen from outside of all wrappers."""
-    if isinstance(model, ContiguousLayout | Normalized | RepeatedChannels | Resized):
+    if isinstance(model, ContiguousLayout | FixedBatch | LogitsOnly | Normalized | RepeatedChannels | Resized):
         return f"body.{inner_path(path, model.body)}"
     return path

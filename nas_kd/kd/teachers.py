@@ -14,7 +14,8 @@ from nas_kd.engine.evaluation import accuracy_of
 from nas_kd.engine.schedule import Schedule
 from nas_kd.engine.teacher_outputs import Teacher
 from nas_kd.errors import InputError, TrialError
-from nas_kd.export.onnx_export import export_onnx
+from nas_kd.export.teacher_file import teacher_file
+from nas_kd.kd.candidate_failure import as_trial_error
 from nas_kd.kd.chain_policies.base import load_policy
 from nas_kd.kd.choose_recipe import describe_choice, teacher_recipe
 from nas_kd.kd.distiller import Distiller
@@ -43,12 +44,12 @@ class ReadyTeacher:
 
     Attributes:
         teacher: the network.
-        onnx: its deployable file.
+        onnx: its deployable file; None: there is none.
         record: what the run keeps of it.
     """
 
     teacher: Teacher
-    onnx: bytes
+    onnx: bytes | None
     record: TeacherRecord
 
 
@@ -101,7 +102,7 @@ def untrained_teachers(context: RunContext) -> list[Teacher]:
         elif options.factory is not None:
             found.append(from_factory(options, context.data).teacher)
         else:
-            space, architecture = _architecture(options)
+            space, architecture = _architecture(options, context)
             builder = NetworkBuilder(context.data, space)
             key = fingerprint(["untrained", architecture.to_json(), place])
             description, parameters = builder.description(architecture), builder.parameters(architecture)
@@ -110,12 +111,12 @@ def untrained_teachers(context: RunContext) -> list[Teacher]:
     return [replace(teacher, paired=True) for teacher in found]
 
 
-def _architecture(options: TeacherOptions) -> tuple[SearchSpace, Architecture]:
+def _architecture(options: TeacherOptions, context: RunContext) -> tuple[SearchSpace, Architecture]:
     """The network to be trained as a teacher: the config's, else the largest of its space."""
     space = load_space(options.space or "resnet")
     if options.architecture is not None:
         return space, Architecture(space.name, options.architecture)
-    return space, space.size_ladder(2)[-1]
+    return space, NetworkBuilder(context.data, space).largest()
 
 
 def _ordinal(place: int) -> str:
@@ -124,10 +125,9 @@ def _ordinal(place: int) -> str:
 
 @dataclass(frozen=True)
 class _Loaded:
-    """A teacher and its file, and how it was trained, if the tool did that; `own`: the user's, if it is one."""
+    """A teacher, and how it was trained, if the tool did that; `own`: the user's, if it is one."""
 
     teacher: Teacher
-    onnx: bytes
     origin: str
     own: UserTeacher | None = None
     seconds: float = 0.0
@@ -138,10 +138,10 @@ class _Loaded:
 def _loaded(options: TeacherOptions, context: RunContext, place: int) -> _Loaded:
     if options.onnx is not None:
         own = from_onnx(options, context.data)
-        found = _Loaded(own.teacher, own.onnx, "onnx", own)
+        found = _Loaded(own.teacher, "onnx", own)
     elif options.factory is not None:
         own = from_factory(options, context.data)
-        found = _Loaded(own.teacher, own.onnx, "factory", own)
+        found = _Loaded(own.teacher, "factory", own)
     else:
         found = _trained(options, context, place)
     return replace(found, teacher=replace(found.teacher, paired=True))
@@ -149,19 +149,22 @@ def _loaded(options: TeacherOptions, context: RunContext, place: int) -> _Loaded
 
 def _prepare(options: TeacherOptions, context: RunContext, measure: MeasureFile, place: int) -> ReadyTeacher:
     found = _loaded(options, context, place)
-    teacher, onnx = found.teacher, found.onnx
+    teacher = found.teacher
+    name = _ordinal(place) if len(context.config.teacher) > 1 else "teacher:"
+    for note in found.own.notes if found.own else ():
+        context.callback.on_note(f"{name} {note}")
+    onnx, costs = _file_and_costs(found, context, measure, name)
     val = _accuracy(teacher.model, context)
     advice = None if found.own is None else _advice(found.own, options, context, val)
     _require_better_than_chance(val, context, advice or (_CHECK_IT if found.recipe is None else _TRAIN_LONGER))
     _note_training(found, context)
-    name = _ordinal(place) if len(context.config.teacher) > 1 else "teacher:"
-    for note in (*(found.own.notes if found.own else ()), *filter(None, [advice])):
-        context.callback.on_note(f"{name} {note}")
+    if advice is not None:
+        context.callback.on_note(f"{name} {advice}")
     record = TeacherRecord.model_validate(
         {
             "description": teacher.description,
             "origin": found.origin,
-            "costs": _costs(found, context, measure),
+            "costs": costs,
             "val": val,
             "training_s": round(found.seconds, 3),
             "recipe": found.recipe,
@@ -172,9 +175,22 @@ def _prepare(options: TeacherOptions, context: RunContext, measure: MeasureFile,
     return ReadyTeacher(teacher, onnx, record)
 
 
+def _file_and_costs(found: _Loaded, context: RunContext, measure: MeasureFile, name: str) -> tuple[bytes | None, Costs]:
+    """The teacher's file and what it costs, both as far as there are any: nothing else depends on them."""
+    counted = Costs(parameters=found.teacher.parameters, macs=found.teacher.macs)
+    given = None if found.own is None else found.own.onnx
+    try:
+        onnx = given or teacher_file(found.teacher.model, context.data)
+        return onnx, measure(onnx, counted)
+    except TrialError as error:
+        unknown = "size and latency are" if given is None else "latency is"
+        context.callback.on_note(f"{name} its {unknown} unknown, as {error}; all else goes on as usual")
+        return given, counted if given is None else counted.model_copy(update={"size_bytes": len(given)})
+
+
 def _trained(options: TeacherOptions, context: RunContext, place: int) -> _Loaded:
     """Train a network of a space; `place`: in the list of teachers, each of which has a seed of its own."""
-    space, architecture = _architecture(options)
+    space, architecture = _architecture(options, context)
     chosen = teacher_recipe(context, options, place, space, architecture)
     schedule = Schedule.of(context.config.distill, chosen.recipe)
     seed = context.seed + place if options.seed is None else options.seed
@@ -184,7 +200,8 @@ def _trained(options: TeacherOptions, context: RunContext, place: int) -> _Loade
     started = time.perf_counter()
     job = TrainingJob(architecture, Recipe(NO_DISTILLATION), chosen.recipe, schedule, seed, schedule.epochs)
     try:
-        trained = distiller.train(job, [], load_policy(DEFAULT_POLICY))
+        with as_trial_error():
+            trained = distiller.train(job, [], load_policy(DEFAULT_POLICY))
     except TrialError as error:
         raise InputError(f"teacher: its training failed: {error}") from error
     spent = max(trained.seconds, time.perf_counter() - started)
@@ -193,7 +210,6 @@ def _trained(options: TeacherOptions, context: RunContext, place: int) -> _Loade
     before = context.store.load_json("late_accuracy", trained.key)
     return _Loaded(
         teacher=distiller.as_teacher(trained, architecture),
-        onnx=export_onnx(trained.model, context.data.input_shape),
         origin="space",
         seconds=spent,
         recipe=chosen,
@@ -267,15 +283,3 @@ def _advice(own: UserTeacher, options: TeacherOptions, context: RunContext, val:
         stored = [better_preprocessing(options, own.behind, context.data, val.mean)]
         context.store.save_json("preprocessing", key, stored)
     return None if stored[0] is None else str(stored[0])
-
-
-def _costs(found: _Loaded, context: RunContext, measure: MeasureFile) -> Costs:
-    """All costs of the teacher's file; a user's own ONNX file that runs may teach even where it cannot be measured."""
-    counts = Costs(parameters=found.teacher.parameters, macs=found.teacher.macs)
-    try:
-        return measure(found.onnx, counts)
-    except TrialError as error:
-        if found.origin != "onnx":
-            raise
-        context.callback.on_note(f"teacher: its latency is unknown, as its file cannot be measured: {error}")
-        return counts.model_copy(update={"size_bytes": len(found.onnx)})

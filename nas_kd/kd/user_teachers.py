@@ -14,16 +14,19 @@ from torch import Tensor, nn
 from nas_kd.config.options import EngineOptions, TeacherOptions
 from nas_kd.data.dataset import Dataset, as_input
 from nas_kd.engine.feature_extractor import find_feature_points
-from nas_kd.engine.numerics import Numerics
+from nas_kd.engine.numerics import Numerics, seeded
 from nas_kd.engine.teacher_outputs import Teacher
-from nas_kd.errors import InputError, TrialError
+from nas_kd.errors import InputError
 from nas_kd.export.network_costs import count_macs, count_parameters
-from nas_kd.export.onnx_export import export_onnx
 from nas_kd.kd.network_builder import in_thousands
 from nas_kd.kd.teacher_inputs import SampleFacts, TeacherInputs, inner_path
+from nas_kd.kd.user_module import UserNetwork, as_network, copied, prepared, uncompiled
 from nas_kd.models.wrappers import ContiguousLayout
 from nas_kd.plugins import IN_MEMORY, import_object, load
 from nas_kd.serialization import fingerprint, sha256
+from nas_kd.user_code import describe_error, unchanged_settings
+
+PROBED_SAMPLES = 64  # that a user's module is run on to see what it does
 
 
 @dataclass(frozen=True)
@@ -32,41 +35,41 @@ class UserTeacher:
 
     Attributes:
         teacher: the network behind what is done with its inputs.
-        onnx: its file.
+        onnx: the file that it came as; None: it is a module.
         notes: what was recognised or done with samples, one sentence each.
         behind: the same network behind what other options ask for; it may fail on samples.
     """
 
     teacher: Teacher
-    onnx: bytes
+    onnx: bytes | None
     notes: tuple[str, ...]
     behind: Callable[[TeacherOptions], nn.Module]
 
 
 def from_factory(options: TeacherOptions, data: Dataset) -> UserTeacher:
-    """Build a teacher from the user's function, or from a module given in Python, and export it to ONNX.
+    """Build a teacher from the user's function, or from a module given in Python.
 
     Raises:
-        InputError: it cannot be built, run or exported, or it does not fit the data.
+        InputError: it cannot be built or run, or it does not fit the data.
     """
     name = options.factory or ""
     net, identity, description = _given_module(name) if name.startswith(IN_MEMORY) else _made_module(options)
-    inputs = inputs_of_module(net.eval(), options, SampleFacts.of(data))
-    model = inputs.in_front_of(net)
-    _check_shape(model, data)
-    try:
-        onnx = export_onnx(model, data.input_shape)
-    except TrialError as error:
-        raise InputError(
-            f"teacher: cannot be exported to ONNX, so that its size and latency are unknown: {error}"
-        ) from error
-    model, features = _in_any_layout(model, data), None
+    net = prepared(net, "teacher:")
+    inputs = inputs_of_module(net, options, SampleFacts.of(data))
+    samples = as_input(data.val.x[:PROBED_SAMPLES])
+
+    def behind(wanted: TeacherInputs) -> UserNetwork:
+        return as_network(wanted.in_front_of(net), samples, data.n_classes, "teacher:")
+
+    network = behind(inputs)
+    model, features = _in_any_layout(network.model, data), None
     if options.features is not None:
         paths = [inner_path(f, model) for f in options.features]
-        features = find_feature_points(model, as_input(data.val.x[:2]), paths).features
+        features = find_feature_points(model, samples[:2].clone(), paths).features
     key = fingerprint([*identity, options.preprocessing, data.input_shape, *inputs.identity(options, data.scale)])
     teacher = _described(model, key, description, data, features=features)
-    return UserTeacher(teacher, onnx, tuple(inputs.notes(options)), lambda other: inputs.like(other).in_front_of(net))
+    notes = (*network.notes, *inputs.notes(options))
+    return UserTeacher(teacher, None, notes, lambda other: behind(inputs.like(other)).model)
 
 
 def inputs_of_module(net: nn.Module, options: TeacherOptions, facts: SampleFacts) -> TeacherInputs:
@@ -89,9 +92,9 @@ def inputs_of_module(net: nn.Module, options: TeacherOptions, facts: SampleFacts
 
 def _runs(inputs: TeacherInputs, net: nn.Module) -> bool:
     try:
-        with torch.no_grad():
-            inputs.in_front_of(net)(inputs.facts.examples[:2])
-    except Exception:  # a user's network may raise anything; what it says is reported when it is run for good
+        with unchanged_settings(), torch.no_grad():
+            inputs.in_front_of(net)(inputs.facts.examples[:2].clone())
+    except (Exception, SystemExit):  # a user's network may raise anything; that is reported when it is run for good
         return False
     return True
 
@@ -100,9 +103,9 @@ def _in_any_layout(model: nn.Module, data: Dataset) -> nn.Module:
     """The network itself, or behind a wrapper if it cannot take images that are laid out channels last."""
     layout = Numerics.choose(EngineOptions(), data.input_shape)
     try:
-        with torch.no_grad():
-            layout.place(deepcopy(model))(layout.to_layout(as_input(data.val.x[:2])))
-    except RuntimeError:  # of `view`; any other was raised in the usual layout, too
+        with unchanged_settings(), torch.no_grad():
+            layout.place(deepcopy(model))(layout.to_layout(as_input(data.val.x[:2]).clone()))
+    except Exception:  # of `view`, or of `deepcopy`; any other was raised in the usual layout, too
         return ContiguousLayout(model)
     return model
 
@@ -110,18 +113,19 @@ def _in_any_layout(model: nn.Module, data: Dataset) -> nn.Module:
 def _given_module(name: str) -> tuple[nn.Module, list[str], str]:
     """A copy of a module given in Python: the user's own stays as it is. Its name follows from its content."""
     module = load("teacher", name, nn.Module)
-    return deepcopy(module), [name], type(module).__name__
+    return copied(module), [name], type(uncompiled(module)).__name__
 
 
 def _made_module(options: TeacherOptions) -> tuple[nn.Module, list[str], str]:
     """What the user's function returns, with the user's weights."""
     factory, weights = options.factory or "", options.weights or Path()
     try:
-        net: Any = import_object(factory)()
+        with unchanged_settings(), seeded(0):  # whatever the weights' file does not hold is the same in every process
+            net: Any = import_object(factory)()
     except InputError:
         raise
-    except Exception as error:  # a user's function may raise anything
-        raise InputError(f"teacher.factory: {factory}() failed: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:  # a user's function may raise anything
+        raise InputError(f"teacher.factory: {factory}() failed: {describe_error(error)}") from error
     if not isinstance(net, nn.Module):
         raise InputError(f"teacher.factory: {factory}() must return a torch.nn.Module, got {type(net).__name__}")
     _load_weights(net, weights)
@@ -151,7 +155,11 @@ def _described(
 ) -> Teacher:
     parameters = count_parameters(model)
     description = f"{description}, {in_thousands(parameters)} weights"
-    return Teacher(model, key, description, parameters, count_macs(model, data.input_shape), features)
+    try:
+        macs = count_macs(model, data.input_shape)
+    except Exception:  # not every user's module can be watched; nothing depends on the number
+        macs = 0
+    return Teacher(model, key, description, parameters, macs, features)
 
 
 def _check_shape(model: nn.Module, data: Dataset) -> None:

@@ -13,6 +13,7 @@ from torch import Generator, Tensor, nn
 from nas_kd.errors import InputError
 from nas_kd.methods.base import Batch, Method, MethodContext, Outputs
 from nas_kd.plugins import load
+from nas_kd.user_code import describe_error, unchanged_settings
 
 TEACHERS = ("none", "one", "several")
 
@@ -86,6 +87,21 @@ def method_class(name: str) -> type[Method]:
     return found
 
 
+def _created(kind: type[Method], temperature: float | None, strength: float) -> Method:
+    """An instance of a method; a user's own may change settings or raise anything on the way."""
+    if kind.__module__.startswith(f"{Method.__module__.rpartition('.')[0]}."):
+        return kind(temperature, strength)
+    try:
+        with unchanged_settings():
+            return kind(temperature, strength)
+    except InputError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise InputError(
+            f"method {kind.__name__} cannot be created from temperature and strength: {describe_error(error)}"
+        ) from error
+
+
 def make_method(name: str, temperature: float | None = None, strength: float = 1.0) -> Method:
     """Create the method of this name, or the sum of several.
 
@@ -100,7 +116,7 @@ def make_method(name: str, temperature: float | None = None, strength: float = 1
     names = name.split("+")
     if len(set(names)) < len(names):
         raise InputError(f"method {name!r} names a part twice")
-    parts = [method_class(n)(temperature, strength) for n in names]
+    parts = [_created(method_class(n), temperature, strength) for n in names]
     synthesisers = [p for p in parts if type(p).draw is not Method.draw]
     if len(synthesisers) > 1:
         raise InputError(f"method {name!r}: two parts make up their own samples; keep one of them")

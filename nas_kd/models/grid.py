@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 
-import torch
 from optuna.trial import BaseTrial
 from torch import nn
 
 from nas_kd.errors import InputError, unknown
 from nas_kd.results.candidate import Architecture
+from nas_kd.user_code import describe_error, unchanged_settings
 
 IMAGE_AXES = 3
 _REFERENCE = ((3, 32, 32), 10)  # input shape and number of classes for which the size ladder counts weights
@@ -183,19 +183,34 @@ class GridSpace(ABC):
 
     @cached_property
     def _growth_path(self) -> list[tuple[int, Architecture]]:
-        """(number of weights, architecture) by increasing size, on a path that raises one choice at a time."""
+        """(number of weights, architecture) by increasing size, on a path that raises one choice at a time.
+
+        Members of the space that cannot be built are left out.
+
+        Raises:
+            InputError: none on the path can be built; says why the last one cannot.
+        """
         choices = {d.name: d.high if d.decreases_size else d.low for d in self.dimensions}
         steps = sorted((at, i, d.name, value) for i, d in enumerate(self.dimensions) for at, value in d.growth())
-        by_size = {self._weights(choices): self.canonical(choices)}
+        path = [dict(choices)]
         for _, _, name, value in steps:
             choices[name] = value
-            by_size[self._weights(choices)] = self.canonical(choices)
+            path.append(dict(choices))
+        by_size, reason = dict[int, Architecture](), ""
+        for point in path:
+            try:
+                by_size[self._weights(point)] = self.canonical(point)
+            except (Exception, SystemExit) as error:  # a user's `network` may raise anything for some choices
+                reason = describe_error(error)
+        if not by_size:
+            raise InputError(f"space {self.name!r}: none of its networks can be built; the last one: {reason}")
         return sorted(by_size.items(), key=lambda item: item[0])
 
     def _weights(self, choices: Mapping[str, int]) -> int:
         shape, n_classes = _REFERENCE
-        with torch.random.fork_rng(devices=[]):  # the "meta" device is three times slower, after a start of 1.5 s
-            return sum(p.numel() for p in self.build(self.canonical(choices), shape, n_classes).parameters())
+        with unchanged_settings():  # the "meta" device is three times slower, after a start of 1.5 s
+            network = self.build(self.canonical(choices), shape, n_classes)
+        return max(1, sum(p.numel() for p in network.parameters()))
 
     def cardinality(self) -> int:
         """Count the canonical architectures of the space exactly."""

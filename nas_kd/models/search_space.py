@@ -8,6 +8,7 @@ from torch import nn
 from nas_kd.errors import InputError
 from nas_kd.plugins import load
 from nas_kd.results.candidate import Architecture
+from nas_kd.user_code import describe_error, unchanged_settings
 
 
 class SearchSpace(Protocol):
@@ -67,7 +68,11 @@ def load_space(given: Any) -> SearchSpace:
         InputError: it is unknown, or lacks a part of the protocol.
     """
     found: Any = load("space", given)
-    space = found() if isinstance(found, type) else found
+    try:
+        with unchanged_settings():
+            space = found() if isinstance(found, type) else found
+    except (Exception, SystemExit) as error:  # a user's class may raise anything
+        raise InputError(f"space {given!r} cannot be created: {describe_error(error)}") from error
     for part in ("name", "suggest", "build", "size_ladder", "cardinality", "describe"):
         if not hasattr(space, part):
             raise InputError(f"space {given!r} has no {part!r}; see nas_kd.models.search_space.SearchSpace")

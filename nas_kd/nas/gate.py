@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from nas_kd.context.run_context import RunContext
 from nas_kd.kd.artifacts import ArtifactBuilder
+from nas_kd.kd.candidate_failure import as_trial_error
 from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.latency.stable_timing import FULL, QUICK, MeasurementBudget
 from nas_kd.nas.feasibility import log_excess, require_measured
@@ -59,7 +60,9 @@ class Gate:
         Raises:
             TrialError: The network cannot be exported or run, or a limited cost cannot be measured.
         """
-        budget, counts = self._context.config.budget, self._builder.counted(deployed)
+        budget = self._context.config.budget
+        with as_trial_error():
+            counts = self._builder.counted(deployed)
         if log_excess(counts, budget) > 0:
             return counts
         onnx = self._export(deployed, precision)
@@ -79,7 +82,17 @@ class Gate:
         Raises:
             TrialError: The network cannot be exported or run.
         """
-        return self.of_file(self._export(deployed, precision), self._builder.counted(deployed), quick=quick)
+        with as_trial_error():
+            counts = self._builder.counted(deployed)
+        return self.of_file(self._export(deployed, precision), counts, quick=quick)
+
+    def check_export(self, architecture: Architecture, precision: Precision) -> None:
+        """Refuse a network that has no file at this precision.
+
+        Raises:
+            TrialError: The network cannot be exported.
+        """
+        self._export((architecture,), precision)
 
     def of_file(self, onnx: bytes, counts: Costs, *, quick: bool = False) -> Costs:
         """Measure every cost of an exported file.
@@ -157,7 +170,8 @@ class Gate:
         store, key = self._context.store, self._export_key(deployed, precision)
         onnx = store.load_bytes("export", key)
         if onnx is None:
-            made = self._files.untrained_file([self._builder.build(a, 0) for a in deployed], precision)
+            with as_trial_error():
+                made = self._files.untrained_file([self._builder.build(a, 0) for a in deployed], precision)
             onnx = made.content
             if made.notes:
                 store.save_json("export_notes", key, list(made.notes))

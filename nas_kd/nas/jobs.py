@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 from nas_kd.context.callbacks import Callback
+from nas_kd.errors import TrialError
 from nas_kd.kd.artifacts import ArtifactBuilder
+from nas_kd.kd.candidate_failure import as_trial_error
 from nas_kd.kd.distiller import Distiller
 from nas_kd.nas.search_plan import SearchPlan
 from nas_kd.nas.supernet.subnet_evaluator import SubnetEvaluator
@@ -174,14 +176,23 @@ class EvaluateSubnets:
         """Read the job that `to_json` wrote."""
         return EvaluateSubnets(tuple(map(Architecture.from_json, value["architectures"])), value["supernet"])
 
-    def run(self, tools: JobTools) -> list[float]:
-        """Validation accuracies, 0..1, in the order of the architectures."""
-        return [tools.subnets.accuracy(architecture, self.supernet) for architecture in self.architectures]
+    def run(self, tools: JobTools) -> list[float | None]:
+        """Validation accuracies, 0..1, in the order of the architectures; None for one that cannot be judged."""
+        return [self._accuracy(architecture, tools) for architecture in self.architectures]
+
+    def _accuracy(self, architecture: Architecture, tools: JobTools) -> float | None:
+        try:
+            with as_trial_error():
+                return tools.subnets.accuracy(architecture, self.supernet)
+        except TrialError:
+            tools.subnets.require(self.supernet)  # without it none can be judged
+            return None
 
     def result(self, value: Any) -> dict[Architecture, float]:
-        """Read the accuracies that `run` returned, by architecture."""
-        accuracies: Sequence[float] = value
-        return dict(zip(self.architectures, accuracies, strict=True))
+        """Read the accuracies that `run` returned, by architecture; those that cannot be judged are left out."""
+        accuracies: Sequence[float | None] = value
+        judged = zip(self.architectures, accuracies, strict=True)
+        return {architecture: accuracy for architecture, accuracy in judged if accuracy is not None}
 
 
 _KINDS = {job.kind: job for job in (TrainTrial, TrainFinalist, PrecomputeTeacher, EvaluateSubnets)}

@@ -10,8 +10,10 @@ from typing import Any
 from optuna.trial import BaseTrial, FixedTrial, Trial
 
 from nas_kd.config.options import SearchConfig
+from nas_kd.errors import TrialError
+from nas_kd.kd.candidate_failure import as_trial_error
 from nas_kd.kd.chain_policies.base import load_policy
-from nas_kd.kd.network_builder import NetworkBuilder
+from nas_kd.kd.network_builder import NetworkBuilder, size_ladder
 from nas_kd.methods.base import Method
 from nas_kd.methods.combine import make_method
 from nas_kd.models.search_space import SearchSpace
@@ -20,6 +22,7 @@ from nas_kd.nas.recipe_dimensions import RecipeDimensions
 from nas_kd.nas.search_plan import MAX_INITIAL_SIZE_RATIO, SearchPlan
 from nas_kd.nas.study import RunStudy
 from nas_kd.results.candidate import DEFAULT_POLICY, Architecture, Candidate, Choice, Recipe
+from nas_kd.serialization import canonical_json
 
 NO_ASSISTANT = "none"
 MAX_DUPLICATES_IN_A_ROW = 200  # then the space is taken to be exhausted
@@ -35,12 +38,14 @@ class Proposal:
         candidate: what its parameters stand for.
         seconds: spent on asking.
         attempts: how often its evaluation was begun.
+        problem: why the candidate could not be drawn in full; None: it was.
     """
 
     trial: Trial
     candidate: Candidate
     seconds: float = 0.0
     attempts: int = 1
+    problem: str | None = None
 
 
 class Proposer:
@@ -67,8 +72,8 @@ class Proposer:
         self._config = config
         self._space = space
         self._builder = builder
-        sizes = space.size_ladder(config.chain.assistant_sizes + 2)[1:-1]
-        self._assistants = [a for a in sizes if builder.parameters(a) < max_weights]
+        sizes = size_ladder(space, config.chain.assistant_sizes + 2)[1:-1]
+        self._assistants = [a for a in sizes if builder.can_build(a) and builder.parameters(a) < max_weights]
 
     def initial_trials(self, fits: Callable[[Architecture, str], bool], plan: SearchPlan) -> list[dict[str, Choice]]:
         """Parameters of the first proposals: sizes from the budget's upper edge down to the smallest useful one.
@@ -83,11 +88,12 @@ class Proposer:
             fits: whether an architecture at a precision is within the budget.
             plan: how many proposals, and among how many sizes the edge is looked for.
         """
-        path, precisions = self._space.size_ladder(plan.n_edge_sizes), self._config.search.precisions
+        path, precisions = size_ladder(self._space, plan.n_edge_sizes), self._config.search.precisions
 
         def sizes(precision: str) -> list[Architecture]:
             edge = max(0, bisect_left(path, True, key=lambda a: not fits(a, precision)) - 1)
-            return self._spread(path[: edge + 1], plan.n_initial)
+            built = [a for a in path[: edge + 1] if self._builder.can_build(a)] or [self._builder.smallest()]
+            return self._spread(built, plan.n_initial)
 
         students = {precision: sizes(precision) for precision in precisions}
         proposals = self.direct_trials([students[precisions[0]][0]])
@@ -127,6 +133,22 @@ class Proposer:
         recipe = self._recipes.unchanged() if self._recipes else {}
         return {f"assistant.{slot + 1}": NO_ASSISTANT for slot in slots} | recipe
 
+    def draw(self, trial: BaseTrial) -> tuple[Candidate, str | None]:
+        """Draw a candidate; what the space raises is the second result.
+
+        The candidate then has the parameters that were drawn before, so that the failure has a place in the record.
+        """
+        try:
+            with as_trial_error():
+                candidate = self.candidate(trial)
+                canonical_json(candidate.to_json())  # what the space made of it can be stored
+                return candidate, None
+        except TrialError as error:
+            prefix, first = "student.", self._config.distill.methods[0]
+            drawn = {k.removeprefix(prefix): v for k, v in trial.params.items() if k.startswith(prefix)}
+            student = Architecture(self._space.name, drawn)
+            return Candidate(student, (), Recipe(first)), f"suggest() of space {student.space!r} failed: {error}"
+
     def candidate(self, trial: BaseTrial) -> Candidate:
         """Draw a candidate; the parameters drawn are the same for every trial."""
         config = self._config
@@ -162,6 +184,8 @@ class Proposer:
         """The assistants drawn, largest first, each once, as far as the policy can use them."""
         places = sorted({int(c) - 1 for c in chosen if c != NO_ASSISTANT}, reverse=True)
         drawn = [self._assistants[i] for i in places]
+        if drawn and not self._builder.can_build(student):  # which the gate will find, too
+            return ()
         return load_policy(policy).usable_assistants(drawn, student, method, self._builder.parameters)
 
 
@@ -186,15 +210,16 @@ def propose(study: RunStudy, proposer: Proposer, config: SearchConfig) -> Propos
         study.tell_duplicate(trial, candidate, twin)
 
     def tried_enough(parameters: Mapping[str, Any]) -> bool:
-        return study.tried(proposer.candidate(FixedTrial(dict(parameters))).kind) >= MAX_TRIALS_PER_ARCHITECTURE
+        candidate, problem = proposer.draw(FixedTrial(dict(parameters)))
+        return problem is not None or study.tried(candidate.kind) >= MAX_TRIALS_PER_ARCHITECTURE
 
     started = time.perf_counter()
     for _ in range(MAX_DUPLICATES_IN_A_ROW - study.duplicates_in_a_row):
         trial = study.ask(config.search.sampler, config.search.seed, tried_enough)
-        candidate = proposer.candidate(trial)
+        candidate, problem = proposer.draw(trial)
         twin = study.find(candidate.id)
         if twin is None:
             study.begin(trial, candidate)
-            return Proposal(trial, candidate, seconds=round(time.perf_counter() - started, 4))
+            return Proposal(trial, candidate, seconds=round(time.perf_counter() - started, 4), problem=problem)
         study.tell_duplicate(trial, candidate, twin)
     return None

@@ -92,7 +92,8 @@ class RunStudy:
             tried_enough: see `SamplerInputs`.
         """
         trials = self._memory.get_trials(deepcopy=False)
-        space = trials[0].distributions if trials else {}
+        # All trials have the same parameters, but those whose drawing failed have the first of them only.
+        space = max((t.distributions for t in trials), key=len, default={})
         first: list[dict[str, Any]] = self._attributes.get(INITIAL_TRIALS, [])
         with optuna_silenced():
             best = partial(self._halving.best, self._rung)

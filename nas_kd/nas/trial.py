@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from nas_kd.config.options import Budget
 from nas_kd.errors import TrialError
 from nas_kd.kd.artifacts import ArtifactBuilder
+from nas_kd.kd.candidate_failure import as_trial_error
 from nas_kd.kd.chain_policies.base import load_policy
 from nas_kd.kd.distiller import Distiller
 from nas_kd.kd.network_builder import NetworkBuilder
@@ -42,9 +43,11 @@ def check_feasibility(
     """
     candidate, seconds = proposal.candidate, {"propose": proposal.seconds}
     record = _new_record(proposal, builder)
-    deployed = load_policy(candidate.policy).deployed(candidate)
+    if proposal.problem is not None:
+        return record.model_copy(update={"status": "failed", "reason": proposal.problem, "seconds": seconds})
     try:
-        with _timed(seconds, "gate"):
+        deployed = load_policy(candidate.policy).deployed(candidate)
+        with as_trial_error(inputs=False), _timed(seconds, "gate"):
             expected = None
             if prefilter:
                 expected = forecast(candidate, record.number, earlier, builder, budget)
@@ -99,7 +102,7 @@ def remeasure_borderline(record: TrialRecord, gate: Gate, budget: Budget, n_rung
         return record
     seconds = dict(record.seconds)
     try:
-        with _timed(seconds, "gate"):
+        with as_trial_error(inputs=False), _timed(seconds, "gate"):
             record = measured_in_full(record, gate, budget)
     except TrialError as error:
         return record.model_copy(update={"status": "failed", "reason": str(error), "seconds": seconds})
@@ -137,9 +140,9 @@ def train_to_next_rung(
     seconds, candidate, rungs = dict(record.seconds), candidate_up_to_next_rung(record, plan), plan.rungs
     epochs, full, without_assistants = rungs[len(record.rungs)], rungs[-1], candidate != record.candidate
     try:
-        with _timed(seconds, "assistants"):
+        with as_trial_error(), _timed(seconds, "assistants"):
             distiller.prepare(candidate)
-        with _timed(seconds, "distill"):
+        with as_trial_error(), _timed(seconds, "distill"):
             trained = distiller.distill(candidate, seed, full, until=epochs, restarts=rungs[:-1])
             val_accuracy = artifacts.val_accuracy(trained, candidate.precision)
     except TrialError as error:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from nas_kd.config.options import Budget
 from nas_kd.report import number_format as fmt
 from nas_kd.report.budget_text import WITHIN_BUDGET, budget_verdict, other_limited_costs
 from nas_kd.report.distillation_gains import CONTROL_TITLES, ControlKind, control_of
@@ -10,7 +11,7 @@ from nas_kd.report.recipe_words import training_text
 from nas_kd.report.report_context import ReportContext, chain_text, method_name, method_params
 from nas_kd.results.finalist_record import Accuracy, FinalistRecord
 from nas_kd.results.latency import Latency
-from nas_kd.results.limits import describe_exceeded
+from nas_kd.results.limits import describe_exceeded, unmeasured_limits
 from nas_kd.results.run_record import RunRecord, TeacherRecord
 from nas_kd.results.trial_record import Costs, TrialRecord
 
@@ -33,6 +34,9 @@ class Cell:
     text: str
     sort_key: float | str
     note: str = ""
+
+
+UNKNOWN = Cell("unknown", LAST, "not exported to ONNX")
 
 
 @dataclass(frozen=True)
@@ -126,13 +130,13 @@ def _finalist_row(context: ReportContext, finalist: FinalistRecord) -> Candidate
 def _teacher_row(context: ReportContext, teacher: TeacherRecord, number: int) -> CandidateRow:
     name = f"Teacher {number}" if context.run.other_teachers else "Teacher"
     missing = Cell(fmt.MISSING, LAST)
-    within = not describe_exceeded(teacher.costs, context.budget)
+    within = _within_cell(teacher.costs, context.budget)
     cells = (
         Cell(name, f"  0{number:03d}"),
         _test_cell(context, teacher.test),
-        _size_cell(context, teacher.costs),
-        _latency_cell(teacher.costs.latency_ms),
-        Cell("✓ yes" if within else "✗ no", int(within)),
+        _size_cell(context, teacher.costs) if teacher.costs.size_bytes else UNKNOWN,
+        _latency_cell(teacher.costs.latency_ms) if teacher.costs.latency_ms else UNKNOWN,
+        within,
         missing,
         missing,
         Cell(fmt.percent(teacher.val.mean, context.accuracy_decimals), teacher.val.mean),
@@ -182,6 +186,15 @@ def _test_cell(context: ReportContext, test: Accuracy | None) -> Cell:
         return Cell(fmt.MISSING, LAST, "measured at the end")
     decimals = context.accuracy_decimals
     return Cell(fmt.percent(test.mean, decimals), test.mean, fmt.accuracy_interval(test, decimals))
+
+
+def _within_cell(costs: Costs, budget: Budget) -> Cell:
+    """Whether costs are within the budget, as far as that is known."""
+    if describe_exceeded(costs, budget):
+        return Cell("✗ no", 0)
+    if unmeasured_limits(costs, budget):
+        return UNKNOWN
+    return Cell("✓ yes", 1)
 
 
 def _size_cell(context: ReportContext, costs: Costs | None) -> Cell:

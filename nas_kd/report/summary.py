@@ -134,7 +134,8 @@ def _teacher_comparison(context: ReportContext, winner: FinalistRecord) -> str:
     where = "below" if difference < 0 else "above"
     level = f"{points} points {where}" if float(points) else "level with"
     theirs = fmt.percent(teacher.test.mean, context.accuracy_decimals)
-    return f": {ratios} than the teacher, {level} its {theirs}"
+    compared = f"{ratios} than the teacher, {level} its {theirs}" if ratios else f"{level} the teacher's {theirs}"
+    return f": {compared}"
 
 
 def _cost_ratios(costs: Costs, others: Costs) -> list[tuple[str, str]]:
@@ -155,14 +156,14 @@ def _cards(context: ReportContext, winner: FinalistRecord, teacher: TeacherRecor
         "Size of the file",
         fmt.size(winner.costs.size_bytes),
         f"{winner.costs.parameters:,} weights",
-        f"teacher {fmt.size(teacher.costs.size_bytes)}" if teacher else "",
+        f"teacher {fmt.size(teacher.costs.size_bytes)}" if teacher and teacher.costs.size_bytes else "",
         _budget_share(context, winner, "size"),
     )
     yield _latency_card(context, winner, teacher)
     for use in other_limits_used(context, winner.costs):
         yield Card(use.title, use.value, "", use.limit, use.share)
-    if teacher is not None:
-        size_ratio, *latency_ratio = _cost_ratios(winner.costs, teacher.costs)
+    if teacher is not None and (ratios := _cost_ratios(winner.costs, teacher.costs)):
+        size_ratio, *latency_ratio = ratios
         speed = " ".join(latency_ratio[0]) if latency_ratio else ""
         difference = ""
         if teacher.test:

@@ -124,8 +124,9 @@ def measured_objectives(candidates: Iterable[tuple[float | None, Costs | None]])
 
 
 def is_valid_reference(teacher: TeacherRecord, n_classes: int) -> bool:
-    """Return whether gains over this teacher are defined: it is better than chance and its latency was measured."""
-    return teacher.costs.latency_ms is not None and teacher.val.mean > 1 / n_classes
+    """Return whether gains over this teacher are defined: it is better than chance, its size and latency are known."""
+    known = teacher.costs.latency_ms is not None and teacher.costs.size_bytes is not None
+    return known and teacher.val.mean > 1 / n_classes
 
 
 def _negated_gains(points: Sequence[Objectives], teacher: TeacherRecord, n_classes: int) -> Points:

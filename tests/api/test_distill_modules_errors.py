@@ -44,20 +44,18 @@ def frozen() -> nn.Module:
     [
         (Net, " is the class Net; pass an instance of it"),
         ("resnet18", " is of type str; want a torch.nn.Module"),
-        (net().double(), r": 'body.0.weight' is torch.float64; networks must be float32: call .float\(\)"),
-        (net().half(), r": 'body.0.weight' is torch.float16; networks must be float32: call .float\(\)"),
         (
             nn.utils.skip_init(nn.Linear, 4, 3, device="meta"),
             r": 'weight' is on meta; training runs on the CPU, so move it there",
         ),
         (Lazy(), ": 'head.weight' has no shape yet; run the network on a batch before"),
         (
-            Answers(lambda z: {"logits": z}),
-            r" returns a dict; want logits, a tensor \(B, C\)",
+            Answers(lambda z: {"one": z, "two": 2 * z}),
+            r":? returns a dict with \['one'\] \(2, 3\), \['two'\] \(2, 3\): which of them the logits .* are .*",
         ),
         (
-            Answers(lambda z: z[:, :, None]),
-            r" gives \(2, 3, 1\) for 2 samples; want logits \(2, C\), one for each class",
+            Answers(lambda z: torch.stack([z, z], 2)),
+            r" gives \(2, 3, 2\) for 2 samples; want logits \(2, C\), one for each class",
         ),
         (Answers(lambda z: z[:, :1]), r" gives \(2, 1\) for 2 samples; want logits \(2, C\), one for each class"),
         (Answers(lambda z: z.mean(dim=0)), r" gives \(3,\) for 2 samples; want logits \(2, C\), one for each class"),
@@ -78,8 +76,21 @@ def test_networks(network: Any, message: str, role: str) -> None:
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 def test_scripted_networks() -> None:
-    message = "teacher is a ScriptModule, whose layers cannot be read; pass the module that it was made from"
-    assert_refused(message, teacher=torch.jit.script(nn.Sequential(nn.Flatten(), nn.Linear(64, 3))))
+    scripted = torch.jit.script(nn.Sequential(nn.Flatten(), nn.Linear(64, 3)))
+    message = "student is a ScriptModule, whose layers cannot be read; pass the module that it was made from"
+    assert_refused(message, student=scripted)
+    closed = (
+        "the teacher is scripted or traced, so that its features cannot be read: give the module that it was made "
+        r"from, or use a method that learns from logits \(.*soft_targets\)"
+    )
+    assert_refused(closed, teacher=scripted, method="similarity")
+
+
+def test_students_of_another_precision() -> None:
+    for student, kind in ((net().double(), "float64"), (net().half(), "float16")):
+        assert_refused(
+            rf"student: 'body.0.weight' is torch.{kind}; networks must be float32: call .float\(\)", student=student
+        )
 
 
 def test_networks_that_do_not_belong_together() -> None:

@@ -281,3 +281,10 @@ def test_parts_of_a_network_are_judged_with_its_weights(
     assert found == {"inherited": (2, 0)}
     with pytest.raises(TrialError, match="no longer in the store"):
         done(runner, EvaluateSubnets((whole,), "0" * 64))
+
+
+def test_a_part_that_cannot_be_built_is_left_out(runner: JobRunner, context: RunContext, teacher: Teacher) -> None:
+    whole, impossible = context.space.size_ladder(6)[4], Architecture("resnet", {"width_1": 5})
+    context.store.save("weights", teacher.key, {k: v.contiguous() for k, v in teacher.model.state_dict().items()}, {})
+    job = EvaluateSubnets((impossible, whole), teacher.key)
+    assert set(job.result(done(runner, job))) == {whole}

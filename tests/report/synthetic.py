@@ -24,6 +24,7 @@ def synthetic_run(
     state: RunState = "finished",
     budget: bool = True,
     teacher: bool = True,
+    measured_teacher: bool = True,
     finalists: int = 5,
     controls: bool = True,
     hostile: bool = False,
@@ -50,7 +51,7 @@ def synthetic_run(
             batch_size=1,
             environment={"cpu": "Example CPU @ 2.0 GHz", "pinned": True, "load": 0.4, "governor": None},
         ),
-        teacher=_teacher(state) if teacher else None,
+        teacher=_teacher(state, measured_teacher) if teacher else None,
         trials=tuple(proposals),
         finalists=members,
         environment={"python": "3.11.9", "torch": "2.13.0", "onnxruntime": "1.31.0", "cores": 2},
@@ -205,10 +206,10 @@ def _finalist(
     )
 
 
-def _teacher(state: RunState) -> TeacherRecord:
+def _teacher(state: RunState, measured: bool) -> TeacherRecord:
     costs = Costs(
-        size_bytes=1_940_000,
-        latency_ms=Latency(p50=0.81, p90=0.86, low=0.802, high=0.818),
+        size_bytes=1_940_000 if measured else None,
+        latency_ms=Latency(p50=0.81, p90=0.86, low=0.802, high=0.818) if measured else None,
         parameters=480_000,
         macs=9_000_000,
     )

@@ -33,6 +33,8 @@ CASES: dict[str, dict[str, Any]] = {
     "no budget": {"budget": False},
     "no controls": {"controls": False},
     "no teacher": {"teacher": False},
+    "teacher not exported": {"measured_teacher": False},
+    "teacher not exported, no budget": {"measured_teacher": False, "budget": False},
     "no finalists": {"finalists": 0},
     "hostile": {"hostile": True},
 }
@@ -44,6 +46,14 @@ CASES_WITH_RUNGS: dict[str, dict[str, Any]] = {
     "once for all": {"trials": 200, "once_for_all": True},
     "rungs that do not predict": {"trials": 400, "predicts": False},
 }
+
+
+def test_a_teacher_that_was_not_exported_has_unknown_costs(tmp_path: Path) -> None:
+    page = write_and_read(tmp_path, measured_teacher=False)["report.md"]
+    row = next(line for line in page.splitlines() if line.startswith("| Teacher"))
+    assert row.count("unknown") == 3  # size, latency, whether it is within the budget
+    assert "smaller than the teacher" not in page
+    assert "the teacher's 99.1" in page
 
 
 def write_and_read(out: Path, **options: Any) -> dict[str, str]:

@@ -98,7 +98,7 @@ class OnceForAll:
         plan, callback = self._plan, self._callback
         callback.on_stage("measuring a sample of the space")
         sample = (self._random() for _ in range(plan.n_sampled))
-        self._measure([*self._space.size_ladder(plan.ladder_size), *sample])
+        self._measure([*self._builder.size_ladder(plan.ladder_size), *sample])
         callback.on_stage("training the elastic network")
         key, seconds = self._trainer.train(self._training_pool())
         callback.on_stage("searching among its sub-networks")
@@ -120,7 +120,7 @@ class OnceForAll:
         return members, record
 
     def _random(self) -> Architecture:
-        return self._sampler.architecture(self._sampler.random())
+        return self._sampler.draw()
 
     def _measure(self, architectures: Iterable[Architecture]) -> None:
         """Measure the costs of those that have none yet, and fit the cost model anew."""
@@ -139,7 +139,7 @@ class OnceForAll:
 
     def _fits(self, architecture: Architecture) -> bool:
         """Whether it is within the budget, as measured or, failing that, as predicted."""
-        if architecture in self._broken:
+        if architecture in self._broken or not self._builder.can_build(architecture):
             return False
         if architecture in self._costs:
             return within_budget(self._costs[architecture], self._budget)
@@ -171,7 +171,10 @@ class OnceForAll:
         known = set(self._judged)
         while wanted > 0 and next(tries, None) is not None:
             genotype = self._child(parents)
-            architecture = self._sampler.architecture(genotype)
+            try:
+                architecture = self._sampler.architecture(genotype)
+            except TrialError:  # the space does not accept it
+                continue
             if architecture not in known and self._fits(architecture):
                 known.add(architecture)
                 wanted -= 1
@@ -202,7 +205,9 @@ class OnceForAll:
             self._broken.update(done.job.architectures)
             self._callback.on_note(f"{len(done.job.architectures)} sub-networks are left out: {done.error}")
         else:
-            found.update(done.job.result(done.result))
+            judged = done.job.result(done.result)
+            self._broken.update(a for a in done.job.architectures if a not in judged)
+            found.update(judged)
         self._callback.on_progress("sub-networks judged:", len(self._judged) + len(found), self._plan.evaluations)
 
     def _child(self, parents: list[SubNetwork]) -> Genotype:

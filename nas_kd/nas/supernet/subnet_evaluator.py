@@ -77,6 +77,14 @@ class SubnetEvaluator:
             self._store.save_json("inherited", entry, accuracy)
         return float(accuracy)
 
+    def require(self, key: str) -> None:
+        """Refuse an elastic network whose weights are gone.
+
+        Raises:
+            TrialError: the store has no such weights.
+        """
+        self._weights(key)
+
     def _load(self, key: str) -> Mapping[str, Tensor]:
         if (entry := self._store.load("weights", key)) is None:
             raise TrialError("the elastic network is no longer in the store")

@@ -13,7 +13,6 @@ from nas_kd.errors import TrialError
 from nas_kd.kd.trainer import Trainer
 from nas_kd.kd.training_job import run_from_checkpoint
 from nas_kd.methods.sandwich import Sandwich
-from nas_kd.models.search_space import SearchSpace
 from nas_kd.models.supernet import Supernet
 from nas_kd.nas.search_plan import SupernetPlan
 from nas_kd.results.candidate import Architecture
@@ -25,7 +24,6 @@ class SupernetTrainer:
     def __init__(
         self,
         trainer: Trainer,
-        space: SearchSpace,
         teacher: Teacher,
         plan: SupernetPlan,
         *,
@@ -36,13 +34,12 @@ class SupernetTrainer:
 
         Args:
             trainer: of the run.
-            space: whose largest network holds all weights.
             teacher: that every sub-network learns from.
             plan: epochs, and sub-networks a step.
             seed: of initial weights and of training.
             callback: receives how far training has come.
         """
-        self._trainer, self._space, self._teacher = trainer, space, teacher
+        self._trainer, self._teacher = trainer, teacher
         self._plan, self._seed, self._callback = plan, seed, callback
 
     def train(self, pool: Sequence[Architecture]) -> tuple[str, float]:
@@ -57,10 +54,10 @@ class SupernetTrainer:
         Raises:
             TrialError: the pool is empty, or the network cannot be trained.
         """
-        smallest, largest = self._space.size_ladder(2)[0], self._space.size_ladder(2)[-1]
         if not pool:
             raise TrialError("no sub-network is within the budget as predicted")
         builder, seed, store = self._trainer.builder, self._seed, self._trainer.cache.store
+        smallest, largest = builder.smallest(), builder.largest()
         shown = max(pool, key=builder.macs)
         recipe = self._trainer.recipe
         schedule = Schedule.of(self._trainer.options, recipe, self._plan.epochs)
