@@ -87,7 +87,8 @@ def _open(context: RunContext, pool: WorkerPool) -> "Search":
     distiller = Distiller.for_run(context, builder, [t.teacher for t in teachers])
     smallest = context.space.size_ladder(2)[0]
     distiller.check((*config.distill.methods, config.chain.method), smallest, config.search.precisions)
-    study = RunStudy(folder, config.name or folder.path.resolve().name, config.budget, context.recipe.epochs)
+    name = config.name or folder.path.resolve().name
+    study = RunStudy(folder, name, config.budget, context.recipe.epochs, callback.on_note)
     if study.teacher is None:
         study.save("teacher", teachers[0].record)
         for place, other in enumerate(teachers[1:], start=1):
