@@ -4,6 +4,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 
+from nas_kd.commands.inputs import INPUTS, inputs_of, require_same_inputs
 from nas_kd.commands.load_run import read_run
 from nas_kd.commands.search_steps import Search
 from nas_kd.commands.worker import TARGET
@@ -79,6 +80,8 @@ def _open(context: RunContext, pool: WorkerPool) -> "Search":
     """Prepare the teacher, then open the study: until it is there, nothing ties the folder to its config."""
     config, folder, callback = context.config, context.folder, context.callback
     _check_plugins(config)
+    inputs = inputs_of(context)
+    require_same_inputs(folder, inputs)
     builder = NetworkBuilder(context.data, context.space)
     gate = Gate(context, builder, pool.reserve)
     callback.on_stage("preparing the teacher" if len(config.teacher) == 1 else "preparing the teachers")
@@ -97,6 +100,7 @@ def _open(context: RunContext, pool: WorkerPool) -> "Search":
     device = context.device.describe(context.batch_size)
     if (before := study.load("device", DeviceRecord)) is not None:
         _note_changes(callback, before, device)
+    study.save(INPUTS, inputs)
     study.save("dataset", dataset_record(context.data))
     study.save("device", device)
     write_environment(folder, dict(device.environment), context.threads)

@@ -14,14 +14,14 @@ from typing import Any
 import filelock
 from optuna.exceptions import StorageInternalError
 
-from nas_kd.config.loading import differing_keys, dump_config, load_config
+from nas_kd.config.loading import differing_keys, dump_config, load_config, path_options
 from nas_kd.config.options import SearchConfig
 from nas_kd.errors import InputError
 from nas_kd.serialization import write_atomic
 
 PACKAGES = ("nas-kd", "torch", "optuna", "onnx", "onnxruntime", "numpy")
 MAY_CHANGE = frozenset(
-    {"search.trials", "search.max_minutes", "search.workers", "engine.threads", "device.wait_s", "plugin_dir"}
+    {"name", "search.trials", "search.max_minutes", "search.workers", "engine.threads", "device.wait_s", "plugin_dir"}
 )
 
 
@@ -112,8 +112,9 @@ def _claim(folder: RunFolder, config: SearchConfig) -> bool:
             )
         _write_config(folder, config)
         return False
-    resumed = folder.study.exists()
-    differing = [k for k in differing_keys(_stored_config(folder), config) if k not in MAY_CHANGE]
+    resumed, stored = folder.study.exists(), _stored_config(folder)
+    moved = path_options(stored).keys() & path_options(config).keys()  # their content decides, see `inputs.py`
+    differing = [k for k in differing_keys(stored, config) if k not in MAY_CHANGE | moved]
     if resumed and differing:
         raise InputError(
             f"{folder.path}: holds a run with another config (differs in {', '.join(differing)}); "
@@ -134,7 +135,7 @@ def _stored_config(folder: RunFolder) -> SearchConfig:
 
 
 def _write_config(folder: RunFolder, config: SearchConfig) -> None:
-    text = dump_config(config)
+    text = dump_config(config, folder.path)
     if not folder.config.exists() or folder.config.read_text() != text:
         write_atomic(folder.config, text)
 

@@ -80,6 +80,17 @@ def find_study(storage: RDBStorage, path: Path) -> Study:
     return optuna.load_study(study_name=first.study_name, storage=storage)
 
 
+def study_attributes(folder: RunFolder) -> dict[str, Any]:
+    """Read the attributes of a run's study; empty if there is none yet."""
+    if not folder.study.exists():
+        return {}
+    with optuna_silenced():
+        storage = open_database(folder.study, writing=False)
+        attributes = dict(find_study(storage, folder.study).user_attrs)
+    close_database(storage, written=False)
+    return attributes
+
+
 def close_database(storage: RDBStorage, *, written: bool) -> None:
     """Close the database and leave it as one file."""
     storage.remove_session()
