@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from errno import ENAMETOOLONG
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -284,7 +285,8 @@ def _errors() -> Iterator[None]:
         _leave("interrupted; the same command goes on from here", 130)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        _leave(f"{where}{error.strerror or error}; nothing finished is lost, the same command goes on", 2)
+        advice = "" if error.errno == ENAMETOOLONG else "; nothing finished is lost, the same command goes on"
+        _leave(f"{where}{error.strerror or error}{advice}", 2)
 
 
 def _leave(message: str, code: int) -> None:

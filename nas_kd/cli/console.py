@@ -32,6 +32,16 @@ OPTIONAL_COUNTS: tuple[TrialStatus, ...] = ("paused", "pruned", "failed")  # sho
 UNSTABLE = " (unstable)"
 
 
+def print_plain(console: Console, text: str) -> None:
+    """Print text as it is: brackets, colons and braces in names of files mean nothing.
+
+    Args:
+        console: where to.
+        text: one line, which is not wrapped.
+    """
+    console.print(Text(text), soft_wrap=True)
+
+
 class ConsoleCallback(Callback):
     """Prints the progress of a run to stderr.
 
@@ -65,7 +75,7 @@ class ConsoleCallback(Callback):
 
     def _print_line(self, text: str) -> None:
         self._last_line_at = time.monotonic()
-        self._console.print(escape(text), highlight=False, soft_wrap=True)
+        print_plain(self._console, text)
 
     def _redraw(self) -> None:
         if self._console.is_terminal:
@@ -214,9 +224,8 @@ def print_result(run: RunRecord, folder: Path) -> None:
         console.print("no finalist meets the budget; the report shows how close they come")
     else:
         costs = describe_costs(best.costs, Budget.model_validate(run.config.get("budget") or {}))
-        line = f"winner: {folder / 'winner' / 'student.onnx'}: {best.description}; {costs}"
-        console.print(escape(line), soft_wrap=True, highlight=False)
-    console.print(f"report: {folder / 'report' / 'index.html'}", soft_wrap=True, highlight=False)
+        print_plain(console, f"winner: {folder / 'winner' / 'student.onnx'}: {best.description}; {costs}")
+    print_plain(console, f"report: {folder / 'report' / 'index.html'}")
 
 
 def _role(entry: Mapping[str, Any], winner: str | None) -> str:
@@ -243,15 +252,14 @@ def print_finalist(finalist: FinalistRecord, out: Path) -> None:
     """Print which finalist was exported to `out`, with its figures."""
     parts = (f"trial {finalist.trial}", finalist.description, _method(finalist))
     figures = _figure_cells(finalist.test, finalist.costs)
-    Console().print(escape(f"{out}: {'; '.join((*parts, *figures))}"), soft_wrap=True, highlight=False)
+    print_plain(Console(), f"{out}: {'; '.join((*parts, *figures))}")
 
 
 def print_distilled(distilled: DistillResult) -> None:
     """Print the figures of a student that was distilled without a search, beside the teacher's accuracy."""
-    Console().print(
-        f"{escape(str(distilled.path))}: {escape(distilled.description)}, {escape(distilled.method)}; "
+    print_plain(
+        Console(),
+        f"{distilled.path}: {distilled.description}, {distilled.method}; "
         f"test accuracy {_percent(distilled.test)} (teacher {distilled.teacher.val.mean:.2%} on validation), "
         f"{distilled.size_bytes / 1000:.1f} kB, {_ms(distilled.latency)}",
-        soft_wrap=True,
-        highlight=False,
     )

@@ -177,6 +177,8 @@ def _with_absolute_paths(raw: Any, model: type[Options], folder: Path) -> Any:
 
 
 def _expand_user(path: str) -> Path:
+    if "\0" in path:
+        raise InputError(f"{path!a}: a path cannot have a NUL")
     try:
         return Path(os.path.expandvars(path)).expanduser()
     except RuntimeError as error:

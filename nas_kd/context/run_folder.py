@@ -1,8 +1,10 @@
 """The run's folder: what lies where, who may write there, and which config it belongs to."""
 
+import errno
 import json
 import os
 import platform
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -87,6 +89,7 @@ def locked(folder: RunFolder, config: SearchConfig) -> Iterator[bool]:
     Raises:
         InputError: another process has it, it belongs to another config, holds something else, or cannot be written.
     """
+    _require_text(folder.path)
     try:
         folder.path.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(folder.path / ".lock")
@@ -97,11 +100,30 @@ def locked(folder: RunFolder, config: SearchConfig) -> Iterator[bool]:
         raise InputError(f"{folder.path}: another process is working on this run; wait for it or stop it") from error
     except (PermissionError, FileExistsError, NotADirectoryError) as error:
         raise InputError(f"{folder.path}: cannot be written: {error.strerror}") from error
+    except OSError as error:
+        if error.errno not in (errno.ENAMETOOLONG, errno.EROFS, errno.ELOOP):
+            raise
+        raise InputError(f"{folder.path}: {error.strerror}; choose another --run-dir") from error
     except StorageInternalError as error:
         reason = str(error.__cause__ or error).splitlines()[0]
         raise InputError(
             f"{folder.study}: cannot be written ({reason}); the same command goes on once it can"
         ) from error
+
+
+def _require_text(path: Path) -> None:
+    """Refuse a path that cannot be written to config.toml.
+
+    Raises:
+        InputError: it is not UTF-8, or has a NUL.
+    """
+    text = str(path)
+    try:
+        encoded = str(path.absolute()).encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"{text!a}: the name of a run folder must be UTF-8; choose another --run-dir") from error
+    if b"\0" in encoded:
+        raise InputError(f"{text!a}: a path cannot have a NUL; choose another --run-dir")
 
 
 def _claim(folder: RunFolder, config: SearchConfig) -> bool:
@@ -149,7 +171,7 @@ def write_environment(folder: RunFolder, device: dict[str, Any], threads: int) -
         "training_threads": threads,
         "versions": {p: version(p) for p in PACKAGES},
         "device": device,
-        "command": " ".join(["nas-kd", *sys.argv[1:]]) if Path(sys.argv[0]).name == "nas-kd" else "",
+        "command": shlex.join(["nas-kd", *sys.argv[1:]]) if Path(sys.argv[0]).name == "nas-kd" else "",
     }
     write_atomic(folder.environment, json.dumps(environment, indent=1))
     return environment
