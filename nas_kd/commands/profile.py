@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 
 from nas_kd.commands.time_estimate import TimeEstimate, estimate_time
 from nas_kd.config.options import Budget, SearchConfig
+from nas_kd.config.unused import refuse_student
 from nas_kd.context.callbacks import Callback
 from nas_kd.context.run_context import RunContext
 from nas_kd.context.run_folder import RunFolder
@@ -120,6 +121,7 @@ def profile_space(config: SearchConfig, sample: int, callback: Callback | None =
         InputError: config, data, teacher or device are not usable.
         TrialError: none of the networks can be exported and run.
     """
+    refuse_student(config, "profile")
     callback = callback or Callback()
     with TemporaryDirectory(prefix="nas-kd-profile-") as folder:
         context = RunContext.prepare(config, RunFolder(Path(folder)), callback)
