@@ -215,6 +215,21 @@ def measure(
             print_measured(measured)
 
 
+@app.command()
+def convert(
+    checkpoint: Annotated[Path, typer.Argument(help="a file of torch.save: .pt, .pth, .ckpt, .bin")],
+    out: Annotated[Path, typer.Option(help="the .safetensors file to write")],
+    key: Annotated[str | None, typer.Option(help="where the weights are in it [default: the usual places]")] = None,
+    force: Annotated[bool, typer.Option("--force", help="replace a file that is there")] = False,
+) -> None:
+    """Convert a pickled checkpoint to safetensors, in a process that cannot do harm."""
+    with _errors():
+        from nas_kd.conversion.convert import convert_checkpoint, describe_converted
+
+        for line in describe_converted(convert_checkpoint(checkpoint, out, key, force=force)):
+            typer.echo(line)
+
+
 @app.command(
     "device-agent",
     add_help_option=False,

@@ -136,7 +136,7 @@ def _loaded(options: TeacherOptions, context: RunContext, place: int) -> _Loaded
     if options.onnx is not None:
         found = _Loaded(*from_onnx(options, context.data), "onnx")
     elif options.factory is not None:
-        found = _Loaded(*from_factory(options, context.data), "factory")
+        found = _Loaded(*from_factory(options, context.data, context.callback.on_note), "factory")
     else:
         found = _trained(options, context, place)
     return replace(found, teacher=replace(found.teacher, paired=True))

@@ -1,11 +1,10 @@
 """Teachers of the user's own: a module, a function that builds one, or an ONNX file."""
 
+from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
@@ -19,19 +18,27 @@ from nas_kd.export.network_costs import count_macs, count_parameters
 from nas_kd.export.onnx_export import export_onnx
 from nas_kd.export.verify import OnnxModule
 from nas_kd.kd.network_builder import in_thousands
+from nas_kd.kd.weights_file import load_weights_file
 from nas_kd.models.wrappers import ContiguousLayout, Normalized
 from nas_kd.plugins import IN_MEMORY, import_object, load
 from nas_kd.serialization import fingerprint, sha256
 
 
-def from_factory(options: TeacherOptions, data: Dataset) -> tuple[Teacher, bytes]:
+def from_factory(
+    options: TeacherOptions, data: Dataset, on_note: Callable[[str], None] = lambda _: None
+) -> tuple[Teacher, bytes]:
     """Build a teacher from the user's function, or from a module given in Python, and export it to ONNX.
+
+    Args:
+        options: of the teacher.
+        data: as it sees them.
+        on_note: receives what was done to make its weights fit.
 
     Raises:
         InputError: it cannot be built, run or exported, or it does not fit the data.
     """
     name = options.factory or ""
-    net, identity, description = _given_module(name) if name.startswith(IN_MEMORY) else _made_module(options)
+    net, identity, description = _given_module(name) if name.startswith(IN_MEMORY) else _made_module(options, on_note)
     model = _with_preprocessing(net.eval(), options, data)
     _check_shape(model, data)
     try:
@@ -65,7 +72,7 @@ def _given_module(name: str) -> tuple[nn.Module, list[str], str]:
     return deepcopy(module), [name], type(module).__name__
 
 
-def _made_module(options: TeacherOptions) -> tuple[nn.Module, list[str], str]:
+def _made_module(options: TeacherOptions, on_note: Callable[[str], None]) -> tuple[nn.Module, list[str], str]:
     """What the user's function returns, with the user's weights."""
     factory, weights = options.factory or "", options.weights or Path()
     try:
@@ -76,26 +83,8 @@ def _made_module(options: TeacherOptions) -> tuple[nn.Module, list[str], str]:
         raise InputError(f"teacher.factory: {factory}() failed: {type(error).__name__}: {error}") from error
     if not isinstance(net, nn.Module):
         raise InputError(f"teacher.factory: {factory}() must return a torch.nn.Module, got {type(net).__name__}")
-    _load_weights(net, weights)
+    load_weights_file(net, weights, "teacher.weights", whose="the network of teacher.factory", on_note=on_note)
     return net, [factory, sha256(weights.read_bytes())], factory
-
-
-def _load_weights(net: nn.Module, path: Path) -> None:
-    if not path.is_file():
-        raise InputError(f"teacher.weights: {path}: no such file")
-    try:
-        tensors = safetensors.torch.load_file(path)
-    except safetensors.SafetensorError as error:
-        raise InputError(
-            f"teacher.weights: {path}: not a safetensors file. Pickled checkpoints (.pt, .pth) are refused because "
-            "loading one can run any code: convert it once, where you trust it, with "
-            "safetensors.torch.save_file(model.state_dict(), ...)"
-        ) from error
-    try:
-        net.load_state_dict(tensors)
-    except RuntimeError as error:
-        first = " ".join(str(error).split())[:300]
-        raise InputError(f"teacher.weights: {path}: does not fit the network of teacher.factory: {first}") from error
 
 
 def _with_preprocessing(net: nn.Module, options: TeacherOptions, data: Dataset) -> nn.Module:
