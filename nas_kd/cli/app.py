@@ -31,6 +31,9 @@ MaxMemory = Annotated[float | None, typer.Option(help="peak memory of a session;
 MaxMacs = Annotated[float | None, typer.Option(help="multiply-adds a sample")]
 MinAccuracy = Annotated[float | None, typer.Option(help="on validation, 0..1: the fastest that reaches it wins")]
 LISTED = "methods | spaces | datasets | devices | precisions | policies | samplers | executors"
+Verbose = Annotated[
+    bool, typer.Option("--verbose", "-v", help="show log messages, and what libraries print; else they are in run.log")
+]
 Settings = Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="override any option")]
 
 
@@ -70,6 +73,7 @@ def search(
         float | None, typer.Option(help="stop proposing after this many minutes; finalists follow")
     ] = None,
     settings: Settings = None,
+    verbose: Verbose = False,
 ) -> None:
     """Search for the most accurate student within the budget; write the winner and the report.
 
@@ -93,7 +97,7 @@ def search(
 
         options = _load(config, flags, settings)
         folder = run_dir or functions.default_run_dir(options)
-        with ConsoleCallback(options) as callback:
+        with ConsoleCallback(options, verbose) as callback:
             run = functions.search(options, run_dir=folder, callbacks=callback)
         print_result(run.record, folder)
 
@@ -148,6 +152,7 @@ def distill(
     config: Annotated[Path, typer.Argument(help="config.toml; [student] is the architecture")],
     run_dir: RunDir = None,
     settings: Settings = None,
+    verbose: Verbose = False,
 ) -> None:
     """Distill one student without a search."""
     with _errors():
@@ -155,7 +160,7 @@ def distill(
         from nas_kd.cli.console import ConsoleCallback, print_distilled
 
         options = _load(config, {}, settings)
-        with ConsoleCallback(options) as callback:
+        with ConsoleCallback(options, verbose) as callback:
             distilled = functions.distill_config(options, run_dir=run_dir, callbacks=callback)
         print_distilled(distilled)
 
@@ -166,6 +171,7 @@ def profile(
     sample: Annotated[int, typer.Option(min=2, help="networks to draw at random and measure")] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON instead")] = False,
     settings: Settings = None,
+    verbose: Verbose = False,
 ) -> None:
     """Estimate a search: what networks cost on the device, whether the budget is reachable, and how long it takes.
 
@@ -177,7 +183,7 @@ def profile(
         from nas_kd.commands.profile import profile_space
 
         options = _load(config, {}, settings)
-        with ConsoleCallback(options) as callback:
+        with ConsoleCallback(options, verbose) as callback:
             profiled = profile_space(options, sample, callback)
         if as_json:
             typer.echo(profile_json(profiled))
@@ -302,6 +308,22 @@ def _errors() -> Iterator[None]:
         where = f"{error.filename}: " if error.filename else ""
         advice = "" if error.errno == ENAMETOOLONG else "; nothing finished is lost, the same command goes on"
         _leave(f"{where}{error.strerror or error}{advice}", 2)
+    except (typer.Exit, typer.Abort):
+        raise
+    except Exception as error:
+        _leave(f"{type(error).__name__}: {error}; this is a fault of nas-kd or of a plug-in: {_traceback(error)}", 1)
+
+
+def _traceback(error: Exception) -> str:
+    """Say where the traceback is; one that is in no run's log is written to a temporary file."""
+    if notes := getattr(error, "__notes__", ()):
+        return str(notes[-1])
+    from tempfile import NamedTemporaryFile
+    from traceback import format_exception
+
+    with NamedTemporaryFile("w", prefix="nas-kd-", suffix=".log", delete=False, errors="backslashreplace") as file:
+        file.writelines(format_exception(error))
+    return f"the traceback is in {file.name}"
 
 
 def _leave(message: str, code: int) -> None:

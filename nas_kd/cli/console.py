@@ -14,9 +14,11 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from nas_kd.cli.terminal import Terminal
 from nas_kd.commands.distill import DistillResult
 from nas_kd.config.options import Budget, SearchConfig
 from nas_kd.context.callbacks import Callback
+from nas_kd.context.run_folder import RunFolder
 from nas_kd.plugins import display_name
 from nas_kd.results.finalist_record import Accuracy, FinalistRecord
 from nas_kd.results.fronts import front_document
@@ -47,14 +49,18 @@ class ConsoleCallback(Callback):
 
     On a terminal, a few live lines; elsewhere one line per stage, one per ten trials, and one per minute of long work.
 
+    Inside its context everything else that is written to the terminal goes to the run's log, see `Terminal`.
+
     Args:
         config: of the run; only its number of trials is used.
+        verbose: leave the terminal to all, and show log messages.
     """
 
-    def __init__(self, config: SearchConfig) -> None:
+    def __init__(self, config: SearchConfig, verbose: bool = False) -> None:
+        self._terminal = Terminal(verbose)
         self._console = Console(stderr=True)
         self._n_trials = config.search.trials
-        self._live = Live(console=self._console, refresh_per_second=4, transient=True)
+        self._live: Live | None = None
         self._status = ""
         self._details: dict[str, str] = {}  # work in progress -> how far it is
         self._trial_events = self._trials_done = 0
@@ -63,32 +69,44 @@ class ConsoleCallback(Callback):
         self._last_line_at = time.monotonic()
 
     def __enter__(self) -> "ConsoleCallback":
-        if self._console.is_terminal:
+        self._console = Console(file=self._terminal.open())
+        if self._console.is_terminal and not self._terminal.verbose:
+            self._live = Live(
+                console=self._console,
+                refresh_per_second=4,
+                transient=True,
+                redirect_stdout=False,
+                redirect_stderr=False,
+            )
             self._live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._console.is_terminal:
+        if self._live is not None:
             self._live.stop()
+            self._live = None
+        self._terminal.close()
+        self._console = Console(stderr=True)
 
     def _print_line(self, text: str) -> None:
         self._last_line_at = time.monotonic()
         print_plain(self._console, text)
 
     def _redraw(self) -> None:
-        if self._console.is_terminal:
+        if self._live is not None:
             self._live.update(Text("\n  ".join([self._status, *self._details.values()]), style="cyan"))
 
     def on_start(self, run_dir: str, resumed: bool) -> None:
         """Print the run's folder, and whether the run is resumed."""
+        self._terminal.write_to(RunFolder(Path(run_dir)).log)
         self._print_line(f"{'resuming' if resumed else 'run folder'}: {run_dir}")
 
     def on_stage(self, text: str) -> None:
         """Show the new stage and forget the progress of the last one."""
         self._status, self._details, self._first_progress, self._deadline = text, {}, None, None
-        if self._console.is_terminal:
+        if self._live is not None:
             self._redraw()
         else:
             self._print_line(f"{text} ...")
@@ -109,7 +127,7 @@ class ConsoleCallback(Callback):
         """Show how many networks of a sample have been measured."""
         progress = f"{done} of {total}{self._time_left(done, total)}"
         self._details = {"measured": progress}
-        if self._console.is_terminal:
+        if self._live is not None:
             self._redraw()
         elif done % LINE_EVERY == 0:
             self._print_line(f"{self._status}: {progress}")
@@ -120,7 +138,7 @@ class ConsoleCallback(Callback):
             self._details[what] = f"{what} {done} of {total}"
         else:
             self._details.pop(what, None)
-        if self._console.is_terminal:
+        if self._live is not None:
             self._redraw()
         elif self._details and time.monotonic() - self._last_line_at >= MAX_SILENCE_S:
             self._print_line("; ".join([self._status, *self._details.values()]))
@@ -137,7 +155,7 @@ class ConsoleCallback(Callback):
         done = sum(t.status != "duplicate" for t in trials)
         self._status = _search_status(trials, self._n_trials, hypervolume) + self._time_left(done, self._n_trials)
         self._details = {}
-        if self._console.is_terminal:
+        if self._live is not None:
             self._redraw()
         elif self._trial_events % LINE_EVERY == 0 or (done == self._n_trials and done > self._trials_done):
             self._print_line(self._status)
@@ -162,7 +180,7 @@ class ConsoleCallback(Callback):
         """Show how many trainings of finalists and controls are done."""
         self._status = f"training finalists: {done} of {total}{self._time_left(done, total)}"
         self._details = {"finalist": description} if description else {}
-        if self._console.is_terminal:
+        if self._live is not None:
             self._redraw()
         elif done % LINE_EVERY == 0 or done == total:
             self._print_line(self._status)

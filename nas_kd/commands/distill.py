@@ -10,6 +10,7 @@ from nas_kd.config.options import SearchConfig
 from nas_kd.context.callbacks import Callback
 from nas_kd.context.run_context import RunContext
 from nas_kd.context.run_folder import RunFolder, locked
+from nas_kd.context.run_log import LoggedCallback, run_log
 from nas_kd.engine.numerics import training_threads
 from nas_kd.errors import InputError
 from nas_kd.export.verify import accuracy
@@ -66,8 +67,8 @@ def distill_one(config: SearchConfig, run_dir: Path, callback: Callback) -> Dist
         InputError: something given is not usable.
         TrialError: the student cannot be trained or exported.
     """
-    folder = RunFolder(run_dir)
-    with locked(folder, config) as resumed:
+    folder, callback = RunFolder(run_dir), LoggedCallback(callback)
+    with locked(folder, config) as resumed, run_log(folder):
         callback.on_start(str(run_dir), resumed)
         context = RunContext.prepare(config, folder, callback)
         with training_threads(context.threads):

@@ -13,6 +13,7 @@ from nas_kd.config.options import Budget, SearchConfig
 from nas_kd.context.callbacks import Callback
 from nas_kd.context.run_context import RunContext, dataset_record
 from nas_kd.context.run_folder import RunFolder, locked, write_environment
+from nas_kd.context.run_log import LoggedCallback, run_log
 from nas_kd.engine.numerics import training_threads
 from nas_kd.errors import BudgetError
 from nas_kd.kd.chain_policies.base import load_policy
@@ -42,8 +43,8 @@ def search(config: SearchConfig, run_dir: Path, callback: Callback | None = None
         InputError: config, data, teacher or folder are not usable.
         BudgetError: no candidate can meet the budget, or no finalist does; the run's record says which come closest.
     """
-    folder, callback = RunFolder(run_dir), callback or Callback()
-    with locked(folder, config) as resumed:
+    folder, callback = RunFolder(run_dir), LoggedCallback(callback or Callback())
+    with locked(folder, config) as resumed, run_log(folder):
         callback.on_start(str(run_dir), resumed)
         remove_leftovers(folder.store)
         with closing(_open_pool(config, folder, callback)) as pool:

@@ -49,6 +49,11 @@ class RunFolder:
         return self.path / "study.db"
 
     @property
+    def log(self) -> Path:
+        """What happened, with warnings and tracebacks."""
+        return self.path / "run.log"
+
+    @property
     def store(self) -> Path:
         """Trained weights, teachers' outputs, exports and latencies."""
         return self.path / "store"

@@ -54,10 +54,10 @@ def read_weights_file(path: Path, option: str) -> dict[str, Tensor]:
     with path.open("rb") as file:
         start = file.read(4)
     if start.startswith(PICKLES):
-        target = shlex.quote(str(path.with_suffix(".safetensors")))
+        command = f"nas-kd convert {shlex.quote(str(path))} --out {shlex.quote(str(path.with_suffix('.safetensors')))}"
         raise InputError(
-            f"{option}: {path}: not a safetensors file. Pickled checkpoints (.pt, .pth) are refused because loading one "
-            f"can run any code; convert it once, without running any: nas-kd convert {shlex.quote(str(path))} --out {target}"
+            f"{option}: {path}: not a safetensors file. Pickled checkpoints (.pt, .pth) are refused because loading "
+            f"one can run any code; convert it once, without running any: {command}"
         )
     try:
         tensors: dict[str, Tensor] = safetensors.torch.load_file(path)
