@@ -1,15 +1,12 @@
 """The command line: parses, calls, prints."""
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from errno import ENAMETOOLONG
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from nas_kd.errors import BudgetError, InputError, TrialError
+from nas_kd.cli.exit_codes import exit_on_errors
+from nas_kd.errors import InputError
 
 app = typer.Typer(
     name="nas-kd",
@@ -91,7 +88,7 @@ def search(
         "search.seed": seed,
         "search.max_minutes": max_minutes,
     }
-    with _errors():
+    with exit_on_errors():
         from nas_kd.api import functions
         from nas_kd.cli.console import ConsoleCallback, print_result
 
@@ -108,7 +105,7 @@ def report(
     out: Annotated[Path | None, typer.Option(help="folder to write [default: RUN_DIR/report]")] = None,
 ) -> None:
     """Write the report (HTML, Markdown, CSV, PNG) of a run."""
-    with _errors():
+    with exit_on_errors():
         from nas_kd.api.run import Run
 
         run = Run.read(run_dir)
@@ -130,7 +127,7 @@ def export(
     trial: Annotated[int | None, typer.Option(help="this trial's candidate, whatever the budget")] = None,
 ) -> None:
     """Write the best finalist under another budget, without searching again."""
-    with _errors():
+    with exit_on_errors():
         from nas_kd.cli.console import print_finalist
         from nas_kd.commands.write_winner import export_winner
         from nas_kd.config.loading import load_config
@@ -155,7 +152,7 @@ def distill(
     verbose: Verbose = False,
 ) -> None:
     """Distill one student without a search."""
-    with _errors():
+    with exit_on_errors():
         from nas_kd.api import functions
         from nas_kd.cli.console import ConsoleCallback, print_distilled
 
@@ -170,6 +167,7 @@ def profile(
     config: Annotated[Path, typer.Argument(help="config.toml")],
     sample: Annotated[int, typer.Option(min=2, help="networks to draw at random and measure")] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON instead")] = False,
+    max_minutes: Annotated[float | None, typer.Option(help="stop by then with what was measured")] = None,
     settings: Settings = None,
     verbose: Verbose = False,
 ) -> None:
@@ -177,14 +175,18 @@ def profile(
 
     Nothing is trained in full, and nothing is written.
     """
-    with _errors():
+    with exit_on_errors():
         from nas_kd.cli.console import ConsoleCallback
         from nas_kd.cli.profile_table import print_profile, profile_json
-        from nas_kd.commands.profile import profile_space
+        from nas_kd.commands.profile import OutOfTime, profile_space
 
         options = _load(config, {}, settings)
-        with ConsoleCallback(options, verbose) as callback:
-            profiled = profile_space(options, sample, callback)
+        try:
+            with ConsoleCallback(options, verbose) as callback:
+                profiled = profile_space(options, sample, callback, max_minutes)
+        except OutOfTime:
+            typer.echo(f"stopped after {max_minutes:g} minutes, before a network was measured; give more --max-minutes")
+            return
         if as_json:
             typer.echo(profile_json(profiled))
         else:
@@ -204,7 +206,7 @@ def measure(
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """Measure latency, size, memory and operators of an ONNX file."""
-    with _errors():
+    with exit_on_errors():
         import json
 
         from nas_kd.cli.device_tables import print_measured
@@ -229,7 +231,7 @@ def convert(
     force: Annotated[bool, typer.Option("--force", help="replace a file that is there")] = False,
 ) -> None:
     """Convert a pickled checkpoint to safetensors, in a process that cannot do harm."""
-    with _errors():
+    with exit_on_errors():
         from nas_kd.conversion.convert import convert_checkpoint, describe_converted
 
         for line in describe_converted(convert_checkpoint(checkpoint, out, key, force=force)):
@@ -251,7 +253,7 @@ def device_agent(context: typer.Context) -> None:
 @app.command()
 def init(file: Annotated[Path, typer.Argument(help="file to write; never overwritten")] = Path("config.toml")) -> None:
     """Write a config with every option, its default and what it means."""
-    with _errors():
+    with exit_on_errors():
         from nas_kd.config.loading import commented_config
         from nas_kd.serialization import write_atomic
 
@@ -266,7 +268,7 @@ def list_plugins(
     kind: Annotated[str, typer.Argument(help=LISTED)],
 ) -> None:
     """List what can be chosen; anything else is given as package.module:Name."""
-    with _errors():
+    with exit_on_errors():
         from nas_kd.cli.device_tables import print_devices
         from nas_kd.cli.plugin_table import print_plugins
         from nas_kd.errors import unknown
@@ -291,45 +293,6 @@ def _load(config: Path | None, flags: dict[str, Any], settings: list[str] | None
     from nas_kd.config.loading import parse_override
 
     return read_config(config, flags | dict(parse_override(s) for s in settings or []))
-
-
-@contextmanager
-def _errors() -> Iterator[None]:
-    """One line for the user, and the contract's exit codes."""
-    try:
-        yield
-    except (InputError, TrialError) as error:
-        _leave(str(error), 2)
-    except BudgetError as error:
-        _leave(str(error), 3)
-    except KeyboardInterrupt:
-        _leave("interrupted; the same command goes on from here", 130)
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        advice = "" if error.errno == ENAMETOOLONG else "; nothing finished is lost, the same command goes on"
-        _leave(f"{where}{error.strerror or error}{advice}", 2)
-    except (typer.Exit, typer.Abort):
-        raise
-    except Exception as error:
-        _leave(f"{type(error).__name__}: {error}; this is a fault of nas-kd or of a plug-in: {_traceback(error)}", 1)
-
-
-def _traceback(error: Exception) -> str:
-    """Say where the traceback is; one that is in no run's log is written to a temporary file."""
-    if notes := getattr(error, "__notes__", ()):
-        return str(notes[-1])
-    from tempfile import NamedTemporaryFile
-    from traceback import format_exception
-
-    with NamedTemporaryFile("w", prefix="nas-kd-", suffix=".log", delete=False, errors="backslashreplace") as file:
-        file.writelines(format_exception(error))
-    return f"the traceback is in {file.name}"
-
-
-def _leave(message: str, code: int) -> None:
-    prefix = "" if code > 2 else "error: "
-    sys.stderr.write(f"{prefix}{' '.join(message.split())}\n")
-    raise typer.Exit(code)
 
 
 def main() -> None:

@@ -132,6 +132,14 @@ class ConsoleCallback(Callback):
         elif done % LINE_EVERY == 0:
             self._print_line(f"{self._status}: {progress}")
 
+    def on_costs(self, description: str, precision: str, costs: Costs, within_budget: bool) -> None:
+        """Print a network of a sample with its costs."""
+        figures = [f"{costs.require_size() / 1000:.1f} kB", _ms(costs.latency_ms), f"{costs.macs:,} multiply-adds"]
+        if costs.memory_bytes is not None:
+            figures.append(f"{costs.memory_bytes / 1000:.0f} kB of memory")
+        fits = "" if within_budget else "; over the budget"
+        self._print_line(f"{precision}  {', '.join(figures)}: {description}{fits}")
+
     def on_progress(self, what: str, done: int, total: int) -> None:
         """Show how far long work is; without a terminal, only after `MAX_SILENCE_S` without a line."""
         if done < total:

@@ -17,7 +17,7 @@ from nas_kd.results.trial_record import TrialRecord
 LOG = logging.getLogger("nas_kd")
 EVENTS = logging.getLogger("nas_kd.run")  # what the command line shows, too
 FORMAT = "%(asctime)s %(levelname)s %(process)d %(name)s: %(message)s"
-DETACHED = ("optuna", "torch")  # libraries whose messages do not reach the root logger of their own accord
+LIBRARIES = ("optuna", "torch")  # whose loggers keep their messages from the root logger
 
 
 @contextmanager
@@ -28,12 +28,12 @@ def run_log(folder: RunFolder) -> Iterator[None]:
         folder: of the run, which exists.
     """
     handler, root = _handler(folder.log), logging.getLogger()
-    before = LOG.level, {name: logging.getLogger(name).propagate for name in DETACHED}
+    level, detached = LOG.level, _detached()
     captured = warnings.showwarning is getattr(logging, "_showwarning", None)  # by the user's program
     root.addHandler(handler)
     LOG.setLevel(min(LOG.level, logging.INFO) if LOG.level else logging.INFO)
-    for name in DETACHED:
-        logging.getLogger(name).propagate = True
+    for logger in detached:
+        logger.propagate = True
     logging.captureWarnings(True)
     try:
         yield
@@ -52,9 +52,9 @@ def run_log(folder: RunFolder) -> Iterator[None]:
         raise
     finally:
         logging.captureWarnings(captured)
-        for name in DETACHED:
-            logging.getLogger(name).propagate = before[1][name]
-        LOG.setLevel(before[0])
+        for logger in detached:
+            logger.propagate = False
+        LOG.setLevel(level)
         root.removeHandler(handler)
         handler.close()
 
@@ -73,6 +73,11 @@ def log_worker(folder: RunFolder) -> None:
     for descriptor in (1, 2):  # of libraries in C++, and of users' code
         os.dup2(target, descriptor)
     os.close(target)
+
+
+def _detached() -> list[logging.Logger]:
+    found = [logging.getLogger(name) for name in list(logging.root.manager.loggerDict) if name.startswith(LIBRARIES)]
+    return [logger for logger in found if not logger.propagate]
 
 
 def _handler(path: Path) -> logging.FileHandler:
