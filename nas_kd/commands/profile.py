@@ -10,6 +10,7 @@ from math import exp, inf
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
+from types import FrameType
 
 from nas_kd.commands.time_estimate import TimeEstimate, estimate_time
 from nas_kd.config.options import Budget, SearchConfig
@@ -162,7 +163,12 @@ class _Deadline:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, self._before)
 
-    def _ring(self, *_signal: object) -> None:
+    def _ring(self, _signal: int, frame: FrameType | None) -> None:
+        while frame is not None:
+            if frame.f_code.co_filename.startswith("<frozen importlib"):  # a module imported by half is of no use
+                signal.setitimer(signal.ITIMER_REAL, 0.1)
+                return
+            frame = frame.f_back
         raise OutOfTime
 
     def check(self) -> None:
@@ -198,7 +204,7 @@ def _profile(context: RunContext, sample: int, deadline: _Deadline) -> SpaceProf
         space=space.name,
         device=context.device.name,
         cardinality=space.cardinality(),
-        macs=_range([float(builder.macs(a)) for a in wanted]),
+        macs=_range([float(costs.macs) for one in found for costs in one.costs.values()]),
         precisions=tuple(_of_precision(one, drawn, budget) for one in found),
         budget=budget,
         reachable=any(one.is_reachable(budget) for one in found),

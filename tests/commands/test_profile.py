@@ -185,6 +185,7 @@ def test_the_command_keeps_json_apart_from_progress(tmp_path: Path, monkeypatch:
     assert [p.name for p in tmp_path.iterdir()] == ["c.toml"]
 
 
+@pytest.mark.usefixtures("looked")  # which has imported all that takes long
 def test_it_stops_in_time_with_what_it_has() -> None:
     heard, started = Heard(), time.monotonic()
     found = profile_space(small_config(), 200, heard, max_minutes=0.3)
@@ -196,6 +197,7 @@ def test_it_stops_in_time_with_what_it_has() -> None:
     assert 0 < of.share.drawn <= of.measured
 
 
+@pytest.mark.usefixtures("looked")
 def test_the_command_prints_rows_as_they_come_and_says_that_it_stopped(tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_text(dump_config(small_config()))
     asked = ["profile", str(tmp_path / "c.toml"), "--sample", "200", "--max-minutes", "0.3"]
