@@ -183,7 +183,8 @@ def profile(
         options = _load(config, {}, settings)
         try:
             with ConsoleCallback(options, verbose) as callback:
-                profiled = profile_space(options, sample, callback, max_minutes)
+                row = callback.print_costs
+                profiled = profile_space(options, sample, callback, max_minutes=max_minutes, on_costs=row)
         except OutOfTime:
             typer.echo(f"stopped after {max_minutes:g} minutes, before a network was measured; give more --max-minutes")
             return

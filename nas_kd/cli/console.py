@@ -132,7 +132,7 @@ class ConsoleCallback(Callback):
         elif done % LINE_EVERY == 0:
             self._print_line(f"{self._status}: {progress}")
 
-    def on_costs(self, description: str, precision: str, costs: Costs, within_budget: bool) -> None:
+    def print_costs(self, description: str, precision: str, costs: Costs, within_budget: bool) -> None:
         """Print a network of a sample with its costs."""
         figures = [f"{costs.require_size() / 1000:.1f} kB", _ms(costs.latency_ms), f"{costs.macs:,} multiply-adds"]
         if costs.memory_bytes is not None:

@@ -4,7 +4,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import exp, inf
 from pathlib import Path
@@ -118,17 +118,31 @@ class OutOfTime(BaseException):
     """Time was over; not an `Exception`, which users' networks might catch."""
 
 
+OnCosts = Callable[[str, Precision, Costs, bool], None]
+
+
+def _ignore(*_costs: object) -> None:
+    """Do nothing with the costs of a network."""
+
+
 def profile_space(
-    config: SearchConfig, sample: int, callback: Callback | None = None, max_minutes: float | None = None
+    config: SearchConfig,
+    sample: int,
+    callback: Callback | None = None,
+    *,
+    max_minutes: float | None = None,
+    on_costs: OnCosts = _ignore,
 ) -> SpaceProfile:
     """Measure networks of the config's space, and time a few training steps; nothing is trained in full or kept.
 
     Args:
         config: space, device, budget and everything that a search would use.
         sample: networks to draw at random, beside a few from the smallest to the largest.
-        callback: receives how far this has come, and each network as it is measured.
+        callback: receives how far this has come.
         max_minutes: stop by then with what was measured; None: no limit. In another thread than the main one, the
             network that is being measured is finished first.
+        on_costs: called with each network as it is measured: its description, the precision, the costs, and whether
+            they are within the budget.
 
     Raises:
         OutOfTime: nothing was measured by then.
@@ -142,7 +156,7 @@ def profile_space(
     with TemporaryDirectory(prefix="nas-kd-profile-") as folder, _Deadline(max_minutes) as deadline:
         context = RunContext.prepare(config, RunFolder(Path(folder)), callback)
         with training_threads(context.threads):
-            return _profile(context, sample, deadline)
+            return _profile(context, sample, deadline, on_costs)
 
 
 class _Deadline:
@@ -177,7 +191,7 @@ class _Deadline:
             raise OutOfTime
 
 
-def _profile(context: RunContext, sample: int, deadline: _Deadline) -> SpaceProfile:
+def _profile(context: RunContext, sample: int, deadline: _Deadline, on_costs: OnCosts) -> SpaceProfile:
     space, builder, budget = context.space, NetworkBuilder(context.data, context.space), context.config.budget
     teachers = untrained_teachers(context)  # first, as this is where a config may be wrong yet
     gate, sampler = Gate(context, builder), ArchitectureSampler(space, context.seed)
@@ -190,7 +204,7 @@ def _profile(context: RunContext, sample: int, deadline: _Deadline) -> SpaceProf
         for precision in context.config.search.precisions:
             context.callback.on_stage(f"measuring networks, {precision}")
             measured[precision] = _Measured(precision, wanted)
-            measured[precision].run(gate, builder, context, deadline)
+            measured[precision].run(gate, builder, context, deadline, on_costs)
         gate_s = median(s for one in measured.values() for s in one.seconds)
         reachable = [one.costs for one in measured.values() if one.is_reachable(budget)]
         if reachable:
@@ -228,7 +242,9 @@ class _Measured:
     def is_reachable(self, budget: Budget) -> bool:
         return any(within_budget(costs, budget) for costs in self.costs.values())
 
-    def run(self, gate: Gate, builder: NetworkBuilder, context: RunContext, deadline: _Deadline) -> None:
+    def run(
+        self, gate: Gate, builder: NetworkBuilder, context: RunContext, deadline: _Deadline, on_costs: OnCosts
+    ) -> None:
         """Measure all, except those that cannot be exported and run."""
         failure: TrialError | None = None
         callback, budget = context.callback, context.config.budget
@@ -239,9 +255,7 @@ class _Measured:
                 costs = gate.all_costs(architecture, precision=self.precision, quick=True)
                 self.costs[architecture] = costs
                 self.seconds.append(time.perf_counter() - started)
-                callback.on_costs(
-                    builder.description(architecture), self.precision, costs, within_budget(costs, budget)
-                )
+                on_costs(builder.description(architecture), self.precision, costs, within_budget(costs, budget))
             except TrialError as error:
                 failure = error
                 callback.on_note(f"a network is left out: {error}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from nas_kd.errors import CallbackError, InputError
 from nas_kd.results.finalist_record import FinalistRecord
 from nas_kd.results.run_record import RunRecord, TeacherRecord
-from nas_kd.results.trial_record import Costs, TrialRecord
+from nas_kd.results.trial_record import TrialRecord
 
 if TYPE_CHECKING:
     from nas_kd.engine.training import Training
@@ -158,16 +158,6 @@ class Callback:
             total: networks in the sample.
         """
 
-    def on_costs(self, description: str, precision: str, costs: Costs, within_budget: bool) -> None:
-        """Called with the costs of a network of such a sample, as it is measured.
-
-        Args:
-            description: of the network, for people.
-            precision: of its file.
-            costs: as measured.
-            within_budget: whether they are within the budget.
-        """
-
     def on_progress(self, what: str, done: int, total: int) -> None:
         """Called when something long has advanced by a step, in this process or a worker.
 
@@ -259,10 +249,6 @@ class CallbackList(Callback):
     def on_measured(self, done: int, total: int) -> None:
         """Pass on that another network has been measured."""
         self._call("on_measured", done, total)
-
-    def on_costs(self, description: str, precision: str, costs: Costs, within_budget: bool) -> None:
-        """Pass on the costs of a network."""
-        self._call("on_costs", description, precision, costs, within_budget)
 
     def on_progress(self, what: str, done: int, total: int) -> None:
         """Pass on that something long has advanced."""

@@ -58,7 +58,8 @@ def looked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[SpaceProf
     place, heard = tmp_path_factory.mktemp("temporary"), Heard()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tempfile, "tempdir", str(place))
-        yield profile_space(small_config(budget={"max_macs": 100_000}), SAMPLE, heard), heard, place
+        found = profile_space(small_config(budget={"max_macs": 100_000}), SAMPLE, heard, on_costs=heard.on_costs)
+        yield found, heard, place
 
 
 def test_it_measures_a_ladder_and_a_random_sample_and_leaves_nothing(looked: tuple[SpaceProfile, Heard, Path]) -> None:
@@ -188,7 +189,7 @@ def test_the_command_keeps_json_apart_from_progress(tmp_path: Path, monkeypatch:
 @pytest.mark.usefixtures("looked")  # which has imported all that takes long
 def test_it_stops_in_time_with_what_it_has() -> None:
     heard, started = Heard(), time.monotonic()
-    found = profile_space(small_config(), 200, heard, max_minutes=0.3)
+    found = profile_space(small_config(), 200, heard, max_minutes=0.3, on_costs=heard.on_costs)
     assert time.monotonic() - started < 30
     assert found.stopped
     assert found.time is None
