@@ -235,8 +235,7 @@ def convert(
     with exit_on_errors():
         from nas_kd.conversion.convert import convert_checkpoint, describe_converted
 
-        for line in describe_converted(convert_checkpoint(checkpoint, out, key, force=force)):
-            typer.echo(line)
+        typer.echo("\n".join(describe_converted(convert_checkpoint(checkpoint, out, key, force=force))))
 
 
 @app.command(
