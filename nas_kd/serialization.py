@@ -22,7 +22,7 @@ def write_atomic(path: Path, content: bytes | str) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     data = content.encode() if isinstance(content, str) else content
-    temporary = path.with_name(f".{path.name}.{uuid4().hex}")
+    temporary = path.with_name(f".{uuid4().hex}")  # short, as `path` may have the longest name allowed
     try:
         with temporary.open("xb") as file:
             file.write(data)

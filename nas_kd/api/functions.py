@@ -20,6 +20,7 @@ from nas_kd.commands.search import search as run_search
 from nas_kd.config import demo
 from nas_kd.config.loading import load_config, merged
 from nas_kd.config.options import Budget, SearchConfig
+from nas_kd.config.unused import refuse_search_options, refuse_student
 from nas_kd.context.callbacks import Callback, StopRun, as_callback
 from nas_kd.context.run_folder import RunFolder
 from nas_kd.errors import BudgetError, InputError
@@ -99,6 +100,7 @@ def search(
         **_checked_options(options),
     }
     resolved = _resolved(config, {k: v for k, v in given.items() if v is not None}, run_dir)
+    refuse_student(resolved, "search")
     folder = Path(run_dir) if run_dir is not None else default_run_dir(resolved)
     callback = as_callback(callbacks)
     try:
@@ -167,7 +169,10 @@ def distill_config(
     """
     options = _resolved(config, {}, run_dir)
     folder = Path(run_dir) if run_dir is not None else default_run_dir(options, "-distill")
-    return distill_one(options, folder, as_callback(callbacks))
+    callback = as_callback(callbacks)
+    for note in refuse_search_options(options):
+        callback.on_note(note)
+    return distill_one(options, folder, callback)
 
 
 def read_config(path: Path | None, overrides: Mapping[str, Any] | None = None) -> SearchConfig:

@@ -84,7 +84,7 @@ def _teacher_hint(teacher: Any) -> str:
     if isinstance(teacher, type):
         return "; pass an instance"
     if isinstance(teacher, str | Path) and str(teacher).endswith((".pt", ".pth", ".ckpt", ".safetensors")):
-        return "; load the weights into your module and pass that"
+        return "; load the weights into your module and pass that, or give its factory and weights as options"
     return ""
 
 

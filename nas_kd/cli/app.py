@@ -1,14 +1,12 @@
 """The command line: parses, calls, prints."""
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from nas_kd.errors import BudgetError, InputError, TrialError
+from nas_kd.cli.exit_codes import exit_on_errors
+from nas_kd.errors import InputError
 
 app = typer.Typer(
     name="nas-kd",
@@ -30,6 +28,9 @@ MaxMemory = Annotated[float | None, typer.Option(help="peak memory of a session;
 MaxMacs = Annotated[float | None, typer.Option(help="multiply-adds a sample")]
 MinAccuracy = Annotated[float | None, typer.Option(help="on validation, 0..1: the fastest that reaches it wins")]
 LISTED = "methods | spaces | datasets | devices | precisions | policies | samplers | executors"
+Verbose = Annotated[
+    bool, typer.Option("--verbose", "-v", help="show log messages, and what libraries print; else they are in run.log")
+]
 Settings = Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="override any option")]
 
 
@@ -69,6 +70,7 @@ def search(
         float | None, typer.Option(help="stop proposing after this many minutes; finalists follow")
     ] = None,
     settings: Settings = None,
+    verbose: Verbose = False,
 ) -> None:
     """Search for the most accurate student within the budget; write the winner and the report.
 
@@ -86,13 +88,13 @@ def search(
         "search.seed": seed,
         "search.max_minutes": max_minutes,
     }
-    with _errors():
+    with exit_on_errors():
         from nas_kd.api import functions
         from nas_kd.cli.console import ConsoleCallback, print_result
 
         options = _load(config, flags, settings)
         folder = run_dir or functions.default_run_dir(options)
-        with ConsoleCallback(options) as callback:
+        with ConsoleCallback(options, verbose) as callback:
             run = functions.search(options, run_dir=folder, callbacks=callback)
         print_result(run.record, folder)
 
@@ -103,7 +105,7 @@ def report(
     out: Annotated[Path | None, typer.Option(help="folder to write [default: RUN_DIR/report]")] = None,
 ) -> None:
     """Write the report (HTML, Markdown, CSV, PNG) of a run."""
-    with _errors():
+    with exit_on_errors():
         from nas_kd.api.run import Run
 
         run = Run.read(run_dir)
@@ -128,7 +130,7 @@ def export(
     ] = None,
 ) -> None:
     """Write the best finalist under another budget, without searching again."""
-    with _errors():
+    with exit_on_errors():
         from nas_kd.cli.console import print_finalist
         from nas_kd.commands.write_winner import export_winner
         from nas_kd.config.loading import card_overrides, load_config
@@ -150,14 +152,15 @@ def distill(
     config: Annotated[Path, typer.Argument(help="config.toml; [student] is the architecture")],
     run_dir: RunDir = None,
     settings: Settings = None,
+    verbose: Verbose = False,
 ) -> None:
     """Distill one student without a search."""
-    with _errors():
+    with exit_on_errors():
         from nas_kd.api import functions
         from nas_kd.cli.console import ConsoleCallback, print_distilled
 
         options = _load(config, {}, settings)
-        with ConsoleCallback(options) as callback:
+        with ConsoleCallback(options, verbose) as callback:
             distilled = functions.distill_config(options, run_dir=run_dir, callbacks=callback)
         print_distilled(distilled)
 
@@ -167,20 +170,27 @@ def profile(
     config: Annotated[Path, typer.Argument(help="config.toml")],
     sample: Annotated[int, typer.Option(min=2, help="networks to draw at random and measure")] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON instead")] = False,
+    max_minutes: Annotated[float | None, typer.Option(help="stop by then with what was measured")] = None,
     settings: Settings = None,
+    verbose: Verbose = False,
 ) -> None:
     """Estimate a search: what networks cost on the device, whether the budget is reachable, and how long it takes.
 
     Nothing is trained in full, and nothing is written.
     """
-    with _errors():
+    with exit_on_errors():
         from nas_kd.cli.console import ConsoleCallback
         from nas_kd.cli.profile_table import print_profile, profile_json
-        from nas_kd.commands.profile import profile_space
+        from nas_kd.commands.profile import OutOfTime, profile_space
 
         options = _load(config, {}, settings)
-        with ConsoleCallback(options) as callback:
-            profiled = profile_space(options, sample, callback)
+        try:
+            with ConsoleCallback(options, verbose) as callback:
+                row = callback.print_costs
+                profiled = profile_space(options, sample, callback, max_minutes=max_minutes, on_costs=row)
+        except OutOfTime:
+            typer.echo(f"stopped after {max_minutes:g} minutes, before a network was measured; give more --max-minutes")
+            return
         if as_json:
             typer.echo(profile_json(profiled))
         else:
@@ -200,7 +210,7 @@ def measure(
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """Measure latency, size, memory and operators of an ONNX file."""
-    with _errors():
+    with exit_on_errors():
         import json
 
         from nas_kd.cli.device_tables import print_measured
@@ -229,7 +239,7 @@ def evaluate(
     settings: Settings = None,
 ) -> None:
     """Score an ONNX file on a split: accuracy with its interval, recall by class, calibration error."""
-    with _errors():
+    with exit_on_errors():
         import json
 
         from nas_kd.cli.evaluation_table import print_evaluation
@@ -242,6 +252,20 @@ def evaluate(
             typer.echo(json.dumps(result.to_json(), indent=1, allow_nan=False))
         else:
             print_evaluation(result)
+
+
+@app.command()
+def convert(
+    checkpoint: Annotated[Path, typer.Argument(help="a file of torch.save: .pt, .pth, .ckpt, .bin")],
+    out: Annotated[Path, typer.Option(help="the .safetensors file to write")],
+    key: Annotated[str | None, typer.Option(help="where the weights are in it [default: the usual places]")] = None,
+    force: Annotated[bool, typer.Option("--force", help="replace a file that is there")] = False,
+) -> None:
+    """Convert a pickled checkpoint to safetensors, in a process that cannot do harm."""
+    with exit_on_errors():
+        from nas_kd.conversion.convert import convert_checkpoint, describe_converted
+
+        typer.echo("\n".join(describe_converted(convert_checkpoint(checkpoint, out, key, force=force))))
 
 
 @app.command(
@@ -259,7 +283,7 @@ def device_agent(context: typer.Context) -> None:
 @app.command()
 def init(file: Annotated[Path, typer.Argument(help="file to write; never overwritten")] = Path("config.toml")) -> None:
     """Write a config with every option, its default and what it means."""
-    with _errors():
+    with exit_on_errors():
         from nas_kd.config.loading import commented_config
         from nas_kd.serialization import write_atomic
 
@@ -274,7 +298,7 @@ def list_plugins(
     kind: Annotated[str, typer.Argument(help=LISTED)],
 ) -> None:
     """List what can be chosen; anything else is given as package.module:Name."""
-    with _errors():
+    with exit_on_errors():
         from nas_kd.cli.device_tables import print_devices
         from nas_kd.cli.plugin_table import print_plugins
         from nas_kd.errors import unknown
@@ -299,28 +323,6 @@ def _load(config: Path | None, flags: dict[str, Any], settings: list[str] | None
     from nas_kd.config.loading import parse_override
 
     return read_config(config, flags | dict(parse_override(s) for s in settings or []))
-
-
-@contextmanager
-def _errors() -> Iterator[None]:
-    """One line for the user, and the contract's exit codes."""
-    try:
-        yield
-    except (InputError, TrialError) as error:
-        _leave(str(error), 2)
-    except BudgetError as error:
-        _leave(str(error), 3)
-    except KeyboardInterrupt:
-        _leave("interrupted; the same command goes on from here", 130)
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        _leave(f"{where}{error.strerror or error}; nothing finished is lost, the same command goes on", 2)
-
-
-def _leave(message: str, code: int) -> None:
-    prefix = "" if code > 2 else "error: "
-    sys.stderr.write(f"{prefix}{' '.join(message.split())}\n")
-    raise typer.Exit(code)
 
 
 def main() -> None:

@@ -14,9 +14,11 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from nas_kd.cli.terminal import Terminal
 from nas_kd.commands.distill import DistillResult
 from nas_kd.config.options import Budget, SearchConfig
 from nas_kd.context.callbacks import Callback
+from nas_kd.context.run_folder import RunFolder
 from nas_kd.plugins import display_name
 from nas_kd.results.finalist_record import Accuracy, FinalistRecord
 from nas_kd.results.fronts import front_document
@@ -32,19 +34,33 @@ OPTIONAL_COUNTS: tuple[TrialStatus, ...] = ("paused", "pruned", "failed")  # sho
 UNSTABLE = " (unstable)"
 
 
+def print_plain(console: Console, text: str) -> None:
+    """Print text as it is: brackets, colons and braces in names of files mean nothing.
+
+    Args:
+        console: where to.
+        text: one line, which is not wrapped.
+    """
+    console.print(Text(text), soft_wrap=True)
+
+
 class ConsoleCallback(Callback):
     """Prints the progress of a run to stderr.
 
     On a terminal, a few live lines; elsewhere one line per stage, one per ten trials, and one per minute of long work.
 
+    Inside its context everything else that is written to the terminal goes to the run's log, see `Terminal`.
+
     Args:
         config: of the run; only its number of trials is used.
+        verbose: leave the terminal to all, and show log messages.
     """
 
-    def __init__(self, config: SearchConfig) -> None:
+    def __init__(self, config: SearchConfig, verbose: bool = False) -> None:
+        self._terminal = Terminal(verbose)
         self._console = Console(stderr=True)
         self._n_trials = config.search.trials
-        self._live = Live(console=self._console, refresh_per_second=4, transient=True)
+        self._live: Live | None = None
         self._status = ""
         self._comparable = True  # whether every teacher's size and latency are known
         self._details: dict[str, str] = {}  # work in progress -> how far it is
@@ -54,32 +70,44 @@ class ConsoleCallback(Callback):
         self._last_line_at = time.monotonic()
 
     def __enter__(self) -> "ConsoleCallback":
-        if self._console.is_terminal:
+        self._console = Console(file=self._terminal.open())
+        if self._console.is_terminal and not self._terminal.verbose:
+            self._live = Live(
+                console=self._console,
+                refresh_per_second=4,
+                transient=True,
+                redirect_stdout=False,
+                redirect_stderr=False,
+            )
             self._live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._console.is_terminal:
+        if self._live is not None:
             self._live.stop()
+            self._live = None
+        self._terminal.close()
+        self._console = Console(stderr=True)
 
     def _print_line(self, text: str) -> None:
         self._last_line_at = time.monotonic()
-        self._console.print(escape(text), highlight=False, soft_wrap=True)
+        print_plain(self._console, text)
 
     def _redraw(self) -> None:
-        if self._console.is_terminal:
+        if self._live is not None:
             self._live.update(Text("\n  ".join([self._status, *self._details.values()]), style="cyan"))
 
     def on_start(self, run_dir: str, resumed: bool) -> None:
         """Print the run's folder, and whether the run is resumed."""
+        self._terminal.write_to(RunFolder(Path(run_dir)).log)
         self._print_line(f"{'resuming' if resumed else 'run folder'}: {run_dir}")
 
     def on_stage(self, text: str) -> None:
         """Show the new stage and forget the progress of the last one."""
         self._status, self._details, self._first_progress, self._deadline = text, {}, None, None
-        if self._console.is_terminal:
+        if self._live is not None:
             self._redraw()
         else:
             self._print_line(f"{text} ...")
@@ -100,10 +128,18 @@ class ConsoleCallback(Callback):
         """Show how many networks of a sample have been measured."""
         progress = f"{done} of {total}{self._time_left(done, total)}"
         self._details = {"measured": progress}
-        if self._console.is_terminal:
+        if self._live is not None:
             self._redraw()
         elif done % LINE_EVERY == 0:
             self._print_line(f"{self._status}: {progress}")
+
+    def print_costs(self, description: str, precision: str, costs: Costs, within_budget: bool) -> None:
+        """Print a network of a sample with its costs."""
+        figures = [f"{costs.require_size() / 1000:.1f} kB", _ms(costs.latency_ms), f"{costs.macs:,} multiply-adds"]
+        if costs.memory_bytes is not None:
+            figures.append(f"{costs.memory_bytes / 1000:.0f} kB of memory")
+        fits = "" if within_budget else "; over the budget"
+        self._print_line(f"{precision}  {', '.join(figures)}: {description}{fits}")
 
     def on_progress(self, what: str, done: int, total: int) -> None:
         """Show how far long work is; without a terminal, only after `MAX_SILENCE_S` without a line."""
@@ -111,7 +147,7 @@ class ConsoleCallback(Callback):
             self._details[what] = f"{what} {done} of {total}"
         else:
             self._details.pop(what, None)
-        if self._console.is_terminal:
+        if self._live is not None:
             self._redraw()
         elif self._details and time.monotonic() - self._last_line_at >= MAX_SILENCE_S:
             self._print_line("; ".join([self._status, *self._details.values()]))
@@ -129,7 +165,7 @@ class ConsoleCallback(Callback):
         status = _search_status(trials, self._n_trials, hypervolume if self._comparable else None)
         self._status = status + self._time_left(done, self._n_trials)
         self._details = {}
-        if self._console.is_terminal:
+        if self._live is not None:
             self._redraw()
         elif self._trial_events % LINE_EVERY == 0 or (done == self._n_trials and done > self._trials_done):
             self._print_line(self._status)
@@ -154,7 +190,7 @@ class ConsoleCallback(Callback):
         """Show how many trainings of finalists and controls are done."""
         self._status = f"training finalists: {done} of {total}{self._time_left(done, total)}"
         self._details = {"finalist": description} if description else {}
-        if self._console.is_terminal:
+        if self._live is not None:
             self._redraw()
         elif done % LINE_EVERY == 0 or done == total:
             self._print_line(self._status)
@@ -231,9 +267,8 @@ def print_result(run: RunRecord, folder: Path) -> None:
         console.print("no finalist meets the budget; the report shows how close they come")
     else:
         costs = describe_costs(best.costs, Budget.model_validate(run.config.get("budget") or {}))
-        line = f"winner: {folder / 'winner' / 'student.onnx'}: {best.description}; {costs}"
-        console.print(escape(line), soft_wrap=True, highlight=False)
-    console.print(f"report: {folder / 'report' / 'index.html'}", soft_wrap=True, highlight=False)
+        print_plain(console, f"winner: {folder / 'winner' / 'student.onnx'}: {best.description}; {costs}")
+    print_plain(console, f"report: {folder / 'report' / 'index.html'}")
 
 
 def _role(entry: Mapping[str, Any], winner: str | None) -> str:
@@ -260,15 +295,14 @@ def print_finalist(finalist: FinalistRecord, out: Path) -> None:
     """Print which finalist was exported to `out`, with its figures."""
     parts = (f"trial {finalist.trial}", finalist.description, _method(finalist))
     figures = _figure_cells(finalist.test, finalist.costs)
-    Console().print(escape(f"{out}: {'; '.join((*parts, *figures))}"), soft_wrap=True, highlight=False)
+    print_plain(Console(), f"{out}: {'; '.join((*parts, *figures))}")
 
 
 def print_distilled(distilled: DistillResult) -> None:
     """Print the figures of a student that was distilled without a search, beside the teacher's accuracy."""
-    Console().print(
-        f"{escape(str(distilled.path))}: {escape(distilled.description)}, {escape(distilled.method)}; "
+    print_plain(
+        Console(),
+        f"{distilled.path}: {distilled.description}, {distilled.method}; "
         f"test accuracy {_percent(distilled.test)} (teacher {distilled.teacher.val.mean:.2%} on validation), "
         f"{distilled.size_bytes / 1000:.1f} kB, {_ms(distilled.latency)}",
-        soft_wrap=True,
-        highlight=False,
     )

@@ -82,6 +82,8 @@ def _budget_lines(profile: SpaceProfile) -> list[str]:
 def _share_line(profile: PrecisionProfile) -> str:
     """How much of the space fits the budget in one precision, and which limit most of the rest misses."""
     share = profile.share
+    if not share.drawn:
+        return f"{profile.precision}: none of the random networks was measured"
     line = (
         f"{profile.precision}: {share.within} of {share.drawn} random networks are within the budget: "
         f"{share.within / share.drawn:.0%} of the space (95 % interval {share.low:.0%} to {share.high:.0%})"
@@ -98,6 +100,12 @@ def _share_line(profile: PrecisionProfile) -> str:
 
 
 def _time_lines(profile: SpaceProfile) -> list[str]:
+    if profile.stopped:
+        n = sum(one.measured + one.failed for one in profile.precisions)
+        return [
+            f"stopped as time was over: {n} of {profile.planned} networks were measured, and the time of a search was "
+            "not estimated; give more --max-minutes, or a smaller --sample"
+        ]
     if profile.time is None:
         return ["the time of a search is unknown, as no measured network is within the budget"]
     time = profile.time

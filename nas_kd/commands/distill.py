@@ -9,6 +9,7 @@ from nas_kd.config.options import SearchConfig
 from nas_kd.context.callbacks import Callback
 from nas_kd.context.run_context import RunContext, dataset_record
 from nas_kd.context.run_folder import RunFolder, locked, package_versions
+from nas_kd.context.run_log import LoggedCallback, run_log
 from nas_kd.deployment.bundle import BundlePaths, write_bundle
 from nas_kd.deployment.card import metadata
 from nas_kd.deployment.facts import StudentFacts
@@ -73,8 +74,8 @@ def distill_one(config: SearchConfig, run_dir: Path, callback: Callback) -> Dist
         InputError: something given is not usable.
         TrialError: the student cannot be trained or exported.
     """
-    folder = RunFolder(run_dir)
-    with locked(folder, config) as resumed:
+    folder, callback = RunFolder(run_dir), LoggedCallback(callback)
+    with locked(folder, config) as resumed, run_log(folder):
         callback.on_start(str(run_dir), resumed)
         context = RunContext.prepare(config, folder, callback)
         with training_threads(context.threads):

@@ -4,13 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-import optuna
 import sqlalchemy
 
 from nas_kd.config.loading import load_config
 from nas_kd.context.run_folder import RunFolder, read_json
 from nas_kd.errors import InputError
-from nas_kd.nas.database import close_database, open_database, require_schema, trial_records
+from nas_kd.nas.database import close_database, find_study, open_database, require_schema, trial_records
 from nas_kd.nas.prefilter import prefilter_record
 from nas_kd.nas.samplers.base import optuna_silenced
 from nas_kd.results.finalist_record import FinalistPlan, FinalistRecord
@@ -41,9 +40,11 @@ def read_run(folder: RunFolder) -> RunRecord:
     try:
         with optuna_silenced():
             storage = open_database(folder.study, writing=False)
-            study = optuna.load_study(study_name=None, storage=storage)
+            study = find_study(storage, folder.study)
             trials = study.get_trials(deepcopy=False)
             attributes = dict(study.user_attrs)
+    except InputError:
+        raise
     except (sqlalchemy.exc.SQLAlchemyError, KeyError, ValueError) as error:
         raise InputError(f"{folder.study}: cannot be read as a study: {error}") from error
     close_database(storage, written=False)

@@ -4,6 +4,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 
+from nas_kd.commands.inputs import INPUTS, inputs_of, require_same_inputs
 from nas_kd.commands.load_run import read_run
 from nas_kd.commands.search_steps import Search
 from nas_kd.commands.worker import TARGET
@@ -12,6 +13,7 @@ from nas_kd.config.options import Budget, SearchConfig
 from nas_kd.context.callbacks import Callback
 from nas_kd.context.run_context import RunContext, dataset_record
 from nas_kd.context.run_folder import RunFolder, locked, write_environment
+from nas_kd.context.run_log import LoggedCallback, run_log
 from nas_kd.engine.numerics import training_threads
 from nas_kd.errors import BudgetError
 from nas_kd.kd.chain_policies.base import load_policy
@@ -41,8 +43,8 @@ def search(config: SearchConfig, run_dir: Path, callback: Callback | None = None
         InputError: config, data, teacher or folder are not usable.
         BudgetError: no candidate can meet the budget, or no finalist does; the run's record says which come closest.
     """
-    folder, callback = RunFolder(run_dir), callback or Callback()
-    with locked(folder, config) as resumed:
+    folder, callback = RunFolder(run_dir), LoggedCallback(callback or Callback())
+    with locked(folder, config) as resumed, run_log(folder):
         callback.on_start(str(run_dir), resumed)
         remove_leftovers(folder.store)
         with closing(_open_pool(config, folder, callback)) as pool:
@@ -79,6 +81,8 @@ def _open(context: RunContext, pool: WorkerPool) -> "Search":
     """Prepare the teacher, then open the study: until it is there, nothing ties the folder to its config."""
     config, folder, callback = context.config, context.folder, context.callback
     _check_plugins(config)
+    inputs = inputs_of(context)
+    require_same_inputs(folder, inputs)
     builder = NetworkBuilder(context.data, context.space)
     gate = Gate(context, builder, pool.reserve)
     callback.on_stage("preparing the teacher" if len(config.teacher) == 1 else "preparing the teachers")
@@ -86,7 +90,8 @@ def _open(context: RunContext, pool: WorkerPool) -> "Search":
     teachers = prepare_teachers(context, gate.of_file)
     distiller = Distiller.for_run(context, builder, [t.teacher for t in teachers])
     distiller.check((*config.distill.methods, config.chain.method), builder.smallest(), config.search.precisions)
-    study = RunStudy(folder, config.name or folder.path.resolve().name, config.budget, context.recipe.epochs)
+    name = config.name or folder.path.resolve().name
+    study = RunStudy(folder, name, config.budget, context.recipe.epochs, callback.on_note)
     if study.teacher is None:
         study.save("teacher", teachers[0].record)
         for place, other in enumerate(teachers[1:], start=1):
@@ -95,6 +100,7 @@ def _open(context: RunContext, pool: WorkerPool) -> "Search":
     device = context.device.describe(context.batch_size)
     if (before := study.load("device", DeviceRecord)) is not None:
         _note_changes(callback, before, device)
+    study.save(INPUTS, inputs)
     study.save("dataset", dataset_record(context.data))
     study.save("device", device)
     write_environment(folder, dict(device.environment), context.threads)

@@ -12,6 +12,7 @@ from nas_kd.config.loading import load_config
 from nas_kd.context.callbacks import Callback
 from nas_kd.context.run_context import RunContext
 from nas_kd.context.run_folder import RunFolder
+from nas_kd.context.run_log import log_worker
 from nas_kd.kd.artifacts import ArtifactBuilder
 from nas_kd.kd.choose_recipe import known_recipe, student_recipe_key
 from nas_kd.kd.distiller import Distiller
@@ -79,6 +80,7 @@ class SearchWorker:
         torch.set_num_threads(1)
         torch.set_flush_denormal(True)
         folder = RunFolder(Path(run_dir))
+        log_worker(folder)
         callback = ProgressForwarder(on_message)
         self._context = RunContext.prepare(load_config(folder.config), folder, callback, check_device=False)
 

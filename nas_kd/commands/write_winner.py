@@ -1,6 +1,7 @@
 """Writes what a finished run leaves: front.json, the winner's files and card; and a winner under another budget."""
 
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -135,9 +136,8 @@ def choose_finalist(run: RunRecord, budget: Budget, trial: int | None = None) ->
         BudgetError: no finalist is within the budget.
     """
     if not run.finalists:
-        raise InputError(
-            f"{run.run_dir}: no finalist yet; go on with `nas-kd search --run-dir {run.run_dir}` until it is finished"
-        )
+        command = f"nas-kd search --run-dir {shlex.quote(run.run_dir)}"
+        raise InputError(f"{run.run_dir}: no finalist yet; go on with `{command}` until it is finished")
     if trial is not None:
         chosen = next((f for f in run.finalists if f.trial == trial), None)
         if chosen is None:

@@ -27,6 +27,7 @@ __all__ = [
     "load_config",
     "merged",
     "parse_override",
+    "path_options",
 ]
 MODULE_NAME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
@@ -133,12 +134,37 @@ def card_overrides(settings: Sequence[str] | None) -> dict[str, Any]:
     return {key.removeprefix("card."): value for key, value in given.items()}
 
 
-def dump_config(config: SearchConfig) -> str:
-    """Write a config as TOML that loads back equal; None is left out, paths are absolute."""
-    data = _plain(config.model_dump(exclude_none=True))
+def dump_config(config: SearchConfig, folder: Path | None = None) -> str:
+    """Write a config as TOML that loads back equal; None is left out.
+
+    Args:
+        config: to write.
+        folder: where the file goes. Paths near it, inside the folder two levels above, are written relative to it, so
+            that they stay right when all are moved together; others are absolute. None: all are absolute.
+    """
+    data = _plain(config.model_dump(exclude_none=True), None if folder is None else folder.resolve())
     if len(data["teacher"]) == 1:
         data["teacher"] = data["teacher"][0]
     return tomli_w.dumps(data)
+
+
+def path_options(config: SearchConfig) -> dict[str, Path]:
+    """List the options that are paths of files or folders, by dotted key as in `differing_keys`."""
+    return {key: Path(value) for key, value in _flat(_paths(config)).items() if isinstance(value, str)}
+
+
+def _paths(section: Options) -> dict[str, Any]:
+    """The paths of a section and of those in it, as nested dictionaries."""
+    found: dict[str, Any] = {}
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        if isinstance(value, Options):
+            found[name] = _paths(value)
+        elif is_list(value) and all(isinstance(item, Options) for item in value):
+            found[name] = [_paths(item) for item in value]
+        elif isinstance(value, str | Path) and is_path(field, str(value)):
+            found[name] = str(value)
+    return {name: value for name, value in found.items() if value}
 
 
 def differing_keys(a: SearchConfig, b: SearchConfig) -> list[str]:
@@ -166,6 +192,8 @@ def _with_absolute_paths(raw: Any, model: type[Options], folder: Path) -> Any:
 
 
 def _expand_user(path: str) -> Path:
+    if "\0" in path:
+        raise InputError(f"{path!a}: a path cannot have a NUL")
     try:
         return Path(os.path.expandvars(path)).expanduser()
     except RuntimeError as error:
@@ -193,7 +221,7 @@ def _set_in(place: Any, parts: list[str], value: Any, so_far: str) -> Any:
         return value
     key, *rest = parts
     where = f"{so_far}.{key}".strip(".")
-    if isinstance(place, list) and place and all(isinstance(item, dict) for item in place):
+    if is_list(place) and place and all(isinstance(item, dict) for item in place):
         if len(place) == 1 and not key.isdecimal():
             return [_set_in(place[0], parts, value, so_far)]
         if not key.isdecimal() or int(key) >= len(place):
@@ -206,13 +234,19 @@ def _set_in(place: Any, parts: list[str], value: Any, so_far: str) -> Any:
     return {**place, key: _set_in(place.get(key, {}), rest, value, where)}
 
 
-def _plain(value: Any) -> Any:
-    """Convert a value to the types of TOML."""
+def _plain(value: Any, folder: Path | None = None) -> Any:
+    """Convert a value to the types of TOML; see `dump_config` for paths."""
     if isinstance(value, Path):
-        return str(value.absolute())
+        return _path_text(value.absolute(), folder)
     if isinstance(value, Mapping):
-        return {k: _plain(v) for k, v in value.items()}
-    return [_plain(v) for v in value] if is_list(value) else value
+        return {k: _plain(v, folder) for k, v in value.items()}
+    return [_plain(v, folder) for v in value] if is_list(value) else value
+
+
+def _path_text(path: Path, folder: Path | None) -> str:
+    near = [place for place in folder.parents[:2] if place != place.parent] if folder else []
+    there = path.parent.resolve() / path.name  # a link inside stays one
+    return os.path.relpath(there, folder) if near and there.is_relative_to(near[-1]) else str(path)
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from nas_kd.config.card_options import CardOptions
 from nas_kd.config.data_values import Files, ImageSize
 from nas_kd.config.section import Options
-from nas_kd.config.value_types import ByChannel, PositiveByChannel, Sides
+from nas_kd.config.value_types import ByChannel, LogRange, Names, PositiveByChannel, Sides, without_repeats
 from nas_kd.plugins import IN_MEMORY
 
 Calibration = Literal["minmax", "entropy", "percentile"]
@@ -110,8 +110,8 @@ class TeacherOptions(Options):
     factory: str | None = Field(None, description="package.module:function that returns your torch.nn.Module")
     weights: Path | None = Field(None, description="weights of your network, a .safetensors file")
     onnx: Path | None = Field(None, description="your teacher as an ONNX file: logits only, so no methods on features")
-    features: tuple[str, ...] | None = Field(
-        None, description="modules to take features from (default: one per resolution)"
+    features: Names | None = Field(
+        None, min_length=1, description="modules to take features from (default: one per resolution)"
     )
     seed: int | None = Field(
         None, ge=0, lt=2**31, description="seed of its training (default: search.seed + its place)"
@@ -157,6 +157,12 @@ class TeacherOptions(Options):
         in_memory = self.factory is not None and self.factory.startswith(IN_MEMORY)
         if not in_memory and (self.factory is None) != (self.weights is None):
             raise ValueError("factory and weights go together: a function that builds the net, and its .safetensors")
+        own = "factory" if self.factory is not None else "onnx" if self.onnx is not None else None
+        given = [name for name in ("architecture", "epochs", "seed") if getattr(self, name) is not None]
+        if own is not None and given:
+            raise ValueError(f"{' and '.join(given)} mean nothing to a teacher that is given ({own}); leave them out")
+        if own is None and self.preprocessing != "raw":
+            raise ValueError("preprocessing is for teachers that are given (factory or onnx); leave it out")
         return self
 
 
@@ -172,7 +178,7 @@ class ChainOptions(Options):
     max_assistants: int = Field(
         2, ge=0, le=2, description="most assistants in a chain; 0: students learn from the teacher"
     )
-    policy: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = Field(
+    policy: Annotated[Names, BeforeValidator(_as_tuple)] = Field(
         ("sequential",),
         min_length=1,
         description="sequential: each network learns from the one before; dense: from all before; residual: networks "
@@ -185,7 +191,7 @@ class ChainOptions(Options):
 class DistillOptions(Options):
     """Distillation methods and the training schedule."""
 
-    methods: tuple[str, ...] = Field(
+    methods: Names = Field(
         ("soft_targets", "dkd", "similarity", "soft_targets+similarity"),
         min_length=1,
         description="the search chooses one (`nas-kd list methods`); a+b sums the terms of both",
@@ -212,8 +218,8 @@ class DistillOptions(Options):
     warmup: float = Field(0.1, ge=0, lt=1, description="length of the warm-up, as a share of the schedule")
     ema: float = Field(0.1, gt=0, lt=1, description="time constant of averaged weights, as a share of the schedule")
     clip_norm: float = Field(5.0, gt=0, description="gradients with a larger norm are scaled down to it")
-    temperature: tuple[float, float] = Field((1.0, 8.0), description="range of softmax temperatures to search")
-    strength: tuple[float, float] = Field((0.1, 10.0), description="range of factors on a method's loss to search")
+    temperature: LogRange = Field((1.0, 8.0), description="range of softmax temperatures to search; > 0")
+    strength: LogRange = Field((0.1, 10.0), description="range of factors on a method's loss to search; > 0")
     calibrate: bool = Field(True, description="scale losses by their first gradients; false: published weights")
 
 
@@ -290,10 +296,10 @@ class SearchSection(Options):
     executor: str = Field("local", description="where candidates are trained: local | package.module:Name")
     seed: int = Field(0, ge=0, le=2**31 - 1, description="root of all random seeds; the same seed repeats the run")
     workers: int = Field(1, ge=1, le=64, description="candidates trained in parallel, one process each")
-    recipe: tuple[Literal["batch_size", "learning_rate", "augment", "optimizer"], ...] = Field(
-        (), description="parts of the training recipe that the search varies, around what suits most candidates"
-    )
-    precisions: tuple[str, ...] = Field(
+    recipe: Annotated[
+        tuple[Literal["batch_size", "learning_rate", "augment", "optimizer"], ...], AfterValidator(without_repeats)
+    ] = Field((), description="parts of the training recipe that the search varies, around what suits most candidates")
+    precisions: Names = Field(
         ("fp32",), min_length=1, description="the search chooses one for each candidate (`nas-kd list precisions`)"
     )
     rungs: int = Field(3, ge=1, le=8, description="training lengths at which weak candidates are stopped; 1: none is")

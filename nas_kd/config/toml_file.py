@@ -4,7 +4,10 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from nas_kd.config.other_formats import describe_other_format
 from nas_kd.errors import InputError
+
+_DEEP = "nested too deeply"
 
 
 def read_toml(path: Path, if_missing: str) -> dict[str, Any]:
@@ -20,8 +23,10 @@ def read_toml(path: Path, if_missing: str) -> dict[str, Any]:
     Raises:
         InputError: there is no such file, or it is not readable, not UTF-8 or not TOML.
     """
+    text = ""
     try:
-        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+        text = path.read_bytes().decode("utf-8-sig")
+        return tomllib.loads(text)
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; {if_missing}") from error
     except IsADirectoryError as error:
@@ -31,4 +36,5 @@ def read_toml(path: Path, if_missing: str) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not a text file in UTF-8 (byte {error.start}); save it as UTF-8") from error
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not valid TOML: {error or 'nested too deeply'}") from error
+        other = describe_other_format(text, path.name)
+        raise InputError(f"{path}: {other or f'not valid TOML: {error or _DEEP}'}") from error

@@ -1,8 +1,10 @@
 """The run's folder: what lies where, who may write there, and which config it belongs to."""
 
+import errno
 import json
 import os
 import platform
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,14 +17,14 @@ import filelock
 from optuna.exceptions import StorageInternalError
 
 from nas_kd.config.card_options import CardOptions
-from nas_kd.config.loading import differing_keys, dump_config, load_config
+from nas_kd.config.loading import differing_keys, dump_config, load_config, path_options
 from nas_kd.config.options import SearchConfig
 from nas_kd.errors import InputError
 from nas_kd.serialization import write_atomic
 
 PACKAGES = ("nas-kd", "torch", "optuna", "onnx", "onnxruntime", "numpy", "pillow")
 MAY_CHANGE = frozenset(
-    {"search.trials", "search.max_minutes", "search.workers", "engine.threads", "device.wait_s", "plugin_dir"}
+    {"name", "search.trials", "search.max_minutes", "search.workers", "engine.threads", "device.wait_s", "plugin_dir"}
     | {f"card.{name}" for name in CardOptions.model_fields}
 )
 
@@ -47,6 +49,11 @@ class RunFolder:
     def study(self) -> Path:
         """The Optuna study, which is the record of the run."""
         return self.path / "study.db"
+
+    @property
+    def log(self) -> Path:
+        """What happened, with warnings and tracebacks."""
+        return self.path / "run.log"
 
     @property
     def store(self) -> Path:
@@ -89,6 +96,7 @@ def locked(folder: RunFolder, config: SearchConfig) -> Iterator[bool]:
     Raises:
         InputError: another process has it, it belongs to another config, holds something else, or cannot be written.
     """
+    _require_text(folder.path)
     try:
         folder.path.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(folder.path / ".lock")
@@ -99,11 +107,30 @@ def locked(folder: RunFolder, config: SearchConfig) -> Iterator[bool]:
         raise InputError(f"{folder.path}: another process is working on this run; wait for it or stop it") from error
     except (PermissionError, FileExistsError, NotADirectoryError) as error:
         raise InputError(f"{folder.path}: cannot be written: {error.strerror}") from error
+    except OSError as error:
+        if error.errno not in (errno.ENAMETOOLONG, errno.EROFS, errno.ELOOP):
+            raise
+        raise InputError(f"{folder.path}: {error.strerror}; choose another --run-dir") from error
     except StorageInternalError as error:
         reason = str(error.__cause__ or error).splitlines()[0]
         raise InputError(
             f"{folder.study}: cannot be written ({reason}); the same command goes on once it can"
         ) from error
+
+
+def _require_text(path: Path) -> None:
+    """Refuse a path that cannot be written to config.toml.
+
+    Raises:
+        InputError: it is not UTF-8, or has a NUL.
+    """
+    text = str(path)
+    try:
+        encoded = str(path.absolute()).encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"{text!a}: the name of a run folder must be UTF-8; choose another --run-dir") from error
+    if b"\0" in encoded:
+        raise InputError(f"{text!a}: a path cannot have a NUL; choose another --run-dir")
 
 
 def _claim(folder: RunFolder, config: SearchConfig) -> bool:
@@ -114,8 +141,9 @@ def _claim(folder: RunFolder, config: SearchConfig) -> bool:
             )
         _write_config(folder, config)
         return False
-    resumed = folder.study.exists()
-    differing = [k for k in differing_keys(_stored_config(folder), config) if k not in MAY_CHANGE]
+    resumed, stored = folder.study.exists(), _stored_config(folder)
+    moved = path_options(stored).keys() & path_options(config).keys()  # their content decides, see `inputs.py`
+    differing = [k for k in differing_keys(stored, config) if k not in MAY_CHANGE | moved]
     if resumed and differing:
         raise InputError(
             f"{folder.path}: holds a run with another config (differs in {', '.join(differing)}); "
@@ -136,7 +164,7 @@ def _stored_config(folder: RunFolder) -> SearchConfig:
 
 
 def _write_config(folder: RunFolder, config: SearchConfig) -> None:
-    text = dump_config(config)
+    text = dump_config(config, folder.path)
     if not folder.config.exists() or folder.config.read_text() != text:
         write_atomic(folder.config, text)
 
@@ -155,7 +183,7 @@ def write_environment(folder: RunFolder, device: dict[str, Any], threads: int) -
         "training_threads": threads,
         "versions": package_versions(),
         "device": device,
-        "command": " ".join(["nas-kd", *sys.argv[1:]]) if Path(sys.argv[0]).name == "nas-kd" else "",
+        "command": shlex.join(["nas-kd", *sys.argv[1:]]) if Path(sys.argv[0]).name == "nas-kd" else "",
     }
     write_atomic(folder.environment, json.dumps(environment, indent=1))
     return environment

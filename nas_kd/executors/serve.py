@@ -10,12 +10,12 @@ import base64
 import contextlib
 import ctypes
 import json
+import logging
 import os
 import pickle
 import select
 import signal
 import sys
-import traceback
 from functools import partial
 from typing import Any, TextIO
 
@@ -23,6 +23,7 @@ from nas_kd.errors import InputError
 from nas_kd.plugins import import_object, remember_all
 
 PR_SET_PDEATHSIG = 1
+LOG = logging.getLogger("nas_kd.worker")
 
 
 def main() -> None:
@@ -44,7 +45,7 @@ def main() -> None:
         _send(output, {"refused": str(error)})
         return
     except (Exception, SystemExit) as error:  # another worker would fail in the same way
-        traceback.print_exc()
+        LOG.exception("a worker cannot be set up")
         _send(output, {"refused": f"a worker cannot be set up: {_in_one_line(error)}"})
         return
     _send(output, {"ready": os.getpid()})
@@ -52,7 +53,7 @@ def main() -> None:
         try:
             _send(output, {"result": served.handle(json.loads(line))})
         except (Exception, SystemExit) as error:  # user code may call exit()
-            traceback.print_exc()
+            LOG.exception("a job failed")
             _send(output, {"error": _in_one_line(error)})
 
 

@@ -6,10 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors
-import safetensors.torch
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from nas_kd.config.options import EngineOptions, TeacherOptions
 from nas_kd.data.dataset import Dataset, as_input
@@ -21,6 +19,7 @@ from nas_kd.export.network_costs import count_macs, count_parameters
 from nas_kd.kd.network_builder import in_thousands
 from nas_kd.kd.teacher_inputs import SampleFacts, TeacherInputs, inner_path
 from nas_kd.kd.user_module import UserNetwork, as_network, copied, prepared, uncompiled
+from nas_kd.kd.weights_file import load_weights_file
 from nas_kd.models.wrappers import ContiguousLayout
 from nas_kd.plugins import IN_MEMORY, import_object, load
 from nas_kd.serialization import fingerprint, sha256
@@ -53,7 +52,7 @@ def from_factory(options: TeacherOptions, data: Dataset) -> UserTeacher:
         InputError: it cannot be built or run, or it does not fit the data.
     """
     name = options.factory or ""
-    net, identity, description = _given_module(name) if name.startswith(IN_MEMORY) else _made_module(options)
+    net, identity, description, found = _given_module(name) if name.startswith(IN_MEMORY) else _made_module(options)
     net = prepared(net, "teacher:")
     inputs = inputs_of_module(net, options, SampleFacts.of(data))
     samples = as_input(data.val.x[:PROBED_SAMPLES])
@@ -68,7 +67,7 @@ def from_factory(options: TeacherOptions, data: Dataset) -> UserTeacher:
         features = find_feature_points(model, samples[:2].clone(), paths).features
     key = fingerprint([*identity, options.preprocessing, data.input_shape, *inputs.identity(options, data.scale)])
     teacher = _described(model, key, description, data, features=features)
-    notes = (*network.notes, *inputs.notes(options))
+    notes = (*found, *network.notes, *inputs.notes(options))
     return UserTeacher(teacher, None, notes, lambda other: behind(inputs.like(other)).model)
 
 
@@ -110,14 +109,14 @@ def _in_any_layout(model: nn.Module, data: Dataset) -> nn.Module:
     return model
 
 
-def _given_module(name: str) -> tuple[nn.Module, list[str], str]:
+def _given_module(name: str) -> tuple[nn.Module, list[str], str, list[str]]:
     """A copy of a module given in Python: the user's own stays as it is. Its name follows from its content."""
     module = load("teacher", name, nn.Module)
-    return copied(module), [name], type(uncompiled(module)).__name__
+    return copied(module), [name], type(uncompiled(module)).__name__, []
 
 
-def _made_module(options: TeacherOptions) -> tuple[nn.Module, list[str], str]:
-    """What the user's function returns, with the user's weights."""
+def _made_module(options: TeacherOptions) -> tuple[nn.Module, list[str], str, list[str]]:
+    """What the user's function returns, with the user's weights; its identity, name, and what made the weights fit."""
     factory, weights = options.factory or "", options.weights or Path()
     try:
         with unchanged_settings(), seeded(0):  # whatever the weights' file does not hold is the same in every process
@@ -128,26 +127,9 @@ def _made_module(options: TeacherOptions) -> tuple[nn.Module, list[str], str]:
         raise InputError(f"teacher.factory: {factory}() failed: {describe_error(error)}") from error
     if not isinstance(net, nn.Module):
         raise InputError(f"teacher.factory: {factory}() must return a torch.nn.Module, got {type(net).__name__}")
-    _load_weights(net, weights)
-    return net, [factory, sha256(weights.read_bytes())], factory
-
-
-def _load_weights(net: nn.Module, path: Path) -> None:
-    if not path.is_file():
-        raise InputError(f"teacher.weights: {path}: no such file")
-    try:
-        tensors = safetensors.torch.load_file(path)
-    except safetensors.SafetensorError as error:
-        raise InputError(
-            f"teacher.weights: {path}: not a safetensors file. Pickled checkpoints (.pt, .pth) are refused because "
-            "loading one can run any code: convert it once, where you trust it, with "
-            "safetensors.torch.save_file(model.state_dict(), ...)"
-        ) from error
-    try:
-        net.load_state_dict(tensors)
-    except RuntimeError as error:
-        first = " ".join(str(error).split())[:300]
-        raise InputError(f"teacher.weights: {path}: does not fit the network of teacher.factory: {first}") from error
+    notes: list[str] = []
+    load_weights_file(net, weights, "teacher.weights", whose="the network of teacher.factory", on_note=notes.append)
+    return net, [factory, sha256(weights.read_bytes())], factory, notes
 
 
 def _described(
@@ -160,17 +142,3 @@ def _described(
     except Exception:  # not every user's module can be watched; nothing depends on the number
         macs = 0
     return Teacher(model, key, description, parameters, macs, features)
-
-
-def _check_shape(model: nn.Module, data: Dataset) -> None:
-    example = as_input(data.val.x[:2])
-    shape = tuple(example.shape[1:])
-    try:
-        with torch.no_grad():
-            logits = model(example)
-    except Exception as error:  # a user's network may raise anything
-        raise InputError(f"teacher: cannot take samples of shape {shape}: {type(error).__name__}: {error}") from error
-    wanted = (len(example), data.n_classes)
-    if not isinstance(logits, Tensor) or tuple(logits.shape) != wanted:
-        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise InputError(f"teacher: must give logits of shape {wanted} for {len(example)} samples, got {got}")

@@ -1,10 +1,13 @@
 """The device that latency is measured on: this machine under a profile, or another machine behind its agent."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
+from nas_kd.config.options import EngineOptions
+from nas_kd.errors import InputError
 from nas_kd.latency import latency_worker
 from nas_kd.latency.agent_client import is_agent_url
 from nas_kd.latency.device_profile import DeviceProfile, load_device
@@ -13,11 +16,13 @@ from nas_kd.latency.measurement_job import OperatorTime, SessionMemory
 from nas_kd.latency.remote_device import RemoteDevice, discard_message
 from nas_kd.latency.stable_timing import FULL, MeasurementBudget
 from nas_kd.latency.worker_process import PrewarmedProcess
+from nas_kd.plugins import available
 from nas_kd.results.candidate import IntegerScheme
 from nas_kd.results.latency import Latency
 from nas_kd.results.run_record import DeviceRecord
 
 WAIT_S = 300.0
+TORCH_DEVICE = re.compile(r"(auto|cpu|cuda|gpu|mps|hip|rocm|xpu|hpu|npu|tpu|xla|mlu|privateuseone|meta)(:\d+)?")
 
 
 class Device(Protocol):
@@ -196,4 +201,24 @@ def open_device(
     """
     if isinstance(device, str) and is_agent_url(device):
         return RemoteDevice.at(device, wait_s, on_wait)
+    if isinstance(device, str):
+        _refuse_torch_device(device)
     return LocalDevice(load_device(device))
+
+
+def _refuse_torch_device(name: str) -> None:
+    """Explain devices to a user who gives one of torch's, where networks are trained.
+
+    Raises:
+        InputError: says what a device is here, and how the place of training is chosen.
+    """
+    if TORCH_DEVICE.fullmatch(name.strip().lower()) is None or name in (profiles := sorted(available("device"))):
+        return
+    trains = "trainings run on the CPU of this machine"
+    if "device" in EngineOptions.model_fields:
+        trains = "where trainings run is chosen by the option engine.device"
+    raise InputError(
+        f"device {name!r}: here the device is where latency is measured, not where networks are trained; this machine "
+        f"has {', '.join(profiles)} (`nas-kd list devices`), and yours is a .toml file or http://AGENT:PORT/PROFILE; "
+        f"{trains}"
+    )

@@ -4,9 +4,13 @@ import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import log
 from typing import Any
 
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.samplers import RandomSampler
 from optuna.trial import BaseTrial, FixedTrial, Trial
 
 from nas_kd.config.options import SearchConfig
@@ -19,6 +23,7 @@ from nas_kd.methods.combine import make_method
 from nas_kd.models.search_space import SearchSpace
 from nas_kd.nas.database import stored_candidate
 from nas_kd.nas.recipe_dimensions import RecipeDimensions
+from nas_kd.nas.samplers.base import optuna_silenced
 from nas_kd.nas.search_plan import MAX_INITIAL_SIZE_RATIO, SearchPlan
 from nas_kd.nas.study import RunStudy
 from nas_kd.results.candidate import DEFAULT_POLICY, Architecture, Candidate, Choice, Recipe
@@ -178,6 +183,14 @@ class Proposer:
             policy=policy if assistants else DEFAULT_POLICY,
         )
 
+    @cached_property
+    def distributions(self) -> Mapping[str, BaseDistribution]:
+        """All parameters that `candidate` draws, by name."""
+        with optuna_silenced():
+            trial = optuna.create_study(sampler=RandomSampler(seed=0)).ask()
+        self.candidate(trial)
+        return trial.distributions
+
     def _canonical_chain(
         self, chosen: list[str], student: Architecture, policy: str, method: Method
     ) -> tuple[Architecture, ...]:
@@ -202,6 +215,7 @@ def propose(study: RunStudy, proposer: Proposer, config: SearchConfig) -> Propos
 
     Trials that an earlier process left under way come first. Duplicates are stored with their twin's results.
     """
+    study.use_foreign_trials(proposer.distributions)
     while study.interrupted:
         trial = study.interrupted.pop(0)
         candidate = stored_candidate(trial)
@@ -219,7 +233,7 @@ def propose(study: RunStudy, proposer: Proposer, config: SearchConfig) -> Propos
         candidate, problem = proposer.draw(trial)
         twin = study.find(candidate.id)
         if twin is None:
-            study.begin(trial, candidate)
+            trial = study.begin(trial, candidate)
             return Proposal(trial, candidate, seconds=round(time.perf_counter() - started, 4), problem=problem)
         study.tell_duplicate(trial, candidate, twin)
     return None

@@ -59,6 +59,7 @@ def copy_in_memory(
     records: Mapping[int, TrialRecord],
     epochs: int,
     violation: Callable[[TrialRecord], float],
+    foreign: Mapping[int, FrozenTrial] | None = None,
 ) -> Study:
     """Copy trials into a study in memory, with the results that they had at one rung.
 
@@ -67,10 +68,12 @@ def copy_in_memory(
         records: of these trials, by number.
         epochs: of the rung.
         violation: by how much a trial misses the budget; feasible at <= 0.
+        foreign: by number, how trials of other programs are shown.
     """
+    shown = foreign or {}
     with optuna_silenced():
         study = optuna.create_study(directions=DIRECTIONS, sampler=RandomSampler(seed=0))
-        study.add_trials([_under_way(trial) for trial in trials])
+        study.add_trials([shown.get(trial.number) or _under_way(trial) for trial in trials])
         for trial in study.get_trials(deepcopy=False):
             if (record := records.get(trial.number)) is not None:
                 tell(study, record, epochs, violation)

@@ -111,8 +111,8 @@ class SearchLoop:
             prefilter=self._config.device.prefilter,
             earlier=self._study.records,
         )
-        if record.number < len(self._inherited):
-            record = record.model_copy(update={"inherited_accuracy": self._inherited[record.number]})
+        if (place := self._study.initial_place(record.number)) is not None and place < len(self._inherited):
+            record = record.model_copy(update={"inherited_accuracy": self._inherited[place]})
         if record.status == "running":
             self._study.running(record)
             self._feasible.append(record)

@@ -1,42 +1,44 @@
 """The study is the record of a run: every trial and every result is an Optuna attribute; `load_run.py` reads them."""
 
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import takewhile
-from math import inf
-from typing import Any, TypeVar
+from typing import Any
 
-import optuna
-from optuna.samplers import RandomSampler
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from nas_kd.config.options import Budget
 from nas_kd.context.run_folder import RunFolder
 from nas_kd.nas.database import (
+    ADOPTED,
     CANDIDATE,
-    close_database,
+    RECORD,
+    RUN,
+    adopt_trial,
     corrected,
     create_database,
+    find_study,
+    is_own,
     open_database,
     require_schema,
     trial_records,
 )
 from nas_kd.nas.feasibility import violation
+from nas_kd.nas.foreign_trials import fit_foreign_trials, ignored
 from nas_kd.nas.sampler_view import common_rung, constrained, copy_in_memory, outcome, tell
-from nas_kd.nas.samplers.base import make_sampler, optuna_silenced
+from nas_kd.nas.samplers.base import Space, make_sampler, optuna_silenced
+from nas_kd.nas.study_attributes import StudyAttributes
 from nas_kd.nas.successive_halving import SuccessiveHalving
 from nas_kd.results.candidate import Candidate
-from nas_kd.results.run_record import TeacherRecord
-from nas_kd.results.trial_record import Record, TrialRecord
+from nas_kd.results.trial_record import TrialRecord
 
 INITIAL_TRIALS = "initial_trials"  # attribute with the parameters of the first proposals
-R = TypeVar("R", bound=Record)
 
 
-class RunStudy:
+class RunStudy(StudyAttributes):
     """One run's Optuna study, written by one process.
 
     Candidates are drawn from a copy in memory, and a trial goes to the database in one piece once its candidate is
@@ -45,7 +47,14 @@ class RunStudy:
     trials that were trained in full are complete.
     """
 
-    def __init__(self, folder: RunFolder, name: str, budget: Budget, full_epochs: int) -> None:
+    def __init__(
+        self,
+        folder: RunFolder,
+        name: str,
+        budget: Budget,
+        full_epochs: int,
+        on_note: Callable[[str], None] = lambda _: None,
+    ) -> None:
         """Open the study of a run, or create it.
 
         Args:
@@ -53,22 +62,21 @@ class RunStudy:
             name: of a new study.
             budget: limits of costs, which become Optuna's constraints.
             full_epochs: of a full training.
+            on_note: told what becomes of other programs' trials.
 
         Raises:
             InputError: the study was written by another version.
         """
-        self._budget, self._full_epochs = budget, full_epochs
+        self._budget, self._full_epochs, self._on_note = budget, full_epochs, on_note
         if not folder.study.exists():
             create_database(folder, name)
         with optuna_silenced():
-            self._storage = open_database(folder.study, writing=True)
-            self._study = optuna.load_study(study_name=None, storage=self._storage)
-            self._study.sampler = RandomSampler(seed=0)  # never used
+            storage = open_database(folder.study, writing=True)
+            super().__init__(storage, find_study(storage, folder.study))
         require_schema(folder, self._study.user_attrs)
         # not through the study, which would keep a copy of every trial
         stored = self._storage.get_all_trials(self._study._study_id, deepcopy=False)
         self._stored_ids = [t._trial_id for t in stored]
-        self._attributes: dict[str, Any] = dict(self._study.user_attrs)
         self._records: dict[int, TrialRecord] = {r.number: r for r in trial_records(stored, self._attributes)}
         self._by_id: dict[str, TrialRecord] = {}
         self._of_kind: Counter[str] = Counter()
@@ -77,11 +85,12 @@ class RunStudy:
         self._finish_stored(stored)
         self._halving = SuccessiveHalving(self.records)
         self._rung = common_rung(self._halving.reached)
-        self._memory = copy_in_memory(stored, self._records, self._rung, self._violation)
+        self._space: Space | None = None  # known once trials are proposed; until then foreign ones are passed over
+        self._foreign = ignored(t for t in stored if not is_own(t, self._attributes))
+        self._memory = self._copy(stored)
         running = self._memory.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         self.interrupted = [Trial(self._memory, t._trial_id) for t in running if t.number not in self._records]
-        earlier = max((r.elapsed_s for r in self.records), default=0.0)
-        self._started = time.monotonic() - max(earlier, float(self._attributes.get("elapsed_s", 0.0)))
+        self.count_elapsed(max((r.elapsed_s for r in self.records), default=0.0))
 
     def ask(self, sampler: str, root_seed: int, tried_enough: Callable[[Mapping[str, Any]], bool]) -> Trial:
         """Create a new trial, which `begin` stores.
@@ -92,23 +101,73 @@ class RunStudy:
             tried_enough: see `SamplerInputs`.
         """
         trials = self._memory.get_trials(deepcopy=False)
-        # All trials have the same parameters, but those whose drawing failed have the first of them only.
-        space = max((t.distributions for t in trials), key=len, default={})
+        own = [t for t in trials if CANDIDATE in t.user_attrs]
+        # All own trials have the same parameters, but those whose drawing failed have the first of them only.
+        space = max((t.distributions for t in own), key=len, default={})
         first: list[dict[str, Any]] = self._attributes.get(INITIAL_TRIALS, [])
+        number = next((t.number for t in trials if t.state == TrialState.WAITING), len(trials))
+        self._foreign.pop(number, None)
+        place = sum(ADOPTED not in t.user_attrs for t in own)
         with optuna_silenced():
             best = partial(self._halving.best, self._rung)
             self._memory.sampler = make_sampler(
-                sampler, root_seed, len(trials), space=space, best_trials=best, tried_enough=tried_enough
+                sampler, root_seed, number, space=space, best_trials=best, tried_enough=tried_enough
             )
-            if len(trials) < len(first):
-                self._memory.enqueue_trial(first[len(trials)])
+            if number == len(trials) and place < len(first):
+                self._memory.enqueue_trial(first[place])
             return self._memory.ask()
 
-    def begin(self, trial: Trial, candidate: Candidate) -> None:
-        """Store a trial and its candidate, before any work on it."""
+    def begin(self, trial: Trial, candidate: Candidate) -> Trial:
+        """Store a trial and its candidate, before any work on it.
+
+        Returns:
+            The trial; it has another number if other programs have put trials into the study meanwhile.
+        """
         trial.set_user_attr(CANDIDATE, candidate.to_json())
+        trial.set_user_attr(RUN, self._attributes.get(RUN, ""))
+        foreign = trial.number < len(self._stored_ids)
+        if foreign:
+            trial.set_user_attr(ADOPTED, True)
         drawn = self._memory.get_trials(deepcopy=False)[trial.number]
+        if foreign:
+            adopt_trial(self._storage, self._stored_ids[trial.number], drawn)
+            return trial
         self._stored_ids.append(self._storage.create_new_trial(self._study._study_id, drawn))
+        if self._storage.get_trial(self._stored_ids[-1]).number == trial.number:
+            return trial
+        return self._make_room()
+
+    def _make_room(self) -> Trial:
+        """Take in the trials that other programs have stored before the latest of this run."""
+        stored = self._storage.get_all_trials(self._study._study_id, deepcopy=False)
+        before = self._memory.get_trials(deepcopy=False)[:-1]
+        self._stored_ids = [t._trial_id for t in stored]
+        self._use_foreign(stored[len(before) : -1])
+        self._memory = self._copy([*before, *stored[len(before) :]])
+        return Trial(self._memory, self._memory.get_trials(deepcopy=False)[-1]._trial_id)
+
+    def use_foreign_trials(self, space: Space) -> None:
+        """Propose, or show to the sampler, what other programs have put into the study and fits this search.
+
+        Args:
+            space: all parameters of the search, by name.
+        """
+        if self._space is not None:
+            return
+        self._space = space
+        if self._foreign:
+            stored = self._storage.get_all_trials(self._study._study_id, deepcopy=False)
+            self._use_foreign([stored[number] for number in self._foreign])
+            self._memory = self._copy(self._memory.get_trials(deepcopy=False))
+
+    def _use_foreign(self, trials: Sequence[FrozenTrial]) -> None:
+        fitted = fit_foreign_trials(trials, self._space or {}, self._budget)
+        self._foreign |= fitted.shown
+        if note := fitted.describe():
+            self._on_note(note)
+
+    def _copy(self, trials: Sequence[FrozenTrial]) -> Study:
+        return copy_in_memory(trials, self._records, self._rung, self._violation, self._foreign)
 
     def running(self, record: TrialRecord) -> None:
         """Note that a trial is being trained; this is not stored, so that after a crash it is started again."""
@@ -127,7 +186,13 @@ class RunStudy:
     @property
     def is_new(self) -> bool:
         """Whether no candidate was proposed yet."""
-        return not self._memory.get_trials(deepcopy=False)
+        return not any(CANDIDATE in t.user_attrs for t in self._memory.get_trials(deepcopy=False))
+
+    def initial_place(self, number: int) -> int | None:
+        """The place of a trial in the order of this run's own proposals; None: another program proposed it."""
+        trials = self._memory.get_trials(deepcopy=False)
+        own = [t.number for t in trials if CANDIDATE in t.user_attrs and ADOPTED not in t.user_attrs]
+        return own.index(number) if number in own else None
 
     @property
     def distinct(self) -> int:
@@ -148,15 +213,6 @@ class RunStudy:
         return self._of_kind[kind]
 
     @property
-    def elapsed_s(self) -> float:
-        """Wall clock of the run, pauses between processes left out."""
-        return time.monotonic() - self._started
-
-    def left_s(self, minutes: float | None) -> float:
-        """Seconds until the run has taken this many minutes; infinite for None, which is no limit."""
-        return inf if minutes is None else minutes * 60 - self.elapsed_s
-
-    @property
     def records(self) -> list[TrialRecord]:
         """All trials, in the order in which they were first stored."""
         return list(self._records.values())
@@ -165,7 +221,11 @@ class RunStudy:
         """Store what became of a trial, or how far it has come; returns the record with the elapsed time filled in."""
         record = self._remember(record)
         dumped = record.model_dump(mode="json")
-        self._storage.set_trial_user_attr(self._stored_ids[record.number], "record", dumped)
+        try:
+            self._storage.set_trial_user_attr(self._stored_ids[record.number], RECORD, dumped)
+        except UpdateFinishedTrialError:  # by another program
+            self.save(corrected(record.number), record)
+            return record
         if record.status != "paused":
             self._store_outcome(record)
         return record
@@ -212,9 +272,9 @@ class RunStudy:
 
     def tell_duplicate(self, trial: Trial, candidate: Candidate, twin: TrialRecord) -> None:
         """Store that a trial proposed the same candidate as an earlier one, with the results of that one."""
+        if CANDIDATE not in trial.user_attrs:  # else an earlier process was killed before it could store the result
+            trial = self.begin(trial, candidate)
         changed = {"number": trial.number, "status": "duplicate", "duplicate_of": twin.number, "seconds": {}}
-        if trial.number == len(self._stored_ids):  # else an earlier process was killed before it could store it
-            self.begin(trial, candidate)
         self.tell(twin.model_copy(update=changed))
 
     def _remember(self, record: TrialRecord) -> TrialRecord:
@@ -227,49 +287,8 @@ class RunStudy:
             tell(self._memory, record, rung, self._violation)
         else:
             self._rung = rung
-            trials = self._memory.get_trials(deepcopy=False)
-            self._memory = copy_in_memory(trials, self._records, rung, self._violation)
+            self._memory = self._copy(self._memory.get_trials(deepcopy=False))
         return record
 
     def _violation(self, record: TrialRecord) -> float:
         return violation(record, self._budget)
-
-    @property
-    def state(self) -> str:
-        """The stage that the run has reached, see `RunState`."""
-        return str(self._attributes.get("state", "searching"))
-
-    @property
-    def teacher(self) -> TeacherRecord | None:
-        """The record of the first teacher; None until it is ready."""
-        return self.load("teacher", TeacherRecord)
-
-    def save(self, name: str, value: Record | str | Sequence[Any]) -> None:
-        """Store one result of the run under `name`."""
-        stored = value.model_dump(mode="json") if isinstance(value, Record) else value
-        self._study.set_user_attr(name, stored)
-        self._attributes[name] = stored
-
-    @contextmanager
-    def timed(self, what: str) -> Iterator[None]:
-        """Add the seconds spent inside to the run's time account, under `what`."""
-        started = time.monotonic()
-        try:
-            yield
-        finally:
-            self.add_seconds(what, time.monotonic() - started)
-
-    def add_seconds(self, what: str, seconds: float) -> None:
-        """Add seconds to the run's time account, under `what`."""
-        account = dict(self._attributes.get("seconds", {}))
-        account[what] = round(account.get(what, 0.0) + seconds, 3)
-        self._study.set_user_attr("seconds", account)
-        self._attributes["seconds"] = account
-
-    def load(self, name: str, kind: type[R]) -> R | None:
-        """Load a result stored under `name`; None if there is none."""
-        return kind.model_validate(self._attributes[name]) if name in self._attributes else None
-
-    def close(self) -> None:
-        """Close the database and leave it as one file."""
-        close_database(self._storage, written=True)

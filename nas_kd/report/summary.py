@@ -1,5 +1,6 @@
 """Section 1, summary: what to deploy within the budget, or how far the closest candidates are from it."""
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -211,7 +212,7 @@ def _budget_share(context: ReportContext, winner: FinalistRecord, axis: Axis) ->
 def _export_command(context: ReportContext) -> str:
     limits = {"max_latency_ms": 0.5, "max_size_kb": 100.0} | context.budget.model_dump(exclude_none=True)
     flags = " ".join(f"--{option.replace('_', '-')} {value:.12g}" for option, value in limits.items())
-    return f"nas-kd export {context.run.run_dir} --out student.onnx {flags}"
+    return f"nas-kd export {shlex.quote(context.run.run_dir)} --out student.onnx {flags}"
 
 
 def _indistinguishable_note(context: ReportContext, winner: FinalistRecord) -> str | None:

@@ -187,7 +187,7 @@ def _require(pattern: re.Pattern[str], given: str, what: str) -> None:
 def _replacing(path: Path) -> Iterator[Path]:
     """Temporary file beside `path`, which replaces it once complete and on disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid4().hex}")
+    temporary = path.with_name(f".{uuid4().hex}")  # short, as `path` may have the longest name allowed
     try:
         yield temporary
         with temporary.open("rb") as file:

@@ -241,3 +241,29 @@ def test_a_budget_out_of_reach_ends_early_with_the_closest_and_exit_code_3(with_
     assert Path("run/report/index.html").is_file()
     assert "no finalist yet" in refused(call("export", "run", "--out", "x.onnx"))
     assert call("report", "run").exit_code == 0
+
+
+@pytest.mark.parametrize("name", ["cuda:0", "cuda", "gpu", "mps", "cpu", "CUDA:1"])
+def test_a_device_of_torch_is_answered_with_what_a_device_is_here(name: str) -> None:
+    Path("model.onnx").write_bytes(b"")
+    for arguments in (["search", "--device", name, "--run-dir", "run"], ["measure", "model.onnx", "--device", name]):
+        line = refused(call(*arguments))
+        assert line.startswith(f"error: device {name!r}: here the device is where latency is measured, not where")
+        assert "has cpu-1t, cpu-2t, cpu-all (`nas-kd list devices`)" in line
+        assert line.endswith("trainings run on the CPU of this machine")
+
+
+def test_options_of_another_command_are_refused() -> None:
+    Path("student.toml").write_text("[student]\nwidth_1 = 8")
+    Path("search.toml").write_text("[search]\ntrials = 3")
+    assert "remove [student]" in refused(call("search", "student.toml", "--run-dir", "run"))
+    assert "remove [student]" in refused(call("profile", "student.toml"))
+    assert "search.trials: of no use to `nas-kd distill`" in refused(call("distill", "search.toml", "--run-dir", "run"))
+    assert not Path("run").exists()
+
+
+@pytest.mark.parametrize("value", ["[0.0, 1.0]", "[8, 1]"])
+def test_a_range_that_cannot_be_searched_claims_no_folder(value: str) -> None:
+    line = refused(call("search", "--run-dir", "run", "--set", f"distill.strength={value}"))
+    assert line.startswith("error: distill.strength: must ")
+    assert not Path("run").exists()

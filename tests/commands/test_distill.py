@@ -12,7 +12,7 @@ from nas_kd.cli.app import app
 from nas_kd.commands.distill import distill_one
 from nas_kd.commands.search import search
 from nas_kd.config.loading import dump_config
-from nas_kd.config.options import SearchConfig
+from nas_kd.config.options import SearchConfig, SearchSection
 from nas_kd.context.callbacks import Callback
 from nas_kd.data.prepare import load_dataset
 from nas_kd.errors import InputError
@@ -76,7 +76,8 @@ FAMILIES = ["dist", "fsp", "crd", "dml", "okddip", "byot", "born_again", "advers
 def test_every_family_from_a_short_config(method: str, space: SearchSpace, with_teachers: Seed, tmp_path: Path) -> None:
     several = [SMALL_TEACHER] * (2 if method == "random_teacher" else 1)
     path = tmp_path / "config.toml"
-    path.write_text(dump_config(small_config(distill={"methods": [method], "epochs": 2}, teacher=several)))
+    config = small_config(distill={"methods": [method], "epochs": 2}, teacher=several)
+    path.write_text(dump_config(config.model_copy(update={"search": SearchSection()})))
     said = CliRunner().invoke(app, ["distill", str(path), "--run-dir", str(with_teachers(tmp_path / "run"))])
     assert said.exit_code == 0, said.output
     card = json.loads((tmp_path / "run/card.json").read_text())

@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+import time
 from collections.abc import Iterator
 from math import inf
 from pathlib import Path
@@ -19,6 +20,7 @@ from nas_kd.config.options import Budget
 from nas_kd.context.callbacks import Callback
 from nas_kd.errors import InputError
 from nas_kd.results.intervals import wilson_interval
+from nas_kd.results.trial_record import Costs
 from tests.small_runs import measured_briefly, small_config
 
 SAMPLE, N_SIZES = 6, 4
@@ -36,11 +38,15 @@ class Heard(Callback):
     """What was said."""
 
     def __init__(self) -> None:
+        self.rows: list[tuple[str, int]] = []
         self.stages: list[str] = []
         self.counts: list[tuple[int, int]] = []
 
     def on_stage(self, text: str) -> None:
         self.stages.append(text)
+
+    def on_costs(self, description: str, precision: str, costs: Costs, within_budget: bool) -> None:
+        self.rows.append((precision, costs.require_size()))
 
     def on_measured(self, done: int, total: int) -> None:
         self.counts.append((done, total))
@@ -52,7 +58,8 @@ def looked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[SpaceProf
     place, heard = tmp_path_factory.mktemp("temporary"), Heard()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tempfile, "tempdir", str(place))
-        yield profile_space(small_config(budget={"max_macs": 100_000}), SAMPLE, heard), heard, place
+        found = profile_space(small_config(budget={"max_macs": 100_000}), SAMPLE, heard, on_costs=heard.on_costs)
+        yield found, heard, place
 
 
 def test_it_measures_a_ladder_and_a_random_sample_and_leaves_nothing(looked: tuple[SpaceProfile, Heard, Path]) -> None:
@@ -61,6 +68,8 @@ def test_it_measures_a_ladder_and_a_random_sample_and_leaves_nothing(looked: tup
     assert of.precision == "fp32"
     assert SAMPLE < of.measured <= SAMPLE + N_SIZES
     assert heard.counts == [(n, of.measured) for n in range(1, of.measured + 1)]
+    assert [precision for precision, _ in heard.rows] == ["fp32"] * of.measured
+    assert min(size for _, size in heard.rows) == of.size_bytes.smallest
     assert heard.stages[-2:] == ["measuring networks, fp32", "timing training steps"]
     assert 0 < of.size_bytes.smallest < of.size_bytes.median < of.size_bytes.largest
     assert 0 < of.latency_ms.smallest <= of.latency_ms.median <= of.latency_ms.largest
@@ -175,3 +184,33 @@ def test_the_command_keeps_json_apart_from_progress(tmp_path: Path, monkeypatch:
     assert value["time"] is None
     assert value["precisions"][0]["binding"] == "size"
     assert [p.name for p in tmp_path.iterdir()] == ["c.toml"]
+
+
+@pytest.mark.usefixtures("looked")  # which has imported all that takes long
+def test_it_stops_in_time_with_what_it_has() -> None:
+    heard, started = Heard(), time.monotonic()
+    found = profile_space(small_config(), 200, heard, max_minutes=0.3, on_costs=heard.on_costs)
+    assert time.monotonic() - started < 30
+    assert found.stopped
+    assert found.time is None
+    (of,) = found.precisions
+    assert of.measured == len(heard.rows) < found.planned
+    assert 0 < of.share.drawn <= of.measured
+
+
+@pytest.mark.usefixtures("looked")
+def test_the_command_prints_rows_as_they_come_and_says_that_it_stopped(tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text(dump_config(small_config()))
+    asked = ["profile", str(tmp_path / "c.toml"), "--sample", "200", "--max-minutes", "0.3"]
+    result = CliRunner().invoke(app, asked)
+    assert result.exit_code == 0, result.output
+    rows = [line for line in result.output.splitlines() if line.startswith("fp32  ")]
+    assert rows
+    assert all("kB, " in row and " multiply-adds: " in row for row in rows)
+    assert f"stopped as time was over: {len(rows)} of " in result.output
+    asked[-1] = "0.00001"
+    result = CliRunner().invoke(app, asked)
+    assert (result.exit_code, "before a network was measured" in result.output) == (0, True)
+    asked[-1] = "-1"
+    result = CliRunner().invoke(app, asked)
+    assert (result.exit_code, "--max-minutes must be > 0, got -1" in result.output) == (2, True)

@@ -333,11 +333,13 @@ VALUES = {
     "data.train_rows": st.integers(1, 10**12),
     "data.augment.flip": st.booleans(),
     "data.augment.strength": st.sampled_from(["auto", "none", "standard", "strong"]),
-    "distill.methods": st.lists(st.text(max_size=5), min_size=1, max_size=3),
+    "distill.methods": st.lists(
+        st.text(max_size=5), min_size=1, max_size=3, unique_by=lambda name: tuple(sorted(name.split("+")))
+    ),
     "distill.learning_rate": st.floats(1e-300, 1e300) | st.just("auto"),
     "distill.batch_size": st.integers(2, 10**6) | st.just("auto"),
     "distill.optimizer": st.sampled_from(["auto", "sgd", "adamw"]),
-    "distill.temperature": st.tuples(st.floats(0.1, 10), st.integers(1, 9)).map(list),
+    "distill.temperature": st.tuples(st.floats(0.1, 4), st.integers(5, 9)).map(list),
     "budget.max_latency_ms": st.floats(0, 10, exclude_min=True),
     "budget.max_size_kb": st.integers(1, 10**9),
     "search.seed": st.integers(0, 2**31 - 1),

@@ -1,0 +1,80 @@
+"""Options that mean nothing to a command: refused where they are a mistake, noted where one file serves several."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from nas_kd.config.options import SearchConfig
+from nas_kd.config.section import Options
+from nas_kd.errors import InputError
+
+USED_BY_DISTILL = frozenset({"search.seed", "search.precisions", "search.inherit"})
+
+
+def refuse_student(config: SearchConfig, command: str) -> None:
+    """Refuse `[student]` in a config for a search, which chooses the student itself.
+
+    Args:
+        config: of the run.
+        command: such as "search".
+
+    Raises:
+        InputError: says what to do.
+    """
+    if config.student is not None:
+        raise InputError(
+            f"student: means nothing to `nas-kd {command}`, which looks for students itself; remove [student], "
+            "or train this one with `nas-kd distill`"
+        )
+
+
+def refuse_search_options(config: SearchConfig) -> list[str]:
+    """Refuse options of a search in a config for `nas-kd distill`, which trains one student.
+
+    Values that are the default are no mistake: `nas-kd init` writes them all.
+
+    Returns:
+        Notes on what is not used, but may stand in a file that `nas-kd search` reads, too.
+
+    Raises:
+        InputError: names the options.
+    """
+    searched = [key for key in changed_options(config.search, "search") if key not in USED_BY_DISTILL]
+    if searched:
+        raise InputError(
+            f"{', '.join(searched)}: of no use to `nas-kd distill`, which trains one student; remove "
+            f"{'it' if len(searched) == 1 else 'them'}, or run `nas-kd search`"
+        )
+    sections: dict[str, Options] = {"budget": config.budget, "finalists": config.finalists, "chain": config.chain}
+    unused = [key for name, section in sections.items() for key in changed_options(section, name)]
+    unused += [f"distill.{name}" for name in ("temperature", "strength") if name in _changed(config.distill)]
+    several = len(config.distill.methods) > 1 and "methods" in _changed(config.distill)
+    notes = [f"not used by `nas-kd distill`: {', '.join(unused)}"] if unused else []
+    return notes + ([f"of distill.methods the first is used: {config.distill.methods[0]}"] if several else [])
+
+
+def changed_options(section: Options, name: str) -> list[str]:
+    """List the dotted keys of a section, and of sections in it, whose values are not the defaults.
+
+    Args:
+        section: of a config.
+        name: of the section in config.toml.
+    """
+    return [f"{name}.{key}" for key in _dotted(_changed(section))]
+
+
+def _changed(section: Options) -> dict[str, Any]:
+    default = type(section)()
+    values = {name: (getattr(section, name), getattr(default, name)) for name in type(section).model_fields}
+    return {
+        name: _changed(value) if isinstance(value, Options) else value
+        for name, (value, usual) in values.items()
+        if value != usual
+    }
+
+
+def _dotted(values: dict[str, Any]) -> Iterator[str]:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from (f"{name}.{inner}" for inner in _dotted(value))
+        else:
+            yield name

@@ -1,0 +1,69 @@
+"""Reads a user's weights, a .safetensors file, into a network."""
+
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+from torch import Tensor, nn
+
+from nas_kd.errors import InputError
+from nas_kd.kd.weight_names import fit_weights
+
+PICKLES = (b"PK\x03\x04", b"\x80")  # how files of torch.save begin: a zip archive, or the pickle itself
+
+
+def load_weights_file(
+    network: nn.Module, path: Path, option: str, *, whose: str, on_note: Callable[[str], None] = lambda _: None
+) -> None:
+    """Load a file into a network; what is stripped, shared or converted on the way is noted.
+
+    Args:
+        network: changed in place.
+        path: of the file.
+        option: that names it, for messages.
+        whose: the network, for messages.
+        on_note: receives notes.
+
+    Raises:
+        InputError: there is no such file, it is not a safetensors file, or it is another network's.
+    """
+    tensors = read_weights_file(path, option)
+    try:
+        fitted = fit_weights(network, tensors)
+    except ValueError as error:
+        raise InputError(f"{option}: {path}: does not fit {whose}: {error}") from error
+    network.load_state_dict(dict(fitted.tensors), strict=False)  # other state than tensors is not in the file
+    if fitted.notes:
+        on_note(f"{option}: {path.name}: {'; '.join(fitted.notes)}")
+
+
+def read_weights_file(path: Path, option: str) -> dict[str, Tensor]:
+    """Read all tensors of a safetensors file.
+
+    Args:
+        path: of the file.
+        option: that names it, for messages.
+
+    Raises:
+        InputError: there is no such file, or it is not a safetensors file; a pickle is never opened.
+    """
+    if not path.is_file():
+        raise InputError(f"{option}: {path}: no such file")
+    with path.open("rb") as file:
+        start = file.read(4)
+    if start.startswith(PICKLES):
+        command = f"nas-kd convert {shlex.quote(str(path))} --out {shlex.quote(str(path.with_suffix('.safetensors')))}"
+        raise InputError(
+            f"{option}: {path}: not a safetensors file. Pickled checkpoints (.pt, .pth) are refused because loading "
+            f"one can run any code; convert it once, without running any: {command}"
+        )
+    try:
+        tensors: dict[str, Tensor] = safetensors.torch.load_file(path)
+    except safetensors.SafetensorError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"{option}: {path}: not a safetensors file ({reason}); `nas-kd convert` makes one of a checkpoint of torch"
+        ) from error
+    return tensors
