@@ -113,7 +113,7 @@ class MadeUpDistiller(Distiller):
             loss = 20 * self._counts.parameters(candidate.student) ** -0.5 + 0.3 / done
             loss += 0.02 * log(candidate.recipe.params.get("strength", 3.0)) ** 2
             accuracy = float(np.clip(1 - loss + rng.normal(0, 0.02 / done**0.5), 0.1, 0.995))
-        return TrainedModel(self._model, candidate.id, accuracy, float(done), {}, {})
+        return TrainedModel(self._model, candidate.id, accuracy, accuracy, float(done), {}, {})
 
 
 class Watch(Callback):

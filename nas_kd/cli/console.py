@@ -19,11 +19,12 @@ from nas_kd.config.options import Budget, SearchConfig
 from nas_kd.context.callbacks import Callback
 from nas_kd.plugins import display_name
 from nas_kd.results.finalist_record import Accuracy, FinalistRecord
-from nas_kd.results.fronts import front_document
+from nas_kd.results.fronts import describe_uncertain_minimum, front_document
 from nas_kd.results.latency import Latency
 from nas_kd.results.limits import describe_costs
 from nas_kd.results.run_record import RunRecord, TeacherRecord
 from nas_kd.results.trial_record import Costs, TrialRecord, TrialStatus
+from nas_kd.scores.base import load_score
 
 # Without a terminal:
 LINE_EVERY = 10  # trials or trainings
@@ -38,12 +39,13 @@ class ConsoleCallback(Callback):
     On a terminal, a few live lines; elsewhere one line per stage, one per ten trials, and one per minute of long work.
 
     Args:
-        config: of the run; only its number of trials is used.
+        config: of the run; its number of trials and its score are used.
     """
 
     def __init__(self, config: SearchConfig) -> None:
         self._console = Console(stderr=True)
         self._n_trials = config.search.trials
+        self._score = load_score(config.data.score)
         self._live = Live(console=self._console, refresh_per_second=4, transient=True)
         self._status = ""
         self._details: dict[str, str] = {}  # work in progress -> how far it is
@@ -89,9 +91,11 @@ class ConsoleCallback(Callback):
 
     def on_teacher(self, record: TeacherRecord) -> None:
         """Print the teacher's accuracy, size and latency."""
-        costs = record.costs
+        costs, score = record.costs, ""
+        if self._score.name != "accuracy":
+            score = f"{self._score.title} {record.val_score.mean:.2%}, "
         self._print_line(
-            f"teacher: {record.description}; validation accuracy {record.val.mean:.2%}, "
+            f"teacher: {record.description}; validation accuracy {record.val.mean:.2%}, {score}"
             f"{costs.require_size() / 1000:.1f} kB, {_ms(costs.latency_ms)}"
         )
 
@@ -161,7 +165,7 @@ class ConsoleCallback(Callback):
 def _search_status(trials: Sequence[TrialRecord], n_trials: int, hypervolume: float) -> str:
     """`trial 20 of 60, 3 infeasible, 4 paused, best within budget 97.20%, hypervolume 1.234`."""
     counts = Counter(t.status for t in trials)
-    best = max((t.val_accuracy or 0.0 for t in trials if t.within_budget), default=0.0)
+    best = max((t.val_score or 0.0 for t in trials if t.within_budget), default=0.0)
     parts = [f"trial {len(trials) - counts['duplicate']} of {n_trials}", f"{counts['infeasible']} infeasible"]
     parts += [f"{counts[status]} {status}" for status in OPTIONAL_COUNTS if counts[status]]
     parts += [f"best within budget {best:.2%}" if best else "none within budget yet", f"hypervolume {hypervolume:.3f}"]
@@ -194,17 +198,20 @@ def print_result(run: RunRecord, folder: Path) -> None:
     document = front_document(run)
     budget = ", ".join(f"{k} {v:g}" for k, v in run.config.get("budget", {}).items()) or "no limits"
     table = Table(title=f"Finalists of {escape(run.name)}, budget: {budget}", title_justify="left", box=box.SIMPLE)
-    for column in ("", "test accuracy", "size", "latency", "method"):
+    score = [] if run.decides_on_accuracy else [f"test {run.score_title}"]
+    for column in ("", *score, "test accuracy", "size", "latency", "method"):
         justify: JustifyMethod = "right" if column in ("size", "latency") else "left"
-        table.add_column(column, justify=justify, no_wrap=column in ("", "test accuracy", "size"), overflow="fold")
+        table.add_column(column, justify=justify, no_wrap=column not in ("latency", "method"), overflow="fold")
     by_id, shown = {f.id: f for f in run.finalists}, []
     for entry in document["candidates"]:
         finalist = by_id[entry["id"]]
         role, method = _role(entry, document["winner"]), escape(_method(finalist))
-        table.add_row(role, *_figure_cells(finalist.test, finalist.costs, "*"), method)
+        scores = [_percent(finalist.test_score)] if score else []
+        table.add_row(role, *scores, *_figure_cells(finalist.test, finalist.costs, "*"), method)
         shown.append(finalist.costs)
     if run.teacher is not None and run.teacher.test is not None:
-        table.add_row("teacher", *_figure_cells(run.teacher.test, run.teacher.costs, "*"), "")
+        scores = [_percent(run.teacher.test_score or run.teacher.test)] if score else []
+        table.add_row("teacher", *scores, *_figure_cells(run.teacher.test, run.teacher.costs, "*"), "")
         shown.append(run.teacher.costs)
     console.print(table)
     if any(c.unstable for c in shown):
@@ -213,10 +220,25 @@ def print_result(run: RunRecord, folder: Path) -> None:
     if best is None:
         console.print("no finalist meets the budget; the report shows how close they come")
     else:
-        costs = describe_costs(best.costs, Budget.model_validate(run.config.get("budget") or {}))
+        limits = Budget.model_validate(run.config.get("budget") or {})
+        costs = describe_costs(best.costs, limits)
         line = f"winner: {folder / 'winner' / 'student.onnx'}: {best.description}; {costs}"
         console.print(escape(line), soft_wrap=True, highlight=False)
+        if balanced := _balanced_line(best, run.teacher):
+            console.print(balanced, soft_wrap=True, highlight=False)
+        if note := describe_uncertain_minimum(best.val_score, limits):
+            console.print(
+                f"note: the winner is not shown to reach the minimum: {note}", soft_wrap=True, highlight=False
+            )
     console.print(f"report: {folder / 'report' / 'index.html'}", soft_wrap=True, highlight=False)
+
+
+def _balanced_line(winner: FinalistRecord, teacher: TeacherRecord | None) -> str:
+    """Balanced accuracy on test of the winner, and of the teacher; empty if it is not known."""
+    if winner.balanced is None:
+        return ""
+    theirs = f", teacher {_percent(teacher.balanced)}" if teacher and teacher.balanced else ""
+    return f"balanced accuracy on test: winner {_percent(winner.balanced)}{theirs}"
 
 
 def _role(entry: Mapping[str, Any], winner: str | None) -> str:
@@ -225,7 +247,8 @@ def _role(entry: Mapping[str, Any], winner: str | None) -> str:
         return "winner"
     if not entry["within_budget"]:
         return "over budget"
-    return "" if entry.get("reaches_accuracy", True) else "low accuracy"
+    reaches = entry.get("reaches_accuracy", entry.get("reaches_score", True))
+    return "" if reaches else "low accuracy" if "reaches_accuracy" in entry else "low score"
 
 
 def _method(finalist: FinalistRecord) -> str:
@@ -248,9 +271,10 @@ def print_finalist(finalist: FinalistRecord, out: Path) -> None:
 
 def print_distilled(distilled: DistillResult) -> None:
     """Print the figures of a student that was distilled without a search, beside the teacher's accuracy."""
+    scores = "".join(f", {title} {_percent(value)}" for title, value in distilled.scores.items())
     Console().print(
         f"{escape(str(distilled.path))}: {escape(distilled.description)}, {escape(distilled.method)}; "
-        f"test accuracy {_percent(distilled.test)} (teacher {distilled.teacher.val.mean:.2%} on validation), "
+        f"test accuracy {_percent(distilled.test)}{scores} (teacher {distilled.teacher.val.mean:.2%} on validation), "
         f"{distilled.size_bytes / 1000:.1f} kB, {_ms(distilled.latency)}",
         soft_wrap=True,
         highlight=False,

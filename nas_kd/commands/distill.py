@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
@@ -12,7 +13,7 @@ from nas_kd.context.run_context import RunContext
 from nas_kd.context.run_folder import RunFolder, locked
 from nas_kd.engine.numerics import training_threads
 from nas_kd.errors import InputError
-from nas_kd.export.verify import accuracy
+from nas_kd.export.verify import decisions
 from nas_kd.kd.artifacts import ArtifactBuilder
 from nas_kd.kd.choose_recipe import ProbeBudget, choose_recipe, describe_choice, probe_method, student_recipe_key
 from nas_kd.kd.distiller import Distiller
@@ -21,9 +22,9 @@ from nas_kd.kd.teachers import prepare_teachers
 from nas_kd.nas.gate import Gate
 from nas_kd.results.candidate import Architecture, Candidate, Recipe
 from nas_kd.results.finalist_record import Accuracy
-from nas_kd.results.intervals import wilson_interval
 from nas_kd.results.latency import Latency
 from nas_kd.results.run_record import TeacherRecord
+from nas_kd.scores.base import DEFAULT_SCORE, load_score
 from nas_kd.serialization import write_atomic
 
 DISTILL_SHARE = 1.5  # of the student's own training, for finding its recipe
@@ -39,6 +40,7 @@ class DistillResult:
         method: of distillation.
         val_accuracy: on the validation split, 0..1.
         test: accuracy on the test split with its interval.
+        scores: balanced accuracy, and the config's score, on the test split, by title.
         size_bytes: of the file.
         latency: of one call on the device.
         teacher: record of the first teacher.
@@ -49,6 +51,7 @@ class DistillResult:
     method: str
     val_accuracy: float
     test: Accuracy
+    scores: Mapping[str, Accuracy]
     size_bytes: int
     latency: Latency
     teacher: TeacherRecord
@@ -99,15 +102,16 @@ def _distill(context: RunContext) -> DistillResult:
     trained = distiller.distill(candidate, context.seed, context.recipe.epochs)
     file = ArtifactBuilder.for_run(context).verified_file(trained, candidate.precision)
     onnx, test = file.onnx, context.data.test
-    mean = accuracy(onnx, test)
-    low, high = wilson_interval(mean, len(test))
+    confusion = decisions(onnx, test).confusion
+    others = {score.title: score for score in (load_score("balanced_accuracy"), context.score)}
     write_atomic(folder.path / "student.onnx", onnx)
     result = DistillResult(
         path=folder.path / "student.onnx",
         description=builder.description(candidate.student),
         method=candidate.recipe.method,
         val_accuracy=file.val_accuracy,
-        test=Accuracy(mean=mean, low=low, high=high, samples=len(test)),
+        test=load_score(DEFAULT_SCORE).of(confusion),
+        scores={title: score.of(confusion) for title, score in others.items() if score.name != DEFAULT_SCORE},
         size_bytes=len(onnx),
         latency=gate.latency(onnx),
         teacher=teachers[0].record,

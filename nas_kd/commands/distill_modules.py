@@ -36,6 +36,7 @@ from nas_kd.errors import InputError
 from nas_kd.methods.base import Method
 from nas_kd.methods.combine import make_method
 from nas_kd.results.training_recipe import TrainingRecipe
+from nas_kd.results.trial_record import Judged
 
 Student = TypeVar("Student", bound=nn.Module)
 SEED_STEP = 1_000_003  # between generations of a student, so that each starts from weights of its own
@@ -217,13 +218,14 @@ class _Distillation:
 
     def _report(self, training: Training, what: str) -> None:
         self.callback.on_progress(f"training {what}: epoch", training.epoch, training.setup.schedule.epochs)
-        self.callback.on_epoch_end(EpochEnd.of(training, what, lambda: self._score_of(training)))
+        self.callback.on_epoch_end(EpochEnd.of(training, what, lambda: self._judge(training)))
 
-    def _score_of(self, training: Training) -> float | None:
+    def _judge(self, training: Training) -> Judged | None:
         if self.score is None:
             return None
         with training.averaged():
-            return max(self.score(network) for network in training.networks)
+            accuracy = max(self.score(network) for network in training.networks)
+            return Judged(accuracy, accuracy)
 
 
 def _recipe(options: DistillOptions, train: UserData) -> TrainingRecipe:

@@ -176,7 +176,7 @@ class EvaluateSubnets:
 
     def run(self, tools: JobTools) -> list[float]:
         """Validation accuracies, 0..1, in the order of the architectures."""
-        return [tools.subnets.accuracy(architecture, self.supernet) for architecture in self.architectures]
+        return [tools.subnets.score(architecture, self.supernet) for architecture in self.architectures]
 
     def result(self, value: Any) -> dict[Architecture, float]:
         """Read the accuracies that `run` returned, by architecture."""

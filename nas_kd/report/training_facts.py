@@ -33,30 +33,32 @@ def training_facts(run: RunRecord) -> list[tuple[str, str]]:
         given = (own[place].get("epochs") if place < len(own) else None) or distill.get("epochs")
         seen = data if data is not None and not data.teacher_view else None
         text = _recipe_text(teacher.recipe, distill, seen, given)
-        warning = under_trained_text(name, teacher)
+        warning = under_trained_text(name, teacher, run.score_title)
         facts.append((f"Training of {name}", f"{text} {warning}".strip()))
     return facts
 
 
 def under_trained_teachers(run: RunRecord) -> tuple[str, ...]:
     """Warn of each teacher that was clearly still improving when its training ended."""
-    return tuple(text for name, teacher in named_teachers(run) if (text := under_trained_text(name, teacher)))
+    found = (under_trained_text(name, teacher, run.score_title) for name, teacher in named_teachers(run))
+    return tuple(filter(None, found))
 
 
-def under_trained_text(name: str, teacher: TeacherRecord) -> str:
+def under_trained_text(name: str, teacher: TeacherRecord, score: str = "accuracy") -> str:
     """Say that a teacher needs longer training; empty if it does not.
 
     Args:
         name: of the teacher in a sentence.
         teacher: its record.
+        score: what it is judged by.
     """
     gain = teacher.late_gain
-    if gain is None or not is_under_trained(gain, teacher.val.samples):
+    if gain is None or not is_under_trained(gain, teacher.val_score):
         return ""
     epochs = f"{teacher.recipe.recipe.epochs:,} epochs" if teacher.recipe else "training"
     points = fmt.percentage_points(gain).lstrip("+")
     return (
-        f"{name[0].upper()}{name[1:]} is under-trained: in the last fifth of its {epochs}, its accuracy on validation "
+        f"{name[0].upper()}{name[1:]} is under-trained: in the last fifth of its {epochs}, its {score} on validation "
         f"still rose by {points} points. Students can learn more from a teacher that is trained for longer "
         "(teacher.epochs)."
     )

@@ -102,7 +102,7 @@ def test_the_best_finalist_is_replaced_if_it_is_over_the_budget(
 
     def trained(number: int) -> TrainedFinalist:
         accuracy = trials[number].val_accuracy or 0.0
-        file = ExportedFile(str(number).encode(), "", accuracy, 0.0, 1.0, 1.0, "")
+        file = ExportedFile(str(number).encode(), "", accuracy, accuracy, 0.0, 1.0, 1.0, "")
         return TrainedFinalist(trials[number], (TrainedFile(0, 1, file),), ())
 
     chosen = trainer.fallback_finalist([trained(0), trained(1)], trials[2:])
