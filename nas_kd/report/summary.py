@@ -203,9 +203,9 @@ def _score_card(context: ReportContext, winner: FinalistRecord, teacher: Teacher
 def _other_scores(context: ReportContext, winner: FinalistRecord) -> str:
     """Accuracy where another score decides, and balanced accuracy where it is not the same to a point."""
     shown = {} if context.run.decides_on_accuracy else {"accuracy": winner.test}
-    if winner.balanced is not None and context.score_name != "balanced_accuracy":
-        if shown or abs(winner.balanced.mean - winner.test.mean) >= 0.005:
-            shown["balanced accuracy"] = winner.balanced
+    balanced = winner.balanced if context.score_name != "balanced_accuracy" else None
+    if balanced is not None and (shown or abs(balanced.mean - winner.test.mean) >= 0.005):
+        shown["balanced accuracy"] = balanced
     return "; ".join(f"{name} {fmt.accuracy_with_interval(value)}" for name, value in shown.items())
 
 
