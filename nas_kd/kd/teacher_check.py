@@ -6,8 +6,8 @@ from nas_kd.results.finalist_record import Accuracy
 from nas_kd.scores.base import DEFAULT_SCORE, load_score
 
 # A teacher that is not shown to be better than guessing is refused if the upper end of its interval, too, is less than
-# this share of the way from guessing to perfect. Otherwise the samples are too few to tell.
-USELESS = 0.25
+# this share of the way from guessing to perfect, on samples enough. Otherwise they are too few to tell.
+USELESS, ENOUGH = 0.25, 30
 
 
 def check_knowledge(confusion: Confusion, advice: str) -> str:
@@ -31,7 +31,7 @@ def check_knowledge(confusion: Confusion, advice: str) -> str:
         return f"teacher: cannot be checked: the validation split has samples of one class only ({shown})"
     if balanced.low > chance:
         return ""
-    if balanced.high <= chance + USELESS * (1 - chance):
+    if confusion.samples >= ENOUGH and balanced.high <= chance + USELESS * (1 - chance):
         guess = f"guessing gets {chance:.1%}"
         raise InputError(f"teacher: no better than chance: {shown}; {guess}; {advice}")
     return (
