@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -198,20 +198,18 @@ def print_result(run: RunRecord, folder: Path) -> None:
     document = front_document(run)
     budget = ", ".join(f"{k} {v:g}" for k, v in run.config.get("budget", {}).items()) or "no limits"
     table = Table(title=f"Finalists of {escape(run.name)}, budget: {budget}", title_justify="left", box=box.SIMPLE)
-    score = [] if run.decides_on_accuracy else [f"test {run.score_title}"]
-    for column in ("", *score, "test accuracy", "size", "latency", "method"):
+    score = f"test {run.score_title}"
+    for column in ("", score, "size", "latency", "method"):
         justify: JustifyMethod = "right" if column in ("size", "latency") else "left"
-        table.add_column(column, justify=justify, no_wrap=column not in ("latency", "method"), overflow="fold")
+        table.add_column(column, justify=justify, no_wrap=column in ("", score, "size"), overflow="fold")
     by_id, shown = {f.id: f for f in run.finalists}, []
     for entry in document["candidates"]:
         finalist = by_id[entry["id"]]
         role, method = _role(entry, document["winner"]), escape(_method(finalist))
-        scores = [_percent(finalist.test_score)] if score else []
-        table.add_row(role, *scores, *_figure_cells(finalist.test, finalist.costs, "*"), method)
+        table.add_row(role, *_figure_cells(finalist.test_score, finalist.costs, "*"), method)
         shown.append(finalist.costs)
-    if run.teacher is not None and run.teacher.test is not None:
-        scores = [_percent(run.teacher.test_score or run.teacher.test)] if score else []
-        table.add_row("teacher", *scores, *_figure_cells(run.teacher.test, run.teacher.costs, "*"), "")
+    if run.teacher is not None and run.teacher.test_score is not None:
+        table.add_row("teacher", *_figure_cells(run.teacher.test_score, run.teacher.costs, "*"), "")
         shown.append(run.teacher.costs)
     console.print(table)
     if any(c.unstable for c in shown):
@@ -224,8 +222,8 @@ def print_result(run: RunRecord, folder: Path) -> None:
         costs = describe_costs(best.costs, limits)
         line = f"winner: {folder / 'winner' / 'student.onnx'}: {best.description}; {costs}"
         console.print(escape(line), soft_wrap=True, highlight=False)
-        if balanced := _balanced_line(best, run.teacher):
-            console.print(balanced, soft_wrap=True, highlight=False)
+        for text in _other_scores(run, best):
+            console.print(text, soft_wrap=True, highlight=False)
         if note := describe_uncertain_minimum(best.val_score, limits):
             console.print(
                 f"note: the winner is not shown to reach the minimum: {note}", soft_wrap=True, highlight=False
@@ -233,12 +231,16 @@ def print_result(run: RunRecord, folder: Path) -> None:
     console.print(f"report: {folder / 'report' / 'index.html'}", soft_wrap=True, highlight=False)
 
 
-def _balanced_line(winner: FinalistRecord, teacher: TeacherRecord | None) -> str:
-    """Balanced accuracy on test of the winner, and of the teacher; empty if it is not known."""
-    if winner.balanced is None:
-        return ""
-    theirs = f", teacher {_percent(teacher.balanced)}" if teacher and teacher.balanced else ""
-    return f"balanced accuracy on test: winner {_percent(winner.balanced)}{theirs}"
+def _other_scores(run: RunRecord, winner: FinalistRecord) -> Iterator[str]:
+    """Accuracy and balanced accuracy on test, of the winner and the teacher, where the table does not have them."""
+    teacher = run.teacher
+    shown = (
+        ("accuracy", winner.test, teacher.test if teacher else None),
+        ("balanced accuracy", winner.balanced, teacher.balanced if teacher else None),
+    )
+    for title, mine, theirs in shown:
+        if title != run.score_title and mine is not None:
+            yield f"{title} on test: winner {_percent(mine)}" + (f", teacher {_percent(theirs)}" if theirs else "")
 
 
 def _role(entry: Mapping[str, Any], winner: str | None) -> str:

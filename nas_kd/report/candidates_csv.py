@@ -8,8 +8,8 @@ from typing import Any
 
 from nas_kd.report.distillation_gains import CONTROL_TITLES, control_of
 from nas_kd.report.report_context import ReportContext
-from nas_kd.results.finalist_record import Accuracy, FinalistRecord
-from nas_kd.results.trial_record import Costs, TrialRecord
+from nas_kd.results.finalist_record import Accuracy, FinalistRecord, SeedRecord
+from nas_kd.results.trial_record import Costs, RungRecord, TrialRecord
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would take such text for a formula
 
@@ -51,7 +51,7 @@ def _trial_columns(context: ReportContext, trial: TrialRecord, finalist: Finalis
         "val_accuracy": trial.val_accuracy,
         **_score_column(context, "val_", trial.val_score),
         f"inherited_{context.score_name}": trial.inherited_accuracy,
-        "rungs": [r.model_dump() for r in trial.rungs],
+        "rungs": [_without_copies(context, r) for r in trial.rungs],
         **{f"seconds.{k}": v for k, v in trial.seconds.items()},
         "elapsed_s": trial.elapsed_s,
         "attempts": trial.attempts,
@@ -80,7 +80,7 @@ def _finalist_columns(context: ReportContext, finalist: FinalistRecord) -> dict[
     row |= {f"final.on_front.{k}": v for k, v in context.front_membership.get(finalist.id, {}).items()}
     row |= _cost_columns(finalist.costs, "final.")
     row |= {"final.deployed_seed": finalist.deployed_seed, "final.training_s": finalist.training_s}
-    row["final.seeds"] = [s.model_dump() for s in finalist.seeds]
+    row["final.seeds"] = [_without_copies(context, s) for s in finalist.seeds]
     for kind in CONTROL_TITLES:
         control = control_of(finalist, kind)
         if control is not None:
@@ -96,6 +96,11 @@ def _finalist_columns(context: ReportContext, finalist: FinalistRecord) -> dict[
 def _score_column(context: ReportContext, before: str, value: float | None, after: str = "") -> dict[str, Any]:
     """A column of the score that decides, named after it; none where that is accuracy, which has its own."""
     return {} if context.run.decides_on_accuracy else {f"{before}{context.score_name}{after}": value}
+
+
+def _without_copies(context: ReportContext, record: RungRecord | SeedRecord) -> dict[str, Any]:
+    """All of a record; its scores where they are not accuracy, which it has."""
+    return record.model_dump(exclude=set(record.scored) if context.run.decides_on_accuracy else None)
 
 
 def _interval(value: Accuracy) -> dict[str, float]:

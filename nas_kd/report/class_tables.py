@@ -17,6 +17,7 @@ from nas_kd.results.intervals import wilson_interval
 MAX_PICTURED = 12  # classes whose confusion matrix is a picture; of more, the most frequent confusions are listed
 MAX_CLASS_ROWS, FEWER_CLASS_ROWS = 30, 20  # of more classes, those with the lowest recall
 MAX_CONFUSIONS = 15
+SHORT_NAME = 3  # characters that fit above a column
 
 
 @dataclass(frozen=True)
@@ -49,10 +50,14 @@ class MatrixCell:
 
 @dataclass(frozen=True)
 class Matrix:
-    """The confusion matrix of one network: a row for each class of the samples, a column for each class given."""
+    """The confusion matrix of one network: a row for each class of the samples, a column for each class given.
+
+    Names of classes that are `long` are written upwards above the columns.
+    """
 
     title: str
     alt_text: str
+    long_names: bool
     rows: tuple[tuple[str, tuple[MatrixCell, ...]], ...]
 
 
@@ -192,7 +197,7 @@ def _class_rows(classes: Sequence[str], confusions: Sequence[Confusion]) -> tupl
 
 def _figure(part: float, total: float) -> ClassFigure:
     if not total:
-        return ClassFigure(fmt.MISSING, "", "no samples")
+        return ClassFigure(fmt.MISSING, "", "none")
     low, high = wilson_interval(part / total, round(total))
     value = Accuracy(mean=part / total, low=low, high=high, samples=round(total))
     counts = f"{part:,.0f} of {total:,.0f}"
@@ -213,7 +218,8 @@ def _matrix(name: str, confusion: Confusion, classes: Sequence[str]) -> Matrix:
     worst = _most_frequent(confusion, 3)
     errors = "; ".join(f"{int(whole[y, p])} of {classes[y]} as {classes[p]}" for y, p in worst) or "none"
     title = name if name == "Teacher" else f"{name}, the file to deploy"
-    return Matrix(title, f"Confusion matrix of {name}. Most frequent confusions: {errors}.", rows)
+    alt_text = f"Confusion matrix of {name}. Most frequent confusions: {errors}."
+    return Matrix(title, alt_text, max(map(len, classes)) > SHORT_NAME, rows)
 
 
 def _pairs(classes: Sequence[str], confusions: Sequence[Confusion]) -> tuple[ConfusedPair, ...]:

@@ -44,8 +44,9 @@ def describe_uncertain_minimum(val_score: Accuracy, budget: Budget) -> str:
     if least is None or not val_score.low < least <= val_score.high:
         return ""
     return (
-        f"its 95 % interval of {val_score.low * 100:.1f} to {val_score.high * 100:.1f} % on {val_score.samples:,} "
-        f"validation samples has the minimum of {least * 100:.6g} % inside: more of them could decide otherwise"
+        f"its 95 % interval, {val_score.low * 100:.1f} to {val_score.high * 100:.1f} % on {val_score.samples:,} "
+        f"validation samples, has the minimum of {least * 100:.6g} % inside: more samples or seeds could decide "
+        "otherwise"
     )
 
 
@@ -153,7 +154,12 @@ def _metric_json(run: RunRecord) -> dict[str, Any]:
     if run.metric is None or run.decides_on_accuracy:
         return {}
     facts = run.metric.model_dump(include={"name", "unit", "higher_is_better"})
-    return {"metric": {**facts, "chance": _rounded(run.metric.chance)}}
+    units = {
+        **UNITS,
+        "score": run.metric.unit,
+        "hypervolume": UNITS["hypervolume"].replace("accuracy", run.metric.title),
+    }
+    return {"metric": {**facts, "chance": _rounded(run.metric.chance)}, "units": units}
 
 
 def _budget_json(budget: Budget) -> dict[str, float | None]:
