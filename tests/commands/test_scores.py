@@ -1,6 +1,7 @@
 """One small search on unbalanced digits for macro-F1: what it decides by, what it writes, and that it is resumed."""
 
 import csv
+import io
 import json
 from pathlib import Path
 
@@ -122,9 +123,9 @@ def test_report_and_console_name_the_score(
     page = write_report(found, tmp_path).read_text()
     assert "Test macro-F1" in page
     assert "Confusion matrix of" in page
-    rows = list(csv.DictReader((tmp_path / "candidates.csv").open()))
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "candidates.csv").read_text())))
     assert [float(row["val_macro_f1"]) for row in rows] == [trial.val_score for trial in found.trials]
-    assert len(list(csv.DictReader((tmp_path / "classes.csv").open()))) == 5
+    assert len(list(csv.DictReader(io.StringIO((tmp_path / "classes.csv").read_text())))) == 5
     print_result(found, folder)
     shown = capsys.readouterr().out
     assert "test macro-F1" in shown
