@@ -19,12 +19,13 @@ from nas_kd.config.options import Budget, SearchConfig
 from nas_kd.context.callbacks import Callback
 from nas_kd.plugins import display_name
 from nas_kd.results.finalist_record import Accuracy, FinalistRecord
-from nas_kd.results.fronts import describe_uncertain_minimum, front_document
+from nas_kd.results.front_document import front_document
+from nas_kd.results.fronts import describe_uncertain_minimum
 from nas_kd.results.latency import Latency
 from nas_kd.results.limits import describe_costs
 from nas_kd.results.run_record import RunRecord, TeacherRecord
 from nas_kd.results.trial_record import Costs, TrialRecord, TrialStatus
-from nas_kd.scores.base import load_score
+from nas_kd.scores.base import DEFAULT_SCORE, Score, load_score
 
 # Without a terminal:
 LINE_EVERY = 10  # trials or trainings
@@ -92,7 +93,7 @@ class ConsoleCallback(Callback):
     def on_teacher(self, record: TeacherRecord) -> None:
         """Print the teacher's accuracy, size and latency."""
         costs, score = record.costs, ""
-        if self._score.name != "accuracy":
+        if self._score.name != DEFAULT_SCORE:
             score = f"{self._score.title} {record.val_score.mean:.2%}, "
         self._print_line(
             f"teacher: {record.description}; validation accuracy {record.val.mean:.2%}, {score}"
@@ -129,7 +130,9 @@ class ConsoleCallback(Callback):
         """Show the state of the search; called for a trial again after each of its rungs."""
         self._trial_events += 1
         done = sum(t.status != "duplicate" for t in trials)
-        self._status = _search_status(trials, self._n_trials, hypervolume) + self._time_left(done, self._n_trials)
+        self._status = _search_status(trials, self._n_trials, hypervolume, self._score) + self._time_left(
+            done, self._n_trials
+        )
         self._details = {}
         if self._console.is_terminal:
             self._redraw()
@@ -162,13 +165,17 @@ class ConsoleCallback(Callback):
             self._print_line(self._status)
 
 
-def _search_status(trials: Sequence[TrialRecord], n_trials: int, hypervolume: float) -> str:
+def _search_status(trials: Sequence[TrialRecord], n_trials: int, hypervolume: float, score: Score) -> str:
     """`trial 20 of 60, 3 infeasible, 4 paused, best within budget 97.20%, hypervolume 1.234`."""
     counts = Counter(t.status for t in trials)
     best = max((t.val_score or 0.0 for t in trials if t.within_budget), default=0.0)
     parts = [f"trial {len(trials) - counts['duplicate']} of {n_trials}", f"{counts['infeasible']} infeasible"]
     parts += [f"{counts[status]} {status}" for status in OPTIONAL_COUNTS if counts[status]]
-    parts += [f"best within budget {best:.2%}" if best else "none within budget yet", f"hypervolume {hypervolume:.3f}"]
+    named = "" if score.name == DEFAULT_SCORE else f"{score.title} "
+    parts += [
+        f"best within budget {named}{best:.2%}" if best else "none within budget yet",
+        f"hypervolume {hypervolume:.3f}",
+    ]
     return ", ".join(parts)
 
 

@@ -1,6 +1,5 @@
 """The options of a run: the only place that defines them, with their defaults, limits and descriptions."""
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from nas_kd.config.key_facts import NotInKeysAtDefault
 from nas_kd.config.section import Options
 from nas_kd.plugins import IN_MEMORY
 
@@ -42,32 +42,6 @@ def _none_balanced_or_numbers(value: Any) -> Any:
     if len(numbers) < 2 or not all(type(n) in (int, float) and 0 < n < inf for n in numbers):
         raise ValueError(f"must be none, balanced or a list with a number > 0 for each class, got {value!r}")
     return tuple(float(n) for n in numbers)
-
-
-@dataclass(frozen=True)
-class NotInKeysAtDefault:
-    """Marks an option that came later: fingerprints leave it out at its default, so that earlier ones stay valid."""
-
-
-def score_facts(options: "DataOptions") -> dict[str, Any]:
-    """What fingerprints of results that a score decides have of it: nothing where it is accuracy."""
-    return {} if options.score == "accuracy" else {"score": options.score}
-
-
-def key_facts(options: Options, leave_out: Collection[str] = ()) -> dict[str, Any]:
-    """Collect what results depend on of a section, for fingerprints.
-
-    Args:
-        options: the section.
-        leave_out: names of options that results do not depend on.
-    """
-    late = [
-        name
-        for name, field in type(options).model_fields.items()
-        if any(isinstance(mark, NotInKeysAtDefault) for mark in field.metadata)
-        and getattr(options, name) == field.default
-    ]
-    return options.model_dump(mode="json", exclude={*leave_out, *late})
 
 
 @dataclass(frozen=True)

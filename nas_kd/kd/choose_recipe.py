@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from nas_kd.config.options import TeacherOptions, key_facts, score_facts
+from nas_kd.config.key_facts import key_facts, score_facts
+from nas_kd.config.options import TeacherOptions
 from nas_kd.context.run_context import RunContext
 from nas_kd.engine.teacher_outputs import Teacher
 from nas_kd.kd.network_builder import NetworkBuilder
@@ -94,7 +95,7 @@ def _key(context: RunContext, facts: dict[str, Any]) -> str:
         "distill": key_facts(context.config.distill),
         "seed": context.seed,
         "torch": torch.__version__,
-        **score_facts(context.config.data),
+        **score_facts(context.config.data.score),
     }
     return fingerprint(common | facts)
 

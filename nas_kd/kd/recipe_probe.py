@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import torch
 
-from nas_kd.config.options import key_facts, score_facts
+from nas_kd.config.key_facts import key_facts, score_facts
 from nas_kd.context.callbacks import Callback, EpochEnd
 from nas_kd.context.run_context import RunContext
 from nas_kd.engine.evaluation import confusion_of, cross_entropy_of
@@ -68,7 +68,7 @@ class RecipeProbe:
             "seed": context.seed,
             "numerics": [context.numerics.bf16, context.numerics.channels_last],
             "torch": torch.__version__,
-            **score_facts(config.data),
+            **score_facts(config.data.score),
         }
 
     def run(self, settings: Sequence[TrainingRecipe], plan: ProbePlan, given: Sequence[str] = ()) -> RecipeRecord:

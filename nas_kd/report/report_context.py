@@ -9,7 +9,8 @@ from nas_kd.plugins import display_name
 from nas_kd.report.number_format import column_decimals
 from nas_kd.results.candidate import Candidate
 from nas_kd.results.finalist_record import FinalistRecord
-from nas_kd.results.fronts import Axis, front_document
+from nas_kd.results.front_document import front_document
+from nas_kd.results.fronts import Axis
 from nas_kd.results.latency import Latency
 from nas_kd.results.limits import CostName, cost_values
 from nas_kd.results.run_record import RunRecord, TeacherRecord

@@ -16,7 +16,7 @@ from nas_kd.config.options import SearchConfig
 from nas_kd.context.callbacks import Callback
 from nas_kd.context.run_folder import RunFolder
 from nas_kd.report import write_report
-from nas_kd.results.fronts import front_document
+from nas_kd.results.front_document import front_document
 from nas_kd.results.run_record import RunRecord
 from nas_kd.scores.base import load_score
 from tests.small_runs import MakeOnce, open_context, small_config

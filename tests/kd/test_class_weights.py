@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 
 import nas_kd
-from nas_kd.config.options import Budget, DistillOptions, key_facts
+from nas_kd.config.key_facts import key_facts
+from nas_kd.config.options import Budget, DistillOptions
 from nas_kd.errors import InputError
 from nas_kd.kd.class_weights import class_weights
 from nas_kd.methods.base import Batch, Outputs

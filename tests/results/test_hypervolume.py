@@ -6,9 +6,14 @@ from math import log10
 import numpy as np
 import pytest
 
-from nas_kd.results.hypervolume import hypervolume_history, measured_objectives, normalized_hypervolume
+from nas_kd.results.hypervolume import (
+    IncrementalHypervolume,
+    hypervolume_history,
+    measured_objectives,
+    normalized_hypervolume,
+)
 from nas_kd.results.trial_record import RungRecord
-from tests.records import elastic_network, run, teacher, trial
+from tests.records import costs, elastic_network, run, teacher, trial
 
 
 def test_hypervolume_by_hand() -> None:
@@ -103,3 +108,11 @@ def test_history_of_five_thousand_trials_is_quick_and_right() -> None:
     for n in (0, 10, 500, 4999):
         points = measured_objectives((t.val_accuracy, t.costs) for t in trials[: n + 1])
         assert volumes[n] == pytest.approx(normalized_hypervolume(points, teacher(), 0.1))
+
+
+def test_a_teacher_that_is_no_better_than_chance_leaves_the_volume_at_zero() -> None:
+    """Such a teacher may be used where few samples cannot tell; gains over it are not defined."""
+    for reference in (teacher(val=0.1), teacher(latency_ms=None)):
+        growing = IncrementalHypervolume(reference, 0.1)
+        growing.add(0.9, costs(1000, 0.1))
+        assert growing.volume == 0.0
