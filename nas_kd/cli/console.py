@@ -274,7 +274,8 @@ def _figure_cells(accuracy: Accuracy, costs: Costs, unstable: str = UNSTABLE) ->
 def print_finalist(finalist: FinalistRecord, out: Path) -> None:
     """Print which finalist was exported to `out`, with its figures."""
     parts = (f"trial {finalist.trial}", finalist.description, _method(finalist))
-    figures = _figure_cells(finalist.test, finalist.costs)
+    accuracy, *costs = _figure_cells(finalist.test, finalist.costs)
+    figures = (f"test accuracy {accuracy}", *costs)
     Console().print(escape(f"{out}: {'; '.join((*parts, *figures))}"), soft_wrap=True, highlight=False)
 
 
