@@ -26,6 +26,7 @@ REGISTRIES: Mapping[str, str] = {
     "policy": "nas_kd.kd.chain_policies",
     "sampler": "nas_kd.nas.samplers",
     "executor": "nas_kd.executors",
+    "score": "nas_kd.scores",
 }
 ATTRIBUTE = "PLUGIN"
 IN_MEMORY = "memory:"  # begins the name of an object that was given in Python

@@ -28,6 +28,8 @@ from nas_kd.methods.base import Batch, Outputs
 from nas_kd.methods.combine import make_method
 from nas_kd.nas.samplers.base import make_sampler
 from nas_kd.plugins import available, load
+from nas_kd.results.confusion import Confusion
+from nas_kd.scores.base import load_score
 
 ROOT = Path(__file__).parent.parent
 GUIDE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
@@ -64,7 +66,7 @@ def add(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 def test_there_is_an_example_and_a_check_of_each_kind() -> None:
-    assert len(EXAMPLES) == 6
+    assert len(EXAMPLES) == 7
     assert CHECKS.keys() == {name for name in nas_kd.testing.__all__ if name.startswith("check_")}
 
 
@@ -145,3 +147,12 @@ def test_a_sampler(add: Any) -> None:
 
     assert drawn(0) == drawn(0)
     assert drawn(0) != drawn(1)
+
+
+def test_a_score(add: Any) -> None:
+    add("worst_recall.py")
+    score = load_score("worst_recall")
+    found = score.of(Confusion.of([0] * 8 + [1] * 2, [0] * 9 + [1], 2))
+    assert found.mean == 0.5
+    assert 0 < found.low < 0.5 < found.high < 1
+    assert score.metric((90, 10), (8, 2)).chance == 0.5

@@ -18,7 +18,7 @@ from nas_kd.plugins import IN_MEMORY, display_name, remembered
 from nas_kd.report.render import candidates_table, front_figure, write_report
 from nas_kd.results.candidate import Candidate
 from nas_kd.results.finalist_record import Accuracy, ControlRecord, FinalistRecord
-from nas_kd.results.fronts import accuracy_first, front_members, winner
+from nas_kd.results.fronts import best_score_first, front_members, winner
 from nas_kd.results.run_record import RunRecord
 from nas_kd.results.trial_record import Costs, TrialRecord
 from nas_kd.store.store import Store
@@ -81,6 +81,16 @@ class Finalist:
     def test(self) -> Accuracy:
         """Test accuracy over seeds, 0..1, with its interval."""
         return self.record.test
+
+    @property
+    def val_score(self) -> Accuracy:
+        """The run's score (`data.score`) on validation over seeds, 0..1, with its interval; it decides."""
+        return self.record.val_score
+
+    @property
+    def test_score(self) -> Accuracy:
+        """The same on test."""
+        return self.record.test_score
 
     @property
     def controls(self) -> tuple[ControlRecord, ...]:
@@ -187,7 +197,7 @@ class Run:
     @property
     def finalists(self) -> list[Finalist]:
         """Members of the search's front, trained in full over several seeds; the most accurate on validation first."""
-        return [Finalist(record, self) for record in sorted(self.record.finalists, key=accuracy_first)]
+        return [Finalist(record, self) for record in sorted(self.record.finalists, key=best_score_first)]
 
     @property
     def winner(self) -> Finalist | None:
@@ -196,7 +206,7 @@ class Run:
         return None if best is None else Finalist(best, self)
 
     def front(self, which: Front = "joint") -> list[Finalist]:
-        """Members of a Pareto front of validation accuracy against costs, the smallest or fastest first.
+        """Members of a Pareto front of the validation score against costs, the smallest or fastest first.
 
         Args:
             which: "size", "latency", or "joint" (both).
@@ -240,7 +250,7 @@ class Run:
         return table
 
     def plot(self, front: Literal["size", "latency"] = "latency") -> "Figure":
-        """Draw accuracy against latency or size: finalists with intervals, controls, budget, teacher and candidates.
+        """Draw the score against latency or size: finalists with intervals, controls, budget, teacher and candidates.
 
         Args:
             front: the cost on the horizontal axis.

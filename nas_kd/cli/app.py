@@ -26,8 +26,11 @@ MaxLatency = Annotated[float | None, typer.Option(help="median milliseconds a ca
 MaxSize = Annotated[float | None, typer.Option(help="size of the ONNX file; 1 kB = 1,000 bytes")]
 MaxMemory = Annotated[float | None, typer.Option(help="peak memory of a session; 1 kB = 1,000 bytes")]
 MaxMacs = Annotated[float | None, typer.Option(help="multiply-adds a sample")]
-MinAccuracy = Annotated[float | None, typer.Option(help="on validation, 0..1: the fastest that reaches it wins")]
-LISTED = "methods | spaces | datasets | devices | precisions | policies | samplers | executors"
+MinScore = Annotated[
+    float | None, typer.Option(help="of data.score on validation, 0..1: the fastest that reaches it wins")
+]
+MinAccuracy = Annotated[float | None, typer.Option(help="older name of --min-score, where the score is accuracy")]
+LISTED = "methods | spaces | datasets | devices | precisions | policies | samplers | executors | scores"
 Verbose = Annotated[
     bool, typer.Option("--verbose", "-v", help="show log messages, and what libraries print; else they are in run.log")
 ]
@@ -60,6 +63,7 @@ def search(
     max_size_kb: MaxSize = None,
     max_memory_kb: MaxMemory = None,
     max_macs: MaxMacs = None,
+    min_score: MinScore = None,
     min_accuracy: MinAccuracy = None,
     device: Annotated[
         str | None, typer.Option(help="profile (`nas-kd list devices`), your own .toml, or http://AGENT:PORT/PROFILE")
@@ -82,6 +86,7 @@ def search(
         "budget.max_size_kb": max_size_kb,
         "budget.max_memory_kb": max_memory_kb,
         "budget.max_macs": max_macs,
+        "budget.min_score": min_score,
         "budget.min_accuracy": min_accuracy,
         "device.name": device,
         "search.workers": workers,
@@ -123,6 +128,7 @@ def export(
     max_size_kb: MaxSize = None,
     max_memory_kb: MaxMemory = None,
     max_macs: MaxMacs = None,
+    min_score: MinScore = None,
     min_accuracy: MinAccuracy = None,
     trial: Annotated[int | None, typer.Option(help="this trial's candidate, whatever the budget")] = None,
     settings: Annotated[
@@ -140,6 +146,7 @@ def export(
             "budget.max_size_kb": max_size_kb,
             "budget.max_memory_kb": max_memory_kb,
             "budget.max_macs": max_macs,
+            "budget.min_score": min_score,
             "budget.min_accuracy": min_accuracy,
         }
         given = any(limit is not None for limit in limits.values())

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -21,11 +21,13 @@ from nas_kd.context.callbacks import Callback
 from nas_kd.context.run_folder import RunFolder
 from nas_kd.plugins import display_name
 from nas_kd.results.finalist_record import Accuracy, FinalistRecord
-from nas_kd.results.fronts import front_document
+from nas_kd.results.front_document import front_document
+from nas_kd.results.fronts import describe_uncertain_minimum
 from nas_kd.results.latency import Latency
 from nas_kd.results.limits import describe_costs
 from nas_kd.results.run_record import RunRecord, TeacherRecord
 from nas_kd.results.trial_record import Costs, TrialRecord, TrialStatus
+from nas_kd.scores.base import DEFAULT_SCORE, Score, load_score
 
 # Without a terminal:
 LINE_EVERY = 10  # trials or trainings
@@ -52,7 +54,7 @@ class ConsoleCallback(Callback):
     Inside its context everything else that is written to the terminal goes to the run's log, see `Terminal`.
 
     Args:
-        config: of the run; only its number of trials is used.
+        config: of the run; its number of trials and its score are used.
         verbose: leave the terminal to all, and show log messages.
     """
 
@@ -60,6 +62,7 @@ class ConsoleCallback(Callback):
         self._terminal = Terminal(verbose)
         self._console = Console(stderr=True)
         self._n_trials = config.search.trials
+        self._score = load_score(config.data.score)
         self._live: Live | None = None
         self._status = ""
         self._comparable = True  # whether every teacher's size and latency are known
@@ -118,10 +121,13 @@ class ConsoleCallback(Callback):
 
     def on_teacher(self, record: TeacherRecord) -> None:
         """Print the teacher's accuracy, size and latency."""
-        costs = record.costs
+        costs, score = record.costs, ""
         self._comparable = self._comparable and costs.size_bytes is not None and costs.latency_ms is not None
+        if self._score.name != DEFAULT_SCORE:
+            score = f"{self._score.title} {record.val_score.mean:.2%}, "
         self._print_line(
-            f"teacher: {record.description}; validation accuracy {record.val.mean:.2%}, {_size_and_latency(costs)}"
+            f"teacher: {record.description}; validation accuracy {record.val.mean:.2%}, {score}"
+            f"{_size_and_latency(costs)}"
         )
 
     def on_measured(self, done: int, total: int) -> None:
@@ -162,7 +168,7 @@ class ConsoleCallback(Callback):
         """Show the state of the search; called for a trial again after each of its rungs."""
         self._trial_events += 1
         done = sum(t.status != "duplicate" for t in trials)
-        status = _search_status(trials, self._n_trials, hypervolume if self._comparable else None)
+        status = _search_status(trials, self._n_trials, hypervolume if self._comparable else None, self._score)
         self._status = status + self._time_left(done, self._n_trials)
         self._details = {}
         if self._live is not None:
@@ -196,16 +202,17 @@ class ConsoleCallback(Callback):
             self._print_line(self._status)
 
 
-def _search_status(trials: Sequence[TrialRecord], n_trials: int, hypervolume: float | None) -> str:
+def _search_status(trials: Sequence[TrialRecord], n_trials: int, hypervolume: float | None, score: Score) -> str:
     """`trial 20 of 60, 3 infeasible, 4 paused, best within budget 97.20%, hypervolume 1.234`.
 
     Against a teacher of unknown size and latency there is no hypervolume.
     """
     counts = Counter(t.status for t in trials)
-    best = max((t.val_accuracy or 0.0 for t in trials if t.within_budget), default=0.0)
+    best = max((t.val_score or 0.0 for t in trials if t.within_budget), default=0.0)
     parts = [f"trial {len(trials) - counts['duplicate']} of {n_trials}", f"{counts['infeasible']} infeasible"]
     parts += [f"{counts[status]} {status}" for status in OPTIONAL_COUNTS if counts[status]]
-    parts.append(f"best within budget {best:.2%}" if best else "none within budget yet")
+    named = "" if score.name == DEFAULT_SCORE else f"{score.title} "
+    parts.append(f"best within budget {named}{best:.2%}" if best else "none within budget yet")
     if hypervolume is not None:
         parts.append(f"hypervolume {hypervolume:.3f}")
     return ", ".join(parts)
@@ -247,17 +254,18 @@ def print_result(run: RunRecord, folder: Path) -> None:
     document = front_document(run)
     budget = ", ".join(f"{k} {v:g}" for k, v in run.config.get("budget", {}).items()) or "no limits"
     table = Table(title=f"Finalists of {escape(run.name)}, budget: {budget}", title_justify="left", box=box.SIMPLE)
-    for column in ("", "test accuracy", "size", "latency", "method"):
+    score = f"test {run.score_title}"
+    for column in ("", score, "size", "latency", "method"):
         justify: JustifyMethod = "right" if column in ("size", "latency") else "left"
-        table.add_column(column, justify=justify, no_wrap=column in ("", "test accuracy", "size"), overflow="fold")
+        table.add_column(column, justify=justify, no_wrap=column in ("", score, "size"), overflow="fold")
     by_id, shown = {f.id: f for f in run.finalists}, []
     for entry in document["candidates"]:
         finalist = by_id[entry["id"]]
         role, method = _role(entry, document["winner"]), escape(_method(finalist))
-        table.add_row(role, *_figure_cells(finalist.test, finalist.costs, "*"), method)
+        table.add_row(role, *_figure_cells(finalist.test_score, finalist.costs, "*"), method)
         shown.append(finalist.costs)
-    if run.teacher is not None and run.teacher.test is not None:
-        table.add_row("teacher", *_figure_cells(run.teacher.test, run.teacher.costs, "*"), "")
+    if run.teacher is not None and run.teacher.test_score is not None:
+        table.add_row("teacher", *_figure_cells(run.teacher.test_score, run.teacher.costs, "*"), "")
         shown.append(run.teacher.costs)
     console.print(table)
     if any(c.unstable for c in shown):
@@ -266,9 +274,26 @@ def print_result(run: RunRecord, folder: Path) -> None:
     if best is None:
         console.print("no finalist meets the budget; the report shows how close they come")
     else:
-        costs = describe_costs(best.costs, Budget.model_validate(run.config.get("budget") or {}))
+        limits = Budget.model_validate(run.config.get("budget") or {})
+        costs = describe_costs(best.costs, limits)
         print_plain(console, f"winner: {folder / 'winner' / 'student.onnx'}: {best.description}; {costs}")
+        for text in _other_scores(run, best):
+            print_plain(console, text)
+        if note := describe_uncertain_minimum(best.val_score, limits):
+            print_plain(console, f"note: the winner is not shown to reach the minimum: {note}")
     print_plain(console, f"report: {folder / 'report' / 'index.html'}")
+
+
+def _other_scores(run: RunRecord, winner: FinalistRecord) -> Iterator[str]:
+    """Accuracy and balanced accuracy on test, of the winner and the teacher, where the table does not have them."""
+    teacher = run.teacher
+    shown = (
+        ("accuracy", winner.test, teacher.test if teacher else None),
+        ("balanced accuracy", winner.balanced, teacher.balanced if teacher else None),
+    )
+    for title, mine, theirs in shown:
+        if title != run.score_title and mine is not None:
+            yield f"{title} on test: winner {_percent(mine)}" + (f", teacher {_percent(theirs)}" if theirs else "")
 
 
 def _role(entry: Mapping[str, Any], winner: str | None) -> str:
@@ -277,7 +302,8 @@ def _role(entry: Mapping[str, Any], winner: str | None) -> str:
         return "winner"
     if not entry["within_budget"]:
         return "over budget"
-    return "" if entry.get("reaches_accuracy", True) else "low accuracy"
+    reaches = entry.get("reaches_accuracy", entry.get("reaches_score", True))
+    return "" if reaches else "low accuracy" if "reaches_accuracy" in entry else "low score"
 
 
 def _method(finalist: FinalistRecord) -> str:
@@ -294,15 +320,17 @@ def _figure_cells(accuracy: Accuracy, costs: Costs, unstable: str = UNSTABLE) ->
 def print_finalist(finalist: FinalistRecord, out: Path) -> None:
     """Print which finalist was exported to `out`, with its figures."""
     parts = (f"trial {finalist.trial}", finalist.description, _method(finalist))
-    figures = _figure_cells(finalist.test, finalist.costs)
+    accuracy, *costs = _figure_cells(finalist.test, finalist.costs)
+    figures = (f"test accuracy {accuracy}", *costs)
     print_plain(Console(), f"{out}: {'; '.join((*parts, *figures))}")
 
 
 def print_distilled(distilled: DistillResult) -> None:
     """Print the figures of a student that was distilled without a search, beside the teacher's accuracy."""
+    scores = "".join(f", {title} {_percent(value)}" for title, value in distilled.scores.items())
     print_plain(
         Console(),
         f"{distilled.path}: {distilled.description}, {distilled.method}; "
-        f"test accuracy {_percent(distilled.test)} (teacher {distilled.teacher.val.mean:.2%} on validation), "
+        f"test accuracy {_percent(distilled.test)}{scores} (teacher {distilled.teacher.val.mean:.2%} on validation), "
         f"{distilled.size_bytes / 1000:.1f} kB, {_ms(distilled.latency)}",
     )

@@ -74,8 +74,8 @@ def _budget_lines(profile: SpaceProfile) -> list[str]:
         state = "reachable" if profile.reachable else "OUT OF REACH: no measured network meets it"
         lines = [f"budget: at most {', '.join(asked)}: {state}"]
         lines += [_share_line(one) for one in profile.precisions]
-    if budget.min_accuracy is not None:
-        lines.append(f"whether an accuracy of {budget.min_accuracy:.4g} can be reached is known only after training")
+    if budget.least_score is not None:
+        lines.append(f"whether a score of {budget.least_score:.4g} can be reached is known only after training")
     return lines
 
 

@@ -10,15 +10,15 @@ from nas_kd.results.pareto import hypervolume, non_dominated
 from nas_kd.results.trial_record import Costs, TrialRecord
 
 
-def choose(trials: Sequence[TrialRecord], at_most: int, min_accuracy: float | None = None) -> list[TrialRecord]:
-    """Choose members of the search's joint front within the budget, the most accurate first.
+def choose(trials: Sequence[TrialRecord], at_most: int, min_score: float | None = None) -> list[TrialRecord]:
+    """Choose members of the search's joint front within the budget, the best score first.
 
     Where there are more than `at_most`, they are added one by one, each time the one that adds most hypervolume.
 
     Args:
         trials: of the search.
         at_most: how many finalists.
-        min_accuracy: on validation, 0..1; the fastest member that reaches it, and all others that do, come before those
+        min_score: on validation, 0..1; the fastest member that reaches it, and all others that do, come before those
             that do not.
     """
     judged = [t for t in trials if t.status == "finished" and t.within_budget]
@@ -29,7 +29,7 @@ def choose(trials: Sequence[TrialRecord], at_most: int, min_accuracy: float | No
     members, points = [t for t, k in zip(judged, keep, strict=True) if k], points[keep]
     reference = points.max(axis=0) + 0.1 * (np.ptp(points, axis=0) + 1e-9)
     taken = [int(np.lexsort((points[:, 2], points[:, 1], points[:, 0]))[0])]
-    reaching = [i for i, t in enumerate(members) if min_accuracy is not None and (t.val_accuracy or 0) >= min_accuracy]
+    reaching = [i for i, t in enumerate(members) if min_score is not None and (t.val_score or 0) >= min_score]
     if reaching and at_most > 1 and (fastest := min(reaching, key=lambda i: (points[i, 2], i))) not in taken:
         taken.append(fastest)
     while len(taken) < min(at_most, len(members)):
@@ -67,6 +67,6 @@ def fallback_finalist(
 def _point(trial: TrialRecord) -> tuple[float, float, float]:
     """Error, log bytes, log ms: all minimised."""
     costs = trial.costs
-    if trial.val_accuracy is None or costs is None:
+    if trial.val_score is None or costs is None:
         raise ValueError(f"trial {trial.number} is finished but not judged")
-    return 1 - trial.val_accuracy, float(np.log(costs.require_size())), float(np.log(costs.require_latency().p50))
+    return 1 - trial.val_score, float(np.log(costs.require_size())), float(np.log(costs.require_latency().p50))

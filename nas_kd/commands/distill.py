@@ -1,6 +1,7 @@
 """One student, no search: teacher -> student in full, exported, verified and measured."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
@@ -16,7 +17,7 @@ from nas_kd.deployment.facts import StudentFacts
 from nas_kd.engine.numerics import training_threads
 from nas_kd.errors import InputError
 from nas_kd.export.calibrated_file import calibrate_file
-from nas_kd.export.verify import accuracy
+from nas_kd.export.verify import decisions
 from nas_kd.kd.artifacts import ArtifactBuilder, ExportedFile
 from nas_kd.kd.choose_recipe import ProbeBudget, choose_recipe, describe_choice, probe_method, student_recipe_key
 from nas_kd.kd.distiller import Distiller
@@ -29,6 +30,7 @@ from nas_kd.results.finalist_record import Accuracy
 from nas_kd.results.intervals import accuracy_over_seeds, measured_accuracy
 from nas_kd.results.latency import Latency
 from nas_kd.results.run_record import TeacherRecord
+from nas_kd.scores.base import DEFAULT_SCORE, load_score
 from nas_kd.serialization import write_atomic
 
 SIZES = 5  # of the space; the middle one is distilled if the config names none
@@ -45,6 +47,7 @@ class DistillResult:
         method: of distillation.
         val_accuracy: on the validation split, 0..1.
         test: accuracy on the test split with its interval.
+        scores: balanced accuracy, and the config's score, on the test split, by title.
         size_bytes: of the file without its metadata, as budgets count it.
         latency: of one call on the device.
         teacher: record of the first teacher.
@@ -55,6 +58,7 @@ class DistillResult:
     method: str
     val_accuracy: float
     test: Accuracy
+    scores: Mapping[str, Accuracy]
     size_bytes: int
     latency: Latency
     teacher: TeacherRecord
@@ -106,8 +110,11 @@ def _distill(context: RunContext) -> DistillResult:
     distiller.check([candidate.recipe.method], builder.smallest(), config.search.precisions)
     trained = distiller.distill(candidate, context.seed, context.recipe.epochs)
     file = ArtifactBuilder.for_run(context).verified_file(trained, candidate.precision)
+    confusion = decisions(file.onnx, context.data.test).confusion
     facts = replace(
-        _measured_facts(context, builder, gate, candidate, file),
+        _facts(context, builder, candidate, file, confusion.accuracy),
+        costs=gate.of_file(file.onnx, builder.counted([candidate.student])),
+        notes=gate.notes(candidate.student, precision=candidate.precision),
         teacher=teachers[0].record,
         recipe=recipe.recipe.to_json(),
         details={"losses": trained.losses, "calibration": trained.calibration},
@@ -116,24 +123,25 @@ def _distill(context: RunContext) -> DistillResult:
     write_bundle(paths, file.onnx, facts)
     weights = load_weights(context.store, file.weights_key)
     write_atomic(folder.path / "student.safetensors", weights_file(weights, metadata(facts)))
+    others = {score.title: score for score in (load_score("balanced_accuracy"), context.score)}
     return DistillResult(
         path=paths.onnx,
         description=facts.description,
         method=candidate.recipe.method,
         val_accuracy=file.val_accuracy,
         test=facts.test,
+        scores={title: score.of(confusion) for title, score in others.items() if score.name != DEFAULT_SCORE},
         size_bytes=len(file.onnx),
         latency=facts.costs.require_latency(),
         teacher=teachers[0].record,
     )
 
 
-def _measured_facts(
-    context: RunContext, builder: NetworkBuilder, gate: Gate, candidate: Candidate, file: ExportedFile
+def _facts(
+    context: RunContext, builder: NetworkBuilder, candidate: Candidate, file: ExportedFile, test_accuracy: float
 ) -> StudentFacts:
-    """What is measured on the file; the test split is read here."""
+    """What is known of the file, its costs apart."""
     data = context.data
-    test_accuracy = accuracy(file.onnx, data.test)
     return StudentFacts(
         candidate=candidate,
         description=builder.description(candidate.student),
@@ -145,9 +153,8 @@ def _measured_facts(
         seed=context.seed,
         parity=file.parity,
         agreement=file.agreement,
-        costs=gate.of_file(file.onnx, builder.counted([candidate.student])),
+        costs=builder.counted([candidate.student]),
         calibration=calibrate_file(file.onnx, data),
-        notes=gate.notes(candidate.student, precision=candidate.precision),
         device=context.device.describe(context.batch_size),
         versions=package_versions(),
         card=context.config.card,

@@ -39,6 +39,7 @@ from nas_kd.errors import InputError
 from nas_kd.methods.base import Method
 from nas_kd.methods.combine import make_method
 from nas_kd.results.training_recipe import TrainingRecipe
+from nas_kd.results.trial_record import Judged
 from nas_kd.user_code import unchanged_settings
 
 Student = TypeVar("Student", bound=nn.Module)
@@ -245,13 +246,14 @@ class _Distillation:
 
     def _report(self, training: Training, what: str) -> None:
         self.callback.on_progress(f"training {what}: epoch", training.epoch, training.setup.schedule.epochs)
-        self.callback.on_epoch_end(EpochEnd.of(training, what, lambda: self._score_of(training)))
+        self.callback.on_epoch_end(EpochEnd.of(training, what, lambda: self._judge(training)))
 
-    def _score_of(self, training: Training) -> float | None:
+    def _judge(self, training: Training) -> Judged | None:
         if self.score is None:
             return None
         with training.averaged():
-            return max(self.score(network) for network in training.networks)
+            accuracy = max(self.score(network) for network in training.networks)
+            return Judged(accuracy, accuracy)
 
 
 def _recipe(options: DistillOptions, train: UserData) -> TrainingRecipe:

@@ -10,7 +10,7 @@ from nas_kd.commands.finalist_plan import FinalistCost, plan_finalists
 from nas_kd.context.run_context import RunContext
 from nas_kd.errors import TrialError
 from nas_kd.export.calibrated_file import calibrate_file
-from nas_kd.export.verify import accuracy
+from nas_kd.export.verify import decisions
 from nas_kd.kd.artifacts import ArtifactBuilder, ExportedFile
 from nas_kd.kd.candidate_failure import as_trial_error
 from nas_kd.kd.chain_policies.base import load_policy
@@ -25,6 +25,7 @@ from nas_kd.results.finalist_record import Accuracy, ControlRecord, FinalistPlan
 from nas_kd.results.intervals import accuracy_over_seeds, paired_gain
 from nas_kd.results.limits import describe_costs, within_budget
 from nas_kd.results.trial_record import Costs, TrialRecord
+from nas_kd.scores.base import DEFAULT_SCORE, Decisions, load_score
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,9 @@ class TrainedFinalist:
     files: tuple[TrainedFile, ...]
     controls: tuple[tuple[Control, tuple[TrainedFile, ...]], ...]
 
-    def mean_val_accuracy(self) -> float:
-        """Mean accuracy of its files on validation, 0..1."""
-        return fmean(f.file.val_accuracy for f in self.files)
+    def mean_val_score(self) -> float:
+        """Mean score of its files on validation, 0..1."""
+        return fmean(f.file.val_score for f in self.files)
 
 
 class FinalistTrainer:
@@ -79,7 +80,7 @@ class FinalistTrainer:
 
     def choose(self, trials: Iterable[TrialRecord]) -> list[TrialRecord]:
         """Choose finalists as the config asks for, see the function of the same name."""
-        return choose(list(trials), self._options.max, self._context.config.budget.min_accuracy)
+        return choose(list(trials), self._options.max, self._context.config.budget.least_score)
 
     def measured_front(self, trials: Iterable[TrialRecord]) -> Iterator[TrialRecord]:
         """Measure in full, one by one, the chosen trials whose quick measurement is unstable; yields new records.
@@ -102,21 +103,21 @@ class FinalistTrainer:
                 yield found
 
     def fallback_finalist(self, trained: Sequence[TrainedFinalist], others: Iterable[TrialRecord]) -> list[TrialRecord]:
-        """Choose one more finalist if the most accurate one's file is out of the budget.
+        """Choose one more finalist if the best one's file is out of the budget.
 
-        See the function of the same name. One that the search found less accurate than a finalist that can be deployed
-        would be of no use.
+        See the function of the same name. One that the search found worse than a finalist that can be deployed would be
+        of no use.
         """
         budget = self._context.config.budget
         found = {f.trial.number: self._deployed(f)[1] for f in trained}
         refused = [f for f in trained if not within_budget(found[f.trial.number], budget)]
-        if not refused or max(trained, key=TrainedFinalist.mean_val_accuracy) not in refused:
+        if not refused or max(trained, key=TrainedFinalist.mean_val_score) not in refused:
             return []
-        least = max((f.trial.val_accuracy or 0.0 for f in trained if f not in refused), default=0.0)
+        least = max((f.trial.val_score or 0.0 for f in trained if f not in refused), default=0.0)
         chosen = [
             trial
             for trial in fallback_finalist([(f.trial, found[f.trial.number]) for f in refused], others, budget)
-            if (trial.val_accuracy or 0.0) >= least
+            if (trial.val_score or 0.0) >= least
         ]
         for one in chosen:
             files = "; ".join(
@@ -214,8 +215,9 @@ class FinalistTrainer:
     def judge(self, finalist: TrainedFinalist) -> FinalistRecord:
         """Read the test split with every file, and measure the deployed one's latency again."""
         trial, files = finalist.trial, finalist.files
-        context = self._context
-        seeds = tuple(self._tested(f) for f in files)
+        context, score = self._context, self._context.score
+        tested = [self._decisions(f) for f in files]
+        seeds = tuple(self._seed_record(f, d) for f, d in zip(files, tested, strict=True))
         best, costs = self._deployed(finalist)
         return FinalistRecord(
             id=trial.id,
@@ -225,44 +227,66 @@ class FinalistTrainer:
             chain_description=trial.chain_description,
             costs=costs,
             notes=trial.notes,
-            val=accuracy_over_seeds([f.file.val_accuracy for f in files], len(context.data.val)),
+            val=self._val_accuracy(files),
+            val_score=self._val_score(files),
             test=self._test_accuracy(seeds),
+            test_score=score.over_seeds([d.confusion for d in tested]),
+            balanced=load_score("balanced_accuracy").over_seeds([d.confusion for d in tested]),
+            confusion=tested[files.index(best)].confusion,
             seeds=seeds,
             deployed_seed=best.seed,
-            controls=tuple(self._control(control, others, seeds) for control, others in finalist.controls),
+            controls=tuple(self._control(control, others, tested) for control, others in finalist.controls),
             training_s=round(sum(f.file.seconds for f in files) + trial.seconds.get("assistants", 0.0), 3),
             within_budget=within_budget(costs, context.config.budget),
             calibration=calibrate_file(best.file.onnx, context.data),
         )
 
+    def _val_accuracy(self, files: Sequence[TrainedFile]) -> Accuracy:
+        return accuracy_over_seeds([f.file.val_accuracy for f in files], len(self._context.data.val))
+
+    def _val_score(self, files: Sequence[TrainedFile]) -> Accuracy:
+        """The score on validation over seeds."""
+        if self._context.score.name == DEFAULT_SCORE:  # known without running the files again
+            return self._val_accuracy(files)
+        return self._context.score.over_seeds([decisions(f.file.onnx, self._context.data.val).confusion for f in files])
+
     def _deployed(self, finalist: TrainedFinalist) -> tuple[TrainedFile, Costs]:
         """The file that is the best on validation, and its costs."""
-        best = max(finalist.files, key=lambda f: (f.file.val_accuracy, -f.seed))
+        best = max(finalist.files, key=lambda f: (f.file.val_score, -f.seed))
         candidate = finalist.trial.candidate
         networks = load_policy(candidate.policy).deployed(candidate)
         return best, self._gate.of_file(best.file.onnx, self._distiller.builder.counted(networks))
 
-    def _control(self, control: Control, files: Sequence[TrainedFile], finalist: Sequence[SeedRecord]) -> ControlRecord:
-        seeds = tuple(self._tested(f) for f in files)
-        mine, theirs = [s.test_accuracy for s in finalist], [s.test_accuracy for s in seeds]
+    def _control(self, control: Control, files: Sequence[TrainedFile], finalist: Sequence[Decisions]) -> ControlRecord:
+        score, tested = self._context.score, [self._decisions(f) for f in files]
+        seeds = tuple(self._seed_record(f, d) for f, d in zip(files, tested, strict=True))
+        mine, theirs = ([d.confusion.accuracy for d in group] for group in (finalist, tested))
+        gain = paired_gain(mine, theirs, len(self._context.data.test))
         return ControlRecord(
             kind=control.kind,
             seeds=seeds,
             accuracy=self._test_accuracy(seeds),
-            gain=paired_gain(mine, theirs, len(self._context.data.test)),
+            gain=gain,
+            score=score.over_seeds([d.confusion for d in tested]),
+            score_gain=score.gain(finalist, tested),
             cost_ratio=round(control.cost_ratio, 4),
         )
 
     def _test_accuracy(self, seeds: Sequence[SeedRecord]) -> Accuracy:
         return accuracy_over_seeds([s.test_accuracy for s in seeds], len(self._context.data.test))
 
-    def _tested(self, trained: TrainedFile) -> SeedRecord:
+    def _decisions(self, trained: TrainedFile) -> Decisions:
+        return decisions(trained.file.onnx, self._context.data.test)
+
+    def _seed_record(self, trained: TrainedFile, tested: Decisions) -> SeedRecord:
         file = trained.file
         return SeedRecord(
             seed=trained.seed,
             epochs=trained.epochs,
             val_accuracy=file.val_accuracy,
-            test_accuracy=accuracy(file.onnx, self._context.data.test),
+            test_accuracy=tested.confusion.accuracy,
+            val_score=file.val_score,
+            test_score=self._context.score.value(tested.confusion),
             seconds=file.seconds,
             parity=file.parity,
             agreement=file.agreement,

@@ -18,6 +18,7 @@ from nas_kd.results.run_record import (
     CacheRecord,
     DatasetRecord,
     DeviceRecord,
+    MetricRecord,
     OnceForAllRecord,
     RunRecord,
     TeacherRecord,
@@ -60,6 +61,7 @@ def read_run(folder: RunFolder) -> RunRecord:
         config=_public(config.model_dump(exclude_none=True)),
         dataset=_maybe(attributes, "dataset", DatasetRecord),
         device=_maybe(attributes, "device", DeviceRecord),
+        metric=_maybe(attributes, "metric", MetricRecord),
         teacher=_maybe(attributes, "teacher", TeacherRecord),
         other_teachers=tuple(
             TeacherRecord.model_validate(v) for k, v in sorted(attributes.items()) if k.startswith("teacher/")

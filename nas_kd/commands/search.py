@@ -102,6 +102,7 @@ def _open(context: RunContext, pool: WorkerPool) -> "Search":
         _note_changes(callback, before, device)
     study.save(INPUTS, inputs)
     study.save("dataset", dataset_record(context.data))
+    study.save("metric", context.metric)
     study.save("device", device)
     write_environment(folder, dict(device.environment), context.threads)
     return Search(context, study, distiller, gate, teachers=teachers, pool=pool)

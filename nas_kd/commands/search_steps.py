@@ -12,9 +12,9 @@ from nas_kd.commands.training_costs import search_cost, supernet_cost, teachers_
 from nas_kd.commands.worker import JobRunner
 from nas_kd.commands.write_winner import write_results
 from nas_kd.context.run_context import RunContext
-from nas_kd.engine.evaluation import accuracy_of
+from nas_kd.engine.evaluation import confusion_of
 from nas_kd.errors import BudgetError, TrialError
-from nas_kd.export.verify import accuracy
+from nas_kd.export.verify import decisions
 from nas_kd.kd.artifacts import ArtifactBuilder
 from nas_kd.kd.choose_recipe import (
     ProbeBudget,
@@ -46,14 +46,14 @@ from nas_kd.nas.supernet.once_for_all import OnceForAll
 from nas_kd.nas.supernet.supernet_trainer import SupernetTrainer
 from nas_kd.nas.worker_pool import WorkerPool
 from nas_kd.results.candidate import Architecture
-from nas_kd.results.finalist_record import Accuracy, FinalistPlan
+from nas_kd.results.finalist_record import FinalistPlan
 from nas_kd.results.fronts import describe_closest_trials
 from nas_kd.results.hypervolume import IncrementalHypervolume, is_valid_reference
-from nas_kd.results.intervals import wilson_interval
 from nas_kd.results.limits import describe_costs, within_budget
 from nas_kd.results.recipe_record import RecipeRecord
 from nas_kd.results.run_record import CacheRecord, OnceForAllRecord, TeacherRecord
 from nas_kd.results.trial_record import TrialRecord
+from nas_kd.scores.base import DEFAULT_SCORE, load_score
 
 # The smallest network is not always quite the fastest: budgets that it misses by less than a quarter are tried.
 MAX_LOG_EXCESS = log(1.25)
@@ -90,7 +90,7 @@ class Search:
         self.teacher, self.others = teachers[0], teachers[1:]
         self.artifacts = ArtifactBuilder.for_run(context)
         self._train_by(context, distiller)
-        self.hypervolume = IncrementalHypervolume(self.teacher.record, context.data.n_classes)
+        self.hypervolume = IncrementalHypervolume(self.teacher.record, context.metric.chance)
         pool.work_here(lambda: JobRunner.for_run(self.context, self.distiller, self.artifacts))
         self._add_to_hypervolume(study.records)
 
@@ -260,15 +260,15 @@ class Search:
         self.callback.on_trial_end(record, self.study.records, self.hypervolume.volume)
 
     def _add_to_hypervolume(self, records: Iterable[TrialRecord]) -> None:
-        """Count candidates within the budget that were trained in full, by validation accuracy.
+        """Count candidates within the budget that were trained in full, by their score on validation.
 
         Against a teacher of unknown size and latency nothing can be counted.
         """
-        if not is_valid_reference(self.teacher.record, self.context.data.n_classes):
+        if not is_valid_reference(self.teacher.record, self.context.metric.chance):
             return
         for record in records:
             if record.status == "finished":
-                self.hypervolume.add(record.val_accuracy, record.costs)
+                self.hypervolume.add(record.val_score, record.costs)
 
     def train_finalists(self) -> list[TrainedFinalist]:
         """Train the front's members over several seeds, with their controls; one more if the best is over the budget.
@@ -365,16 +365,19 @@ class Search:
             self.study.save(f"cache/{kind}", CacheRecord(hits=hits[kind], misses=misses[kind]))
 
     def _read_test(self, teacher: ReadyTeacher, name: str) -> None:
-        context, model = self.context.for_teacher(), teacher.teacher.model
-        test = context.data.test
+        context, test = self.context, self.context.for_teacher().data.test
         if teacher.onnx is None or teacher.record.origin == "onnx":  # a given file lacks what is done with its inputs
-            mean = accuracy_of(model, test, context.numerics)
+            confusion = confusion_of(teacher.teacher.model, test, context.numerics)
         else:
-            mean = accuracy(teacher.onnx, test)
-        low, high = wilson_interval(mean, len(test))
-        tested = Accuracy(mean=mean, low=low, high=high, samples=len(test))
+            confusion = decisions(teacher.onnx, test).confusion
+        tested = {
+            "test": load_score(DEFAULT_SCORE).of(confusion),
+            "test_score": context.score.of(confusion),
+            "balanced": load_score("balanced_accuracy").of(confusion),
+            "confusion": confusion,
+        }
         saved = self.study.load(name, TeacherRecord) or teacher.record
-        self.study.save(name, saved.model_copy(update={"test": tested}))
+        self.study.save(name, saved.model_copy(update=tested))
 
     def _explain_failures(self) -> None:
         """Raise if no candidate could be trained for reasons other than the budget."""

@@ -169,7 +169,7 @@ def _time_file(context: RunContext, builder: NetworkBuilder, precision: str, stu
         return 0.0
     network = form.prepare(builder.build(student, 0), context.data.input_shape).eval()
     started = time.perf_counter()
-    ArtifactBuilder.for_run(context).val_accuracy(TrainedModel(network, "untrained", 0.0, 0.0, {}, {}), precision)
+    ArtifactBuilder.for_run(context).judge(TrainedModel(network, "untrained", 0.0, 0.0, 0.0, {}, {}), precision)
     return time.perf_counter() - started
 
 

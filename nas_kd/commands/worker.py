@@ -43,6 +43,7 @@ class JobRunner:
             numerics=context.numerics,
             batch_size=context.recipe.batch_size,
             seed=context.seed,
+            score=context.score,
         )
         methods = context.config.distill.methods
         plan = SearchPlan.of(context.config, context.recipe.epochs, context.steps_per_epoch)

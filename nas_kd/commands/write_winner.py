@@ -18,7 +18,8 @@ from nas_kd.deployment.facts import StudentFacts
 from nas_kd.errors import BudgetError, InputError
 from nas_kd.kd.load_model import load_weights, weights_file
 from nas_kd.results.finalist_record import FinalistRecord, SeedRecord
-from nas_kd.results.fronts import describe_closest_finalists, front_document, winner
+from nas_kd.results.front_document import front_document
+from nas_kd.results.fronts import describe_closest_finalists, winner
 from nas_kd.results.intervals import measured_accuracy
 from nas_kd.results.run_record import DatasetRecord, RunRecord
 from nas_kd.serialization import write_atomic
@@ -132,7 +133,8 @@ def choose_finalist(run: RunRecord, budget: Budget, trial: int | None = None) ->
         trial: this trial's candidate, whatever the budget.
 
     Raises:
-        InputError: there is no finalist yet, or the trial is not a finalist's.
+        InputError: there is no finalist yet, the trial is not a finalist's, or the budget asks for an accuracy of a run
+            that decides on another score.
         BudgetError: no finalist is within the budget.
     """
     if not run.finalists:
@@ -144,6 +146,8 @@ def choose_finalist(run: RunRecord, budget: Budget, trial: int | None = None) ->
             trials = ", ".join(str(f.trial) for f in run.finalists)
             raise InputError(f"trial {trial} is not a finalist, its weights were not kept; finalists: trial {trials}")
         return chosen
+    if budget.min_accuracy is not None and not run.decides_on_accuracy:
+        raise InputError(f"min_accuracy asks for an accuracy, this run decides on {run.score_title}: give min_score")
     chosen = winner(run.finalists, budget)
     if chosen is None:
         raise BudgetError(f"no finalist meets the budget; closest: {describe_closest_finalists(run.finalists, budget)}")

@@ -129,7 +129,7 @@ def _describe(problem: ErrorDetails, raw: Mapping[str, Any]) -> str:
     if problem["type"] == "extra_forbidden":
         return _unknown(problem["loc"], name, value)
     if problem["type"] == "value_error":
-        return f"{name}: {problem['ctx']['error']}"
+        return f"{name}: {problem['ctx']['error']}".removeprefix(": ")
     must = _must(problem["type"], problem.get("ctx", {}), _or_auto(problem["loc"]))
     if must is None:
         return f"{name}: {problem['msg']}, got {_given(value)}"

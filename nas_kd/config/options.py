@@ -1,6 +1,7 @@
 """The options of a run: the only place that defines them, with their defaults, limits and descriptions."""
 
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -8,6 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from nas_kd.config.card_options import CardOptions
 from nas_kd.config.data_values import Files, ImageSize
+from nas_kd.config.key_facts import NotInKeysAtDefault
 from nas_kd.config.section import Options
 from nas_kd.config.value_types import ByChannel, LogRange, Names, PositiveByChannel, Sides, without_repeats
 from nas_kd.plugins import IN_MEMORY
@@ -34,6 +36,15 @@ def _none_if_auto(value: Any) -> Any:
 _MayBeAuto = BeforeValidator(_none_if_auto)
 AutoInt = Annotated[int | None, _MayBeAuto, AutoIfNone()]
 AutoFloat = Annotated[float | None, _MayBeAuto, AutoIfNone()]
+
+
+def _none_balanced_or_numbers(value: Any) -> Any:
+    if value in ("none", "balanced"):
+        return value
+    numbers = value if isinstance(value, list | tuple) else ()
+    if len(numbers) < 2 or not all(type(n) in (int, float) and 0 < n < inf for n in numbers):
+        raise ValueError(f"must be none, balanced or a list with a number > 0 for each class, got {value!r}")
+    return tuple(float(n) for n in numbers)
 
 
 @dataclass(frozen=True)
@@ -97,6 +108,11 @@ class DataOptions(Options):
     on_error: Literal["fail", "skip"] = Field(
         "fail",
         description="broken pictures and missing labels: fail: refuse the data | skip: leave them out, and say so",
+    )
+    score: str = Field(
+        "accuracy",
+        description="what the search makes as good as it can on validation: accuracy | balanced_accuracy | macro_f1 "
+        "(where classes differ in size) | package.module:Name",
     )
     augment: Augmentation = Augmentation()
 
@@ -220,6 +236,13 @@ class DistillOptions(Options):
     clip_norm: float = Field(5.0, gt=0, description="gradients with a larger norm are scaled down to it")
     temperature: LogRange = Field((1.0, 8.0), description="range of softmax temperatures to search; > 0")
     strength: LogRange = Field((0.1, 10.0), description="range of factors on a method's loss to search; > 0")
+    class_weights: Annotated[
+        str | tuple[float, ...], BeforeValidator(_none_balanced_or_numbers), NotInKeysAtDefault()
+    ] = Field(
+        "none",
+        description="weights of the classes in the label loss of every network trained here: none | balanced "
+        "(samples / (classes x samples of the class)) | a list with a number for each class, in their order",
+    )
     calibrate: bool = Field(True, description="scale losses by their first gradients; false: published weights")
 
 
@@ -239,9 +262,26 @@ class Budget(Options):
     max_size_kb: float | None = Field(None, gt=0, description="size of the ONNX file in kB (1,000 bytes)")
     max_memory_kb: float | None = Field(None, gt=0, description="peak memory of a session with the file, kB")
     max_macs: float | None = Field(None, gt=0, description="multiply-adds per sample")
-    min_accuracy: float | None = Field(
-        None, gt=0, le=1, description="on validation, 0..1; the winner is then the fastest finalist that reaches it"
+    min_score: Annotated[float | None, NotInKeysAtDefault()] = Field(
+        None,
+        gt=0,
+        le=1,
+        description="least data.score on validation, 0..1; the winner is then the fastest finalist that reaches it",
     )
+    min_accuracy: float | None = Field(
+        None, gt=0, le=1, description="the same under its older name, where the score is accuracy"
+    )
+
+    @model_validator(mode="after")
+    def _one_minimum(self) -> "Budget":
+        if self.min_score is not None and self.min_accuracy is not None:
+            raise ValueError("min_accuracy is the older name of min_score: give one of them")
+        return self
+
+    @property
+    def least_score(self) -> float | None:
+        """The least score on validation, under either name."""
+        return self.min_accuracy if self.min_score is None else self.min_score
 
     @property
     def max_size_bytes(self) -> int | None:
@@ -384,6 +424,15 @@ class SearchConfig(Options):
     engine: EngineOptions = EngineOptions()
     card: CardOptions = CardOptions()
     student: dict[str, Any] | None = Field(None, description="`nas-kd distill` only: the architecture of the student")
+
+    @model_validator(mode="after")
+    def _minimum_is_about_the_score(self) -> "SearchConfig":
+        if self.budget.min_accuracy is not None and self.data.score != "accuracy":
+            raise ValueError(
+                f"budget.min_accuracy asks for an accuracy, but data.score is {self.data.score!r}: give "
+                "budget.min_score, which is about that score"
+            )
+        return self
 
 
 # Old names of options -> their names now; a config that still has them is refused with a hint.

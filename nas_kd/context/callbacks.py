@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from nas_kd.errors import CallbackError, InputError
 from nas_kd.results.finalist_record import FinalistRecord
 from nas_kd.results.run_record import RunRecord, TeacherRecord
-from nas_kd.results.trial_record import TrialRecord
+from nas_kd.results.trial_record import Judged, TrialRecord
 from nas_kd.user_code import unchanged_settings
 
 if TYPE_CHECKING:
@@ -58,34 +58,43 @@ class EpochEnd:
     losses: Mapping[str, float]
     learning_rate: float
     seconds: float
-    _score: Callable[[], float | None] = field(default=lambda: None, repr=False, compare=False)
+    _judge: Callable[[], Judged | None] = field(default=lambda: None, repr=False, compare=False)
 
-    @cached_property
+    @property
     def val_accuracy(self) -> float | None:
         """Validation accuracy of the averaged weights, 0..1; None without validation data.
 
         It is computed when it is first read, which takes one pass over the validation data, and has to be read while
         the callback runs.
         """
-        return self._score()
+        return None if self._judged is None else self._judged.accuracy
+
+    @property
+    def val_score(self) -> float | None:
+        """The run's score (`data.score`) on validation, likewise; without a run, the accuracy."""
+        return None if self._judged is None else self._judged.score
+
+    @cached_property
+    def _judged(self) -> Judged | None:
+        return self._judge()
 
     @staticmethod
-    def of(training: "Training", what: str, score: Callable[[], float | None] = lambda: None) -> "EpochEnd":
+    def of(training: "Training", what: str, judge: Callable[[], Judged | None] = lambda: None) -> "EpochEnd":
         """Describe a training right after an epoch.
 
         Args:
             training: in the state after the epoch.
             what: the network, for people.
-            score: computes the validation accuracy of the averaged weights; called at most once.
+            judge: judges the averaged weights on validation; called at most once.
         """
         epoch = training.epoch
 
-        def score_of_epoch() -> float | None:
+        def judge_epoch() -> Judged | None:
             if training.epoch != epoch:
                 raise InputError(
                     f"val_accuracy of epoch {epoch} can be read in on_epoch_end only, training has gone on"
                 )
-            return score()
+            return judge()
 
         return EpochEnd(
             what=what,
@@ -94,7 +103,7 @@ class EpochEnd:
             losses=dict(training.losses),
             learning_rate=training.learning_rate,
             seconds=training.seconds,
-            _score=score_of_epoch,
+            _judge=judge_epoch,
         )
 
 

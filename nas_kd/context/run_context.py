@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, replace
 
+import torch
+
 from nas_kd.config.options import SearchConfig
 from nas_kd.context.callbacks import Callback
 from nas_kd.context.recipe_rules import recipe_by_rules, schedule_note
@@ -16,8 +18,10 @@ from nas_kd.latency.device import Device, open_device
 from nas_kd.methods.combine import make_method
 from nas_kd.models.search_space import SearchSpace, load_space
 from nas_kd.plugins import load
-from nas_kd.results.run_record import DatasetRecord
+from nas_kd.results.run_record import DatasetRecord, MetricRecord
+from nas_kd.results.split_notes import imbalance_note, small_split_notes
 from nas_kd.results.training_recipe import STRENGTHS, TrainingRecipe
+from nas_kd.scores.base import DEFAULT_SCORE, Score, load_score
 from nas_kd.store.store import Store
 
 ONNX_LACKS = {"features": "features", "embedding": "embedding", "network": "gradients"}
@@ -79,7 +83,7 @@ class RunContext:
         data = load_dataset(config.data, config.search.seed)
         check_pairs(config, data)
         recipe = recipe_by_rules(config.distill, len(data.train), data.augmentation.usual_strength)
-        for note in (*data.notes, *filter(None, [schedule_note(recipe, len(data.train))])):
+        for note in (*data.notes, *filter(None, [schedule_note(recipe, len(data.train))]), *split_notes(config, data)):
             callback.on_note(note)
         return RunContext(
             config=config,
@@ -126,6 +130,17 @@ class RunContext:
         return self.config.device.batch_size or self.device.batch_size
 
     @property
+    def score(self) -> Score:
+        """What networks are judged by on validation."""
+        return load_score(self.config.data.score)
+
+    @property
+    def metric(self) -> MetricRecord:
+        """The score with what guessing gets on these data."""
+        counts = class_counts(self.data)
+        return self.score.metric(counts["train"], counts["val"])
+
+    @property
     def seed(self) -> int:
         """The root seed of the run."""
         return self.config.search.seed
@@ -138,7 +153,8 @@ def check_names(config: SearchConfig) -> None:
         InputError: says which, and the nearest that is.
     """
     named = {"precision": config.search.precisions, "policy": config.chain.policy}
-    for kind, names in (named | {"sampler": [config.search.sampler], "executor": [config.search.executor]}).items():
+    single = {"sampler": [config.search.sampler], "executor": [config.search.executor], "score": [config.data.score]}
+    for kind, names in (named | single).items():
         for name in names:
             load(kind, name)
 
@@ -188,6 +204,19 @@ def check_pairs(config: SearchConfig, data: Dataset) -> None:
             raise InputError(f"method {name!r} generates samples, but teacher and student take different ones")
 
 
+def split_notes(config: SearchConfig, data: Dataset) -> list[str]:
+    """What to know about splits that are small, and about unbalanced classes where accuracy decides."""
+    counts = class_counts(data)
+    unbalanced = imbalance_note(counts, data.classes) if config.data.score == DEFAULT_SCORE else ""
+    return [*filter(None, [unbalanced]), *small_split_notes(counts)]
+
+
+def class_counts(data: Dataset) -> dict[str, tuple[int, ...]]:
+    """Samples by class of "train", "val" and "test"."""
+    splits = {"train": data.train, "val": data.val, "test": data.test}
+    return {name: tuple(torch.bincount(split.y, minlength=data.n_classes).tolist()) for name, split in splits.items()}
+
+
 def dataset_record(data: Dataset) -> DatasetRecord:
     """Summarise the data for the run's record."""
     strengths = {s: data.augmentation.at(s).model_dump(exclude={"strength"}) for s in STRENGTHS}
@@ -205,6 +234,7 @@ def dataset_record(data: Dataset) -> DatasetRecord:
         n_train=len(data.train),
         n_val=len(data.val),
         n_test=len(data.test),
+        class_counts=class_counts(data),
         notes=data.notes,
         skipped=data.about.skipped,
         duplicates=data.about.duplicates,

@@ -27,7 +27,7 @@ from nas_kd.data.user_source import load_user_source
 from nas_kd.data.validation import check_same_layout, validated_samples
 from nas_kd.errors import InputError
 
-COMMON_OPTIONS = frozenset({"source", "train_rows", "test_rows", "val_fraction", "test_fraction", "augment"})
+COMMON_OPTIONS = frozenset({"source", "train_rows", "test_rows", "val_fraction", "test_fraction", "augment", "score"})
 CHUNK_VALUES = 2**22  # values summed at a time in float64 for the statistics
 
 

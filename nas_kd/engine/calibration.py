@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from copy import deepcopy
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nas_kd.engine.method_setup import loss_terms
@@ -41,7 +40,7 @@ def calibrate(
     with _undone(student, method):
         for i in range(BATCHES):
             outputs, taught, batch = forward(i)
-            losses = [F.cross_entropy(outputs.logits, batch.y)]
+            losses = [batch.label_loss(outputs.logits)]
             for part in parts:
                 terms = loss_terms(part, outputs, taught, batch._replace(progress=1.0))  # past all warm-ups
                 losses.append(sum((t for name, t in terms.items() if name not in part.unscaled_terms), torch.zeros(())))

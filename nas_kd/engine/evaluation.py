@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from nas_kd.data.dataset import Split, as_input
 from nas_kd.engine.numerics import Numerics
+from nas_kd.results.confusion import Confusion
 
 EVALUATION_BATCH = 512
 
@@ -21,6 +22,24 @@ def accuracy_of(model: nn.Module, split: Split, numerics: Numerics) -> float:
         numerics: the memory layout that the model is in.
     """
     return accuracy_on(model, _chunks(split), numerics)
+
+
+@torch.no_grad()
+def confusion_of(model: nn.Module, split: Split, numerics: Numerics) -> Confusion:
+    """Count how often a network gives samples of each class each class.
+
+    Args:
+        model: (B, ...) in stored units -> (B, C) logits; left in eval mode.
+        split: at least one sample.
+        numerics: the memory layout that the model is in.
+    """
+    model.eval()
+    found, n_classes = [], 0
+    for x, _ in _chunks(split):
+        logits = model(numerics.to_layout(x)).float()
+        found.append(logits.argmax(dim=1))
+        n_classes = logits.shape[1]
+    return Confusion.of(split.y.numpy(), torch.cat(found).numpy(), n_classes)
 
 
 @torch.no_grad()

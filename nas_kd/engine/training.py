@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nas_kd.data.dataset import Split
@@ -39,6 +38,7 @@ class TrainingSetup:
         seed: all random choices follow from it and the number of the epoch.
         calibrated: whether the method's terms are scaled on the first batches, see `nas_kd.engine.calibration`.
         qat_start: see `nas_kd.engine.qat_schedule`; has no effect on a student without quantizers.
+        class_weights: (C,) weights of the classes in the label loss; None: all count alike.
     """
 
     source: BatchSource
@@ -48,6 +48,7 @@ class TrainingSetup:
     seed: int = 0
     calibrated: bool = True
     qat_start: float = 0.7
+    class_weights: Tensor | None = None
 
 
 @dataclass
@@ -182,7 +183,8 @@ class Training:
 
     def _real(self, samples: Samples, progress: float) -> Batch:
         """Training samples as a batch; `progress`: share of the schedule done."""
-        return Batch(self.setup.numerics.to_layout(samples.x), samples.y, samples.indices, progress)
+        x, weights = self.setup.numerics.to_layout(samples.x), self.setup.class_weights
+        return Batch(x, samples.y, samples.indices, progress, weights)
 
     def _step(self, forward: _Forward, step: int, done: int) -> dict[str, Tensor]:
         """One step of the optimiser; `step` counts from the epoch's start, `done` from the training's."""
@@ -207,7 +209,7 @@ class Training:
         Returns:
             `ce_weight` * CE + `strength` * `scale` * the method's terms; and all terms by name, unscaled.
         """
-        terms = {"ce": F.cross_entropy(student.logits, batch.y)} if self.method.ce_weight else {}
+        terms = {"ce": batch.label_loss(student.logits)} if self.method.ce_weight else {}
         total = torch.zeros(())
         for term in terms.values():
             total = total + self.method.ce_weight * term

@@ -13,6 +13,7 @@ from nas_kd.data.dataset import Split, as_input
 from nas_kd.errors import InputError
 from nas_kd.export.error_text import first_line
 from nas_kd.export.onnx_file import OnnxFile, read_onnx
+from nas_kd.scores.base import Decisions
 
 BATCH = 256
 Logits = NDArray[np.float32]
@@ -85,8 +86,22 @@ def accuracy(model: OnnxClassifier | bytes, split: Split) -> float:
     Raises:
         InputError: the split is empty, or the model does not fit it.
     """
-    classifier = model if isinstance(model, OnnxClassifier) else OnnxClassifier(model)
-    return float(np.mean(classifier.predict(split.x).argmax(1) == split.y.numpy()))
+    found = decisions(model, split)
+    return float(np.mean(found.predictions == found.labels))
+
+
+def decisions(model: OnnxClassifier | bytes, split: Split) -> Decisions:
+    """Find the class that ONNX Runtime gives each sample of a split.
+
+    Args:
+        model: a loaded classifier, or the bytes of a file.
+        split: samples and labels.
+
+    Raises:
+        InputError: the split is empty, or the model does not fit it.
+    """
+    logits = (model if isinstance(model, OnnxClassifier) else OnnxClassifier(model)).predict(split.x)
+    return Decisions(split.y.numpy(), logits.argmax(1), logits.shape[1])
 
 
 def _as_type(values: NDArray[np.float32], dtype: np.dtype[Any]) -> NDArray[Any]:

@@ -13,10 +13,10 @@ from nas_kd.data.dataset import as_input
 from nas_kd.errors import InputError, TrialError
 from nas_kd.export.error_text import first_line
 from nas_kd.export.eval_mode import device_of, evaluating
-from nas_kd.export.onnx_classifier import BATCH, Logits, OnnxClassifier, accuracy
+from nas_kd.export.onnx_classifier import BATCH, Logits, OnnxClassifier, accuracy, decisions
 from nas_kd.export.onnx_graph import tensors
 
-__all__ = ["OnnxClassifier", "Parity", "accuracy", "verify", "verify_quantized"]
+__all__ = ["OnnxClassifier", "Parity", "accuracy", "decisions", "verify", "verify_quantized"]
 
 # fp32: two orders of summation differ by a few float32 steps (1.2e-7) of the largest logit. The absolute limit applies
 # to logits up to 100; beyond, the relative one does, as 1e-4 would be below float32's resolution.

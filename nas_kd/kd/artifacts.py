@@ -12,11 +12,13 @@ from torch import nn
 from nas_kd.config.options import QuantizationOptions
 from nas_kd.context.run_context import RunContext
 from nas_kd.data.dataset import Dataset
-from nas_kd.export.verify import accuracy
+from nas_kd.export.verify import decisions
 from nas_kd.kd.training_job import TrainedModel
 from nas_kd.latency.device import Device
 from nas_kd.models.wrappers import sum_networks
 from nas_kd.quantization.precision import PrecisionFile, QuantizationInputs, load_precision
+from nas_kd.results.trial_record import Judged
+from nas_kd.scores.base import DEFAULT_SCORE, Score, load_score
 from nas_kd.serialization import fingerprint, sha256
 from nas_kd.store.store import Store
 
@@ -29,6 +31,7 @@ class ExportedFile:
         onnx: its bytes.
         sha256: of these bytes.
         val_accuracy: through ONNX Runtime on the validation split, 0..1.
+        val_score: what decides, there, 0..1.
         parity: largest absolute difference of logits from the network it was made from.
         agreement: share of equal top-1 decisions, 0..1.
         seconds: of training, or of making the file where that took longer.
@@ -38,6 +41,7 @@ class ExportedFile:
     onnx: bytes
     sha256: str
     val_accuracy: float
+    val_score: float
     parity: float
     agreement: float
     seconds: float
@@ -48,7 +52,14 @@ class ArtifactBuilder:
     """Makes deployable files, each once; all are kept in the store."""
 
     def __init__(
-        self, data: Dataset, store: Store, *, quantization: QuantizationOptions, seed: int, device: Device
+        self,
+        data: Dataset,
+        store: Store,
+        *,
+        quantization: QuantizationOptions,
+        seed: int,
+        device: Device,
+        score: Score | None = None,
     ) -> None:
         """Make files for these data.
 
@@ -58,7 +69,9 @@ class ArtifactBuilder:
             quantization: how ranges are found.
             seed: draws the calibration samples.
             device: states the integer types that its kernels are made for.
+            score: that files are judged by; None: accuracy.
         """
+        self._score = score or load_score(DEFAULT_SCORE)
         self._data, self._store, self._options = data, store, quantization
         self._seed, self._device = seed, device
 
@@ -67,7 +80,12 @@ class ArtifactBuilder:
         """Create the builder of a run from its config, data and device."""
         quantization = context.config.quantization
         return ArtifactBuilder(
-            context.data, context.store, quantization=quantization, seed=context.seed, device=context.device
+            context.data,
+            context.store,
+            quantization=quantization,
+            seed=context.seed,
+            device=context.device,
+            score=context.score,
         )
 
     def untrained_file(self, networks: Sequence[nn.Module], precision: str) -> PrecisionFile:
@@ -81,21 +99,22 @@ class ArtifactBuilder:
         network = sum_networks([plugin.prepare(network, shape) for network in networks])
         return plugin.make(network, replace(self._inputs, calibration="minmax"))
 
-    def val_accuracy(self, trained: TrainedModel, precision: str) -> float:
-        """Accuracy of the network's file on the validation split, 0..1.
+    def judge(self, trained: TrainedModel, precision: str) -> Judged:
+        """Accuracy and score of the network's file on the validation split.
 
         Raises:
             TrialError: there is no such file.
         """
         if load_precision(precision).exact:
-            return trained.val_accuracy
+            return Judged(trained.val_accuracy, trained.val_score)
         key = self._key(trained, precision)
         known = self._store.load_json("judged", key)
         if known is None:
             made = load_precision(precision).make(trained.model, self._inputs)
-            known = accuracy(made.content, self._data.val)
+            known = list(self._judged(made.content))
             self._store.save_json("judged", key, known)
-        return float(known)
+        # The accuracy alone is from a version that knew no other score.
+        return Judged(*known) if isinstance(known, list) else Judged(known, known)
 
     def verified_file(self, trained: TrainedModel, precision: str) -> ExportedFile:
         """Export a network and verify the file on the validation split, or take it from the store.
@@ -111,7 +130,7 @@ class ArtifactBuilder:
             parity = plugin.verify(onnx, trained.model, self._data.val.x)
             facts = {
                 "sha256": sha256(onnx),
-                "val_accuracy": accuracy(onnx, self._data.val),
+                **dict(zip(("val_accuracy", "val_score"), self._judged(onnx), strict=True)),
                 "parity": parity.max_abs_difference,
                 "agreement": parity.agreement,
                 "seconds": round(max(trained.seconds, time.perf_counter() - started), 4),
@@ -120,7 +139,12 @@ class ArtifactBuilder:
             self._store.save("deployed", key, weights, {"precision": precision})
             self._store.save_bytes("file", key, onnx)
             self._store.save_json("file", key, facts)
+        facts = {"val_score": facts["val_accuracy"]} | facts
         return ExportedFile(onnx=onnx, **facts, weights_key=key)
+
+    def _judged(self, onnx: bytes) -> Judged:
+        confusion = decisions(onnx, self._data.val).confusion
+        return Judged(confusion.accuracy, self._score.value(confusion))
 
     def _key(self, trained: TrainedModel, precision: str) -> str:
         if load_precision(precision).exact:

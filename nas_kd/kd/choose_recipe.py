@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from nas_kd.config.key_facts import key_facts, score_facts
 from nas_kd.config.options import TeacherOptions
 from nas_kd.context.run_context import RunContext
 from nas_kd.engine.teacher_outputs import Teacher
@@ -72,7 +73,7 @@ def student_recipe_key(context: RunContext, teachers: Sequence[Teacher]) -> str:
         teachers: that students learn from.
     """
     config = context.config
-    facts = {"budget": config.budget.model_dump(mode="json"), "device": config.device.name, "student": config.student}
+    facts = {"budget": key_facts(config.budget), "device": config.device.name, "student": config.student}
     return _key(context, facts | {"space": config.space.name, "teachers": [t.key for t in teachers]})
 
 
@@ -91,9 +92,10 @@ def _key(context: RunContext, facts: dict[str, Any]) -> str:
     common = {
         "data": context.data.key,
         "augment": context.config.data.augment.model_dump(mode="json"),
-        "distill": context.config.distill.model_dump(mode="json"),
+        "distill": key_facts(context.config.distill),
         "seed": context.seed,
         "torch": torch.__version__,
+        **score_facts(context.config.data.score),
     }
     return fingerprint(common | facts)
 

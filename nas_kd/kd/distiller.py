@@ -94,6 +94,7 @@ class Distiller:
             views=context.views,
             numerics=context.numerics,
             qat_start=config.quantization.qat_start,
+            score=context.score,
             callback=context.callback,
         )
         method, inherit = config.chain.method, config.search.inherit

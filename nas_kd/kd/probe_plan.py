@@ -114,7 +114,7 @@ def settings_around(
 
 
 def expected_errors(records: Sequence[ProbeRecord], epochs: int, n_val: int) -> dict[TrainingRecipe, float]:
-    """Expect each setting's error after a full training, 0..1, from where it came and how fast its kind got there.
+    """Expect each setting's error, 1 - score, after a full training, from where it is and how fast its kind got there.
 
     Settings with the same augmentation are taken to improve at the same rate: a lower learning rate, too, starts behind
     and catches up, but no further.
@@ -131,23 +131,23 @@ def expected_errors(records: Sequence[ProbeRecord], epochs: int, n_val: int) -> 
     return {
         r.recipe: 1.0
         if r.failed is not None
-        else _smoothed(r.val_accuracy, n_val) * exp(TREND * fmean(trends[r.recipe.augment]))
+        else _smoothed(r.val_score, n_val) * exp(TREND * fmean(trends[r.recipe.augment]))
         for r in records
     }
 
 
 def _log_improvement(record: ProbeRecord, epochs: int, n_val: int) -> float:
     """Logarithm of the factor by which the error falls up to a full training at the rate of the last round, <= 0."""
-    earlier = [(e, accuracy) for e, accuracy in record.rounds if e < record.epochs]
+    earlier = [(e, score) for e, score in record.rounds if e < record.epochs]
     if not earlier or record.epochs >= epochs:
         return 0.0
-    before, accuracy = earlier[-1]
-    rate = min(0.0, log(_smoothed(record.val_accuracy, n_val) / _smoothed(accuracy, n_val)))
+    before, score = earlier[-1]
+    rate = min(0.0, log(_smoothed(record.val_score, n_val) / _smoothed(score, n_val)))
     return rate * log(epochs / record.epochs) / log(record.epochs / before)
 
 
-def _smoothed(accuracy: float, n_val: int) -> float:
-    return (n_val * (1 - accuracy) + 1) / (n_val + 2)
+def _smoothed(score: float, n_val: int) -> float:
+    return (n_val * (1 - score) + 1) / (n_val + 2)
 
 
 def best_first(records: Sequence[ProbeRecord], epochs: int, n_val: int) -> list[ProbeRecord]:

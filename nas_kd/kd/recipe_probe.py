@@ -10,9 +10,10 @@ from dataclasses import replace
 
 import torch
 
+from nas_kd.config.key_facts import key_facts, score_facts
 from nas_kd.context.callbacks import Callback, EpochEnd, StopRun
 from nas_kd.context.run_context import RunContext
-from nas_kd.engine.evaluation import cross_entropy_of
+from nas_kd.engine.evaluation import confusion_of, cross_entropy_of
 from nas_kd.engine.teacher_outputs import Teacher
 from nas_kd.errors import TrialError
 from nas_kd.kd.candidate_failure import as_trial_error
@@ -20,7 +21,6 @@ from nas_kd.kd.distiller import Distiller
 from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.kd.probe_plan import ProbePlan, best_first, choose, next_settings
 from nas_kd.results.candidate import Architecture, Candidate, Recipe
-from nas_kd.results.intervals import wilson_interval
 from nas_kd.results.recipe_record import ProbeRecord, RecipeRecord
 from nas_kd.results.training_recipe import TrainingRecipe
 from nas_kd.serialization import fingerprint
@@ -57,20 +57,19 @@ class RecipeProbe:
         self._watch = _Watch(context.callback, until)
         self._distiller = Distiller.for_run(replace(context, callback=self._watch), builder, teachers)
         self._network, self._method = network, method
-        labels = context.data.val.y
-        self._description, self._n_val = builder.description(network), len(labels)
-        self._most_common = float(torch.bincount(labels).max()) / len(labels)
-        config = context.config
+        self._description, self._n_val = builder.description(network), len(context.data.val)
+        self._chance, config = context.metric.chance, context.config
         self._facts = {
             "data": context.data.key,
             "augment": config.data.augment.model_dump(mode="json"),
-            "distill": config.distill.model_dump(mode="json", exclude={"methods", "probe_minutes"}),
+            "distill": key_facts(config.distill, {"methods", "probe_minutes"}),
             "network": network.to_json(),
             "method": method,
             "teachers": [t.key for t in teachers],
             "seed": context.seed,
             "numerics": [context.numerics.bf16, context.numerics.channels_last],
             "torch": torch.__version__,
+            **score_facts(config.data.score),
         }
 
     def run(self, settings: Sequence[TrainingRecipe], plan: ProbePlan, given: Sequence[str] = ()) -> RecipeRecord:
@@ -106,9 +105,20 @@ class RecipeProbe:
         return self._record(compared, latest, time.monotonic() - started, note, given)
 
     def _learns(self, records: Sequence[ProbeRecord]) -> bool:
-        """Whether the best of them is better than naming the most common class, chance apart."""
-        best = max(r.val_accuracy for r in records)
-        return wilson_interval(best, self._n_val)[0] > self._most_common
+        """Whether the best of them is shown to be better than guessing."""
+        return self._best_interval(records)[0] > self._chance
+
+    def _learns_too_little(self, records: Sequence[ProbeRecord]) -> str:
+        network, (low, high) = f"a network of the budget's middle ({self._description})", self._best_interval(records)
+        if high <= self._chance:
+            return f"{network} learns nothing in so short a training"
+        return (
+            f"{network} is not shown to learn anything in so short a training: 95 % interval on {self._n_val:,} "
+            f"validation samples {low:.1%} to {high:.1%}, guessing gets {self._chance:.1%}"
+        )
+
+    def _best_interval(self, records: Sequence[ProbeRecord]) -> tuple[float, float]:
+        return max(records, key=lambda r: r.val_score).interval(self._n_val)
 
     def _ranked(self, records: Sequence[ProbeRecord]) -> list[ProbeRecord]:
         return best_first(records, self._base.epochs, self._n_val)
@@ -130,14 +140,18 @@ class RecipeProbe:
                 trained = self._distiller.distill(
                     candidate, self._context.seed, rounds[-1], until=epochs, restarts=rounds[:-1]
                 )
-            data, numerics = self._context.data, self._context.numerics
+            data, numerics, score = self._context.data, self._context.numerics, self._context.score
+            low, high = score.interval(trained.val_score, confusion_of(trained.model, data.val, numerics))
             record = ProbeRecord(
                 recipe=recipe,
                 epochs=epochs,
                 val_accuracy=trained.val_accuracy,
+                val_score=trained.val_score,
+                low=low,
+                high=high,
                 val_loss=cross_entropy_of(trained.model, data.val, numerics),
                 curve=tuple(self._watch.curve.get(e) for e in range(1, epochs + 1)),
-                rounds=(*before.rounds, (epochs, trained.val_accuracy)),
+                rounds=(*before.rounds, (epochs, trained.val_score)),
                 seconds=round(trained.seconds, 3),
             )
         except TrialError as error:
@@ -166,7 +180,7 @@ class RecipeProbe:
             note = note or (f"{failed} of {len(compared)} settings could not be trained" if failed else None)
             chosen = None
         elif not self._learns(usable):
-            note = f"a network of the budget's middle ({self._description}) learns nothing in so short a training"
+            note = self._learns_too_little(usable)
             chosen = None
         return RecipeRecord(
             recipe=self._base if chosen is None else chosen.recipe,
@@ -176,7 +190,7 @@ class RecipeProbe:
             network=self._description,
             settings=tuple(latest.values()),
             compared_epochs=0 if chosen is None else chosen.epochs,
-            gain=None if chosen is None or base is None else chosen.val_accuracy - base.val_accuracy,
+            gain=None if chosen is None or base is None else chosen.val_score - base.val_score,
             augmentation_gain=None if chosen is None else _augmentation_gain(chosen, usable),
             epochs_spent=sum(r.epochs for r in latest.values()),
             seconds=round(seconds, 3),
@@ -187,7 +201,7 @@ class RecipeProbe:
 def _augmentation_gain(chosen: ProbeRecord, compared: Sequence[ProbeRecord]) -> float | None:
     """How far the best setting with the chosen augmentation is ahead of the best one with none, or of the others."""
     others = [r for r in compared if (r.recipe.augment == "none") != (chosen.recipe.augment == "none")]
-    return chosen.val_accuracy - max(r.val_accuracy for r in others) if others else None
+    return chosen.val_score - max(r.val_score for r in others) if others else None
 
 
 class _Watch(Callback):
@@ -207,8 +221,8 @@ class _Watch(Callback):
             raise _OutOfTime
 
     def on_epoch_end(self, event: EpochEnd) -> None:
-        """Take the accuracy on validation."""
-        if event.val_accuracy is not None:
-            self.curve[event.epoch] = round(event.val_accuracy, 5)
+        """Take the score on validation."""
+        if event.val_score is not None:
+            self.curve[event.epoch] = round(event.val_score, 5)
         self._outer.on_epoch_end(event)
         self._check()

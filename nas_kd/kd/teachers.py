@@ -4,13 +4,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import torch
-from torch import nn
-
 from nas_kd.config.options import TeacherOptions
 from nas_kd.context.callbacks import Callback, EpochEnd
 from nas_kd.context.run_context import RunContext
-from nas_kd.engine.evaluation import accuracy_of
+from nas_kd.engine.evaluation import confusion_of
 from nas_kd.engine.schedule import Schedule
 from nas_kd.engine.teacher_outputs import Teacher
 from nas_kd.errors import InputError, TrialError
@@ -22,18 +19,19 @@ from nas_kd.kd.distiller import Distiller
 from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.kd.onnx_teacher import from_onnx
 from nas_kd.kd.preprocessing_check import better_preprocessing
+from nas_kd.kd.teacher_check import check_knowledge
 from nas_kd.kd.training_job import TrainingJob
 from nas_kd.kd.user_teachers import UserTeacher, from_factory
 from nas_kd.models.search_space import SearchSpace, load_space
 from nas_kd.results.candidate import DEFAULT_POLICY, NO_DISTILLATION, Architecture, Recipe
 from nas_kd.results.finalist_record import Accuracy
-from nas_kd.results.intervals import wilson_interval
 from nas_kd.results.recipe_record import RecipeRecord
 from nas_kd.results.run_record import TeacherRecord, is_under_trained
 from nas_kd.results.trial_record import Costs
+from nas_kd.scores.base import DEFAULT_SCORE, load_score
 from nas_kd.serialization import fingerprint
 
-LATE = 0.8  # share of a teacher's training after which its accuracy should hardly rise any more
+LATE = 0.8  # share of a teacher's training after which its score should hardly rise any more
 
 MeasureFile = Callable[[bytes, Costs], Costs]  # all costs of an ONNX file, from what was counted of the network
 
@@ -54,7 +52,7 @@ class ReadyTeacher:
 
 
 def prepare_teachers(context: RunContext, measure: MeasureFile) -> list[ReadyTeacher]:
-    """Train or load the config's teachers, measure them, and refuse those that are no better than chance.
+    """Train or load the config's teachers, measure them, and refuse those that are shown to be no better than chance.
 
     Args:
         context: of the run.
@@ -154,18 +152,21 @@ def _prepare(options: TeacherOptions, context: RunContext, measure: MeasureFile,
     for note in found.own.notes if found.own else ():
         context.callback.on_note(f"{name} {note}")
     onnx, costs = _file_and_costs(found, context, measure, name)
-    val = _accuracy(teacher.model, context)
+    confusion = confusion_of(teacher.model, context.data.val, context.numerics)
+    val = load_score(DEFAULT_SCORE).of(confusion)
     advice = None if found.own is None else _advice(found.own, options, context, val)
-    _require_better_than_chance(val, context, advice or (_CHECK_IT if found.recipe is None else _TRAIN_LONGER))
-    _note_training(found, context)
-    if advice is not None:
-        context.callback.on_note(f"{name} {advice}")
+    hint = advice or (_CHECK_IT if found.recipe is None else _TRAIN_LONGER)
+    for note in filter(None, [check_knowledge(confusion, hint), advice and f"{name} {advice}"]):
+        context.callback.on_note(note)
+    val_score = context.score.of(confusion)
+    _note_training(found, val_score, context)
     record = TeacherRecord.model_validate(
         {
             "description": teacher.description,
             "origin": found.origin,
             "costs": costs,
             "val": val,
+            "val_score": val_score,
             "training_s": round(found.seconds, 3),
             "recipe": found.recipe,
             "late_gain": found.late_gain,
@@ -194,7 +195,7 @@ def _trained(options: TeacherOptions, context: RunContext, place: int) -> _Loade
     chosen = teacher_recipe(context, options, place, space, architecture)
     schedule = Schedule.of(context.config.distill, chosen.recipe)
     seed = context.seed + place if options.seed is None else options.seed
-    late = _LateAccuracy(context.callback, schedule.epochs)
+    late = _LateScore(context.callback, schedule.epochs)
     watched = replace(context, callback=late).with_recipe(chosen.recipe)
     distiller = Distiller.for_run(watched, NetworkBuilder(context.data, space))
     started = time.perf_counter()
@@ -205,29 +206,29 @@ def _trained(options: TeacherOptions, context: RunContext, place: int) -> _Loade
     except TrialError as error:
         raise InputError(f"teacher: its training failed: {error}") from error
     spent = max(trained.seconds, time.perf_counter() - started)
-    if late.accuracy is not None:
-        context.store.save_json("late_accuracy", trained.key, late.accuracy)
+    if late.score is not None:
+        context.store.save_json("late_accuracy", trained.key, late.score)
     before = context.store.load_json("late_accuracy", trained.key)
     return _Loaded(
         teacher=distiller.as_teacher(trained, architecture),
         origin="space",
         seconds=spent,
         recipe=chosen,
-        late_gain=None if before is None else trained.val_accuracy - before,
+        late_gain=None if before is None else trained.val_score - before,
     )
 
 
-class _LateAccuracy(Callback):
-    """Passes the training's progress on, and keeps the accuracy that it had when four fifths were done."""
+class _LateScore(Callback):
+    """Passes the training's progress on, and keeps the score that it had when four fifths were done."""
 
     def __init__(self, outer: Callback, epochs: int) -> None:
         self._outer, self._epoch = outer, round(LATE * epochs)
-        self.accuracy: float | None = None
+        self.score: float | None = None
 
     def on_epoch_end(self, event: EpochEnd) -> None:
-        """Take the accuracy on validation, once."""
+        """Take the score on validation, once."""
         if event.epoch == self._epoch:
-            self.accuracy = event.val_accuracy
+            self.score = event.val_score
         self._outer.on_epoch_end(event)
 
     def on_progress(self, what: str, done: int, total: int) -> None:
@@ -243,36 +244,19 @@ class _LateAccuracy(Callback):
         self._outer.on_note(text)
 
 
-def _note_training(found: _Loaded, context: RunContext) -> None:
+def _note_training(found: _Loaded, val_score: Accuracy, context: RunContext) -> None:
     """Say how the tool trained a teacher, and whether it needs more training."""
     if found.recipe is not None:
         context.callback.on_note(f"teacher: {describe_choice(found.recipe)}")
-    if found.late_gain is not None and is_under_trained(found.late_gain, len(context.data.val)):
+    if found.late_gain is not None and is_under_trained(found.late_gain, val_score):
         context.callback.on_note(
-            f"teacher: under-trained: its accuracy on validation still rose by {100 * found.late_gain:.1f} points in "
-            "the last fifth of its epochs; set teacher.epochs higher"
+            f"teacher: under-trained: its {context.score.title} on validation still rose by "
+            f"{100 * found.late_gain:.1f} points in the last fifth of its epochs; set teacher.epochs higher"
         )
 
 
 _CHECK_IT = "check its weights, the order of the classes, and teacher.preprocessing, mean and std"
 _TRAIN_LONGER = "train it for longer (teacher.epochs), or check the labels"
-
-
-def _accuracy(model: nn.Module, context: RunContext) -> Accuracy:
-    data = context.data
-    mean = accuracy_of(model, data.val, context.numerics)
-    low, high = wilson_interval(mean, len(data.val))
-    return Accuracy(mean=mean, low=low, high=high, samples=len(data.val))
-
-
-def _require_better_than_chance(val: Accuracy, context: RunContext, advice: str) -> None:
-    data = context.data
-    most_common = float(torch.bincount(data.val.y).max()) / len(data.val)
-    if val.low <= most_common:
-        raise InputError(
-            f"teacher: no better than chance: validation accuracy {val.mean:.1%}, naming the most common class "
-            f"gives {most_common:.1%}; {advice}"
-        )
 
 
 def _advice(own: UserTeacher, options: TeacherOptions, context: RunContext, val: Accuracy) -> str | None:

@@ -12,12 +12,14 @@ from nas_kd.context.callbacks import Callback
 from nas_kd.data.augment import TrainingViews
 from nas_kd.data.dataset import Dataset
 from nas_kd.engine.batch_source import ArrayBatches
+from nas_kd.engine.evaluation import confusion_of
 from nas_kd.engine.method_setup import DatasetInfo
 from nas_kd.engine.numerics import Numerics
 from nas_kd.engine.schedule import Schedule
 from nas_kd.engine.teacher_outputs import Teacher
 from nas_kd.engine.training import Training, TrainingSetup
 from nas_kd.errors import InputError
+from nas_kd.kd.class_weights import class_weights
 from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.kd.shared_outputs import SharedOutputs
 from nas_kd.kd.training_cache import TrainingCache
@@ -28,6 +30,8 @@ from nas_kd.models.subnetwork import cut_weights
 from nas_kd.models.wrappers import sum_networks
 from nas_kd.quantization.precision import load_precision
 from nas_kd.results.training_recipe import TrainingRecipe
+from nas_kd.results.trial_record import Judged
+from nas_kd.scores.base import DEFAULT_SCORE, Score, load_score
 from nas_kd.store.store import Store
 
 MethodFactory = Callable[[], Method]
@@ -48,6 +52,7 @@ class Trainer:
         views: TrainingViews,
         numerics: Numerics,
         qat_start: float,
+        score: Score | None = None,
         callback: Callback | None = None,
     ) -> None:
         """Gather what all trainings have in common.
@@ -62,15 +67,21 @@ class Trainer:
             views: the training split as networks are shown it.
             numerics: number format and memory layout.
             qat_start: share of a learning-rate cycle after which quantization-aware training rounds.
+            score: that networks are judged by; None: accuracy.
             callback: receives how far a training has come.
         """
         self.data, self.builder, self.outputs, self.options = data, builder, outputs, options
         self.recipe, self._views, self._numerics, self._qat_start = recipe, views, numerics, qat_start
         self._callback = callback or Callback()
+        self.score = score or load_score(DEFAULT_SCORE)
+        weights = class_weights(options.class_weights, data.train.y, data.classes)
+        self._class_weights = None if weights is None else torch.tensor(weights)
         conditions = {
             "data": data.key,
             "calibrated": options.calibrate,
             "numerics": [numerics.bf16, numerics.channels_last],
+            **({} if weights is None else {"class_weights": weights}),
+            **({} if self.score.name == DEFAULT_SCORE else {"score": self.score.name}),
         }
         self.cache = TrainingCache(store, conditions, qat_start)
 
@@ -112,7 +123,7 @@ class Trainer:
                 job.until,
                 callback=self._callback,
                 description=description,
-                score=lambda running: running.accuracy(running.averaged_students()[0], self.data.val),
+                judge=lambda running: self.judge(running.averaged_students()[0]),
             )
             trained = self._judge(training, key, added_to)
             self.cache.save(trained, job)
@@ -128,13 +139,23 @@ class Trainer:
         return self._views.student(recipe.augment).key
 
     def _judge(self, training: Training, key: str, added_to: Sequence[nn.Module]) -> TrainedModel:
-        """Choose the network to deploy; where it is part of a sum, its accuracy is the sum's."""
+        """Choose the network to deploy; where it is part of a sum, its figures are the sum's."""
         if added_to:
             (model,) = training.averaged_students()
-            accuracy = training.accuracy(sum_networks([*added_to, model]), self.data.val)
+            judged = self.judge(sum_networks([*added_to, model]))
         else:
-            model, accuracy = training.deployed(self.data.val)
-        return TrainedModel(model, key, accuracy, training.seconds, training.losses, training.calibration())
+            students = [(network, self.judge(network)) for network in training.averaged_students()]
+            model, judged = max(students, key=lambda pair: pair[1].score)
+        return TrainedModel(model, key, *judged, training.seconds, training.losses, training.calibration())
+
+    def judge(self, network: nn.Module) -> Judged:
+        """Accuracy and score of a network on the validation split.
+
+        Args:
+            network: (B, ...) in stored units -> (B, C) logits, in the memory layout of training.
+        """
+        confusion = confusion_of(network, self.data.val, self._numerics)
+        return Judged(confusion.accuracy, self.score.value(confusion))
 
     def build(self, job: TrainingJob, seed: int, source: WeightSource | None = None) -> nn.Module:
         """Build the job's network with the initial weights of `seed`, or cut out of `source`."""
@@ -177,6 +198,7 @@ class Trainer:
             seed=seed,
             calibrated=self.options.calibrate,
             qat_start=self._qat_start,
+            class_weights=self._class_weights,
         )
 
     def shell(self, job: TrainingJob) -> nn.Module:

@@ -78,7 +78,8 @@ class TrainingCache:
             return None
         model = build()
         model.load_state_dict(entry.tensors)
-        return TrainedModel(model.eval(), key, **entry.meta["facts"])
+        facts = entry.meta["facts"]
+        return TrainedModel(model.eval(), key, **({"val_score": facts["val_accuracy"]} | facts))
 
     def save(self, trained: TrainedModel, job: TrainingJob) -> None:
         """Keep a trained network under its key.
@@ -90,6 +91,7 @@ class TrainingCache:
         weights = {k: v.contiguous() for k, v in trained.model.state_dict().items()}
         facts = {
             "val_accuracy": trained.val_accuracy,
+            "val_score": trained.val_score,
             "seconds": trained.seconds,
             "losses": trained.losses,
             "calibration": trained.calibration,

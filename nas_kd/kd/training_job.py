@@ -13,6 +13,7 @@ from nas_kd.engine.training import Training
 from nas_kd.quantization.precision import load_precision
 from nas_kd.results.candidate import Architecture, Recipe
 from nas_kd.results.training_recipe import TrainingRecipe
+from nas_kd.results.trial_record import Judged
 from nas_kd.store.store import Store
 
 CHECKPOINT_EVERY_S = 20.0
@@ -26,6 +27,7 @@ class TrainedModel:
         model: in eval mode, (B, ...) in stored units -> (B, C) logits.
         key: fingerprint of all that its weights depend on.
         val_accuracy: on the validation split, 0..1.
+        val_score: what decides, on the same split, 0..1.
         seconds: what the training took when it took place.
         losses: means of the named loss terms over the last epoch, unscaled.
         calibration: the factor that calibration gave each part of the method, by name.
@@ -34,6 +36,7 @@ class TrainedModel:
     model: nn.Module
     key: str
     val_accuracy: float
+    val_score: float
     seconds: float
     losses: dict[str, float]
     calibration: dict[str, float]
@@ -84,7 +87,7 @@ def run_from_checkpoint(
     *,
     callback: Callback,
     description: str,
-    score: Callable[[Training], float | None] = lambda _: None,
+    judge: Callable[[Training], Judged | None] = lambda _: None,
 ) -> None:
     """Train up to epoch `until`, from a checkpoint if there is one; leave one where more epochs may follow.
 
@@ -95,7 +98,7 @@ def run_from_checkpoint(
         until: epochs of the schedule.
         callback: receives how far the training has come.
         description: of the network, for people.
-        score: validation accuracy of the network so far, 0..1, computed only if a callback reads it.
+        judge: judges the network so far on validation; called only if a callback reads it.
     """
     epochs = training.setup.schedule.epochs
     if (checkpoint := store.load("checkpoint", key)) is not None and checkpoint.meta["epoch"] <= until:
@@ -105,7 +108,7 @@ def run_from_checkpoint(
     def after_epoch(running: Training) -> None:
         nonlocal saved_at
         callback.on_progress(f"training {description}: epoch", running.epoch, until)
-        callback.on_epoch_end(EpochEnd.of(running, description, lambda: score(running)))
+        callback.on_epoch_end(EpochEnd.of(running, description, lambda: judge(running)))
         unfinished = running.epoch < epochs
         if unfinished and (running.epoch == until or time.monotonic() - saved_at >= CHECKPOINT_EVERY_S):
             state = {k: v.contiguous() for k, v in running.state().items()}

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 # What a method reads. Of student and teachers: "logits", "features", "embedding". "indices": positions of the samples
@@ -35,12 +36,26 @@ class Batch(NamedTuple):
         y: (B,) int64 class numbers.
         indices: (B,) int64 positions in the training split; empty if the samples are synthetic.
         progress: completed share of the training schedule, 0..1.
+        class_weights: (C,) weights of the classes in the label loss; None: all count alike.
     """
 
     x: Tensor
     y: Tensor
     indices: Tensor
     progress: float
+    class_weights: Tensor | None = None
+
+    def label_loss(self, logits: Tensor) -> Tensor:
+        """Cross-entropy with the labels, sum_i w_(y_i) CE_i / sum_i w_(y_i), as torch.nn.CrossEntropyLoss has it.
+
+        Args:
+            logits: (B, C), of the student or of a network that is trained beside it.
+
+        Returns:
+            A scalar.
+        """
+        weights = None if self.class_weights is None else self.class_weights.to(logits)
+        return F.cross_entropy(logits, self.y, weight=weights)
 
 
 Network = Callable[[Tensor], Outputs]

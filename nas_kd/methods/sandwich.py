@@ -10,7 +10,6 @@ from contextlib import AbstractContextManager
 from typing import Protocol, runtime_checkable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from nas_kd.errors import InputError
@@ -70,7 +69,7 @@ class Sandwich(Method):
         """
         logits = [student.logits, *(self._logits(a, batch.x) for a in [self._smallest, *self._draw()])]
         kd_weight = SoftTargets.kd_weight / len(logits)
-        label_terms = [F.cross_entropy(z, batch.y) for z in logits]
+        label_terms = [batch.label_loss(z) for z in logits]
         kd_terms = [kl_divergence(z, teachers[0].logits, self.temperature) for z in logits]
         ce_weight = SoftTargets.ce_weight / len(logits)
         return {

@@ -177,13 +177,13 @@ class EvaluateSubnets:
         return EvaluateSubnets(tuple(map(Architecture.from_json, value["architectures"])), value["supernet"])
 
     def run(self, tools: JobTools) -> list[float | None]:
-        """Validation accuracies, 0..1, in the order of the architectures; None for one that cannot be judged."""
-        return [self._accuracy(architecture, tools) for architecture in self.architectures]
+        """Scores on validation, 0..1, in the order of the architectures; None for one that cannot be judged."""
+        return [self._score(architecture, tools) for architecture in self.architectures]
 
-    def _accuracy(self, architecture: Architecture, tools: JobTools) -> float | None:
+    def _score(self, architecture: Architecture, tools: JobTools) -> float | None:
         try:
             with as_trial_error():
-                return tools.subnets.accuracy(architecture, self.supernet)
+                return tools.subnets.score(architecture, self.supernet)
         except TrialError:
             tools.subnets.require(self.supernet)  # without it none can be judged
             return None

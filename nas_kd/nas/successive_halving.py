@@ -4,7 +4,7 @@ Li et al. 2020 (arXiv:1810.05934) promote the best 1 / `reduction` of the trials
 is free, without waiting for the others. Which trials are among the best changes with every new one, and with several
 objectives so much that half of them were promoted; here no more than that share is promoted altogether. With several
 objectives "the best" are those of the first non-dominated fronts, and within a front those with the largest crowding
-distance (Deb et al. 2002, NSGA-II, section III). Size and latency are known from the start; only accuracy differs from
+distance (Deb et al. 2002, NSGA-II, section III). Size and latency are known from the start; only the score differs from
 rung to rung.
 
 Up to the first rung candidates are compared without their assistants (`trial.candidate_up_to_next_rung`): what is
@@ -204,6 +204,6 @@ def _dominates(points: Points, point: Points) -> NDArray[np.bool_]:
 
 
 def _point(record: TrialRecord, level: int) -> tuple[float, float, float]:
-    """Error at the rung, log size, log latency."""
-    accuracy, size, ms = record.objectives(level)
-    return 1 - accuracy, log(size), log(ms)
+    """Error (1 - score) at the rung, log size, log latency."""
+    score, size, ms = record.objectives(level)
+    return 1 - score, log(size), log(ms)

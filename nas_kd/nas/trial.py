@@ -144,19 +144,21 @@ def train_to_next_rung(
             distiller.prepare(candidate)
         with as_trial_error(), _timed(seconds, "distill"):
             trained = distiller.distill(candidate, seed, full, until=epochs, restarts=rungs[:-1])
-            val_accuracy = artifacts.val_accuracy(trained, candidate.precision)
+            judged = artifacts.judge(trained, candidate.precision)
     except TrialError as error:
         return record.model_copy(update={"status": "failed", "reason": str(error), "seconds": seconds})
     before = sum(r.seconds for r in record.rungs if r.without_assistants == without_assistants)
     rung = RungRecord(
         epochs=epochs,
-        val_accuracy=val_accuracy,
+        val_accuracy=judged.accuracy,
+        val_score=judged.score,
         seconds=round(max(0.0, trained.seconds - before), 4),
         without_assistants=without_assistants,
         latency_ms=record.median_ms,
     )
-    judged = {"rungs": (*record.rungs, rung), "val_accuracy": rung.val_accuracy, "seconds": seconds}
-    return record.model_copy(update={"status": "finished" if epochs == full else "paused", **judged})
+    scores = {"val_accuracy": rung.val_accuracy, "val_score": rung.val_score}
+    reached = {"status": "finished" if epochs == full else "paused", "rungs": (*record.rungs, rung)}
+    return record.model_copy(update={**reached, **scores, "seconds": seconds})
 
 
 def candidate_up_to_next_rung(record: TrialRecord, plan: SearchPlan) -> Candidate:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from nas_kd.report import number_format as fmt
 from nas_kd.report.report_context import AXES, ReportContext
 from nas_kd.results.finalist_record import FinalistRecord
-from nas_kd.results.fronts import meets_min_accuracy
+from nas_kd.results.fronts import reaches_min_score
 from nas_kd.results.limits import LIMITS, CostName, active_limits, cost_values, ratios
 from nas_kd.results.trial_record import Costs, TrialRecord
 
@@ -38,8 +38,8 @@ class LimitUse:
 
 
 def has_budget(context: ReportContext) -> bool:
-    """Return whether the budget limits any cost or asks for an accuracy."""
-    return bool(active_limits(context.budget)) or context.budget.min_accuracy is not None
+    """Return whether the budget limits any cost or asks for a score."""
+    return bool(active_limits(context.budget)) or context.budget.least_score is not None
 
 
 def budget_text(context: ReportContext) -> str:
@@ -48,13 +48,14 @@ def budget_text(context: ReportContext) -> str:
     costs = [_limit_text(name, limits[name]) for name in COST_ORDER if name in limits]
     device = f" on {context.run.device.name}" if context.run.device and "latency" in limits else ""
     text = f"at most {fmt.join_with_and(costs)}{device}" if costs else "any size and latency"
-    return f"{text}, with {min_accuracy_text(context)}" if context.budget.min_accuracy is not None else text
+    return f"{text}, with {min_score_text(context)}" if context.budget.least_score is not None else text
 
 
-def min_accuracy_text(context: ReportContext) -> str:
-    """Write the accuracy that the budget asks for: `at least 90 % on validation`; empty if there is none."""
-    minimum = context.budget.min_accuracy
-    return "" if minimum is None else f"at least {minimum * 100:.6g}{fmt.NBSP}% on validation"
+def min_score_text(context: ReportContext) -> str:
+    """Write the score that the budget asks for: `at least 90 % on validation`; empty if there is none."""
+    minimum = context.budget.least_score
+    named = "" if context.run.decides_on_accuracy else f" {context.score}"
+    return "" if minimum is None else f"at least {minimum * 100:.6g}{fmt.NBSP}%{named} on validation"
 
 
 def other_limited_costs(context: ReportContext, costs: Costs) -> list[str]:
@@ -79,8 +80,14 @@ def budget_verdict(context: ReportContext, finalist: FinalistRecord) -> str:
     """State whether a finalist meets the budget; `WITHIN_BUDGET` if it meets all of it."""
     if not finalist.within_budget:
         return "over the budget"
-    meets = meets_min_accuracy(finalist.val, context.budget)
-    return WITHIN_BUDGET if meets else "within the limits, but not accurate enough"
+    meets = reaches_min_score(finalist.val_score, context.budget)
+    return (
+        WITHIN_BUDGET
+        if meets
+        else "within the limits, but not accurate enough"
+        if context.run.decides_on_accuracy
+        else f"within the limits, but too low a {context.score}"
+    )
 
 
 def closest_to_budget(context: ReportContext, most: int = 5) -> tuple[BudgetMiss, ...]:
@@ -107,10 +114,12 @@ def _missed_limits(context: ReportContext, one: FinalistRecord | TrialRecord) ->
     shares = {} if one.costs is None else ratios(cost_values(one.costs), context.budget)
     nouns = {limit.name: limit.noun for limit in LIMITS}
     missed = {f"{nouns[name]} {_excess_text(ratio)}": ratio for name, ratio in shares.items() if ratio > 1}
-    minimum = context.budget.min_accuracy
-    if isinstance(one, FinalistRecord) and minimum is not None and not meets_min_accuracy(one.val, context.budget):
-        missing = f"{(minimum - one.val.mean) * 100:.2g}"
-        missed[f"accuracy {missing} points too low"] = minimum / one.val.mean if one.val.mean > 0 else math.inf
+    minimum = context.budget.least_score
+    if isinstance(one, FinalistRecord) and minimum is not None and not reaches_min_score(one.val_score, context.budget):
+        val = one.val_score
+        inside = f" (inside its 95{fmt.NBSP}% interval)" if val.high >= minimum else ""
+        text = f"{context.score} {(minimum - val.mean) * 100:.2g} points too low{inside}"
+        missed[text] = minimum / val.mean if val.mean > 0 else math.inf
     return missed
 
 

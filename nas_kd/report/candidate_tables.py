@@ -90,15 +90,18 @@ TRIAL_COLUMNS = (
 def build_finalist_table(context: ReportContext) -> CandidateTable:
     """Build the table of the teachers, then the finalists by size."""
     run = context.run
+    columns: tuple[Column, ...] = FINALIST_COLUMNS
+    if not run.decides_on_accuracy:
+        columns = (columns[0], Column(f"Test {context.score}", True), Column("Test accuracy", True), *columns[2:])
     teachers = [] if run.teacher is None else [run.teacher, *run.other_teachers]
     teacher_rows = [_teacher_row(context, teacher, number) for number, teacher in enumerate(teachers, start=1)]
-    return CandidateTable(FINALIST_COLUMNS, (*teacher_rows, *(_finalist_row(context, f) for f in context.finalists)))
+    return CandidateTable(columns, (*teacher_rows, *(_finalist_row(context, f) for f in context.finalists)))
 
 
 def build_trial_table(context: ReportContext) -> CandidateTable:
-    """Build the table of the best trials by validation accuracy, at most `MAX_TRIAL_ROWS`, without duplicates."""
+    """Build the table of the best trials by their score on validation, at most `MAX_TRIAL_ROWS`, without duplicates."""
     trials = [t for t in context.run.trials if t.status != "duplicate"]
-    trials.sort(key=lambda t: (-(t.val_accuracy or -1.0), t.number))
+    trials.sort(key=lambda t: (-(t.val_score or -1.0), t.number))
     return CandidateTable(TRIAL_COLUMNS, tuple(_trial_row(context, t) for t in trials[:MAX_TRIAL_ROWS]))
 
 
@@ -106,7 +109,7 @@ def trial_table_title(run: RunRecord) -> str:
     """Name what the table of trials holds: all of them, or the best."""
     total = sum(t.status != "duplicate" for t in run.trials)
     which = f"The best {MAX_TRIAL_ROWS:,} of {total:,}" if total > MAX_TRIAL_ROWS else f"All {total:,}"
-    return f"{which} trials of the search, by validation accuracy"
+    return f"{which} trials of the search, by validation {run.score_title}"
 
 
 def _finalist_row(context: ReportContext, finalist: FinalistRecord) -> CandidateRow:
@@ -114,12 +117,12 @@ def _finalist_row(context: ReportContext, finalist: FinalistRecord) -> Candidate
     verdict = budget_verdict(context, finalist)
     cells = (
         Cell(letter, letter.rjust(3), finalist.id),
-        _test_cell(context, finalist.test),
+        *_test_cells(context, finalist),
         _size_cell(context, finalist.costs),
         _latency_cell(finalist.costs.latency_ms),
         Cell("✓ yes", 1) if verdict == WITHIN_BUDGET else Cell("✗ no", 0, verdict),
         *(_gain_cell(finalist, kind) for kind in CONTROL_TITLES),
-        Cell(fmt.percent(finalist.val.mean, decimals), finalist.val.mean),
+        Cell(fmt.percent(finalist.val_score.mean, decimals), finalist.val_score.mean),
         *_recipe_cells(finalist),
         Cell(fmt.duration(finalist.training_s), finalist.training_s),
     )
@@ -133,13 +136,13 @@ def _teacher_row(context: ReportContext, teacher: TeacherRecord, number: int) ->
     within = _within_cell(teacher.costs, context.budget)
     cells = (
         Cell(name, f"  0{number:03d}"),
-        _test_cell(context, teacher.test),
+        *_test_cells(context, teacher),
         _size_cell(context, teacher.costs) if teacher.costs.size_bytes else UNKNOWN,
         _latency_cell(teacher.costs.latency_ms) if teacher.costs.latency_ms else UNKNOWN,
         within,
         missing,
         missing,
-        Cell(fmt.percent(teacher.val.mean, context.accuracy_decimals), teacher.val.mean),
+        Cell(fmt.percent(teacher.val_score.mean, context.accuracy_decimals), teacher.val_score.mean),
         Cell(fmt.MISSING, " "),
         Cell("as given" if teacher.origin == "onnx" else "fp32", " "),
         missing,
@@ -150,12 +153,12 @@ def _teacher_row(context: ReportContext, teacher: TeacherRecord, number: int) ->
 
 
 def _trial_row(context: ReportContext, trial: TrialRecord) -> CandidateRow:
-    accuracy, letter = trial.val_accuracy, context.letters.get(trial.id)
-    judged = fmt.MISSING if accuracy is None else fmt.percent(accuracy)
+    score, letter = trial.val_score, context.letters.get(trial.id)
+    judged = fmt.MISSING if score is None else fmt.percent(score)
     without = "without assistants" if trial.without_assistants else ""
     cells = (
         Cell(f"{trial.number}" + (f" ({letter})" if letter else ""), trial.number),
-        Cell(judged, LAST if accuracy is None else accuracy, without),
+        Cell(judged, LAST if score is None else score, without),
         _size_cell(context, trial.costs),
         Cell(fmt.latency(trial.median_ms), trial.median_ms or 0.0),
         Cell(trial.status, trial.status),
@@ -179,6 +182,13 @@ def _details(record: FinalistRecord | TrialRecord) -> Iterator[tuple[str, str]]:
         yield "Parameters", params
     if training := training_text(record.candidate):
         yield "Training", training
+
+
+def _test_cells(context: ReportContext, network: FinalistRecord | TeacherRecord) -> Iterator[Cell]:
+    """Test accuracy; before it the score that decides, where that is another."""
+    if not context.run.decides_on_accuracy:
+        yield _test_cell(context, network.test_score)
+    yield _test_cell(context, network.test)
 
 
 def _test_cell(context: ReportContext, test: Accuracy | None) -> Cell:
@@ -215,7 +225,8 @@ def _gain_cell(finalist: FinalistRecord, kind: ControlKind) -> Cell:
     control = control_of(finalist, kind)
     if control is None:
         return Cell(fmt.MISSING, LAST, _why_no_control(finalist, kind))
-    gain, decimals = control.gain, fmt.justified_decimals(control.gain.low, control.gain.high)
+    gain = control.score_gain
+    decimals = fmt.justified_decimals(gain.low, gain.high)
     interval = f"{fmt.percentage_points(gain.low, decimals)} to {fmt.percentage_points(gain.high, decimals)}"
     return Cell(fmt.percentage_points(gain.mean, decimals), gain.mean, interval)
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from nas_kd.report.distillation_gains import CONTROL_TITLES, control_of
 from nas_kd.report.report_context import ReportContext
-from nas_kd.results.finalist_record import FinalistRecord
-from nas_kd.results.trial_record import Costs, TrialRecord
+from nas_kd.results.finalist_record import Accuracy, FinalistRecord, SeedRecord
+from nas_kd.results.trial_record import Costs, RungRecord, TrialRecord
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would take such text for a formula
 
@@ -49,8 +49,9 @@ def _trial_columns(context: ReportContext, trial: TrialRecord, finalist: Finalis
         **_cost_columns(trial.costs),
         **({f"forecast.{k}": v for k, v in dict(trial.forecast).items()} if trial.forecast else {}),
         "val_accuracy": trial.val_accuracy,
-        "inherited_accuracy": trial.inherited_accuracy,
-        "rungs": [r.model_dump() for r in trial.rungs],
+        **_score_column(context, "val_", trial.val_score),
+        f"inherited_{context.score_name}": trial.inherited_accuracy,
+        "rungs": [_without_copies(context, r) for r in trial.rungs],
         **{f"seconds.{k}": v for k, v in trial.seconds.items()},
         "elapsed_s": trial.elapsed_s,
         "attempts": trial.attempts,
@@ -71,17 +72,44 @@ def _finalist_columns(context: ReportContext, finalist: FinalistRecord) -> dict[
     row: dict[str, Any] = {"final.winner": context.is_winner(finalist)}
     for name, value in (("val", finalist.val), ("test", finalist.test)):
         row |= {f"final.{name}.{k}": v for k, v in dict(value).items()}
+    if finalist.balanced is not None:
+        row |= {f"final.test.balanced_accuracy.{k}": v for k, v in _interval(finalist.balanced).items()}
+    for split, score in (("val", finalist.val_score), ("test", finalist.test_score)):
+        for k, v in _interval(score).items():
+            row |= _score_column(context, f"final.{split}.", v, f".{k}")
     row |= {f"final.on_front.{k}": v for k, v in context.front_membership.get(finalist.id, {}).items()}
     row |= _cost_columns(finalist.costs, "final.")
     row |= {"final.deployed_seed": finalist.deployed_seed, "final.training_s": finalist.training_s}
-    row["final.seeds"] = [s.model_dump() for s in finalist.seeds]
+    row["final.seeds"] = [_without_copies(context, s) for s in finalist.seeds]
     for kind in CONTROL_TITLES:
         control = control_of(finalist, kind)
         if control is not None:
             row[f"final.{kind}.accuracy"] = control.accuracy.mean
             row |= {f"final.{kind}.gain.{k}": v for k, v in dict(control.gain).items() if k in ("mean", "low", "high")}
+            row |= _score_column(context, f"final.{kind}.", control.score.mean)
+            for k, v in _interval(control.score_gain).items():
+                row |= _score_column(context, f"final.{kind}.gain.", v, f".{k}")
             row[f"final.{kind}.cost_ratio"] = control.cost_ratio
     return row
+
+
+def _score_column(context: ReportContext, before: str, value: float | None, after: str = "") -> dict[str, Any]:
+    """A column of the score that decides, named after it; none where that is accuracy, which has its own."""
+    return {} if context.run.decides_on_accuracy else {f"{before}{context.score_name}{after}": value}
+
+
+def _without_copies(context: ReportContext, record: RungRecord | SeedRecord) -> dict[str, Any]:
+    """All of a record; its scores where they are not accuracy, which it has."""
+    return record.model_dump(exclude=set(record.scored) if context.run.decides_on_accuracy else None)
+
+
+def _interval(value: Accuracy) -> dict[str, float]:
+    return {"mean": value.mean, "low": value.low, "high": value.high}
+
+
+def text_cell(text: str) -> str:
+    """Text for a CSV file: what looks like a formula gets an apostrophe, as in spreadsheets."""
+    return f"'{text}" if text.startswith(FORMULA_STARTS) else text
 
 
 def _cell(value: Any) -> str | int | float | bool:
@@ -91,5 +119,5 @@ def _cell(value: Any) -> str | int | float | bool:
     if isinstance(value, Mapping) or (isinstance(value, Sequence) and not isinstance(value, str)):
         return json.dumps(value, sort_keys=True)
     if isinstance(value, str):
-        return f"'{value}" if value.startswith(FORMULA_STARTS) else value
+        return text_cell(value)
     return value if isinstance(value, bool | int | float) else str(value)

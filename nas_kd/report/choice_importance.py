@@ -1,4 +1,4 @@
-"""How much of the variance in the trials' accuracy each choice of the search explains."""
+"""How much of the variance in the trials' score each choice of the search explains."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -37,8 +37,8 @@ def choices_of(trial: TrialRecord, epochs: int) -> dict[str, str | float]:
     }
 
 
-def comparable_accuracies(trials: Sequence[TrialRecord]) -> tuple[int, list[tuple[TrialRecord, float]]]:
-    """Select the trials that reached the most common rung, with their validation accuracy (0..1) there.
+def comparable_scores(trials: Sequence[TrialRecord]) -> tuple[int, list[tuple[TrialRecord, float]]]:
+    """Select the trials that reached the most common rung, with their score on validation (0..1) there.
 
     That is the first rung: trials on later ones are a selection, whose shares of variance would mislead.
 
@@ -46,13 +46,13 @@ def comparable_accuracies(trials: Sequence[TrialRecord]) -> tuple[int, list[tupl
         trials: without duplicates.
 
     Returns:
-        Epochs of the rung (of equally common ones, the highest), and (trial, accuracy) pairs; 0 and [] without rungs.
+        Epochs of the rung (of equally common ones, the highest), and (trial, score) pairs; 0 and [] without rungs.
     """
     reached = Counter(r.epochs for t in trials for r in t.rungs)
     if not reached:
         return 0, []
     common = max(reached.items(), key=lambda pair: (pair[1], pair[0]))[0]
-    return common, [(t, r.val_accuracy) for t in trials for r in t.rungs if r.epochs == common]
+    return common, [(t, r.val_score) for t in trials for r in t.rungs if r.epochs == common]
 
 
 def choice_importances(choices: Sequence[Mapping[str, Any]], accuracies: Sequence[float]) -> dict[str, float]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from nas_kd.report import number_format as fmt
 from nas_kd.report.candidate_tables import CandidateTable, build_finalist_table, build_trial_table, trial_table_title
+from nas_kd.report.class_tables import ClassTables, build_class_tables
 from nas_kd.report.distillation_gains import GainTable, build_gain_tables
 from nas_kd.report.front_plots import FrontPlot, build_front_plots, indistinguishable_groups
 from nas_kd.report.methodology import Methodology, build_methodology
@@ -22,8 +23,9 @@ class ReportContent:
     Attributes:
         context: the run.
         summary: section 1.
-        front_plots: section 2, accuracy against size and against latency; `plot_points` are the points of both.
+        front_plots: section 2, the score against size and against latency; `plot_points` are the points of both.
         finalist_table: section 3; `trial_table` holds the search's best trials under `trial_table_title`.
+        class_tables: figures by class, in section 3.
         gain_tables: section 4.
         search_history: section 5.
         methodology: section 6.
@@ -40,6 +42,7 @@ class ReportContent:
     finalist_table: CandidateTable
     trial_table: CandidateTable
     trial_table_title: str
+    class_tables: ClassTables | None
     gain_tables: tuple[GainTable, ...]
     search_history: SearchHistory
     methodology: Methodology
@@ -71,6 +74,7 @@ def build_content(run: RunRecord, command: str = "", file_sha256: str = "") -> R
         finalist_table=build_finalist_table(context),
         trial_table=build_trial_table(context),
         trial_table_title=trial_table_title(run),
+        class_tables=build_class_tables(context),
         gain_tables=build_gain_tables(context),
         search_history=history,
         methodology=build_methodology(context, command),
@@ -100,13 +104,14 @@ def _no_gains(run: RunRecord) -> str:
 
 def _captions(context: ReportContext, plots: tuple[FrontPlot, ...], history: SearchHistory) -> dict[str, str]:
     return {
-        "how_to_read": _how_to_read(bool(context.run.finalists)),
-        "front": _front_caption(bool(context.run.finalists), any(plot.front_line for plot in plots)),
+        "how_to_read": _how_to_read(context),
+        "figures": _figures_caption(context),
+        "front": _front_caption(context, any(plot.front_line for plot in plots)),
         **{plot.axis: _plot_caption(context, plot) for plot in plots},
         "hypervolume": (
-            "The volume that the candidates found so far dominate, in retained accuracy, decades of size and decades "
-            "of latency against the teacher. If the curve has been flat for long, more trials would probably have "
-            f"found little. {history.curves_note}"
+            f"The volume that the candidates found so far dominate, in retained {context.score}, decades of size and "
+            "decades of latency against the teacher. If the curve has been flat for long, more trials would probably "
+            f"have found little. {history.curves_note}"
         ),
         "choices": (
             f"Share of the variance in {history.choices_note} that each choice explains alone, less what it would by "
@@ -116,38 +121,47 @@ def _captions(context: ReportContext, plots: tuple[FrontPlot, ...], history: Sea
     }
 
 
-def _how_to_read(has_finalists: bool) -> str:
-    if has_finalists:
+def _figures_caption(context: ReportContext) -> str:
+    """Begins the sentence below the finalists' table."""
+    if context.run.decides_on_accuracy:
+        return "Accuracies in percent of samples"
+    return f"{context.score[0].upper()}{context.score[1:]} decides; scores in percent"
+
+
+def _how_to_read(context: ReportContext) -> str:
+    score = context.score
+    if context.run.finalists:
         return (
-            "Up and to the left is better. Large marks are finalists at their test accuracy, with 95 % intervals, "
+            f"Up and to the left is better. Large marks are finalists at their test {score}, with 95 % intervals, "
             "hollow if they are not on this front; a thin line joins each to its controls, which are drawn slightly to "
-            "the side. Small grey marks are trials of the search at their validation accuracy, after shorter training; "
+            f"the side. Small grey marks are trials of the search at their validation {score}, after shorter training; "
             "ticks at the bottom are trials without one."
         )
     return (
-        "Up and to the left is better. Grey marks are trials of the search at their validation accuracy; ticks at the "
-        "bottom are trials without one. Test accuracy is measured on the finalists, after the search."
+        f"Up and to the left is better. Grey marks are trials of the search at their validation {score}; ticks at the "
+        f"bottom are trials without one. Test {score} is measured on the finalists, after the search."
     )
 
 
-def _front_caption(has_finalists: bool, has_front: bool) -> str:
-    if has_finalists:
+def _front_caption(context: ReportContext, has_front: bool) -> str:
+    score = context.score
+    if context.run.finalists:
         return (
-            "Members of a front and the winner are chosen on validation accuracy, never on test accuracy; the line is "
-            "the running best of the members' test accuracy."
+            f"Members of a front and the winner are chosen on validation {score}, never on test {score}; the line is "
+            f"the running best of the members' test {score}."
         )
-    return "The dotted line is the front so far, on validation accuracy." if has_front else ""
+    return f"The dotted line is the front so far, on validation {score}." if has_front else ""
 
 
 def _plot_caption(context: ReportContext, plot: FrontPlot) -> str:
-    """Names finalists that cannot be distinguished in accuracy, and counts the points that are not shown."""
+    """Names finalists that cannot be distinguished in their score, and counts the points that are not shown."""
     sentences = []
     groups = indistinguishable_groups(context, plot.axis)
     if groups:
         names = "; ".join(fmt.join_with_and(letters) for letters in groups)
-        sentences.append(f"Not distinguishable in accuracy, as their intervals overlap: {names}.")
+        sentences.append(f"Not distinguishable in {context.score}, as their intervals overlap: {names}.")
     if plot.n_below_view:
-        sentences.append(f"{fmt.count(plot.n_below_view, 'point')} of lower accuracy not in this view.")
+        sentences.append(f"{fmt.count(plot.n_below_view, 'point')} of lower {context.score} not in this view.")
     if plot.n_unmeasured:
         sentences.append(f"{fmt.count(plot.n_unmeasured, 'candidate')} without a measured {plot.axis} not shown.")
     return " ".join(sentences)

@@ -24,7 +24,7 @@ class GainRow:
 
     Attributes:
         name: of the finalist, or of the mean over all.
-        gain: in accuracy (-1..1), with its interval.
+        gain: in the score (-1..1), with its interval.
         text: the gain in points.
         verdict: whether the gain is measurable.
         note: how the control was trained.
@@ -93,7 +93,7 @@ def _gain_table(context: ReportContext, kind: ControlKind) -> GainTable | None:
     pairs = [(f, c) for f in context.finalists if (c := control_of(f, kind)) is not None]
     if not pairs:
         return None
-    gains = [control.gain for _, control in pairs]
+    gains = [control.score_gain for _, control in pairs]
     mean = mean_gain(gains)
     shown = [*gains, mean] if mean is not None else gains
     low, high = min(0.0, *(g.low for g in shown)), max(0.0, *(g.high for g in shown))
@@ -106,7 +106,11 @@ def _gain_table(context: ReportContext, kind: ControlKind) -> GainTable | None:
         return GainRow(name, gain, text, gain_verdict(gain), note, (left, middle, right), is_mean)
 
     rows = [
-        row(f"{context.letters[f.id]} ({f.id})", c.gain, f"control trained at {c.cost_ratio:.2f}{fmt.TIMES} the cost")
+        row(
+            f"{context.letters[f.id]} ({f.id})",
+            c.score_gain,
+            f"control trained at {c.cost_ratio:.2f}{fmt.TIMES} the cost",
+        )
         for f, c in pairs
     ]
     if mean is not None:

@@ -78,7 +78,7 @@ def draw_front_plot(content: ReportContent, plot: FrontPlot) -> Figure:
         points = [p for p in content.plot_points if p.cost(plot.axis) is not None]
         _draw_axes(axes, plot)
         _draw_limit(axes, plot)
-        _draw_min_accuracy(axes, plot)
+        _draw_min_score(axes, plot)
         _draw_trials(axes, plot, points)
         _draw_teacher_line(axes, points)
         _draw_control_lines(axes, plot, points)
@@ -109,7 +109,7 @@ def _draw_axes(axes: Axes, plot: FrontPlot) -> None:
         spine.set_visible(side in ("left", "bottom"))
         spine.set_color("#dbe1e8")
     axes.set_xlabel("size of the ONNX file" if plot.axis == "size" else "median latency per call", color=MUTED)
-    axes.set_ylabel("validation accuracy" if plot.provisional else "accuracy", color=MUTED)
+    axes.set_ylabel(plot.y_title, color=MUTED)
     axes.set_title(plot.title, loc="left", color=INK, fontsize=12, fontweight="bold", pad=16)
 
 
@@ -136,18 +136,18 @@ def _draw_limit(axes: Axes, plot: FrontPlot) -> None:
     )  # fmt: skip
 
 
-def _draw_min_accuracy(axes: Axes, plot: FrontPlot) -> None:
-    if plot.min_accuracy is None or not plot.y.low <= plot.min_accuracy <= plot.y.high:
+def _draw_min_score(axes: Axes, plot: FrontPlot) -> None:
+    if plot.min_score is None or not plot.y.low <= plot.min_score <= plot.y.high:
         return
-    axes.axhline(plot.min_accuracy, color=GREEN, linewidth=1.5, linestyle="dashed")
+    axes.axhline(plot.min_score, color=GREEN, linewidth=1.5, linestyle="dashed")
     axes.annotate(
-        plot.min_accuracy_label, (0, plot.min_accuracy), (4, 3), xycoords=("axes fraction", "data"),
+        plot.min_score_label, (0, plot.min_score), (4, 3), xycoords=("axes fraction", "data"),
         textcoords="offset points", color=GREEN, fontweight="bold", fontsize=9,
     )  # fmt: skip
 
 
 def _draw_trials(axes: Axes, plot: FrontPlot, points: Sequence[PlotPoint]) -> None:
-    bottom = plot.y.low + (plot.y.high - plot.y.low) * 0.012  # where trials without an accuracy are shown
+    bottom = plot.y.low + (plot.y.high - plot.y.low) * 0.012  # where trials without a score are shown
     for kind in TRIAL_KINDS:
         trials = [p for p in points if p.kind == kind]
         if not trials:
@@ -155,7 +155,7 @@ def _draw_trials(axes: Axes, plot: FrontPlot, points: Sequence[PlotPoint]) -> No
         marker, size, colour, filled = MARKERS[kind]
         axes.plot(
             [p.cost(plot.axis) or 0.0 for p in trials],
-            [bottom if p.accuracy is None else p.accuracy for p in trials],
+            [bottom if p.score is None else p.score for p in trials],
             marker, markersize=size, color=colour, alpha=0.25 if len(trials) > MANY_TRIALS else 0.7,
             markerfacecolor=colour if filled else "none", markeredgewidth=0 if filled else 1, label=LEGEND_LABELS[kind],
         )  # fmt: skip
@@ -163,7 +163,7 @@ def _draw_trials(axes: Axes, plot: FrontPlot, points: Sequence[PlotPoint]) -> No
 
 def _draw_teacher_line(axes: Axes, points: Sequence[PlotPoint]) -> None:
     for teacher in (p for p in points if p.kind == "teacher"):
-        axes.axhline(teacher.accuracy or 0.0, color=INK, linewidth=1.1, linestyle=(0, (5, 4)), alpha=0.6)
+        axes.axhline(teacher.score or 0.0, color=INK, linewidth=1.1, linestyle=(0, (5, 4)), alpha=0.6)
 
 
 def _draw_control_lines(axes: Axes, plot: FrontPlot, points: Sequence[PlotPoint]) -> None:
@@ -172,7 +172,7 @@ def _draw_control_lines(axes: Axes, plot: FrontPlot, points: Sequence[PlotPoint]
     for control in (p for p in points if p.kind in CONTROL_KINDS):
         cost = control.cost(plot.axis) or 0.0
         axes.annotate(
-            "", (cost, finalists[control.id].accuracy or 0.0), (cost, control.accuracy or 0.0),
+            "", (cost, finalists[control.id].score or 0.0), (cost, control.score or 0.0),
             textcoords=_shifted(axes, control),
             arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 1, "shrinkA": 0, "shrinkB": 0}, zorder=2,
         )  # fmt: skip
@@ -190,8 +190,8 @@ def _draw_large_points(axes: Axes, plot: FrontPlot, points: Sequence[PlotPoint])
     for point in large:
         _draw_error_bars(axes, plot, point)
         filled = MARKERS[point.kind][3] and (point.kind != "finalist" or plot.axis in point.fronts)
-        cost, accuracy = point.cost(plot.axis) or 0.0, point.accuracy or 0.0
-        axes.plot(cost, accuracy, zorder=4, transform=_shifted(axes, point), **_marker_style(point.kind, filled))
+        cost, score = point.cost(plot.axis) or 0.0, point.score or 0.0
+        axes.plot(cost, score, zorder=4, transform=_shifted(axes, point), **_marker_style(point.kind, filled))
     for kind in dict.fromkeys(p.kind for p in large):
         axes.plot([], [], label=LEGEND_LABELS[kind], **_marker_style(kind, MARKERS[kind][3]))
 
@@ -208,22 +208,22 @@ def _marker_style(kind: PointKind, filled: bool) -> dict[str, Any]:
 
 
 def _draw_error_bars(axes: Axes, plot: FrontPlot, point: PlotPoint) -> None:
-    cost, accuracy, timing = point.cost(plot.axis), point.accuracy, latency_of(point.costs)
-    if cost is None or accuracy is None or point.interval is None:
+    cost, score, timing = point.cost(plot.axis), point.score, latency_of(point.costs)
+    if cost is None or score is None or point.interval is None:
         return
     horizontal = None
     if plot.axis == "latency" and timing and point.letter:
         horizontal = [[cost - timing.low], [timing.high - cost]]
-    vertical = [[accuracy - point.interval[0]], [point.interval[1] - accuracy]]
+    vertical = [[score - point.interval[0]], [point.interval[1] - score]]
     axes.errorbar(
-        cost, accuracy, vertical, horizontal, fmt="none", ecolor=MARKERS[point.kind][2], elinewidth=1.2, capsize=3,
+        cost, score, vertical, horizontal, fmt="none", ecolor=MARKERS[point.kind][2], elinewidth=1.2, capsize=3,
         alpha=0.4 if point.kind in CONTROL_KINDS else 0.75, zorder=3, transform=_shifted(axes, point),
     )  # fmt: skip
 
 
 def _draw_letters(axes: Axes, plot: FrontPlot, points: Sequence[PlotPoint]) -> None:
     """Each letter beside its point, where no other point or letter is."""
-    pixels = {p: axes.transData.transform((p.cost(plot.axis) or 0.0, p.accuracy or 0.0)) for p in points if p.interval}
+    pixels = {p: axes.transData.transform((p.cost(plot.axis) or 0.0, p.score or 0.0)) for p in points if p.interval}
     taken = [(x + CONTROL_OFFSETS.get(p.kind, 0.0) * PIXELS_PER_POINT, y, 12.0) for p, (x, y) in pixels.items()]
     area = axes.get_window_extent()
     for point in (p for p in points if p.letter):

@@ -7,7 +7,7 @@ import numpy as np
 
 from nas_kd.report import number_format as fmt
 from nas_kd.report.axes import AxisScale, cost_scale, linear_scale
-from nas_kd.report.budget_text import min_accuracy_text
+from nas_kd.report.budget_text import min_score_text
 from nas_kd.report.plot_points import CONTROL_KINDS, TRIAL_KINDS, PlotPoint
 from nas_kd.report.report_context import ReportContext, latency_of
 from nas_kd.results.finalist_record import FinalistRecord
@@ -19,19 +19,20 @@ MAX_HEIGHT_RATIO = 1.8  # height of the default view over the span of finalists 
 
 @dataclass(frozen=True)
 class FrontPlot:
-    """One front plot: accuracy against size or latency.
+    """One front plot: the score against size or latency.
 
     Attributes:
         axis: which cost is on the x axis.
         title: heading of the plot.
         x: scale of the cost.
-        y: scale of the accuracy in the default view, which shows finalists and teacher well.
-        y_all: scale of the accuracy that shows every point.
+        y: scale of the score in the default view, which shows finalists and teacher well.
+        y_title: name of the score, and of the split where it is validation.
+        y_all: scale of the score that shows every point.
         finalists_view: (x, y) of the view without the teacher's point, for a closer look at the finalists.
-        front_line: corners (cost, accuracy) of the front, as a step line.
-        provisional: the front is the search's, on validation accuracy, as there are no finalists yet.
+        front_line: corners (cost, score) of the front, as a step line.
+        provisional: the front is the search's, on validation, as there are no finalists yet.
         limit: the budget's limit in bytes or milliseconds; `limit_label` names it.
-        min_accuracy: validation accuracy that the budget asks for; `min_accuracy_label` names it.
+        min_score: score on validation that the budget asks for; `min_score_label` names it.
         n_below_view: points below the default view.
         n_unmeasured: points without this cost.
         alt_text: what the plot shows, for readers who cannot see it.
@@ -41,21 +42,22 @@ class FrontPlot:
     title: str
     x: AxisScale
     y: AxisScale
+    y_title: str
     y_all: AxisScale
     finalists_view: tuple[AxisScale, AxisScale] | None
     front_line: tuple[tuple[float, float], ...]
     provisional: bool
     limit: float | None
     limit_label: str
-    min_accuracy: float | None
-    min_accuracy_label: str
+    min_score: float | None
+    min_score_label: str
     n_below_view: int
     n_unmeasured: int
     alt_text: str
 
 
 def build_front_plots(context: ReportContext, points: Sequence[PlotPoint]) -> tuple[FrontPlot, FrontPlot]:
-    """Build the plots of accuracy against size and against latency."""
+    """Build the plots of the score against size and against latency."""
     return _front_plot(context, points, "size"), _front_plot(context, points, "latency")
 
 
@@ -70,18 +72,19 @@ def _front_plot(context: ReportContext, points: Sequence[PlotPoint], axis: Axis)
     format_cost = fmt.size if axis == "size" else fmt.latency
     return FrontPlot(
         axis=axis,
-        title="Accuracy against size" if axis == "size" else "Accuracy against latency",
+        title=f"{_capital(context.score)} against {axis}",
         x=cost_scale([*costs, *latency_ends, *_limit_if_near(limit, costs)], axis),
         y=y,
-        y_all=linear_scale([v for p in measured for v in _accuracies(p)]),
+        y_title=context.score if members else f"validation {context.score}",
+        y_all=linear_scale([v for p in measured for v in _scores(p)]),
         finalists_view=_finalists_view(measured, axis, limit),
         front_line=front_line,
         provisional=not members,
         limit=limit,
         limit_label=f"budget {fmt.strip_trailing_zeros(format_cost(limit))}" if limit else "",
-        min_accuracy=context.budget.min_accuracy,
-        min_accuracy_label=min_accuracy_text(context),
-        n_below_view=sum(p.accuracy is not None and p.accuracy < y.low for p in measured),
+        min_score=context.budget.least_score,
+        min_score_label=min_score_text(context),
+        n_below_view=sum(p.score is not None and p.score < y.low for p in measured),
         n_unmeasured=len(points) - len(measured),
         alt_text=_alt_text(context, members, axis, limit),
     )
@@ -97,19 +100,19 @@ def _latency_interval(point: PlotPoint, axis: Axis) -> tuple[float, ...]:
     return (timing.low, timing.high) if axis == "latency" and timing else ()
 
 
-def _accuracies(point: PlotPoint) -> list[float]:
-    """Its accuracy and the ends of the interval, as far as it has them."""
-    return [*([point.accuracy] if point.accuracy is not None else []), *(point.interval or ())]
+def _scores(point: PlotPoint) -> list[float]:
+    """Its score and the ends of the interval, as far as it has them."""
+    return [*([point.score] if point.score is not None else []), *(point.interval or ())]
 
 
 def _default_view(measured: Sequence[PlotPoint]) -> list[float]:
-    """The accuracies that the default view must hold.
+    """The scores that the default view must hold.
 
     Those of finalists, controls and teacher with their intervals, and as many of the trials' as leave these readable.
     Before there are finalists: all but the lowest tenth of the trials.
     """
-    large = [v for p in measured if p.kind not in TRIAL_KINDS for v in _accuracies(p)]
-    trials = sorted(p.accuracy for p in measured if p.kind in TRIAL_KINDS and p.accuracy is not None)
+    large = [v for p in measured if p.kind not in TRIAL_KINDS for v in _scores(p)]
+    trials = sorted(p.score for p in measured if p.kind in TRIAL_KINDS and p.score is not None)
     if not any(p.kind not in (*TRIAL_KINDS, "teacher") for p in measured):
         return [*large, *trials[len(trials) // 10 :]]
     floor = max(large) - MAX_HEIGHT_RATIO * (max(large) - min(large))
@@ -123,27 +126,27 @@ def _finalists_view(
     if not finalists:
         return None
     costs = [end for p in finalists for end in ((p.cost(axis) or 0.0), *_latency_interval(p, axis))]
-    accuracies = [v for p in measured if p.kind not in TRIAL_KINDS for v in _accuracies(p)]
-    return cost_scale([*costs, *_limit_if_near(limit, costs, 2)], axis), linear_scale(accuracies)
+    scores = [v for p in measured if p.kind not in TRIAL_KINDS for v in _scores(p)]
+    return cost_scale([*costs, *_limit_if_near(limit, costs, 2)], axis), linear_scale(scores)
 
 
 def _search_front(measured: Sequence[PlotPoint], axis: Axis) -> list[PlotPoint]:
-    """The search's front on validation accuracy; empty once there are finalists."""
-    finished = [p for p in measured if p.kind == "finished" and p.accuracy is not None]
+    """The search's front on the validation score; empty once there are finalists."""
+    finished = [p for p in measured if p.kind == "finished" and p.score is not None]
     if any(p.kind not in (*TRIAL_KINDS, *CONTROL_KINDS, "teacher") for p in measured) or not finished:
         return []
-    table = np.array([[p.cost(axis) or 0.0, -(p.accuracy or 0.0)] for p in finished])
+    table = np.array([[p.cost(axis) or 0.0, -(p.score or 0.0)] for p in finished])
     return [p for p, is_member in zip(finished, non_dominated(table), strict=True) if is_member]
 
 
 def _front_line(members: Sequence[PlotPoint], axis: Axis) -> tuple[tuple[float, float], ...]:
-    """Corners (cost, accuracy) of the running best of `members` by rising cost."""
+    """Corners (cost, score) of the running best of `members` by rising cost."""
     corners: list[tuple[float, float]] = []
-    for cost, accuracy in sorted((p.cost(axis) or 0.0, p.accuracy or 0.0) for p in members):
+    for cost, score in sorted((p.cost(axis) or 0.0, p.score or 0.0) for p in members):
         if not corners:
-            corners.append((cost, accuracy))
-        elif accuracy > corners[-1][1]:
-            corners += [(cost, corners[-1][1]), (cost, accuracy)]
+            corners.append((cost, score))
+        elif score > corners[-1][1]:
+            corners += [(cost, corners[-1][1]), (cost, score)]
     if corners:
         corners.append((max(p.cost(axis) or 0.0 for p in members), corners[-1][1]))
     return tuple(corners)
@@ -153,11 +156,11 @@ def _alt_text(context: ReportContext, members: Sequence[PlotPoint], axis: Axis, 
     format_cost = fmt.size if axis == "size" else fmt.latency
     ordered = sorted(members, key=lambda p: p.cost(axis) or 0.0)
     decimals = context.accuracy_decimals
-    points = [f"{p.label} {fmt.percent(p.accuracy or 0, decimals)} at {format_cost(p.cost(axis))}" for p in ordered]
+    points = [f"{p.label} {fmt.percent(p.score or 0, decimals)} at {format_cost(p.cost(axis))}" for p in ordered]
     front = f"Front: {fmt.join_with_and(points)}." if points else "No finalists yet."
     budget = f" Budget: {format_cost(limit)}." if limit else ""
     winner = f" Winner: {context.letters[context.winner.id]}." if context.winner else ""
-    return f"{'Test accuracy' if members else 'Validation accuracy'} against {axis}. {front}{budget}{winner}"
+    return f"{'Test' if members else 'Validation'} {context.score} against {axis}. {front}{budget}{winner}"
 
 
 def indistinguishable_groups(context: ReportContext, axis: Axis) -> tuple[tuple[str, ...], ...]:
@@ -179,5 +182,9 @@ def indistinguishable_groups(context: ReportContext, axis: Axis) -> tuple[tuple[
 
 
 def _intervals_overlap(finalists: Sequence[FinalistRecord]) -> bool:
-    tests = [f.test for f in finalists]
+    tests = [f.test_score for f in finalists]
     return max(t.low for t in tests) <= min(t.high for t in tests)
+
+
+def _capital(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}"

@@ -13,6 +13,7 @@ from nas_kd.report.report_context import ReportContext
 from nas_kd.report.training_facts import training_facts
 from nas_kd.results.latency import Latency
 from nas_kd.results.run_record import RunRecord
+from nas_kd.results.split_notes import small_split_notes
 
 
 @dataclass(frozen=True)
@@ -75,10 +76,16 @@ def _data_facts(run: RunRecord) -> list[tuple[str, str]]:
     shape = "\u00d7".join(str(n) for n in data.input_shape)
     sizes = f"{data.n_train:,} training, {data.n_val:,} validation and {data.n_test:,} test samples"
     source, classes = display_name(data.source), len(data.classes)
+    counts = data.class_counts.get("train", ())
     facts = [
         ("Data", f"{data.name} ({source}): {classes} classes, samples of {shape}; sha256 {data.key}"),
         ("Splits", f"{sizes}. The test split is used once, at the end, for finalists, controls and the teacher."),
     ]
+    if counts:
+        spread = f"{min(counts):,} to {max(counts):,} training samples each"
+        verdict = ": unbalanced (a factor of 2 or more)" if data.is_unbalanced else ""
+        facts.append(("Classes", f"{spread}{verdict}."))
+    facts += [("Small splits", f"{note[0].upper()}{note[1:]}.") for note in small_split_notes(data.class_counts)]
     return facts + ([("Notes on the data", " ".join(n.rstrip(".") + "." for n in data.notes))] if data.notes else [])
 
 
@@ -89,7 +96,7 @@ def _seed_facts(run: RunRecord) -> list[tuple[str, str]]:
     if seeds:
         names = fmt.join_with_and(str(s) for s in seeds)
         text += f" Each finalist was trained with {'seed' if len(seeds) == 1 else 'seeds'} {names}"
-        text += ", and its controls with the same; the seed with the best validation accuracy is deployed."
+        text += f", and its controls with the same; the seed with the best validation {run.score_title} is deployed."
     return [("Seeds", text.strip())] if text else []
 
 
@@ -155,14 +162,24 @@ def _selection_facts(run: RunRecord) -> list[tuple[str, str]]:
     return [
         (
             "Selection",
-            "Fronts and winner are chosen on validation accuracy; test accuracy is reported, never used to choose.",
+            f"Fronts and winner are chosen on validation {run.score_title}; test {run.score_title} is reported, never "
+            "used to choose.",
         ),
         (
-            "Accuracy",
-            f"Mean over {fmt.count(seeds, 'seed')} on {samples:,} samples, computed from the exported ONNX files "
-            "through ONNX Runtime; 95 % intervals.",
+            f"{run.score_title[0].upper()}{run.score_title[1:]}",
+            f"{_score_meaning(run)}Mean over {fmt.count(seeds, 'seed')} on {samples:,} samples, computed "
+            "from the exported ONNX files through ONNX Runtime; 95 % intervals.",
         ),
     ]
+
+
+def _score_meaning(run: RunRecord) -> str:
+    """What the score is and what guessing gets, where it is not accuracy on balanced classes."""
+    metric = run.metric
+    if metric is None or (run.decides_on_accuracy and not (run.dataset and run.dataset.is_unbalanced)):
+        return ""
+    unit = f"{metric.unit[0].upper()}{metric.unit[1:]}"
+    return f"{unit}; a network that learned nothing gets {fmt.percent(metric.chance)} on validation. "
 
 
 def _latency_facts(run: RunRecord) -> list[tuple[str, str]]:

@@ -39,8 +39,8 @@ class PlotPoint:
         title: first line of its text.
         lines: further lines: architecture, chain, method, figures.
         costs: where it lies on the cost axis.
-        accuracy: on the test split; of trials, and of a teacher not tested yet, on validation. None: not trained.
-        interval: 95 % interval of the accuracy; trials have none.
+        score: on the test split; of trials and of a teacher not tested yet, on validation. None: not trained.
+        interval: 95 % interval of the score; trials have none.
         letter: of a finalist.
         label: the letter, and the precision if finalists differ in it and it is not fp32.
         fronts: the axes on whose front a finalist is.
@@ -51,7 +51,7 @@ class PlotPoint:
     title: str
     lines: tuple[str, ...]
     costs: Costs
-    accuracy: float | None
+    score: float | None
     interval: tuple[float, float] | None = None
     letter: str = ""
     label: str = ""
@@ -98,24 +98,24 @@ def _trial_point(context: ReportContext, trial: TrialRecord) -> PlotPoint | None
     # A paused trial is drawn like a pruned one: both were trained on part of the schedule.
     kind: PointKind = next((k for k in TRIAL_KINDS if k == trial.status), "pruned")
     lines = [*_recipe_lines(trial), _costs_text(context, trial.costs)]
-    if trial.val_accuracy is not None:
+    if trial.val_score is not None:
         epochs = f" after {fmt.count(trial.rungs[-1].epochs, 'epoch')}" if trial.rungs else ""
         without = ", without its assistants" if trial.without_assistants else ""
-        lines.append(f"validation {fmt.percent(trial.val_accuracy)}{epochs}{without}")
+        lines.append(f"{context.judged_on('validation')} {fmt.percent(trial.val_score)}{epochs}{without}")
     if trial.reason:
         lines.append(f"{trial.status}: {trial.reason}")
     title = f"Trial {trial.number}, {trial.status}"
-    return PlotPoint(trial.id, kind, title, tuple(lines), trial.costs, trial.val_accuracy)
+    return PlotPoint(trial.id, kind, title, tuple(lines), trial.costs, trial.val_score)
 
 
 def _finalist_point(context: ReportContext, finalist: FinalistRecord) -> PlotPoint:
     winner = context.is_winner(finalist)
-    letter = context.letters[finalist.id]
+    letter, decimals = context.letters[finalist.id], context.accuracy_decimals
     lines = (
         *_recipe_lines(finalist),
         _costs_text(context, finalist.costs),
-        f"test {fmt.accuracy_with_interval(finalist.test, context.accuracy_decimals)}",
-        f"validation {fmt.accuracy_with_interval(finalist.val, context.accuracy_decimals)}",
+        f"{context.judged_on('test')} {fmt.accuracy_with_interval(finalist.test_score, decimals)}",
+        f"{context.judged_on('validation')} {fmt.accuracy_with_interval(finalist.val_score, decimals)}",
         budget_verdict(context, finalist),
     )
     return PlotPoint(
@@ -124,8 +124,8 @@ def _finalist_point(context: ReportContext, finalist: FinalistRecord) -> PlotPoi
         title=f"{letter}, {'the winner' if winner else 'finalist'}",
         lines=lines,
         costs=finalist.costs,
-        accuracy=finalist.test.mean,
-        interval=_interval(finalist.test),
+        score=finalist.test_score.mean,
+        interval=_interval(finalist.test_score),
         letter=letter,
         label=_label(context, finalist),
         fronts=tuple(axis for axis in AXES if context.on_front(finalist, axis)),
@@ -137,8 +137,8 @@ def _control_point(context: ReportContext, finalist: FinalistRecord, control: Co
     letter, decimals = context.letters[finalist.id], context.accuracy_decimals
     lines = (
         finalist.description,
-        f"test {fmt.accuracy_with_interval(control.accuracy, decimals)}",
-        f"gain of {letter} over it: {fmt.gain_with_interval(control.gain, decimals)} points",
+        f"{context.judged_on('test')} {fmt.accuracy_with_interval(control.score, decimals)}",
+        f"gain of {letter} over it: {fmt.gain_with_interval(control.score_gain, decimals)} points",
     )
     return PlotPoint(
         id=finalist.id,
@@ -146,8 +146,8 @@ def _control_point(context: ReportContext, finalist: FinalistRecord, control: Co
         title=f"{letter} without {without}",
         lines=lines,
         costs=finalist.costs,
-        accuracy=control.accuracy.mean,
-        interval=_interval(control.accuracy),
+        score=control.score.mean,
+        interval=_interval(control.score),
     )
 
 
@@ -155,8 +155,8 @@ def _teacher_points(context: ReportContext) -> list[PlotPoint]:
     teacher = context.run.teacher
     if teacher is None:
         return []
-    shown = teacher.test or teacher.val
-    split = "test" if teacher.test else "validation"
+    shown = teacher.test_score or teacher.val_score
+    split = context.judged_on("test" if teacher.test else "validation")
     lines = (
         teacher.description,
         _costs_text(context, teacher.costs),

@@ -1,4 +1,4 @@
-"""The picture of a recipe probe: validation accuracy by epoch, one line a setting that ends where it was stopped."""
+"""The picture of a recipe probe: validation score by epoch, one line a setting that ends where it was stopped."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class SettingLine:
     Attributes:
         symbol: shape and colour, the same as in the table.
         label: written beside the line's end; most lines have none.
-        points: (epoch, validation accuracy), at least one.
+        points: (epoch, score on validation), at least one.
     """
 
     symbol: str
@@ -35,6 +35,7 @@ class ProbePlot:
 
     x: AxisScale
     y: AxisScale
+    y_title: str
     lines: tuple[SettingLine, ...]
     n_below_view: int
     alt_text: str
@@ -48,11 +49,12 @@ def setting_symbols(record: RecipeRecord) -> tuple[str, ...]:
     return tuple(own[r.recipe] for r in record.settings)
 
 
-def build_probe_plot(record: RecipeRecord) -> ProbePlot | None:
+def build_probe_plot(record: RecipeRecord, score: str = "accuracy") -> ProbePlot | None:
     """Build the picture of a probe.
 
     Args:
         record: of the choice.
+        score: what settings are judged by, in sentences.
 
     Returns:
         None if no setting was trained.
@@ -69,9 +71,10 @@ def build_probe_plot(record: RecipeRecord) -> ProbePlot | None:
     return ProbePlot(
         x=linear_scale([0.0, max(s.epochs for _, s in trained)], "count", floor=0.0),
         y=y,
+        y_title=f"validation {score}",
         lines=tuple(lines),
         n_below_view=sum(end < y.low for end in ends),
-        alt_text=_alt_text(record, [setting for _, setting in trained]),
+        alt_text=_alt_text(record, [setting for _, setting in trained], score),
     )
 
 
@@ -82,17 +85,17 @@ def _label(symbol: str, record: RecipeRecord) -> str:
 
 
 def _points(setting: ProbeRecord) -> tuple[tuple[int, float], ...]:
-    """The curve, where it was taken; without one, the accuracy at its end alone."""
+    """The curve, where it was taken; without one, the score at its end alone."""
     taken = tuple((epoch, value) for epoch, value in enumerate(setting.curve, start=1) if value is not None)
-    return taken or ((setting.epochs, setting.val_accuracy),)
+    return taken or ((setting.epochs, setting.val_score),)
 
 
-def _alt_text(record: RecipeRecord, trained: Sequence[ProbeRecord]) -> str:
+def _alt_text(record: RecipeRecord, trained: Sequence[ProbeRecord], score: str) -> str:
     named = ((record.recipe, "the chosen one"), (record.rules, "the rules' one"))
     ends = [
-        f"{name} {fmt.percent(setting.val_accuracy)} after {fmt.count(setting.epochs, 'epoch')}"
+        f"{name} {fmt.percent(setting.val_score)} after {fmt.count(setting.epochs, 'epoch')}"
         for recipe, name in dict(named).items()
         for setting in trained
         if setting.recipe == recipe
     ]
-    return f"Validation accuracy of {fmt.count(len(trained), 'setting')} by epoch: {fmt.join_with_and(ends)}."
+    return f"Validation {score} of {fmt.count(len(trained), 'setting')} by epoch: {fmt.join_with_and(ends)}."

@@ -8,7 +8,6 @@ from nas_kd.report.probe_plot import ProbePlot, build_probe_plot, setting_symbol
 from nas_kd.report.recipe_words import describe_choices, describe_setting, name_fields
 from nas_kd.report.report_context import named_teachers
 from nas_kd.results.finalist_record import Accuracy
-from nas_kd.results.intervals import wilson_interval
 from nas_kd.results.recipe_record import ProbeRecord, RecipeRecord
 from nas_kd.results.run_record import RunRecord
 
@@ -70,11 +69,11 @@ def _choice(
     length = fmt.count(record.recipe.epochs, "epoch")
     sentences = [
         f"{who} {verb} trained for {length} with {describe_setting(record.recipe)}: {_origin(record)}.",
-        *_worth(record),
+        *_worth(record, run.score_title),
         *_cost(record, seconds, sum(run.seconds.values())),
         *([f"On the short trainings: {record.note.rstrip('.')}."] if record.note else []),
     ]
-    plot = build_probe_plot(record) if picture else None
+    plot = build_probe_plot(record, run.score_title) if picture else None
     rows = _rows(record, run.dataset.n_val if run.dataset else 0)
     return RecipeChoice(title, " ".join(sentences), rows, plot, _caption(plot) if plot else "")
 
@@ -89,7 +88,7 @@ def _origin(record: RecipeRecord) -> str:
     return f"chosen by short trainings of one network ({record.network}) with {tried}{given}"
 
 
-def _worth(record: RecipeRecord) -> Iterator[str]:
+def _worth(record: RecipeRecord, score: str) -> Iterator[str]:
     """What the choice is ahead of the rules', and its augmentation of none, in the short trainings."""
     if record.gain is None:
         return
@@ -103,7 +102,7 @@ def _worth(record: RecipeRecord) -> Iterator[str]:
         ahead, faster = ("ahead of", "") if record.gain >= 0 else ("behind", ", and gaining faster")
         points = fmt.percentage_points(abs(record.gain)).lstrip("+")
         yield (
-            f"{when}, it was {points} points of validation accuracy {ahead} "
+            f"{when}, it was {points} points of validation {score} {ahead} "
             f"what the rules propose ({describe_setting(record.rules)}){faster}."
         )
     if record.augmentation_gain is not None:
@@ -139,7 +138,7 @@ def _rows(record: RecipeRecord, n_val: int) -> tuple[SettingRow, ...]:
             symbol=symbol,
             setting=_setting_words(record, setting),
             note="by rules" if setting.recipe == record.rules else "",
-            accuracy=fmt.MISSING if setting.failed is not None else fmt.percent(setting.val_accuracy),
+            accuracy=fmt.MISSING if setting.failed is not None else fmt.percent(setting.val_score),
             interval=_interval_text(setting, n_val),
             epochs=f"{setting.epochs:,}",
             seconds=fmt.duration(setting.seconds) if setting.seconds else fmt.MISSING,
@@ -159,8 +158,8 @@ def _setting_words(record: RecipeRecord, setting: ProbeRecord) -> str:
 def _interval_text(setting: ProbeRecord, n_val: int) -> str:
     if not n_val or setting.failed is not None:
         return ""
-    low, high = wilson_interval(setting.val_accuracy, n_val)
-    return fmt.accuracy_interval(Accuracy(mean=setting.val_accuracy, low=low, high=high, samples=n_val, seeds=1), 1)
+    low, high = setting.interval(n_val)
+    return fmt.accuracy_interval(Accuracy(mean=setting.val_score, low=low, high=high, samples=n_val, seeds=1), 1)
 
 
 def _outcome(record: RecipeRecord, setting: ProbeRecord) -> str:
@@ -174,7 +173,7 @@ def _outcome(record: RecipeRecord, setting: ProbeRecord) -> str:
     if setting.epochs < max(s.epochs for s in record.settings):
         return "stopped: others did better" if record.note is None else "not continued"
     chosen = next((s for s in record.settings if s.recipe == record.recipe), None)
-    ahead = chosen is not None and setting.val_accuracy > chosen.val_accuracy
+    ahead = chosen is not None and setting.val_score > chosen.val_score
     return "ahead, but not clearly" if ahead else "not ahead at the end"
 
 

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from nas_kd.errors import InputError
 from nas_kd.report.candidates_csv import candidates_csv
+from nas_kd.report.class_tables import classes_csv
 from nas_kd.report.content import ReportContent, build_content
 from nas_kd.report.front_plot_png import draw_front_plot, front_plot_png
 from nas_kd.report.plot_points import PlotPoint
@@ -54,13 +55,15 @@ def write_report(run: RunRecord, out: Path, command: str = "", file_sha256: str 
         "report.md": render_markdown(content),
         "index.html": render_page(content),
     }
+    if by_class := classes_csv(content.context):
+        rendered["classes.csv"] = by_class
     for name, data in rendered.items():
         write_atomic(out / name, data)
     return out / "index.html"
 
 
 def front_figure(run: RunRecord, axis: Axis) -> Figure:
-    """Draw accuracy against one cost, as in the report, as a matplotlib figure.
+    """Draw the score against one cost, as in the report, as a matplotlib figure.
 
     Args:
         run: finished or not.
@@ -146,7 +149,7 @@ def _point_data(point: PlotPoint) -> dict[str, Any]:
         "lines": point.lines,
         "size": point.cost("size"),
         "latency": point.cost("latency"),
-        "accuracy": point.accuracy,
+        "score": point.score,
     }
     if point.interval:  # left out for the many points of trials
         data |= {"interval": point.interval, "fronts": point.fronts, "letter": point.letter, "label": point.label}

@@ -9,7 +9,8 @@ from nas_kd.plugins import display_name
 from nas_kd.report.number_format import column_decimals
 from nas_kd.results.candidate import Candidate
 from nas_kd.results.finalist_record import FinalistRecord
-from nas_kd.results.fronts import Axis, front_document
+from nas_kd.results.front_document import front_document
+from nas_kd.results.fronts import Axis
 from nas_kd.results.latency import Latency
 from nas_kd.results.limits import CostName, cost_values
 from nas_kd.results.run_record import RunRecord, TeacherRecord
@@ -28,7 +29,7 @@ class ReportContext:
         letters: A, B, C ... of each finalist by candidate id, smallest file first.
         front_membership: `on_front` of front.json by candidate id.
         winner: the finalist to deploy, if one meets the budget.
-        accuracy_decimals: decimals of accuracies in percent.
+        accuracy_decimals: decimals of scores in percent.
     """
 
     run: RunRecord
@@ -37,6 +38,20 @@ class ReportContext:
     front_membership: Mapping[str, Mapping[str, bool]]
     winner: FinalistRecord | None
     accuracy_decimals: int
+
+    @property
+    def score(self) -> str:
+        """The name of the score that decides, in sentences: `accuracy`, `macro-F1`."""
+        return self.run.score_title
+
+    @property
+    def score_name(self) -> str:
+        """The name of the score in configs: `accuracy`, `macro_f1`."""
+        return "accuracy" if self.run.metric is None else self.run.metric.name
+
+    def judged_on(self, split: str) -> str:
+        """Name a split before a figure: `test`, or `test macro-F1` where another score than accuracy decides."""
+        return split if self.run.decides_on_accuracy else f"{split} {self.score}"
 
     @property
     def finalists(self) -> tuple[FinalistRecord, ...]:
@@ -48,7 +63,7 @@ class ReportContext:
         return self.winner is not None and self.winner.id == finalist.id
 
     def on_front(self, finalist: FinalistRecord, axis: Axis) -> bool:
-        """Return whether the finalist is on the front of validation accuracy against `axis`."""
+        """Return whether the finalist is on the front of the validation score against `axis`."""
         return bool(self.front_membership.get(finalist.id, {}).get(axis, False))
 
     def limit(self, axis: Axis) -> float | None:
@@ -66,7 +81,7 @@ def build_context(run: RunRecord) -> ReportContext:
         letters={f.id: _letter(n) for n, f in enumerate(by_size)},
         front_membership={c["id"]: c["on_front"] for c in document["candidates"]},
         winner=next((f for f in run.finalists if f.id == document["winner"]), None),
-        accuracy_decimals=column_decimals(f.test for f in run.finalists),
+        accuracy_decimals=column_decimals(f.test_score for f in run.finalists),
     )
 
 

@@ -21,7 +21,7 @@ ADVICE = (
 
 @dataclass(frozen=True)
 class RungCorrelation:
-    """How well an early accuracy ranks candidates as a later one does; `tau` with its interval, as text."""
+    """How well an early score ranks candidates as a later one does; `tau` with its interval, as text."""
 
     predictor: str
     target: str
@@ -30,8 +30,14 @@ class RungCorrelation:
     verdict: str
 
 
-def build_rung_correlations(trials: Sequence[TrialRecord]) -> tuple[tuple[RungCorrelation, ...], str]:
+def build_rung_correlations(
+    trials: Sequence[TrialRecord], score: str = "accuracy"
+) -> tuple[tuple[RungCorrelation, ...], str]:
     """Compare each rung with the next, and the first with the last.
+
+    Args:
+        trials: of the run.
+        score: what they are judged by, in sentences.
 
     Returns:
         One row per pair of rungs that at least two candidates reached, and a warning if a rung does not predict
@@ -45,12 +51,12 @@ def build_rung_correlations(trials: Sequence[TrialRecord]) -> tuple[tuple[RungCo
     failures: list[str] = []
     doubts: list[str] = []
     for early, late in steps:
-        both = ((_accuracy_at(t, early), _accuracy_at(t, late)) for t in without_duplicates(trials))
+        both = ((_score_at(t, early), _score_at(t, late)) for t in without_duplicates(trials))
         pairs = [(a, b) for a, b in both if a is not None and b is not None]
         if len(pairs) < 2:
             continue
         tau = kendall_tau_interval([a for a, _ in pairs], [b for _, b in pairs])
-        predictor = f"accuracy at {names[early]}"
+        predictor = f"{score} at {names[early]}"
         rows.append(RungCorrelation(predictor, names[late], len(pairs), tau_text(tau), _verdict(tau)))
         if tau is not None and not predicts(tau):
             (doubts if _is_uncertain(tau) else failures).append(_warning(names, early, late, tau))
@@ -70,8 +76,8 @@ def tau_text(tau: KendallTau | None) -> str:
     return f"{value} ({low} to {high})"
 
 
-def _accuracy_at(trial: TrialRecord, epochs: int) -> float | None:
-    return next((r.val_accuracy for r in trial.rungs if r.epochs == epochs), None)
+def _score_at(trial: TrialRecord, epochs: int) -> float | None:
+    return next((r.val_score for r in trial.rungs if r.epochs == epochs), None)
 
 
 def _verdict(tau: KendallTau | None) -> str:
@@ -101,13 +107,13 @@ def _is_uncertain(tau: KendallTau) -> bool:
 
 
 def once_for_all_text(run: RunRecord) -> tuple[str, ...]:
-    """Describe the once-for-all network, the search among its sub-networks, and what inherited accuracy is worth."""
+    """Describe the once-for-all network, the search among its sub-networks, and what inherited weights tell."""
     sentences = []
     if run.once_for_all is not None:
         sentences.append(_elastic_training_text(run.once_for_all))
     elif search_option(run, "strategy") == "once-for-all":
         sentences.append("The once-for-all network is not trained yet.")
-    return (*sentences, *_inherited_accuracy_text(run.trials))
+    return (*sentences, *_inherited_text(run.trials, run.score_title))
 
 
 def _elastic_training_text(elastic: OnceForAllRecord) -> str:
@@ -123,39 +129,39 @@ def _elastic_training_text(elastic: OnceForAllRecord) -> str:
     )
 
 
-def _inherited_accuracy_text(trials: Sequence[TrialRecord]) -> list[str]:
-    """Compares inherited accuracy with the number of weights, at the highest rung that enough candidates reached."""
+def _inherited_text(trials: Sequence[TrialRecord], score: str) -> list[str]:
+    """Compares the inherited score with the number of weights, at the highest rung that enough candidates reached."""
     names = rung_names(trials)
     known = [t for t in without_duplicates(trials) if t.inherited_accuracy is not None and t.costs and t.rungs]
     if not known:
         return []
-    reached = {e: [t for t in known if _accuracy_at(t, e) is not None] for e in sorted(names, reverse=True)}
+    reached = {e: [t for t in known if _score_at(t, e) is not None] for e in sorted(names, reverse=True)}
     epochs = next((e for e, at_rung in reached.items() if len(at_rung) >= MIN_RANKED), None)
     if epochs is None:
         count = fmt.count(len(known), "candidate")
-        return [f"Too few to tell whether inherited accuracy predicts the accuracy after training: {count}."]
+        return [f"Too few to tell whether inherited {score} predicts the {score} after training: {count}."]
     compared = reached[epochs]
-    trained = [_accuracy_at(t, epochs) or 0.0 for t in compared]
+    trained = [_score_at(t, epochs) or 0.0 for t in compared]
     inherited = kendall_tau_interval([t.inherited_accuracy or 0.0 for t in compared], trained)
     weights = kendall_tau_interval([float(t.costs.parameters) for t in compared if t.costs], trained)
     return [
-        f"Rank correlation (Kendall's tau, 95{fmt.NBSP}% interval) with the accuracy of a candidate's own training, at "
-        f"{names[epochs]}, over {len(compared):,} candidates: inherited accuracy {tau_text(inherited)}, number of "
-        f"weights {tau_text(weights)}. {_comparison(inherited, weights)}"
+        f"Rank correlation (Kendall's tau, 95{fmt.NBSP}% interval) with the {score} of a candidate's own training, at "
+        f"{names[epochs]}, over {len(compared):,} candidates: inherited {score} {tau_text(inherited)}, number of "
+        f"weights {tau_text(weights)}. {_comparison(inherited, weights, score)}"
     ]
 
 
-def _comparison(inherited: KendallTau | None, weights: KendallTau | None) -> str:
+def _comparison(inherited: KendallTau | None, weights: KendallTau | None, score: str) -> str:
     if inherited is None:
-        return "Inherited accuracy cannot be assessed: it is the same for all candidates."
-    poor = "" if predicts(inherited) else "Inherited accuracy does not predict the accuracy after training. "
+        return f"Inherited {score} cannot be assessed: it is the same for all candidates."
+    poor = "" if predicts(inherited) else f"Inherited {score} does not predict the {score} after training. "
     if weights is None:
         return poor + "The number of weights cannot be compared: it is the same for all candidates."
     if inherited.tau <= weights.tau:
-        return poor + "Inherited accuracy does not predict better than the number of weights."
+        return poor + f"Inherited {score} does not predict better than the number of weights."
     if tau_difference_interval(inherited, weights)[0] <= 0:
         return poor + (
-            "Inherited accuracy does not predict measurably better than the number of weights: its lead is within "
+            f"Inherited {score} does not predict measurably better than the number of weights: its lead is within "
             "chance."
         )
-    return poor + "Inherited accuracy predicts better than the number of weights."
+    return poor + f"Inherited {score} predicts better than the number of weights."

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from nas_kd.report import number_format as fmt
 from nas_kd.report.axes import AxisScale, linear_scale
-from nas_kd.report.choice_importance import choice_importances, choices_of, comparable_accuracies
+from nas_kd.report.choice_importance import choice_importances, choices_of, comparable_scores
 from nas_kd.report.recipe_choice import RecipeChoice, build_recipe_choices
 from nas_kd.report.report_context import ReportContext, search_option
 from nas_kd.report.rung_correlation import RungCorrelation, build_rung_correlations, once_for_all_text
@@ -50,16 +50,15 @@ class SearchHistory:
     choices: tuple[Bar, ...]
     choices_note: str
     remarks: tuple[str, ...]
+    score: str
 
 
 def build_search_history(context: ReportContext) -> SearchHistory:
     """Build the section on what the search did, as far as it got."""
     run = context.run
-    epochs, accuracies = comparable_accuracies(without_duplicates(run.trials))
-    shares = choice_importances(
-        [choices_of(t, epochs) for t, _ in accuracies], [accuracy for _, accuracy in accuracies]
-    )
-    correlations, warning = build_rung_correlations(run.trials)
+    epochs, scores = comparable_scores(without_duplicates(run.trials))
+    shares = choice_importances([choices_of(t, epochs) for t, _ in scores], [score for _, score in scores])
+    correlations, warning = build_rung_correlations(run.trials, run.score_title)
     after = f" after {fmt.count(epochs, 'epoch')}" if epochs else ""
     return SearchHistory(
         curves=_curves(run),
@@ -74,7 +73,8 @@ def build_search_history(context: ReportContext) -> SearchHistory:
         time_note=time_note(run),
         cache=cache_uses(run.cache),
         choices=tuple(Bar(n, s * 100, f"{s * 100:.0f}{fmt.NBSP}%") for n, s in list(shares.items())[:MAX_CHOICES]),
-        choices_note=f"validation accuracy{after} of {fmt.count(len(accuracies), 'candidate')}",
+        choices_note=f"validation {context.score}{after} of {fmt.count(len(scores), 'candidate')}",
+        score=f"{context.score[0].upper()}{context.score[1:]}",
         remarks=(*_finalist_ranking_remark(run), *_assistant_reuse_remark(run.trials)),
     )
 
@@ -128,7 +128,7 @@ def _rungs_note(run: RunRecord) -> str:
     restarted = ""
     if any(r.without_assistants for t in run.trials for r in t.rungs):
         restarted = (
-            " Up to the first rung, candidates with assistants are trained without them; its accuracy is then compared "
+            " Up to the first rung, candidates with assistants are trained without them; its score is then compared "
             "with that of the whole chain."
         )
     return (
@@ -139,16 +139,17 @@ def _rungs_note(run: RunRecord) -> str:
 
 def _finalist_ranking_remark(run: RunRecord) -> list[str]:
     """Whether the search ranked the finalists as their full training does."""
-    in_search = {t.number: t.val_accuracy for t in run.trials}
-    pairs = [(early, f.val.mean) for f in run.finalists if (early := in_search.get(f.trial)) is not None]
+    in_search = {t.number: t.val_score for t in run.trials}
+    pairs = [(early, f.val_score.mean) for f in run.finalists if (early := in_search.get(f.trial)) is not None]
     if len(pairs) < 4:
         return []
     tau = kendall_tau(*zip(*pairs, strict=True))
     if tau is None:
         return []
     return [
-        "Rank correlation (Kendall's tau) of the finalists' validation accuracy in the search and after full training: "
-        f"{tau:.2f}, over {len(pairs)} finalists. They are the best and close to each other, so expect a low figure."
+        f"Rank correlation (Kendall's tau) of the finalists' validation {run.score_title} in the search and after full "
+        f"training: {tau:.2f}, over {len(pairs)} finalists. They are the best and close to each other, so expect a "
+        "low figure."
     ]
 
 

@@ -12,14 +12,15 @@ from nas_kd.report.budget_text import (
     budget_verdict,
     closest_to_budget,
     has_budget,
-    min_accuracy_text,
+    min_score_text,
     other_limits_used,
 )
 from nas_kd.report.report_context import AXES, ReportContext, cost
 from nas_kd.report.training_facts import teacher_warnings
 from nas_kd.results.finalist_record import FinalistRecord
-from nas_kd.results.fronts import Axis
+from nas_kd.results.fronts import Axis, describe_uncertain_minimum
 from nas_kd.results.run_record import TeacherRecord
+from nas_kd.results.split_notes import imbalance_note, small_split_notes
 from nas_kd.results.trial_record import Costs, TrialRecord
 
 
@@ -75,7 +76,20 @@ def build_summary(context: ReportContext, file_sha256: str = "") -> Summary:
         context: the run.
         file_sha256: checksum of the winner's file as written.
     """
-    return replace(_answer(context, file_sha256), warnings=teacher_warnings(context.run))
+    return replace(_answer(context, file_sha256), warnings=(*_split_warnings(context), *teacher_warnings(context.run)))
+
+
+def _split_warnings(context: ReportContext) -> Iterator[str]:
+    """What the samples cannot show: small splits, unbalanced classes under accuracy, a minimum within the interval."""
+    data, winner = context.run.dataset, context.winner
+    if data is None:
+        return
+    if context.run.decides_on_accuracy and (note := imbalance_note(data.class_counts, data.classes)):
+        yield f"{note[0].upper()}{note[1:]}."
+    for note in small_split_notes(data.class_counts):
+        yield f"{note[0].upper()}{note[1:]}."
+    if winner and (note := describe_uncertain_minimum(winner.val_score, context.budget)):
+        yield f"{context.letters[winner.id]} is not shown to reach the {context.score} asked for: {note}."
 
 
 def _answer(context: ReportContext, file_sha256: str) -> Summary:
@@ -109,7 +123,7 @@ def _winner_summary(context: ReportContext, winner: FinalistRecord, banner: str 
     speed = f", {fmt.latency(timing.p50)} per call" if timing else ""
     headline = (
         f"{budget} {context.letters[winner.id]} ({winner.id}): {winner.description}. "
-        f"Test accuracy {fmt.percent(winner.test.mean, context.accuracy_decimals)}, "
+        f"Test {context.score} {fmt.percent(winner.test_score.mean, context.accuracy_decimals)}, "
         f"{fmt.size(winner.costs.size_bytes)}{speed}{_teacher_comparison(context, winner)}."
     )
     deployed = next((s for s in winner.seeds if s.seed == winner.deployed_seed), None)
@@ -127,14 +141,14 @@ def _winner_summary(context: ReportContext, winner: FinalistRecord, banner: str 
 
 def _teacher_comparison(context: ReportContext, winner: FinalistRecord) -> str:
     teacher = context.run.teacher
-    if teacher is None or teacher.test is None:
+    if teacher is None or teacher.test_score is None:
         return ""
     ratios = fmt.join_with_and(f"{ratio} {word}" for ratio, word in _cost_ratios(winner.costs, teacher.costs))
-    difference = winner.test.mean - teacher.test.mean
+    difference = winner.test_score.mean - teacher.test_score.mean
     points = fmt.percentage_points(abs(difference), context.accuracy_decimals).lstrip("+")
     where = "below" if difference < 0 else "above"
     level = f"{points} points {where}" if float(points) else "level with"
-    theirs = fmt.percent(teacher.test.mean, context.accuracy_decimals)
+    theirs = fmt.percent(teacher.test_score.mean, context.accuracy_decimals)
     compared = f"{ratios} than the teacher, {level} its {theirs}" if ratios else f"{level} the teacher's {theirs}"
     return f": {compared}"
 
@@ -152,7 +166,7 @@ def _cost_ratios(costs: Costs, others: Costs) -> list[tuple[str, str]]:
 
 
 def _cards(context: ReportContext, winner: FinalistRecord, teacher: TeacherRecord | None) -> Iterator[Card]:
-    yield _accuracy_card(context, winner, teacher)
+    yield _score_card(context, winner, teacher)
     yield Card(
         "Size of the file",
         fmt.size(winner.costs.size_bytes),
@@ -167,22 +181,32 @@ def _cards(context: ReportContext, winner: FinalistRecord, teacher: TeacherRecor
         size_ratio, *latency_ratio = ratios
         speed = " ".join(latency_ratio[0]) if latency_ratio else ""
         difference = ""
-        if teacher.test:
-            points = fmt.percentage_points(winner.test.mean - teacher.test.mean, context.accuracy_decimals)
-            difference = f"{points} points of accuracy"
+        if teacher.test_score:
+            gap = winner.test_score.mean - teacher.test_score.mean
+            points = fmt.percentage_points(gap, context.accuracy_decimals)
+            difference = f"{points} points of {context.score}"
         yield Card("Against the teacher", " ".join(size_ratio), speed, difference)
 
 
-def _accuracy_card(context: ReportContext, winner: FinalistRecord, teacher: TeacherRecord | None) -> Card:
-    test, decimals, minimum = winner.test, context.accuracy_decimals, min_accuracy_text(context)
-    theirs = fmt.accuracy_with_interval(teacher.test, decimals) if teacher and teacher.test else ""
-    validation = f"validation {fmt.percent(winner.val.mean, decimals)}, budget: {minimum}" if minimum else ""
+def _score_card(context: ReportContext, winner: FinalistRecord, teacher: TeacherRecord | None) -> Card:
+    test, decimals, minimum = winner.test_score, context.accuracy_decimals, min_score_text(context)
+    theirs = fmt.accuracy_with_interval(teacher.test_score, decimals) if teacher and teacher.test_score else ""
+    validation = f"validation {fmt.percent(winner.val_score.mean, decimals)}, budget: {minimum}" if minimum else ""
     return Card(
-        "Test accuracy",
+        f"Test {context.score}",
         fmt.percent(test.mean, decimals),
         f"{fmt.accuracy_interval(test, decimals)}{fmt.NBSP}% (95{fmt.NBSP}% interval)",
-        _join_nonempty(f"teacher {theirs}" if theirs else "", validation),
+        _join_nonempty(f"teacher {theirs}" if theirs else "", validation, _other_scores(context, winner)),
     )
+
+
+def _other_scores(context: ReportContext, winner: FinalistRecord) -> str:
+    """Accuracy where another score decides, and balanced accuracy where it is not the same to a point."""
+    shown = {} if context.run.decides_on_accuracy else {"accuracy": winner.test}
+    balanced = winner.balanced if context.score_name != "balanced_accuracy" else None
+    if balanced is not None and (shown or abs(balanced.mean - winner.test.mean) >= 0.005):
+        shown["balanced accuracy"] = balanced
+    return "; ".join(f"{name} {fmt.accuracy_with_interval(value)}" for name, value in shown.items())
 
 
 def _latency_card(context: ReportContext, winner: FinalistRecord, teacher: TeacherRecord | None) -> Card:
@@ -216,10 +240,10 @@ def _export_command(context: ReportContext) -> str:
 
 
 def _indistinguishable_note(context: ReportContext, winner: FinalistRecord) -> str | None:
-    """Names smaller or faster finalists whose accuracy cannot be distinguished from the winner's."""
+    """Names smaller or faster finalists whose score cannot be distinguished from the winner's."""
     names = []
     for other in context.finalists:
-        if other.id == winner.id or other.test.high < winner.test.low:
+        if other.id == winner.id or other.test_score.high < winner.test_score.low:
             continue
         if budget_verdict(context, other) != WITHIN_BUDGET:
             continue
@@ -234,14 +258,14 @@ def _indistinguishable_note(context: ReportContext, winner: FinalistRecord) -> s
         return None
     interval = "its interval overlaps" if len(names) == 1 else "their intervals overlap"
     return (
-        f"On this test split, the accuracy of {fmt.join_with_and(names)} cannot be distinguished from the winner's: "
-        f"{interval}."
+        f"On this test split, the {context.score} of {fmt.join_with_and(names)} cannot be distinguished from the "
+        f"winner's: {interval}."
     )
 
 
 def _best_trial(context: ReportContext) -> TrialRecord | None:
-    done = [t for t in context.run.trials if t.val_accuracy is not None and t.within_budget and t.status != "duplicate"]
-    return max(done, key=lambda t: t.val_accuracy or 0.0, default=None)
+    done = [t for t in context.run.trials if t.val_score is not None and t.within_budget and t.status != "duplicate"]
+    return max(done, key=lambda t: t.val_score or 0.0, default=None)
 
 
 def _best_so_far(context: ReportContext) -> str:
@@ -253,6 +277,7 @@ def _best_so_far(context: ReportContext) -> str:
     after = f" after {fmt.count(best.rungs[-1].epochs, 'epoch')}" if best.rungs else ""
     return (
         f"Best within the budget so far ({budget_text(context)}): {best.description}, with "
-        f"{fmt.percent(best.val_accuracy or 0.0)} validation accuracy{after}, "
-        f"{fmt.size(best.costs.size_bytes)}{speed}. Test accuracy is measured on the finalists, after the search."
+        f"{fmt.percent(best.val_score or 0.0)} validation {context.score}{after}, "
+        f"{fmt.size(best.costs.size_bytes)}{speed}. Test {context.score} is measured on the finalists, after the "
+        "search."
     )

@@ -33,7 +33,7 @@ def training_facts(run: RunRecord) -> list[tuple[str, str]]:
         given = (own[place].get("epochs") if place < len(own) else None) or distill.get("epochs")
         seen = data if data is not None and not data.teacher_view else None
         text = _recipe_text(teacher.recipe, distill, seen, given)
-        warning = under_trained_text(name, teacher)
+        warning = under_trained_text(name, teacher, run.score_title)
         facts.append((f"Training of {name}", f"{text} {warning}".strip()))
     return facts
 
@@ -43,24 +43,25 @@ def teacher_warnings(run: RunRecord) -> tuple[str, ...]:
     found = []
     for name, teacher in named_teachers(run):
         advice = f"{name[0].upper()}{name[1:]}: {teacher.advice}." if teacher.advice else ""
-        found += [under_trained_text(name, teacher), advice]
+        found += [under_trained_text(name, teacher, run.score_title), advice]
     return tuple(filter(None, found))
 
 
-def under_trained_text(name: str, teacher: TeacherRecord) -> str:
+def under_trained_text(name: str, teacher: TeacherRecord, score: str = "accuracy") -> str:
     """Say that a teacher needs longer training; empty if it does not.
 
     Args:
         name: of the teacher in a sentence.
         teacher: its record.
+        score: what it is judged by.
     """
     gain = teacher.late_gain
-    if gain is None or not is_under_trained(gain, teacher.val.samples):
+    if gain is None or not is_under_trained(gain, teacher.val_score):
         return ""
     epochs = f"{teacher.recipe.recipe.epochs:,} epochs" if teacher.recipe else "training"
     points = fmt.percentage_points(gain).lstrip("+")
     return (
-        f"{name[0].upper()}{name[1:]} is under-trained: in the last fifth of its {epochs}, its accuracy on validation "
+        f"{name[0].upper()}{name[1:]} is under-trained: in the last fifth of its {epochs}, its {score} on validation "
         f"still rose by {points} points. Students can learn more from a teacher that is trained for longer "
         "(teacher.epochs)."
     )

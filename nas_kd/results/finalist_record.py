@@ -1,9 +1,10 @@
 """The records of finalists and of the controls that they are compared with. Imports no torch."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from nas_kd.results.calibration import CalibrationRecord
-from nas_kd.results.trial_record import CandidateField, Costs, Record
+from nas_kd.results.confusion import Confusion
+from nas_kd.results.trial_record import CandidateField, Costs, Record, ScoredRecord
 
 
 class FinalistPlan(Record):
@@ -29,7 +30,7 @@ class FinalistPlan(Record):
 
 
 class Accuracy(Record):
-    """A share in 0..1 with its 95 % interval, and how many samples and seeds it rests on."""
+    """An accuracy or another score, in 0..1, with its 95 % interval, and how many samples and seeds it rests on."""
 
     mean: float
     low: float
@@ -38,7 +39,7 @@ class Accuracy(Record):
     seeds: int = 1
 
 
-class SeedRecord(Record):
+class SeedRecord(ScoredRecord):
     """One full training of a finalist or a control; accuracies are the exported file's, through ONNX Runtime.
 
     Attributes:
@@ -46,6 +47,8 @@ class SeedRecord(Record):
         epochs: of its schedule.
         val_accuracy: on the validation split, 0..1.
         test_accuracy: on the test split, 0..1.
+        val_score: what decides, on validation, 0..1.
+        test_score: the same on test, 0..1.
         seconds: of training.
         parity: largest absolute difference of logits from the network that the file was made from.
         agreement: share of equal top-1 decisions, 0..1.
@@ -53,10 +56,14 @@ class SeedRecord(Record):
         weights_key: of the network's weights in the store, under the kind "deployed".
     """
 
+    scored: ClassVar = {"val_score": "val_accuracy", "test_score": "test_accuracy"}
+
     seed: int
     epochs: int
     val_accuracy: float
     test_accuracy: float
+    val_score: float
+    test_score: float
     seconds: float
     parity: float
     agreement: float
@@ -64,7 +71,7 @@ class SeedRecord(Record):
     weights_key: str | None = None
 
 
-class ControlRecord(Record):
+class ControlRecord(ScoredRecord):
     """The same student trained another way, at the same training cost (multiply-adds) as its finalist.
 
     Attributes:
@@ -75,14 +82,18 @@ class ControlRecord(Record):
         cost_ratio: training cost of the control / of the finalist; below 1 where its epochs are capped.
     """
 
+    scored: ClassVar = {"score": "accuracy", "score_gain": "gain"}
+
     kind: Literal["no_distillation", "no_assistants"]
     seeds: tuple[SeedRecord, ...]
     accuracy: Accuracy
     gain: Accuracy
+    score: Accuracy
+    score_gain: Accuracy
     cost_ratio: float
 
 
-class FinalistRecord(Record):
+class FinalistRecord(ScoredRecord):
     """A member of the search's front, trained in full over several seeds.
 
     Attributes:
@@ -95,6 +106,10 @@ class FinalistRecord(Record):
         notes: on the file, such as layers kept in fp32.
         val: validation accuracy over seeds.
         test: test accuracy over seeds.
+        val_score: what decides, on validation, over seeds.
+        test_score: the same on test.
+        balanced: balanced accuracy on test over seeds.
+        confusion: what the exported file does with the test samples.
         seeds: one training each.
         deployed_seed: the best on validation, whose file is exported.
         controls: the same student trained other ways.
@@ -102,6 +117,8 @@ class FinalistRecord(Record):
         within_budget: whether the exported file's costs are within the budget.
         calibration: of the exported file; None in older runs.
     """
+
+    scored: ClassVar = {"val_score": "val", "test_score": "test"}
 
     id: str
     trial: int
@@ -112,6 +129,10 @@ class FinalistRecord(Record):
     notes: tuple[str, ...] = ()
     val: Accuracy
     test: Accuracy
+    val_score: Accuracy
+    test_score: Accuracy
+    balanced: Accuracy | None = None
+    confusion: Confusion | None = None
     seeds: tuple[SeedRecord, ...]
     deployed_seed: int
     controls: tuple[ControlRecord, ...] = ()

@@ -9,30 +9,30 @@ from nas_kd.results.pareto import Points, contribution, hypervolume
 from nas_kd.results.run_record import RunRecord, TeacherRecord
 from nas_kd.results.trial_record import Costs, TrialRecord
 
-Objectives = tuple[float, float, float]  # validation accuracy (0..1), size in bytes, median latency in ms
+Objectives = tuple[float, float, float]  # score on validation (0..1), size in bytes, median latency in ms
 TRAINING_PARTS = ("assistants", "distill")  # of a trial's seconds
 
 
-def normalized_hypervolume(points: Sequence[Objectives], teacher: TeacherRecord, n_classes: int) -> float:
-    """Measure what candidates gain over the teacher in accuracy, size and latency together.
+def normalized_hypervolume(points: Sequence[Objectives], teacher: TeacherRecord, chance: float) -> float:
+    """Measure what candidates gain over the teacher in their score, size and latency together.
 
     It is the volume that `points` dominate in three coordinates, above the origin:
 
-    - retained accuracy, `(accuracy - chance) / (teacher's accuracy - chance)`: 0 is guessing, 1 is the teacher;
+    - retained score, `(score - chance) / (teacher's score - chance)`: 0 is guessing, 1 is the teacher;
     - `log10(teacher's size / size)` and `log10(teacher's latency / latency)`: 1 is ten times smaller or faster.
 
-    One candidate with the teacher's accuracy at a tenth of both costs gives 1; a candidate that is larger or slower
+    One candidate with the teacher's score at a tenth of both costs gives 1; a candidate that is larger or slower
     than the teacher gives 0.
 
     Args:
-        points: objectives of each candidate, accuracy on the validation split.
+        points: objectives of each candidate, the score on the validation split.
         teacher: the reference network.
-        n_classes: chance is 1 / n_classes.
+        chance: what guessing gets on validation.
 
     Raises:
         ValueError: the teacher is no better than chance, or its latency was not measured.
     """
-    return hypervolume(_negated_gains(points, teacher, n_classes), np.zeros(3))
+    return hypervolume(_negated_gains(points, teacher, chance), np.zeros(3))
 
 
 class IncrementalHypervolume:
@@ -40,21 +40,22 @@ class IncrementalHypervolume:
 
     Args:
         teacher: the reference network.
-        n_classes: chance is 1 / n_classes.
+        chance: what guessing gets on validation.
     """
 
-    def __init__(self, teacher: TeacherRecord, n_classes: int) -> None:
-        self._teacher, self._n_classes = teacher, n_classes
+    def __init__(self, teacher: TeacherRecord, chance: float) -> None:
+        self._teacher, self._chance = teacher, chance
         self._front = np.empty((0, 3))
         self.volume = 0.0
 
-    def add(self, val_accuracy: float | None, costs: Costs | None) -> None:
-        """Add a candidate to `volume`; one without an accuracy, a size or a latency adds nothing.
+    def add(self, val_score: float | None, costs: Costs | None) -> None:
+        """Add a candidate to `volume`; one without a score, a size or a latency adds nothing.
 
-        Raises:
-            ValueError: the teacher is no better than chance, or its latency was not measured.
+        Nor does any beside a teacher that is no better than chance or was not measured: gains over it are not defined.
         """
-        for row in _negated_gains(measured_objectives([(val_accuracy, costs)]), self._teacher, self._n_classes):
+        if not is_valid_reference(self._teacher, self._chance):
+            return
+        for row in _negated_gains(measured_objectives([(val_score, costs)]), self._teacher, self._chance):
             self._front, gained = _add_to_front(self._front, row)
             self.volume += gained
 
@@ -69,19 +70,19 @@ def hypervolume_history(run: RunRecord) -> list[tuple[float, float, float]]:
         (wall-clock s, training s spent by then, normalized hypervolume) after each finished trial, in order of time;
         empty without a teacher that was measured and is better than chance.
     """
-    teacher, data = run.teacher, run.dataset
-    if teacher is None or data is None or not is_valid_reference(teacher, len(data.classes)):
+    teacher = run.teacher
+    if teacher is None or run.dataset is None or not is_valid_reference(teacher, run.chance):
         return []
     ended = sorted((t for t in run.trials if t.status != "running"), key=lambda t: (t.elapsed_s, t.number))
     trainings = _trainings_over_time(ended)
-    growing, counted = IncrementalHypervolume(teacher, len(data.classes)), 0
+    growing, counted = IncrementalHypervolume(teacher, run.chance), 0
     training_s = run.once_for_all.training_s if run.once_for_all else 0.0
     history: list[tuple[float, float, float]] = []
     for trial in (t for t in ended if t.status == "finished"):
         while counted < len(trainings) and trainings[counted][:2] <= (trial.elapsed_s, trial.number):
             training_s += trainings[counted][2]
             counted += 1
-        growing.add(trial.val_accuracy, trial.costs)
+        growing.add(trial.val_score, trial.costs)
         history.append((trial.elapsed_s, training_s, growing.volume))
     return history
 
@@ -110,33 +111,33 @@ def _last_rung_seconds(trial: TrialRecord) -> float:
 
 
 def measured_objectives(candidates: Iterable[tuple[float | None, Costs | None]]) -> list[Objectives]:
-    """Collect the objectives of the candidates that have an accuracy and both costs.
+    """Collect the objectives of the candidates that have a score and both costs.
 
     Args:
-        candidates: (validation accuracy, costs) of each; those with an unknown or infinite value are left out.
+        candidates: (score on validation, costs) of each; those with an unknown or infinite value are left out.
     """
     known = [
-        (accuracy, costs.size_bytes, costs.latency_ms.p50)
-        for accuracy, costs in candidates
-        if accuracy is not None and costs is not None and costs.size_bytes is not None and costs.latency_ms is not None
+        (score, costs.size_bytes, costs.latency_ms.p50)
+        for score, costs in candidates
+        if score is not None and costs is not None and costs.size_bytes is not None and costs.latency_ms is not None
     ]
     return [p for p in known if isfinite(p[0]) and p[1] > 0 and p[2] > 0 and isfinite(p[2])]
 
 
-def is_valid_reference(teacher: TeacherRecord, n_classes: int) -> bool:
+def is_valid_reference(teacher: TeacherRecord, chance: float) -> bool:
     """Return whether gains over this teacher are defined: it is better than chance, its size and latency are known."""
     known = teacher.costs.latency_ms is not None and teacher.costs.size_bytes is not None
-    return known and teacher.val.mean > 1 / n_classes
+    return known and teacher.val_score.mean > chance
 
 
-def _negated_gains(points: Sequence[Objectives], teacher: TeacherRecord, n_classes: int) -> Points:
+def _negated_gains(points: Sequence[Objectives], teacher: TeacherRecord, chance: float) -> Points:
     """Normalized coordinates (n, 3), negated: all are minimised and the reference is the origin."""
-    latency, chance = teacher.costs.latency_ms, 1 / n_classes
+    latency, score = teacher.costs.latency_ms, teacher.val_score.mean
     if latency is None:
         raise ValueError("the teacher's latency was not measured")
-    if teacher.val.mean <= chance:
-        raise ValueError(f"the teacher is no better than chance: {teacher.val.mean:.3g} of {n_classes} classes")
-    size, margin = teacher.costs.require_size(), teacher.val.mean - chance
+    if score <= chance:
+        raise ValueError(f"the teacher is no better than chance: {score:.3g}, guessing gets {chance:.3g}")
+    size, margin = teacher.costs.require_size(), score - chance
     rows = [((chance - a) / margin, log10(s / size), log10(ms / latency.p50)) for a, s, ms in points]
     return np.array(rows).reshape(-1, 3)
 

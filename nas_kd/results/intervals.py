@@ -1,6 +1,6 @@
 """95 % intervals for shares, means over seeds, paired gains and rank correlation; closed forms, no SciPy."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import atanh, hypot, sqrt, tanh
 from statistics import fmean, stdev
@@ -81,16 +81,32 @@ def accuracy_over_seeds(shares: Sequence[float], samples: int) -> Accuracy:
     Raises:
         ValueError: no shares, one outside 0..1, or no samples.
     """
-    _check_shares(shares, samples)
-    mean = min(max(fmean(shares), min(shares)), max(shares))  # rounding must not leave 0..1
-    low, high = wilson_interval(mean, samples)
-    spread = _t_half_width(shares)
+    return interval_over_seeds(shares, samples, lambda mean: wilson_interval(mean, samples))
+
+
+def interval_over_seeds(
+    values: Sequence[float], samples: int, of_split: Callable[[float], tuple[float, float]]
+) -> Accuracy:
+    """Compute the mean of a score over seeds with its 95 % interval, see `accuracy_over_seeds`.
+
+    Args:
+        values: score (0..1) of each seed, all on the same split.
+        samples: size of that split.
+        of_split: gives the interval around the mean that the sampled split alone leaves.
+
+    Raises:
+        ValueError: no values, one outside 0..1, or no samples.
+    """
+    _check_shares(values, samples)
+    mean = min(max(fmean(values), min(values)), max(values))  # rounding must not leave 0..1
+    low, high = of_split(mean)
+    spread = _t_half_width(values)
     return Accuracy(
         mean=mean,
         low=max(0.0, mean - hypot(mean - low, spread)),
         high=min(1.0, mean + hypot(high - mean, spread)),
         samples=samples,
-        seeds=len(shares),
+        seeds=len(values),
     )
 
 
@@ -122,6 +138,21 @@ def paired_gain(a: Sequence[float], b: Sequence[float], samples: int) -> Accurac
         sampling = Z_95 * sqrt(max(disagreeing - mean**2, 0.0) / samples)
         below = above = hypot(_t_half_width(differences), sampling)
     return Accuracy(mean=mean, low=max(-1.0, mean - below), high=min(1.0, mean + above), samples=samples, seeds=len(a))
+
+
+def paired_interval(a: Sequence[float], b: Sequence[float], least: Accuracy, *, below: float, above: float) -> Accuracy:
+    """Compute the 95 % interval of the mean of `a - b` from the error that the sampled split leaves.
+
+    Args:
+        a: score (0..1) of one network by seed.
+        b: score of the other by seed, in the same order.
+        least: the mean with an interval that this one is not narrower than.
+        below: half-width that the sampled split leaves, on the lower side.
+        above: on the upper side.
+    """
+    spread = _t_half_width([x - y for x, y in zip(a, b, strict=True)])
+    low, high = least.mean - hypot(below, spread), least.mean + hypot(above, spread)
+    return least.model_copy(update={"low": max(-1.0, min(low, least.low)), "high": min(1.0, max(high, least.high))})
 
 
 def kendall_tau(a: Sequence[float], b: Sequence[float]) -> float | None:

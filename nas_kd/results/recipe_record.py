@@ -4,8 +4,9 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, InstanceOf, PlainSerializer
 
+from nas_kd.results.intervals import wilson_interval
 from nas_kd.results.training_recipe import TrainingRecipe
-from nas_kd.results.trial_record import Record
+from nas_kd.results.trial_record import Record, ScoredRecord
 
 RecipeField = Annotated[
     InstanceOf[TrainingRecipe],
@@ -14,16 +15,19 @@ RecipeField = Annotated[
 ]
 
 
-class ProbeRecord(Record):
+class ProbeRecord(ScoredRecord):
     """One setting of a probe, and how it did.
 
     Attributes:
         recipe: the setting.
         epochs: that it was trained for, of the full schedule's length.
         val_accuracy: after the last of them, on validation, 0..1.
+        val_score: what decides, there, 0..1.
+        low: lower end of its 95 % interval; None in records of older versions.
+        high: upper end.
         val_loss: cross-entropy on validation, then.
-        curve: validation accuracy after each epoch; None where it was not taken.
-        rounds: (epochs, validation accuracy) at the end of each round, where the learning rate is 0.
+        curve: the score on validation after each epoch; None where it was not taken.
+        rounds: (epochs, score on validation) at the end of each round, where the learning rate is 0.
         seconds: of training.
         failed: why it could not be trained.
     """
@@ -31,11 +35,20 @@ class ProbeRecord(Record):
     recipe: RecipeField
     epochs: int
     val_accuracy: float = 0.0
+    val_score: float = 0.0
+    low: float | None = None
+    high: float | None = None
     val_loss: float | None = None
     curve: tuple[float | None, ...] = ()
     rounds: tuple[tuple[int, float], ...] = ()
     seconds: float = 0.0
     failed: str | None = None
+
+    def interval(self, n_val: int) -> tuple[float, float]:
+        """95 % interval of the score; of a record without one, which is accuracy, Wilson's on `n_val` samples."""
+        if self.low is None or self.high is None:
+            return wilson_interval(self.val_score, n_val)
+        return self.low, self.high
 
 
 class RecipeRecord(Record):
@@ -49,7 +62,7 @@ class RecipeRecord(Record):
         network: that the probe trained, for people.
         settings: of the probe, each as far as it came, in the order in which they were tried.
         compared_epochs: after which settings were compared in the end.
-        gain: accuracy on validation that the choice is ahead of the rules' then, 0..1; None: not compared. It may be
+        gain: score on validation that the choice is ahead of the rules' then, 0..1; None: not compared. It may be
             below 0 where the choice was gaining faster.
         augmentation_gain: the same for its augmentation over none, or for none over the others; None: not compared.
         epochs_spent: of the probe, all settings together.

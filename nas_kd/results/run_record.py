@@ -2,16 +2,35 @@
 
 from collections.abc import Mapping
 from math import sqrt
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
+from nas_kd.results.confusion import Confusion, is_unbalanced
 from nas_kd.results.finalist_record import Accuracy, FinalistPlan, FinalistRecord
 from nas_kd.results.recipe_record import RecipeRecord
-from nas_kd.results.trial_record import Costs, Record, TrialRecord
+from nas_kd.results.trial_record import Costs, Record, ScoredRecord, TrialRecord
 
 RunState = Literal["searching", "finalists", "finished", "unreachable"]
 
 
-class TeacherRecord(Record):
+class MetricRecord(Record):
+    """The score that a run decides on (`data.score`).
+
+    Attributes:
+        name: as configs have it.
+        title: in sentences.
+        unit: what its value is a share of.
+        higher_is_better: whether more is better.
+        chance: what a network gets on validation that learned nothing but how large the classes are.
+    """
+
+    name: str
+    title: str
+    unit: str
+    higher_is_better: bool
+    chance: float
+
+
+class TeacherRecord(ScoredRecord):
     """A teacher, trained by the tool or the user's own.
 
     Attributes:
@@ -20,17 +39,27 @@ class TeacherRecord(Record):
         costs: of its exported file.
         val: validation accuracy.
         test: test accuracy, read at the end only.
+        val_score: what decides, on validation.
+        test_score: the same on test, read at the end only.
+        balanced: balanced accuracy on test.
+        confusion: what its file does with the test samples.
         training_s: seconds of its training; 0 for a user's own.
         recipe: how it was trained, where the tool did that.
-        late_gain: accuracy on validation that it gained in the last fifth of its training, 0..1.
+        late_gain: score on validation that it gained in the last fifth of its training, 0..1.
         advice: which preprocessing fits a user's own better, where that is clear.
     """
+
+    scored: ClassVar = {"val_score": "val", "test_score": "test"}
 
     description: str
     origin: Literal["space", "factory", "onnx"]
     costs: Costs
     val: Accuracy
     test: Accuracy | None = None
+    val_score: Accuracy
+    test_score: Accuracy | None = None
+    balanced: Accuracy | None = None
+    confusion: Confusion | None = None
     training_s: float = 0.0
     recipe: RecipeRecord | None = None
     late_gain: float | None = None
@@ -40,14 +69,15 @@ class TeacherRecord(Record):
 UNDER_TRAINED = 0.02  # rise of accuracy in the last fifth of a training that a longer one would have used
 
 
-def is_under_trained(late_gain: float, n_val: int) -> bool:
+def is_under_trained(late_gain: float, val_score: Accuracy) -> bool:
     """Whether a network was clearly still improving at the end of its training, chance apart.
 
     Args:
-        late_gain: accuracy on validation that it gained in the last fifth, 0..1.
-        n_val: samples of the validation split.
+        late_gain: score on validation that it gained in the last fifth, 0..1.
+        val_score: at the end, with its interval: a gain within what the sampled split leaves open is none.
     """
-    return late_gain > max(UNDER_TRAINED, 2 * sqrt(0.25 / n_val))
+    noise = max(2 * sqrt(0.25 / val_score.samples), (val_score.high - val_score.low) / 2)
+    return late_gain > max(UNDER_TRAINED, noise)
 
 
 class DatasetRecord(Record):
@@ -66,13 +96,12 @@ class DatasetRecord(Record):
         n_train: training samples.
         n_val: validation samples.
         n_test: test samples.
+        class_counts: samples by class of "train", "val" and "test"; empty in records of older versions.
         notes: everything that was said about the data, one sentence each.
         skipped: how many files or samples were left out, by reason.
         duplicates: how many samples of val and test are in an earlier split, too.
         layout: order of the axes of stored samples, such as "hwc"; None: does not apply.
         label_encoding: how labels became class numbers, where that needed to be said.
-        picture_steps: what turned picture files into samples (`nas_kd.data.picture_steps.PictureSteps`); None: samples
-            were not picture files.
         augmentation: what each strength does with students' samples: crop, flip and cutout, in pixels.
         teacher_view: whether teachers see other samples than students, in pairs.
     """
@@ -89,6 +118,7 @@ class DatasetRecord(Record):
     n_train: int
     n_val: int
     n_test: int
+    class_counts: Mapping[str, tuple[int, ...]] = {}
     notes: tuple[str, ...] = ()
     skipped: Mapping[str, int] = {}
     duplicates: Mapping[str, int] = {}
@@ -97,6 +127,11 @@ class DatasetRecord(Record):
     picture_steps: Mapping[str, Any] | None = None
     augmentation: Mapping[str, Mapping[str, int | bool | None]] = {}
     teacher_view: bool = False
+
+    @property
+    def is_unbalanced(self) -> bool:
+        """Whether some classes have several times the training samples of others, see `is_unbalanced`."""
+        return is_unbalanced(self.class_counts.get("train", ()))
 
 
 class DeviceRecord(Record):
@@ -177,6 +212,7 @@ class RunRecord(Record):
         config: the resolved config.
         dataset: that students were trained and judged on.
         device: where latency was measured.
+        metric: the score that the run decides on; None in records of older versions, which decide on accuracy.
         teacher: the first one, which students are compared with.
         other_teachers: those after it.
         recipe: how students are trained.
@@ -199,6 +235,7 @@ class RunRecord(Record):
     config: Mapping[str, Any]
     dataset: DatasetRecord | None = None
     device: DeviceRecord | None = None
+    metric: MetricRecord | None = None
     teacher: TeacherRecord | None = None
     other_teachers: tuple[TeacherRecord, ...] = ()
     recipe: RecipeRecord | None = None
@@ -212,3 +249,20 @@ class RunRecord(Record):
     seconds: Mapping[str, float] = {}
     warnings: tuple[str, ...] = ()
     command: str = ""
+
+    @property
+    def chance(self) -> float:
+        """What a network gets on validation, in the run's score, that learned nothing; 1 without data."""
+        if self.metric is not None:
+            return self.metric.chance
+        return 1 / len(self.dataset.classes) if self.dataset else 1.0
+
+    @property
+    def decides_on_accuracy(self) -> bool:
+        """Whether the score is accuracy, the default."""
+        return self.metric is None or self.metric.name == "accuracy"
+
+    @property
+    def score_title(self) -> str:
+        """The name of the score in sentences."""
+        return "accuracy" if self.metric is None else self.metric.title

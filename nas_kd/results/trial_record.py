@@ -1,9 +1,9 @@
 """The record of one trial, and what all records are made of. Imports no torch."""
 
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, InstanceOf, PlainSerializer
+from pydantic import BaseModel, BeforeValidator, ConfigDict, InstanceOf, PlainSerializer, model_validator
 
 from nas_kd.results.candidate import Candidate
 from nas_kd.results.latency import Latency
@@ -24,6 +24,30 @@ class Record(BaseModel):
     """Base class of records: frozen, JSON-able data without unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Judged(NamedTuple):
+    """How good a network is on one split: its accuracy, and the score that decides (`data.score`); 0..1 both."""
+
+    accuracy: float
+    score: float
+
+
+class ScoredRecord(Record):
+    """Base class of records with an accuracy and the run's score beside it; where only accuracy is given, it is both.
+
+    Records of runs that decide on accuracy, and of versions before scores, have the accuracy alone.
+    """
+
+    scored: ClassVar[Mapping[str, str]] = {"val_score": "val_accuracy"}  # field of the score -> of the accuracy
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accuracy_is_the_score(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        filled = {score: given.get(accuracy) for score, accuracy in cls.scored.items() if given.get(score) is None}
+        return {**given, **{k: v for k, v in filled.items() if v is not None}}
 
 
 class Costs(Record):
@@ -69,12 +93,13 @@ class Costs(Record):
         return self.latency_ms
 
 
-class RungRecord(Record):
+class RungRecord(ScoredRecord):
     """A trial's result at one rung.
 
     Attributes:
         epochs: of the full schedule that the student was trained for.
         val_accuracy: on the validation split, 0..1.
+        val_score: what decides, on the same split, 0..1.
         seconds: of the training since the rung before, when it took place; of all its epochs where it began anew, with
             its assistants.
         without_assistants: whether the student was trained without the candidate's assistants up to here, as before a
@@ -84,6 +109,7 @@ class RungRecord(Record):
 
     epochs: int
     val_accuracy: float
+    val_score: float
     seconds: float
     without_assistants: bool = False
     latency_ms: float | None = None
@@ -104,7 +130,7 @@ class Forecast(Record):
     doubted: bool
 
 
-class TrialRecord(Record):
+class TrialRecord(ScoredRecord):
     """One proposal of the search and what became of it.
 
     Attributes:
@@ -122,7 +148,8 @@ class TrialRecord(Record):
         forecast: of its latency, where the prefilter is on and had enough to learn from.
         rungs: results at the rungs that it reached.
         val_accuracy: at the last of them, 0..1.
-        inherited_accuracy: on validation samples with weights of the once-for-all network, 0..1.
+        val_score: what decides, there, 0..1.
+        inherited_accuracy: what decides, on validation samples with weights of the once-for-all network, 0..1.
         seconds: spent on this trial itself, by part: propose, gate, assistants (those that it was the first to need),
             distill (trainings found in the store cost none).
         elapsed_s: wall clock of the run when the trial ended, pauses between processes left out.
@@ -143,6 +170,7 @@ class TrialRecord(Record):
     forecast: Forecast | None = None
     rungs: tuple[RungRecord, ...] = ()
     val_accuracy: float | None = None
+    val_score: float | None = None
     inherited_accuracy: float | None = None
     seconds: Mapping[str, float] = {}
     elapsed_s: float = 0.0
@@ -159,7 +187,7 @@ class TrialRecord(Record):
         return bool(self.rungs) and self.rungs[-1].without_assistants
 
     def objectives(self, level: int) -> tuple[float, int, float]:
-        """What the search compares at a rung: validation accuracy, bytes, and ms as known by then.
+        """What the search compares at a rung: the score on validation, bytes, and ms as known by then.
 
         Args:
             level: of the rung, from 0.
@@ -170,7 +198,7 @@ class TrialRecord(Record):
         ms = self.rungs[level].latency_ms or self.median_ms
         if self.costs is None or ms is None:
             raise ValueError(f"trial {self.number} was trained without having been measured")
-        return self.rungs[level].val_accuracy, self.costs.require_size(), ms
+        return self.rungs[level].val_score, self.costs.require_size(), ms
 
 
 def without_duplicates(trials: Iterable[TrialRecord]) -> list[TrialRecord]:

@@ -9,6 +9,7 @@ import pytest
 
 from nas_kd.context.callbacks import Callback, CallbackList, EpochEnd, StopRun, as_callback
 from nas_kd.errors import CallbackError, InputError
+from nas_kd.results.trial_record import Judged
 
 EVENTS: dict[str, tuple[Any, ...]] = {
     "on_start": ("runs/a", False),
@@ -117,19 +118,19 @@ def test_what_is_no_callback_is_refused(given: Any, message: str) -> None:
         as_callback(given)
 
 
-def event(score: Callable[[], float | None]) -> EpochEnd:
-    return EpochEnd("student", 1, 3, {}, 0.1, 1.0, score)
+def event(judge: Callable[[], Judged | None]) -> EpochEnd:
+    return EpochEnd("student", 1, 3, {}, 0.1, 1.0, judge)
 
 
 def test_the_validation_accuracy_is_computed_once_and_only_if_it_is_read() -> None:
     calls: list[int] = []
 
-    def score() -> float:
+    def judge() -> Judged:
         calls.append(1)
-        return 0.75
+        return Judged(0.75, 0.5)
 
-    read, unread = event(score), event(score)
-    assert [read.val_accuracy, read.val_accuracy] == [0.75, 0.75]
+    read, unread = event(judge), event(judge)
+    assert [read.val_accuracy, read.val_score, read.val_accuracy] == [0.75, 0.5, 0.75]
     assert calls == [1]
     assert "0.75" not in repr(unread)
     assert EpochEnd("student", 1, 3, {}, 0.1, 1.0).val_accuracy is None

@@ -35,7 +35,7 @@ def test_a_finalist_chosen_for_a_quick_latency_is_measured_in_full(
         machine = Machine(patch, exact)
         admitted = [gated.check(a) for a in (NETWORK, load_space("resnet").size_ladder(3)[2])]
         trials = [
-            record.model_copy(update={"number": number, "status": "finished", "val_accuracy": 0.9 - number / 10})
+            record.model_copy(update={"number": number, "status": "finished", "val_score": 0.9 - number / 10})
             for number, record in enumerate(admitted)
         ]
         assert [t.number for t in trainer.choose(trials)] == [0]
@@ -102,7 +102,7 @@ def test_the_best_finalist_is_replaced_if_it_is_over_the_budget(
 
     def trained(number: int) -> TrainedFinalist:
         accuracy = trials[number].val_accuracy or 0.0
-        file = ExportedFile(str(number).encode(), "", accuracy, 0.0, 1.0, 1.0, "")
+        file = ExportedFile(str(number).encode(), "", accuracy, accuracy, 0.0, 1.0, 1.0, "")
         return TrainedFinalist(trials[number], (TrainedFile(0, 1, file),), ())
 
     chosen = trainer.fallback_finalist([trained(0), trained(1)], trials[2:])

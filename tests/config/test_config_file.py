@@ -20,7 +20,7 @@ from nas_kd.config.loading import (
     merged,
     parse_override,
 )
-from nas_kd.config.options import RENAMED, DataOptions, DistillOptions, SearchConfig
+from nas_kd.config.options import RENAMED, Budget, DataOptions, DistillOptions, SearchConfig
 from nas_kd.errors import InputError
 
 
@@ -453,3 +453,33 @@ def test_sizes_that_are_none(write: Any, text: str) -> None:
     assert refused(write(f"[data]\nimage_size = {text}")).startswith(
         "data.image_size: must be a side in pixels from 4 to 1024, or [height, width], got "
     )
+
+
+def test_the_minimum_score_has_one_name_and_is_about_the_score(tmp_path: Path) -> None:
+    def refusal(text: str) -> str:
+        (tmp_path / "c.toml").write_text(text)
+        with pytest.raises(InputError) as error:
+            load_config(tmp_path / "c.toml")
+        return str(error.value)
+
+    assert Budget(min_score=0.5).least_score == Budget(min_accuracy=0.5).least_score == 0.5
+    assert Budget().least_score is None
+    assert "older name of min_score" in refusal("[budget]\nmin_score = 0.5\nmin_accuracy = 0.5")
+    message = refusal('[data]\nscore = "macro_f1"\n[budget]\nmin_accuracy = 0.5')
+    assert message.startswith("budget.min_accuracy asks for an accuracy, but data.score is 'macro_f1'")
+
+
+@pytest.mark.parametrize("given", ['"balance"', "[1.0]", "[1, 0]", "[1, -2.0]", '["a", "b"]', "[true, 1]", "3"])
+def test_class_weights_are_a_word_or_a_positive_number_for_each_class(given: str, tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text(f"[distill]\nclass_weights = {given}")
+    with pytest.raises(
+        InputError, match=r"^distill\.class_weights: must be none, balanced or a list with a number > 0"
+    ):
+        load_config(tmp_path / "c.toml")
+
+
+def test_class_weights_survive_being_written(tmp_path: Path) -> None:
+    for weights in ("none", "balanced", (1.0, 2.5)):
+        config = SearchConfig.model_validate({"distill": {"class_weights": weights}})
+        (tmp_path / "c.toml").write_text(dump_config(config))
+        assert load_config(tmp_path / "c.toml").distill.class_weights == weights

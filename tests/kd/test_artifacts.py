@@ -55,7 +55,7 @@ def test_accuracy_is_the_files_and_the_file_is_what_the_gate_measured(
         trained = distiller.distill(candidate(context, precision), 0, 2)
         file = files.verified_file(trained, precision)
         assert file.val_accuracy == accuracy(file.onnx, context.data.val)
-        assert files.val_accuracy(trained, precision) == pytest.approx(file.val_accuracy, abs=1e-9)
+        assert files.judge(trained, precision) == pytest.approx((file.val_accuracy, file.val_score), abs=1e-9)
         costs = gate.all_costs(candidate(context, precision).student, precision=precision)
         assert costs.size_bytes == len(file.onnx)
         assert gate.notes(candidate(context, precision).student, precision=precision) == ()

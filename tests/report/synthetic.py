@@ -100,8 +100,8 @@ def _trial(
     status, value = _draw_status(rng, within), _accuracy_of(parameters, rng)
     early = value - abs(float(rng.normal(0.03, 0.01)))
     rungs: tuple[RungRecord, ...] = (
-        RungRecord(epochs=4, val_accuracy=early, seconds=0.6),
-        RungRecord(epochs=12, val_accuracy=value, seconds=1),
+        RungRecord(epochs=4, val_accuracy=early, val_score=early, seconds=0.6),
+        RungRecord(epochs=12, val_accuracy=value, val_score=value, seconds=1),
     )
     rungs = rungs if status == "finished" else rungs[:1] if status == "pruned" else ()
     return TrialRecord(
@@ -159,8 +159,10 @@ def _seeds(mean: float, epochs: int, rng: np.random.Generator) -> tuple[SeedReco
         SeedRecord(
             seed=s,
             epochs=epochs,
-            val_accuracy=min(1.0, mean + 0.002 + float(rng.normal(0, 0.003))),
-            test_accuracy=min(1.0, mean + float(rng.normal(0, 0.003))),
+            val_accuracy=(val := min(1.0, mean + 0.002 + float(rng.normal(0, 0.003)))),
+            val_score=val,
+            test_accuracy=(test := min(1.0, mean + float(rng.normal(0, 0.003)))),
+            test_score=test,
             seconds=4.0,
             parity=float(rng.uniform(1e-6, 9e-6)),
             agreement=1.0,
@@ -187,7 +189,9 @@ def _finalist(
         chain_description=trial.chain_description,
         costs=trial.costs,
         val=_around(mean + 0.002, 0.006),
+        val_score=_around(mean + 0.002, 0.006),
         test=_around(mean, 0.007),
+        test_score=_around(mean, 0.007),
         seeds=_seeds(mean, 30, rng),
         deployed_seed=1,
         controls=tuple(
@@ -195,7 +199,9 @@ def _finalist(
                 kind=kind,
                 seeds=_seeds(mean - gain, 41, rng),
                 accuracy=_around(mean - gain, 0.008),
-                gain=_around(gain, 0.007 if kind == "no_distillation" else 0.005),
+                score=_around(mean - gain, 0.008),
+                gain=(found := _around(gain, 0.007 if kind == "no_distillation" else 0.005)),
+                score_gain=found,
                 cost_ratio=0.98,
             )
             for kind, gain in kinds
@@ -215,7 +221,9 @@ def _teacher(state: RunState, measured: bool) -> TeacherRecord:
     )
     test = _around(0.991, 0.005) if state == "finished" else None
     val = _around(0.993, 0.005, 215)
-    return TeacherRecord(description="3 stages, 32-64-128 wide", origin="space", costs=costs, val=val, test=test)
+    return TeacherRecord(
+        description="3 stages, 32-64-128 wide", origin="space", costs=costs, val=val, val_score=val, test=test
+    )
 
 
 def _dataset(hostile: bool) -> DatasetRecord:

@@ -61,9 +61,9 @@ def test_export_command_has_the_same_limits() -> None:
 
 def test_minimum_accuracy_is_a_line_in_both_plots() -> None:
     content = report(min_accuracy=0.85)
-    assert {plot.min_accuracy for plot in content.front_plots} == {0.85}
+    assert {plot.min_score for plot in content.front_plots} == {0.85}
     assert "at least 85" in render_page(content)
-    assert {plot.min_accuracy for plot in report().front_plots} == {None}
+    assert {plot.min_score for plot in report().front_plots} == {None}
 
 
 def test_misses_name_accuracy_and_every_exceeded_limit() -> None:

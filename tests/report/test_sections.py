@@ -52,7 +52,7 @@ def test_front_line_is_the_running_best_of_the_members() -> None:
     content = build_content(synthetic_run(60))
     for plot in content.front_plots:
         members = sorted(
-            (p.cost(plot.axis) or 0.0, p.accuracy or 0.0) for p in content.plot_points if plot.axis in p.fronts
+            (p.cost(plot.axis) or 0.0, p.score or 0.0) for p in content.plot_points if plot.axis in p.fronts
         )
         assert members
         best = np.maximum.accumulate([height for _, height in members])
@@ -68,7 +68,8 @@ def test_neighbours_with_overlapping_intervals_are_indistinguishable() -> None:
 
     def groups(half: float) -> tuple[tuple[str, ...], ...]:
         tests = {i: gain(0.90 + 0.01 * n, half) for i, n in ranks.items()}
-        changed = tuple(f.model_copy(update={"test": tests[f.id], "val": tests[f.id]}) for f in run.finalists)
+        same = ("test", "val", "test_score", "val_score")
+        changed = tuple(f.model_copy(update=dict.fromkeys(same, tests[f.id])) for f in run.finalists)
         return indistinguishable_groups(build_context(run.model_copy(update={"finalists": changed})), "size")
 
     assert groups(0.004) == ()

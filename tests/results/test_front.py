@@ -9,15 +9,17 @@ from hypothesis import strategies as st
 
 from nas_kd.config.options import Budget
 from nas_kd.results.finalist_record import FinalistRecord
+from nas_kd.results.front_document import front_document
 from nas_kd.results.fronts import (
     describe_closest_finalists,
     describe_closest_trials,
-    front_document,
+    describe_uncertain_minimum,
     front_members,
     overlapping_finalists,
     winner,
 )
 from nas_kd.results.limits import within_budget
+from nas_kd.results.run_record import MetricRecord
 from nas_kd.results.trial_record import Costs
 from tests.records import accuracy, control, costs, finalist, run, teacher, trial
 
@@ -248,3 +250,48 @@ def test_unmeasured_trial_is_not_the_closest() -> None:
         description.index(f"trial {n} ") for n in (1, 2, 3)
     )
     assert "3,000 multiply-adds (3 times the limit), size not measured, latency not measured" in description
+
+
+def test_the_score_decides_where_it_is_not_accuracy() -> None:
+    """Accuracy stays beside it; fronts, ties, winner and the minimum go by the score."""
+    common = finalist("common", 0.95, 20_000, 0.2, val_score=accuracy(0.50), test_score=accuracy(0.5))
+    rare = finalist("rare", 0.90, 20_000, 0.1, val_score=accuracy(0.80), test_score=accuracy(0.79))
+    slow = finalist("slow", 0.91, 20_000, 0.3, val_score=accuracy(0.85), test_score=accuracy(0.84))
+    assert winner((common, rare, slow), Budget()) is slow
+    assert winner((common, rare, slow), Budget(min_score=0.75)) is rare
+    assert winner((common,), Budget(min_score=0.75)) is None
+    assert front_members((common, rare, slow))["latency"] == {"rare", "slow"}
+    metric = MetricRecord(name="macro_f1", title="macro-F1", unit="mean of F1", higher_is_better=True, chance=0.3)
+    document = front_document(
+        run(finalists=(common, rare, slow), metric=metric, config={"budget": {"min_score": 0.75}})
+    )
+    assert document["winner"] == "rare"
+    assert document["metric"] == {"name": "macro_f1", "unit": "mean of F1", "higher_is_better": True, "chance": 0.3}
+    assert [c["id"] for c in document["candidates"]] == ["slow", "rare", "common"]
+    assert [c["reaches_score"] for c in document["candidates"]] == [True, True, False]
+    assert [c["accuracy"]["val"] for c in document["candidates"]] == [0.91, 0.9, 0.95]
+    assert [c["score"]["val"] for c in document["candidates"]] == [0.85, 0.8, 0.5]
+    assert document["budget"]["min_score"] == 0.75
+    assert "macro-F1" in document["units"]["hypervolume"]
+
+
+def test_accuracy_is_the_score_unless_another_is_chosen() -> None:
+    one = finalist("a", 0.9, 100_000, 0.1)
+    assert (one.val_score, one.test_score) == (one.val, one.test)
+    metric = MetricRecord(name="accuracy", title="accuracy", unit="share", higher_is_better=True, chance=0.1)
+    document = front_document(run(finalists=(one,), metric=metric))
+    assert document == front_document(run(finalists=(one,)))
+    assert not {"metric", "score"} & document.keys()
+    assert "score" not in document["candidates"][0]
+
+
+def test_a_minimum_inside_the_interval_is_named_as_uncertain() -> None:
+    budget = Budget(min_score=0.9)
+    assert describe_uncertain_minimum(accuracy(0.95), budget) == ""
+    assert describe_uncertain_minimum(accuracy(0.95), Budget()) == ""
+    text = describe_uncertain_minimum(accuracy(0.905), budget)
+    assert "89.5 to 91.5 % on 1,000 validation samples, has the minimum of 90 % inside" in text
+    missed = describe_closest_finalists((finalist("a", 0.895, 1000, 0.1),), budget)
+    assert "0.5 points below the minimum, within its 95 % interval of 88.5% to 90.5%" in missed
+    far = describe_closest_finalists((finalist("a", 0.5, 1000, 0.1),), budget)
+    assert "points below the minimum)" in far

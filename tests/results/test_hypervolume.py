@@ -6,33 +6,38 @@ from math import log10
 import numpy as np
 import pytest
 
-from nas_kd.results.hypervolume import hypervolume_history, measured_objectives, normalized_hypervolume
+from nas_kd.results.hypervolume import (
+    IncrementalHypervolume,
+    hypervolume_history,
+    measured_objectives,
+    normalized_hypervolume,
+)
 from nas_kd.results.trial_record import RungRecord
-from tests.records import elastic_network, run, teacher, trial
+from tests.records import costs, elastic_network, run, teacher, trial
 
 
 def test_hypervolume_by_hand() -> None:
     # The teacher's accuracy, a tenth of the size and of the time.
-    assert normalized_hypervolume([(0.9, 100_000, 0.1)], teacher(), 10) == pytest.approx(1)
+    assert normalized_hypervolume([(0.9, 100_000, 0.1)], teacher(), 0.1) == pytest.approx(1)
     # Half way from chance to the teacher; a hundredth of the size, half the time.
-    assert normalized_hypervolume([(0.5, 10_000, 0.5)], teacher(), 10) == pytest.approx(0.5 * 2 * log10(2))
+    assert normalized_hypervolume([(0.5, 10_000, 0.5)], teacher(), 0.1) == pytest.approx(0.5 * 2 * log10(2))
     # More accurate than the teacher: retained accuracy above 1.
-    assert normalized_hypervolume([(0.98, 100_000, 0.1)], teacher(), 10) == pytest.approx(1.1)
+    assert normalized_hypervolume([(0.98, 100_000, 0.1)], teacher(), 0.1) == pytest.approx(1.1)
 
 
 @pytest.mark.parametrize(
     "point", [(0.1, 1, 0.001), (0.0, 1, 0.001), (0.9, 1_000_000, 0.1), (0.9, 1, 1.0), (1.0, 1, 9.0)]
 )
 def test_no_better_than_chance_or_no_cheaper_than_the_teacher_gives_zero(point: tuple[float, float, float]) -> None:
-    assert normalized_hypervolume([point], teacher(), 10) == 0
-    assert normalized_hypervolume([], teacher(), 10) == 0
+    assert normalized_hypervolume([point], teacher(), 0.1) == 0
+    assert normalized_hypervolume([], teacher(), 0.1) == 0
 
 
 def test_invalid_reference_teachers_are_rejected() -> None:
     with pytest.raises(ValueError, match="no better than chance"):
-        normalized_hypervolume([], teacher(val=0.1), 10)
+        normalized_hypervolume([], teacher(val=0.1), 0.1)
     with pytest.raises(ValueError, match="latency was not measured"):
-        normalized_hypervolume([], teacher(latency_ms=None), 10)
+        normalized_hypervolume([], teacher(latency_ms=None), 0.1)
 
 
 def test_history_by_hand() -> None:
@@ -44,7 +49,7 @@ def test_history_by_hand() -> None:
         trial(5, 0.4, 20_000, 0.6),
         trial(6, None, 1, 0.1, status="running"),
     )
-    volume = normalized_hypervolume([(0.9, 100_000, 0.1), (0.5, 10_000, 0.5)], teacher(), 10)
+    volume = normalized_hypervolume([(0.9, 100_000, 0.1), (0.5, 10_000, 0.5)], teacher(), 0.1)
     history = hypervolume_history(run(trials=trials, state="searching"))
     assert [row[:2] for row in history] == [(2, 2), (3, 4), (5, 8)]
     assert [row[2] for row in history] == [pytest.approx(1), pytest.approx(volume), pytest.approx(volume)]
@@ -102,4 +107,12 @@ def test_history_of_five_thousand_trials_is_quick_and_right() -> None:
     assert volumes == sorted(volumes)
     for n in (0, 10, 500, 4999):
         points = measured_objectives((t.val_accuracy, t.costs) for t in trials[: n + 1])
-        assert volumes[n] == pytest.approx(normalized_hypervolume(points, teacher(), 10))
+        assert volumes[n] == pytest.approx(normalized_hypervolume(points, teacher(), 0.1))
+
+
+def test_a_teacher_that_is_no_better_than_chance_leaves_the_volume_at_zero() -> None:
+    """Such a teacher may be used where few samples cannot tell; gains over it are not defined."""
+    for reference in (teacher(val=0.1), teacher(latency_ms=None)):
+        growing = IncrementalHypervolume(reference, 0.1)
+        growing.add(0.9, costs(1000, 0.1))
+        assert growing.volume == 0.0

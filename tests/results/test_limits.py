@@ -36,7 +36,7 @@ def costs(macs: int = 10**6, size: int = 100_000, memory: int | None = 2_000_000
 def test_every_limit_is_an_option_of_the_budget_and_the_cheapest_to_measure_comes_first() -> None:
     assert [limit.name for limit in LIMITS] == ["macs", "size", "memory", "latency"]
     options = set(Budget.model_fields)
-    assert {limit.option for limit in LIMITS} | {"min_accuracy"} == options
+    assert {limit.option for limit in LIMITS} | {"min_accuracy", "min_score"} == options
     assert {limit.key: maximum for limit, maximum in active_limits(ALL)} == {
         "max_macs": 1e6,
         "max_size_bytes": 100_000,

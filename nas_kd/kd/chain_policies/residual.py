@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from nas_kd.engine.teacher_outputs import Teacher
@@ -54,7 +53,7 @@ class ResidualError(Method):
         """Compute the sum's cross-entropy and, where there is a teacher, its divergence from the teacher."""
         frozen = teachers[:-1] if self._taught else teachers
         logits = torch.stack([student.logits, *(f.logits for f in frozen)]).sum(dim=0)
-        error = F.cross_entropy(logits, batch.y)
+        error = batch.label_loss(logits)
         if not self._taught:
             return {"residual_ce": error}
         distilled = kl_divergence(logits, teachers[-1].logits, self.temperature)
@@ -106,6 +105,7 @@ class Residual(ChainPolicy):
             model=sum_networks([link.model for link in links]),
             key=fingerprint([link.key for link in links]),
             val_accuracy=links[-1].val_accuracy,
+            val_score=links[-1].val_score,
             seconds=sum(link.seconds for link in links),
             losses=links[-1].losses,
             calibration=links[0].calibration,

@@ -72,7 +72,7 @@ class AdversarialOnline(Method):
             "adversarial_online_fooling": self.fooling_weight * (1 - apply_frozen(d_student, maps[0])).square().mean(),
             "adversarial_online_peer_fooling": self.fooling_weight
             * (1 - apply_frozen(d_peer, maps[1])).square().mean(),
-            "adversarial_online_peer_ce": F.cross_entropy(peer.logits, batch.y),
+            "adversarial_online_peer_ce": batch.label_loss(peer.logits),
             "adversarial_online_discriminators": _discriminator_loss(d_student, *maps)
             + _discriminator_loss(d_peer, *maps[::-1]),
         }

@@ -7,7 +7,6 @@ Not calibrated: untrained networks agree with each other, so calibration would i
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nas_kd.methods.base import Batch, Method, MethodContext, Network, Outputs
@@ -47,7 +46,7 @@ class DeepMutualLearning(Method):
         return {
             "dml": mutual[0],
             "dml_peers": torch.stack(mutual[1:]).sum(),
-            "dml_peers_ce": torch.stack([F.cross_entropy(z, batch.y) for z in logits[1:]]).sum(),
+            "dml_peers_ce": torch.stack([batch.label_loss(z) for z in logits[1:]]).sum(),
         }
 
     def peers(self) -> Sequence[nn.Module]:

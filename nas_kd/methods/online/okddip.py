@@ -11,7 +11,6 @@ The terms on the labels keep their weight at any strength, and train the trunk t
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nas_kd.methods.base import Batch, Method, MethodContext, Outputs
@@ -65,7 +64,7 @@ class DiversePeers(Method):
         return {
             "okddip": self._learn(student.logits, fixed.mean(dim=1)),
             "okddip_peers": torch.stack(learnt).sum(),
-            "okddip_ce": torch.stack([F.cross_entropy(peer.logits, batch.y) for peer in peers]).sum(),
+            "okddip_ce": torch.stack([batch.label_loss(peer.logits) for peer in peers]).sum(),
         }
 
     def _learn(self, logits: Tensor, target: Tensor) -> Tensor:

@@ -13,7 +13,6 @@ import math
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nas_kd.methods.base import Batch, Method, MethodContext, Network, Outputs
@@ -87,7 +86,7 @@ class NativeEnsemble(Method):
         ensemble = (shares.unsqueeze(2) * torch.stack(logits, dim=1)).sum(dim=1)
         learnt = torch.stack([kl_divergence(z, ensemble.detach(), self.temperature) for z in logits])
         learnt = ramp(batch.progress) * learnt
-        labelled = torch.stack([F.cross_entropy(z, batch.y) for z in (*logits[1:], ensemble)])
+        labelled = torch.stack([batch.label_loss(z) for z in (*logits[1:], ensemble)])
         return {"one": learnt[0], "one_branches": learnt[1:].sum(), "one_ce": labelled.sum()}
 
 

@@ -57,7 +57,7 @@ class BeYourOwnTeacher(Method):
         """
         shown = [leave(f) for leave, f in zip(self.exits, student.features[:-1], strict=True)]
         last, embedding = student.logits.detach(), student.embedding.detach()
-        labelled = [F.cross_entropy(logits, batch.y) for logits, _ in shown]
+        labelled = [batch.label_loss(logits) for logits, _ in shown]
         softened = [kl_divergence(logits, last, self.temperature) for logits, _ in shown]
         hinted = [(feature - embedding).square().sum(dim=1).mean() for _, feature in shown]
         return {

@@ -34,11 +34,11 @@ TOLERANCE = 0.02  # log of the factor by which a prediction may miss the budget
 
 @dataclass(frozen=True)
 class SubNetwork:
-    """A part of the elastic network; `accuracy`: on validation samples, with inherited weights, 0..1."""
+    """A part of the elastic network; `score`: on validation samples, with inherited weights, 0..1."""
 
     architecture: Architecture
     genotype: Genotype
-    accuracy: float
+    score: float
 
 
 class OnceForAll:
@@ -115,7 +115,7 @@ class OnceForAll:
             evaluated=len(self._judged),
             measured=len(self._costs),
             latency_error=round(self._model.latency_error, 4),
-            inherited=tuple(m.accuracy for m in members),
+            inherited=tuple(m.score for m in members),
         )
         return members, record
 
@@ -222,7 +222,7 @@ class OnceForAll:
         return [fitting[i] for i in best_first([self._point(s) for s in fitting], most)] if fitting else []
 
     def _point(self, sub: SubNetwork) -> tuple[float, float, float]:
-        return 1 - sub.accuracy, *self._model.predict(sub.architecture)
+        return 1 - sub.score, *self._model.predict(sub.architecture)
 
     def _members(self, until: float) -> list[SubNetwork]:
         """Choose the front's first, all measured: a few are measured, then the ranking is made again.

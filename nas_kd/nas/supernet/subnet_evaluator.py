@@ -1,6 +1,6 @@
 """Judges parts of a trained elastic network with the weights that they inherit.
 
-Accuracy is taken on validation samples, after batch statistics were re-estimated (Yu et al. 2020, BigNAS,
+The score is taken on validation samples, after batch statistics were re-estimated (Yu et al. 2020, BigNAS,
 arXiv:2003.11142).
 """
 
@@ -14,12 +14,13 @@ from torch import Tensor
 from nas_kd.data.augment import Augmenter
 from nas_kd.data.dataset import Dataset, Split
 from nas_kd.engine.batch_statistics import re_estimate
-from nas_kd.engine.evaluation import accuracy_of
+from nas_kd.engine.evaluation import confusion_of
 from nas_kd.engine.numerics import Numerics
 from nas_kd.errors import TrialError
 from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.models.subnetwork import cut_weights
 from nas_kd.results.candidate import Architecture
+from nas_kd.scores.base import Score
 from nas_kd.serialization import fingerprint
 from nas_kd.store.store import Store
 
@@ -40,6 +41,7 @@ class SubnetEvaluator:
         numerics: Numerics,
         batch_size: int,
         seed: int,
+        score: Score,
     ) -> None:
         """Judge on these data.
 
@@ -51,14 +53,15 @@ class SubnetEvaluator:
             numerics: number format and memory layout.
             batch_size: of training.
             seed: draws the training samples.
+            score: that sub-networks are judged by.
         """
         self._data, self._builder, self._store = data, builder, store
         self._augmenter, self._numerics = augmenter, numerics
-        self._batch_size, self._seed = batch_size, seed
+        self._batch_size, self._seed, self._score = batch_size, seed, score
         self._weights = lru_cache(maxsize=1)(self._load)
 
-    def accuracy(self, architecture: Architecture, key: str) -> float:
-        """Accuracy of a part of the elastic network on validation samples, 0..1.
+    def score(self, architecture: Architecture, key: str) -> float:
+        """Score of a part of the elastic network on validation samples, 0..1.
 
         Args:
             architecture: the part.
@@ -68,14 +71,14 @@ class SubnetEvaluator:
             TrialError: the store has no such weights.
         """
         entry = fingerprint([key, architecture.to_json(), len(self._validation)])
-        accuracy: Any = self._store.load_json("inherited", entry)
-        if accuracy is None:
+        score: Any = self._store.load_json("inherited", entry)
+        if score is None:
             network = self._builder.build(architecture, self._seed)
             network.load_state_dict(cut_weights(self._weights(key), network))
             network = re_estimate(self._numerics.place(network), self._batches)
-            accuracy = accuracy_of(network, self._validation, self._numerics)
-            self._store.save_json("inherited", entry, accuracy)
-        return float(accuracy)
+            score = self._score.value(confusion_of(network, self._validation, self._numerics))
+            self._store.save_json("inherited", entry, score)
+        return float(score)
 
     def require(self, key: str) -> None:
         """Refuse an elastic network whose weights are gone.

@@ -9,13 +9,13 @@ function drawFrontPlot(holder, data, points, view) {
   const axes = {
     x, y, logarithmic: true, maxHeight: 440, top: 40,
     xTitle: data.axis === "size" ? "size of the ONNX file" : "median latency per call",
-    yTitle: data.provisional ? "validation accuracy   \u2196 better" : "accuracy   \u2196 better",
+    yTitle: `${data.y_title}   \u2196 better`,
   };
   const plot = createPlot(holder, data.alt_text, axes);
   if (data.limit !== null) shadeBudget(plot, data);
   drawAxes(plot, axes);
   if (data.limit !== null) drawLimit(plot, data);
-  if (data.min_accuracy !== null) drawMinAccuracy(plot, data);
+  if (data.min_score !== null) drawMinScore(plot, data);
   const inside = svgElement("g", { "clip-path": plot.clip }, plot.svg);
   const placed = placePoints(plot, data.axis, points);
   drawTrials(inside, placed);
@@ -36,8 +36,8 @@ function placePoints(plot, axis, points) {
   for (const point of points) {
     const cost = point[axis];
     if (cost === null) continue;
-    const bottom = plot.area.bottom - (point.kind === "failed" ? 12 : 4); // of trials without an accuracy
-    const y = point.accuracy === null ? bottom : plot.y(point.accuracy);
+    const bottom = plot.area.bottom - (point.kind === "failed" ? 12 : 4); // of trials without a score
+    const y = point.score === null ? bottom : plot.y(point.score);
     const x = plot.x(cost) + (CONTROL_OFFSETS[point.kind] || 0);
     const outside = x < plot.area.left || x > plot.area.right || y > plot.area.bottom + 1;
     if (!outside || point.kind === "teacher") placed.push({ point, isTrial: TRIAL_KINDS.has(point.kind), outside, x, y });
@@ -70,12 +70,12 @@ function drawLimit(plot, data) {
   svgElement("text", { x: at, y: plot.area.top - 7, class: "limit-label middle" }, plot.svg, label);
 }
 
-function drawMinAccuracy(plot, data) {
-  const y = plot.y(data.min_accuracy);
+function drawMinScore(plot, data) {
+  const y = plot.y(data.min_score);
   if (y < plot.area.top || y > plot.area.bottom) return;
   const ends = { x1: plot.area.left, x2: plot.area.right, y1: y, y2: y };
-  svgElement("line", { ...ends, class: "limit min-accuracy" }, plot.svg);
-  svgElement("text", { x: plot.area.left + 4, y: y - 5, class: "limit-label" }, plot.svg, data.min_accuracy_label);
+  svgElement("line", { ...ends, class: "limit min-score" }, plot.svg);
+  svgElement("text", { x: plot.area.left + 4, y: y - 5, class: "limit-label" }, plot.svg, data.min_score_label);
 }
 
 function drawTeacherLine(plot, parent, placed) {
@@ -101,7 +101,7 @@ function drawControlLines(parent, placed) {
 
 function drawFrontLine(plot, parent, data) {
   if (!data.front_line.length) return;
-  const corners = data.front_line.map(([cost, accuracy]) => `${plot.x(cost).toFixed(1)},${plot.y(accuracy).toFixed(1)}`);
+  const corners = data.front_line.map(([cost, score]) => `${plot.x(cost).toFixed(1)},${plot.y(score).toFixed(1)}`);
   const name = data.provisional ? "front-line provisional" : "front-line";
   svgElement("path", { d: `M${corners.join("L")}`, class: name }, parent);
 }

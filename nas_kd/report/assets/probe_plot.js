@@ -1,8 +1,8 @@
-// Validation accuracy by epoch in a recipe probe: one line a setting, with its mark where it was stopped.
+// The score on validation by epoch in a recipe probe: one line a setting, with its mark where it was stopped.
 
 function drawProbe(holder, probe) {
   const axes = {
-    x: probe.x, y: probe.y, logarithmic: false, maxHeight: 340, top: 26, xTitle: "epochs", yTitle: "validation accuracy",
+    x: probe.x, y: probe.y, logarithmic: false, maxHeight: 340, top: 26, xTitle: "epochs", yTitle: probe.y_title,
   };
   const plot = createPlot(holder, probe.alt_text, axes);
   drawAxes(plot, axes);
