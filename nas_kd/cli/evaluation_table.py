@@ -7,6 +7,7 @@ from rich.table import Column, Table
 
 from nas_kd.commands.evaluate import ClassResult, Evaluation
 from nas_kd.results.finalist_record import Accuracy
+from nas_kd.scores.base import load_score
 
 MAX_CLASSES = 20
 
@@ -19,7 +20,8 @@ def print_evaluation(result: Evaluation) -> None:
     table = Table(title=escape(result.file), title_justify="left", show_header=False)
     table.add_row("data", escape(f"{result.dataset}, {result.split} split, {accuracy.samples:,} samples"))
     table.add_row("accuracy", f"{_percent(accuracy)}, {result.correct:,} of {accuracy.samples:,} right")
-    table.add_row("balanced accuracy", f"{result.balanced_accuracy:.2%}, the mean of the classes' recall")
+    for name, value in result.scores.items():
+        table.add_row(load_score(name).title, _percent(value))
     for name, figure in (("calibration error (ECE)", result.ece), ("cross-entropy, nats", result.nll)):
         stated = f", {figure.after:.4f} at the file's temperature {result.temperature:.4g}"
         table.add_row(name, f"{figure.before:.4f}{stated if result.temperature != 1 else ''}")

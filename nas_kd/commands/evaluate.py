@@ -1,31 +1,37 @@
 """Scores an ONNX file, of nas-kd or of any other origin, on a split of a config's data."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import nn
 
 from nas_kd.config.loading import load_config
-from nas_kd.config.options import SearchConfig
+from nas_kd.config.options import SearchConfig, TeacherOptions
 from nas_kd.data.dataset import Dataset, Split, as_input
 from nas_kd.data.prepare import load_dataset
 from nas_kd.data.split_names import SPLITS
 from nas_kd.errors import InputError, unknown
-from nas_kd.export.onnx_classifier import OnnxClassifier
+from nas_kd.export.onnx_classifier import BATCH
 from nas_kd.export.onnx_export import get_metadata
+from nas_kd.export.onnx_file import OnnxFile, read_onnx
+from nas_kd.kd.onnx_teacher import load_onnx
+from nas_kd.kd.teacher_inputs import SampleFacts
 from nas_kd.results.calibration import (
     ECE_DEFINITION,
     BeforeAfter,
     expected_calibration_error,
     negative_log_likelihood,
 )
+from nas_kd.results.confusion import Confusion
 from nas_kd.results.finalist_record import Accuracy
 from nas_kd.results.intervals import measured_accuracy
+from nas_kd.scores.base import DEFAULT_SCORE, load_score
 from nas_kd.serialization import sha256
 
 Preprocessing = Literal["raw", "unit", "normalized"]
@@ -62,7 +68,7 @@ class Evaluation:
         split: train, val or test.
         correct: number of samples that are classified right.
         accuracy: share of them, with its 95 % interval.
-        balanced_accuracy: mean recall over the classes that occur.
+        scores: balanced accuracy, and the config's score, by name.
         classes: results by class, in the order of the class numbers.
         temperature: that the file states for calibrated probabilities; 1 if it states none.
         ece: expected calibration error, at temperature 1 and at the file's.
@@ -77,7 +83,7 @@ class Evaluation:
     split: str
     correct: int
     accuracy: Accuracy
-    balanced_accuracy: float
+    scores: Mapping[str, Accuracy]
     classes: tuple[ClassResult, ...]
     temperature: float
     ece: BeforeAfter
@@ -93,6 +99,7 @@ class Evaluation:
         ]
         figures = {
             "accuracy": self.accuracy.model_dump(exclude={"seeds"}),
+            "scores": {name: value.model_dump(exclude={"seeds"}) for name, value in self.scores.items()},
             "classes": classes,
             "ece": self.ece.model_dump(),
             "nll": self.nll.model_dump(),
@@ -132,39 +139,49 @@ def evaluate(
     path, options = Path(file), config if isinstance(config, SearchConfig) else load_config(Path(config))
     if split not in SPLITS:
         raise unknown("split", split, SPLITS)
-    chosen = checked_preprocessing(preprocessing) or _of_teacher(path, options)
-    classifier = OnnxClassifier(path)
+    expected = _expected(path, options, checked_preprocessing(preprocessing))
+    found = read_onnx(path, expected.output)
     data = load_dataset(options.data, options.search.seed)
-    _check_picture_size(classifier, data)
+    _check_picture_size(found, data)
+    loaded = load_onnx(found, expected, SampleFacts.of(data), None)
     samples: Split = getattr(data, split)
-    stated = stated_facts(path, classifier.file.content)
-    logits = classifier.predict(_prepared(samples.x, data, chosen))
+    logits = _logits(loaded.model, samples)
     if logits.shape[1] != data.n_classes:
         raise InputError(f"{path} has {logits.shape[1]} classes, the data has {data.n_classes}: {_short(data.classes)}")
+    stated = stated_facts(path, found.content)
     order, notes = _order(stated.get("nas_kd.classes"), data.classes, path)
     return _evaluation(
         logits[:, order],
         samples.y.numpy(),
         data.classes,
+        options.data.score,
         file=str(path),
-        sha256=sha256(classifier.file.content),
+        sha256=sha256(path.read_bytes()),
         dataset=data.name,
         split=split,
         temperature=_temperature(stated),
-        preprocessing=chosen,
-        notes=notes,
+        preprocessing=expected.preprocessing,
+        notes=(*loaded.notes, *notes),
     )
 
 
-def _check_picture_size(classifier: OnnxClassifier, data: Dataset) -> None:
-    """Say how to resize pictures to what the file takes; every other difference is the classifier's to refuse."""
-    wanted, given = classifier.file.input_shape, data.input_shape
-    if data.picture_steps is None or len(wanted) != 3 or None in wanted or wanted[1:] == given[1:]:
+def _logits(model: nn.Module, split: Split) -> NDArray[np.float32]:
+    """(N, C), in the batches that reported accuracies are read in."""
+    with torch.no_grad():
+        return torch.cat([model(as_input(split.x[at : at + BATCH])) for at in range(0, len(split), BATCH)]).numpy()
+
+
+def _check_picture_size(file: OnnxFile, data: Dataset) -> None:
+    """Say how to resize pictures to what the file takes; every other difference is refused where the file is loaded."""
+    wanted, given = file.input_shape, data.input_shape
+    if data.picture_steps is None or len(wanted) != 3 or None in wanted or not {wanted[0], wanted[2]} & {1, 3}:
         return
-    height, width = wanted[1:]
+    height, width = wanted[1:] if wanted[0] in (1, 3) else wanted[:2]
+    if (height, width) == given[1:]:
+        return
     size = height if height == width else [height, width]
     raise InputError(
-        f"{classifier.file.source} takes pictures of {height}x{width} pixels (height x width), the data's are "
+        f"{file.source} takes pictures of {height}x{width} pixels (height x width), the data's are "
         f"{given[1]}x{given[2]}; set data.image_size = {size}"
     )
 
@@ -182,18 +199,21 @@ def checked_preprocessing(given: str | None) -> Preprocessing | None:
 
 
 def _evaluation(
-    logits: NDArray[np.float32], y: NDArray[np.int64], classes: Sequence[str], *, temperature: float, **facts: Any
+    logits: NDArray[np.float32],
+    y: NDArray[np.int64],
+    classes: Sequence[str],
+    score: str,
+    *,
+    temperature: float,
+    **facts: Any,
 ) -> Evaluation:
-    predicted = logits.argmax(axis=1)
-    confusion = np.zeros((len(classes), len(classes)), dtype=np.int64)
-    np.add.at(confusion, (y, predicted), 1)
-    correct = int((predicted == y).sum())
-    results = tuple(_class_result(number, confusion[number], classes) for number in range(len(classes)))
+    confusion = Confusion.of(y, logits.argmax(axis=1), len(classes))
+    matrix = confusion.matrix().astype(np.int64)
     return Evaluation(
-        correct=correct,
-        accuracy=measured_accuracy(correct / len(y), len(y)),
-        balanced_accuracy=float(np.mean([c.recall.mean for c in results if c.recall is not None])),
-        classes=results,
+        correct=int(matrix.trace()),
+        accuracy=load_score(DEFAULT_SCORE).of(confusion),
+        scores={name: load_score(name).of(confusion) for name in ("balanced_accuracy", score) if name != DEFAULT_SCORE},
+        classes=tuple(_class_result(number, matrix[number], classes) for number in range(len(classes))),
         temperature=temperature,
         ece=_before_after(expected_calibration_error, logits, y, temperature),
         nll=_before_after(negative_log_likelihood, logits, y, temperature),
@@ -253,19 +273,13 @@ def _order(stated: Any, classes: tuple[str, ...], path: Path) -> tuple[list[int]
     return as_they_are, (note,)
 
 
-def _of_teacher(path: Path, config: SearchConfig) -> Preprocessing:
-    """What the config says of this file, where it is a teacher's; else values as stored."""
+def _expected(path: Path, config: SearchConfig, preprocessing: Preprocessing | None) -> TeacherOptions:
+    """What the file expects of samples: as is given, or as the config says where it is a teacher's; else raw values."""
     given = [t for t in config.teacher if t.onnx is not None and t.onnx.exists() and t.onnx.samefile(path)]
-    return given[0].preprocessing if given else "raw"
-
-
-def _prepared(x: Tensor, data: Dataset, preprocessing: Preprocessing) -> Tensor:
-    if preprocessing == "raw":
-        return x
-    if preprocessing == "unit":
-        return as_input(x) / data.scale
-    shape = (-1, *[1] * (x.ndim - 2)) if data.mean.numel() > 1 else (1,)
-    return (as_input(x) - data.mean.reshape(shape)) / data.std.reshape(shape)
+    if preprocessing is None and given:
+        return given[0]
+    output = given[0].output if given else None
+    return TeacherOptions(onnx=path, preprocessing=preprocessing or "raw", output=output)
 
 
 def _short(names: Sequence[Any], limit: int = 5) -> str:
