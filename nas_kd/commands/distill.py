@@ -111,8 +111,10 @@ def _distill(context: RunContext) -> DistillResult:
     trained = distiller.distill(candidate, context.seed, context.recipe.epochs)
     file = ArtifactBuilder.for_run(context).verified_file(trained, candidate.precision)
     confusion = decisions(file.onnx, context.data.test).confusion
+    others = {score.title: score for score in (load_score("balanced_accuracy"), context.score)}
     facts = replace(
         _facts(context, builder, candidate, file, confusion.accuracy),
+        scores_over_seeds={t: score.of(confusion) for t, score in others.items() if score.name != DEFAULT_SCORE},
         costs=gate.of_file(file.onnx, builder.counted([candidate.student])),
         notes=gate.notes(candidate.student, precision=candidate.precision),
         teacher=teachers[0].record,
@@ -123,14 +125,13 @@ def _distill(context: RunContext) -> DistillResult:
     write_bundle(paths, file.onnx, facts)
     weights = load_weights(context.store, file.weights_key)
     write_atomic(folder.path / "student.safetensors", weights_file(weights, metadata(facts)))
-    others = {score.title: score for score in (load_score("balanced_accuracy"), context.score)}
     return DistillResult(
         path=paths.onnx,
         description=facts.description,
         method=candidate.recipe.method,
         val_accuracy=file.val_accuracy,
         test=facts.test,
-        scores={title: score.of(confusion) for title, score in others.items() if score.name != DEFAULT_SCORE},
+        scores=facts.scores_over_seeds,
         size_bytes=len(file.onnx),
         latency=facts.costs.require_latency(),
         teacher=teachers[0].record,

@@ -17,7 +17,7 @@ from nas_kd.deployment.card import metadata
 from nas_kd.deployment.facts import StudentFacts
 from nas_kd.errors import BudgetError, InputError
 from nas_kd.kd.load_model import load_weights, weights_file
-from nas_kd.results.finalist_record import FinalistRecord, SeedRecord
+from nas_kd.results.finalist_record import Accuracy, FinalistRecord, SeedRecord
 from nas_kd.results.front_document import front_document
 from nas_kd.results.fronts import describe_closest_finalists, winner
 from nas_kd.results.intervals import measured_accuracy
@@ -87,6 +87,7 @@ def _facts(folder: RunFolder, run: RunRecord, finalist: FinalistRecord) -> Stude
         test=measured_accuracy(deployed.test_accuracy, data.n_test),
         val_over_seeds=finalist.val,
         test_over_seeds=finalist.test,
+        scores_over_seeds=_other_scores(run, finalist),
         seed=deployed.seed,
         parity=deployed.parity,
         agreement=deployed.agreement,
@@ -99,6 +100,12 @@ def _facts(folder: RunFolder, run: RunRecord, finalist: FinalistRecord) -> Stude
         versions=run.environment.get("versions", {}),
         card=load_config(folder.config).card,
     )
+
+
+def _other_scores(run: RunRecord, finalist: FinalistRecord) -> dict[str, Accuracy]:
+    """Balanced accuracy, and what the run decided on, by title; accuracy apart."""
+    found = {} if finalist.balanced is None else {"balanced accuracy": finalist.balanced}
+    return found if run.decides_on_accuracy else found | {run.score_title: finalist.test_score}
 
 
 def write_weights(folder: RunFolder, run: RunRecord, finalist: FinalistRecord, out: Path) -> None:

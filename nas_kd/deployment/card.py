@@ -34,6 +34,7 @@ def metadata(facts: StudentFacts) -> dict[str, Any]:
                 "test": facts.test_over_seeds.model_dump(),
             },
         },
+        "nas_kd.scores": {title: {"test": value.model_dump()} for title, value in facts.scores_over_seeds.items()},
         "nas_kd.input": input_facts(data),
         "nas_kd.normalization": {
             "in_graph": True,

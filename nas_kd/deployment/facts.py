@@ -25,6 +25,7 @@ class StudentFacts:
         test: test accuracy of this file.
         val_over_seeds: mean validation accuracy over all trainings of the candidate.
         test_over_seeds: mean test accuracy, likewise.
+        scores_over_seeds: other scores on test by title, such as balanced accuracy; likewise.
         seed: of the training whose file this is.
         parity: largest difference of logits from the network in PyTorch.
         agreement: share of equal top-1 decisions, 0..1.
@@ -50,6 +51,7 @@ class StudentFacts:
     parity: float
     agreement: float
     costs: Costs
+    scores_over_seeds: Mapping[str, Accuracy] = field(default_factory=dict)
     calibration: CalibrationRecord | None = None
     chain_description: str = ""
     notes: tuple[str, ...] = ()

@@ -51,6 +51,7 @@ def model_card(facts: StudentFacts, names: Mapping[str, str], size_bytes: int) -
         "accuracy": [
             ("validation", facts.val.samples, percent(facts.val), percent(facts.val_over_seeds)),
             ("test", facts.test.samples, percent(facts.test), percent(facts.test_over_seeds)),
+            *((f"test, {title}", v.samples, "", percent(v)) for title, v in facts.scores_over_seeds.items()),
         ],
         "parity": Markdown(f"{facts.parity:.2g}"),
         "agreement": Markdown(f"{facts.agreement:.2%}"),
