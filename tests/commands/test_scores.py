@@ -117,6 +117,17 @@ def test_front_json_has_the_score_beside_accuracy(folder: Path, found: RunRecord
     assert {"score", "balanced_accuracy"} <= written["teacher"].keys()
 
 
+def test_the_card_has_the_score_beside_accuracy(folder: Path, found: RunRecord) -> None:
+    card = json.loads((folder / "winner" / "card.json").read_text())
+    winner = next(f for f in found.finalists if f.id == card["nas_kd.candidate"]["id"])
+    assert winner.balanced is not None
+    assert {title: figures["test"]["mean"] for title, figures in card["nas_kd.scores"].items()} == {
+        "balanced accuracy": winner.balanced.mean,
+        "macro-F1": winner.test_score.mean,
+    }
+    assert "| test, macro-F1 |" in (folder / "winner" / "README.md").read_text()
+
+
 def test_report_and_console_name_the_score(
     folder: Path, found: RunRecord, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
