@@ -9,8 +9,9 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from nas_kd.config.fields import format_number, is_auto, is_list, section_class
-from nas_kd.config.options import AUTO, RENAMED, SearchConfig
+from nas_kd.config.options import RENAMED, SearchConfig
 from nas_kd.config.section import Options
+from nas_kd.config.value_types import AUTO
 
 # Prefixes of pydantic's error types -> the kind of value that is expected.
 _MUST_BE = {

@@ -5,8 +5,8 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from nas_kd.config.options import AutoIfNone, FileIfEndsWith
 from nas_kd.config.section import Options
+from nas_kd.config.value_types import AutoIfNone, FileIfEndsWith
 
 LIMITS = (("gt", ">"), ("ge", ">="), ("lt", "<"), ("le", "<="))
 

@@ -1,6 +1,5 @@
-"""The options of a run: the only place that defines them, with their defaults, limits and descriptions."""
+"""The options of a run, with their defaults, limits and descriptions; `[data]`, `[teacher]` and `[card]` beside."""
 
-from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -8,34 +7,42 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from nas_kd.config.card_options import CardOptions
-from nas_kd.config.data_values import Files, ImageSize
+from nas_kd.config.data_options import Augmentation, DataOptions
 from nas_kd.config.key_facts import NotInKeysAtDefault
 from nas_kd.config.section import Options
-from nas_kd.config.value_types import ByChannel, LogRange, Names, PositiveByChannel, Sides, without_repeats
-from nas_kd.plugins import IN_MEMORY
+from nas_kd.config.teacher_options import TeacherOptions
+from nas_kd.config.value_types import (
+    AutoFloat,
+    AutoIfNone,
+    AutoInt,
+    FileIfEndsWith,
+    LogRange,
+    MayBeAuto,
+    Names,
+    without_repeats,
+)
+
+__all__ = [
+    "RENAMED",
+    "Augmentation",
+    "Budget",
+    "Calibration",
+    "CardOptions",
+    "DataOptions",
+    "DistillOptions",
+    "EngineOptions",
+    "FinalistOptions",
+    "QuantizationOptions",
+    "SearchConfig",
+    "SearchSection",
+    "TeacherOptions",
+]
 
 Calibration = Literal["minmax", "entropy", "percentile"]
 
 
 def _as_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value if isinstance(value, tuple) else (value,)
-
-
-@dataclass(frozen=True)
-class AutoIfNone:
-    """Marks an option whose None is written "auto": the tool chooses a value that suits the data."""
-
-
-AUTO = "auto"
-
-
-def _none_if_auto(value: Any) -> Any:
-    return None if isinstance(value, str) and value == AUTO else value
-
-
-_MayBeAuto = BeforeValidator(_none_if_auto)
-AutoInt = Annotated[int | None, _MayBeAuto, AutoIfNone()]
-AutoFloat = Annotated[float | None, _MayBeAuto, AutoIfNone()]
 
 
 def _none_balanced_or_numbers(value: Any) -> Any:
@@ -45,141 +52,6 @@ def _none_balanced_or_numbers(value: Any) -> Any:
     if len(numbers) < 2 or not all(type(n) in (int, float) and 0 < n < inf for n in numbers):
         raise ValueError(f"must be none, balanced or a list with a number > 0 for each class, got {value!r}")
     return tuple(float(n) for n in numbers)
-
-
-@dataclass(frozen=True)
-class FileIfEndsWith:
-    """Marks an option that holds a name or a path: a value with this ending is a path, relative to the config."""
-
-    ending: str
-
-
-class Augmentation(Options):
-    """Random changes of training images; what is given is kept, the rest follows the strength."""
-
-    strength: Annotated[Literal["none", "standard", "strong"] | None, _MayBeAuto, AutoIfNone()] = Field(
-        None,
-        description="none | standard: shifts and mirroring | strong: cutout, too; auto: standard for pictures, "
-        "none for arrays, unless short trainings show better",
-    )
-    crop: int | None = Field(None, ge=0, description="largest random shift in pixels (default: an eighth of the side)")
-    flip: bool | None = Field(
-        None, description="random left-right mirroring (default: colour pictures, not of symbols)"
-    )
-    cutout: int | None = Field(
-        None,
-        ge=0,
-        description="side in pixels of a randomly placed square that is blanked (default: 0; strong: a quarter)",
-    )
-
-
-class DataOptions(Options):
-    """Training, validation and test samples: where they come from."""
-
-    source: str = Field("digits", description="digits | parquet | image_folder | npz | package.module:function")
-    path: Path | None = Field(None, description="npz: the file; image_folder: the folder with one sub-folder per class")
-    train: Files = Field(
-        None, description="parquet: the training file; or a folder, a pattern (train-*.parquet) or a list of its shards"
-    )
-    val: Files = Field(None, description="parquet: the same for validation (default: carved from train)")
-    test: Files = Field(None, description="parquet: the same for testing (default: carved from train)")
-    image_column: str | None = Field(None, description="parquet: column of the pictures (default: by name and type)")
-    label_column: str | None = Field(None, description="parquet: column of the labels (default: by name)")
-    train_rows: int | None = Field(None, ge=1, description="use only the first N training samples")
-    test_rows: int | None = Field(None, ge=1, description="use only the first N test samples")
-    val_fraction: float = Field(
-        0.15, gt=0, lt=0.5, description="share of train used for validation where val is missing"
-    )
-    test_fraction: float = Field(0.2, gt=0, lt=0.5, description="share of train used for testing where test is missing")
-    image_size: ImageSize = Field(
-        None, description="pictures are resized to this side, or [height, width], pixels (default: theirs, at most 64)"
-    )
-    resize: Literal["crop", "letterbox", "stretch"] = Field(
-        "crop",
-        description="crop: the centre of the right shape | letterbox: the whole picture, with black bars | stretch: "
-        "the whole picture, distorted",
-    )
-    layout: Literal["auto", "chw", "hwc", "hw", "ct", "tc"] = Field(
-        "auto",
-        description="npz: axes of a sample: chw or hwc: pictures with channels first or last | hw: grey pictures | "
-        "ct, tc: series",
-    )
-    follow_links: bool = Field(False, description="image_folder: follow links that lead out of the folder")
-    on_error: Literal["fail", "skip"] = Field(
-        "fail",
-        description="broken pictures and missing labels: fail: refuse the data | skip: leave them out, and say so",
-    )
-    score: str = Field(
-        "accuracy",
-        description="what the search makes as good as it can on validation: accuracy | balanced_accuracy | macro_f1 "
-        "(where classes differ in size) | package.module:Name",
-    )
-    augment: Augmentation = Augmentation()
-
-
-class TeacherOptions(Options):
-    """The network that students learn from: trained here (space), or your own (factory + weights, or onnx)."""
-
-    space: str | None = Field(None, description="train one from this search space (default: resnet)")
-    architecture: dict[str, Any] | None = Field(None, description="its choices in that space (default: the largest)")
-    epochs: int | None = Field(None, ge=1, description="its training epochs (default: distill.epochs)")
-    factory: str | None = Field(None, description="package.module:function that returns your torch.nn.Module")
-    weights: Path | None = Field(None, description="weights of your network, a .safetensors file")
-    onnx: Path | None = Field(None, description="your teacher as an ONNX file: logits only, so no methods on features")
-    features: Names | None = Field(
-        None, min_length=1, description="modules to take features from (default: one per resolution)"
-    )
-    seed: int | None = Field(
-        None, ge=0, lt=2**31, description="seed of its training (default: search.seed + its place)"
-    )
-    preprocessing: Literal["raw", "unit", "normalized"] = Field(
-        "raw",
-        description="what your teacher expects: values as stored, pixels in 0..1, or (x - mean) / std of train",
-    )
-    mean: ByChannel = Field(
-        None,
-        description="your teacher expects (x - mean) / std with this mean: a number, one for each channel, or "
-        '"imagenet"; of pixels in 0..1 (0.485, not 123.7), of other samples in their own units',
-    )
-    std: PositiveByChannel = Field(None, description="standard deviation that goes with mean, in the same units")
-    image_size: Sides = Field(
-        None,
-        description="your teacher's own resolution, a side or [height, width] in pixels: it sees the same augmented "
-        "samples, resized (bilinear)",
-    )
-    output: str | None = Field(None, description="onnx: name of the output to learn from, if the file has several")
-
-    @model_validator(mode="after")
-    def _inputs_of_its_own(self) -> "TeacherOptions":
-        given = [k for k in ("mean", "std", "image_size", "output") if getattr(self, k) is not None]
-        if given and self.factory is None and self.onnx is None:
-            raise ValueError(
-                f"{given[0]} is for a teacher of your own (factory or onnx): one trained here sees the data"
-            )
-        if self.output is not None and self.onnx is None:
-            raise ValueError("output is for an ONNX teacher; your module's own forward decides what it returns")
-        if self.preprocessing == "normalized" and (self.mean is not None or self.std is not None):
-            raise ValueError(
-                'preprocessing = "normalized" uses mean and std of the training samples; leave out either that or '
-                "teacher.mean and teacher.std"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _one_origin(self) -> "TeacherOptions":
-        origins = [k for k in ("space", "factory", "onnx") if getattr(self, k) is not None]
-        if len(origins) > 1:
-            raise ValueError(f"give one of space, factory, onnx; got {' and '.join(origins)}")
-        in_memory = self.factory is not None and self.factory.startswith(IN_MEMORY)
-        if not in_memory and (self.factory is None) != (self.weights is None):
-            raise ValueError("factory and weights go together: a function that builds the net, and its .safetensors")
-        own = "factory" if self.factory is not None else "onnx" if self.onnx is not None else None
-        given = [name for name in ("architecture", "epochs", "seed") if getattr(self, name) is not None]
-        if own is not None and given:
-            raise ValueError(f"{' and '.join(given)} mean nothing to a teacher that is given ({own}); leave them out")
-        if own is None and self.preprocessing != "raw":
-            raise ValueError("preprocessing is for teachers that are given (factory or onnx); leave it out")
-        return self
 
 
 class SpaceOptions(Options):
@@ -216,7 +88,7 @@ class DistillOptions(Options):
         None, ge=1, description="training epochs of the full schedule; auto: 30, more for few samples"
     )
     batch_size: AutoInt = Field(None, ge=2, description="training samples per step; auto: fitted to the data")
-    optimizer: Annotated[Literal["sgd", "adamw"] | None, _MayBeAuto, AutoIfNone()] = Field(
+    optimizer: Annotated[Literal["sgd", "adamw"] | None, MayBeAuto, AutoIfNone()] = Field(
         None, description="sgd (Nesterov momentum) | adamw; auto: fitted to the data"
     )
     learning_rate: AutoFloat = Field(

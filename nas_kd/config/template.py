@@ -7,8 +7,9 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from nas_kd.config.fields import allowed_values, format_limits, is_auto, is_list, is_table, section_class
-from nas_kd.config.options import AUTO, SearchConfig
+from nas_kd.config.options import SearchConfig
 from nas_kd.config.section import Options
+from nas_kd.config.value_types import AUTO
 
 HEAD = """\
 # A run of nas-kd: every option, with its default. All of them may be left out.

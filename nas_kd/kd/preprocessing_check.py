@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from nas_kd.config.options import TeacherOptions
-from nas_kd.config.value_types import IMAGENET
+from nas_kd.config.teacher_options import IMAGENET
 from nas_kd.data.dataset import Dataset, as_input
 from nas_kd.export.eval_mode import evaluating
 

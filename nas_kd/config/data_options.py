@@ -1,0 +1,100 @@
+"""The options of `[data]`: where samples come from, and how they are augmented."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from nas_kd.config.section import Options
+from nas_kd.config.value_types import AutoIfNone, MayBeAuto
+
+SMALLEST_SIDE, LARGEST_SIDE = 4, 1024  # pixels
+
+
+def _checked_size(value: Any) -> Any:
+    """A side, or (height, width); pydantic's own message would speak of the parts of a union."""
+    if value is None:
+        return None
+    pair = isinstance(value, list | tuple)
+    sides = value if pair else [value]
+    whole = all(isinstance(side, int) and not isinstance(side, bool) for side in sides)
+    if not whole or (pair and len(sides) != 2) or not all(SMALLEST_SIDE <= side <= LARGEST_SIDE for side in sides):
+        raise ValueError(
+            f"must be a side in pixels from {SMALLEST_SIDE} to {LARGEST_SIDE}, or [height, width], got {value!r}"
+        )
+    return tuple(value) if pair else value
+
+
+def _checked_files(value: Any) -> Any:
+    """A path, or a tuple of paths."""
+    given = value if isinstance(value, list | tuple) else [value]
+    if value is not None and (not given or not all(isinstance(path, str | Path) and str(path) for path in given)):
+        raise ValueError(f"must be a file, a folder or a pattern (a text), or a list of these, got {value!r}")
+    return tuple(value) if isinstance(value, list) else value
+
+
+ImageSize = Annotated[int | tuple[int, int] | None, BeforeValidator(_checked_size)]
+Files = Annotated[Path | tuple[Path, ...] | None, BeforeValidator(_checked_files)]
+
+
+class Augmentation(Options):
+    """Random changes of training images; what is given is kept, the rest follows the strength."""
+
+    strength: Annotated[Literal["none", "standard", "strong"] | None, MayBeAuto, AutoIfNone()] = Field(
+        None,
+        description="none | standard: shifts and mirroring | strong: cutout, too; auto: standard for pictures, "
+        "none for arrays, unless short trainings show better",
+    )
+    crop: int | None = Field(None, ge=0, description="largest random shift in pixels (default: an eighth of the side)")
+    flip: bool | None = Field(
+        None, description="random left-right mirroring (default: colour pictures, not of symbols)"
+    )
+    cutout: int | None = Field(
+        None,
+        ge=0,
+        description="side in pixels of a randomly placed square that is blanked (default: 0; strong: a quarter)",
+    )
+
+
+class DataOptions(Options):
+    """Training, validation and test samples: where they come from."""
+
+    source: str = Field("digits", description="digits | parquet | image_folder | npz | package.module:function")
+    path: Path | None = Field(None, description="npz: the file; image_folder: the folder with one sub-folder per class")
+    train: Files = Field(
+        None, description="parquet: the training file; or a folder, a pattern (train-*.parquet) or a list of its shards"
+    )
+    val: Files = Field(None, description="parquet: the same for validation (default: carved from train)")
+    test: Files = Field(None, description="parquet: the same for testing (default: carved from train)")
+    image_column: str | None = Field(None, description="parquet: column of the pictures (default: by name and type)")
+    label_column: str | None = Field(None, description="parquet: column of the labels (default: by name)")
+    train_rows: int | None = Field(None, ge=1, description="use only the first N training samples")
+    test_rows: int | None = Field(None, ge=1, description="use only the first N test samples")
+    val_fraction: float = Field(
+        0.15, gt=0, lt=0.5, description="share of train used for validation where val is missing"
+    )
+    test_fraction: float = Field(0.2, gt=0, lt=0.5, description="share of train used for testing where test is missing")
+    image_size: ImageSize = Field(
+        None, description="pictures are resized to this side, or [height, width], pixels (default: theirs, at most 64)"
+    )
+    resize: Literal["crop", "letterbox", "stretch"] = Field(
+        "crop",
+        description="crop: the centre of the right shape | letterbox: the whole picture, with black bars | stretch: "
+        "the whole picture, distorted",
+    )
+    layout: Literal["auto", "chw", "hwc", "hw", "ct", "tc"] = Field(
+        "auto",
+        description="npz: axes of a sample: chw or hwc: pictures with channels first or last | hw: grey pictures | "
+        "ct, tc: series",
+    )
+    follow_links: bool = Field(False, description="image_folder: follow links that lead out of the folder")
+    on_error: Literal["fail", "skip"] = Field(
+        "fail",
+        description="broken pictures and missing labels: fail: refuse the data | skip: leave them out, and say so",
+    )
+    score: str = Field(
+        "accuracy",
+        description="what the search makes as good as it can on validation: accuracy | balanced_accuracy | macro_f1 "
+        "(where classes differ in size) | package.module:Name",
+    )
+    augment: Augmentation = Augmentation()

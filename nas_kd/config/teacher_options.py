@@ -1,0 +1,114 @@
+"""The options of `[teacher]`: where a teacher comes from, and what it expects of samples."""
+
+from math import isfinite
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from nas_kd.config.section import Options
+from nas_kd.config.value_types import Names
+from nas_kd.plugins import IN_MEMORY
+
+IMAGENET = "imagenet"
+MAX_SIDE = 4096  # pixels
+
+
+def _by_channel(value: Any) -> Any:
+    """Make a tuple of a number or a list of numbers; the name stays as it is."""
+    if value is None or value == IMAGENET:
+        return value
+    items = value if isinstance(value, list | tuple) else (value,)
+    if not items or not all(isinstance(v, int | float) and not isinstance(v, bool) and isfinite(v) for v in items):
+        raise ValueError(f'must be a number, a list with one for each channel, or "{IMAGENET}", got {value!r}')
+    return tuple(map(float, items))
+
+
+def _positive(value: Any) -> Any:
+    if isinstance(value, tuple) and min(value) <= 0:
+        raise ValueError(f"must be > 0, got {min(value):g}")
+    return value
+
+
+def _sides(value: Any) -> Any:
+    """Make a tuple of one side of a square, or of height and width."""
+    if value is None:
+        return value
+    items = value if isinstance(value, list | tuple) else (value,)
+    whole = all(isinstance(v, int) and not isinstance(v, bool) and 1 <= v <= MAX_SIDE for v in items)
+    if len(items) not in (1, 2) or not whole:
+        raise ValueError(f"must be a side in pixels or [height, width], each from 1 to {MAX_SIDE}, got {value!r}")
+    return tuple(items)
+
+
+# A number, a list with one for each channel, or "imagenet".
+ByChannel = Annotated[tuple[float, ...] | Literal["imagenet"] | None, BeforeValidator(_by_channel)]
+PositiveByChannel = Annotated[
+    tuple[float, ...] | Literal["imagenet"] | None, BeforeValidator(_positive), BeforeValidator(_by_channel)
+]
+Sides = Annotated[tuple[int, ...] | None, BeforeValidator(_sides)]  # of a square, or height and width, in pixels
+
+
+class TeacherOptions(Options):
+    """The network that students learn from: trained here (space), or your own (factory + weights, or onnx)."""
+
+    space: str | None = Field(None, description="train one from this search space (default: resnet)")
+    architecture: dict[str, Any] | None = Field(None, description="its choices in that space (default: the largest)")
+    epochs: int | None = Field(None, ge=1, description="its training epochs (default: distill.epochs)")
+    factory: str | None = Field(None, description="package.module:function that returns your torch.nn.Module")
+    weights: Path | None = Field(None, description="weights of your network, a .safetensors file")
+    onnx: Path | None = Field(None, description="your teacher as an ONNX file: logits only, so no methods on features")
+    features: Names | None = Field(
+        None, min_length=1, description="modules to take features from (default: one per resolution)"
+    )
+    seed: int | None = Field(
+        None, ge=0, lt=2**31, description="seed of its training (default: search.seed + its place)"
+    )
+    preprocessing: Literal["raw", "unit", "normalized"] = Field(
+        "raw",
+        description="what your teacher expects: values as stored, pixels in 0..1, or (x - mean) / std of train",
+    )
+    mean: ByChannel = Field(
+        None,
+        description="your teacher expects (x - mean) / std with this mean: a number, one for each channel, or "
+        '"imagenet"; of pixels in 0..1 (0.485, not 123.7), of other samples in their own units',
+    )
+    std: PositiveByChannel = Field(None, description="standard deviation that goes with mean, in the same units")
+    image_size: Sides = Field(
+        None,
+        description="your teacher's own resolution, a side or [height, width] in pixels: it sees the same augmented "
+        "samples, resized (bilinear)",
+    )
+    output: str | None = Field(None, description="onnx: name of the output to learn from, if the file has several")
+
+    @model_validator(mode="after")
+    def _inputs_of_its_own(self) -> "TeacherOptions":
+        given = [k for k in ("mean", "std", "image_size", "output") if getattr(self, k) is not None]
+        if given and self.factory is None and self.onnx is None:
+            raise ValueError(
+                f"{given[0]} is for a teacher of your own (factory or onnx): one trained here sees the data"
+            )
+        if self.output is not None and self.onnx is None:
+            raise ValueError("output is for an ONNX teacher; your module's own forward decides what it returns")
+        if self.preprocessing == "normalized" and (self.mean is not None or self.std is not None):
+            raise ValueError(
+                'preprocessing = "normalized" uses mean and std of the training samples; leave out either that or '
+                "teacher.mean and teacher.std"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> "TeacherOptions":
+        origins = [k for k in ("space", "factory", "onnx") if getattr(self, k) is not None]
+        if len(origins) > 1:
+            raise ValueError(f"give one of space, factory, onnx; got {' and '.join(origins)}")
+        in_memory = self.factory is not None and self.factory.startswith(IN_MEMORY)
+        if not in_memory and (self.factory is None) != (self.weights is None):
+            raise ValueError("factory and weights go together: a function that builds the net, and its .safetensors")
+        own = "factory" if self.factory is not None else "onnx" if self.onnx is not None else None
+        given = [name for name in ("architecture", "epochs", "seed") if getattr(self, name) is not None]
+        if own is not None and given:
+            raise ValueError(f"{' and '.join(given)} mean nothing to a teacher that is given ({own}); leave them out")
+        if own is None and self.preprocessing != "raw":
+            raise ValueError("preprocessing is for teachers that are given (factory or onnx); leave it out")
+        return self
