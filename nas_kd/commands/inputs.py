@@ -9,8 +9,10 @@ from nas_kd.config.options import SearchConfig
 from nas_kd.context.run_context import RunContext
 from nas_kd.context.run_folder import RunFolder
 from nas_kd.errors import InputError
+from nas_kd.export.onnx_file import read_onnx
 from nas_kd.nas.database import study_attributes
 from nas_kd.results.trial_record import Record
+from nas_kd.serialization import sha256
 
 INPUTS = "inputs"  # attribute of the study
 BY_SAMPLES = "data"  # all files of this section count by the samples that are read from them
@@ -35,10 +37,13 @@ def inputs_of(context: RunContext) -> InputsRecord:
 def files_of(config: SearchConfig) -> dict[str, str]:
     """Identify the files that a config names, those of the data left out: sha256 by dotted option."""
     paths = {key: path for key, path in path_options(config).items() if key.partition(".")[0] != BY_SAMPLES}
-    return {key: _sha256(path) for key, path in paths.items() if key != NOT_READ and path.is_file()}
+    return {key: _identity(path) for key, path in paths.items() if key != NOT_READ and path.is_file()}
 
 
-def _sha256(path: Path) -> str:
+def _identity(path: Path) -> str:
+    """Sha256 of a file; of an ONNX file together with the weights that it keeps in files beside it."""
+    if path.suffix == ".onnx":
+        return sha256(read_onnx(path).content)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -149,7 +149,7 @@ def dump_config(config: SearchConfig, folder: Path | None = None) -> str:
 
 
 def path_options(config: SearchConfig) -> dict[str, Path]:
-    """List the options that are paths of files or folders, by dotted key as in `differing_keys`."""
+    """List the options that are paths, of several the first, by dotted key as in `differing_keys`."""
     return {key: Path(value) for key, value in _flat(_paths(config)).items() if isinstance(value, str)}
 
 
@@ -164,6 +164,8 @@ def _paths(section: Options) -> dict[str, Any]:
             found[name] = [_paths(item) for item in value]
         elif isinstance(value, str | Path) and is_path(field, str(value)):
             found[name] = str(value)
+        elif isinstance(value, tuple) and value and all(isinstance(path, Path) for path in value):
+            found[name] = str(value[0])
     return {name: value for name, value in found.items() if value}
 
 

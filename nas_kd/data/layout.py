@@ -53,6 +53,8 @@ def axis_order(shape: tuple[int, ...], layout: Layout, where: str) -> PictureOrd
 
 def _order_by_shape(shape: tuple[int, ...], where: str) -> PictureOrder | None:
     if len(shape) == RANKS["hw"]:
+        if shape[1] == shape[2]:  # a series has hardly ever as many channels as steps
+            return "hw"
         raise InputError(
             f"{where}: samples of shape {shape[1:]} may be grey pictures or series; set data.layout = "
             '"hw" for pictures (or store them as (N, 1, H, W)), "ct" or "tc" for series of channels and time, which '

@@ -123,7 +123,7 @@ def test_data(data: Any, message: str, teacher: Net, tmp_path: Path) -> None:
         (nn.Linear(8, 3), r"teacher: must give logits of shape \(2, 3\) for 2 samples, got \(2, 1, 8, 3\)"),
         (nn.Linear(9, 3), r"teacher: cannot take samples of shape \(1, 8, 8\): RuntimeError: .*"),
         (net(8), r"teacher: no better than chance: validation accuracy \d+\.\d% \(95 % interval .*; guessing gets .*"),
-        ("net.pt", r"teacher must be .* got 'net\.pt'; load the weights into your module and pass that"),
+        ("net.pt", r"teacher must be .* got 'net\.pt'; load the weights into your module and pass that, .*"),
         (nn.Linear, r"teacher must be .* got type; pass an instance"),
         ([], r"teacher is an empty list; leave it out to have one trained"),
         ({"module": 5}, r"teacher: module must be a torch\.nn\.Module, got int"),

@@ -14,7 +14,7 @@ from sklearn.datasets import load_digits
 import nas_kd
 from nas_kd.commands.inputs import INPUTS, InputsRecord, files_of, require_same_inputs
 from nas_kd.commands.load_run import read_run
-from nas_kd.config.loading import dump_config, load_config
+from nas_kd.config.loading import dump_config, load_config, path_options
 from nas_kd.config.options import Budget
 from nas_kd.context.callbacks import Callback, StopRun
 from nas_kd.context.run_folder import RunFolder, locked
@@ -133,6 +133,14 @@ def test_other_weights_of_a_teacher_are_refused_and_the_same_elsewhere_are_not(m
     require_same_inputs(folder, same)
     with pytest.raises(InputError, match=r"the content of teacher.weights is not what this run was begun with"):
         require_same_inputs(folder, other)
+
+
+def test_lists_of_files_are_paths_like_a_single_one(tmp_path: Path) -> None:
+    shards = [str(tmp_path / "a" / f"train-{n}.parquet") for n in range(2)]
+    config = load_config(None, {"data.source": "parquet", "data.train": shards, "data.test": str(tmp_path / "t-*")})
+    assert {"data.train", "data.test"} <= path_options(config).keys()
+    near = tomllib.loads(dump_config(config, tmp_path / "run"))
+    assert near["data"]["train"] == ["../a/train-0.parquet", "../a/train-1.parquet"]
 
 
 def test_paths_far_from_the_run_stay_absolute(tmp_path: Path) -> None:

@@ -66,8 +66,7 @@ def test_medmnist(write: Any) -> None:
     images = {f"{split}_images": noise(n, n, 28, 28) for split, n in splits.items()}
     labels = {f"{split}_labels": (np.arange(n) % 2)[:, None].astype(np.uint8) for split, n in splits.items()}
     path = write(**images, **labels)
-    assert 'samples of shape (28, 28) may be grey pictures or series; set data.layout = "hw"' in refusal(path)
-    dataset = load(path, layout="hw")
+    dataset = load(path)
     assert dataset.input_shape == (1, 28, 28)
     assert (len(dataset.train), len(dataset.val), len(dataset.test)) == (20, 6, 8)
     assert dataset.about.layout == "hw"
@@ -101,6 +100,7 @@ def test_arrays_that_are_not_needed_may_be_anything(write: Any) -> None:
 
 LAYOUTS: list[tuple[Any, str, tuple[int, ...]]] = [
     (GREY, "hw", (1, 9, 7)),
+    (noise(1, 20, 9, 9), "auto", (1, 9, 9)),
     (PICTURES, "auto", (3, 8, 8)),
     (PICTURES, "hwc", (3, 8, 8)),
     (PICTURES, "chw", (8, 8, 3)),

@@ -54,7 +54,7 @@ def test_search_export_and_distill_write_the_same(run_dir: Path, distilled_dir: 
     ]
     files = {"README.md", "card.json", "predict.py", "student.onnx", "student.safetensors"}
     assert {p.name for p in (run_dir / "winner").iterdir()} == files
-    assert {p.name for p in distilled_dir.iterdir() if p.is_file()} - {".lock", "config.toml"} == files
+    assert {p.name for p in distilled_dir.iterdir() if p.is_file()} - {".lock", "config.toml", "run.log"} == files
 
 
 def test_the_metadata_are_those_of_the_card(run_dir: Path, distilled_dir: Path) -> None:
@@ -172,7 +172,7 @@ def test_a_distilled_student_is_the_same_again(distilled_dir: Path, tmp_path: Pa
     folder = Path(shutil.copytree(distilled_dir, tmp_path / "again"))
     for file in ("student.onnx", "card.json"):
         (folder / file).unlink()
-    distill_one(load_config(folder / "config.toml"), folder, Callback())
+    distill_one(load_config(distilled_dir / "config.toml"), folder, Callback())
     assert (folder / "student.onnx").read_bytes() == (distilled_dir / "student.onnx").read_bytes()
     again, before = card_of(folder), card_of(distilled_dir)
     assert again.pop("device")["name"] == before.pop("device")["name"]  # the machine's load is another one
