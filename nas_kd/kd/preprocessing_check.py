@@ -10,6 +10,7 @@ from nas_kd.config.options import TeacherOptions
 from nas_kd.config.teacher_options import IMAGENET
 from nas_kd.data.dataset import Dataset, as_input
 from nas_kd.export.eval_mode import evaluating
+from nas_kd.results.intervals import wilson_interval
 
 N_SAMPLES = 256  # of the validation split, spread evenly
 BATCH = 64
@@ -57,7 +58,9 @@ def better_options(options: TeacherOptions, behind: Behind, x: Tensor, y: Tensor
     if given is None or float(given.mean()) > 1 - CLEAR_GAIN:
         return None
     found = [
-        (float(hits.mean()), text) for text, hits in _presets(options, behind, x, y, given) if _is_better(hits, given)
+        (float(hits.mean()), text)
+        for text, hits in _presets(options, behind, x, y, given)
+        if _is_better(hits, given) and _knows_classes(hits, y)
     ]
     if not found:
         return None
@@ -99,6 +102,11 @@ def _is_better(hits: Tensor, given: Tensor) -> bool:
     won, lost = int((hits > given).sum()), int((hits < given).sum())
     by_chance = sum(comb(won + lost, k) for k in range(won, won + lost + 1)) / 2 ** (won + lost)
     return (won - lost) / len(hits) >= CLEAR_GAIN and by_chance <= MAX_BY_CHANCE
+
+
+def _knows_classes(hits: Tensor, y: Tensor) -> bool:
+    """Whether the accuracy is shown to be above that of naming the most common class."""
+    return wilson_interval(float(hits.mean()), len(y))[0] > float(torch.bincount(y).max()) / len(y)
 
 
 def _toml(value: object) -> str:
