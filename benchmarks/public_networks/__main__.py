@@ -58,7 +58,10 @@ SPACE = Two([Dimension("public", 0, 1)])
 CONFIG = """[data]
 source = "npz"
 path = "colours.npz"
-{teacher}
+[teacher]
+factory = "network:make"
+weights = "network.safetensors"
+preprocessing = "unit"
 [space]
 name = "{space}"
 [chain]
@@ -70,7 +73,8 @@ batch_size = 32
 optimizer = "sgd"
 learning_rate = 0.1
 weight_decay = 0.0005
-[search]
+"""
+SEARCH = """[search]
 trials = 2
 rungs = 1
 [finalists]
@@ -78,8 +82,6 @@ max = 1
 seeds = 1
 controls = false
 """
-TEACHER = '[teacher]\nfactory = "network:make"\nweights = "network.safetensors"\npreprocessing = "unit"'
-OWN_TEACHER = '[teacher]\nspace = "resnet"\nepochs = 1'
 
 
 def prepare(work: Path, collection: Collection, name: str, clones: Path) -> None:
@@ -89,8 +91,8 @@ def prepare(work: Path, collection: Collection, name: str, clones: Path) -> None
     factory = FACTORY.format(path=path, imports=collection.imports, expression=collection.networks[name])
     (work / "network.py").write_text(factory)
     (work / "two.py").write_text(SPACE)
-    (work / "teacher.toml").write_text(CONFIG.format(teacher=TEACHER, space="resnet"))
-    (work / "student.toml").write_text(CONFIG.format(teacher=OWN_TEACHER, space="two:SPACE"))
+    (work / "teacher.toml").write_text(CONFIG.format(space="resnet"))
+    (work / "student.toml").write_text(CONFIG.format(space="two:SPACE") + SEARCH)
     _run([sys.executable, "-m", "benchmarks.public_networks.fit", str(work), str(collection.n_classes)], Path.cwd())
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from nas_kd.errors import InputError
 from nas_kd.kd.chain_policies.base import load_policy
-from nas_kd.kd.network_builder import only_logits
+from nas_kd.kd.network_builder import trainable
 from nas_kd.models.search_space import SearchSpace, load_space
 from nas_kd.models.wrappers import Normalized, sum_networks
 from nas_kd.plugins import available
@@ -78,7 +78,7 @@ def _body(architecture: Architecture, input_shape: tuple[int, ...], n_classes: i
     channels = input_shape[0] if len(input_shape) == 3 else 1
     found = _space(architecture, space)
     body = found.build(architecture, input_shape, n_classes)
-    body = only_logits(body, input_shape, n_classes)
+    body = trainable(body, input_shape, n_classes)
     return Normalized(body, torch.zeros(channels), torch.ones(channels))  # the real ones are among the weights
 
 

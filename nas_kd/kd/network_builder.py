@@ -1,23 +1,27 @@
 """Builds networks of the search spaces for one data set, and counts what is known of them before any training."""
 
 from collections.abc import Iterable, Sequence
+from copy import deepcopy
+from dataclasses import replace
 from functools import lru_cache
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from nas_kd.data.dataset import Dataset
-from nas_kd.engine.numerics import seeded
+from nas_kd.engine.numerics import PLAIN, seeded
 from nas_kd.errors import InputError, TrialError
 from nas_kd.export.eval_mode import evaluating
 from nas_kd.export.network_costs import count_macs, count_parameters
 from nas_kd.kd.candidate_failure import as_trial_error
 from nas_kd.models.raw_output import LogitsOnly, find_logits
 from nas_kd.models.search_space import SearchSpace, load_space
-from nas_kd.models.wrappers import Normalized
+from nas_kd.models.wrappers import ContiguousLayout, Normalized
 from nas_kd.results.candidate import Architecture
 from nas_kd.results.trial_record import Costs
+from nas_kd.user_code import unchanged_settings
 
+IMAGE_BATCH_DIMS = 4
 N_SIZES = 32  # of a space, among which those that can be built are looked for
 
 
@@ -55,7 +59,7 @@ class NetworkBuilder:
         if not isinstance(body, nn.Module):
             kind = type(body).__name__
             raise TrialError(f"space {architecture.space!r}: build must return a torch.nn.Module, got {kind}")
-        return Normalized(only_logits(body, data.input_shape, data.n_classes), data.mean, data.std)
+        return Normalized(trainable(body, data.input_shape, data.n_classes), data.mean, data.std)
 
     def parameters(self, architecture: Architecture) -> int:
         """Count the network's trained weights."""
@@ -156,8 +160,10 @@ def size_ladder(space: SearchSpace, n: int) -> list[Architecture]:
     return ladder
 
 
-def only_logits(network: nn.Module, input_shape: tuple[int, ...], n_classes: int) -> nn.Module:
-    """The network itself, or reduced to its logits where it returns more; itself, too, if it cannot be run.
+def trainable(network: nn.Module, input_shape: tuple[int, ...], n_classes: int) -> nn.Module:
+    """The network itself, or wrapped where it returns more than logits or cannot take images channels last.
+
+    A network that cannot be run at all is returned as it is.
 
     Args:
         network: in any mode; left as it was.
@@ -167,14 +173,33 @@ def only_logits(network: nn.Module, input_shape: tuple[int, ...], n_classes: int
     Raises:
         TrialError: there are no logits for this number of classes in it.
     """
+    example = torch.zeros(2, *input_shape)
     try:
         with as_trial_error(), evaluating(network):
-            raw = network(torch.zeros(2, *input_shape))
+            raw = network(example)
     except TrialError:
         return network
     with as_trial_error():
         reader = find_logits(raw, 2, n_classes, "the network")
-    return network if reader.is_plain else LogitsOnly(network, reader)
+    return in_any_layout(network if reader.is_plain else LogitsOnly(network, reader), example)
+
+
+def in_any_layout(network: nn.Module, x: Tensor) -> nn.Module:
+    """The network itself, or behind a wrapper if it cannot take images that are laid out channels last, as with `view`.
+
+    Args:
+        network: in any mode; left as it was.
+        x: (B, ...) samples that it can be run on.
+    """
+    if x.dim() != IMAGE_BATCH_DIMS:
+        return network
+    layout = replace(PLAIN, channels_last=True)
+    try:
+        with unchanged_settings(), torch.no_grad():
+            layout.place(deepcopy(network).eval())(layout.to_layout(x.clone()))
+    except Exception:  # of `view`, or of `deepcopy`; any other was raised in the usual layout, too
+        return ContiguousLayout(network)
+    return network
 
 
 def in_thousands(n: int) -> str:

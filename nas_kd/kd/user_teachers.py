@@ -1,7 +1,6 @@
 """Teachers of the user's own that are modules: given in Python, or built by a function."""
 
 from collections.abc import Callable
-from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,10 @@ from nas_kd.engine.numerics import Numerics, seeded
 from nas_kd.engine.teacher_outputs import Teacher
 from nas_kd.errors import InputError
 from nas_kd.export.network_costs import count_macs, count_parameters
-from nas_kd.kd.network_builder import in_thousands
+from nas_kd.kd.network_builder import in_any_layout, in_thousands
 from nas_kd.kd.teacher_inputs import SampleFacts, TeacherInputs, inner_path
 from nas_kd.kd.user_module import UserNetwork, as_network, copied, prepared, uncompiled
 from nas_kd.kd.weights_file import load_weights_file
-from nas_kd.models.wrappers import ContiguousLayout
 from nas_kd.plugins import IN_MEMORY, import_object, load
 from nas_kd.serialization import fingerprint, sha256
 from nas_kd.user_code import describe_error, unchanged_settings
@@ -61,7 +59,9 @@ def from_factory(options: TeacherOptions, data: Dataset) -> UserTeacher:
         return as_network(wanted.in_front_of(net), samples, data.n_classes, "teacher:")
 
     network = behind(inputs)
-    model, features = _in_any_layout(network.model, data), None
+    channels_last = Numerics.choose(EngineOptions(), data.input_shape).channels_last
+    model = in_any_layout(network.model, samples[:2]) if channels_last else network.model
+    features = None
     if options.features is not None:
         paths = [inner_path(f, model) for f in options.features]
         features = find_feature_points(model, samples[:2].clone(), paths).features
@@ -96,17 +96,6 @@ def _runs(inputs: TeacherInputs, net: nn.Module) -> bool:
     except (Exception, SystemExit):  # a user's network may raise anything; that is reported when it is run for good
         return False
     return True
-
-
-def _in_any_layout(model: nn.Module, data: Dataset) -> nn.Module:
-    """The network itself, or behind a wrapper if it cannot take images that are laid out channels last."""
-    layout = Numerics.choose(EngineOptions(), data.input_shape)
-    try:
-        with unchanged_settings(), torch.no_grad():
-            layout.place(deepcopy(model))(layout.to_layout(as_input(data.val.x[:2]).clone()))
-    except Exception:  # of `view`, or of `deepcopy`; any other was raised in the usual layout, too
-        return ContiguousLayout(model)
-    return model
 
 
 def _given_module(name: str) -> tuple[nn.Module, list[str], str, list[str]]:

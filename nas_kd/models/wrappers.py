@@ -113,7 +113,8 @@ class ContiguousLayout(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Run `body` on x (B, ...), in whatever memory layout x is."""
-        return self.body(_contiguous(x))  # type: ignore[no-any-return]
+        exporting = torch.onnx.is_in_onnx_export()  # a file has no memory layouts
+        return self.body(x if exporting else _contiguous(x))  # type: ignore[no-any-return]
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "ContiguousLayout":
         """Follow `to`, `float` and the like in everything but the memory layout."""
