@@ -93,7 +93,10 @@ def prepare(work: Path, collection: Collection, name: str, clones: Path) -> None
     (work / "two.py").write_text(SPACE)
     (work / "teacher.toml").write_text(CONFIG.format(space="resnet"))
     (work / "student.toml").write_text(CONFIG.format(space="two:SPACE") + SEARCH)
-    _run([sys.executable, "-m", "benchmarks.public_networks.fit", str(work), str(collection.n_classes)], Path.cwd())
+    fit = [sys.executable, "-m", "benchmarks.public_networks.fit", str(work), str(collection.n_classes)]
+    code, output = _run(fit, Path.cwd())
+    if code:
+        raise SystemExit(f"{name} cannot be fitted: {output[-500:]}")
 
 
 def _run(command: list[str], folder: Path) -> tuple[int, str]:

@@ -90,7 +90,10 @@ MDISTILLER = Collection(
 VIT_PYTORCH = Collection(
     "https://github.com/lucidrains/vit-pytorch",
     "vit-pytorch",
-    "import importlib\n"
+    "import importlib, types\n"
+    "package = types.ModuleType('vit_pytorch')  # its own __init__ wants torchvision, for other modules\n"
+    "package.__path__ = [sys.path[0] + '/vit_pytorch']\n"
+    "sys.modules['vit_pytorch'] = package\n"
     "def of(module, name, **given):\n"
     "    return getattr(importlib.import_module('vit_pytorch.' + module), name)(num_classes=10, **given)\n"
     "SMALL = dict(image_size=32, patch_size=4, dim=64, depth=3, heads=4, mlp_dim=128)",
