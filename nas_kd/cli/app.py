@@ -23,7 +23,7 @@ RunDir = Annotated[
     Path | None, typer.Option(help="folder of the run; an unfinished one is resumed [default: runs/NAME]")
 ]
 MaxLatency = Annotated[float | None, typer.Option(help="median milliseconds a call")]
-MaxSize = Annotated[float | None, typer.Option(help="size of the ONNX file; 1 kB = 1,000 bytes")]
+MaxSize = Annotated[float | None, typer.Option(help="size of the ONNX file without its metadata; 1 kB = 1,000 bytes")]
 MaxMemory = Annotated[float | None, typer.Option(help="peak memory of a session; 1 kB = 1,000 bytes")]
 MaxMacs = Annotated[float | None, typer.Option(help="multiply-adds a sample")]
 MinScore = Annotated[
@@ -132,7 +132,7 @@ def export(
     min_accuracy: MinAccuracy = None,
     trial: Annotated[int | None, typer.Option(help="this trial's candidate, whatever the budget")] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="card.KEY=VALUE", help="override an option of [card]")
+        list[str] | None, typer.Option("--set", metavar="card.KEY=VALUE", help="override an option of card")
     ] = None,
 ) -> None:
     """Write the best finalist under another budget, without searching again."""
@@ -156,7 +156,7 @@ def export(
 
 @app.command()
 def distill(
-    config: Annotated[Path, typer.Argument(help="config.toml; [student] is the architecture")],
+    config: Annotated[Path, typer.Argument(help="config.toml; its section student is the architecture")],
     run_dir: RunDir = None,
     settings: Settings = None,
     verbose: Verbose = False,
@@ -237,7 +237,7 @@ def measure(
 @app.command()
 def evaluate(
     model: Annotated[Path, typer.Argument(help="any ONNX classifier")],
-    config: Annotated[Path, typer.Argument(help="config.toml, whose [data] it is scored on")],
+    config: Annotated[Path, typer.Argument(help="config.toml, whose data it is scored on")],
     split: Annotated[str, typer.Option(help="train | val | test")] = "test",
     preprocessing: Annotated[
         str | None, typer.Option(help="what the file expects: raw | unit | normalized [default: raw, or the teacher's]")

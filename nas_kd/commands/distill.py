@@ -79,7 +79,7 @@ def distill_one(config: SearchConfig, run_dir: Path, callback: Callback) -> Dist
         TrialError: the student cannot be trained or exported.
     """
     folder, callback = RunFolder(run_dir), LoggedCallback(callback)
-    with locked(folder, config) as resumed, run_log(folder):
+    with locked(folder, config, is_search=False) as resumed, run_log(folder):
         callback.on_start(str(run_dir), resumed)
         context = RunContext.prepare(config, folder, callback)
         with training_threads(context.threads):

@@ -90,8 +90,13 @@ class RunFolder:
 
 
 @contextmanager
-def locked(folder: RunFolder, config: SearchConfig) -> Iterator[bool]:
+def locked(folder: RunFolder, config: SearchConfig, *, is_search: bool = True) -> Iterator[bool]:
     """Hold the folder for this process; yields whether an earlier run is resumed.
+
+    Args:
+        folder: of the run.
+        config: that it is for.
+        is_search: a search, not a single student.
 
     Raises:
         InputError: another process has it, it belongs to another config, holds something else, or cannot be written.
@@ -101,7 +106,7 @@ def locked(folder: RunFolder, config: SearchConfig) -> Iterator[bool]:
         folder.path.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(folder.path / ".lock")
         with lock.acquire(blocking=False):
-            resumed = _claim(folder, config)
+            resumed = _claim(folder, config, is_search)
             yield resumed
     except filelock.Timeout as error:
         raise InputError(f"{folder.path}: another process is working on this run; wait for it or stop it") from error
@@ -133,7 +138,8 @@ def _require_text(path: Path) -> None:
         raise InputError(f"{text!a}: a path cannot have a NUL; choose another --run-dir")
 
 
-def _claim(folder: RunFolder, config: SearchConfig) -> bool:
+def _claim(folder: RunFolder, config: SearchConfig, is_search: bool) -> bool:
+    _require_same_command(folder, is_search)
     if not folder.config.exists():
         if strangers := [p.name for p in folder.path.iterdir() if p.name not in {".lock", "store", ".study.new"}]:
             raise InputError(
@@ -151,6 +157,15 @@ def _claim(folder: RunFolder, config: SearchConfig) -> bool:
         )
     _write_config(folder, config)
     return resumed
+
+
+def _require_same_command(folder: RunFolder, is_search: bool) -> None:
+    """Refuse to search in the folder of a distilled student, and to distill in that of a search."""
+    searched = folder.study.exists()
+    distilled = not searched and (folder.path / "student.onnx").exists()
+    if distilled if is_search else searched:
+        holds = "a distilled student" if distilled else "a search"
+        raise InputError(f"{folder.path}: holds {holds}; choose another --run-dir")
 
 
 def _stored_config(folder: RunFolder) -> SearchConfig:

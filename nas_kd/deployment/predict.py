@@ -111,6 +111,8 @@ class Predictor:
 
     def read(self, source: Any, array: str | None = None) -> np.ndarray:
         """Make samples (N, *shape) float32 of a picture, a file or an array; see `predict`."""
+        if isinstance(source, (str, os.PathLike)) and not Path(source).exists():
+            raise PredictError(f"{source}: no such file")
         if isinstance(source, (str, os.PathLike)) and Path(source).suffix.lower() in ARRAYS:
             return self._samples(_load_array(Path(source), array), str(source))
         if isinstance(source, (str, os.PathLike)) or hasattr(source, "getbands"):

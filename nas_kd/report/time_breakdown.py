@@ -9,7 +9,7 @@ from nas_kd.results.run_record import CacheRecord, RunRecord
 
 PART_NAMES = {
     "data": "loading the data",
-    "teacher": "training the teacher",
+    "teacher": "preparing the teacher",
     "recipe": "trying training recipes",
     "once_for_all": "once-for-all network: training, search",
     "propose": "coordinator: proposing candidates",
