@@ -75,6 +75,11 @@ class RunFolder:
         """The folder with the report."""
         return self.path / "report"
 
+    @property
+    def has_student(self) -> bool:
+        """Whether it is the folder of a distilled student, not of a search."""
+        return not self.study.exists() and (self.path / "student.onnx").exists()
+
     def require_run(self) -> None:
         """Check that this is the folder of a run that has begun.
 
@@ -85,6 +90,8 @@ class RunFolder:
             raise InputError(f"{self.path}: no such run folder")
         if not self.config.is_file():
             raise InputError(f"{self.path}: not a nas-kd run (no config.toml in it)")
+        if self.has_student:
+            raise InputError(f"{self.path}: holds a distilled student, no search; README.md and card.json describe it")
         if not self.study.is_file():
             raise InputError(f"{self.path}: nothing to show yet, the teacher is not ready; go on with `nas-kd search`")
 
@@ -161,10 +168,8 @@ def _claim(folder: RunFolder, config: SearchConfig, is_search: bool) -> bool:
 
 def _require_same_command(folder: RunFolder, is_search: bool) -> None:
     """Refuse to search in the folder of a distilled student, and to distill in that of a search."""
-    searched = folder.study.exists()
-    distilled = not searched and (folder.path / "student.onnx").exists()
-    if distilled if is_search else searched:
-        holds = "a distilled student" if distilled else "a search"
+    if folder.has_student if is_search else folder.study.exists():
+        holds = "a distilled student" if is_search else "a search"
         raise InputError(f"{folder.path}: holds {holds}; choose another --run-dir")
 
 

@@ -172,6 +172,9 @@ def _content(source: Path | bytes) -> tuple[str, bytes]:
         if source.stat().st_size > MAX_BYTES:
             raise InputError(f"{source} is larger than {MAX_BYTES / 1e9:g} GB; only smaller models are taken")
         return str(source), source.read_bytes()
+    except IsADirectoryError as error:
+        inside = next((f"; is it {path}?" for path in sorted(source.glob("*.onnx"))), "")
+        raise InputError(f"cannot read the ONNX file {source}: it is a folder{inside}") from error
     except OSError as error:
         raise InputError(f"cannot read the ONNX file {source}: {error.strerror}") from error
 

@@ -190,6 +190,7 @@ def test_what_does_not_fit_is_one_line(run_dir: Path, winner: Path, three_classe
     assert refused(winner, config, "--split", "tests") == "unknown split 'tests'; did you mean 'test'?"
     assert "unknown preprocessing 'units'" in refused(winner, config, "--preprocessing", "units")
     assert "cannot read the ONNX file" in refused(tmp_path / "no.onnx", config)
+    assert refused(winner.parent, config).endswith(f"winner: it is a folder; is it {winner}?")
     assert "is not an ONNX file" in refused(config, config)
     assert "no such file" in refused(winner, tmp_path / "no.toml")
     with pytest.raises(InputError, match="unknown split"):

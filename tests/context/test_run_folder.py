@@ -24,6 +24,8 @@ def test_a_search_does_not_go_into_the_folder_of_a_student(folder: RunFolder) ->
     ):
         pass
     assert folder.config.read_text() == before
+    with pytest.raises(InputError, match=r"holds a distilled student, no search; README\.md and card\.json"):
+        folder.require_run()
     with locked(folder, SearchConfig(), is_search=False) as resumed:
         assert not resumed
 

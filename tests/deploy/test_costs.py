@@ -84,3 +84,19 @@ def test_counting_changes_nothing(net: nn.Module) -> None:
     count_macs(net, (3, 16, 16))
     assert net.training
     assert torch.equal(net.norm.running_mean, before)
+
+
+class Queries(nn.Module):
+    """Gives a parameter to a layer, which torch's own counter does not bear."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query = nn.Parameter(torch.zeros(1, 4))
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.query) + x.mean(1, keepdim=True)
+
+
+def test_networks_that_give_parameters_to_their_layers_are_counted() -> None:
+    assert count_macs(Queries(), (5,)) == 12

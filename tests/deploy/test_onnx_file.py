@@ -43,7 +43,7 @@ def test_files_that_are_not_onnx(tmp_path: Path) -> None:
     for path in (text, empty, cut):
         assert refused(path, "is not an ONNX file")
     assert refused(tmp_path / "missing.onnx", "cannot read .*No such file")
-    assert refused(tmp_path, "cannot read .*directory")
+    assert refused(tmp_path, "cannot read .*it is a folder; is it .*a.onnx")
 
 
 @settings(max_examples=100, deadline=None)
