@@ -18,6 +18,7 @@ class DataNotes:
         duplicates: how many samples of "val" and "test" are in an earlier split, too.
         layout: order of the axes of stored samples, such as "hwc"; None: does not apply.
         label_encoding: how labels became class numbers, where it needs to be said.
+        carved: splits that were taken from the training samples.
     """
 
     sentences: tuple[str, ...] = ()
@@ -25,6 +26,7 @@ class DataNotes:
     duplicates: Mapping[str, int] = field(default_factory=dict)
     layout: str | None = None
     label_encoding: str | None = None
+    carved: tuple[str, ...] = ()
 
 
 class LeftOut:

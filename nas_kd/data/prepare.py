@@ -90,6 +90,7 @@ def _about(raw: RawData, labels: Labels, carved: list[str], xs: Mapping[str, NDA
         duplicates=duplicates,
         layout=raw.layout,
         label_encoding=labels.encoding,
+        carved=tuple(line.partition(":")[0] for line in carved),
     )
 
 

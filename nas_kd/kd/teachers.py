@@ -151,6 +151,8 @@ def _prepare(options: TeacherOptions, context: RunContext, measure: MeasureFile,
     name = _ordinal(place) if len(context.config.teacher) > 1 else "teacher:"
     for note in found.own.notes if found.own else ():
         context.callback.on_note(f"{name} {note}")
+    if found.own is not None and "val" in context.data.about.carved:
+        context.callback.on_note(f"{name} {_MAY_HAVE_SEEN_IT}")
     onnx, costs = _file_and_costs(found, context, measure, name)
     confusion = confusion_of(teacher.model, context.data.val, context.numerics)
     val = load_score(DEFAULT_SCORE).of(confusion)
@@ -256,6 +258,7 @@ def _note_training(found: _Loaded, val_score: Accuracy, context: RunContext) -> 
 
 
 _CHECK_IT = "check its weights, the order of the classes, and teacher.preprocessing, mean and std"
+_MAY_HAVE_SEEN_IT = "validation was drawn from the training samples: if it was trained on them, it looks better than it is"
 _TRAIN_LONGER = "train it for longer (teacher.epochs), or check the labels"
 
 
