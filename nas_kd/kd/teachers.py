@@ -258,7 +258,7 @@ def _note_training(found: _Loaded, val_score: Accuracy, context: RunContext) -> 
 
 
 _CHECK_IT = "check its weights, the order of the classes, and teacher.preprocessing, mean and std"
-_MAY_HAVE_SEEN_IT = "validation was drawn from the training samples: if it was trained on them, it looks better than it is"
+_MAY_HAVE_SEEN_IT = "validation was drawn from the training samples: if it was trained on them, it looks too good"
 _TRAIN_LONGER = "train it for longer (teacher.epochs), or check the labels"
 
 
