@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 import nas_kd
@@ -21,30 +21,6 @@ X, Y = samples()
 
 class Nameless(nas_kd.Method):
     pass
-
-
-class Viewing(nn.Module):
-    """A student that calls `view` on its feature maps."""
-
-    def __init__(self, n_classes: int) -> None:
-        super().__init__()
-        self.body = nn.Conv2d(1, 4, 3, stride=2, padding=1)
-        self.head = nn.Linear(64, n_classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        maps = self.body(x)
-        logits: Tensor = self.head(maps.view(len(x), -1))
-        return logits
-
-
-class ViewingSpace(nas_kd.GridSpace):
-    name, summary = "viewing", "one network"
-
-    def network(self, choices: Any, channels: int, n_classes: int) -> nn.Module:
-        return Viewing(n_classes)
-
-    def describe(self, architecture: Any) -> str:
-        return "one network"
 
 
 class Stream(IterableDataset[Any]):
@@ -168,10 +144,6 @@ def test_one_teacher_twice(teacher: Net, measured: Path) -> None:
         ),
         ({"config": "nowhere.toml"}, r"nowhere\.toml: no such file; `nas-kd init nowhere\.toml` writes one .*"),
         ({"callbacks": print}, r"callbacks: want instances of nas_kd\.Callback, got builtin_function_or_method; .*"),
-        (
-            {"space": ViewingSpace([nas_kd.Dimension("width", 1, 2)])},
-            r"method 'logit_matching' on a network of space 'viewing': RuntimeError: view size .* \(networks .*\)",
-        ),
     ],
     ids=short,
 )
