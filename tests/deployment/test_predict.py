@@ -212,7 +212,7 @@ def test_what_cannot_be_used_is_said_in_one_line(distilled_dir: Path, program: P
     assert refused(program, distilled_dir, "nan.npy") == "nan.npy: has NaN or infinite values"
     assert refused(program, distilled_dir, "two.npz") == "two.npz: say which array with --array: a, b"
     assert refused(program, distilled_dir, "empty").startswith("empty: no pictures (.bmp")
-    assert "FileNotFoundError" in refused(program, distilled_dir, "nothing.png")
+    assert refused(program, distilled_dir, "nothing.png") == "nothing.png: no such file"
     assert refused(program, distilled_dir, "--card", "empty", "nan.npy").startswith("empty: no card of nas-kd; give")
     (tmp_path / "old.json").write_text('{"nas_kd.classes": [], "file": "student.onnx"}')
     (tmp_path / "student.onnx").write_bytes((distilled_dir / "student.onnx").read_bytes())
