@@ -85,6 +85,7 @@ def test_a_folder_that_is_gone_is_no_error(tmp_path: Path, monkeypatch: pytest.M
     (tmp_path / "gone").rmdir()
     with unchanged_settings():
         os.chdir(tmp_path)
+    assert Path.cwd() == tmp_path  # there is nothing to go back to
 
 
 def test_imports_go_through_the_door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

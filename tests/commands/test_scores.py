@@ -35,7 +35,7 @@ def write_unbalanced(path: Path) -> Path:
 
 
 class Notes(Callback):
-    """Keeps what the user is told."""
+    """Keeps notes to the user."""
 
     def __init__(self) -> None:
         self.texts: list[str] = []

@@ -1,4 +1,4 @@
-"""What lies beside an exported file: one card for all commands, the file's metadata, and nobody's files overwritten."""
+"""What lies beside an exported file: one card for all commands, its metadata, and no foreign file overwritten."""
 
 import json
 import shutil

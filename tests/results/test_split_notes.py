@@ -1,4 +1,4 @@
-"""What users are told about small splits and unbalanced classes."""
+"""Notes to users about small splits and unbalanced classes."""
 
 from nas_kd.results.split_notes import imbalance_note, small_split_notes
 
