@@ -101,7 +101,7 @@ def test_names_that_cannot_be_are_refused(name: str, message: str, tmp_path: Pat
 
 
 def test_paths_in_a_config_that_cannot_be_are_refused(tmp_path: Path) -> None:
-    for path, message in (("a\\u0000b", "cannot have a NUL"), ("x" * 300, "File name too long"), ("~stranger-x", "user")):
+    for path, message in (("a\\u0000b", "cannot have a NUL"), ("x" * 300, "File name too long"), ("~absent-x", "user")):
         (tmp_path / "c.toml").write_text(f'[data]\nsource = "npz"\npath = "{path}"')
         result = call("search", str(tmp_path / "c.toml"), "--run-dir", str(tmp_path / "run"))
         assert (result.exit_code, message in result.output) == (2, True), result.output
