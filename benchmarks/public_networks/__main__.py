@@ -22,6 +22,8 @@ from benchmarks.public_networks.networks import COLLECTIONS, Collection
 
 OUT = Path("reports/public_networks")
 LIMIT_S = 900  # a command
+SEEDS = 4  # searches until the public network is proposed
+NOT_PROPOSED = "not proposed"
 FACTORY = """import sys
 import warnings
 sys.path.insert(0, {path!r})
@@ -118,9 +120,9 @@ def _run(command: list[str], folder: Path) -> tuple[int, str]:
     return done.returncode, done.stdout
 
 
-def _nas_kd(command: str, config: str, work: Path) -> dict[str, Any]:
+def _nas_kd(command: str, config: str, work: Path, *options: str) -> dict[str, Any]:
     started = time.perf_counter()
-    code, output = _run([sys.executable, "-m", "nas_kd", command, config, "--run-dir", command], work)
+    code, output = _run([sys.executable, "-m", "nas_kd", command, config, *options], work)
     lines = output.strip().splitlines()
     return {
         "exit": code,
@@ -133,21 +135,26 @@ def _nas_kd(command: str, config: str, work: Path) -> dict[str, Any]:
 
 def student_record(run_dir: Path) -> str:
     """What the search says of the candidate that is the public network."""
+    if not (run_dir / "study.db").exists():
+        return "no study"
     with sqlite3.connect(f"file:{run_dir / 'study.db'}?mode=ro", uri=True) as study:
         rows = study.execute("select value_json from trial_user_attributes where key = 'record'").fetchall()
     for (text,) in rows:
         record = json.loads(json.loads(text)) if text.startswith('"') else json.loads(text)
         if '"public": 1' in json.dumps(record):
             return str(record.get("reason") or record.get("error") or record.get("status") or "finished")
-    return "not proposed"
+    return NOT_PROPOSED
 
 
 def try_network(collection: Collection, name: str, clones: Path, work: Path) -> dict[str, Any]:
     """Use a network as a teacher and as a student."""
     prepare(work, collection, name, clones)
-    teacher = _nas_kd("distill", "teacher.toml", work)
-    search = _nas_kd("search", "student.toml", work)
-    record = student_record(work / "search") if (work / "search" / "study.db").exists() else "no study"
+    teacher = _nas_kd("distill", "teacher.toml", work, "--run-dir=distill")
+    for seed in range(SEEDS):  # two proposals may both be the small network
+        search = _nas_kd("search", "student.toml", work, f"--seed={seed}", f"--run-dir=search{seed}")
+        record = student_record(work / f"search{seed}")
+        if record != NOT_PROPOSED:
+            break
     return {"network": name, "teacher": teacher, "search": search, "student": record}
 
 

@@ -56,6 +56,8 @@ def fit(net: nn.Module, x: Tensor, y: Tensor, n_classes: int) -> float:
     for module in net.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.momentum = None
+            if module.weight is not None and not module.weight.any():
+                module.weight.fill_(1.0)  # a branch that starts switched off would stay so
     net.train()
     parts = torch.randperm(len(x), generator=torch.Generator().manual_seed(0)).chunk(-(-len(x) // 32))
     for rows in parts[:4]:

@@ -139,10 +139,17 @@ class CaseRuns:
         """List the settings of the grid, 36 of them."""
         return [self.recipe(b, o, r, a) for b, (o, r), a in product(BATCHES, RATES, AUGMENTS)]
 
-    def train(self, run: Run) -> dict[str, Any]:
-        """Do a training, or find its result."""
-        if run.key in self.done and self._from_this_teacher(self.done[run.key]):
-            return self.done[run.key]
+    def train(self, run: Run, any_teacher: bool = False) -> dict[str, Any]:
+        """Do a training, or find its result.
+
+        Args:
+            run: which training.
+            any_teacher: whether a result under another teacher will do: trained on another kind of processor, the
+                teacher is another network.
+        """
+        found = self.done.get(run.key)
+        if found is not None and (any_teacher or found.get("teacher") == self._teacher_weights):
+            return found
         distiller = Distiller.for_run(self.context.with_recipe(run.recipe), self.builder, [self.teacher])
         candidate = Candidate(self.architecture(run.student), (), Recipe(METHOD))
         started = time.perf_counter()
@@ -154,11 +161,6 @@ class CaseRuns:
         row["wall_s"] = round(time.perf_counter() - started, 2)
         about = {"student": run.student, **run.recipe.to_json(), "trained_epochs": run.epochs, "seed": run.seed}
         return self.write({"key": run.key, **about, **row, "teacher": self._teacher_weights})
-
-    def _from_this_teacher(self, row: dict[str, Any]) -> bool:
-        """Whether a result may stand beside others: on another kind of processor a teacher is trained differently."""
-        whole = row["trained_epochs"] == self.case.epochs
-        return not whole or row.get("teacher", self._teacher_weights) == self._teacher_weights
 
     def judged(self, model: nn.Module) -> dict[str, Any]:
         """Accuracy on validation and test, and the loss on validation."""
@@ -178,14 +180,20 @@ class CaseRuns:
         return row
 
     def halve(self) -> list[TrainingRecipe]:
-        """The grid's settings that are left, the best first."""
+        """The grid's settings that are left, the best first; chosen once, under whichever teacher there was."""
+        if "best" not in self.done:
+            self.write({"key": "best", "recipes": [r.to_json() for r in self._halved()]})
+        return [TrainingRecipe.from_json(r) for r in self.done["best"]["recipes"]]
+
+    def _halved(self) -> list[TrainingRecipe]:
         left = self.grid()
         for share, count in HALVING:
-            rows = [self.train(Run("middle", r, max(1, self.case.epochs // share), 0)) for r in left]
+            epochs = max(1, self.case.epochs // share)
+            rows = [self.train(Run("middle", r, epochs, 0), any_teacher=True) for r in left]
             order = sorted(range(len(left)), key=lambda i: (-rows[i]["val"], rows[i]["val_loss"]))
             left = [left[i] for i in order[:count]]
         for recipe, seed in product(left, (0, *FRESH_SEEDS)):
-            self.train(Run("middle", recipe, self.case.epochs, seed))
+            self.train(Run("middle", recipe, self.case.epochs, seed), any_teacher=True)
         return sorted(left, key=lambda r: -self.mean("middle", r, FRESH_SEEDS, "val"))
 
     def mean(self, student: str, recipe: TrainingRecipe, seeds: Sequence[int], what: str) -> float:
