@@ -23,7 +23,7 @@ RunDir = Annotated[
     Path | None, typer.Option(help="folder of the run; an unfinished one is resumed [default: runs/NAME]")
 ]
 MaxLatency = Annotated[float | None, typer.Option(help="median milliseconds a call")]
-MaxSize = Annotated[float | None, typer.Option(help="size of the ONNX file without its metadata; 1 kB = 1,000 bytes")]
+MaxSize = Annotated[float | None, typer.Option(help="size of the ONNX file; 1 kB = 1,000 bytes")]
 MaxMemory = Annotated[float | None, typer.Option(help="peak memory of a session; 1 kB = 1,000 bytes")]
 MaxMacs = Annotated[float | None, typer.Option(help="multiply-adds a sample")]
 MinScore = Annotated[

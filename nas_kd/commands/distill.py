@@ -12,7 +12,7 @@ from nas_kd.context.run_context import RunContext, dataset_record
 from nas_kd.context.run_folder import RunFolder, locked, package_versions
 from nas_kd.context.run_log import LoggedCallback, run_log
 from nas_kd.deployment.bundle import BundlePaths, write_bundle
-from nas_kd.deployment.card import metadata
+from nas_kd.deployment.card import student_facts
 from nas_kd.deployment.facts import StudentFacts
 from nas_kd.engine.numerics import training_threads
 from nas_kd.errors import InputError
@@ -48,7 +48,7 @@ class DistillResult:
         val_accuracy: on the validation split, 0..1.
         test: accuracy on the test split with its interval.
         scores: balanced accuracy, and the config's score, on the test split, by title.
-        size_bytes: of the file without its metadata, as budgets count it.
+        size_bytes: of the file.
         latency: of one call on the device.
         teacher: record of the first teacher.
     """
@@ -124,7 +124,7 @@ def _distill(context: RunContext) -> DistillResult:
     paths = BundlePaths.in_folder(folder.path)
     write_bundle(paths, file.onnx, facts)
     weights = load_weights(context.store, file.weights_key)
-    write_atomic(folder.path / "student.safetensors", weights_file(weights, metadata(facts)))
+    write_atomic(folder.path / "student.safetensors", weights_file(weights, student_facts(facts)))
     return DistillResult(
         path=paths.onnx,
         description=facts.description,
@@ -132,7 +132,7 @@ def _distill(context: RunContext) -> DistillResult:
         val_accuracy=file.val_accuracy,
         test=facts.test,
         scores=facts.scores_over_seeds,
-        size_bytes=len(file.onnx),
+        size_bytes=facts.costs.require_size(),
         latency=facts.costs.require_latency(),
         teacher=teachers[0].record,
     )

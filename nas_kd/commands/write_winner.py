@@ -13,7 +13,7 @@ from nas_kd.config.loading import load_config
 from nas_kd.config.options import Budget
 from nas_kd.context.run_folder import RunFolder
 from nas_kd.deployment.bundle import BundlePaths, write_bundle
-from nas_kd.deployment.card import metadata
+from nas_kd.deployment.card import student_facts
 from nas_kd.deployment.facts import StudentFacts
 from nas_kd.errors import BudgetError, InputError
 from nas_kd.kd.load_model import load_weights, weights_file
@@ -121,7 +121,7 @@ def write_weights(folder: RunFolder, run: RunRecord, finalist: FinalistRecord, o
         InputError: the store no longer has them.
     """
     weights = load_weights(Store(folder.store), deployed_seed(finalist).weights_key)
-    card = metadata(_facts(folder, run, finalist)) | {"input_shape": list(_dataset(run).input_shape)}
+    card = student_facts(_facts(folder, run, finalist)) | {"input_shape": list(_dataset(run).input_shape)}
     write_atomic(out, weights_file(weights, card))
 
 

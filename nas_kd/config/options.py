@@ -131,9 +131,7 @@ class Budget(Options):
     """
 
     max_latency_ms: float | None = Field(None, gt=0, description="median time of one call on the device, milliseconds")
-    max_size_kb: float | None = Field(
-        None, gt=0, description="size of the ONNX file in kB (1,000 bytes), without its metadata: some 3 kB"
-    )
+    max_size_kb: float | None = Field(None, gt=0, description="size of the ONNX file in kB (1,000 bytes)")
     max_memory_kb: float | None = Field(None, gt=0, description="peak memory of a session with the file, kB")
     max_macs: float | None = Field(None, gt=0, description="multiply-adds per sample")
     min_score: Annotated[float | None, NotInKeysAtDefault()] = Field(

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from nas_kd.deployment.card import build_card, with_metadata
+from nas_kd.deployment.card import build_card
 from nas_kd.deployment.facts import StudentFacts
+from nas_kd.deployment.metadata import with_metadata
 from nas_kd.deployment.model_card import model_card
 from nas_kd.serialization import write_atomic
 
@@ -64,9 +65,9 @@ def write_bundle(paths: BundlePaths, onnx: bytes, facts: StudentFacts) -> None:
         facts: about the student.
     """
     content = with_metadata(onnx, facts)
-    card = build_card(facts, content, onnx, paths.onnx.name)
+    card = build_card(facts, content, paths.onnx.name)
     names = {kind: path.name for kind, path in vars(paths).items() if path is not None}
-    readme = model_card(facts, names, len(onnx))
+    readme = model_card(facts, names, len(content))
     write_atomic(paths.onnx, content)
     write_atomic(paths.card, json.dumps(card, indent=1, allow_nan=False))
     write_atomic(paths.readme, readme)

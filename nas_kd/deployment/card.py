@@ -1,32 +1,25 @@
-"""What an exported file says of itself: its metadata, and the card beside it, which repeats and completes them."""
+"""The card beside an exported file: all facts for programs, of which `metadata.py` puts some into the file itself."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from nas_kd.data.picture_steps import PictureSteps
 from nas_kd.deployment.facts import StudentFacts
-from nas_kd.export.onnx_export import get_opset, set_metadata
+from nas_kd.export.onnx_export import get_opset
 from nas_kd.results.calibration import ECE_DEFINITION
 from nas_kd.results.run_record import DatasetRecord
 from nas_kd.serialization import sha256
 
 COLOURS = {1: "grey", 3: "RGB"}
+PREPROCESSING = "none; normalisation is in the graph"
 
 
-def with_metadata(onnx: bytes, facts: StudentFacts) -> bytes:
-    """Write the facts into a file's metadata, as JSON texts under names that begin with `nas_kd.`."""
-    texts = {k: v if isinstance(v, str) else json.dumps(v, allow_nan=False) for k, v in metadata(facts).items()}
-    return set_metadata(onnx, texts)
-
-
-def metadata(facts: StudentFacts) -> dict[str, Any]:
-    """What the file itself says: all that is needed to run it, and where it comes from."""
-    data = facts.data
+def student_facts(facts: StudentFacts) -> dict[str, Any]:
+    """Collect what is needed to run a student, and where it comes from, under names that begin with `nas_kd.`."""
+    data, known = facts.data, data_facts(facts.data)
     return {
+        **known,
         "nas_kd.candidate": {"id": facts.candidate.id, **facts.candidate.to_json()},
-        "nas_kd.classes": list(data.classes),
-        "nas_kd.preprocessing": preprocessing(data),
         "nas_kd.accuracy": {
             "this_file": {"val": facts.val.mean, "test": facts.test.mean},
             "over_seeds": {
@@ -35,21 +28,7 @@ def metadata(facts: StudentFacts) -> dict[str, Any]:
             },
         },
         "nas_kd.scores": {title: {"test": value.model_dump()} for title, value in facts.scores_over_seeds.items()},
-        "nas_kd.input": input_facts(data),
-        "nas_kd.normalization": {
-            "in_graph": True,
-            "mean": _listed(data.mean),
-            "std": _listed(data.std),
-            "units": "of the input",
-        },
-        "nas_kd.output": {
-            "name": "logits",
-            "dtype": "float32",
-            "shape": ["batch", len(data.classes)],
-            "kind": "logits",
-            "temperature": facts.temperature,
-            "probabilities": "softmax(logits / temperature)",
-        },
+        "nas_kd.output": known["nas_kd.output"] | {"temperature": facts.temperature},
         "nas_kd.calibration": _calibration(facts),
         "nas_kd.dataset": {
             "name": data.name,
@@ -63,11 +42,26 @@ def metadata(facts: StudentFacts) -> dict[str, Any]:
     }
 
 
-def preprocessing(data: DatasetRecord) -> str:
-    """What a caller has to do with a sample, in a sentence."""
-    shape = ", ".join(map(str, data.input_shape))
-    units = "pixels 0..255" if data.scale > 1 else "as in the training file"
-    return f"none: feed float32 (batch, {shape}) in the data's own units ({units}); normalisation is in the graph"
+def data_facts(data: DatasetRecord) -> dict[str, Any]:
+    """Collect those of `student_facts` that follow from the data, and are the same for all students of a run."""
+    return {
+        "nas_kd.classes": list(data.classes),
+        "nas_kd.preprocessing": PREPROCESSING,
+        "nas_kd.input": input_facts(data),
+        "nas_kd.normalization": {
+            "in_graph": True,
+            "mean": _listed(data.mean),
+            "std": _listed(data.std),
+            "units": "of the input",
+        },
+        "nas_kd.output": {
+            "name": "logits",
+            "dtype": "float32",
+            "shape": ["batch", len(data.classes)],
+            "kind": "logits",
+            "probabilities": "softmax(logits / temperature)",
+        },
+    }
 
 
 def input_facts(data: DatasetRecord) -> dict[str, Any]:
@@ -118,24 +112,22 @@ def _calibration(facts: StudentFacts) -> dict[str, Any]:
     }
 
 
-def build_card(facts: StudentFacts, onnx: bytes, plain: bytes, file_name: str) -> dict[str, Any]:
+def build_card(facts: StudentFacts, onnx: bytes, file_name: str) -> dict[str, Any]:
     """Build the card of a file.
 
     Args:
         facts: about the student.
-        onnx: the file as it is written, with metadata.
-        plain: the same without metadata.
+        onnx: the file as it is written.
         file_name: of the file, beside which the card lies.
     """
     costs = facts.costs
     return {
         "schema": 1,
-        **metadata(facts),
+        **student_facts(facts),
         "file": file_name,
         "sha256": sha256(onnx),
         "size_bytes": len(onnx),
-        "size_bytes_without_metadata": len(plain),
-        "opset": get_opset(plain),
+        "opset": get_opset(onnx),
         "input_shape": list(facts.data.input_shape),
         "pixels": facts.data.scale > 1,
         "description": facts.description,

@@ -25,7 +25,7 @@ def model_card(facts: StudentFacts, names: Mapping[str, str], size_bytes: int) -
     Args:
         facts: about the student.
         names: of the files: `onnx`, `card`, `program`, and `weights` where they are written.
-        size_bytes: of the ONNX file without metadata.
+        size_bytes: of the ONNX file.
     """
     inputs = input_facts(facts.data)
     shape = ", ".join(map(str, facts.data.input_shape))
@@ -187,7 +187,7 @@ def _calibration(facts: StudentFacts) -> str:
 def _costs(facts: StudentFacts, size_bytes: int) -> list[str]:
     costs, latency = facts.costs, facts.costs.latency_ms
     lines = [
-        f"Size: {size_bytes / 1000:.4g} kB without the metadata, {costs.parameters:,} weights, "
+        f"Size: {size_bytes / 1000:.4g} kB, {costs.parameters:,} weights, "
         f"{costs.macs:,} multiply-adds a sample, precision {facts.candidate.precision}"
     ]
     if latency is not None:

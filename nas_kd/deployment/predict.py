@@ -122,7 +122,7 @@ class Predictor:
     def read_picture(self, source: Any) -> np.ndarray:
         """Decode a picture (a path, or a PIL image) as in training: pixels (C, H, W), equal channels if it is grey."""
         where = source if isinstance(source, (str, os.PathLike)) else "the picture"
-        if (steps := self._input["picture"]) is None:
+        if (steps := self._input.get("picture")) is None:
             raise PredictError(f"{where}: this network takes arrays {self.shape} in its data's units; give a .npy file")
         try:
             from PIL import Image
@@ -131,11 +131,11 @@ class Predictor:
                 warnings.simplefilter("ignore")  # of broken metadata, which do not matter
                 warnings.simplefilter("error", Image.DecompressionBombWarning)
                 if isinstance(source, Image.Image):
-                    pixels = _pixels(source, steps, self.shape[0])
+                    pixels = _pixels(source, steps, self.shape)
                 else:
                     with Image.open(source, formats=FORMATS) as image:
-                        image.draft(None, (2 * max(steps["image_size"]),) * 2)  # large JPEGs at a smaller scale
-                        pixels = _pixels(image, steps, self.shape[0])
+                        image.draft(None, (2 * max(self.shape[1:]),) * 2)  # large JPEGs at a smaller scale
+                        pixels = _pixels(image, steps, self.shape)
         except Exception as error:  # Pillow's readers raise many kinds of errors on broken files
             raise PredictError(f"{where}: not a readable image ({_first_line(error)})") from error
         return np.broadcast_to(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1), self.shape)
@@ -154,13 +154,13 @@ class Predictor:
         return samples
 
 
-def _pixels(image: Any, steps: dict[str, Any], channels: int) -> np.ndarray:
-    """Pixels (H, W) or (H, W, 3) of a picture, after the steps of the card."""
+def _pixels(image: Any, steps: dict[str, Any], shape: tuple[int, ...]) -> np.ndarray:
+    """Pixels (H, W) or (H, W, 3) of a picture, after the steps of the card, for samples (C, H, W)."""
     from PIL import Image, ImageOps
 
     if image.mode not in GREY | COLOUR:
         raise PredictError(f"mode {image.mode!r} is not supported; convert it to 8-bit grey or RGB")
-    (height, width), grey = steps["image_size"], image.mode in GREY
+    (channels, height, width), grey = shape, image.mode in GREY
     upright = ImageOps.exif_transpose(image) if "exif" in image.info else image
     if upright.mode in ("P", "PA") and "transparency" in upright.info:
         upright = upright.convert("RGBA")

@@ -25,9 +25,9 @@ def export_onnx(model: nn.Module, input_shape: tuple[int, ...]) -> bytes:
     """Export a network: `input` float32 (batch, *input_shape) -> `logits` (batch, n_classes), batch dynamic.
 
     Batch normalisation after a convolution is folded into it. Names and comments that no runtime needs are left out, so
-    the length of the result is the deployed size (before `set_metadata`). It depends on the architecture alone, and
-    equal weights give equal bytes. The network's mode and global settings are left as they were. Where the usual
-    exporter fails, the other one is tried if it is installed (package onnxscript).
+    the result is as small as it can be deployed, metadata apart (`set_metadata`). Its length depends on the
+    architecture alone, and equal weights give equal bytes. The network's mode and global settings are left as they
+    were. Where the usual exporter fails, the other one is tried if it is installed (package onnxscript).
 
     Args:
         model: the network, on any device.
@@ -53,24 +53,23 @@ def export_onnx(model: nn.Module, input_shape: tuple[int, ...]) -> bytes:
 
 
 def set_metadata(content: bytes, properties: Mapping[str, str]) -> bytes:
-    """Add metadata properties to a file; those of the same names are replaced.
+    """Append metadata properties, sorted by name, to a file.
 
     Args:
-        content: the file.
-        properties: texts by name; every name starts with `nas_kd.`.
+        content: the file; b"" is an empty one. It becomes longer by what the properties take, whatever is in it.
+        properties: texts by name; every name starts with `nas_kd.` and is new to the file.
 
     Raises:
-        ValueError: a name lacks the prefix.
+        ValueError: a name lacks the prefix, or is in the file already.
     """
     if wrong := [name for name in properties if not name.startswith(PREFIX)]:
         raise ValueError(f"names of metadata start with {PREFIX!r}, got {wrong[0]!r}")
-    model = onnx.load_from_string(content)
-    merged = {p.key: p.value for p in model.metadata_props} | dict(properties)
-    del model.metadata_props[:]
-    for key in sorted(merged):
-        model.metadata_props.add(key=key, value=merged[key])
-    merged_bytes: bytes = model.SerializeToString(deterministic=True)
-    return merged_bytes
+    if known := properties.keys() & get_metadata(content).keys():
+        raise ValueError(f"the file has metadata {min(known)!r} already")
+    appended = ModelProto()  # serialised protobuf messages are merged by concatenation
+    for key in sorted(properties):
+        appended.metadata_props.add(key=key, value=properties[key])
+    return content + bytes(appended.SerializeToString(deterministic=True))
 
 
 def get_metadata(content: bytes) -> dict[str, str]:

@@ -33,7 +33,7 @@ from nas_kd.serialization import fingerprint
 
 LATE = 0.8  # share of a teacher's training after which its score should hardly rise any more
 
-MeasureFile = Callable[[bytes, Costs], Costs]  # all costs of an ONNX file, from what was counted of the network
+MeasureFile = Callable[[bytes, Costs], Costs]  # all costs of an exported file, from what was counted of the network
 
 
 @dataclass(frozen=True)
@@ -182,13 +182,15 @@ def _file_and_costs(found: _Loaded, context: RunContext, measure: MeasureFile, n
     """The teacher's file and what it costs, both as far as there are any: nothing else depends on them."""
     counted = Costs(parameters=found.teacher.parameters, macs=found.teacher.macs)
     given = None if found.own is None else found.own.onnx
+    onnx, costs = given, counted
     try:
-        onnx = given or teacher_file(found.teacher.model, context.data)
-        return onnx, measure(onnx, counted)
+        content = given or teacher_file(found.teacher.model, context.data)
+        onnx, costs = content, measure(content, counted)
     except TrialError as error:
         unknown = "size and latency are" if given is None else "latency is"
         context.callback.on_note(f"{name} its {unknown} unknown, as {error}; all else goes on as usual")
-        return given, counted if given is None else counted.model_copy(update={"size_bytes": len(given)})
+    # A given file is deployed as it is, one that is exported here with its metadata.
+    return onnx, costs if given is None else costs.model_copy(update={"size_bytes": len(given)})
 
 
 def _trained(options: TeacherOptions, context: RunContext, place: int) -> _Loaded:

@@ -22,7 +22,7 @@ from nas_kd.nas.samplers.base import optuna_silenced
 from nas_kd.results.candidate import Candidate
 from nas_kd.results.trial_record import TrialRecord
 
-SCHEMA = 2  # of records; 1: nas-kd 0.1
+SCHEMA = 3  # of records; 1: nas-kd 0.1; 2: sizes of files without their metadata
 SCHEMA_ATTRIBUTE = "schema"
 RUN = "run"  # attribute of the study and of each trial that this run has begun: others may add trials
 CANDIDATE = "candidate"  # attribute of a trial
@@ -118,7 +118,8 @@ def require_schema(folder: RunFolder, attributes: Mapping[str, Any]) -> None:
     """
     found = attributes.get(SCHEMA_ATTRIBUTE, 1)
     if found != SCHEMA:
-        wanted = "nas-kd 0.1" if found == 1 else "a newer nas-kd"
+        older = "nas-kd 0.1" if found == 1 else "the nas-kd that began it"
+        wanted = older if found < SCHEMA else "a newer nas-kd"
         raise InputError(
             f"{folder.path}: this run has records of schema {found}, this version reads {SCHEMA}; use {wanted}"
         )

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
 
-from nas_kd.context.run_context import RunContext
+from nas_kd.context.run_context import RunContext, dataset_record
+from nas_kd.deployment.metadata import metadata_size
 from nas_kd.kd.artifacts import ArtifactBuilder
 from nas_kd.kd.candidate_failure import as_trial_error
 from nas_kd.kd.network_builder import NetworkBuilder
@@ -41,6 +42,7 @@ class Gate:
         self._context = context
         self._builder = builder
         self._files = ArtifactBuilder.for_run(context)
+        self._metadata_size = metadata_size(dataset_record(context.data))
         self._pause_workers = pause_workers
 
     def costs(
@@ -66,7 +68,7 @@ class Gate:
         if log_excess(counts, budget) > 0:
             return counts
         onnx = self._export(deployed, precision)
-        costs = counts.model_copy(update={"size_bytes": len(onnx)})
+        costs = counts.model_copy(update={"size_bytes": self._deployed_size(onnx)})
         if not with_latency or log_excess(costs, budget) > 0:
             return costs
         costs = costs.model_copy(update={"memory_bytes": self._memory(onnx)})
@@ -98,7 +100,7 @@ class Gate:
         """Measure every cost of an exported file.
 
         Args:
-            onnx: Content of the file.
+            onnx: Content of the file, as exported.
             counts: Parameters and multiply-adds of its network.
             quick: Measure latency briefly; see `latency`.
 
@@ -106,7 +108,7 @@ class Gate:
             TrialError: The file cannot be run.
         """
         measured = {"memory_bytes": self._memory(onnx), "latency_ms": self.latency(onnx, quick=quick)}
-        return counts.model_copy(update={"size_bytes": len(onnx), **measured})
+        return counts.model_copy(update={"size_bytes": self._deployed_size(onnx), **measured})
 
     def notes(self, *deployed: Architecture, precision: Precision) -> tuple[str, ...]:
         """What the user should know about the exported file, such as layers that were kept in fp32.
@@ -141,6 +143,10 @@ class Gate:
             latency = replace(latency, low=latency.low / error, high=latency.high * error)
         store.save_json("latency", key, latency.to_json())
         return latency
+
+    def _deployed_size(self, onnx: bytes) -> int:
+        """Size of an exported file as it is written for users, in bytes: with its metadata."""
+        return len(onnx) + self._metadata_size
 
     def _measure(self, onnx: bytes, measurement_budget: MeasurementBudget) -> Latency:
         context = self._context

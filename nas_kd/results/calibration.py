@@ -63,7 +63,7 @@ def calibrate(logits: Mapping[str, Values], labels: Mapping[str, Values]) -> Cal
         note = f"{samples} validation samples are too few to fit a temperature (at least {MIN_SAMPLES}); kept at 1"
     elif fitted is None:
         note = "the validation samples leave the temperature open, as when all of them are classified right; kept at 1"
-    temperature = fitted or 1.0
+    temperature = 1.0 if fitted is None else float(f"{fitted:.4g}")
     return CalibrationRecord(
         temperature=temperature,
         fitted=fitted is not None,

@@ -56,7 +56,7 @@ class Costs(Record):
     Attributes:
         parameters: Number of trained weights.
         macs: Multiply-adds of one sample.
-        size_bytes: Size of the ONNX file; None if the network was not exported.
+        size_bytes: Size of the ONNX file with its metadata; None if the network was not exported.
         latency_ms: Latency of one call on the device.
         memory_bytes: Peak memory of an ONNX Runtime session that runs the file.
     """

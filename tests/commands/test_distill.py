@@ -38,7 +38,7 @@ def test_distill_then_measure_its_file(space: SearchSpace, with_teachers: Seed, 
     card = json.loads((tmp_path / "run/card.json").read_text())
     assert done.method == "soft_targets"
     assert done.test.low <= done.test.mean <= done.test.high
-    assert card["size_bytes_without_metadata"] == done.size_bytes < card["size_bytes"] == done.path.stat().st_size
+    assert done.size_bytes == card["size_bytes"] == done.path.stat().st_size
     assert card["sha256"] == sha256(done.path.read_bytes())
     assert card["candidate"]["student"] == space.size_ladder(6)[1].to_json()
     said = CliRunner().invoke(app, ["measure", str(done.path)])

@@ -20,7 +20,7 @@ from nas_kd.config.options import SearchConfig
 from nas_kd.data.prepare import load_dataset
 from nas_kd.errors import InputError
 from nas_kd.export.onnx_classifier import OnnxClassifier
-from nas_kd.export.onnx_export import export_onnx, set_metadata
+from nas_kd.export.onnx_export import export_onnx
 from nas_kd.models.wrappers import Normalized
 from nas_kd.results.run_record import RunRecord
 from tests.small_runs import small_config
@@ -123,7 +123,10 @@ def with_classes(file: Path, classes: list[str], permutation: list[int], out: Pa
     for node in model.graph.node:
         node.output[:] = ["unordered" if name == output.name else name for name in node.output]
     model.graph.node.append(onnx.helper.make_node("Gather", ["unordered", "order"], [output.name], axis=1))
-    out.write_bytes(set_metadata(model.SerializeToString(), {"nas_kd.classes": json.dumps(classes)}))
+    for stated in model.metadata_props:
+        if stated.key == "nas_kd.classes":
+            stated.value = json.dumps(classes)
+    out.write_bytes(model.SerializeToString())
     return out
 
 

@@ -82,6 +82,10 @@ def test_exported_files_are_of_their_precision(run_dir: Path, finished: RunRecor
         assert kinds.get(chosen.candidate.precision, TensorProto.FLOAT) in held
         card = json.loads((tmp_path / "x.json").read_text())
         assert card["opset"] == model.opset_import[0].version
+        assert chosen.costs.size_bytes == (tmp_path / "x.onnx").stat().st_size
+        (trial,) = (t for t in finished.trials if t.number == finalist.trial)
+        assert trial.costs is not None
+        assert trial.costs.size_bytes == chosen.costs.size_bytes
 
 
 class Killed(Exception):
@@ -118,3 +122,4 @@ def test_one_student_at_the_first_precision(with_teachers: Seed, tmp_path: Path)
     model = onnx.load(distilled.path)
     assert any(n.op_type == "QuantizeLinear" for n in model.graph.node)
     assert card["parity"]["top1_agreement"] >= 0.98
+    assert distilled.size_bytes == card["size_bytes"] == distilled.path.stat().st_size

@@ -108,7 +108,7 @@ def test_sections_say_what_a_user_has_to_know() -> None:
         "`softmax(logits / 1.5)`. The temperature was fitted on 50 validation samples.",
         "Expected calibration error on test: 0.200 without it, 0.100 with it.",
         "| test | 1000 | 87.5 % (86.5 to 88.5) | 87.0 % (86.0 to 88.0) |",
-        "- Size: 23.4 kB without the metadata",
+        "- Size: 23.4 kB, ",
         "median 0.25 ms a call (95 % interval 0.2475 to 0.2525 ms) on cpu-1t (one core), batch 1",
         "- Teacher: big, validation accuracy 90.0 % (89.0 to 91.0)",
         r"- Method: soft\_targets (temperature 4)",
@@ -168,7 +168,7 @@ def test_inputs_of_every_kind(shape: tuple[int, ...], scale: float, expected: tu
 def test_an_older_run_has_a_card_all_the_same() -> None:
     onnx = export_onnx(nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 48, 2)), (3, 32, 48))
     old = dataset(picture_steps=None)  # and neither mean, std nor range
-    card = build_card(facts(data=old, calibration=None, versions={}, recipe={}), onnx, onnx, "a.onnx")
+    card = build_card(facts(data=old, calibration=None, versions={}, recipe={}), onnx, "a.onnx")
     assert json.loads(json.dumps(card, allow_nan=False)) == card
     assert card["nas_kd.output"]["temperature"] == 1.0
     assert card["nas_kd.normalization"] == {"in_graph": True, "mean": None, "std": None, "units": "of the input"}

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from nas_kd.config.options import SearchConfig
-from nas_kd.context.run_context import RunContext
+from nas_kd.context.run_context import RunContext, dataset_record
+from nas_kd.deployment.metadata import metadata_size
 from nas_kd.export.verify import accuracy
 from nas_kd.kd.artifacts import ArtifactBuilder
 from nas_kd.kd.distiller import Distiller
@@ -57,7 +58,7 @@ def test_accuracy_is_the_files_and_the_file_is_what_the_gate_measured(
         assert file.val_accuracy == accuracy(file.onnx, context.data.val)
         assert files.judge(trained, precision) == pytest.approx((file.val_accuracy, file.val_score), abs=1e-9)
         costs = gate.all_costs(candidate(context, precision).student, precision=precision)
-        assert costs.size_bytes == len(file.onnx)
+        assert costs.size_bytes == len(file.onnx) + metadata_size(dataset_record(context.data))
         assert gate.notes(candidate(context, precision).student, precision=precision) == ()
 
 

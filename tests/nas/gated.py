@@ -10,6 +10,7 @@ import optuna
 import pytest
 
 from nas_kd.context.run_context import RunContext
+from nas_kd.kd.artifacts import ArtifactBuilder
 from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.latency.device import LocalDevice
 from nas_kd.latency.reference_net import reference_net
@@ -38,6 +39,11 @@ class Gated:
         self.gate = Gate(self.context, self.builder)
         self.rungs = SearchPlan.of(config, self.context.recipe.epochs, self.context.steps_per_epoch).rungs
         self._study = optuna.create_study()
+
+    def exported_size(self, architecture: Architecture) -> int:
+        """Bytes of an architecture's file without metadata."""
+        files = ArtifactBuilder.for_run(self.context)
+        return len(files.untrained_file([self.builder.build(architecture, 0)], "fp32").content)
 
     def check(self, student: Architecture, earlier: Sequence[TrialRecord] = ()) -> TrialRecord:
         """What becomes of a candidate at the gate, after these trials."""

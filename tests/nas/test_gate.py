@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from nas_kd.config.options import Budget
 from nas_kd.errors import TrialError
 from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.latency.device import LocalDevice
 from nas_kd.latency.measurement_job import SessionMemory
 from nas_kd.latency.reference_net import reference_net
 from nas_kd.latency.stable_timing import MeasurementBudget
+from nas_kd.nas.feasibility import log_excess
 from nas_kd.nas.gate import Gate
 from nas_kd.results.latency import Latency
 from nas_kd.results.trial_record import Costs
@@ -36,6 +38,18 @@ def test_what_is_too_large_is_not_measured_unless_all_is_asked_for(tmp_path: Pat
     whole = gate.all_costs(NETWORK)
     assert whole.latency_ms is not None
     assert whole.model_copy(update={"latency_ms": None}) == costs
+
+
+def test_what_is_too_large_with_its_metadata_only_is_not_trained(tmp_path: Path) -> None:
+    unlimited = Gated(tmp_path / "a")
+    size = unlimited.gate.costs(NETWORK, with_latency=False).require_size()
+    plain = unlimited.exported_size(NETWORK)
+    assert 0 < size - plain < 1500
+    gated = Gated(tmp_path / "b", max_size_kb=(plain + size) / 2000)
+    record = gated.check(NETWORK)
+    assert (record.status, record.costs and record.costs.size_bytes) == ("infeasible", size)
+    assert not stored(tmp_path / "b", "latency")
+    assert not log_excess(gated.gate.costs(NETWORK, with_latency=False), Budget(max_size_kb=size / 1000)) > 0
 
 
 @pytest.mark.usefixtures("brief_measurements")

@@ -180,11 +180,16 @@ def test_a_study_of_another_version_is_refused_with_the_version_that_reads_it(
         connection.execute("delete from study_user_attributes where key = 'schema'")
     connection.close()
     for again in (search._open, lambda: read_run(search.folder)):
-        with pytest.raises(InputError, match=r"run: .* schema 1, this version reads 2; use nas-kd 0\.1") as caught:
+        with pytest.raises(InputError, match=r"run: .* schema 1, this version reads 3; use nas-kd 0\.1") as caught:
             again()
         assert "\n" not in str(caught.value)
     with sqlite3.connect(search.folder.study) as connection:
-        connection.execute("insert into study_user_attributes values (99, 1, 'schema', '3')")
+        connection.execute("insert into study_user_attributes values (99, 1, 'schema', '2')")
     connection.close()
-    with pytest.raises(InputError, match=r"schema 3, this version reads 2; use a newer nas-kd"):
+    with pytest.raises(InputError, match=r"schema 2, this version reads 3; use the nas-kd that began it"):
+        read_run(search.folder)
+    with sqlite3.connect(search.folder.study) as connection:
+        connection.execute("update study_user_attributes set value_json = '4' where key = 'schema'")
+    connection.close()
+    with pytest.raises(InputError, match=r"schema 4, this version reads 3; use a newer nas-kd"):
         read_run(search.folder)
