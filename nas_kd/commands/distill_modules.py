@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
-from nas_kd.commands.distill_teachers import GivenTeacher, as_teachers, load_teachers
+from nas_kd.commands.distill_teachers import GivenTeacher, as_teachers, checked_samples, load_teachers
 from nas_kd.commands.module_checks import (
     as_method,
     as_section,
@@ -195,14 +195,14 @@ class _Distillation:
         check_gradient(student, example)
         shape = tuple(example.shape[1:])
         numerics = Numerics(Numerics.choose(settings.engine, shape).bf16, channels_last=False)
-        score, advice = None, {}
+        score = None
         if val is not None:
             as_student(student, val.example(), "val")
-            first = next(val.batches(n_classes))  # before hours of training, not after
-            advice = {role: one.advice(*first) for role, one in loaded.items()}
+            next(val.batches(n_classes))  # its labels are checked before hours of training, not after
             score = partial(_accuracy, val=val, n_classes=n_classes, numerics=numerics)
+        checked = checked_samples(train, val, n_classes) if loaded else None
         for role, one in loaded.items():
-            for note in (*one.notes, *filter(None, [advice.get(role)])):
+            for note in (*one.notes, *filter(None, [checked and one.advice(checked)])):
                 settings.callback.on_note(f"{role}: {note}")
         setup = TrainingSetup(
             source=train.source(n_classes, any(own_order(part) for part in method.parts())),

@@ -18,7 +18,7 @@ from nas_kd.kd.choose_recipe import describe_choice, teacher_recipe
 from nas_kd.kd.distiller import Distiller
 from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.kd.onnx_teacher import from_onnx
-from nas_kd.kd.preprocessing_check import better_preprocessing
+from nas_kd.kd.preprocessing_check import CLEAR_GAIN, N_SAMPLES, CheckedSamples, better_preprocessing
 from nas_kd.kd.teacher_check import check_knowledge
 from nas_kd.kd.training_job import TrainingJob
 from nas_kd.kd.user_teachers import UserTeacher, from_factory
@@ -264,9 +264,12 @@ _TRAIN_LONGER = "train it for longer (teacher.epochs), or check the labels"
 
 def _advice(own: UserTeacher, options: TeacherOptions, context: RunContext, val: Accuracy) -> str | None:
     """Which preprocessing fits the teacher better; found once, then read from the store."""
-    key = fingerprint([own.teacher.key, context.data.key])
+    if val.samples >= N_SAMPLES and val.mean > 1 - CLEAR_GAIN:  # large teachers take long
+        return None
+    filled_up = ["train"] if val.samples < N_SAMPLES else []
+    key = fingerprint([own.teacher.key, context.data.key, *filled_up])
     stored = context.store.load_json("preprocessing", key)
     if stored is None:
-        stored = [better_preprocessing(options, own.behind, context.data, val.mean)]
+        stored = [better_preprocessing(options, own.behind, CheckedSamples.of(context.data))]
         context.store.save_json("preprocessing", key, stored)
     return None if stored[0] is None else str(stored[0])
