@@ -326,11 +326,18 @@ def print_finalist(finalist: FinalistRecord, out: Path) -> None:
 
 
 def print_distilled(distilled: DistillResult) -> None:
-    """Print the figures of a student that was distilled without a search, beside the teacher's accuracy."""
-    scores = "".join(f", {title} {_percent(value)}" for title, value in distilled.scores.items())
+    """Print the figures of a student that was distilled without a search, beside the teacher's on the same split."""
+    teacher = distilled.teacher
+    shown = {"test accuracy": (distilled.test, teacher.test)}
+    for title, value in distilled.scores.items():
+        theirs = teacher.balanced if title == load_score("balanced_accuracy").title else teacher.test_score
+        shown[title] = (value, theirs)
+    scores = [
+        f"{title} {_percent(mine)}" + (f" (teacher {_percent(theirs)})" if theirs else "")
+        for title, (mine, theirs) in shown.items()
+    ]
     print_plain(
         Console(),
-        f"{distilled.path}: {distilled.description}, {distilled.method}; "
-        f"test accuracy {_percent(distilled.test)}{scores} (teacher {distilled.teacher.val.mean:.2%} on validation), "
+        f"{distilled.path}: {distilled.description}, {distilled.method}; {', '.join(scores)}; "
         f"{distilled.size_bytes / 1000:.1f} kB, {_ms(distilled.latency)}",
     )

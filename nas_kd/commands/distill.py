@@ -23,7 +23,7 @@ from nas_kd.kd.choose_recipe import ProbeBudget, choose_recipe, describe_choice,
 from nas_kd.kd.distiller import Distiller
 from nas_kd.kd.load_model import load_weights, weights_file
 from nas_kd.kd.network_builder import NetworkBuilder
-from nas_kd.kd.teachers import prepare_teachers
+from nas_kd.kd.teachers import prepare_teachers, tested_record
 from nas_kd.nas.gate import Gate
 from nas_kd.results.candidate import Architecture, Candidate, Recipe
 from nas_kd.results.finalist_record import Accuracy
@@ -50,7 +50,7 @@ class DistillResult:
         scores: balanced accuracy, and the config's score, on the test split, by title.
         size_bytes: of the file without its metadata, as budgets count it.
         latency: of one call on the device.
-        teacher: record of the first teacher.
+        teacher: record of the first teacher, with its scores on the test split, too.
     """
 
     path: Path
@@ -110,14 +110,15 @@ def _distill(context: RunContext) -> DistillResult:
     distiller.check([candidate.recipe.method], builder.smallest(), config.search.precisions)
     trained = distiller.distill(candidate, context.seed, context.recipe.epochs)
     file = ArtifactBuilder.for_run(context).verified_file(trained, candidate.precision)
-    confusion = decisions(file.onnx, context.data.test).confusion
+    callback.on_stage("reading the test split")  # once, with nothing left to choose
+    confusion, teacher = decisions(file.onnx, context.data.test).confusion, tested_record(teachers[0], context)
     others = {score.title: score for score in (load_score("balanced_accuracy"), context.score)}
     facts = replace(
         _facts(context, builder, candidate, file, confusion.accuracy),
         scores_over_seeds={t: score.of(confusion) for t, score in others.items() if score.name != DEFAULT_SCORE},
         costs=gate.of_file(file.onnx, builder.counted([candidate.student])),
         notes=gate.notes(candidate.student, precision=candidate.precision),
-        teacher=teachers[0].record,
+        teacher=teacher,
         recipe=recipe.recipe.to_json(),
         details={"losses": trained.losses, "calibration": trained.calibration},
     )
@@ -134,7 +135,7 @@ def _distill(context: RunContext) -> DistillResult:
         scores=facts.scores_over_seeds,
         size_bytes=len(file.onnx),
         latency=facts.costs.require_latency(),
-        teacher=teachers[0].record,
+        teacher=teacher,
     )
 
 

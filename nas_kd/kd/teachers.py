@@ -12,6 +12,7 @@ from nas_kd.engine.schedule import Schedule
 from nas_kd.engine.teacher_outputs import Teacher
 from nas_kd.errors import InputError, TrialError
 from nas_kd.export.teacher_file import teacher_file
+from nas_kd.export.verify import decisions
 from nas_kd.kd.candidate_failure import as_trial_error
 from nas_kd.kd.chain_policies.base import load_policy
 from nas_kd.kd.choose_recipe import describe_choice, teacher_recipe
@@ -85,6 +86,30 @@ def load_teachers(context: RunContext) -> list[Teacher]:
     """
     context = context.for_teacher()
     return [_loaded(options, context, place).teacher for place, options in enumerate(context.config.teacher)]
+
+
+def tested_record(teacher: ReadyTeacher, context: RunContext) -> TeacherRecord:
+    """Judge a teacher on the test split, which is for the end of a run: nothing may be chosen by it.
+
+    Args:
+        teacher: read through its file where it has one.
+        context: of the run.
+
+    Returns:
+        Its record with the scores on test.
+    """
+    test = context.for_teacher().data.test
+    if teacher.onnx is None or teacher.record.origin == "onnx":  # a given file lacks what is done with its inputs
+        confusion = confusion_of(teacher.teacher.model, test, context.numerics)
+    else:
+        confusion = decisions(teacher.onnx, test).confusion
+    tested = {
+        "test": load_score(DEFAULT_SCORE).of(confusion),
+        "test_score": context.score.of(confusion),
+        "balanced": load_score("balanced_accuracy").of(confusion),
+        "confusion": confusion,
+    }
+    return teacher.record.model_copy(update=tested)
 
 
 def untrained_teachers(context: RunContext) -> list[Teacher]:
