@@ -23,7 +23,9 @@ from nas_kd.kd.choose_recipe import ProbeBudget, choose_recipe, describe_choice,
 from nas_kd.kd.distiller import Distiller
 from nas_kd.kd.load_model import load_weights, weights_file
 from nas_kd.kd.network_builder import NetworkBuilder
+from nas_kd.kd.teacher_sources import check_teacher_sources
 from nas_kd.kd.teachers import prepare_teachers, tested_record
+from nas_kd.models.search_space import load_space
 from nas_kd.nas.gate import Gate
 from nas_kd.results.candidate import Architecture, Candidate, Recipe
 from nas_kd.results.finalist_record import Accuracy
@@ -78,6 +80,8 @@ def distill_one(config: SearchConfig, run_dir: Path, callback: Callback) -> Dist
         InputError: something given is not usable.
         TrialError: the student cannot be trained or exported.
     """
+    check_teacher_sources(config)
+    _check_student_space(config)
     folder, callback = RunFolder(run_dir), LoggedCallback(callback)
     with locked(folder, config, is_search=False) as resumed, run_log(folder):
         callback.on_start(str(run_dir), resumed)
@@ -178,10 +182,21 @@ def _candidate(config: SearchConfig, context: RunContext, builder: NetworkBuilde
         middle = sizes[len(sizes) // 2]
         student = middle if middle in built else built[len(built) // 2]
     else:
-        student = Architecture(config.student.get("space", context.space.name), _choices(config.student))
-        if student.space != context.space.name:
-            raise InputError(f"student.space is {student.space!r}, but space.name is {context.space.name!r}")
+        student = Architecture(context.space.name, _choices(config.student))
     return Candidate(student, (), Recipe(config.distill.methods[0]), config.search.precisions[0])
+
+
+def _check_student_space(config: SearchConfig) -> None:
+    """Refuse a student of another space than the config's, before the data are read.
+
+    Raises:
+        InputError: names both.
+    """
+    if config.student is None or "space" not in config.student:
+        return
+    given, space = config.student["space"], load_space(config.space.name)
+    if given != space.name:
+        raise InputError(f"student.space is {given!r}, but space.name is {space.name!r}")
 
 
 def _choices(student: dict[str, int | float | str]) -> dict[str, int | float | str]:

@@ -21,6 +21,7 @@ from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.kd.onnx_teacher import from_onnx
 from nas_kd.kd.preprocessing_check import CLEAR_GAIN, N_SAMPLES, CheckedSamples, better_preprocessing
 from nas_kd.kd.teacher_check import check_knowledge
+from nas_kd.kd.teacher_sources import ordinal
 from nas_kd.kd.training_job import TrainingJob
 from nas_kd.kd.user_teachers import UserTeacher, from_factory
 from nas_kd.models.search_space import SearchSpace, load_space
@@ -69,7 +70,7 @@ def prepare_teachers(context: RunContext, measure: MeasureFile) -> list[ReadyTea
             teacher = _prepare(options, context, measure, place)
         except InputError as error:
             several = len(context.config.teacher) > 1
-            raise InputError(f"{_ordinal(place)} {error}" if several else str(error)) from error
+            raise InputError(f"{ordinal(place)} {error}" if several else str(error)) from error
         context.callback.on_teacher(teacher.record)
         teachers.append(teacher)
     keys = [t.teacher.key for t in teachers]
@@ -142,10 +143,6 @@ def _architecture(options: TeacherOptions, context: RunContext) -> tuple[SearchS
     return space, NetworkBuilder(context.data, space).largest()
 
 
-def _ordinal(place: int) -> str:
-    return f"{place + 1}. [[teacher]]:"
-
-
 @dataclass(frozen=True)
 class _Loaded:
     """A teacher, and how it was trained, if the tool did that; `own`: the user's, if it is one."""
@@ -173,7 +170,7 @@ def _loaded(options: TeacherOptions, context: RunContext, place: int) -> _Loaded
 def _prepare(options: TeacherOptions, context: RunContext, measure: MeasureFile, place: int) -> ReadyTeacher:
     found = _loaded(options, context, place)
     teacher = found.teacher
-    name = _ordinal(place) if len(context.config.teacher) > 1 else "teacher:"
+    name = ordinal(place) if len(context.config.teacher) > 1 else "teacher:"
     for note in found.own.notes if found.own else ():
         context.callback.on_note(f"{name} {note}")
     if found.own is not None and "val" in context.data.about.carved:
