@@ -115,6 +115,7 @@ class Search:
             BudgetError: says what the smallest network costs.
             TrialError: no network of the space can be exported.
         """
+        self.callback.on_stage("measuring the smallest network")
         smallest, budget = self._smallest_exported(), self.config.budget
         possible = [self.gate.all_costs(smallest, precision=p, quick=True) for p in self.config.search.precisions]
         for costs in possible:
@@ -210,6 +211,7 @@ class Search:
         if self.config.search.strategy == ELASTIC:
             self._prepare_elastic_network()
         elif self.study.is_new:
+            self.callback.on_stage("measuring what fits the budget")
             self.study.save(INITIAL_TRIALS, self.proposer.initial_trials(self._fits, self.plan))
 
     def _prepare_elastic_network(self) -> None:
