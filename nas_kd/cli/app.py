@@ -240,7 +240,11 @@ def evaluate(
     config: Annotated[Path, typer.Argument(help="config.toml, whose data it is scored on")],
     split: Annotated[str, typer.Option(help="train | val | test")] = "test",
     preprocessing: Annotated[
-        str | None, typer.Option(help="what the file expects: raw | unit | normalized [default: raw, or the teacher's]")
+        str | None,
+        typer.Option(
+            help="what the file expects: raw | unit (pixels in 0..1) | normalized (by mean and std of this config's "
+            "training samples, not ImageNet's) [default: raw, or the teacher's]"
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
     settings: Settings = None,

@@ -12,6 +12,11 @@ from nas_kd.plugins import IN_MEMORY
 
 IMAGENET = "imagenet"
 MAX_SIDE = 4096  # pixels
+WITHOUT_WEIGHTS = (
+    "factory and weights go together: weights is the .safetensors file of the network that factory builds, which would "
+    "be untrained without it; if your function loads weights itself, save them once with safetensors.torch.save_model"
+)
+WITHOUT_FACTORY = "factory and weights go together: factory is the package.module:function that builds the network"
 
 
 def _by_channel(value: Any) -> Any:
@@ -56,7 +61,7 @@ class TeacherOptions(Options):
     architecture: dict[str, Any] | None = Field(None, description="its choices in that space (default: the largest)")
     epochs: int | None = Field(None, ge=1, description="its training epochs (default: distill.epochs)")
     factory: str | None = Field(None, description="package.module:function that returns your torch.nn.Module")
-    weights: Path | None = Field(None, description="weights of your network, a .safetensors file")
+    weights: Path | None = Field(None, description="weights of your network, a .safetensors file; always with factory")
     onnx: Path | None = Field(None, description="your teacher as an ONNX file: logits only, so no methods on features")
     features: Names | None = Field(
         None, min_length=1, description="modules to take features from (default: one per resolution)"
@@ -66,7 +71,8 @@ class TeacherOptions(Options):
     )
     preprocessing: Literal["raw", "unit", "normalized"] = Field(
         "raw",
-        description="what your teacher expects: values as stored, pixels in 0..1, or (x - mean) / std of train",
+        description="what your teacher expects: values as stored, pixels in 0..1, or (x - mean) / std with mean and "
+        'std of your training samples; for ImageNet\'s leave this out and set mean = "imagenet"',
     )
     mean: ByChannel = Field(
         None,
@@ -76,8 +82,8 @@ class TeacherOptions(Options):
     std: PositiveByChannel = Field(None, description="standard deviation that goes with mean, in the same units")
     image_size: Sides = Field(
         None,
-        description="your teacher's own resolution, a side or [height, width] in pixels: it sees the same augmented "
-        "samples, resized (bilinear)",
+        description="the resolution that your teacher was trained at, a side or [height, width] in pixels: it sees the "
+        "same augmented samples, resized (bilinear; default: the data's, see data.image_size and data.resize)",
     )
     output: str | None = Field(None, description="onnx: name of the output to learn from, if the file has several")
 
@@ -104,7 +110,7 @@ class TeacherOptions(Options):
             raise ValueError(f"give one of space, factory, onnx; got {' and '.join(origins)}")
         in_memory = self.factory is not None and self.factory.startswith(IN_MEMORY)
         if not in_memory and (self.factory is None) != (self.weights is None):
-            raise ValueError("factory and weights go together: a function that builds the net, and its .safetensors")
+            raise ValueError(WITHOUT_WEIGHTS if self.weights is None else WITHOUT_FACTORY)
         own = "factory" if self.factory is not None else "onnx" if self.onnx is not None else None
         given = [name for name in ("architecture", "epochs", "seed") if getattr(self, name) is not None]
         if own is not None and given:

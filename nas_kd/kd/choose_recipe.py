@@ -136,8 +136,8 @@ def choose_recipe(
         if len(settings) < 2:
             pass
         elif plan is None:
-            share = f"{budget.epochs:.0f} epoch{'' if round(budget.epochs) == 1 else 's'} of training"
-            note = f"the run is too short for trying recipes: their share of it is {share}"
+            share = f"{budget.epochs:.0f} epoch{'' if round(budget.epochs) == 1 else 's'}"
+            note = f"no other recipe was tried: for trying any this run has {share}, too few to compare even two"
         else:
             context.callback.on_stage("trying training recipes")
             probe = RecipeProbe(context, builder, teachers, network=network(), method=method, until=budget.until)
