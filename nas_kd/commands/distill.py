@@ -20,10 +20,10 @@ from nas_kd.export.calibrated_file import calibrate_file
 from nas_kd.export.verify import decisions
 from nas_kd.kd.artifacts import ArtifactBuilder, ExportedFile
 from nas_kd.kd.choose_recipe import ProbeBudget, choose_recipe, describe_choice, probe_method, student_recipe_key
+from nas_kd.kd.config_checks import check_config
 from nas_kd.kd.distiller import Distiller
 from nas_kd.kd.load_model import load_weights, weights_file
 from nas_kd.kd.network_builder import NetworkBuilder
-from nas_kd.kd.teacher_sources import check_teacher_sources
 from nas_kd.kd.teachers import prepare_teachers, tested_record
 from nas_kd.models.search_space import load_space
 from nas_kd.nas.gate import Gate
@@ -80,7 +80,7 @@ def distill_one(config: SearchConfig, run_dir: Path, callback: Callback) -> Dist
         InputError: something given is not usable.
         TrialError: the student cannot be trained or exported.
     """
-    check_teacher_sources(config)
+    check_config(config)
     _check_student_space(config)
     folder, callback = RunFolder(run_dir), LoggedCallback(callback)
     with locked(folder, config, is_search=False) as resumed, run_log(folder):

@@ -17,9 +17,9 @@ from nas_kd.context.run_log import LoggedCallback, run_log
 from nas_kd.engine.numerics import training_threads
 from nas_kd.errors import BudgetError
 from nas_kd.kd.chain_policies.base import load_policy
+from nas_kd.kd.config_checks import check_config
 from nas_kd.kd.distiller import Distiller
 from nas_kd.kd.network_builder import NetworkBuilder
-from nas_kd.kd.teacher_sources import check_teacher_sources
 from nas_kd.kd.teachers import prepare_teachers
 from nas_kd.latency.environment import describe_differences
 from nas_kd.nas.gate import Gate
@@ -45,7 +45,7 @@ def search(config: SearchConfig, run_dir: Path, callback: Callback | None = None
         BudgetError: no candidate can meet the budget, or no finalist does; the run's record says which come closest.
     """
     _check_plugins(config)
-    check_teacher_sources(config)
+    check_config(config)
     folder, callback = RunFolder(run_dir), LoggedCallback(callback or Callback())
     with locked(folder, config) as resumed, run_log(folder):
         callback.on_start(str(run_dir), resumed)

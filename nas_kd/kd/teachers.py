@@ -16,12 +16,12 @@ from nas_kd.export.verify import decisions
 from nas_kd.kd.candidate_failure import as_trial_error
 from nas_kd.kd.chain_policies.base import load_policy
 from nas_kd.kd.choose_recipe import describe_choice, teacher_recipe
+from nas_kd.kd.config_checks import ordinal
 from nas_kd.kd.distiller import Distiller
 from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.kd.onnx_teacher import from_onnx
 from nas_kd.kd.preprocessing_check import CLEAR_GAIN, N_SAMPLES, CheckedSamples, better_preprocessing
 from nas_kd.kd.teacher_check import check_knowledge
-from nas_kd.kd.teacher_sources import ordinal
 from nas_kd.kd.training_job import TrainingJob
 from nas_kd.kd.user_teachers import UserTeacher, from_factory
 from nas_kd.models.search_space import SearchSpace, load_space

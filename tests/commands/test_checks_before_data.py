@@ -99,6 +99,7 @@ def test_refused_before_data_are_read(
     command: str, config: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NAS_KD_DEVICE_TOKEN", "0123456789abcdef" * 4)
     save_file({"a": torch.zeros(1)}, "w.safetensors")
     torch.save({"a": torch.zeros(1)}, "a.pt")
     Path("b.bin").write_bytes(b"nothing of the kind")

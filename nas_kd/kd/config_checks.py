@@ -1,21 +1,25 @@
-"""Where teachers come from, checked before the data are read: files, functions and spaces that a config names."""
+"""What the config alone shows to be wrong, found before data are read: names, methods, and where teachers come from."""
 
 from nas_kd.config.options import SearchConfig, TeacherOptions
+from nas_kd.context.run_context import check_methods, check_names
 from nas_kd.errors import InputError
 from nas_kd.kd.weights_file import check_weights_file
 from nas_kd.models.search_space import load_space
 from nas_kd.plugins import IN_MEMORY, import_object
 
 
-def check_teacher_sources(config: SearchConfig) -> None:
-    """Refuse what the config alone shows to be wrong; whether a teacher fits the data is found out with these.
+def check_config(config: SearchConfig) -> None:
+    """Refuse unknown names, and teachers that are not there; whether they fit the data is found out with these.
 
     Args:
         config: of the run.
 
     Raises:
-        InputError: a file is missing or of another kind, or a function or a space cannot be imported.
+        InputError: a name is unknown, methods need more than the teachers provide, a teacher's file is missing or of
+            another kind, or its function or space cannot be imported.
     """
+    check_names(config)
+    check_methods(config)
     for place, options in enumerate(config.teacher):
         try:
             _check(options)
