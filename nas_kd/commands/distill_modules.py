@@ -122,7 +122,7 @@ def distill(
         "optimizer": optimizer,
         "weight_decay": weight_decay,
         "calibrate": calibrate,
-        "class_weights": class_weights.tolist() if hasattr(class_weights, "tolist") else class_weights,
+        "class_weights": _plain(class_weights),
     }
     settings = _Settings.of(schedule, {"threads": threads, "precision": precision}, seed, callbacks)
     with unchanged_settings(), torch.inference_mode(False):
@@ -263,6 +263,11 @@ class _Distillation:
         with training.averaged():
             accuracy = max(self.score(network) for network in training.networks)
             return Judged(accuracy, accuracy)
+
+
+def _plain(given: Any) -> Any:
+    """An array or a tensor as a list."""
+    return given.tolist() if hasattr(given, "tolist") else given
 
 
 def _class_weights(given: str | tuple[float, ...], train: UserData, n_classes: int) -> Tensor | None:

@@ -246,7 +246,7 @@ def _other_size_kb(context: ReportContext, winner: FinalistRecord) -> float:
     others = [f for f in context.finalists if budget_verdict(context, f) == WITHIN_BUDGET]
     smaller = [other for f in others if (other := f.costs.require_size()) < size]
     if smaller:
-        unit = 10 ** max(0, len(str(max(smaller))) - 2)
+        unit = int(10 ** max(0, len(str(max(smaller))) - 2))  # two digits
         limit = -(-max(smaller) // unit) * unit
         if limit < size:
             return limit / 1000
