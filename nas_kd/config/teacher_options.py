@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from nas_kd.config.key_facts import NotInKeysAtDefault
 from nas_kd.config.section import Options
 from nas_kd.config.value_types import Names
 from nas_kd.plugins import IN_MEMORY
@@ -74,18 +75,22 @@ class TeacherOptions(Options):
         description="what your teacher expects: values as stored, pixels in 0..1, or (x - mean) / std with mean and "
         'std of your training samples; for ImageNet\'s leave this out and set mean = "imagenet"',
     )
-    mean: ByChannel = Field(
+    mean: Annotated[ByChannel, NotInKeysAtDefault()] = Field(
         None,
         description="your teacher expects (x - mean) / std with this mean: a number, one for each channel, or "
         '"imagenet"; of pixels in 0..1 (0.485, not 123.7), of other samples in their own units',
     )
-    std: PositiveByChannel = Field(None, description="standard deviation that goes with mean, in the same units")
-    image_size: Sides = Field(
+    std: Annotated[PositiveByChannel, NotInKeysAtDefault()] = Field(
+        None, description="standard deviation that goes with mean, in the same units"
+    )
+    image_size: Annotated[Sides, NotInKeysAtDefault()] = Field(
         None,
         description="the resolution that your teacher was trained at, a side or [height, width] in pixels: it sees the "
         "same augmented samples, resized (bilinear; default: the data's, see data.image_size and data.resize)",
     )
-    output: str | None = Field(None, description="onnx: name of the output to learn from, if the file has several")
+    output: Annotated[str | None, NotInKeysAtDefault()] = Field(
+        None, description="onnx: name of the output to learn from, if the file has several"
+    )
 
     @model_validator(mode="after")
     def _inputs_of_its_own(self) -> "TeacherOptions":
