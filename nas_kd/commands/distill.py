@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
 
-from nas_kd.config.options import SearchConfig
+from nas_kd.config.options import Budget, SearchConfig
 from nas_kd.context.callbacks import Callback
 from nas_kd.context.run_context import RunContext, dataset_record
 from nas_kd.context.run_folder import RunFolder, locked, package_versions
@@ -31,6 +31,7 @@ from nas_kd.results.candidate import Architecture, Candidate, Recipe
 from nas_kd.results.finalist_record import Accuracy
 from nas_kd.results.intervals import accuracy_over_seeds, measured_accuracy
 from nas_kd.results.latency import Latency
+from nas_kd.results.limits import describe_exceeded, unmeasured_limits
 from nas_kd.results.run_record import TeacherRecord
 from nas_kd.scores.base import DEFAULT_SCORE, load_score
 from nas_kd.serialization import write_atomic
@@ -126,6 +127,8 @@ def _distill(context: RunContext) -> DistillResult:
         recipe=recipe.recipe.to_json(),
         details={"losses": trained.losses, "calibration": trained.calibration},
     )
+    for note in _misses_of_budget(facts, file.val_score, config.budget):
+        callback.on_note(note)
     paths = BundlePaths.in_folder(folder.path)
     write_bundle(paths, file.onnx, facts)
     weights = load_weights(context.store, file.weights_key)
@@ -165,6 +168,15 @@ def _facts(
         versions=package_versions(),
         card=context.config.card,
     )
+
+
+def _misses_of_budget(facts: StudentFacts, val_score: float, budget: Budget) -> list[str]:
+    """What the student lacks of the config's budget, which nothing here was chosen by."""
+    missed = [*describe_exceeded(facts.costs, budget)]
+    missed += [f"{limit.noun} not measured" for limit in unmeasured_limits(facts.costs, budget)]
+    if budget.least_score is not None and val_score < budget.least_score:
+        missed.append(f"score on validation {val_score:.2%} < {budget.least_score:.6g}")
+    return [f"the student does not meet the budget: {', '.join(missed)}"] if missed else []
 
 
 def _probe_budget(context: RunContext) -> ProbeBudget:
