@@ -175,7 +175,7 @@ def _misses_of_budget(facts: StudentFacts, val_score: float, budget: Budget) -> 
     missed = [*describe_exceeded(facts.costs, budget)]
     missed += [f"{limit.noun} not measured" for limit in unmeasured_limits(facts.costs, budget)]
     if budget.least_score is not None and val_score < budget.least_score:
-        missed.append(f"score on validation {val_score:.2%} < {budget.least_score:.6g}")
+        missed.append(f"score on validation {val_score:.2%} < {budget.least_score * 100:.6g}%")
     return [f"the student does not meet the budget: {', '.join(missed)}"] if missed else []
 
 

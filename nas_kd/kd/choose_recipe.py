@@ -137,7 +137,7 @@ def choose_recipe(
             pass
         elif plan is None:
             share = f"{budget.epochs:.0f} epoch{'' if round(budget.epochs) == 1 else 's'}"
-            note = f"no other recipe was tried: for trying any this run has {share}, too few to compare even two"
+            note = f"no other recipe was tried: the training allowed for it is {share}, too little to compare even two"
         else:
             context.callback.on_stage("trying training recipes")
             probe = RecipeProbe(context, builder, teachers, network=network(), method=method, until=budget.until)

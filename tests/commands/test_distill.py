@@ -33,6 +33,14 @@ def space() -> SearchSpace:
     return load_space("resnet")
 
 
+class Notes(Callback):
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def on_note(self, text: str) -> None:
+        self.notes.append(text)
+
+
 def with_student(space: SearchSpace, rung: int) -> SearchConfig:
     return small_config().model_copy(update={"student": space.size_ladder(6)[rung].to_json()})
 
@@ -126,10 +134,18 @@ def test_a_student_learns_from_a_teacher_that_sees_something_else(tmp_path: Path
         arrays[f"x_{name}"] = clean.reshape(-1, 1, 4, 2, 4, 2).mean(axis=(3, 5))  # half the resolution
     np.savez(tmp_path / "pairs.npz", **arrays)
     config = small_config(
-        data={"source": "npz", "path": tmp_path / "pairs.npz"}, distill={"methods": ["cross_modal"], "epochs": 2}
+        data={"source": "npz", "path": tmp_path / "pairs.npz"},
+        distill={"methods": ["cross_modal"], "epochs": 2},
+        budget={"max_size_kb": 1, "min_score": 1.0},
     )
-    done = distill_one(config, tmp_path / "run", Callback())
+    notes = Notes()
+    done = distill_one(config, tmp_path / "run", notes)
     assert done.method == "cross_modal"
+    assert done.teacher.test is not None
+    assert done.teacher.test.mean > 0.8  # on its own view of the test split
+    size = f"{done.size_bytes / 1000:.1f} kB > 1 kB"
+    missed = f"the student does not meet the budget: {size}, score on validation {done.val_accuracy:.2%} < 100%"
+    assert notes.notes[-1] == missed
     (shape,) = (i.type.tensor_type.shape for i in onnx.load(done.path).graph.input)
     assert [d.dim_value for d in shape.dim][1:] == [1, 4, 4]
     assert done.teacher.val.mean > 0.8
