@@ -34,6 +34,10 @@ LISTED = "methods | spaces | datasets | devices | precisions | policies | sample
 Verbose = Annotated[
     bool, typer.Option("--verbose", "-v", help="show log messages, and what libraries print; else they are in run.log")
 ]
+Ignore = Annotated[
+    list[str] | None,
+    typer.Option(metavar="SECTION", help="leave out a section of a shared config that this command would refuse"),
+]
 Settings = Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="override any option")]
 
 
@@ -74,6 +78,7 @@ def search(
         float | None, typer.Option(help="stop proposing after this many minutes; finalists follow")
     ] = None,
     settings: Settings = None,
+    ignore: Ignore = None,
     verbose: Verbose = False,
 ) -> None:
     """Search for the most accurate student within the budget; write the winner and the report.
@@ -97,7 +102,7 @@ def search(
         from nas_kd.api import functions
         from nas_kd.cli.console import ConsoleCallback, print_result
 
-        options = _load(config, flags, settings)
+        options = _load(config, flags, settings, ignore, "search")
         folder = run_dir or functions.default_run_dir(options)
         with ConsoleCallback(options, verbose) as callback:
             run = functions.search(options, run_dir=folder, callbacks=callback)
@@ -159,6 +164,7 @@ def distill(
     config: Annotated[Path, typer.Argument(help="config.toml; its section student is the architecture")],
     run_dir: RunDir = None,
     settings: Settings = None,
+    ignore: Ignore = None,
     verbose: Verbose = False,
 ) -> None:
     """Distill one student without a search."""
@@ -166,7 +172,7 @@ def distill(
         from nas_kd.api import functions
         from nas_kd.cli.console import ConsoleCallback, print_distilled
 
-        options = _load(config, {}, settings)
+        options = _load(config, {}, settings, ignore, "distill")
         with ConsoleCallback(options, verbose) as callback:
             distilled = functions.distill_config(options, run_dir=run_dir, callbacks=callback)
         print_distilled(distilled)
@@ -179,6 +185,7 @@ def profile(
     as_json: Annotated[bool, typer.Option("--json", help="print JSON instead")] = False,
     max_minutes: Annotated[float | None, typer.Option(help="stop by then with what was measured")] = None,
     settings: Settings = None,
+    ignore: Ignore = None,
     verbose: Verbose = False,
 ) -> None:
     """Estimate a search: what networks cost on the device, whether the budget is reachable, and how long it takes.
@@ -190,7 +197,7 @@ def profile(
         from nas_kd.cli.profile_table import print_profile, profile_json
         from nas_kd.commands.profile import OutOfTime, profile_space
 
-        options = _load(config, {}, settings)
+        options = _load(config, {}, settings, ignore, "profile")
         try:
             with ConsoleCallback(options, verbose) as callback:
                 row = callback.print_costs
@@ -240,7 +247,11 @@ def evaluate(
     config: Annotated[Path, typer.Argument(help="config.toml, whose data it is scored on")],
     split: Annotated[str, typer.Option(help="train | val | test")] = "test",
     preprocessing: Annotated[
-        str | None, typer.Option(help="what the file expects: raw | unit | normalized [default: raw, or the teacher's]")
+        str | None,
+        typer.Option(
+            help="what the file expects: raw | unit (pixels in 0..1) | normalized (by mean and std of this config's "
+            "training samples, not ImageNet's) [default: raw, or the teacher's]"
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
     settings: Settings = None,
@@ -325,11 +336,19 @@ def _plural(kind: str) -> str:
     return f"{kind[:-1]}ies" if kind.endswith("y") else f"{kind}s"
 
 
-def _load(config: Path | None, flags: dict[str, Any], settings: list[str] | None) -> Any:
+def _load(
+    config: Path | None,
+    flags: dict[str, Any],
+    settings: list[str] | None,
+    ignore: list[str] | None = None,
+    command: str = "",
+) -> Any:
     from nas_kd.api.functions import read_config
     from nas_kd.config.loading import parse_override
+    from nas_kd.config.unused import ignoring
 
-    return read_config(config, flags | dict(parse_override(s) for s in settings or []))
+    options = read_config(config, flags | dict(parse_override(s) for s in settings or []))
+    return ignoring(options, ignore, command) if ignore else options
 
 
 def main() -> None:

@@ -31,9 +31,14 @@ from nas_kd.scores.base import DEFAULT_SCORE, Score, load_score
 
 # Without a terminal:
 LINE_EVERY = 10  # trials or trainings
-MAX_SILENCE_S = 60.0  # during long work
+FIRST_SILENCE_S = 5.0  # of a stage's long work before a line says how far it is; each silence is twice the last ...
+MAX_SILENCE_S = 60.0  # ... up to this
 OPTIONAL_COUNTS: tuple[TrialStatus, ...] = ("paused", "pruned", "failed")  # shown if there are any
 UNSTABLE = " (unstable)"
+HYPERVOLUME = (
+    "hypervolume, below: one number for what the candidates found so far gain over the teacher in size and latency "
+    "at the score that they keep; 1 is the teacher's score at a tenth of both, and it only rises"
+)
 
 
 def print_plain(console: Console, text: str) -> None:
@@ -49,7 +54,8 @@ def print_plain(console: Console, text: str) -> None:
 class ConsoleCallback(Callback):
     """Prints the progress of a run to stderr.
 
-    On a terminal, a few live lines; elsewhere one line per stage, one per ten trials, and one per minute of long work.
+    On a terminal, a few live lines. Elsewhere one line per stage, one for the search's first training and first trial,
+    one per ten trials, and for long work one after 5 s, then each time after twice as long, a minute at most.
 
     Inside its context everything else that is written to the terminal goes to the run's log, see `Terminal`.
 
@@ -71,6 +77,7 @@ class ConsoleCallback(Callback):
         self._first_progress: tuple[float, int] | None = None  # time and count, to estimate the time left from
         self._deadline: float | None = None
         self._last_line_at = time.monotonic()
+        self._silence_s = FIRST_SILENCE_S  # that is kept before the next line about long work
 
     def __enter__(self) -> "ConsoleCallback":
         self._console = Console(file=self._terminal.open())
@@ -110,6 +117,7 @@ class ConsoleCallback(Callback):
     def on_stage(self, text: str) -> None:
         """Show the new stage and forget the progress of the last one."""
         self._status, self._details, self._first_progress, self._deadline = text, {}, None, None
+        self._silence_s = FIRST_SILENCE_S
         if self._live is not None:
             self._redraw()
         else:
@@ -148,20 +156,27 @@ class ConsoleCallback(Callback):
         self._print_line(f"{precision}  {', '.join(figures)}: {description}{fits}")
 
     def on_progress(self, what: str, done: int, total: int) -> None:
-        """Show how far long work is; without a terminal, only after `MAX_SILENCE_S` without a line."""
+        """Show how far long work is; without a terminal, only after a while without a line."""
         if done < total:
             self._details[what] = f"{what} {done} of {total}"
         else:
             self._details.pop(what, None)
         if self._live is not None:
             self._redraw()
-        elif self._details and time.monotonic() - self._last_line_at >= MAX_SILENCE_S:
+        elif self._details and self._is_silent_for_long():
             self._print_line("; ".join([self._status, *self._details.values()]))
+            self._silence_s = max(FIRST_SILENCE_S, 2 * self._silence_s)
+
+    def _is_silent_for_long(self) -> bool:
+        return time.monotonic() - self._last_line_at >= min(self._silence_s, MAX_SILENCE_S)
 
     def on_search_start(self, trials: int, seconds: float | None) -> None:
         """Show that the search begins, and note its limits for the time left."""
         self._n_trials = trials
         self.on_stage("searching")
+        if self._comparable:
+            self._print_line(f"note: {HYPERVOLUME}")
+        self._silence_s = 0.0  # the first training is shown at once
         self._deadline = None if seconds is None else time.monotonic() + seconds
 
     def on_trial_end(self, record: TrialRecord, trials: Sequence[TrialRecord], hypervolume: float) -> None:
@@ -173,11 +188,16 @@ class ConsoleCallback(Callback):
         self._details = {}
         if self._live is not None:
             self._redraw()
-        elif self._trial_events % LINE_EVERY == 0 or (done == self._n_trials and done > self._trials_done):
+        elif self._is_worth_a_line(done):
             self._print_line(self._status)
         self._trials_done = done
         if record.status == "failed":
             self._print_line(f"trial {record.number} failed: {record.reason}")
+
+    def _is_worth_a_line(self, done: int) -> bool:
+        """Whether a trial's end is shown without a terminal: of the first, of every tenth, of the last, after long."""
+        last = done == self._n_trials and done > self._trials_done
+        return self._trial_events == 1 or self._trial_events % LINE_EVERY == 0 or last or self._is_silent_for_long()
 
     def _time_left(self, done: int, total: int) -> str:
         now = time.monotonic()
@@ -326,11 +346,18 @@ def print_finalist(finalist: FinalistRecord, out: Path) -> None:
 
 
 def print_distilled(distilled: DistillResult) -> None:
-    """Print the figures of a student that was distilled without a search, beside the teacher's accuracy."""
-    scores = "".join(f", {title} {_percent(value)}" for title, value in distilled.scores.items())
+    """Print the figures of a student that was distilled without a search, beside the teacher's on the same split."""
+    teacher = distilled.teacher
+    shown = {"test accuracy": (distilled.test, teacher.test)}
+    for title, value in distilled.scores.items():
+        theirs = teacher.balanced if title == load_score("balanced_accuracy").title else teacher.test_score
+        shown[title] = (value, theirs)
+    scores = [
+        f"{title} {_percent(mine)}" + (f" (teacher {_percent(theirs)})" if theirs else "")
+        for title, (mine, theirs) in shown.items()
+    ]
     print_plain(
         Console(),
-        f"{distilled.path}: {distilled.description}, {distilled.method}; "
-        f"test accuracy {_percent(distilled.test)}{scores} (teacher {distilled.teacher.val.mean:.2%} on validation), "
+        f"{distilled.path}: {distilled.description}, {distilled.method}; {', '.join(scores)}; "
         f"{distilled.size_bytes / 1000:.1f} kB, {_ms(distilled.latency)}",
     )

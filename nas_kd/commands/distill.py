@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
 
-from nas_kd.config.options import SearchConfig
+from nas_kd.config.options import Budget, SearchConfig
 from nas_kd.context.callbacks import Callback
 from nas_kd.context.run_context import RunContext, dataset_record
 from nas_kd.context.run_folder import RunFolder, locked, package_versions
@@ -20,15 +20,18 @@ from nas_kd.export.calibrated_file import calibrate_file
 from nas_kd.export.verify import decisions
 from nas_kd.kd.artifacts import ArtifactBuilder, ExportedFile
 from nas_kd.kd.choose_recipe import ProbeBudget, choose_recipe, describe_choice, probe_method, student_recipe_key
+from nas_kd.kd.config_checks import check_config
 from nas_kd.kd.distiller import Distiller
 from nas_kd.kd.load_model import load_weights, weights_file
 from nas_kd.kd.network_builder import NetworkBuilder
-from nas_kd.kd.teachers import prepare_teachers
+from nas_kd.kd.teachers import prepare_teachers, tested_record
+from nas_kd.models.search_space import load_space
 from nas_kd.nas.gate import Gate
 from nas_kd.results.candidate import Architecture, Candidate, Recipe
 from nas_kd.results.finalist_record import Accuracy
 from nas_kd.results.intervals import accuracy_over_seeds, measured_accuracy
 from nas_kd.results.latency import Latency
+from nas_kd.results.limits import describe_exceeded, unmeasured_limits
 from nas_kd.results.run_record import TeacherRecord
 from nas_kd.scores.base import DEFAULT_SCORE, load_score
 from nas_kd.serialization import write_atomic
@@ -50,7 +53,7 @@ class DistillResult:
         scores: balanced accuracy, and the config's score, on the test split, by title.
         size_bytes: of the file.
         latency: of one call on the device.
-        teacher: record of the first teacher.
+        teacher: record of the first teacher, with its scores on the test split, too.
     """
 
     path: Path
@@ -78,6 +81,8 @@ def distill_one(config: SearchConfig, run_dir: Path, callback: Callback) -> Dist
         InputError: something given is not usable.
         TrialError: the student cannot be trained or exported.
     """
+    check_config(config)
+    _check_student_space(config)
     folder, callback = RunFolder(run_dir), LoggedCallback(callback)
     with locked(folder, config, is_search=False) as resumed, run_log(folder):
         callback.on_start(str(run_dir), resumed)
@@ -110,17 +115,20 @@ def _distill(context: RunContext) -> DistillResult:
     distiller.check([candidate.recipe.method], builder.smallest(), config.search.precisions)
     trained = distiller.distill(candidate, context.seed, context.recipe.epochs)
     file = ArtifactBuilder.for_run(context).verified_file(trained, candidate.precision)
-    confusion = decisions(file.onnx, context.data.test).confusion
+    callback.on_stage("reading the test split")  # once, with nothing left to choose
+    confusion, teacher = decisions(file.onnx, context.data.test).confusion, tested_record(teachers[0], context)
     others = {score.title: score for score in (load_score("balanced_accuracy"), context.score)}
     facts = replace(
         _facts(context, builder, candidate, file, confusion.accuracy),
         scores_over_seeds={t: score.of(confusion) for t, score in others.items() if score.name != DEFAULT_SCORE},
         costs=gate.of_file(file.onnx, builder.counted([candidate.student])),
         notes=gate.notes(candidate.student, precision=candidate.precision),
-        teacher=teachers[0].record,
+        teacher=teacher,
         recipe=recipe.recipe.to_json(),
         details={"losses": trained.losses, "calibration": trained.calibration},
     )
+    for note in _misses_of_budget(facts, file.val_score, config.budget):
+        callback.on_note(note)
     paths = BundlePaths.in_folder(folder.path)
     write_bundle(paths, file.onnx, facts)
     weights = load_weights(context.store, file.weights_key)
@@ -134,7 +142,7 @@ def _distill(context: RunContext) -> DistillResult:
         scores=facts.scores_over_seeds,
         size_bytes=facts.costs.require_size(),
         latency=facts.costs.require_latency(),
-        teacher=teachers[0].record,
+        teacher=teacher,
     )
 
 
@@ -162,6 +170,15 @@ def _facts(
     )
 
 
+def _misses_of_budget(facts: StudentFacts, val_score: float, budget: Budget) -> list[str]:
+    """What the student lacks of the config's budget, which nothing here was chosen by."""
+    missed = [*describe_exceeded(facts.costs, budget)]
+    missed += [f"{limit.noun} not measured" for limit in unmeasured_limits(facts.costs, budget)]
+    if budget.least_score is not None and val_score < budget.least_score:
+        missed.append(f"score on validation {val_score:.2%} < {budget.least_score * 100:.6g}%")
+    return [f"the student does not meet the budget: {', '.join(missed)}"] if missed else []
+
+
 def _probe_budget(context: RunContext) -> ProbeBudget:
     """As many epochs as the student's own training has, unless the user limits the time: a tenth would show nothing."""
     minutes = context.config.distill.probe_minutes
@@ -177,10 +194,21 @@ def _candidate(config: SearchConfig, context: RunContext, builder: NetworkBuilde
         middle = sizes[len(sizes) // 2]
         student = middle if middle in built else built[len(built) // 2]
     else:
-        student = Architecture(config.student.get("space", context.space.name), _choices(config.student))
-        if student.space != context.space.name:
-            raise InputError(f"student.space is {student.space!r}, but space.name is {context.space.name!r}")
+        student = Architecture(context.space.name, _choices(config.student))
     return Candidate(student, (), Recipe(config.distill.methods[0]), config.search.precisions[0])
+
+
+def _check_student_space(config: SearchConfig) -> None:
+    """Refuse a student of another space than the config's, before the data are read.
+
+    Raises:
+        InputError: names both.
+    """
+    if config.student is None or "space" not in config.student:
+        return
+    given, space = config.student["space"], load_space(config.space.name)
+    if given != space.name:
+        raise InputError(f"student.space is {given!r}, but space.name is {space.name!r}")
 
 
 def _choices(student: dict[str, int | float | str]) -> dict[str, int | float | str]:

@@ -8,9 +8,9 @@ from functools import partial
 from typing import Any, Literal, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from nas_kd.commands.distill_teachers import GivenTeacher, as_teachers, load_teachers
+from nas_kd.commands.distill_teachers import GivenTeacher, as_teachers, checked_samples, load_teachers
 from nas_kd.commands.module_checks import (
     as_method,
     as_section,
@@ -36,6 +36,7 @@ from nas_kd.engine.teacher_outputs import Teacher, outputs_on
 from nas_kd.engine.training import Training, TrainingSetup
 from nas_kd.engine.user_data import UserData, open_data
 from nas_kd.errors import InputError
+from nas_kd.kd.class_weights import class_weights as class_weights_of
 from nas_kd.methods.base import Method
 from nas_kd.methods.combine import make_method
 from nas_kd.results.training_recipe import TrainingRecipe
@@ -66,6 +67,7 @@ def distill(
     augment: Augmentation | Mapping[str, Any] | None = None,
     optimizer: Literal["sgd", "adamw"] = "sgd",
     weight_decay: float | None = None,
+    class_weights: Literal["none", "balanced"] | Sequence[float] = "none",
 ) -> Student:
     """Train your own student by knowledge distillation, in place, with a cosine schedule.
 
@@ -92,6 +94,8 @@ def distill(
         augment: shifts, mirroring and cutout for arrays of images, e.g. {"crop": 4, "flip": True}; None: none.
         optimizer: SGD with Nesterov momentum, or AdamW.
         weight_decay: of weights, not of biases and normalisation. None: the optimiser's usual one.
+        class_weights: of the classes in the label loss: "balanced": samples / (classes x samples of the class), for
+            which a Dataset or DataLoader is read once more; or a number > 0 for each class, in their order.
 
     Returns:
         The student itself with averaged weights, in eval mode.
@@ -107,6 +111,9 @@ def distill(
         >>> teacher = nas_kd.distill(torch.nn.Linear(8, 2), train=(x, y), method="none", epochs=2)
         >>> nas_kd.distill(torch.nn.Linear(8, 2), teacher, train=(x, y), val=(x, y), method="soft_targets", epochs=2)
         Linear(in_features=8, out_features=2, bias=True)
+        >>> rare = (torch.arange(64) % 8 == 0).long()  # 8 of 64 samples are of class 1, and count as much as the others
+        >>> nas_kd.distill(torch.nn.Linear(8, 2), train=(x, rare), method="none", epochs=2, class_weights="balanced")
+        Linear(in_features=8, out_features=2, bias=True)
     """
     schedule = {
         "epochs": epochs,
@@ -115,6 +122,7 @@ def distill(
         "optimizer": optimizer,
         "weight_decay": weight_decay,
         "calibrate": calibrate,
+        "class_weights": _plain(class_weights),
     }
     settings = _Settings.of(schedule, {"threads": threads, "precision": precision}, seed, callbacks)
     with unchanged_settings(), torch.inference_mode(False):
@@ -187,14 +195,14 @@ class _Distillation:
         check_gradient(student, example)
         shape = tuple(example.shape[1:])
         numerics = Numerics(Numerics.choose(settings.engine, shape).bf16, channels_last=False)
-        score, advice = None, {}
+        score = None
         if val is not None:
             as_student(student, val.example(), "val")
-            first = next(val.batches(n_classes))  # before hours of training, not after
-            advice = {role: one.advice(*first) for role, one in loaded.items()}
+            next(val.batches(n_classes))  # its labels are checked before hours of training, not after
             score = partial(_accuracy, val=val, n_classes=n_classes, numerics=numerics)
+        checked = checked_samples(train, val, n_classes) if loaded else None
         for role, one in loaded.items():
-            for note in (*one.notes, *filter(None, [advice.get(role)])):
+            for note in (*one.notes, *filter(None, [checked and one.advice(checked)])):
                 settings.callback.on_note(f"{role}: {note}")
         setup = TrainingSetup(
             source=train.source(n_classes, any(own_order(part) for part in method.parts())),
@@ -203,6 +211,7 @@ class _Distillation:
             numerics=numerics,
             seed=settings.seed,
             calibrated=settings.schedule.calibrate,
+            class_weights=_class_weights(settings.schedule.class_weights, train, n_classes),
         )
         threads = threads_for(settings.engine, shape)
         return _Distillation(student, teachers, method, setup, threads, score, settings.callback)
@@ -254,6 +263,21 @@ class _Distillation:
         with training.averaged():
             accuracy = max(self.score(network) for network in training.networks)
             return Judged(accuracy, accuracy)
+
+
+def _plain(given: Any) -> Any:
+    """An array or a tensor as a list."""
+    return given.tolist() if hasattr(given, "tolist") else given
+
+
+def _class_weights(given: str | tuple[float, ...], train: UserData, n_classes: int) -> Tensor | None:
+    """Weights of the classes (C,), as in a config; labels are read only where they are counted."""
+    labels = train.labels(n_classes) if given == "balanced" else torch.zeros(0, dtype=torch.int64)
+    try:
+        weights = class_weights_of(given, labels, tuple(map(str, range(n_classes))))
+    except InputError as error:  # which names the option of a config
+        raise InputError(str(error).replace("distill.class_weights", "class_weights")) from error
+    return None if weights is None else torch.tensor(weights)
 
 
 def _recipe(options: DistillOptions, train: UserData) -> TrainingRecipe:

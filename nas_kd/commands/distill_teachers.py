@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from nas_kd.commands.module_checks import check_teacher
 from nas_kd.commands.module_networks import as_teacher
@@ -15,7 +15,7 @@ from nas_kd.engine.user_data import UserData
 from nas_kd.errors import InputError
 from nas_kd.export.onnx_file import read_onnx
 from nas_kd.kd.onnx_teacher import load_onnx
-from nas_kd.kd.preprocessing_check import better_options, evenly_spread
+from nas_kd.kd.preprocessing_check import N_SAMPLES, CheckedSamples, better_preprocessing
 from nas_kd.kd.teacher_inputs import SampleFacts, TeacherInputs
 from nas_kd.kd.user_module import UserNetwork
 from nas_kd.kd.user_teachers import inputs_of_module
@@ -95,15 +95,33 @@ class LoadedTeacher:
     notes: Sequence[str]
     behind: Callable[[TeacherOptions], nn.Module]
 
-    def advice(self, x: Tensor, y: Tensor) -> str | None:
+    def advice(self, samples: CheckedSamples) -> str | None:
         """Say which preprocessing fits clearly better, if any does.
 
         Args:
-            x: (B, ...) the first validation samples.
-            y: (B,) their labels; of a single class, as where samples are sorted, they show nothing.
+            samples: with labels; of a single class, as where samples are sorted, they show nothing.
         """
-        rows = evenly_spread(len(y))
-        return better_options(self.options, self.behind, x[rows], y[rows]) if bool((y != y[0]).any()) else None
+        several = bool((samples.y != samples.y[0]).any())
+        return better_preprocessing(self.options, self.behind, samples) if several else None
+
+
+def checked_samples(train: UserData, val: UserData | None, n_classes: int) -> CheckedSamples | None:
+    """The samples that teachers' preprocessing is compared on: the first of validation, else of training.
+
+    A DataLoader for training is not read for this, as it may keep an order of its own.
+
+    Args:
+        train: the training data.
+        val: the validation data, if there are any.
+        n_classes: C, of the student.
+
+    Returns:
+        None where there are none.
+    """
+    first = None if val is None else next(val.batches(n_classes))
+    few = first is None or len(first[1]) < N_SAMPLES
+    more = next(train.batches(n_classes)) if few and train.numbered else None
+    return None if first is None and more is None else CheckedSamples.filled_up(first, more)
 
 
 def load_teachers(given: Mapping[str, GivenTeacher], train: UserData, n_classes: int) -> dict[str, LoadedTeacher]:

@@ -141,6 +141,7 @@ def evaluate(
         raise unknown("split", split, SPLITS)
     expected = _expected(path, options, checked_preprocessing(preprocessing))
     found = read_onnx(path, expected.output)
+    load_score(options.data.score)  # an unknown one is refused before data are read
     data = load_dataset(options.data, options.search.seed)
     _check_picture_size(found, data)
     loaded = load_onnx(found, expected, SampleFacts.of(data), None)

@@ -17,6 +17,7 @@ from nas_kd.context.run_log import LoggedCallback, run_log
 from nas_kd.engine.numerics import training_threads
 from nas_kd.errors import BudgetError
 from nas_kd.kd.chain_policies.base import load_policy
+from nas_kd.kd.config_checks import check_config
 from nas_kd.kd.distiller import Distiller
 from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.kd.teachers import prepare_teachers
@@ -43,6 +44,8 @@ def search(config: SearchConfig, run_dir: Path, callback: Callback | None = None
         InputError: config, data, teacher or folder are not usable.
         BudgetError: no candidate can meet the budget, or no finalist does; the run's record says which come closest.
     """
+    _check_plugins(config)
+    check_config(config)
     folder, callback = RunFolder(run_dir), LoggedCallback(callback or Callback())
     with locked(folder, config) as resumed, run_log(folder):
         callback.on_start(str(run_dir), resumed)
@@ -80,7 +83,6 @@ def _open_pool(config: SearchConfig, folder: RunFolder, callback: Callback) -> W
 def _open(context: RunContext, pool: WorkerPool) -> "Search":
     """Prepare the teacher, then open the study: until it is there, nothing ties the folder to its config."""
     config, folder, callback = context.config, context.folder, context.callback
-    _check_plugins(config)
     inputs = inputs_of(context)
     require_same_inputs(folder, inputs)
     builder = NetworkBuilder(context.data, context.space)
@@ -109,7 +111,7 @@ def _open(context: RunContext, pool: WorkerPool) -> "Search":
 
 
 def _check_plugins(config: SearchConfig) -> None:
-    """Refuse objects of the wrong kind before anything is trained with them.
+    """Refuse objects of the wrong kind before anything is read or trained.
 
     Raises:
         InputError: says which, and what it must be.

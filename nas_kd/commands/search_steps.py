@@ -3,6 +3,7 @@
 import time
 from bisect import bisect_left
 from collections.abc import Iterable
+from dataclasses import replace
 from math import inf, log
 
 from nas_kd.commands.finalist_plan import describe_plan
@@ -12,9 +13,7 @@ from nas_kd.commands.training_costs import search_cost, supernet_cost, teachers_
 from nas_kd.commands.worker import JobRunner
 from nas_kd.commands.write_winner import write_results
 from nas_kd.context.run_context import RunContext
-from nas_kd.engine.evaluation import confusion_of
 from nas_kd.errors import BudgetError, TrialError
-from nas_kd.export.verify import decisions
 from nas_kd.kd.artifacts import ArtifactBuilder
 from nas_kd.kd.choose_recipe import (
     ProbeBudget,
@@ -25,7 +24,7 @@ from nas_kd.kd.choose_recipe import (
 )
 from nas_kd.kd.distiller import Distiller
 from nas_kd.kd.network_builder import N_SIZES
-from nas_kd.kd.teachers import ReadyTeacher
+from nas_kd.kd.teachers import ReadyTeacher, tested_record
 from nas_kd.kd.training_work import TrainingWork
 from nas_kd.nas.feasibility import at_lower_bound, is_borderline, log_excess, require_measured
 from nas_kd.nas.gate import Gate
@@ -53,7 +52,6 @@ from nas_kd.results.limits import describe_costs, within_budget
 from nas_kd.results.recipe_record import RecipeRecord
 from nas_kd.results.run_record import CacheRecord, OnceForAllRecord, TeacherRecord
 from nas_kd.results.trial_record import TrialRecord
-from nas_kd.scores.base import DEFAULT_SCORE, load_score
 
 # The smallest network is not always quite the fastest: budgets that it misses by less than a quarter are tried.
 MAX_LOG_EXCESS = log(1.25)
@@ -117,6 +115,7 @@ class Search:
             BudgetError: says what the smallest network costs.
             TrialError: no network of the space can be exported.
         """
+        self.callback.on_stage("measuring the smallest network")
         smallest, budget = self._smallest_exported(), self.config.budget
         possible = [self.gate.all_costs(smallest, precision=p, quick=True) for p in self.config.search.precisions]
         for costs in possible:
@@ -212,6 +211,7 @@ class Search:
         if self.config.search.strategy == ELASTIC:
             self._prepare_elastic_network()
         elif self.study.is_new:
+            self.callback.on_stage("measuring what fits the budget")
             self.study.save(INITIAL_TRIALS, self.proposer.initial_trials(self._fits, self.plan))
 
     def _prepare_elastic_network(self) -> None:
@@ -365,19 +365,8 @@ class Search:
             self.study.save(f"cache/{kind}", CacheRecord(hits=hits[kind], misses=misses[kind]))
 
     def _read_test(self, teacher: ReadyTeacher, name: str) -> None:
-        context, test = self.context, self.context.for_teacher().data.test
-        if teacher.onnx is None or teacher.record.origin == "onnx":  # a given file lacks what is done with its inputs
-            confusion = confusion_of(teacher.teacher.model, test, context.numerics)
-        else:
-            confusion = decisions(teacher.onnx, test).confusion
-        tested = {
-            "test": load_score(DEFAULT_SCORE).of(confusion),
-            "test_score": context.score.of(confusion),
-            "balanced": load_score("balanced_accuracy").of(confusion),
-            "confusion": confusion,
-        }
         saved = self.study.load(name, TeacherRecord) or teacher.record
-        self.study.save(name, saved.model_copy(update=tested))
+        self.study.save(name, tested_record(replace(teacher, record=saved), self.context))
 
     def _explain_failures(self) -> None:
         """Raise if no candidate could be trained for reasons other than the budget."""

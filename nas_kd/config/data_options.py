@@ -80,7 +80,7 @@ class DataOptions(Options):
     resize: Literal["crop", "letterbox", "stretch"] = Field(
         "crop",
         description="crop: the centre of the right shape | letterbox: the whole picture, with black bars | stretch: "
-        "the whole picture, distorted",
+        "the whole picture, distorted; a teacher of your own needs what it was trained with",
     )
     layout: Literal["auto", "chw", "hwc", "hw", "ct", "tc"] = Field(
         "auto",

@@ -6,12 +6,18 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from nas_kd.config.key_facts import NotInKeysAtDefault
 from nas_kd.config.section import Options
 from nas_kd.config.value_types import Names
 from nas_kd.plugins import IN_MEMORY
 
 IMAGENET = "imagenet"
 MAX_SIDE = 4096  # pixels
+WITHOUT_WEIGHTS = (
+    "factory and weights go together: weights is the .safetensors file of the network that factory builds, which would "
+    "be untrained without it; if your function loads weights itself, save them once with safetensors.torch.save_model"
+)
+WITHOUT_FACTORY = "factory and weights go together: factory is the package.module:function that builds the network"
 
 
 def _by_channel(value: Any) -> Any:
@@ -56,7 +62,7 @@ class TeacherOptions(Options):
     architecture: dict[str, Any] | None = Field(None, description="its choices in that space (default: the largest)")
     epochs: int | None = Field(None, ge=1, description="its training epochs (default: distill.epochs)")
     factory: str | None = Field(None, description="package.module:function that returns your torch.nn.Module")
-    weights: Path | None = Field(None, description="weights of your network, a .safetensors file")
+    weights: Path | None = Field(None, description="weights of your network, a .safetensors file; always with factory")
     onnx: Path | None = Field(None, description="your teacher as an ONNX file: logits only, so no methods on features")
     features: Names | None = Field(
         None, min_length=1, description="modules to take features from (default: one per resolution)"
@@ -66,20 +72,25 @@ class TeacherOptions(Options):
     )
     preprocessing: Literal["raw", "unit", "normalized"] = Field(
         "raw",
-        description="what your teacher expects: values as stored, pixels in 0..1, or (x - mean) / std of train",
+        description="what your teacher expects: values as stored, pixels in 0..1, or (x - mean) / std with mean and "
+        'std of your training samples; for ImageNet\'s leave this out and set mean = "imagenet"',
     )
-    mean: ByChannel = Field(
+    mean: Annotated[ByChannel, NotInKeysAtDefault()] = Field(
         None,
         description="your teacher expects (x - mean) / std with this mean: a number, one for each channel, or "
         '"imagenet"; of pixels in 0..1 (0.485, not 123.7), of other samples in their own units',
     )
-    std: PositiveByChannel = Field(None, description="standard deviation that goes with mean, in the same units")
-    image_size: Sides = Field(
-        None,
-        description="your teacher's own resolution, a side or [height, width] in pixels: it sees the same augmented "
-        "samples, resized (bilinear)",
+    std: Annotated[PositiveByChannel, NotInKeysAtDefault()] = Field(
+        None, description="standard deviation that goes with mean, in the same units"
     )
-    output: str | None = Field(None, description="onnx: name of the output to learn from, if the file has several")
+    image_size: Annotated[Sides, NotInKeysAtDefault()] = Field(
+        None,
+        description="the resolution that your teacher was trained at, a side or [height, width] in pixels: it sees the "
+        "same augmented samples, resized (bilinear; default: the data's, see data.image_size and data.resize)",
+    )
+    output: Annotated[str | None, NotInKeysAtDefault()] = Field(
+        None, description="onnx: name of the output to learn from, if the file has several"
+    )
 
     @model_validator(mode="after")
     def _inputs_of_its_own(self) -> "TeacherOptions":
@@ -104,7 +115,7 @@ class TeacherOptions(Options):
             raise ValueError(f"give one of space, factory, onnx; got {' and '.join(origins)}")
         in_memory = self.factory is not None and self.factory.startswith(IN_MEMORY)
         if not in_memory and (self.factory is None) != (self.weights is None):
-            raise ValueError("factory and weights go together: a function that builds the net, and its .safetensors")
+            raise ValueError(WITHOUT_WEIGHTS if self.weights is None else WITHOUT_FACTORY)
         own = "factory" if self.factory is not None else "onnx" if self.onnx is not None else None
         given = [name for name in ("architecture", "epochs", "seed") if getattr(self, name) is not None]
         if own is not None and given:

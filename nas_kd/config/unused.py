@@ -1,13 +1,43 @@
-"""Options that mean nothing to a command: refused where they are a mistake, noted where one file serves several."""
+"""Options that mean nothing to a command: refused where the result would not be what they ask for, else noted.
 
-from collections.abc import Iterator
+`[student]` asks for this one network and `[search]` for a choice among many, so each is refused by the commands that do
+the other. Who shares one file on purpose says so: `--ignore student`, `--ignore search`. The other sections say how
+networks are trained and what they may cost; what a command does not use of them is noted.
+"""
+
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from nas_kd.config.options import SearchConfig
+from nas_kd.config.options import SearchConfig, SearchSection
 from nas_kd.config.section import Options
 from nas_kd.errors import InputError
 
 USED_BY_DISTILL = frozenset({"search.seed", "search.precisions", "search.inherit"})
+REFUSED = {"search": "student", "profile": "student", "distill": "search"}  # by command: a section
+
+
+def ignoring(config: SearchConfig, sections: Sequence[str], command: str) -> SearchConfig:
+    """Leave out what a command would refuse of these sections.
+
+    Args:
+        config: stays as it is.
+        sections: names, as given to `--ignore`.
+        command: "search", "profile" or "distill".
+
+    Raises:
+        InputError: the command refuses no such section.
+    """
+    for name in sections:
+        if name != REFUSED[command]:
+            raise InputError(f"--ignore {name}: `nas-kd {command}` refuses no section but [{REFUSED[command]}]")
+    if "student" in sections:
+        config = config.model_copy(update={"student": None})
+    if "search" in sections:
+        used = {
+            key.removeprefix("search."): getattr(config.search, key.removeprefix("search.")) for key in USED_BY_DISTILL
+        }
+        config = config.model_copy(update={"search": SearchSection(**used)})
+    return config
 
 
 def refuse_student(config: SearchConfig, command: str) -> None:
@@ -23,7 +53,7 @@ def refuse_student(config: SearchConfig, command: str) -> None:
     if config.student is not None:
         raise InputError(
             f"student: means nothing to `nas-kd {command}`, which looks for students itself; remove [student], "
-            "or train this one with `nas-kd distill`"
+            "leave it out with --ignore student, or train this one with `nas-kd distill`"
         )
 
 
@@ -42,9 +72,9 @@ def refuse_search_options(config: SearchConfig) -> list[str]:
     if searched:
         raise InputError(
             f"{', '.join(searched)}: of no use to `nas-kd distill`, which trains one student; remove "
-            f"{'it' if len(searched) == 1 else 'them'}, or run `nas-kd search`"
+            f"{'it' if len(searched) == 1 else 'them'}, leave [search] out with --ignore search, or run `nas-kd search`"
         )
-    sections: dict[str, Options] = {"budget": config.budget, "finalists": config.finalists, "chain": config.chain}
+    sections: dict[str, Options] = {"finalists": config.finalists, "chain": config.chain}
     unused = [key for name, section in sections.items() for key in changed_options(section, name)]
     unused += [f"distill.{name}" for name in ("temperature", "strength") if name in _changed(config.distill)]
     several = len(config.distill.methods) > 1 and "methods" in _changed(config.distill)

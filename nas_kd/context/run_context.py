@@ -61,7 +61,7 @@ class RunContext:
     def prepare(
         config: SearchConfig, folder: RunFolder, callback: Callback, *, check_device: bool = True
     ) -> "RunContext":
-        """Load data, space and device.
+        """Load space, device and data, in this order: what is wrong in the config alone is found before data are read.
 
         Args:
             config: of the run.
@@ -74,12 +74,12 @@ class RunContext:
         """
         check_names(config)
         check_methods(config)
-        callback.on_stage("loading data")
         space = load_space(config.space.name)
         device = open_device(config.device.name, config.device.wait_s, callback.on_note)
         if check_device:
             device.check()
             check_precisions(config, device)
+        callback.on_stage("loading data")
         data = load_dataset(config.data, config.search.seed)
         check_pairs(config, data)
         recipe = recipe_by_rules(config.distill, len(data.train), data.augmentation.usual_strength)

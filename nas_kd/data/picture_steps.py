@@ -116,7 +116,7 @@ def default_size(sizes: Sequence[Size]) -> tuple[Size, str]:
     if 2 * count <= len(sizes):
         shorter = median_low(min(size) for size in sizes)
         side = min(shorter, SPACE_SIDE)
-        return (side, side), f"they differ in size, their shorter side is {shorter} in the middle; {bound}"
+        return (side, side), f"they differ in size, the median of their shorter sides is {shorter}; {bound}"
     which = "their own size" if count == len(sizes) else "the size of most"
     if max(usual) <= SPACE_SIDE:
         return usual, which

@@ -53,6 +53,10 @@ class LoaderData:
         """Mean and standard deviation of the first batch."""
         return moments(self.samples())
 
+    def labels(self, n_classes: int) -> Tensor:
+        """Labels of one pass over the loader, as it draws samples in training."""
+        return torch.cat([y for _, y in self.batches(n_classes)])
+
     def source(self, n_classes: int, own_order: bool) -> BatchSource:
         """The loader's own batches, which cannot be ordered."""
         if len(self._first_batch()[0]) < 2:

@@ -52,6 +52,9 @@ class UserData(Protocol):
     def statistics(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of each channel of images, (C,), or of all values, (1,)."""
 
+    def labels(self, n_classes: int) -> Tensor:
+        """Class numbers of all samples, (N,) int64; what is no array is read once for them."""
+
     def source(self, n_classes: int, own_order: bool) -> BatchSource:
         """Batches to train on; labels that are no class numbers in 0..n_classes - 1 raise InputError.
 
@@ -141,14 +144,18 @@ class ArrayData:
         """Mean and standard deviation of all samples."""
         return channel_statistics(self._x.numpy())
 
+    def labels(self, n_classes: int) -> Tensor:
+        """All labels, checked."""
+        return as_labels(self._y, len(self), n_classes, self._name)
+
     def source(self, n_classes: int, own_order: bool) -> BatchSource:
         """Batches of augmented samples; `own_order` makes no difference."""
         augmenter = Augmenter(self._x, self.statistics()[0], self._augment, self._seed)
-        return ArrayBatches(augmenter, as_labels(self._y, len(self), n_classes, self._name))
+        return ArrayBatches(augmenter, self.labels(n_classes))
 
     def batches(self, n_classes: int) -> Iterator[tuple[Tensor, Tensor]]:
         """All samples in batches, without augmentation."""
-        labels = as_labels(self._y, len(self), n_classes, self._name)
+        labels = self.labels(n_classes)
         for start in range(0, len(self), EVALUATION_BATCH):
             part = slice(start, start + EVALUATION_BATCH)
             yield as_input(self._x[part]), labels[part]

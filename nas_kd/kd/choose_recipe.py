@@ -85,7 +85,7 @@ def teacher_recipe_key(context: RunContext, options: TeacherOptions, place: int)
         options: of the teacher.
         place: in the list of teachers.
     """
-    return _key(context, {"teacher": options.model_dump(mode="json"), "place": place})
+    return _key(context, {"teacher": key_facts(options), "place": place})
 
 
 def _key(context: RunContext, facts: dict[str, Any]) -> str:
@@ -136,8 +136,8 @@ def choose_recipe(
         if len(settings) < 2:
             pass
         elif plan is None:
-            share = f"{budget.epochs:.0f} epoch{'' if round(budget.epochs) == 1 else 's'} of training"
-            note = f"the run is too short for trying recipes: their share of it is {share}"
+            share = f"{budget.epochs:.0f} epoch{'' if round(budget.epochs) == 1 else 's'}"
+            note = f"no other recipe was tried: the training allowed for it is {share}, too little to compare even two"
         else:
             context.callback.on_stage("trying training recipes")
             probe = RecipeProbe(context, builder, teachers, network=network(), method=method, until=budget.until)

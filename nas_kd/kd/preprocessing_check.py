@@ -1,6 +1,10 @@
-"""Finds out whether a teacher of the user's own is probably shown samples in the wrong units."""
+"""Finds out whether a teacher of the user's own is probably shown samples in the wrong units.
+
+Small validation splits show nothing, so training samples fill them up: the wrong units are wrong for those, too.
+"""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from math import comb
 
 import torch
@@ -12,7 +16,7 @@ from nas_kd.data.dataset import Dataset, as_input
 from nas_kd.export.eval_mode import evaluating
 from nas_kd.results.intervals import wilson_interval
 
-N_SAMPLES = 256  # of the validation split, spread evenly
+N_SAMPLES = 256  # of validation, and of training where that has fewer; spread evenly
 BATCH = 64
 SCREENING = 4  # every fourth of them is tried first
 CLEAR_GAIN = 0.05  # of accuracy: what is less is not worth a warning
@@ -29,31 +33,62 @@ PRESETS = (
 Behind = Callable[[TeacherOptions], nn.Module]
 
 
-def better_preprocessing(options: TeacherOptions, behind: Behind, data: Dataset, accuracy: float) -> str | None:
-    """Compare a teacher's accuracy on validation samples with that under other preprocessing.
+@dataclass(frozen=True)
+class CheckedSamples:
+    """What preprocessing is compared on.
+
+    Attributes:
+        x: samples (N, ...), in stored units.
+        y: labels (N,).
+        description: how many of which split, for people.
+    """
+
+    x: Tensor
+    y: Tensor
+    description: str
+
+    @staticmethod
+    def of(data: Dataset) -> "CheckedSamples":
+        """At most 256 samples, evenly spread: of validation, and of training as far as there are too few of these."""
+        val, train = evenly_spread(len(data.val)), evenly_spread(len(data.train))
+        parts = (data.val.x[val], data.val.y[val]), (data.train.x[train], data.train.y[train])
+        return CheckedSamples.filled_up(*parts)
+
+    @staticmethod
+    def filled_up(val: tuple[Tensor, Tensor] | None, train: tuple[Tensor, Tensor] | None) -> "CheckedSamples":
+        """Join at most 256 samples (x, y) of validation, spread evenly, and training samples where these are fewer.
+
+        Args:
+            val: None: there are none.
+            train: likewise; one of both is there.
+        """
+        found, missing = [], N_SAMPLES
+        for split, part in (("validation", val), ("training", train)):
+            if part is not None and missing:
+                rows = evenly_spread(len(part[1]), missing)
+                found.append((as_input(part[0][rows]), part[1][rows], f"{len(rows)} {split}"))
+                missing -= len(rows)
+        x, y, counts = zip(*found, strict=True)
+        return CheckedSamples(torch.cat(x), torch.cat(y), f"{' and '.join(counts)} samples")
+
+
+def evenly_spread(n: int, most: int = N_SAMPLES) -> Tensor:
+    """At most this many positions in 0..n-1, evenly spread, int64."""
+    return torch.linspace(0, n - 1, min(most, n)).round().long()
+
+
+def better_preprocessing(options: TeacherOptions, behind: Behind, samples: CheckedSamples) -> str | None:
+    """Compare a teacher's accuracy on some samples with that under other preprocessing.
 
     Args:
         options: of the teacher.
         behind: makes the teacher behind other preprocessing; it may raise, as may the network on its samples.
-        data: as the teacher is shown it.
-        accuracy: of the teacher on the whole validation split, 0..1.
+        samples: as the teacher is shown them, before any preprocessing.
 
     Returns:
         A sentence that says which options fit better, with both accuracies; None if none is clearly better.
     """
-    if accuracy > 1 - CLEAR_GAIN:
-        return None
-    rows = evenly_spread(len(data.val))
-    return better_options(options, behind, as_input(data.val.x[rows]), data.val.y[rows])
-
-
-def evenly_spread(n: int) -> Tensor:
-    """At most 256 positions in 0..n-1, evenly spread, int64."""
-    return torch.linspace(0, n - 1, min(N_SAMPLES, n)).round().long()
-
-
-def better_options(options: TeacherOptions, behind: Behind, x: Tensor, y: Tensor) -> str | None:
-    """The same for given samples x (N, ...), in stored units, and labels y (N,)."""
+    x, y = samples.x, samples.y
     given = _hits(behind, options, x, y)
     if given is None or float(given.mean()) > 1 - CLEAR_GAIN:
         return None
@@ -66,8 +101,8 @@ def better_options(options: TeacherOptions, behind: Behind, x: Tensor, y: Tensor
         return None
     best, text = max(found, key=lambda one: one[0])
     return (
-        f"the preprocessing is probably wrong: accuracy {float(given.mean()):.1%} on {len(x)} validation samples as it "
-        f"is, {best:.1%} with {text}"
+        f"the preprocessing is probably wrong: accuracy {float(given.mean()):.1%} on {samples.description} as it is, "
+        f"{best:.1%} with {text}"
     )
 
 

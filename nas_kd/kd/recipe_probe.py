@@ -109,7 +109,10 @@ class RecipeProbe:
         return self._best_interval(records)[0] > self._chance
 
     def _learns_too_little(self, records: Sequence[ProbeRecord]) -> str:
-        network, (low, high) = f"a network of the budget's middle ({self._description})", self._best_interval(records)
+        network, (low, high) = (
+            f"the network that recipes are tried on ({self._description})",
+            self._best_interval(records),
+        )
         if high <= self._chance:
             return f"{network} learns nothing in so short a training"
         return (

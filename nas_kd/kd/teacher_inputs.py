@@ -168,6 +168,8 @@ class TeacherInputs:
         pixels = self.facts.pixels
         if options.preprocessing == "unit" and pixels.dtype != "uint8" and pixels.scale != 1:
             found.append(f"unit: {pixels.dtype} from {pixels.low:g} to {pixels.high:g} is divided by {pixels.scale:g}")
+        elif options.preprocessing == "normalized" and self.facts.is_image:
+            found.append('normalized: by mean and std of the training samples, not ImageNet\'s (mean = "imagenet")')
         elif (options.mean or options.std) and self.facts.pixel_scale is None:
             found.append(f"mean and std are in the samples' own units ({pixels.low:g} to {pixels.high:g}), no pixels")
         return found

@@ -12,13 +12,15 @@ from nas_kd.engine.schedule import Schedule
 from nas_kd.engine.teacher_outputs import Teacher
 from nas_kd.errors import InputError, TrialError
 from nas_kd.export.teacher_file import teacher_file
+from nas_kd.export.verify import decisions
 from nas_kd.kd.candidate_failure import as_trial_error
 from nas_kd.kd.chain_policies.base import load_policy
 from nas_kd.kd.choose_recipe import describe_choice, teacher_recipe
+from nas_kd.kd.config_checks import ordinal
 from nas_kd.kd.distiller import Distiller
 from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.kd.onnx_teacher import from_onnx
-from nas_kd.kd.preprocessing_check import better_preprocessing
+from nas_kd.kd.preprocessing_check import CLEAR_GAIN, N_SAMPLES, CheckedSamples, better_preprocessing
 from nas_kd.kd.teacher_check import check_knowledge
 from nas_kd.kd.training_job import TrainingJob
 from nas_kd.kd.user_teachers import UserTeacher, from_factory
@@ -68,7 +70,7 @@ def prepare_teachers(context: RunContext, measure: MeasureFile) -> list[ReadyTea
             teacher = _prepare(options, context, measure, place)
         except InputError as error:
             several = len(context.config.teacher) > 1
-            raise InputError(f"{_ordinal(place)} {error}" if several else str(error)) from error
+            raise InputError(f"{ordinal(place)} {error}" if several else str(error)) from error
         context.callback.on_teacher(teacher.record)
         teachers.append(teacher)
     keys = [t.teacher.key for t in teachers]
@@ -85,6 +87,30 @@ def load_teachers(context: RunContext) -> list[Teacher]:
     """
     context = context.for_teacher()
     return [_loaded(options, context, place).teacher for place, options in enumerate(context.config.teacher)]
+
+
+def tested_record(teacher: ReadyTeacher, context: RunContext) -> TeacherRecord:
+    """Judge a teacher on the test split, which is for the end of a run: nothing may be chosen by it.
+
+    Args:
+        teacher: read through its file where it has one.
+        context: of the run.
+
+    Returns:
+        Its record with the scores on test.
+    """
+    test = context.for_teacher().data.test
+    if teacher.onnx is None or teacher.record.origin == "onnx":  # a given file lacks what is done with its inputs
+        confusion = confusion_of(teacher.teacher.model, test, context.numerics)
+    else:
+        confusion = decisions(teacher.onnx, test).confusion
+    tested = {
+        "test": load_score(DEFAULT_SCORE).of(confusion),
+        "test_score": context.score.of(confusion),
+        "balanced": load_score("balanced_accuracy").of(confusion),
+        "confusion": confusion,
+    }
+    return teacher.record.model_copy(update=tested)
 
 
 def untrained_teachers(context: RunContext) -> list[Teacher]:
@@ -117,10 +143,6 @@ def _architecture(options: TeacherOptions, context: RunContext) -> tuple[SearchS
     return space, NetworkBuilder(context.data, space).largest()
 
 
-def _ordinal(place: int) -> str:
-    return f"{place + 1}. [[teacher]]:"
-
-
 @dataclass(frozen=True)
 class _Loaded:
     """A teacher, and how it was trained, if the tool did that; `own`: the user's, if it is one."""
@@ -148,7 +170,7 @@ def _loaded(options: TeacherOptions, context: RunContext, place: int) -> _Loaded
 def _prepare(options: TeacherOptions, context: RunContext, measure: MeasureFile, place: int) -> ReadyTeacher:
     found = _loaded(options, context, place)
     teacher = found.teacher
-    name = _ordinal(place) if len(context.config.teacher) > 1 else "teacher:"
+    name = ordinal(place) if len(context.config.teacher) > 1 else "teacher:"
     for note in found.own.notes if found.own else ():
         context.callback.on_note(f"{name} {note}")
     if found.own is not None and "val" in context.data.about.carved:
@@ -266,9 +288,12 @@ _TRAIN_LONGER = "train it for longer (teacher.epochs), or check the labels"
 
 def _advice(own: UserTeacher, options: TeacherOptions, context: RunContext, val: Accuracy) -> str | None:
     """Which preprocessing fits the teacher better; found once, then read from the store."""
-    key = fingerprint([own.teacher.key, context.data.key])
+    if val.samples >= N_SAMPLES and val.mean > 1 - CLEAR_GAIN:  # large teachers take long
+        return None
+    filled_up = ["train"] if val.samples < N_SAMPLES else []
+    key = fingerprint([own.teacher.key, context.data.key, *filled_up])
     stored = context.store.load_json("preprocessing", key)
     if stored is None:
-        stored = [better_preprocessing(options, own.behind, context.data, val.mean)]
+        stored = [better_preprocessing(options, own.behind, CheckedSamples.of(context.data))]
         context.store.save_json("preprocessing", key, stored)
     return None if stored[0] is None else str(stored[0])

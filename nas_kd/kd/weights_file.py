@@ -49,6 +49,21 @@ def read_weights_file(path: Path, option: str) -> dict[str, Tensor]:
     Raises:
         InputError: there is no such file, or it is not a safetensors file; a pickle is never opened.
     """
+    check_weights_file(path, option)
+    tensors: dict[str, Tensor] = safetensors.torch.load_file(path)
+    return tensors
+
+
+def check_weights_file(path: Path, option: str) -> None:
+    """Look at the beginning of a safetensors file, which lists its tensors; none of them is read.
+
+    Args:
+        path: of the file.
+        option: that names it, for messages.
+
+    Raises:
+        InputError: there is no such file, or it is not a safetensors file; a pickle is never opened.
+    """
     if not path.is_file():
         raise InputError(f"{option}: {path}: no such file")
     with path.open("rb") as file:
@@ -60,10 +75,10 @@ def read_weights_file(path: Path, option: str) -> dict[str, Tensor]:
             f"one can run any code; convert it once, without running any: {command}"
         )
     try:
-        tensors: dict[str, Tensor] = safetensors.torch.load_file(path)
+        with safetensors.safe_open(path, framework="pt"):
+            pass
     except safetensors.SafetensorError as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(
             f"{option}: {path}: not a safetensors file ({reason}); `nas-kd convert` makes one of a checkpoint of torch"
         ) from error
-    return tensors

@@ -1,20 +1,29 @@
 """Trials that another program put into a run's study: used where they fit the search space, else ignored.
 
 A dashboard or a plain Optuna script may enqueue parameters, leave an asked trial under way, or add finished trials.
-Parameters that fit are proposed as candidates of this run; finished trials that fit inform the sampler.
+Parameters that fit are proposed as candidates of this run; finished trials that fit inform the sampler. A trial that
+was there before this run's first and has other choices for a parameter ends the run: Optuna keeps the first choices.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import isfinite
+from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    IntDistribution,
+    check_distribution_compatibility,
+)
 from optuna.trial import FrozenTrial, TrialState
 
 from nas_kd.config.options import Budget
+from nas_kd.errors import InputError
 from nas_kd.nas.feasibility import log_excess
 from nas_kd.nas.sampler_view import constrained
 from nas_kd.nas.samplers.base import Space
@@ -77,6 +86,50 @@ def fit_foreign_trials(trials: Iterable[FrozenTrial], space: Space, budget: Budg
             shown |= ignored([trial])
             reasons[str(reason)] += 1
     return ForeignTrials(shown, reasons)
+
+
+@contextmanager
+def clashes_explained(path: Path, foreign: Callable[[], Iterable[FrozenTrial]], space: Space) -> Iterator[None]:
+    """Explain inside why Optuna refuses to store a trial beside those of other programs.
+
+    A study in a database has one kind of values for a parameter, and one set of choices, whichever trial came first.
+
+    Args:
+        path: of the database.
+        foreign: reads other programs' trials as they are stored.
+        space: all parameters of the trial that is stored, by name.
+
+    Raises:
+        InputError: names the trial that is in the way, and the parameter.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if not (clash := _clashing_trial(foreign(), space)):
+            raise
+        raise InputError(
+            f"{path}: {clash}, and Optuna keeps one kind of values for each parameter of a study; begin anew in "
+            "another --run-dir"
+        ) from error
+
+
+def _clashing_trial(trials: Iterable[FrozenTrial], space: Space) -> str:
+    """The first parameter that does not go with this search's own, in words; empty if there is none."""
+    for trial in trials:
+        for name in trial.distributions.keys() & space.keys():
+            try:
+                check_distribution_compatibility(trial.distributions[name], space[name])
+            except ValueError:
+                theirs, own = _values(trial.distributions[name]), _values(space[name])
+                return f"trial {trial.number} of another program has {name!r} with {theirs}, this search with {own}"
+    return ""
+
+
+def _values(distribution: BaseDistribution) -> str:
+    if isinstance(distribution, CategoricalDistribution):
+        return f"choices {', '.join(map(str, distribution.choices))}"
+    kind = "whole numbers" if isinstance(distribution, IntDistribution) else "numbers"
+    return f"{kind} on a logarithmic scale" if getattr(distribution, "log", False) else kind
 
 
 def _fitted(trial: FrozenTrial, space: Space, budget: Budget) -> FrozenTrial:

@@ -27,7 +27,7 @@ from nas_kd.nas.database import (
     trial_records,
 )
 from nas_kd.nas.feasibility import violation
-from nas_kd.nas.foreign_trials import fit_foreign_trials, ignored
+from nas_kd.nas.foreign_trials import clashes_explained, fit_foreign_trials, ignored
 from nas_kd.nas.sampler_view import common_rung, constrained, copy_in_memory, outcome, tell
 from nas_kd.nas.samplers.base import Space, make_sampler, optuna_silenced
 from nas_kd.nas.study_attributes import StudyAttributes
@@ -67,7 +67,7 @@ class RunStudy(StudyAttributes):
         Raises:
             InputError: the study was written by another version.
         """
-        self._budget, self._full_epochs, self._on_note = budget, full_epochs, on_note
+        self._budget, self._full_epochs, self._on_note, self._path = budget, full_epochs, on_note, folder.study
         if not folder.study.exists():
             create_database(folder, name)
         with optuna_silenced():
@@ -122,6 +122,9 @@ class RunStudy(StudyAttributes):
 
         Returns:
             The trial; it has another number if other programs have put trials into the study meanwhile.
+
+        Raises:
+            InputError: another program's trial, stored before, has other choices for one of the parameters.
         """
         trial.set_user_attr(CANDIDATE, candidate.to_json())
         trial.set_user_attr(RUN, self._attributes.get(RUN, ""))
@@ -129,13 +132,18 @@ class RunStudy(StudyAttributes):
         if foreign:
             trial.set_user_attr(ADOPTED, True)
         drawn = self._memory.get_trials(deepcopy=False)[trial.number]
-        if foreign:
-            adopt_trial(self._storage, self._stored_ids[trial.number], drawn)
-            return trial
-        self._stored_ids.append(self._storage.create_new_trial(self._study._study_id, drawn))
+        with clashes_explained(self._path, self._foreign_trials, drawn.distributions):
+            if foreign:
+                adopt_trial(self._storage, self._stored_ids[trial.number], drawn)
+                return trial
+            self._stored_ids.append(self._storage.create_new_trial(self._study._study_id, drawn))
         if self._storage.get_trial(self._stored_ids[-1]).number == trial.number:
             return trial
         return self._make_room()
+
+    def _foreign_trials(self) -> list[FrozenTrial]:
+        stored = self._storage.get_all_trials(self._study._study_id, deepcopy=False)
+        return [t for t in stored if not is_own(t, self._attributes)]
 
     def _make_room(self) -> Trial:
         """Take in the trials that other programs have stored before the latest of this run."""

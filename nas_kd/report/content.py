@@ -109,9 +109,10 @@ def _captions(context: ReportContext, plots: tuple[FrontPlot, ...], history: Sea
         "front": _front_caption(context, any(plot.front_line for plot in plots)),
         **{plot.axis: _plot_caption(context, plot) for plot in plots},
         "hypervolume": (
-            f"The volume that the candidates found so far dominate, in retained {context.score}, decades of size and "
-            "decades of latency against the teacher. If the curve has been flat for long, more trials would probably "
-            f"have found little. {history.curves_note}"
+            "Hypervolume is one number for what the candidates found so far gain over the teacher: the volume that "
+            f"they dominate, in retained {context.score}, decades of size and decades of latency. A candidate with the "
+            f"teacher's {context.score} at a tenth of its size and latency gives 1. If the curve has been flat for "
+            f"long, more trials would probably have found little. {history.curves_note}"
         ),
         "choices": (
             f"Share of the variance in {history.choices_note} that each choice explains alone, less what it would by "

@@ -53,7 +53,7 @@ class Summary:
         note: finalists that cannot be distinguished from the winner, or why there is none.
         file: path of the ONNX file to deploy.
         sha256: its checksum; `sha256_label` names it.
-        export_command: how to choose another finalist under another budget.
+        export_command: how to choose another finalist under another budget: an example with a smaller size.
         closest: if nothing met the budget, the candidates that come closest.
     """
 
@@ -135,7 +135,7 @@ def _winner_summary(context: ReportContext, winner: FinalistRecord, banner: str 
         file=f"{run.run_dir}/winner/student.onnx" if run.state == "finished" else None,
         sha256=file_sha256 or (deployed.sha256 if deployed else None),
         sha256_label="sha256" if file_sha256 else "sha256 without metadata",
-        export_command=_export_command(context),
+        export_command=_export_command(context, winner),
     )
 
 
@@ -233,10 +233,24 @@ def _budget_share(context: ReportContext, winner: FinalistRecord, axis: Axis) ->
     return value / limit if limit and value is not None else None
 
 
-def _export_command(context: ReportContext) -> str:
-    limits = {"max_latency_ms": 0.5, "max_size_kb": 100.0} | context.budget.model_dump(exclude_none=True)
+def _export_command(context: ReportContext, winner: FinalistRecord) -> str:
+    """The run's budget with another limit on the size, as an example."""
+    limits = context.budget.model_dump(exclude_none=True) | {"max_size_kb": _other_size_kb(context, winner)}
     flags = " ".join(f"--{option.replace('_', '-')} {value:.12g}" for option, value in limits.items())
     return f"nas-kd export {shlex.quote(context.run.run_dir)} --out student.onnx {flags}"
+
+
+def _other_size_kb(context: ReportContext, winner: FinalistRecord) -> float:
+    """A limit that leaves the winner out and the next smaller finalist in; without one, half of the run's."""
+    size = winner.costs.require_size()
+    others = [f for f in context.finalists if budget_verdict(context, f) == WITHIN_BUDGET]
+    smaller = [other for f in others if (other := f.costs.require_size()) < size]
+    if smaller:
+        unit = int(10 ** max(0, len(str(max(smaller))) - 2))  # two digits
+        limit = -(-max(smaller) // unit) * unit
+        if limit < size:
+            return limit / 1000
+    return (context.budget.max_size_kb or size / 1000) / 2
 
 
 def _indistinguishable_note(context: ReportContext, winner: FinalistRecord) -> str | None:

@@ -262,6 +262,14 @@ def test_options_of_another_command_are_refused() -> None:
     assert not Path("run").exists()
 
 
+def test_one_config_is_shared_by_all_commands() -> None:
+    Path("c.toml").write_text('[student]\nwidth_1 = 8\n[search]\ntrials = 3\n[data]\nsource = "npz"\npath = "no.npz"')
+    for command, section in (("search", "student"), ("profile", "student"), ("distill", "search")):
+        assert f"--ignore {section}" in refused(call(command, "c.toml"))
+        assert "no.npz" in refused(call(command, "c.toml", "--ignore", section))
+    assert "refuses no section but [search]" in refused(call("distill", "c.toml", "--ignore", "finalists"))
+
+
 @pytest.mark.parametrize("value", ["[0.0, 1.0]", "[8, 1]"])
 def test_a_range_that_cannot_be_searched_claims_no_folder(value: str) -> None:
     line = refused(call("search", "--run-dir", "run", "--set", f"distill.strength={value}"))

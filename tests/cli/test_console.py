@@ -8,7 +8,8 @@ import pytest
 from nas_kd.cli.console import ConsoleCallback, print_result
 from nas_kd.config.options import SearchConfig
 from nas_kd.results.latency import Latency
-from tests.records import costs, finalist, run, trial
+from nas_kd.results.trial_record import Costs
+from tests.records import costs, finalist, run, teacher, trial
 
 SEARCH = SearchConfig()
 
@@ -56,6 +57,51 @@ def test_long_work_is_not_silent_without_a_terminal(
         callback.on_progress("training A: epoch", 1, 3)
         callback.on_progress("training A: epoch", 3, 3)
     assert capsys.readouterr().err.splitlines()[1:] == ["preparing the teacher; training A: epoch 1 of 3"]
+
+
+def test_the_searchs_first_training_and_trial_are_shown_without_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("nas_kd.cli.console.time.monotonic", lambda: now[0])
+    with ConsoleCallback(SEARCH) as callback:
+        callback.on_search_start(60, None)
+        for epoch in range(1, 9):
+            callback.on_progress("training A: epoch", epoch, 9)
+        _end_trials(callback, 9)
+    begun, hypervolume, training, trial_line = capsys.readouterr().err.splitlines()
+    assert begun == "searching ..."
+    assert hypervolume.startswith("note: hypervolume, below: one number for what the candidates found so far gain over")
+    assert training == "searching; training A: epoch 1 of 9"
+    assert trial_line.startswith("trial 1 of 60, ")
+
+
+def test_silence_of_long_work_grows_to_a_minute_and_begins_anew_with_each_stage(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("nas_kd.cli.console.time.monotonic", lambda: now[0])
+
+    def shown(seconds: int) -> list[int]:
+        """When lines came, of an epoch each second."""
+        callback.on_stage("preparing the teacher")
+        begun = now[0]
+        for epoch in range(1, seconds):
+            now[0] = begun + epoch
+            callback.on_progress("training A: epoch", epoch, seconds)
+        return [int(n) for n in re.findall(r"epoch (\d+) of", capsys.readouterr().err)]
+
+    with ConsoleCallback(SEARCH) as callback:
+        assert shown(300) == [5, 15, 35, 75, 135, 195, 255]
+        assert shown(30) == [5, 15]
+
+
+def test_no_word_on_hypervolume_where_there_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+    with ConsoleCallback(SEARCH) as callback:
+        callback.on_teacher(teacher().model_copy(update={"costs": Costs(parameters=1, macs=1)}))
+        callback.on_search_start(60, None)
+        _end_trials(callback, 1)
+    assert "hypervolume" not in capsys.readouterr().err
 
 
 def test_epochs_are_not_printed_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,7 +1,10 @@
 """One student without a search; and what the other commands say of its space and its file."""
 
 import json
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -9,7 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 from nas_kd.cli.app import app
-from nas_kd.commands.distill import distill_one
+from nas_kd.cli.console import print_distilled
+from nas_kd.commands.distill import DistillResult, distill_one
 from nas_kd.commands.search import search
 from nas_kd.config.loading import dump_config
 from nas_kd.config.options import SearchConfig, SearchSection
@@ -29,6 +33,14 @@ def space() -> SearchSpace:
     return load_space("resnet")
 
 
+class Notes(Callback):
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def on_note(self, text: str) -> None:
+        self.notes.append(text)
+
+
 def with_student(space: SearchSpace, rung: int) -> SearchConfig:
     return small_config().model_copy(update={"student": space.size_ladder(6)[rung].to_json()})
 
@@ -41,10 +53,32 @@ def test_distill_then_measure_its_file(space: SearchSpace, with_teachers: Seed, 
     assert done.size_bytes == card["size_bytes"] == done.path.stat().st_size
     assert card["sha256"] == sha256(done.path.read_bytes())
     assert card["candidate"]["student"] == space.size_ladder(6)[1].to_json()
+    check_teacher_beside_student(done, card, (tmp_path / "run/README.md").read_text())
     said = CliRunner().invoke(app, ["measure", str(done.path)])
     assert said.exit_code == 0, said.output
     assert f"{done.size_bytes / 1000:.1f} kB" in said.output
     assert "samples/s" in said.output
+
+
+def check_teacher_beside_student(done: DistillResult, card: dict[str, Any], readme: str) -> None:
+    """Both have a score on test, with its interval, of the same samples."""
+    teacher = done.teacher
+    assert teacher.test is not None
+    assert teacher.balanced is not None
+    assert teacher.test.samples == done.test.samples
+    assert teacher.test.low < teacher.test.mean < teacher.test.high
+    assert card["teacher"]["test"] == teacher.test.model_dump()
+    assert f"test accuracy {teacher.test.mean * 100:.1f} % ({teacher.test.low * 100:.1f} to" in readme.replace("\\", "")
+    with redirect_stdout(StringIO()) as printed:
+        print_distilled(done)
+    line = printed.getvalue()
+    for title, mine, theirs in (
+        ("test accuracy", done.test, teacher.test),
+        ("balanced accuracy", done.scores["balanced accuracy"], teacher.balanced),
+    ):
+        student, its_teacher = (f"{a.mean:.1%} [{a.low * 100:.1f}, {a.high * 100:.1f}]" for a in (mine, theirs))
+        assert f"{title} {student} (teacher {its_teacher})" in line
+    assert "validation" not in line
 
 
 def test_a_student_of_another_space_or_out_of_range_is_refused(space: SearchSpace, tmp_path: Path) -> None:
@@ -100,10 +134,18 @@ def test_a_student_learns_from_a_teacher_that_sees_something_else(tmp_path: Path
         arrays[f"x_{name}"] = clean.reshape(-1, 1, 4, 2, 4, 2).mean(axis=(3, 5))  # half the resolution
     np.savez(tmp_path / "pairs.npz", **arrays)
     config = small_config(
-        data={"source": "npz", "path": tmp_path / "pairs.npz"}, distill={"methods": ["cross_modal"], "epochs": 2}
+        data={"source": "npz", "path": tmp_path / "pairs.npz"},
+        distill={"methods": ["cross_modal"], "epochs": 2},
+        budget={"max_size_kb": 1, "min_score": 1.0},
     )
-    done = distill_one(config, tmp_path / "run", Callback())
+    notes = Notes()
+    done = distill_one(config, tmp_path / "run", notes)
     assert done.method == "cross_modal"
+    assert done.teacher.test is not None
+    assert done.teacher.test.mean > 0.8  # on its own view of the test split
+    size = f"{done.size_bytes / 1000:.1f} kB > 1 kB"
+    missed = f"the student does not meet the budget: {size}, score on validation {done.val_accuracy:.2%} < 100%"
+    assert notes.notes[-1] == missed
     (shape,) = (i.type.tensor_type.shape for i in onnx.load(done.path).graph.input)
     assert [d.dim_value for d in shape.dim][1:] == [1, 4, 4]
     assert done.teacher.val.mean > 0.8

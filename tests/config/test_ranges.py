@@ -11,7 +11,7 @@ from nas_kd.api.functions import distill_config
 from nas_kd.commands.profile import profile_space
 from nas_kd.config.loading import commented_config, load_config
 from nas_kd.config.options import SearchConfig
-from nas_kd.config.unused import refuse_search_options, refuse_student
+from nas_kd.config.unused import ignoring, refuse_search_options, refuse_student
 from nas_kd.errors import InputError
 
 
@@ -91,7 +91,7 @@ def test_search_options_are_refused_where_one_student_is_trained(tmp_path: Path)
         distill_config(config, run_dir=tmp_path / "run")
     assert str(caught.value) == (
         "search.once_for_all.members, search.trials: of no use to `nas-kd distill`, which trains one student; "
-        "remove them, or run `nas-kd search`"
+        "remove them, leave [search] out with --ignore search, or run `nas-kd search`"
     )
     assert list(tmp_path.iterdir()) == []
 
@@ -106,9 +106,32 @@ def test_what_a_file_has_for_other_commands_is_noted() -> None:
         }
     )
     assert refuse_search_options(config) == [
-        "not used by `nas-kd distill`: budget.max_size_kb, chain.max_assistants, distill.strength",
+        "not used by `nas-kd distill`: chain.max_assistants, distill.strength",
         "of distill.methods the first is used: dkd",
     ]
+
+
+def test_one_config_is_shared_by_leaving_out_what_a_command_refuses() -> None:
+    shared = SearchConfig.model_validate(
+        {"student": {"width_1": 8}, "search": {"trials": 9, "seed": 4, "precisions": ["int8"], "inherit": True}}
+    )
+    searched, distilled = ignoring(shared, ["student"], "search"), ignoring(shared, ["search"], "distill")
+    refuse_student(searched, "search")
+    assert refuse_search_options(distilled) == []
+    assert searched == shared.model_copy(update={"student": None})
+    assert distilled.student == {"width_1": 8}
+    used = distilled.search
+    assert (used.trials, used.seed, used.precisions, used.inherit) == (60, 4, ("int8",), True)
+    assert ignoring(shared, ["student"], "profile").student is None
+
+
+@pytest.mark.parametrize(
+    ("section", "command", "refused"), [("search", "search", "student"), ("finalists", "distill", "search")]
+)
+def test_only_what_is_refused_can_be_left_out(section: str, command: str, refused: str) -> None:
+    message = rf"^--ignore {section}: `nas-kd {command}` refuses no section but \[{refused}\]$"
+    with pytest.raises(InputError, match=message):
+        ignoring(SearchConfig(), [section], command)
 
 
 def test_the_template_is_valid_for_every_command(tmp_path: Path) -> None:

@@ -34,11 +34,11 @@ def load(path: Path, **options: Any) -> Dataset:
         ([(96, 96)] * 3, (64, 64), "their own size is 96x96; at most 64"),
         ([(1000, 3)], (64, 1), "their own size is 1000x3"),
         ([(30, 50)] * 9 + [(7, 7)], (30, 50), "the size of most"),
-        ([(30, 50), (40, 20), (25, 80)], (25, 25), "they differ in size, their shorter side is 25 in the middle"),
+        ([(30, 50), (40, 20), (25, 80)], (25, 25), "they differ in size, the median of their shorter sides is 25"),
         (
             [(300, 500), (400, 200)],
             (64, 64),
-            "they differ in size, their shorter side is 200 in the middle; at most 64",
+            "they differ in size, the median of their shorter sides is 200; at most 64",
         ),
         ([], (64, 64), "at most 64"),
     ],

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 import nas_kd
 from nas_kd.config.key_facts import key_facts
-from nas_kd.config.options import Budget, DistillOptions
+from nas_kd.config.options import Budget, DistillOptions, TeacherOptions
 from nas_kd.errors import InputError
 from nas_kd.kd.class_weights import class_weights
 from nas_kd.methods.base import Batch, Outputs
@@ -77,6 +77,10 @@ def test_default_leaves_all_keys_as_they_were(tmp_path: Path) -> None:
     }
     assert key_facts(Budget(min_accuracy=0.5)) == Budget(min_accuracy=0.5).model_dump(exclude={"min_score"})
     assert key_facts(Budget(min_score=0.5))["min_score"] == 0.5
+    later = {"mean", "std", "image_size", "output"}
+    assert key_facts(TeacherOptions(space="resnet")).keys() == TeacherOptions.model_fields.keys() - later
+    given = key_facts(TeacherOptions(onnx=Path("t.onnx"), mean=0.5, output="y"))
+    assert (given["mean"], given["output"]) == ([0.5], "y")
     keys = {
         str(sections): distiller_of(open_context(small_config(**sections), tmp_path)).trainer.cache._conditions
         for sections in ({}, {"distill": {"class_weights": "balanced"}}, {"data": {"score": "macro_f1"}})

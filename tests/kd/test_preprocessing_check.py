@@ -1,6 +1,7 @@
 """A teacher that is shown samples in the wrong units is found out, and which units fit."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,12 @@ from nas_kd.config.options import DataOptions, SearchConfig, TeacherOptions
 from nas_kd.context.callbacks import Callback
 from nas_kd.context.run_context import RunContext
 from nas_kd.context.run_folder import RunFolder
+from nas_kd.data.dataset import Split
 from nas_kd.data.prepare import load_dataset
 from nas_kd.errors import InputError
 from nas_kd.kd.network_builder import NetworkBuilder
-from nas_kd.kd.preprocessing_check import CLEAR_GAIN, better_options, evenly_spread
+from nas_kd.kd.preprocessing_check import CLEAR_GAIN, CheckedSamples, better_preprocessing, evenly_spread
+from nas_kd.kd.teacher_inputs import SampleFacts, TeacherInputs
 from nas_kd.kd.teachers import prepare_teachers
 from nas_kd.models.wrappers import Normalized
 from nas_kd.nas.gate import Gate
@@ -92,12 +95,40 @@ def test_a_warning_says_what_fits_and_a_resumed_run_says_the_same(
     drawn, note = first.notes
     assert drawn.startswith("teacher: validation was drawn from the training samples: if it was trained")
     assert re.fullmatch(
-        r"teacher: the preprocessing is probably wrong: accuracy [\d.]+% on 97 validation samples as it is, "
-        rf"[\d.]+% with {says}",
+        r"teacher: the preprocessing is probably wrong: accuracy [\d.]+% on 97 validation and 159 training samples "
+        rf"as it is, [\d.]+% with {says}",
         note,
     )
     assert first.records[0].advice == note.removeprefix("teacher: ")
     assert prepared(tmp_path, teacher).notes == first.notes
+
+
+def test_training_samples_fill_up_a_validation_split_of_18(net: nn.Module) -> None:
+    """18 samples alone cannot show it, by the exact test and the interval."""
+    data = load_dataset(DataOptions(source="digits"), 0)
+    few = replace(data, val=Split(data.val.x[:18], data.val.y[:18]))
+    inputs = TeacherInputs.of(TeacherOptions(factory="a:b", weights=Path("w"), mean=0.5, std=0.5), SampleFacts.of(few))
+    options = TeacherOptions(factory="a:b", weights=Path("w"), mean=0.0, std=0.3)
+    wanted = wants(net, 0.0, 1.0)
+
+    def behind(other: TeacherOptions) -> nn.Module:
+        return inputs.like(other).in_front_of(wanted)
+
+    said = better_preprocessing(options, behind, CheckedSamples.of(few))
+    assert said is not None
+    assert re.search(r"accuracy [\d.]+% on 18 validation and 238 training samples as it is, .* with teacher\.", said)
+    assert said == better_preprocessing(options, behind, CheckedSamples.of(few))
+
+
+def test_enough_validation_samples_are_not_filled_up() -> None:
+    x, y = torch.arange(300).float().reshape(-1, 1), torch.arange(300) % 2
+    assert CheckedSamples.filled_up((x, y), (x, y)).description == "256 validation samples"
+    few = CheckedSamples.filled_up((x[:6], y[:6]), (x, y))
+    assert (few.description, len(few.x), len(few.y)) == ("6 validation and 250 training samples", 256, 256)
+    assert few.x[:6].equal(x[:6])
+    assert few.x[6:].equal(x[evenly_spread(300, 250)])
+    assert CheckedSamples.filled_up(None, (x[:9], y[:9])).description == "9 training samples"
+    assert CheckedSamples.filled_up((x[:6], y[:6]), None).description == "6 validation samples"
 
 
 def test_no_warning_where_it_is_right(net: nn.Module, tmp_path: Path) -> None:
@@ -128,7 +159,8 @@ def test_what_is_not_clear_is_not_said() -> None:
     def said(given: int, other: int, n: int = 200) -> str | None:
         right = {"raw": given, "unit": other, "normalized": given}
         x = torch.arange(200).float().reshape(-1, 1)
-        return better_options(TeacherOptions(), behind(right), x[:n], y[:n])  # type: ignore[arg-type]
+        samples = CheckedSamples(x[:n], y[:n], "samples")
+        return better_preprocessing(TeacherOptions(), behind(right), samples)  # type: ignore[arg-type]
 
     assert said(100, 150) is not None
     assert said(100, 100 + int(200 * CLEAR_GAIN) - 1) is None
@@ -165,4 +197,4 @@ def test_what_is_no_better_than_chance_is_not_recommended() -> None:
     x, y = torch.full((200, 1, 4, 4), 100.0), (torch.arange(200) % 5 < 3).long()
     options = TeacherOptions(factory="nets:make", weights=Path("w.safetensors"))
     behind = {"raw": Shift(), "unit": Normalized(Shift(), torch.zeros(1), torch.full((1,), 255.0))}
-    assert better_options(options, lambda o: behind[o.preprocessing], x, y) is None
+    assert better_preprocessing(options, lambda o: behind[o.preprocessing], CheckedSamples(x, y, "samples")) is None

@@ -147,7 +147,10 @@ def test_too_short_a_run_is_left_to_the_rules(tmp_path: Path) -> None:
     counted = Epochs()
     record = choose(open_context(tmp_path, counted), epochs=1)
     assert (record.origin, counted.count) == ("rules", 0)
-    assert record.note == "the run is too short for trying recipes: their share of it is 1 epoch of training"
+    assert (
+        record.note
+        == "no other recipe was tried: the training allowed for it is 1 epoch, too little to compare even two"
+    )
 
 
 def test_what_is_given_is_kept_and_everything_given_is_not_probed(tmp_path: Path) -> None:

@@ -1,12 +1,13 @@
 """Other programs put trials and studies into a run's file: what fits is used, nothing stops the run."""
 
+import re
 import sqlite3
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
-from optuna.distributions import CategoricalDistribution, FloatDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState, create_trial
 
 from nas_kd.commands.load_run import read_run
@@ -33,6 +34,12 @@ def search(builder: NetworkBuilder, tmp_path: Path) -> Searching:
     for _ in range(3):
         search.study.tell(search.propose())
     return search
+
+
+@pytest.fixture
+def search_at_its_start(builder: NetworkBuilder, tmp_path: Path) -> Searching:
+    """A search that has proposed nothing yet."""
+    return Searching(tmp_path / "run", builder, "random")
 
 
 def plain_optuna(search: Searching) -> optuna.Study:
@@ -113,6 +120,39 @@ def test_what_does_not_fit_is_ignored_with_a_note(search: Searching, params: dic
     assert search.notes == [f"trials that another program put into the study: 1 ignored (trial 3 {reason})"]
     search.study.close()
     assert [t.number for t in read_run(search.folder).trials] == [0, 1, 2, 4]
+
+
+@pytest.mark.parametrize("enqueued", [False, True])
+@pytest.mark.parametrize(
+    ("name", "distribution", "says"),
+    [
+        ("method", CategoricalDistribution([2.0, 4.0]), "choices 2.0, 4.0, this search with choices soft_targets, "),
+        ("temperature", FloatDistribution(1, 8), "numbers, this search with numbers on a logarithmic scale"),
+    ],
+)
+def test_other_choices_in_the_database_before_the_first_trial_are_refused(
+    search_at_its_start: Searching, name: str, distribution: BaseDistribution, says: str, enqueued: bool
+) -> None:
+    """Optuna's database takes a parameter's first choices for all trials, so that none of this run's can be stored."""
+    search, study = search_at_its_start, plain_optuna(search_at_its_start)
+    if enqueued:
+        study.enqueue_trial({})
+    study.add_trial(create_trial(values=[0.9, 4000, 0.1], params={name: 2.0}, distributions={name: distribution}))
+    search.reopen()
+    trial = f"trial {int(enqueued)} of another program has '{name}' with {says}"
+    with pytest.raises(InputError, match=rf"study\.db: {re.escape(trial)}.*; begin anew in another --run-dir$"):
+        search.propose()
+    search.study.close()
+
+
+def test_other_choices_that_come_between_opening_and_the_first_trial_are_refused(
+    search_at_its_start: Searching,
+) -> None:
+    search = search_at_its_start
+    plain_optuna(search).ask({"method": CategoricalDistribution(["dkd"])})
+    with pytest.raises(InputError, match="trial 0 of another program has 'method' with choices dkd"):
+        search.propose()
+    search.study.close()
 
 
 def test_trials_left_under_way_elsewhere(search: Searching) -> None:

@@ -52,11 +52,24 @@ def test_cards_and_table_show_other_costs_if_they_are_limited() -> None:
     assert all("multiply-adds" not in cell.note for row in plain.finalist_table.rows for cell in row.cells)
 
 
-def test_export_command_has_the_same_limits() -> None:
-    command = report(**ALL).summary.export_command
+def test_export_command_asks_for_another_size_within_the_other_limits() -> None:
+    command = report(**ALL | {"min_accuracy": 0.88}).summary.export_command
     assert command is not None
-    for flag in ("--max-memory-kb 2000", "--max-macs 1000000", "--min-accuracy 0.85", "--max-latency-ms 0.5"):
+    for flag in ("--max-memory-kb 2000", "--max-macs 1000000", "--min-accuracy 0.88", "--max-latency-ms 0.5"):
         assert flag in command
+    assert "--max-size-kb 50" in command  # half of the limit: no smaller finalist is accurate enough
+
+
+def test_export_command_names_a_size_that_a_smaller_finalist_keeps() -> None:
+    def flags(small: int, large: int, **budget: float) -> str | None:
+        members = (measured("small", 0.85, small, 0.1), measured("large", 0.90, large, 0.4))
+        command = build_content(run(finalists=members, config={"budget": budget})).summary.export_command
+        return None if command is None else command.rpartition("student.onnx ")[2]
+
+    assert flags(40_123, 90_000) == "--max-size-kb 41"
+    assert flags(40_123, 40_500, max_size_kb=42) == "--max-size-kb 21"  # 41 would not leave the winner out
+    assert flags(95_000, 90_000) == "--max-size-kb 45"
+    assert flags(950, 3_000) == "--max-size-kb 0.95"
 
 
 def test_minimum_accuracy_is_a_line_in_both_plots() -> None:

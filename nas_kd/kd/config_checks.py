@@ -1,0 +1,50 @@
+"""What the config alone shows to be wrong, found before data are read: names, methods, and where teachers come from."""
+
+from nas_kd.config.options import SearchConfig, TeacherOptions
+from nas_kd.context.run_context import check_methods, check_names
+from nas_kd.errors import InputError
+from nas_kd.kd.weights_file import check_weights_file
+from nas_kd.models.search_space import load_space
+from nas_kd.plugins import IN_MEMORY, import_object
+
+
+def check_config(config: SearchConfig) -> None:
+    """Refuse unknown names, and teachers that are not there; whether they fit the data is found out with these.
+
+    Args:
+        config: of the run.
+
+    Raises:
+        InputError: a name is unknown, methods need more than the teachers provide, a teacher's file is missing or of
+            another kind, or its function or space cannot be imported.
+    """
+    check_names(config)
+    check_methods(config)
+    for place, options in enumerate(config.teacher):
+        try:
+            _check(options)
+        except InputError as error:
+            several = len(config.teacher) > 1
+            raise InputError(f"{ordinal(place)} {error}" if several else str(error)) from error
+
+
+def ordinal(place: int) -> str:
+    """How messages name one of several teachers; `place`: in the list, from 0."""
+    return f"{place + 1}. [[teacher]]:"
+
+
+def _check(options: TeacherOptions) -> None:
+    if options.onnx is not None:
+        if not options.onnx.is_file():
+            raise InputError(f"teacher.onnx: {options.onnx}: no such file")
+        if options.features is not None:
+            raise InputError(
+                "teacher.features: an ONNX teacher provides its logits only; leave features out, or give a factory"
+            )
+    elif options.factory is None:
+        load_space(options.space or "resnet")
+    elif not options.factory.startswith(IN_MEMORY):
+        if options.weights is not None:
+            check_weights_file(options.weights, "teacher.weights")
+        if not callable(import_object(options.factory)):
+            raise InputError(f"teacher.factory: {options.factory} must be a function that returns a torch.nn.Module")
