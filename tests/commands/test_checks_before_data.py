@@ -50,9 +50,9 @@ COMMANDS: dict[str, Callable[[SearchConfig, Path, Callback], object]] = {
 
 def refused(command: str, folder: Path, config: dict[str, Any]) -> str:
     """The message; the data were not even begun to be read."""
-    stages = Stages()
+    stages, given = Stages(), {"data": {"source": f"{HERE}read"}, "distill": {"methods": ["soft_targets"]}} | config
     with pytest.raises(InputError) as caught:
-        COMMANDS[command](SearchConfig.model_validate({"data": {"source": f"{HERE}read"}} | config), folder, stages)
+        COMMANDS[command](SearchConfig.model_validate(given), folder, stages)
     assert stages.stages == []
     return str(caught.value)
 
