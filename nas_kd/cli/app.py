@@ -100,7 +100,8 @@ def search(
     }
     with exit_on_errors():
         from nas_kd.api import functions
-        from nas_kd.cli.console import ConsoleCallback, print_result
+        from nas_kd.cli.console import ConsoleCallback
+        from nas_kd.cli.printed_results import print_result
 
         options = _load(config, flags, settings, ignore, "search")
         folder = run_dir or functions.default_run_dir(options)
@@ -142,7 +143,7 @@ def export(
 ) -> None:
     """Write the best finalist under another budget, without searching again."""
     with exit_on_errors():
-        from nas_kd.cli.console import print_finalist
+        from nas_kd.cli.printed_results import print_finalist
         from nas_kd.commands.write_winner import export_winner
         from nas_kd.config.loading import card_overrides, load_config
 
@@ -170,7 +171,8 @@ def distill(
     """Distill one student without a search."""
     with exit_on_errors():
         from nas_kd.api import functions
-        from nas_kd.cli.console import ConsoleCallback, print_distilled
+        from nas_kd.cli.console import ConsoleCallback
+        from nas_kd.cli.printed_results import print_distilled
 
         options = _load(config, {}, settings, ignore, "distill")
         with ConsoleCallback(options, verbose) as callback:

@@ -1,31 +1,21 @@
-"""What the command line prints: progress, live on a terminal and as a few lines elsewhere, and results at the end."""
+"""Progress on the command line: live on a terminal, as a few lines elsewhere."""
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
-from rich import box
-from rich.console import Console, JustifyMethod
+from rich.console import Console
 from rich.live import Live
-from rich.markup import escape
-from rich.table import Table
 from rich.text import Text
 
+from nas_kd.cli.figures import milliseconds, print_plain, size_and_latency
 from nas_kd.cli.terminal import Terminal
-from nas_kd.commands.distill import DistillResult
-from nas_kd.config.options import Budget, SearchConfig
+from nas_kd.config.options import SearchConfig
 from nas_kd.context.callbacks import Callback
 from nas_kd.context.run_folder import RunFolder
-from nas_kd.plugins import display_name
-from nas_kd.results.finalist_record import Accuracy, FinalistRecord
-from nas_kd.results.front_document import front_document
-from nas_kd.results.fronts import describe_uncertain_minimum
-from nas_kd.results.latency import Latency
-from nas_kd.results.limits import describe_costs
-from nas_kd.results.run_record import RunRecord, TeacherRecord
+from nas_kd.results.run_record import TeacherRecord
 from nas_kd.results.trial_record import Costs, TrialRecord, TrialStatus
 from nas_kd.scores.base import DEFAULT_SCORE, Score, load_score
 
@@ -34,21 +24,10 @@ LINE_EVERY = 10  # trials or trainings
 FIRST_SILENCE_S = 5.0  # of a stage's long work before a line says how far it is; each silence is twice the last ...
 MAX_SILENCE_S = 60.0  # ... up to this
 OPTIONAL_COUNTS: tuple[TrialStatus, ...] = ("paused", "pruned", "failed")  # shown if there are any
-UNSTABLE = " (unstable)"
 HYPERVOLUME = (
     "hypervolume, below: one number for what the candidates found so far gain over the teacher in size and latency "
     "at the score that they keep; 1 is the teacher's score at a tenth of both, and it only rises"
 )
-
-
-def print_plain(console: Console, text: str) -> None:
-    """Print text as it is: brackets, colons and braces in names of files mean nothing.
-
-    Args:
-        console: where to.
-        text: one line, which is not wrapped.
-    """
-    console.print(Text(text), soft_wrap=True)
 
 
 class ConsoleCallback(Callback):
@@ -135,7 +114,7 @@ class ConsoleCallback(Callback):
             score = f"{self._score.title} {record.val_score.mean:.2%}, "
         self._print_line(
             f"teacher: {record.description}; validation accuracy {record.val.mean:.2%}, {score}"
-            f"{_size_and_latency(costs)}"
+            f"{size_and_latency(costs)}"
         )
 
     def on_measured(self, done: int, total: int) -> None:
@@ -149,7 +128,11 @@ class ConsoleCallback(Callback):
 
     def print_costs(self, description: str, precision: str, costs: Costs, within_budget: bool) -> None:
         """Print a network of a sample with its costs."""
-        figures = [f"{costs.require_size() / 1000:.1f} kB", _ms(costs.latency_ms), f"{costs.macs:,} multiply-adds"]
+        figures = [
+            f"{costs.require_size() / 1000:.1f} kB",
+            milliseconds(costs.latency_ms),
+            f"{costs.macs:,} multiply-adds",
+        ]
         if costs.memory_bytes is not None:
             figures.append(f"{costs.memory_bytes / 1000:.0f} kB of memory")
         fits = "" if within_budget else "; over the budget"
@@ -240,124 +223,3 @@ def _search_status(trials: Sequence[TrialRecord], n_trials: int, hypervolume: fl
 
 def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
-
-
-def _kb(size_bytes: int | None) -> str:
-    return "unknown" if size_bytes is None else f"{size_bytes / 1000:.1f} kB"
-
-
-def _size_and_latency(costs: Costs) -> str:
-    if costs.size_bytes is None and costs.latency_ms is None:
-        return "size and latency unknown"
-    return f"{_kb(costs.size_bytes)}, {_ms(costs.latency_ms)}"
-
-
-def _ms(latency: Latency | None, unstable: str = UNSTABLE) -> str:
-    if latency is None:
-        return "unknown"
-    figure = f"{latency.p50 * 1000:.3g} us" if latency.p50 < 1 else f"{latency.p50:.3g} ms"
-    return f"{figure}{unstable if latency.unstable else ''}"
-
-
-def _percent(accuracy: Accuracy) -> str:
-    return f"{accuracy.mean:.1%} [{accuracy.low * 100:.1f}, {accuracy.high * 100:.1f}]"
-
-
-def print_result(run: RunRecord, folder: Path) -> None:
-    """Print the finalists and the teacher as a table, then the paths of the winner and the report.
-
-    Args:
-        run: a finished run.
-        folder: its folder.
-    """
-    console = Console()
-    document = front_document(run)
-    budget = ", ".join(f"{k} {v:g}" for k, v in run.config.get("budget", {}).items()) or "no limits"
-    table = Table(title=f"Finalists of {escape(run.name)}, budget: {budget}", title_justify="left", box=box.SIMPLE)
-    score = f"test {run.score_title}"
-    for column in ("", score, "size", "latency", "method"):
-        justify: JustifyMethod = "right" if column in ("size", "latency") else "left"
-        table.add_column(column, justify=justify, no_wrap=column in ("", score, "size"), overflow="fold")
-    by_id, shown = {f.id: f for f in run.finalists}, []
-    for entry in document["candidates"]:
-        finalist = by_id[entry["id"]]
-        role, method = _role(entry, document["winner"]), escape(_method(finalist))
-        table.add_row(role, *_figure_cells(finalist.test_score, finalist.costs, "*"), method)
-        shown.append(finalist.costs)
-    if run.teacher is not None and run.teacher.test_score is not None:
-        table.add_row("teacher", *_figure_cells(run.teacher.test_score, run.teacher.costs, "*"), "")
-        shown.append(run.teacher.costs)
-    console.print(table)
-    if any(c.unstable for c in shown):
-        console.print("* unstable: the measurement was disturbed; repeat it with `nas-kd measure`")
-    best = by_id.get(document["winner"] or "")
-    if best is None:
-        console.print("no finalist meets the budget; the report shows how close they come")
-    else:
-        limits = Budget.model_validate(run.config.get("budget") or {})
-        costs = describe_costs(best.costs, limits)
-        print_plain(console, f"winner: {folder / 'winner' / 'student.onnx'}: {best.description}; {costs}")
-        for text in _other_scores(run, best):
-            print_plain(console, text)
-        if note := describe_uncertain_minimum(best.val_score, limits):
-            print_plain(console, f"note: the winner is not shown to reach the minimum: {note}")
-    print_plain(console, f"report: {folder / 'report' / 'index.html'}")
-
-
-def _other_scores(run: RunRecord, winner: FinalistRecord) -> Iterator[str]:
-    """Accuracy and balanced accuracy on test, of the winner and the teacher, where the table does not have them."""
-    teacher = run.teacher
-    shown = (
-        ("accuracy", winner.test, teacher.test if teacher else None),
-        ("balanced accuracy", winner.balanced, teacher.balanced if teacher else None),
-    )
-    for title, mine, theirs in shown:
-        if title != run.score_title and mine is not None:
-            yield f"{title} on test: winner {_percent(mine)}" + (f", teacher {_percent(theirs)}" if theirs else "")
-
-
-def _role(entry: Mapping[str, Any], winner: str | None) -> str:
-    """Whether a candidate of front.json is the winner, or why it cannot be."""
-    if entry["id"] == winner:
-        return "winner"
-    if not entry["within_budget"]:
-        return "over budget"
-    reaches = entry.get("reaches_accuracy", entry.get("reaches_score", True))
-    return "" if reaches else "low accuracy" if "reaches_accuracy" in entry else "low score"
-
-
-def _method(finalist: FinalistRecord) -> str:
-    """`soft_targets, fp32, 1 assistant`."""
-    assistants = len(finalist.candidate.assistants)
-    chain = f", {assistants} assistant{'s' if assistants > 1 else ''}" if assistants else ""
-    return f"{display_name(finalist.candidate.recipe.method)}, {finalist.candidate.precision}{chain}"
-
-
-def _figure_cells(accuracy: Accuracy, costs: Costs, unstable: str = UNSTABLE) -> tuple[str, str, str]:
-    return _percent(accuracy), _kb(costs.size_bytes), _ms(costs.latency_ms, unstable)
-
-
-def print_finalist(finalist: FinalistRecord, out: Path) -> None:
-    """Print which finalist was exported to `out`, with its figures."""
-    parts = (f"trial {finalist.trial}", finalist.description, _method(finalist))
-    accuracy, *costs = _figure_cells(finalist.test, finalist.costs)
-    figures = (f"test accuracy {accuracy}", *costs)
-    print_plain(Console(), f"{out}: {'; '.join((*parts, *figures))}")
-
-
-def print_distilled(distilled: DistillResult) -> None:
-    """Print the figures of a student that was distilled without a search, beside the teacher's on the same split."""
-    teacher = distilled.teacher
-    shown = {"test accuracy": (distilled.test, teacher.test)}
-    for title, value in distilled.scores.items():
-        theirs = teacher.balanced if title == load_score("balanced_accuracy").title else teacher.test_score
-        shown[title] = (value, theirs)
-    scores = [
-        f"{title} {_percent(mine)}" + (f" (teacher {_percent(theirs)})" if theirs else "")
-        for title, (mine, theirs) in shown.items()
-    ]
-    print_plain(
-        Console(),
-        f"{distilled.path}: {distilled.description}, {distilled.method}; {', '.join(scores)}; "
-        f"{distilled.size_bytes / 1000:.1f} kB, {_ms(distilled.latency)}",
-    )

@@ -6,14 +6,12 @@ from collections.abc import Iterable
 from dataclasses import replace
 from math import inf, log
 
-from nas_kd.commands.finalist_plan import describe_plan
-from nas_kd.commands.finalists import FinalistTrainer, TrainedFinalist
-from nas_kd.commands.load_run import read_run
-from nas_kd.commands.training_costs import search_cost, supernet_cost, teachers_cost
+from nas_kd.commands.failed_search import give_up
+from nas_kd.commands.finalist_step import FinalistStep
+from nas_kd.commands.finalists import TrainedFinalist
 from nas_kd.commands.worker import JobRunner
-from nas_kd.commands.write_winner import write_results
 from nas_kd.context.run_context import RunContext
-from nas_kd.errors import BudgetError, TrialError
+from nas_kd.errors import TrialError
 from nas_kd.kd.artifacts import ArtifactBuilder
 from nas_kd.kd.choose_recipe import (
     ProbeBudget,
@@ -25,10 +23,8 @@ from nas_kd.kd.choose_recipe import (
 from nas_kd.kd.distiller import Distiller
 from nas_kd.kd.network_builder import N_SIZES
 from nas_kd.kd.teachers import ReadyTeacher, tested_record
-from nas_kd.kd.training_work import TrainingWork
 from nas_kd.nas.feasibility import at_lower_bound, is_borderline, log_excess, require_measured
 from nas_kd.nas.gate import Gate
-from nas_kd.nas.jobs import TrainFinalist
 from nas_kd.nas.propose import Proposer
 from nas_kd.nas.recipe_dimensions import RecipeDimensions
 from nas_kd.nas.search_loop import SearchLoop
@@ -45,8 +41,6 @@ from nas_kd.nas.supernet.once_for_all import OnceForAll
 from nas_kd.nas.supernet.supernet_trainer import SupernetTrainer
 from nas_kd.nas.worker_pool import WorkerPool
 from nas_kd.results.candidate import Architecture
-from nas_kd.results.finalist_record import FinalistPlan
-from nas_kd.results.fronts import describe_closest_trials
 from nas_kd.results.hypervolume import IncrementalHypervolume, is_valid_reference
 from nas_kd.results.limits import describe_costs, within_budget
 from nas_kd.results.recipe_record import RecipeRecord
@@ -123,7 +117,9 @@ class Search:
         nearest = min(possible, key=lambda c: log_excess(at_lower_bound(c), budget))
         if log_excess(at_lower_bound(nearest), budget) > MAX_LOG_EXCESS:
             description = describe_costs(nearest, budget)
-            self._give_up(f"the smallest network of space {self.context.space.name!r} has {description}")
+            give_up(
+                self.context, self.study, f"the smallest network of space {self.context.space.name!r} has {description}"
+            )
 
     def _smallest_exported(self) -> Architecture:
         """The smallest of the space's sizes that can be built and exported at every precision."""
@@ -241,7 +237,7 @@ class Search:
             until = time.monotonic() + self.study.left_s(self.config.search.max_minutes)
             members, record = once_for_all.search(until)
         if not members:
-            self._give_up("no sub-network that was judged is within the budget")
+            give_up(self.context, self.study, "no sub-network that was judged is within the budget")
         self.study.save(INITIAL_TRIALS, self.proposer.direct_trials(m.architecture for m in members))
         self.study.save("once_for_all", record)
 
@@ -271,75 +267,19 @@ class Search:
                 self.hypervolume.add(record.val_score, record.costs)
 
     def train_finalists(self) -> list[TrainedFinalist]:
-        """Train the front's members over several seeds, with their controls; one more if the best is over the budget.
+        """Train the front's members over several seeds, with their controls; see `FinalistStep.train`."""
+        return self._finalist_step().train()
 
-        Raises:
-            BudgetError: no candidate met the budget.
-            TrialError: candidates met it, and none could be trained.
-        """
-        trainer = self._finalist_trainer()
-        self.callback.on_stage("measuring the front")
-        with self.study.timed("finalists"):
-            for record in trainer.measured_front(self.study.records):
-                self.study.correct(record)
-        if not (chosen := trainer.choose(self.study.records)):
-            self._explain_failures()
-            self._give_up(describe_closest_trials(self.study.records, self.config.budget))
-        plan = self._plan_finalists(trainer, chosen)
-        self.study.save("state", "finalists")
-        self.callback.on_stage("training finalists")
-        with self.study.timed("finalists"):
-            trained, tried = self._train(trainer, chosen[: plan.finalists], plan), chosen[: plan.finalists]
-            for trial in chosen[plan.finalists :]:
-                if not trained:  # none of them could be
-                    trained, tried = self._train(trainer, [trial], plan), [*tried, trial]
-            numbers = {t.number for t in tried}
-            others = [t for t in self.study.records if t.number not in numbers]
-            return trained + self._train(trainer, trainer.fallback_finalist(trained, others), plan)
-
-    def _plan_finalists(self, trainer: FinalistTrainer, chosen: list[TrialRecord]) -> FinalistPlan:
-        """Plan how many of those chosen are trained; what was planned once is kept when the run is resumed."""
-        if (planned := self.study.load("finalist_plan", FinalistPlan)) is not None:
-            return planned
-        plan = trainer.plan(chosen, self._training_cost())
-        if note := describe_plan(plan):
-            self.callback.on_note(note)
-        self.study.save("finalist_plan", plan)
-        return plan
-
-    def _training_cost(self) -> float:
-        """Multiply-adds per training sample of all that was trained so far."""
-        work = TrainingWork(self.distiller.builder, self.context.recipe.batch_size)
-        full, trials = self.context.recipe.epochs, self.study.records
-        macs = (work.of_macs(t.teacher.macs) for t in (self.teacher, *self.others))
-        teachers = zip(self.config.teacher, macs, strict=True)
-        cost = search_cost(trials, work, full) + teachers_cost(teachers, full)
-        if (supernet := self.study.load("once_for_all", OnceForAllRecord)) is not None:
-            members = [t.candidate.student for t in trials]
-            ends = self.distiller.builder.ends()
-            cost += supernet_cost(supernet.epochs, supernet.networks_a_step, ends, members, work)
-        return cost
-
-    def _finalist_trainer(self) -> FinalistTrainer:
-        supernet = self.study.load("once_for_all", OnceForAllRecord)
-        sources = (supernet.key,) if supernet else ()
-        distiller = self.distiller.inheriting_from(sources)
-        return FinalistTrainer(self.context, distiller, self.artifacts, self.gate)
-
-    def _train(self, trainer: FinalistTrainer, chosen: list[TrialRecord], plan: FinalistPlan) -> list[TrainedFinalist]:
-        if self.pool.workers > 1:
-            self._train_in_workers(trainer.jobs(chosen, plan))
-        return trainer.train(chosen, plan, silent=self.pool.workers > 1)
-
-    def _train_in_workers(self, jobs: list[TrainFinalist]) -> None:
-        """Let all workers train a share; what fails here fails again, and is reported, when it is looked for."""
-        done = 0
-        while jobs or self.pool.busy:
-            while jobs and self.pool.has_room:
-                self.pool.submit(jobs.pop(0))
-            self.pool.wait()
-            done += 1
-            self.callback.on_finalist(done, done + len(jobs) + self.pool.busy, "")
+    def _finalist_step(self) -> FinalistStep:
+        return FinalistStep(
+            self.context,
+            self.study,
+            self.distiller,
+            self.artifacts,
+            self.gate,
+            [self.teacher, *self.others],
+            self.pool,
+        )
 
     def read_test_once(self, finalists: list[TrainedFinalist]) -> None:
         """Judge finalists, controls and teachers on the test split; this ends the run.
@@ -348,7 +288,7 @@ class Search:
             finalists: trained, with their controls.
         """
         self.callback.on_stage("reading the test split")
-        trainer = self._finalist_trainer()
+        trainer = self._finalist_step().trainer()
         with self.study.timed("test"):
             for rank, finalist in enumerate(finalists):
                 self.study.save(f"finalist/{rank:03d}", trainer.judge(finalist))
@@ -367,17 +307,3 @@ class Search:
     def _read_test(self, teacher: ReadyTeacher, name: str) -> None:
         saved = self.study.load(name, TeacherRecord) or teacher.record
         self.study.save(name, tested_record(replace(teacher, record=saved), self.context))
-
-    def _explain_failures(self) -> None:
-        """Raise if no candidate could be trained for reasons other than the budget."""
-        failed = [t for t in self.study.records if t.status == "failed"]
-        infeasible = any(t.status == "infeasible" for t in self.study.records)
-        if failed and (not infeasible or any(t.within_budget for t in failed)):
-            raise TrialError(f"none of {len(failed)} candidates could be trained; the last one: {failed[-1].reason}")
-
-    def _give_up(self, closest_candidates: str) -> None:
-        message = f"no candidate can meet the budget; closest: {closest_candidates}"
-        self.study.save("state", "unreachable")
-        self.study.save("message", message)
-        write_results(self.context.folder, read_run(self.context.folder))
-        raise BudgetError(message)

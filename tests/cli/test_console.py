@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from nas_kd.cli.console import ConsoleCallback, print_result
+from nas_kd.cli.console import ConsoleCallback
+from nas_kd.cli.printed_results import print_result
 from nas_kd.config.options import SearchConfig
 from nas_kd.results.latency import Latency
 from nas_kd.results.trial_record import Costs

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from nas_kd.cli.app import app
-from nas_kd.cli.console import print_distilled
+from nas_kd.cli.printed_results import print_distilled
 from nas_kd.commands.distill import DistillResult, distill_one
 from nas_kd.commands.search import search
 from nas_kd.config.loading import dump_config

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from nas_kd.cli.console import print_result
+from nas_kd.cli.printed_results import print_result
 from nas_kd.commands.load_run import read_run
 from nas_kd.commands.search import search
 from nas_kd.config.options import SearchConfig

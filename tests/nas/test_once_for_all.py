@@ -80,7 +80,7 @@ def test_a_run_opened_again_inherits_from_the_same_network(folder: Path, run: Ru
     pool = WorkerPool("local", TARGET, str(folder), 1, context.callback)
     with closing(pool), closing(_open(context, pool)) as opened:
         assert run.once_for_all is not None
-        assert opened._finalist_trainer()._distiller.weight_sources == (run.once_for_all.key,)
+        assert opened._finalist_step().trainer()._distiller.weight_sources == (run.once_for_all.key,)
 
 
 def test_what_was_trained_and_judged_is_found_again(
