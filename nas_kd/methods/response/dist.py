@@ -3,7 +3,10 @@
 L = CE + 2 T^2 mean over samples of (1 - r(q_b, p_b)) + 2 T^2 mean over classes of (1 - r(q_c, p_c)), T = 4: r is
 Pearson's correlation of student's and teacher's softmax at T, over the classes of a sample and over the samples of a
 class. The correlation ignores the scale of both, so the published weights are kept. Not calibrated: the gradient grows
-without bound while the student's logits are nearly equal, as they are at the start.
+without bound while the student's logits are nearly equal, as they are at the start. Not clipped either, as in published
+training: the gradient's norm is 30 to 300 in the first epoch (cross-entropy's is 0.4), so a limit of 5 would scale
+every step down, and the part of the labels with it. The learning rate has to suit: on 640 digits with 150 steps, the
+best of 0.1, 0.03 and 0.01 was 0.01 (96.3 %; 91.5 % with 0.1; two seeds).
 """
 
 from collections.abc import Sequence
@@ -24,6 +27,8 @@ class DIST(Method):
     tunable = ("temperature", "strength")
     summary = "correlation of class probabilities, among classes and among the batch's samples"
     target_grad_ratio = None
+    clipped = False
+    version = 2
     weight = 2.0
 
     def forward(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> dict[str, Tensor]:
