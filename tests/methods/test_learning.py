@@ -33,7 +33,6 @@ PAIRED_SEEDS = (0, 1, 2)  # a better accuracy is asked for, not just no worse on
 DATA_FREE_SEEDS = (0,)  # far above their goal on every seed, and six times as slow as the others
 TRAIN = 640  # samples; the other 1,157 judge, 269 of them which peer is deployed
 SCHEDULE = Schedule(15, 64, 0.1, 0.9, 5e-4, 0.1, 0.1, 5.0)
-RATES = {"dist": 0.01}  # not clipped: its first gradients are a hundred times cross-entropy's
 TEACHER_EPOCHS = 30
 DATA_FREE_EPOCHS = 36  # of made-up samples, which a generator learns to make at the same time
 ALLOWED_LOSS, DATA_FREE_GOAL = 0.01, 0.90
@@ -87,11 +86,7 @@ def trained(
     setup = TrainingSetup(
         source=ArrayBatches(augmenter(degraded), samples()[0].y),
         dataset=DatasetInfo(TRAIN, data.n_classes, data.mean, data.std),
-        schedule=replace(
-            SCHEDULE,
-            epochs=epochs or SCHEDULE.epochs,
-            learning_rate=RATES.get(method.name, SCHEDULE.learning_rate),
-        ),
+        schedule=replace(SCHEDULE, epochs=epochs or SCHEDULE.epochs),
         numerics=FP32,
         seed=seed,
     )
