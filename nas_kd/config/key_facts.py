@@ -35,3 +35,12 @@ def score_facts(score: str) -> dict[str, Any]:
         score: `data.score`.
     """
     return {} if score == "accuracy" else {"score": score}
+
+
+def clipping_facts(calibrate: bool) -> dict[str, Any]:
+    """Collect what became of clipping, likewise: nothing with calibration; published weights are no longer clipped.
+
+    Args:
+        calibrate: `distill.calibrate`.
+    """
+    return {} if calibrate else {"clipped": False}

@@ -105,7 +105,11 @@ class DistillOptions(Options):
     )
     warmup: float = Field(0.1, ge=0, lt=1, description="length of the warm-up, as a share of the schedule")
     ema: float = Field(0.1, gt=0, lt=1, description="time constant of averaged weights, as a share of the schedule")
-    clip_norm: float = Field(5.0, gt=0, description="gradients with a larger norm are scaled down to it")
+    clip_norm: float = Field(
+        5.0,
+        gt=0,
+        description="gradients with a larger norm are scaled down to it; not with calibrate = false, nor those of dist",
+    )
     temperature: LogRange = Field((1.0, 8.0), description="range of softmax temperatures to search; > 0")
     strength: LogRange = Field((0.1, 10.0), description="range of factors on a method's loss to search; > 0")
     class_weights: Annotated[
@@ -115,7 +119,9 @@ class DistillOptions(Options):
         description="weights of the classes in the label loss of every network trained here: none | balanced "
         "(samples / (classes x samples of the class)) | a list with a number for each class, in their order",
     )
-    calibrate: bool = Field(True, description="scale losses by their first gradients; false: published weights")
+    calibrate: bool = Field(
+        True, description="scale losses by their first gradients; false: published weights, no clipping"
+    )
 
 
 class Budget(Options):

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import dropwhile, takewhile
 from typing import Any
 
 import torch
@@ -20,10 +21,12 @@ class FeaturePoints:
     Attributes:
         features: paths of the modules whose outputs are the features, in the order of the forward pass.
         classifier: path of the module whose input is the embedding; None: the logits stand in for it.
+        stem: path of the module whose output the first stage starts from, at its resolution; None: there is none.
     """
 
     features: tuple[str, ...]
     classifier: str | None
+    stem: str | None = None
 
 
 def is_closed(module: nn.Module) -> bool:
@@ -53,14 +56,15 @@ def find_feature_points(model: nn.Module, example: Tensor, features: Sequence[st
     linear = [c.path for c in calls if isinstance(model.get_submodule(c.path), nn.Linear)]
     classifier = linear[-1] if linear else None
     if features is None:
-        return FeaturePoints(_last_of_each_resolution(model, calls), classifier)
+        features = _last_of_each_resolution(model, calls)
+        return FeaturePoints(features, classifier, _stem(model, calls, features))
     maps = {c.path for c in calls if c.shape_out is not None}
     for path in features:
         if path not in maps:
             raise InputError(
                 f"teacher.features: {path!r} gives no feature map; modules that do: {', '.join(sorted(maps))}"
             )
-    return FeaturePoints(tuple(features), classifier)
+    return FeaturePoints(tuple(features), classifier, _stem(model, calls, features))
 
 
 def _record(model: nn.Module, example: Tensor) -> list[_Call]:
@@ -96,14 +100,34 @@ def _resolution(value: Any) -> tuple[int, ...] | None:
 
 def _last_of_each_resolution(model: nn.Module, calls: list[_Call]) -> tuple[str, ...]:
     """The last block at each resolution; blocks inside of other blocks do not count."""
-    blocks = [c for c in calls if c.shape_out and _is_block(model, c, calls)]
-    outer = [c for c in blocks if not any(c.path.startswith(f"{o.path}.") for o in blocks)]
     last: dict[tuple[int, ...], str] = {}
-    for call in outer:
+    for call in _outer_blocks(model, calls):
         assert call.shape_out is not None
         last.pop(call.shape_out, None)
         last[call.shape_out] = call.path
     return tuple(last.values())
+
+
+def _outer_blocks(model: nn.Module, calls: list[_Call]) -> list[_Call]:
+    blocks = [c for c in calls if c.shape_out and _is_block(model, c, calls)]
+    return [c for c in blocks if not any(c.path.startswith(f"{o.path}.") for o in blocks)]
+
+
+def _stem(model: nn.Module, calls: list[_Call], features: Sequence[str]) -> str | None:
+    """The first block with weights, or the run of single layers there, if the first stage has it in front of it."""
+    blocks = list(dropwhile(lambda c: not list(model.get_submodule(c.path).parameters()), _outer_blocks(model, calls)))
+    if not blocks or not features:
+        return None
+    resolution = blocks[0].shape_out
+    layers = list(takewhile(lambda c: c.shape_out == resolution and _is_layer(model, c), blocks))
+    stem = layers[-1] if layers else blocks[0]
+    first = next(i for i, c in enumerate(calls) if c.path == features[0])
+    in_front = calls.index(stem) < first and calls[first].shape_out == resolution
+    return stem.path if in_front else None
+
+
+def _is_layer(model: nn.Module, call: _Call) -> bool:
+    return not list(model.get_submodule(call.path).children())
 
 
 def _is_block(model: nn.Module, call: _Call, calls: list[_Call]) -> bool:
@@ -138,9 +162,11 @@ class FeatureExtractor:
         self.model = model
         self._seen: dict[str, Tensor] = {}
         self._features = points.features if "features" in needs else ()
+        self._stem = points.stem if "stem" in needs else None
         self._wants_embedding = "embedding" in needs
         self._handles = [
-            model.get_submodule(path).register_forward_hook(self._keep_output(path)) for path in self._features
+            model.get_submodule(path).register_forward_hook(self._keep_output(path))
+            for path in (*self._features, *filter(None, [self._stem]))
         ]
         if self._wants_embedding and points.classifier is not None:
             self._handles.append(model.get_submodule(points.classifier).register_forward_pre_hook(self._keep_input()))
@@ -163,7 +189,7 @@ class FeatureExtractor:
         logits = _as_float(self.model(x))
         features = tuple(_as_float(self._seen[path]) for path in self._features)
         embedding = _as_float(self._seen.get("", logits).flatten(1)) if self._wants_embedding else logits[:, :0]
-        return Outputs(logits, features, embedding)
+        return Outputs(logits, features, embedding, None if self._stem is None else _as_float(self._seen[self._stem]))
 
     def __enter__(self) -> "FeatureExtractor":
         return self

@@ -25,7 +25,7 @@ class Schedule:
         weight_decay: on weights of layers, not on biases and normalisation.
         warmup: share of the first cycle, 0..1, in which the learning rate rises linearly from 0.
         ema: time constant of the averaged weights, as a share of the schedule, 0..1.
-        clip_norm: largest norm of the gradient.
+        clip_norm: largest norm of the gradient, where gradients are clipped: see `Training.clipped`.
         restarts: epochs, rising, at which the learning rate has come down to 0 and starts again from its peak.
         optimizer: `sgd` or `adamw`.
     """

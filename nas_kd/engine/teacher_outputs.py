@@ -75,7 +75,7 @@ class LiveTeacher:
         Raises:
             InputError: the method looks inside a teacher that is scripted or traced.
         """
-        if needs & {"features", "embedding"} and any(map(is_closed, self.teacher.model.modules())):
+        if needs & {"features", "embedding", "stem"} and any(map(is_closed, self.teacher.model.modules())):
             raise InputError(
                 "the teacher is scripted or traced, so that its features cannot be read: give the module that it was "
                 f"made from, or use a method that learns from logits ({', '.join(_logits_methods())})"

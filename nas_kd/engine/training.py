@@ -123,6 +123,11 @@ class Training:
         return [self.student, *self.method.peers()]
 
     @property
+    def clipped(self) -> bool:
+        """Whether gradients are clipped: not at published weights, which come from training without it."""
+        return self.setup.calibrated and all(part.clipped for part in self.method.parts())
+
+    @property
     def learning_rate(self) -> float:
         """The learning rate of the last step."""
         return float(self.optimizer.param_groups[0]["lr"])
@@ -195,8 +200,9 @@ class Training:
             raise TrialError(f"the loss became {loss.item()} in epoch {self.epoch + 1} of {schedule.epochs}")
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        for weights in self._weights:  # apart: what a method trains beside the student must not slow the student down
-            torch.nn.utils.clip_grad_norm_(weights, schedule.clip_norm, foreach=True)
+        if self.clipped:
+            for weights in self._weights:  # apart: what a method trains beside it must not slow the student down
+                torch.nn.utils.clip_grad_norm_(weights, schedule.clip_norm, foreach=True)
         for group in self.optimizer.param_groups:
             group["lr"] = schedule.learning_rate_at((done + 1) / total_steps)
         self.optimizer.step()

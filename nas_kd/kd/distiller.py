@@ -168,7 +168,7 @@ class Distiller:
         job = self._whole_training(student, Recipe(name), self._seed, precision)
         teachers = self.first_teacher() if method.generations else self.teachers_for(method, policy, ())
         loss = policy.make_method(job.recipe, len(teachers))
-        return self.trainer.training(job, self.trainer.build(job, 0), teachers, lambda: loss)
+        return self.trainer.training(job, self.trainer.build(job, 0), teachers, loss)
 
     def prepare(self, candidate: Candidate) -> None:
         """Train what is missing of the assistants that the candidate's student learns from."""

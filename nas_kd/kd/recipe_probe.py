@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import torch
 
-from nas_kd.config.key_facts import key_facts, score_facts
+from nas_kd.config.key_facts import clipping_facts, key_facts, score_facts
 from nas_kd.context.callbacks import Callback, EpochEnd, StopRun
 from nas_kd.context.run_context import RunContext
 from nas_kd.engine.evaluation import confusion_of, cross_entropy_of
@@ -20,6 +20,7 @@ from nas_kd.kd.candidate_failure import as_trial_error
 from nas_kd.kd.distiller import Distiller
 from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.kd.probe_plan import ProbePlan, best_first, choose, next_settings
+from nas_kd.methods.combine import make_method, version_facts
 from nas_kd.results.candidate import Architecture, Candidate, Recipe
 from nas_kd.results.recipe_record import ProbeRecord, RecipeRecord
 from nas_kd.results.training_recipe import TrainingRecipe
@@ -70,6 +71,8 @@ class RecipeProbe:
             "numerics": [context.numerics.bf16, context.numerics.channels_last],
             "torch": torch.__version__,
             **score_facts(config.data.score),
+            **clipping_facts(config.distill.calibrate),
+            **version_facts(make_method(method)),
         }
 
     def run(self, settings: Sequence[TrainingRecipe], plan: ProbePlan, given: Sequence[str] = ()) -> RecipeRecord:

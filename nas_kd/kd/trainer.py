@@ -7,6 +7,7 @@ from functools import partial
 import torch
 from torch import nn
 
+from nas_kd.config.key_facts import clipping_facts
 from nas_kd.config.options import DistillOptions
 from nas_kd.context.callbacks import Callback
 from nas_kd.data.augment import TrainingViews
@@ -79,6 +80,7 @@ class Trainer:
         conditions = {
             "data": data.key,
             "calibrated": options.calibrate,
+            **clipping_facts(options.calibrate),
             "numerics": [numerics.bf16, numerics.channels_last],
             **({} if weights is None else {"class_weights": weights}),
             **({} if self.score.name == DEFAULT_SCORE else {"score": self.score.name}),
@@ -107,14 +109,15 @@ class Trainer:
             TrialError: it cannot be trained.
             InputError: the method cannot work with these networks.
         """
-        key = self._key(job, teachers, source)
+        loss = method()
+        key = self._key(job, teachers, loss, source)
         with self.cache.store.lock("weights", key):
             known = self.cache.load(key, lambda: self._numerics.place(self.build(job, job.seed)))
             if known is not None:
                 return known
-            training = self.training(job, self.build(job, job.seed, source), teachers, method)
+            training = self.training(job, self.build(job, job.seed, source), teachers, loss)
             # All rungs of one schedule share a checkpoint, so that a later rung goes on where this one stops.
-            whole = self._key(replace(job, until=job.schedule.epochs), teachers, source)
+            whole = self._key(replace(job, until=job.schedule.epochs), teachers, loss, source)
             description = self.builder.description(job.student)
             run_from_checkpoint(
                 training,
@@ -131,8 +134,8 @@ class Trainer:
                 self.cache.store.remove("checkpoint", whole)
             return trained
 
-    def _key(self, job: TrainingJob, teachers: Sequence[Teacher], source: WeightSource | None) -> str:
-        return self.cache.key(job, self.augmentation_key(job.training), teachers, source)
+    def _key(self, job: TrainingJob, teachers: Sequence[Teacher], loss: Method, source: WeightSource | None) -> str:
+        return self.cache.key(job, self.augmentation_key(job.training), teachers, loss, source)
 
     def augmentation_key(self, recipe: TrainingRecipe) -> str:
         """Content key of the samples as trainings by this recipe are shown them."""
@@ -164,9 +167,7 @@ class Trainer:
             student.load_state_dict(cut_weights(source.weights, student))
         return load_precision(job.precision).prepare(student, self.data.input_shape)
 
-    def training(
-        self, job: TrainingJob, student: nn.Module, teachers: Sequence[Teacher], method: MethodFactory
-    ) -> Training:
+    def training(self, job: TrainingJob, student: nn.Module, teachers: Sequence[Teacher], method: Method) -> Training:
         """Set up a training that has not begun.
 
         Raises:
@@ -174,7 +175,7 @@ class Trainer:
         """
         outputs = [self.outputs.of(t, job.training) for t in teachers]
         setup = self.setup(job.schedule, job.training, job.seed)
-        return Training(student, outputs, method(), setup, partial(self.build, job))
+        return Training(student, outputs, method, setup, partial(self.build, job))
 
     def setup(self, schedule: Schedule, recipe: TrainingRecipe, seed: int) -> TrainingSetup:
         """What a training on these data depends on beside its networks.

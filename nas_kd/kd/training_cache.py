@@ -10,6 +10,8 @@ from nas_kd.engine.schedule import Schedule
 from nas_kd.engine.teacher_outputs import Teacher
 from nas_kd.kd.training_job import TrainedModel, TrainingJob
 from nas_kd.kd.warm_start import WeightSource
+from nas_kd.methods.base import Method
+from nas_kd.methods.combine import version_facts
 from nas_kd.serialization import fingerprint
 from nas_kd.store.store import Store
 
@@ -50,16 +52,24 @@ class TrainingCache:
             }
         )
 
-    def key(self, job: TrainingJob, augmentation: str, teachers: Sequence[Teacher], source: WeightSource | None) -> str:
+    def key(
+        self,
+        job: TrainingJob,
+        augmentation: str,
+        teachers: Sequence[Teacher],
+        method: Method,
+        source: WeightSource | None,
+    ) -> str:
         """Fingerprint a job.
 
         Args:
             job: what to train.
             augmentation: content key of the augmented samples.
             teachers: in the order in which the method gets them.
+            method: the loss that the job's recipe names.
             source: what the student's initial weights are cut from, if anything.
         """
-        facts = job.facts()
+        facts = job.facts() | version_facts(method)
         if source is not None:
             facts["inherits"] = source.key
         if job.precision != "fp32":

@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-# What a method reads. Of student and teachers: "logits", "features", "embedding". "indices": positions of the samples
-# in the training split; "network": the teacher itself, for gradients through it; "pairs": the teacher's own view of
-# each sample (cross-modal data).
-Need = Literal["logits", "features", "embedding", "indices", "network", "pairs"]
+# What a method reads. Of student and teachers: "logits", "features", "embedding", "stem". "indices": positions of the
+# samples in the training split; "network": the teacher itself, for gradients through it; "pairs": the teacher's own
+# view of each sample (cross-modal data).
+Need = Literal["logits", "features", "embedding", "stem", "indices", "network", "pairs"]
 
 
 class Outputs(NamedTuple):
@@ -21,11 +21,14 @@ class Outputs(NamedTuple):
         logits: (B, C).
         features: one tensor per stage, (B, c, h, w) or tokens (B, t, d).
         embedding: (B, d), the input of the classifier.
+        stem: what the first stage computes its feature from, of the same resolution: (B, c, h, w) or (B, t, d). None if
+            the network has no layers in front of its first stage, or none at that resolution.
     """
 
     logits: Tensor
     features: tuple[Tensor, ...]
     embedding: Tensor
+    stem: Tensor | None = None
 
 
 class Batch(NamedTuple):
@@ -122,6 +125,10 @@ class Method(nn.Module):
         train_cost_factor: cost of one training step relative to the student alone: 3.0 with two peers of its size.
         generations: number of times the student's architecture is trained before, each time from the one before.
         default_temperature: softmax temperature of the paper.
+        clipped: whether the engine clips gradients when it trains with this method's terms at calibrated weights; at
+            published weights (`calibrate = false`) it never does.
+        version: of the method's loss, a part of the key of trained weights; raise it when the loss changes, so that
+            weights trained by the earlier one are not taken for new ones.
         scale: () the calibrated factor of the terms, a buffer.
 
     Example:
@@ -148,6 +155,8 @@ class Method(nn.Module):
     train_cost_factor: float = 1.0
     generations: int = 0
     default_temperature: ClassVar[float] = 4.0
+    clipped: bool = True
+    version: int = 1
     scale: Tensor
 
     def __init__(self, temperature: float | None = None, strength: float = 1.0) -> None:

@@ -6,6 +6,7 @@ The best results in the surveys combine a response-based method with a feature- 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import chain
+from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
@@ -123,3 +124,12 @@ def make_method(name: str, temperature: float | None = None, strength: float = 1
     if synthesisers and any("indices" in p.needs for p in parts):
         raise InputError(f"method {name!r}: one part remembers training samples, another makes up its own")
     return parts[0] if len(parts) == 1 else Combined(parts)
+
+
+def version_facts(*methods: Method) -> dict[str, Any]:
+    """Collect the versions of methods and of their parts, for fingerprints of what was trained by them.
+
+    First versions are left out, so that the keys of methods that never changed stay valid.
+    """
+    versions = {part.name: part.version for method in methods for part in method.parts() if part.version > 1}
+    return {"versions": versions} if versions else {}

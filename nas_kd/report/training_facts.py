@@ -94,7 +94,7 @@ def _schedule_parts(distill: Mapping[str, Any]) -> Iterator[str]:
         yield f"{begin}cosine decay to 0"
     if (ema := distill.get("ema")) is not None:
         yield f"weights averaged with a time constant of {_percent(ema)} of the schedule"
-    if (norm := distill.get("clip_norm")) is not None:
+    if (norm := distill.get("clip_norm")) is not None and distill.get("calibrate", True):
         yield f"gradients clipped to a norm of {norm:g}"
 
 

@@ -71,6 +71,7 @@ def tensors_of(inputs: Inputs) -> dict[str, Tensor]:
     for owner, outputs in (("student", student), *((f"teachers[{i}]", t) for i, t in enumerate(teachers))):
         named |= {f"{owner}.logits": outputs.logits, f"{owner}.embedding": outputs.embedding}
         named |= {f"{owner}.features[{i}]": f for i, f in enumerate(outputs.features)}
+        named |= {} if outputs.stem is None else {f"{owner}.stem": outputs.stem}
     return named
 
 
@@ -184,7 +185,8 @@ def with_equal_outputs(_method: nn.Module, inputs: Inputs) -> Inputs:
 
 def _equal(outputs: Outputs) -> Outputs:
     features = tuple(f * 0 + 1 for f in outputs.features)
-    return Outputs(outputs.logits * 0, features, outputs.embedding * 0 + 1)
+    stem = None if outputs.stem is None else outputs.stem * 0 + 1
+    return Outputs(outputs.logits * 0, features, outputs.embedding * 0 + 1, stem)
 
 
 def _one_sample(batch: Batch) -> Batch:

@@ -118,3 +118,52 @@ def test_finding_feature_points_leaves_the_model_as_it_was() -> None:
     find_feature_points(model, X)
     assert model.training
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+class Blocks(nn.Module):
+    """A stem that is made of single layers, and two blocks of two convolutions."""
+
+    def __init__(self, stride: int, *, normalised: bool = False) -> None:
+        super().__init__()
+        self.scale = nn.BatchNorm2d(1, affine=False) if normalised else nn.Identity()
+        self.conv, self.norm, self.act = nn.Conv2d(1, 4, 3, 1, 1), nn.BatchNorm2d(4), nn.ReLU()
+        self.layers = nn.Sequential(Inverted(4, 4, stride), Inverted(4, 6, 2))
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.layers(self.act(self.norm(self.conv(self.scale(x)))))
+        out: torch.Tensor = self.head(x.mean(dim=(2, 3)))
+        return out
+
+
+@pytest.mark.parametrize("normalised", [False, True])
+def test_the_stem_is_the_last_of_the_single_layers_in_front_of_the_first_stage(normalised: bool) -> None:
+    points = find_feature_points(Blocks(1, normalised=normalised), X)
+    assert (points.features, points.stem) == (("layers.0", "layers.1"), "act")
+
+
+def test_a_block_in_front_of_the_first_stage_is_its_stem() -> None:
+    assert find_feature_points(net(4), X).stem == "stem"
+
+
+def test_a_stem_of_a_resolution_of_its_own_is_a_stage() -> None:
+    points = find_feature_points(Blocks(2), X)
+    assert (points.features, points.stem) == (("act", "layers.0", "layers.1"), None)
+
+
+def test_stages_that_are_named_have_a_stem_at_the_networks_first_resolution_alone() -> None:
+    assert find_feature_points(Blocks(1), X, ["layers.0", "layers.1"]).stem == "act"
+    assert find_feature_points(Blocks(1), X, ["layers.1"]).stem is None
+    assert find_feature_points(Blocks(1), X, ["act"]).stem is None
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_the_stem_is_read_where_it_is_needed_and_there(stride: int) -> None:
+    network = Blocks(stride).eval()
+    points = find_feature_points(network, X)
+    with FeatureExtractor(network, points, frozenset({"features", "stem"})) as extractor:
+        shown = extractor(X).stem
+    expected = network.act(network.norm(network.conv(X)))
+    assert shown is None if stride == 2 else shown is not None and torch.equal(shown, expected)
+    with FeatureExtractor(network, points, frozenset({"features"})) as extractor:
+        assert extractor(X).stem is None

@@ -142,6 +142,41 @@ def test_gradients_of_the_methods_own_are_clipped_and_do_not_slow_the_student_do
     assert same(weights(training.student), weights(alone.student))
 
 
+class Pull(Method):
+    """A gradient on the student that is far above the limit."""
+
+    name, source, summary = "pull", "2024", "a steep slope for the student"
+    teachers, target_grad_ratio = "none", None
+
+    def forward(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> dict[str, torch.Tensor]:
+        return {"pull": 1e3 * student.logits.square().mean()}
+
+
+class FreePull(Pull):
+    clipped = False
+
+
+@pytest.mark.parametrize(
+    ("method", "calibrated", "cut"), [(Pull, True, True), (Pull, False, False), (FreePull, True, False)]
+)
+def test_gradients_are_clipped_but_for_those_of_published_weights(
+    method: type[Method], calibrated: bool, cut: bool, setup: TrainingSetup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    norms: list[float] = []
+    training = Training(net(4), [], method(), replace(setup, calibrated=calibrated), rebuild)
+    step = training.optimizer.step
+
+    def noted() -> None:
+        gradients = [p.grad for p in training.student.parameters() if p.grad is not None]
+        norms.append(float(torch.stack([g.norm() for g in gradients]).norm()))
+        step()
+
+    monkeypatch.setattr(training.optimizer, "step", noted)
+    training.run(until=1)
+    limit = setup.schedule.clip_norm
+    assert norms[0] == pytest.approx(limit, rel=1e-4) if cut else norms[0] > 2 * limit
+
+
 class Inventive(Late):
     """Makes its samples up with a generator that it trains by an optimiser of its own."""
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from nas_kd.errors import InputError
 from nas_kd.methods.base import Method, Outputs
 from nas_kd.methods.combine import make_method
-from nas_kd.methods.feature.alignment import paired_stages, pool_to_at_most, pool_to_smaller, sum_of_squares
+from nas_kd.methods.feature.alignment import hint_regressor, paired_stages, pool_to_smaller, sum_of_squares
 
 from .toys import Array, batch_of, kl, outputs, setting_of, softmax
 
@@ -70,11 +70,11 @@ def test_afd_weighs_each_channels_normalised_map_by_the_teachers_attention(b: in
     assert value(method, s, t).item() == pytest.approx(expected, rel=1e-9)
 
 
-def test_afd_pools_maps_of_more_than_64_positions() -> None:
-    s, t = pair([(2, 16, 16)], [(3, 16, 16)], 2)
+def test_afd_compares_large_maps_position_by_position() -> None:
+    s, t = pair([(2, 32, 16)], [(3, 32, 16)], 2)
     method = attached("afd", s, t)
-    small = [halved(o.features[0].numpy()) for o in (s, t)]
-    assert value(method, s, t).item() == pytest.approx(500 * afd_stage(*small, weights(method), 0), rel=1e-9)
+    whole = [o.features[0].numpy() for o in (s, t)]
+    assert value(method, s, t).item() == pytest.approx(500 * afd_stage(*whole, weights(method), 0), rel=1e-9)
 
 
 def test_afd_of_equal_features_is_nought_and_of_dead_channels_finite() -> None:
@@ -228,11 +228,38 @@ def test_tokens_beside_a_map_are_its_patches_row_by_row() -> None:
         assert torch.equal(pool_to_smaller(torch.zeros(2, 1, 4, 4), tokens)[1], image)
 
 
-@pytest.mark.parametrize(
-    ("size", "pooled"), [((16, 16), (16, 16)), ((32, 32), (16, 16)), ((56, 56), (14, 14)), ((300, 1), (150, 1))]
-)
-def test_at_most(size: tuple[int, int], pooled: tuple[int, int]) -> None:
-    assert tuple(pool_to_at_most(torch.zeros(1, 2, *size), 256).shape[2:]) == pooled
+@pytest.mark.parametrize(("lowest", "behind_relu"), [(-1e-3, False), (0.0, True)])
+def test_a_hint_without_negative_values_stands_behind_a_relu(lowest: float, behind_relu: bool) -> None:
+    hint = torch.rand(2, 5, 4, 4) + lowest
+    hint[0, 0, 0, 0] = lowest
+    regressor = hint_regressor(torch.randn(2, 3, 4, 4), hint)
+    assert [type(layer) for layer in regressor.children()] == [nn.Conv2d, nn.BatchNorm2d, nn.ReLU][: 2 + behind_relu]
+
+
+@pytest.mark.parametrize("name", ["fitnet", "adaptive_teachers"])
+def test_regressors_have_the_hints_own_non_linearity(name: str) -> None:
+    s, t = outputs(0, 3, 4, [(2, 4, 4), (3, 2, 2)], 5), outputs(1, 3, 4, [(5, 4, 4), (6, 2, 2)], 5)
+    rectified = t._replace(features=tuple(f.relu() for f in t.features))
+    for teacher, expected in ((t, False), (rectified, True)):
+        method = make_method(name)
+        method.attach(setting_of(s, [teacher] * (2 if name == "adaptive_teachers" else 1)))
+        assert any(isinstance(m, nn.ReLU) for m in method.modules()) == expected
+
+
+def test_fsp_compares_the_flow_from_the_stem_too() -> None:
+    s, t = pair([(2, 4, 4), (3, 2, 2)], [(2, 4, 4), (3, 2, 2)])
+    without = value(attached("fsp", s, t), s, t)
+    stems = outputs(7, 3, 4, [(2, 4, 4), (2, 4, 4)]).features
+    s, t = s._replace(stem=stems[0]), t._replace(stem=stems[1])
+
+    def flow(o: Outputs) -> Array:
+        assert o.stem is not None
+        return np.asarray(np.einsum("bchw,bdhw->bcd", o.stem.numpy(), o.features[0].numpy()) / 16)
+
+    added = 50 * ((flow(s) - flow(t)) ** 2).mean()
+    assert value(attached("fsp", s, t), s, t).item() == pytest.approx(without.item() + added, rel=1e-9)
+    one_alone = value(attached("fsp", s, t._replace(stem=None)), s, t._replace(stem=None))
+    assert one_alone.item() == pytest.approx(without.item(), rel=1e-9)
 
 
 @pytest.mark.parametrize("dim", [1, 2])

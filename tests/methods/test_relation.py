@@ -153,7 +153,7 @@ def test_irg(b: int, teacher: list[tuple[int, ...]]) -> None:
     terms = make_method("irg")(s, [t], batch_of(b, 4))
     s_maps, t_maps = ([f.numpy() for f in o.features[-2:]] for o in (s, t))
     pairs = [*zip(s_maps, t_maps, strict=True), (s.embedding.numpy(), t.embedding.numpy())]
-    edges = sum(((numpy_edges(x) - numpy_edges(y)) ** 2).mean() for x, y in pairs)
+    edges = np.mean([((numpy_edges(x) - numpy_edges(y)) ** 2).mean() for x, y in pairs])
     moved = numpy_transformations(*s_maps) - numpy_transformations(*t_maps)
     assert terms["irg_vertices"].item() == pytest.approx(0.1 * ((s.logits - t.logits) ** 2).mean().item())
     assert terms["irg_edges"].item() == pytest.approx(5 * edges)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from nas_kd.methods.base import Outputs
 from nas_kd.methods.combine import make_method
+from nas_kd.methods.response.dist import pearson
 
 from .toys import Array, batch_of, outputs, softmax
 
@@ -32,8 +33,12 @@ def test_dist_is_one_minus_correlation_among_classes_and_among_samples(b: int, c
     s, t = outputs(0, b, c), outputs(1, b, c)
     q, p = softmax(s.logits.numpy(), temperature), softmax(t.logits.numpy(), temperature)
 
-    def distance(a: Array, b: Array) -> float:
-        return float(np.mean([1 - np.corrcoef(u, v)[0, 1] for u, v in zip(a, b, strict=True)]))
+    def distance(student: Array, teacher: Array) -> float:
+        """A row of the student that deviates by less than 3 % of its length counts less."""
+        pairs = [
+            (np.corrcoef(u, v)[0, 1], u.std() / np.sqrt((u**2).mean())) for u, v in zip(student, teacher, strict=True)
+        ]
+        return float(np.mean([1 - r * min(1, share / 0.03) for r, share in pairs]))
 
     terms = make_method("dist", temperature)(s, [t], batch_of(b, c))
     assert terms["dist_classes"].item() == pytest.approx(2 * temperature**2 * distance(q, p), rel=1e-9)
@@ -95,3 +100,10 @@ def test_rounding_is_no_correlation() -> None:
     s = 5 + 1e-6 * torch.randn(4, 10, generator=rng)
     terms = make_method("dist")(only_logits(s), [only_logits(s.clone())], batch_of(4, 10))
     assert terms["dist_classes"].item() > 31.9
+
+
+@pytest.mark.parametrize(("share", "damped"), [(0.01, 1 / 3), (0.02, 2 / 3), (0.1, 1.0)])
+def test_rows_that_deviate_by_less_than_three_percent_of_their_length_are_damped(share: float, damped: float) -> None:
+    pattern = torch.tensor([1.0, -1.0, 1.0, -1.0], dtype=torch.float64)
+    rows = torch.stack([1 + share * pattern]) / (1 + share**2) ** 0.5
+    assert pearson(rows, 1 + pattern[None]).item() == pytest.approx(damped, rel=0.01)

@@ -47,6 +47,7 @@ class DenselyGuided(Method):
             first.target_grad_ratio,
             first.train_cost_factor,
         )
+        self.clipped, self.version = first.clipped, first.version
 
     def attach(self, context: MethodContext) -> None:
         """Attach each copy to its own teacher."""

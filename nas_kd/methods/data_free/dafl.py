@@ -4,10 +4,11 @@ A generator learns to make images x that the teacher takes for training samples,
 = CE(z_t, argmax z_t) + 5 sum_c m_c log10 m_c - 0.1 mean |e_t| + D(x), m the batch's mean softmax. The published weight
 5 belongs to the logarithm to base 10. D, not in the paper, is the distance from the teacher's batch normalisation
 statistics (Yin et al. 2020, eq. 4; 0 if it has none): on 8x8 digits it raised the student from 57 % to 93 %
-(validation, 540 steps, one seed). L = T^2 KL(p || q) on these images, without labels; T = 4.
+(validation, 540 steps, one seed, T = 4). L = T^2 KL(p || q) on these images, without labels; T = 1.
 
 Other departures from the paper: the student learns from a bank of the latest images, shifted at random, so that it does
-not forget what the generator no longer makes (96 % to 98 %, 3 seeds); the generator's learning rate is 0.001 (Adam).
+not forget what the generator no longer makes (96 % to 98 %, 3 seeds, T = 4); the generator's learning rate is 0.001
+(Adam).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -77,6 +78,8 @@ class DAFL(Method):
     tunable = ("temperature",)
     ce_weight = 0.0
     target_grad_ratio = None
+    default_temperature = 1.0
+    version = 2
     batch_size = 96
     kept_batches = 20
     entropy_weight = 5.0

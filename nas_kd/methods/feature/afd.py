@@ -8,7 +8,7 @@ channel of a sample matters. The sum of rho is fixed, so ignoring all channels c
 attention is a squeeze-and-excitation block, as in later reimplementations, which report that the paper's own is
 unstable; with a softmax in place of the sigmoid one easy channel could take all of the weight.)
 The paper's networks are equal. Here a trained 1x1 convolution maps the student's channels to the teacher's where their
-numbers differ, the larger map is pooled to the smaller, and both are pooled to at most 64 positions.
+numbers differ, and the larger map is pooled to the smaller.
 """
 
 from collections.abc import Sequence
@@ -23,13 +23,11 @@ from nas_kd.methods.feature.alignment import (
     flatten_positions,
     n_channels,
     paired_stages,
-    pool_to_at_most,
     pool_to_smaller,
     sum_of_squares,
 )
 
 MIN_LENGTH = 1e-4  # of a channel's map: the gradient of f / |f| is unbounded where f vanishes
-MAX_POSITIONS = 64  # of a map, 8 x 8: with more, the early stages would dominate the cost of a training step
 
 
 class AttentionFeatureDistillation(Method):
@@ -40,6 +38,7 @@ class AttentionFeatureDistillation(Method):
     summary = "normalised feature maps of every stage, channels weighted by attention on the teacher's"
     target_grad_ratio = 1.0
     needs = frozenset({"features"})
+    version = 2
     weight = 500.0
     adapters: nn.ModuleList
     attention: nn.ModuleList
@@ -59,7 +58,7 @@ class AttentionFeatureDistillation(Method):
         pairs = paired_stages(student.features, teachers[0].features)
         stages = []
         for (f_s, f_t), adapt, attend in zip(pairs, self.adapters, self.attention, strict=True):
-            s, t = (pool_to_at_most(f, MAX_POSITIONS) for f in pool_to_smaller(f_s, f_t))
+            s, t = pool_to_smaller(f_s, f_t)
             stages.append((attend(t) * channel_distance(adapt(s), t)).sum(dim=1).mean())
         return {"afd": self.weight * torch.stack(stages).mean()}
 

@@ -1,8 +1,7 @@
 """Aligns feature maps of two networks that differ in depth, width and resolution."""
 
 from collections.abc import Sequence
-from itertools import count
-from math import ceil, isqrt
+from math import isqrt
 
 import torch
 import torch.nn.functional as F
@@ -62,6 +61,20 @@ def channel_adapter(student: Tensor, teacher: Tensor) -> nn.Module:
     return nn.Identity() if c_s == c_t else nn.Conv2d(c_s, c_t, 1, bias=False)
 
 
+def hint_regressor(student: Tensor, hint: Tensor) -> nn.Module:
+    """Regressor of FitNets: a 1x1 convolution with batch normalisation, and a ReLU where the hint stands behind one.
+
+    Args:
+        student: (B, c, h, w) or tokens (B, t, c), the features that the regressor reads.
+        hint: the teacher's features for an example; those without negative values stand behind a ReLU.
+    """
+    width = n_channels(hint)
+    layers: list[nn.Module] = [nn.Conv2d(n_channels(student), width, 1, bias=False), nn.BatchNorm2d(width)]
+    if bool((hint >= 0).all()):
+        layers.append(nn.ReLU())
+    return nn.Sequential(*layers)
+
+
 def linear_adapter(student: Tensor, teacher: Tensor) -> nn.Module:
     """The same map as `channel_adapter`, applied to the last dimension: for products of channels."""
     c_s, c_t = n_channels(student), n_channels(teacher)
@@ -83,13 +96,6 @@ def pool_to_smaller(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     a, b = as_feature_map(a), as_feature_map(b)
     size = (min(a.shape[2], b.shape[2]), min(a.shape[3], b.shape[3]))
     return _pool(a, size), _pool(b, size)
-
-
-def pool_to_at_most(x: Tensor, n: int) -> Tensor:
-    """Average-pool a map (B, c, h, w) by the smallest whole factor that leaves at most `n` positions."""
-    h, w = x.shape[2:]
-    factor = next(f for f in count(1) if ceil(h / f) * ceil(w / f) <= n)
-    return _pool(x, (ceil(h / factor), ceil(w / factor)))
 
 
 def _tokens_to_grid(features: Tensor) -> Tensor:

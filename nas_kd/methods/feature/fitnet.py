@@ -1,6 +1,7 @@
 """FitNet hints (Romero et al. 2015, arXiv:1412.6550), eq. 3, trained together with the student.
 
-L = CE + 100 mean((r(f_s) - f_t)^2) at the middle stage; r is a trained 1x1 convolution with batch normalisation.
+L = CE + 100 mean((r(f_s) - f_t)^2) at the middle stage; r is a trained 1x1 convolution with batch normalisation and the
+hint's own non-linearity, as in the paper: a ReLU where f_t stands behind one.
 """
 
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nas_kd.methods.base import Batch, Method, MethodContext, Outputs
-from nas_kd.methods.feature.alignment import as_feature_map, paired_stages, pool_to_smaller
+from nas_kd.methods.feature.alignment import hint_regressor, paired_stages, pool_to_smaller
 
 
 class FitNet(Method):
@@ -20,17 +21,17 @@ class FitNet(Method):
     summary = "a trained 1x1 adapter maps the student's middle feature map onto the teacher's"
     target_grad_ratio = 1.0
     needs = frozenset({"features"})
+    version = 2
     weight = 100.0
     adapter: nn.Module
 
     def attach(self, context: MethodContext) -> None:
-        """Create the adapter from the student's channels to the teacher's.
+        """Create the regressor from the student's channels to the teacher's.
 
         Raises:
             InputError: one of the networks has no feature map.
         """
-        f_s, f_t = (as_feature_map(f) for f in _middle(context.student_outputs, context.teacher_outputs[0]))
-        self.adapter = nn.Sequential(nn.Conv2d(f_s.shape[1], f_t.shape[1], 1, bias=False), nn.BatchNorm2d(f_t.shape[1]))
+        self.adapter = hint_regressor(*_middle(context.student_outputs, context.teacher_outputs[0]))
 
     def forward(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> dict[str, Tensor]:
         """Return `fitnet`: 100 times the mean squared difference of maps (B, c, h, w)."""

@@ -1,10 +1,12 @@
 """Flow of the solution procedure (Yim et al. 2017, "A gift from knowledge distillation", CVPR), eq. 1-2.
 
-L = CE + 50 sum over consecutive stages of mean((G_s - G_t)^2), G = F_1 F_2^T / (h w), (c_1, c_2) per sample.
+L = CE + 50 sum over the stages of mean((G_s - G_t)^2), G = F_1 F_2^T / (h w), (c_1, c_2) per sample.
 
-The larger of F_1, F_2 is pooled to the smaller. Here both losses are trained together; the paper first trains on G
-alone. Where the numbers of channels differ, a trained linear map A takes the student's channels to the teacher's (a 1x1
-convolution). As (A_1 F_1)(A_2 F_2)^T = A_1 (F_1 F_2^T) A_2^T, A is applied to the small matrix instead of the map.
+F_1 is what a stage starts from and F_2 what it ends with: the pairs are stem and stage 1, stage 1 and stage 2, and so
+on. Without a stem of stage 1's resolution (it is a stage of its own then, or there is none) they begin with stages 1
+and 2. The larger of F_1, F_2 is pooled to the smaller. Here both losses are trained together; the paper first trains on
+G alone. Where the numbers of channels differ, a trained linear map A takes the student's channels to the teacher's (a
+1x1 convolution). As (A_1 F_1)(A_2 F_2)^T = A_1 (F_1 F_2^T) A_2^T, A is applied to the small matrix instead of the map.
 """
 
 from collections.abc import Sequence
@@ -19,25 +21,28 @@ from nas_kd.methods.feature.alignment import flatten_positions, linear_adapter, 
 
 
 class FSP(Method):
-    """Squared difference of the Gram matrices between consecutive stages; weight 50."""
+    """Squared difference of the Gram matrices between where stages start and end; weight 50."""
 
     name = "fsp"
     source = "Yim 2017, CVPR (A gift from knowledge distillation)"
-    summary = "inner products between the channels of consecutive stages"
+    summary = "inner products between the channels of consecutive stages, the stem included"
     target_grad_ratio = 0.25
-    needs = frozenset({"features"})
+    needs = frozenset({"features", "stem"})
+    version = 2
     weight = 50.0
     adapters: nn.ModuleList
 
     def attach(self, context: MethodContext) -> None:
-        """Create a linear adapter for every stage.
+        """Create a linear adapter for the stem and every stage.
 
         Raises:
-            InputError: the networks have fewer than two stages in common.
+            InputError: one of the networks has fewer than two of them.
         """
-        pairs = paired_stages(context.student_outputs.features, context.teacher_outputs[0].features)
+        student, teacher = context.student_outputs, context.teacher_outputs[0]
+        paired_stages(student.features, teacher.features)  # refuses networks without any
+        pairs = _pairs(student, teacher)
         if len(pairs) == 1:
-            n_s, n_t = len(context.student_outputs.features), len(context.teacher_outputs[0].features)
+            n_s, n_t = len(student.features), len(teacher.features)
             raise InputError(
                 f"method 'fsp' needs two stages (resolutions) or more; the student has {n_s}, the teacher {n_t}"
             )
@@ -45,7 +50,7 @@ class FSP(Method):
 
     def forward(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> dict[str, Tensor]:
         """Return `fsp`, summed over the pairs of consecutive stages."""
-        s, t = zip(*paired_stages(student.features, teachers[0].features), strict=True)
+        s, t = zip(*_pairs(student, teachers[0]), strict=True)
         terms = [F.mse_loss(self._adapted(flow(s[i], s[i + 1]), i), flow(t[i], t[i + 1])) for i in range(len(s) - 1)]
         return {"fsp": self.weight * torch.stack(terms).sum()}
 
@@ -54,6 +59,12 @@ class FSP(Method):
         right: Tensor = self.adapters[i + 1](matrix)
         left: Tensor = self.adapters[i](right.transpose(1, 2))
         return left.transpose(1, 2)
+
+
+def _pairs(student: Outputs, teacher: Outputs) -> list[tuple[Tensor, Tensor]]:
+    """The student's and the teacher's stem and stages, paired from the last."""
+    s, t = ((*([] if o.stem is None else [o.stem]), *o.features) for o in (student, teacher))
+    return paired_stages(s, t)
 
 
 def flow(first: Tensor, second: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 L = 0.3 CE + 0.7 T^2 KL(sum_t w_t p_t || q) + sum over teachers of mean((r_t(f_s) - f_t)^2), T = 5, the weights of a
 sample are w = softmax over t of v . (theta_t * e_s): theta_t is a latent representation of teacher t, e_s the student's
-representation of the sample, r_t a trained 1x1 convolution with batch normalisation.
+representation of the sample, r_t the regressor of `fitnet`.
 
 As in the paper, theta and v are learnt from the KL itself, and each teacher gives a hint at another stage (the first
 teacher at the last stage, the second at the stage before, and so on). Choices made here: e_s is the embedding and gets
@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nas_kd.methods.base import Batch, Method, MethodContext, Outputs
-from nas_kd.methods.feature.alignment import n_channels, paired_stages, pool_to_smaller
+from nas_kd.methods.feature.alignment import hint_regressor, paired_stages, pool_to_smaller
 from nas_kd.methods.losses import kl_divergence
 from nas_kd.methods.multi_teacher.average_teachers import mean_teacher_logits, require_two_teachers
 
@@ -34,6 +34,7 @@ class AdaptiveTeachers(Method):
     teachers = "several"
     tunable = ("temperature", "strength")
     default_temperature = 5.0
+    version = 2
     ce_weight = 0.3
     kd_weight = 0.7
     hint_weight = 1.0
@@ -52,7 +53,7 @@ class AdaptiveTeachers(Method):
         self.theta = nn.Parameter(torch.randn(len(context.teachers), d))
         self.v = nn.Parameter(torch.randn(1, d) / d)
         self.adapters = nn.ModuleList(
-            _adapter(s, t) for s, t in hinted(context.student_outputs, context.teacher_outputs)
+            hint_regressor(s, t) for s, t in hinted(context.student_outputs, context.teacher_outputs)
         )
 
     def forward(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> dict[str, Tensor]:
@@ -84,11 +85,6 @@ def hinted(student: Outputs, teachers: Sequence[Outputs]) -> list[tuple[Tensor, 
         return []
     pairs = ((i, paired_stages(student.features, t.features)) for i, t in enumerate(teachers) if t.features)
     return [stages[-1 - i % len(stages)] for i, stages in pairs]
-
-
-def _adapter(student: Tensor, teacher: Tensor) -> nn.Module:
-    width = n_channels(teacher)
-    return nn.Sequential(nn.Conv2d(n_channels(student), width, 1, bias=False), nn.BatchNorm2d(width))
 
 
 PLUGIN = AdaptiveTeachers

@@ -1,9 +1,9 @@
 """Online distillation with diverse peers (OKDDip; Chen et al. 2020, arXiv:1912.00350) on branches; T = 3.
 
-L = sum_a CE_a + T^2 sum over auxiliary peers a of KL(t_a || q_a) + T^2 KL(mean_b q_b || q_leader): three auxiliary
+L = sum_a CE_a + r T^2 (sum over auxiliary peers a of KL(t_a || q_a) + KL(mean_b q_b || q_leader)): three auxiliary
 branches beside the leader, which is the student's own last layers. t_a = sum_b w_ab q_b with w_ab = softmax over b of
 (W_L h_a) . (W_E h_b), h a branch's embedding. In t_a only the q_b are constants: with the weights w constant too, the
-projections W_L and W_E would never learn.
+projections W_L and W_E would never learn. r = exp(-5 (1 - e/80)^2) up to epoch 80 of 300, then 1, as in `one`.
 
 The terms on the labels keep their weight at any strength, and train the trunk too. Not calibrated: see `one`.
 """
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from nas_kd.methods.base import Batch, Method, MethodContext, Outputs
 from nas_kd.methods.losses import kl_divergence
-from nas_kd.methods.online.one import Branches
+from nas_kd.methods.online.one import Branches, ramp
 
 N_AUXILIARY = 3  # beside the leader
 MAX_PROJECTION = 128
@@ -34,6 +34,7 @@ class DiversePeers(Method):
     unscaled_terms = frozenset({"okddip_ce"})
     train_cost_factor = 1 + N_AUXILIARY / 3  # see `one`
     default_temperature = 3.0
+    version = 2
     branches: Branches
     left: nn.Linear
     right: nn.Linear
@@ -61,9 +62,10 @@ class DiversePeers(Method):
         fixed = torch.stack([(peer.logits.detach() / self.temperature).softmax(dim=1) for peer in peers], dim=1)
         targets = (self.left(embeddings) @ self.right(embeddings).mT).softmax(dim=2) @ fixed  # (B, peers, C)
         learnt = [self._learn(peer.logits, targets[:, a]) for a, peer in enumerate(peers)]
+        weight = ramp(batch.progress)
         return {
-            "okddip": self._learn(student.logits, fixed.mean(dim=1)),
-            "okddip_peers": torch.stack(learnt).sum(),
+            "okddip": weight * self._learn(student.logits, fixed.mean(dim=1)),
+            "okddip_peers": weight * torch.stack(learnt).sum(),
             "okddip_ce": torch.stack([batch.label_loss(peer.logits) for peer in peers]).sum(),
         }
 

@@ -1,8 +1,8 @@
 """Knowledge distillation by on-the-fly native ensemble (ONE; Lan et al. 2018, arXiv:1806.04606); T = 3.
 
 L = sum_i CE_i + CE(z_e) + w sum_i T^2 KL(p_e || q_i), z_e = sum_i g_i z_i, p_e a constant target, over three
-branches on one trunk; the student's own last layers are the first of them. The gate g = softmax(mean over the map of
-ReLU(BN(1x1 conv of the trunk's features))) is trained. w = exp(-5 (1 - e/80)^2) up to epoch 80 of 300, then 1.
+branches on one trunk; the student's own last layers are the first of them. The gate g = softmax(ReLU(BN(W h))) is
+trained, h the trunk's features, averaged over the map. w = exp(-5 (1 - e/80)^2) up to epoch 80 of 300, then 1.
 
 The terms on the labels keep their weight at any strength: branches that do not learn have nothing to teach. They train
 the trunk too, which is half of the method's effect. Not calibrated: untrained branches agree with each other, so the
@@ -61,6 +61,7 @@ class NativeEnsemble(Method):
     unscaled_terms = frozenset({"one_ce"})
     train_cost_factor = 1 + (N_BRANCHES - 1) / 3  # a branch of a residual network is about a third of it
     default_temperature = 3.0
+    version = 2
     branches: Branches
     gate: nn.Module
 
@@ -72,7 +73,7 @@ class NativeEnsemble(Method):
         """
         self.branches = Branches(context, N_BRANCHES - 1)
         channels = as_feature_map(context.student_outputs.features[self.branches.stage]).shape[1]
-        self.gate = nn.Sequential(nn.Conv2d(channels, N_BRANCHES, 1, bias=False), nn.BatchNorm2d(N_BRANCHES), nn.ReLU())
+        self.gate = nn.Sequential(nn.Linear(channels, N_BRANCHES, bias=False), nn.BatchNorm1d(N_BRANCHES), nn.ReLU())
 
     def forward(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> dict[str, Tensor]:
         """Run the branches and return the losses towards their gated ensemble.
@@ -82,7 +83,8 @@ class NativeEnsemble(Method):
                 ensemble.
         """
         logits = [student.logits, *(branch.logits for branch in self.branches(student))]
-        shares = self.gate(as_feature_map(student.features[self.branches.stage])).mean(dim=(2, 3)).softmax(dim=1)
+        trunk = as_feature_map(student.features[self.branches.stage])
+        shares = self.gate(trunk.mean(dim=(2, 3))).softmax(dim=1)
         ensemble = (shares.unsqueeze(2) * torch.stack(logits, dim=1)).sum(dim=1)
         learnt = torch.stack([kl_divergence(z, ensemble.detach(), self.temperature) for z in logits])
         learnt = ramp(batch.progress) * learnt
@@ -91,7 +93,7 @@ class NativeEnsemble(Method):
 
 
 def ramp(progress: float) -> float:
-    """Weight of the ensemble's KL, rising to 1 at `RAMP` of the schedule; `progress` is 0..1."""
+    """Weight of what branches learn from each other, rising to 1 at `RAMP` of the schedule; `progress` is 0..1."""
     return math.exp(-5 * (1 - min(1.0, progress / RAMP)) ** 2)
 
 

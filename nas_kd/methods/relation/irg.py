@@ -1,9 +1,10 @@
 """Instance relationship graphs (Liu et al. 2019, "Knowledge Distillation via Instance Relationship Graph", CVPR).
 
-L = CE + 0.1 mse(vertices) + 5 sum mse(edges) + 5 mse(transformations), each between student's and teacher's. Vertices
-are the logits. Edges are the squared distances between the samples of a batch, divided by their maximum, at the last
-two stages and the embedding. Transformations are the squared distances between a sample's maps at those two stages,
-divided by the batch's maximum; for these, positions and neighbouring channels of both maps are averaged to one size.
+L = CE + 0.1 mse(vertices) + 5 mean of mse(edges) + 5 mse(transformations), each between student's and teacher's.
+Vertices are the logits. Edges are the squared distances between the samples of a batch, divided by their maximum; there
+is a graph of them at each of the last two stages and at the embedding, and the mean is over these graphs.
+Transformations are the squared distances between a sample's maps at those two stages, divided by the batch's maximum;
+for these, positions and neighbouring channels of both maps are averaged to one size.
 """
 
 from collections.abc import Sequence
@@ -29,6 +30,7 @@ class InstanceRelationshipGraph(Method):
     summary = "graph of a batch: logits, distances between samples, changes between stages"
     target_grad_ratio = 1.0
     needs = frozenset({"logits", "features", "embedding"})
+    version = 2
     vertex_weight = 0.1
     edge_weight = 5.0
     transformation_weight = 5.0
@@ -41,7 +43,7 @@ class InstanceRelationshipGraph(Method):
         graphs = [*stages, (student.embedding, teacher.embedding)]
         terms = {
             "irg_vertices": self.vertex_weight * F.mse_loss(student.logits, teacher.logits),
-            "irg_edges": self.edge_weight * torch.stack([F.mse_loss(edges(s), edges(t)) for s, t in graphs]).sum(),
+            "irg_edges": self.edge_weight * torch.stack([F.mse_loss(edges(s), edges(t)) for s, t in graphs]).mean(),
         }
         if len(stages) == STAGES:
             of_student, of_teacher = (transformations(*maps) for maps in zip(*stages, strict=True))

@@ -2,8 +2,13 @@
 
 L = CE + 2 T^2 mean over samples of (1 - r(q_b, p_b)) + 2 T^2 mean over classes of (1 - r(q_c, p_c)), T = 4: r is
 Pearson's correlation of student's and teacher's softmax at T, over the classes of a sample and over the samples of a
-class. The correlation ignores the scale of both, so the published weights are kept. Not calibrated: the gradient grows
-without bound while the student's logits are nearly equal, as they are at the start.
+class. The correlation ignores the scale of both, so the published weights are kept: the terms are not calibrated, and
+not clipped, as in published training (a limit of 5 would scale down every step of the first epochs, the labels' part
+too).
+
+The gradient is proportional to 1 / deviation of the student's probabilities. Where they deviate by less than 3 % of
+their length, as at the start, that is taken for 3 %: r is then smaller, its gradient bounded. On 640 digits (150 steps,
+two seeds) learning rates of 0.1, 0.03 and 0.01 led to 95.7, 96.2 and 96.5 %; without this bound to 91.5, 95.1 and 96.3.
 """
 
 from collections.abc import Sequence
@@ -13,7 +18,8 @@ from torch import Tensor
 
 from nas_kd.methods.base import Batch, Method, Outputs
 
-MIN_DEVIATION = 1e-4  # share of a vector's length; a smaller deviation from the mean is mostly rounding
+ROUNDING = 1e-4  # share of a vector's length; a smaller deviation from the mean is mostly rounding
+MIN_DEVIATION = 0.03  # the same of the student: at T = 4 and ten classes, logits that deviate by 0.12
 
 
 class DIST(Method):
@@ -24,6 +30,8 @@ class DIST(Method):
     tunable = ("temperature", "strength")
     summary = "correlation of class probabilities, among classes and among the batch's samples"
     target_grad_ratio = None
+    clipped = False
+    version = 2
     weight = 2.0
 
     def forward(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> dict[str, Tensor]:
@@ -36,15 +44,15 @@ class DIST(Method):
         }
 
 
-def pearson(a: Tensor, b: Tensor) -> Tensor:
-    """Correlate the rows of two matrices, (n, m) each -> (n,); 0 where a row is constant."""
-    return (_standardised(a) * _standardised(b)).sum(dim=1)
+def pearson(student: Tensor, teacher: Tensor) -> Tensor:
+    """Correlate the rows of two matrices, (n, m) each -> (n,); smaller where the student's row is nearly constant."""
+    return (_standardised(student, MIN_DEVIATION) * _standardised(teacher, ROUNDING)).sum(dim=1)
 
 
-def _standardised(x: Tensor) -> Tensor:
+def _standardised(x: Tensor, min_deviation: float) -> Tensor:
     """Rows of mean 0 and unit length, (n, m) -> (n, m); a nearly constant row stays shorter than 1."""
     centred = x - x.mean(dim=1, keepdim=True)
-    floor = MIN_DEVIATION * x.detach().norm(dim=1, keepdim=True) + torch.finfo(x.dtype).tiny
+    floor = min_deviation * x.detach().norm(dim=1, keepdim=True) + torch.finfo(x.dtype).tiny
     length = torch.maximum(centred.norm(dim=1, keepdim=True), floor)
     return centred / length
 
