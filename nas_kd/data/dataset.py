@@ -1,6 +1,6 @@
 """Samples in memory: three splits, their classes, and the statistics that go into the exported graph."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -10,6 +10,7 @@ from nas_kd.data.augmentation_choices import AugmentationChoices
 from nas_kd.data.notes import DataNotes
 from nas_kd.data.picture_steps import PictureSteps
 from nas_kd.data.pixel_range import PixelRange
+from nas_kd.serialization import fingerprint
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,24 @@ class Split:
 
     def __len__(self) -> int:
         return int(self.y.shape[0])
+
+
+@dataclass(frozen=True)
+class UnlabelledSamples:
+    """Samples without labels, for training alone.
+
+    Attributes:
+        x: (U, ...) of the training samples' shape and type.
+        share: of a training batch that they take, between 0 and 1.
+        key: sha256 (hex) of them.
+    """
+
+    x: Tensor
+    share: float
+    key: str
+
+    def __len__(self) -> int:
+        return len(self.x)
 
 
 @dataclass(frozen=True)
@@ -49,6 +68,7 @@ class Dataset:
         teacher_view: the teacher's view of the same samples, in the same order and with the same labels; None: the
             teacher sees what the student sees. Both views are augmented by the same random numbers.
         stored_dtype: number type in which the source gave the training samples; empty: that of `train.x`.
+        unlabelled: what students learn from besides, by the teacher's outputs alone; None: nothing.
     """
 
     name: str
@@ -66,6 +86,7 @@ class Dataset:
     picture_steps: PictureSteps | None = None
     teacher_view: "Dataset | None" = None
     stored_dtype: str = ""
+    unlabelled: UnlabelledSamples | None = None
 
     @cached_property
     def pixels(self) -> PixelRange:
@@ -81,6 +102,21 @@ class Dataset:
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one sample, such as (3, 32, 32)."""
         return tuple(self.train.x.shape[1:])
+
+    @property
+    def epoch_samples(self) -> int:
+        """Samples that a student's training step counts by: an epoch is one pass over so many, labelled or not."""
+        return len(self.train) + (len(self.unlabelled) if self.unlabelled is not None else 0)
+
+    @property
+    def training_key(self) -> str:
+        """Identity of all that students learn from: `key`, unless there are unlabelled samples."""
+        unlabelled = self.unlabelled
+        return self.key if unlabelled is None else fingerprint([self.key, unlabelled.key, unlabelled.share])
+
+    def without_unlabelled(self) -> "Dataset":
+        """The labelled data alone."""
+        return self if self.unlabelled is None else replace(self, unlabelled=None)
 
     @property
     def n_classes(self) -> int:

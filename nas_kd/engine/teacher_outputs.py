@@ -63,9 +63,8 @@ class LiveTeacher:
             example: (2, ...) what it takes.
             numerics: number format and memory layout.
         """
-        self.teacher = teacher
+        self.teacher, self.numerics = teacher, numerics
         self._example = example
-        self._numerics = numerics
         self._points: FeaturePoints | None = None
         numerics.place(teacher.model).requires_grad_(False).eval()
 
@@ -86,11 +85,11 @@ class LiveTeacher:
 
     def example(self) -> Tensor:
         """Two samples of what the teacher takes, (2, ...), in its memory layout."""
-        return self._numerics.to_layout(self._example)
+        return self.numerics.to_layout(self._example)
 
     def live(self, extractor: FeatureExtractor, x: Tensor) -> Outputs:
         """Run the teacher on a batch (B, ...) without gradient."""
-        with torch.no_grad(), self._numerics.autocast():
+        with torch.no_grad(), self.numerics.autocast():
             return extractor(x)
 
     def reader(self, needs: frozenset[Need], view: Augmenter | None, stack: ExitStack) -> TeacherReader:
@@ -109,7 +108,14 @@ class TeacherOutputs(LiveTeacher):
     """One teacher on one training set in memory; logits are cached and shared by all students that learn from it."""
 
     def __init__(
-        self, teacher: Teacher, augmenter: Augmenter, batch_size: int, numerics: Numerics, store: Store | None
+        self,
+        teacher: Teacher,
+        augmenter: Augmenter,
+        batch_size: int,
+        numerics: Numerics,
+        store: Store | None,
+        *,
+        unlabelled: Augmenter | None = None,
     ) -> None:
         """Freeze the teacher and put it into eval mode.
 
@@ -119,12 +125,14 @@ class TeacherOutputs(LiveTeacher):
             batch_size: of the trainings; the teacher is run on batches of exactly this size.
             numerics: number format and memory layout.
             store: keeps logits for other processes; None: they are kept in memory only.
+            unlabelled: unlabelled samples, which student and teacher are shown alike; None: there are none.
         """
         super().__init__(teacher, augmenter.example(), numerics)
         self.augmenter = augmenter
-        self._batch_size = batch_size
-        self._store = store
-        self._memory: OrderedDict[int, Tensor] = OrderedDict()
+        self._logits = CachedLogits(self, augmenter, min(batch_size, len(augmenter)), store)
+        self._of_unlabelled = (
+            None if unlabelled is None else CachedLogits(self, unlabelled, min(batch_size, len(unlabelled)), store)
+        )
 
     def reader(self, needs: frozenset[Need], view: Augmenter | None, stack: ExitStack) -> TeacherReader:
         """Prepare to give a method the outputs that it needs: cached logits where they are all that it looks at.
@@ -136,9 +144,9 @@ class TeacherOutputs(LiveTeacher):
             stack: takes the teacher's hooks off when it is closed.
         """
         if view is not None and can_use_cache(needs):
-            return lambda epoch, batch: self.cached(epoch, batch.indices)
+            return self._look_up
         run = super().reader(needs, view, stack)
-        if view is None or view is self.augmenter:
+        if view is None or view is self.augmenter:  # data with a view for the teacher have no unlabelled samples
             return run
 
         def read(epoch: int, batch: Batch) -> Outputs:
@@ -148,21 +156,57 @@ class TeacherOutputs(LiveTeacher):
         return read
 
     def view(self, epoch: int, indices: Tensor) -> Tensor:
-        """The samples `indices` (B,) as the teacher is shown them in this epoch: (B, ...) in stored units."""
-        return self._numerics.to_layout(self.augmenter.batch(epoch, indices))
+        """The samples `indices` (B,) of the training split as the teacher is shown them: (B, ...) in stored units."""
+        return self.numerics.to_layout(self.augmenter.batch(epoch, indices))
+
+    def _look_up(self, epoch: int, batch: Batch) -> Outputs:
+        if not batch.shown:
+            return self.cached(epoch, batch.indices)
+        rows = [self._of(s.unlabelled).rows(s.number, s.indices) for s in batch.shown]
+        logits = rows[0] if len(rows) == 1 else torch.cat(rows)
+        return Outputs(logits, (), logits[:, :0])
+
+    def _of(self, unlabelled: bool) -> "CachedLogits":
+        if not unlabelled:
+            return self._logits
+        if self._of_unlabelled is None:
+            raise RuntimeError("these outputs are of labelled samples alone")
+        return self._of_unlabelled
 
     def cached(self, epoch: int, indices: Tensor) -> Outputs:
         """Logits for the samples `indices` (B,) as augmented in this epoch; features and embedding are empty."""
-        logits = self._epoch(epoch)[indices]
+        logits = self._logits.rows(epoch, indices)
         return Outputs(logits, (), logits[:, :0])
 
-    def prepare(self, epochs: Iterable[int]) -> None:
-        """Leave the logits on these epochs in the store."""
+    def prepare(self, epochs: Iterable[int], *, unlabelled: bool = False) -> None:
+        """Leave the logits on these epochs, or passes over the samples of their kind, in the store."""
         for epoch in epochs:
-            self._epoch(epoch)
+            self._of(unlabelled).whole(epoch)
 
-    def _epoch(self, epoch: int) -> Tensor:
-        epoch = 0 if self.augmenter.identity else epoch
+
+class CachedLogits:
+    """A teacher's logits on one array of samples, computed once for each pass over them."""
+
+    def __init__(self, teacher: LiveTeacher, augmenter: Augmenter, batch_size: int, store: Store | None) -> None:
+        """Start without any.
+
+        Args:
+            teacher: the network.
+            augmenter: the samples as it is shown them.
+            batch_size: that it is run on, exactly.
+            store: keeps logits for other processes; None: they are kept in memory only.
+        """
+        self._teacher, self._augmenter, self._batch_size, self._store = teacher, augmenter, batch_size, store
+        self._network, self._numerics = teacher.teacher, teacher.numerics
+        self._memory: OrderedDict[int, Tensor] = OrderedDict()
+
+    def rows(self, epoch: int, indices: Tensor) -> Tensor:
+        """Logits (b, C) for the samples `indices` (b,) as augmented in this epoch."""
+        return self.whole(epoch)[indices]
+
+    def whole(self, epoch: int) -> Tensor:
+        """Logits (N, C) for all samples as augmented in this epoch."""
+        epoch = 0 if self._augmenter.identity else epoch
         if epoch in self._memory:
             self._memory.move_to_end(epoch)
             return self._memory[epoch]
@@ -176,24 +220,25 @@ class TeacherOutputs(LiveTeacher):
         if self._store is None:
             return self._compute(epoch)
         key = fingerprint(
-            [self.teacher.key, self.augmenter.key, epoch, self._batch_size, self._numerics.bf16, torch.__version__]
+            [self._network.key, self._augmenter.key, epoch, self._batch_size, self._numerics.bf16, torch.__version__]
         )
         with self._store.lock("logits", key):
             entry = self._store.load("logits", key)
             if entry is not None:
                 return entry.tensors["logits"]
             logits = self._compute(epoch)
-            self._store.save("logits", key, {"logits": logits}, {"epoch": epoch, "teacher": self.teacher.key})
+            self._store.save("logits", key, {"logits": logits}, {"epoch": epoch, "teacher": self._network.key})
             return logits
 
     def _compute(self, epoch: int) -> Tensor:
         """(N, C). Every chunk has exactly the training batch's size: kernels are chosen by shape, and so are bits."""
-        n, size = len(self.augmenter), self._batch_size
-        extractor = FeatureExtractor(self.teacher.model, FeaturePoints((), None), frozenset())
+        n, size = len(self._augmenter), self._batch_size
+        extractor = FeatureExtractor(self._network.model, FeaturePoints((), None), frozenset())
         parts = []
         for start in range(0, n, size):
             indices = torch.arange(start, start + size) % n
-            parts.append(self.live(extractor, self.view(epoch, indices)).logits)
+            shown = self._numerics.to_layout(self._augmenter.batch(epoch, indices))
+            parts.append(self._teacher.live(extractor, shown).logits)
         return torch.cat(parts)[:n].contiguous()
 
 
@@ -208,15 +253,15 @@ def outputs_on(teacher: Teacher, source: BatchSource, batch_size: int, numerics:
     """
     if source.view is None:
         return LiveTeacher(teacher, source.example(), numerics)
-    return TeacherOutputs(teacher, source.view, min(batch_size, len(source.view)), numerics, None)
+    return TeacherOutputs(teacher, source.view, batch_size, numerics, None, unlabelled=source.unlabelled_view)
 
 
 def _logits_methods() -> list[str]:
     """Names of the built-in methods that need nothing but one teacher's logits."""
     methods = available("method").items()
-    return [n for n, m in methods if m.teachers == "one" and not m.generations and m.needs <= {"logits"}]
+    return [n for n, m in methods if m.teachers == "one" and not m.generations and m.needs <= {"logits", "labels"}]
 
 
 def can_use_cache(needs: frozenset[Need]) -> bool:
     """Whether cached logits are all that a method asks of its teachers."""
-    return needs <= {"logits", "indices", "pairs"}
+    return needs <= {"logits", "indices", "pairs", "labels"}
