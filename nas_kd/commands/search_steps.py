@@ -12,7 +12,7 @@ from nas_kd.commands.training_costs import search_cost, supernet_cost, teachers_
 from nas_kd.commands.worker import JobRunner
 from nas_kd.commands.write_winner import write_results
 from nas_kd.context.run_context import RunContext
-from nas_kd.engine.evaluation import confusion_of
+from nas_kd.engine.evaluation import confusion_of, confusion_of_logits
 from nas_kd.errors import BudgetError, TrialError
 from nas_kd.export.verify import decisions
 from nas_kd.kd.artifacts import ArtifactBuilder
@@ -98,7 +98,7 @@ class Search:
         """Use this context's recipe for all trainings from now on."""
         self.context, self.distiller = context, distiller
         self.plan = SearchPlan.of(self.config, context.recipe.epochs, context.steps_per_epoch)
-        weights, recipes = self.teacher.teacher.parameters, RecipeDimensions.of(context)
+        weights, recipes = self.teacher.teacher.weights_limit, RecipeDimensions.of(context)
         self.proposer = Proposer(self.config, context.space, distiller.builder, weights, recipes)
 
     def close(self) -> None:
@@ -366,8 +366,12 @@ class Search:
             self.study.save(f"cache/{kind}", CacheRecord(hits=hits[kind], misses=misses[kind]))
 
     def _read_test(self, teacher: ReadyTeacher, name: str) -> None:
-        context, test = self.context, self.context.for_teacher().data.test
-        if teacher.onnx is None or teacher.record.origin == "onnx":  # a given file lacks what is done with its inputs
+        context, test, stored = self.context, self.context.for_teacher().data.test, teacher.teacher.stored
+        if stored is not None:
+            if "test" not in stored:
+                return
+            confusion = confusion_of_logits(stored["test"], test.y)
+        elif teacher.onnx is None or teacher.record.origin == "onnx":  # a given file lacks what is done with its inputs
             confusion = confusion_of(teacher.teacher.model, test, context.numerics)
         else:
             confusion = decisions(teacher.onnx, test).confusion

@@ -80,7 +80,7 @@ def estimate_time(
     typical, largest = fitting[len(fitting) // 2], builder.largest()
     with _threads(context):
         times = measure_step_times(context, builder, teachers, typical, largest)
-    plan = SearchCostModel(context, builder, times, gate_s, teachers[0].parameters)
+    plan = SearchCostModel(context, builder, times, gate_s, teachers[0].weights_limit)
     parts = plan.parts(measured, [t.macs for t in teachers])
     low, high = (sum(span[end] for span in parts.values()) * MARGIN[end] for end in (0, 1))
     step_s = times.step(builder.macs(typical), "none")

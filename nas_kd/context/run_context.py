@@ -24,6 +24,7 @@ from nas_kd.results.training_recipe import STRENGTHS, TrainingRecipe
 from nas_kd.scores.base import DEFAULT_SCORE, Score, load_score
 from nas_kd.store.store import Store
 
+KNOWN_BY_LOGITS = {"an ONNX teacher": "onnx", "a teacher given by teacher.outputs": "outputs"}
 ONNX_LACKS = {"features": "features", "embedding": "embedding", "network": "gradients"}
 
 
@@ -184,13 +185,13 @@ def check_methods(config: SearchConfig) -> None:
     Raises:
         InputError: says which.
     """
-    onnx = [t for t in config.teacher if t.onnx is not None]
+    kinds = [k for k, n in KNOWN_BY_LOGITS.items() if any(getattr(t, n) is not None for t in config.teacher)]
     for name in (*config.distill.methods, config.chain.method):
         method = make_method(name)
         taught = method.teachers != "none" and not method.generations
-        if taught and onnx and not can_use_cache(method.needs):
+        if taught and kinds and not can_use_cache(method.needs):
             wanted = " and ".join(sorted(ONNX_LACKS[n] for n in method.needs & ONNX_LACKS.keys()))
-            raise InputError(f"method {name!r} needs the teacher's {wanted}; an ONNX teacher provides its logits only")
+            raise InputError(f"method {name!r} needs the teacher's {wanted}; {kinds[0]} provides its logits only")
         if method.teachers == "several" and len(config.teacher) < 2:
             raise InputError(f"method {name!r} needs several teachers, the config has one: write [[teacher]] twice")
 

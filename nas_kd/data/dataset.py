@@ -1,9 +1,12 @@
 """Samples in memory: three splits, their classes, and the statistics that go into the exported graph."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from nas_kd.data.augmentation_choices import AugmentationChoices
@@ -37,11 +40,15 @@ class UnlabelledSamples:
         x: (U, ...) of the training samples' shape and type.
         share: of a training batch that they take, between 0 and 1.
         key: sha256 (hex) of them.
+        rows: (U,) int64 their positions among those that were given; the others were copies of labelled samples.
+        total: number of those that were given.
     """
 
     x: Tensor
     share: float
     key: str
+    rows: Tensor
+    total: int
 
     def __len__(self) -> int:
         return len(self.x)
@@ -69,6 +76,9 @@ class Dataset:
             teacher sees what the student sees. Both views are augmented by the same random numbers.
         stored_dtype: number type in which the source gave the training samples; empty: that of `train.x`.
         unlabelled: what students learn from besides, by the teacher's outputs alone; None: nothing.
+        carved_rows: where splits were carved from the training samples that the source gave: their rows in these, by
+            split, "train" among them; empty: nothing was carved.
+        limited: splits of which only the first rows were taken.
     """
 
     name: str
@@ -87,6 +97,8 @@ class Dataset:
     teacher_view: "Dataset | None" = None
     stored_dtype: str = ""
     unlabelled: UnlabelledSamples | None = None
+    carved_rows: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
+    limited: frozenset[str] = frozenset()
 
     @cached_property
     def pixels(self) -> PixelRange:

@@ -71,7 +71,7 @@ def find_unlabelled(options: DataOptions, raw: RawData, xs: Mapping[str, NDArray
     keep, duplicates = _not_labelled(x, xs)
     if not keep.any():
         raise InputError(f"{where}: all of its {len(x):,} samples are in train, val or test, too; give others")
-    samples = _samples(x[keep], len(xs["train"]), options.unlabelled_share)
+    samples = _samples(x, keep, len(xs["train"]), options.unlabelled_share)
     return FoundUnlabelled(samples, duplicates, _sentences(samples, files, duplicates, len(x)), files.skipped)
 
 
@@ -115,11 +115,12 @@ def _not_labelled(x: NDArray[Any], xs: Mapping[str, NDArray[Any]]) -> tuple[NDAr
     return keep, found
 
 
-def _samples(x: NDArray[Any], n_labelled: int, share: float | None) -> UnlabelledSamples:
+def _samples(given: NDArray[Any], keep: NDArray[np.bool_], n_labelled: int, share: float | None) -> UnlabelledSamples:
+    x, rows = given[keep], as_tensor(np.flatnonzero(keep))
     digest = hashlib.sha256(f"{x.dtype} {x.shape}".encode())
     digest.update(np.ascontiguousarray(x).data)
     usual = min(len(x) / (n_labelled + len(x)), LARGEST_SHARE)
-    return UnlabelledSamples(as_tensor(x), usual if share is None else share, digest.hexdigest())
+    return UnlabelledSamples(as_tensor(x), usual if share is None else share, digest.hexdigest(), rows, len(given))
 
 
 def _sentences(

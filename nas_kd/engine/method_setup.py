@@ -137,8 +137,7 @@ class MethodSetup:
         return outputs
 
     def _outputs_of_teacher(self, teacher: LiveTeacher) -> Outputs:
-        with teacher.extractor(self._method.needs) as extractor:
-            return teacher.live(extractor, teacher.example())
+        return teacher.example_outputs(self._method.needs)
 
     def _observe(self, model: nn.Module, example: Tensor) -> Network:
         return ObservedNetwork(model, find_feature_points(model, example), self._method.needs, self._numerics)

@@ -85,7 +85,7 @@ def teacher_recipe_key(context: RunContext, options: TeacherOptions, place: int)
         options: of the teacher.
         place: in the list of teachers.
     """
-    return _key(context, {"teacher": options.model_dump(mode="json"), "place": place})
+    return _key(context, {"teacher": key_facts(options), "place": place})
 
 
 def _key(context: RunContext, facts: dict[str, Any]) -> str:

@@ -35,7 +35,7 @@ class TeacherRecord(ScoredRecord):
 
     Attributes:
         description: for people.
-        origin: a space (trained by the tool), a user's factory or module, or an ONNX file.
+        origin: a space (trained by the tool), a user's factory or module, an ONNX file, or stored outputs.
         costs: of its exported file.
         val: validation accuracy.
         test: test accuracy, read at the end only.
@@ -52,7 +52,7 @@ class TeacherRecord(ScoredRecord):
     scored: ClassVar = {"val_score": "val", "test_score": "test"}
 
     description: str
-    origin: Literal["space", "factory", "onnx"]
+    origin: Literal["space", "factory", "onnx", "outputs"]
     costs: Costs
     val: Accuracy
     test: Accuracy | None = None
