@@ -43,7 +43,7 @@ class Settings:
 
     pool: int = 10_000
     test: int = 10_000
-    steps: int = 1_250
+    steps: int = 800
     batch_size: int = 64
 
 
@@ -134,14 +134,15 @@ class Trainings:
         net, path = self._network(TEACHER, 1000 + seed), self._out / "work" / f"{point.key}.safetensors"
         path.parent.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(path.with_suffix(".lock")):
-            if path.exists():
+            started, there = time.perf_counter(), path.exists()
+            if there:
                 net.load_state_dict(safetensors.torch.load_file(path))
-                return net.eval()
-            started = time.perf_counter()
-            self._distill(net, None, self.labelled(labels, seed), None, 1000 + seed)
-            safetensors.torch.save_file(net.state_dict(), path)
-        self._write(point, net, time.perf_counter() - started, 0)
-        return net
+            else:
+                self._distill(net, None, self.labelled(labels, seed), None, 1000 + seed)
+                safetensors.torch.save_file(net.state_dict(), path)
+            if point.key not in self.done:
+                self._write(point, net, time.perf_counter() - started, 0)
+        return net.eval()
 
     def _network(self, widths: Sequence[int], seed: int) -> nn.Module:
         train, _, n_classes = self._splits

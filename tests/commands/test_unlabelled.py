@@ -211,3 +211,30 @@ def test_samples_given_in_python_join_data_given_in_python() -> None:
     assert with_unlabelled("digits", "more/") == ("digits", "more/")
     with pytest.raises(InputError, match="with files, give a path"):
         with_unlabelled("digits", more)
+
+
+@pytest.mark.usefixtures("brief_measurements")
+def test_a_search_reports_what_taught(digits: Path, tmp_path: Path) -> None:
+    teacher = {"space": "resnet", "epochs": 3, "architecture": small_config().teacher[0].architecture}
+    config = config_of(
+        digits,
+        teacher=[teacher],
+        distill={"methods": ["soft_targets", "none"], "epochs": 1, "batch_size": 64, "probe_minutes": 0},
+        chain={"max_assistants": 0},
+        search={"trials": 2, "rungs": 1, "sampler": "random", "workers": 2},
+        finalists={"max": 1, "seeds": 1, "controls": True},
+    )
+    run = nas_kd.search(config, run_dir=tmp_path / "run")
+    assert run.state == "finished"
+    record = run.record.dataset
+    assert record is not None
+    assert record.n_unlabelled == 1797 - LABELLED
+    assert record.unlabelled_duplicates == {"train": record.n_train, "val": record.n_val, "test": record.n_test}
+    report = (tmp_path / "run/report/report.md").read_text()
+    assert f"{record.n_unlabelled:,} samples without labels took" in report
+    again = nas_kd.search(config, run_dir=tmp_path / "run")
+    assert again.winner.id == run.winner.id
+    np.save(tmp_path / "other.npy", np.load(digits)[: LABELLED + 50])
+    other = config.model_copy(update={"data": config.data.model_copy(update={"unlabelled": tmp_path / "other.npy"})})
+    with pytest.raises(InputError, match="other samples or labels"):
+        nas_kd.search(other, run_dir=tmp_path / "run")

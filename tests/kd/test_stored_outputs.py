@@ -10,6 +10,7 @@ import torch
 from sklearn.datasets import load_digits
 from typer.testing import CliRunner
 
+from nas_kd.api.functions import search
 from nas_kd.cli.app import app
 from nas_kd.commands.distill import distill_one
 from nas_kd.config.loading import dump_config
@@ -195,3 +196,23 @@ def test_outputs_in_another_order_are_no_better_than_chance(tmp_path: Path, logi
     result = CliRunner().invoke(app, ["search", str(tmp_path / "config.toml"), "--run-dir", str(tmp_path / "run")])
     assert result.exit_code == 2, result.output
     assert "no better than chance" in result.output
+
+
+@pytest.mark.usefixtures("brief_measurements")
+def test_a_search_reports_a_teacher_without_a_network(tmp_path: Path, logits: Any) -> None:
+    np.savez(tmp_path / "o.npz", logits=logits)
+    config = config_of(
+        tmp_path / "o.npz",
+        chain={"max_assistants": 1},
+        search={"trials": 2, "rungs": 1, "sampler": "random"},
+        finalists={"max": 1, "seeds": 1, "controls": False},
+    )
+    run = search(config, run_dir=tmp_path / "run")
+    assert run.state == "finished"
+    teacher = run.record.teacher
+    assert teacher is not None
+    assert teacher.test is not None
+    assert teacher.test.mean > 0.9
+    document = json.loads((tmp_path / "run/front.json").read_text())
+    assert document["teacher"]["size_bytes"] is document["teacher"]["latency_ms"] is None
+    assert "unknown" in (tmp_path / "run/report/report.md").read_text()
