@@ -54,6 +54,9 @@ def data_identity(raw: RawData) -> str:
         for values in getattr(raw, split) or ():
             content.text(split)
             content.array(values)
+    if raw.unlabelled is not None:
+        content.text("unlabelled")
+        content.array(raw.unlabelled)
     if raw.teacher_view is not None:
         content.add((raw.teacher_view.x, raw.teacher_view.pairs))
     return content.digest()

@@ -13,6 +13,7 @@ from nas_kd.api.in_memory import (
     method_names,
     space_name,
     teacher_options,
+    with_unlabelled,
 )
 from nas_kd.api.run import Run
 from nas_kd.commands.distill import DistillResult, distill_one
@@ -43,6 +44,7 @@ def search(
     options: Mapping[str, Any] | None = None,
     run_dir: Path | str | None = None,
     callbacks: Callback | Sequence[Callback] = (),
+    unlabelled: Any = None,
 ) -> Run:
     """Search for the most accurate student within a budget; write the winner and the report into the run's folder.
 
@@ -69,6 +71,9 @@ def search(
         options: any other option of the config file by dotted key, such as `{"distill.epochs": 60}`.
         run_dir: folder that keeps everything; an unfinished run in it is resumed. Default: runs/NAME.
         callbacks: receive what happens; one may stop the run by raising `StopRun`.
+        unlabelled: samples without labels, on which students learn from the teacher's outputs alone: an array, a tensor
+            or a Dataset beside `data` given in Python; or the path of a folder of pictures, of Parquet files (a list),
+            or of an .npy or .npz array.
 
     Returns:
         The run, finished, or as far as it came before a callback stopped it.
@@ -86,9 +91,11 @@ def search(
         >>> budget = nas_kd.Budget(max_latency_ms=0.5, max_size_kb=100)
         >>> run = nas_kd.search(teacher=net, data=(x, y), budget=budget, trials=60)  # doctest: +SKIP
     """
+    data, files = with_unlabelled(data, unlabelled)
     given: dict[str, Any] = {
         "teacher": None if teacher is None else teacher_options(teacher),
         "data": None if data is None else data_options(data),
+        "data.unlabelled": files,
         "space.name": None if space is None else space_name(space),
         "distill.methods": None if methods is None else method_names(methods),
         "budget": None if budget is None else budget_options(budget),

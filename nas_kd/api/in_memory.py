@@ -13,9 +13,9 @@ import numpy as np
 from torch import Tensor, nn
 
 from nas_kd.api.content_identity import data_identity, module_identity, object_identity, source_identity
-from nas_kd.api.in_memory_data import split_arrays
 from nas_kd.commands.module_checks import check_teacher
 from nas_kd.config.options import Budget, DataOptions, TeacherOptions
+from nas_kd.data.in_memory_arrays import split_arrays, unlabelled_array
 from nas_kd.data.source import RawData, Source, is_flip_safe
 from nas_kd.data.split_names import SPLITS
 from nas_kd.data.user_source import FunctionSource
@@ -93,8 +93,9 @@ def data_options(data: Any) -> Options:
 
     Args:
         data: `(x, y)` of arrays or tensors; a map-style `torch.utils.data.Dataset` of such pairs; a mapping of splits
-            ("train", "val", "test") to either; `RawData`; a source object; a function without arguments that returns
-            `RawData` or arrays named as in an .npz file; `DataOptions`; or the name of a source.
+            ("train", "val", "test") to either, with "unlabelled" samples if there are any; `RawData`; a source object;
+            a function without arguments that returns `RawData` or arrays named as in an .npz file; `DataOptions`; or
+            the name of a source.
 
     Raises:
         InputError: it is anything else, or a split is not usable.
@@ -107,6 +108,31 @@ def data_options(data: Any) -> Options:
         return dict(data)
     identity, source = _as_source(data)
     return {"source": remember("dataset", identity, source)}
+
+
+def with_unlabelled(data: Any, unlabelled: Any) -> tuple[Any, list[str] | str | None]:
+    """Divide unlabelled samples into those that join data given in Python, and the option that names files.
+
+    Args:
+        data: as given to a search.
+        unlabelled: a path, a list of paths, or samples; None: there are none.
+
+    Returns:
+        The data, with unlabelled samples where these were given in Python; and `data.unlabelled`.
+
+    Raises:
+        InputError: samples are given beside data that are not.
+    """
+    if isinstance(unlabelled, str | Path):
+        return data, str(unlabelled)
+    if isinstance(unlabelled, list | tuple) and unlabelled and all(isinstance(path, str | Path) for path in unlabelled):
+        return data, [str(path) for path in unlabelled]
+    if unlabelled is None:
+        return data, None
+    splits = isinstance(data, Mapping) and "train" in data and not _names_files(data["train"])
+    if not splits and (data is None or isinstance(data, str | Mapping | DataOptions | RawData | Source)):
+        raise InputError("unlabelled samples given in Python go with data given in Python; with files, give a path")
+    return {**(data if splits else {"train": data}), "unlabelled": unlabelled_array(unlabelled)}, None
 
 
 def _names_files(train: Any) -> bool:
@@ -190,8 +216,8 @@ def _method_name(method: Any) -> str:
 
 
 def _splits(data: Mapping[str, Any]) -> RawData:
-    if unknown := sorted(set(data) - {*SPLITS, "classes"}):
-        raise InputError(f"data: unknown split {unknown[0]!r}; allowed: {', '.join(SPLITS)}, classes")
+    if unknown := sorted(set(data) - {*SPLITS, "classes", "unlabelled"}):
+        raise InputError(f"data: unknown split {unknown[0]!r}; allowed: {', '.join(SPLITS)}, classes, unlabelled")
     given = {name: data[name] for name in SPLITS if name == "train" or data.get(name) is not None}
     arrays = {name: split_arrays(samples, name) for name, samples in given.items()}
     names = data.get("classes")
@@ -203,6 +229,7 @@ def _splits(data: Mapping[str, Any]) -> RawData:
         test=arrays.get("test"),
         classes=classes,
         flip_safe=is_flip_safe(classes),
+        unlabelled=None if data.get("unlabelled") is None else unlabelled_array(data["unlabelled"]),
     )
 
 

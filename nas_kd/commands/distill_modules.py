@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from nas_kd.commands.distill_teachers import GivenTeacher, as_teachers, checked_samples, load_teachers
+from nas_kd.commands.distill_unlabelled import GivenUnlabelled
 from nas_kd.commands.module_checks import (
     as_method,
     as_section,
@@ -68,6 +69,8 @@ def distill(
     optimizer: Literal["sgd", "adamw"] = "sgd",
     weight_decay: float | None = None,
     class_weights: Literal["none", "balanced"] | Sequence[float] = "none",
+    unlabelled: Any = None,
+    unlabelled_share: float | None = None,
 ) -> Student:
     """Train your own student by knowledge distillation, in place, with a cosine schedule.
 
@@ -81,7 +84,7 @@ def distill(
             as they are; y: class numbers. Samples reach networks as float32, whole numbers wider than uint8 as int64.
         val: the same; methods that train several networks then return the most accurate one.
         method: a name (`nas-kd list methods`), `a+b`, `package.module:Name`, a `Method` class or an instance.
-        epochs: passes over the training data.
+        epochs: passes over the training data; over as many samples as `train` and `unlabelled` have together.
         batch_size: samples a step; a DataLoader has its own. None: the largest of 16 to 128 that leaves enough steps.
         learning_rate: peak learning rate. None: one that suits the optimiser and the batch.
         temperature: of softened probabilities; None: the method's default.
@@ -96,6 +99,9 @@ def distill(
         weight_decay: of weights, not of biases and normalisation. None: the optimiser's usual one.
         class_weights: of the classes in the label loss: "balanced": samples / (classes x samples of the class), for
             which a Dataset or DataLoader is read once more; or a number > 0 for each class, in their order.
+        unlabelled: samples x like those of `train`, an array, a tensor or a Dataset: the teacher's outputs on them
+            teach, the label loss leaves them out.
+        unlabelled_share: of a batch, between 0 and 1. None: as the data divide, at most 7/8.
 
     Returns:
         The student itself with averaged weights, in eval mode.
@@ -129,8 +135,10 @@ def distill(
         learnt = as_method(method, temperature, strength)
         teachers = _checked_teachers(student, teacher, learnt)
         with unchanged(_modules(teachers)):
-            data = _open(train, val, settings.seed, augment)
-            _Distillation.prepare(student, teachers, learnt, data, settings).run()
+            changes = _augmentation(augment)
+            others = GivenUnlabelled(unlabelled, unlabelled_share, changes, settings.seed)
+            data = _open(train, val, settings.seed, changes)
+            _Distillation.prepare(student, teachers, learnt, (*data, others), settings).run()
     return student
 
 
@@ -182,12 +190,13 @@ class _Distillation:
         student: nn.Module,
         given: Sequence[GivenTeacher],
         method: Method,
-        data: tuple[UserData, UserData | None],
+        data: tuple[UserData, UserData | None, GivenUnlabelled],
         settings: _Settings,
     ) -> "_Distillation":
-        """Check that networks, method and data fit together; `data`: for training and for validation."""
-        train, val = data
+        """Check that networks, method and data fit together; `data`: for training and validation, and unlabelled."""
+        train, val, unlabelled = data
         check_capabilities(method, train)
+        unlabelled.check(method, train)
         example = train.example()
         student, n_classes = as_student(student, example, "train")
         loaded = load_teachers(roles_of(given), train, n_classes)
@@ -204,10 +213,11 @@ class _Distillation:
         for role, one in loaded.items():
             for note in (*one.notes, *filter(None, [checked and one.advice(checked)])):
                 settings.callback.on_note(f"{role}: {note}")
+        source = train.source(n_classes, any(own_order(part) for part in method.parts()))
         setup = TrainingSetup(
-            source=train.source(n_classes, any(own_order(part) for part in method.parts())),
+            source=unlabelled.mixed_into(source, train),
             dataset=DatasetInfo(len(train), n_classes, *train.statistics()),
-            schedule=Schedule.of(settings.schedule, _recipe(settings.schedule, train)),
+            schedule=Schedule.of(settings.schedule, _recipe(settings.schedule, train, len(unlabelled))),
             numerics=numerics,
             seed=settings.seed,
             calibrated=settings.schedule.calibrate,
@@ -280,21 +290,25 @@ def _class_weights(given: str | tuple[float, ...], train: UserData, n_classes: i
     return None if weights is None else torch.tensor(weights)
 
 
-def _recipe(options: DistillOptions, train: UserData) -> TrainingRecipe:
+def _recipe(options: DistillOptions, train: UserData, n_unlabelled: int) -> TrainingRecipe:
     """What the caller gives, completed by rules; a DataLoader's batches are as large as they are."""
     given = options if train.batch_size is None else options.model_copy(update={"batch_size": train.batch_size})
-    return recipe_by_rules(given, len(train), "none")
+    return recipe_by_rules(given, len(train) + n_unlabelled, "none")
 
 
 def _accuracy(network: nn.Module, val: UserData, n_classes: int, numerics: Numerics) -> float:
     return accuracy_on(network, val.batches(n_classes), numerics)
 
 
-def _open(train: Any, val: Any, seed: int, augment: Any) -> tuple[UserData, UserData | None]:
+def _augmentation(augment: Any) -> Augmentation | None:
     if augment is not None and not isinstance(augment, Augmentation):
         if not isinstance(augment, Mapping):
             raise InputError(f"augment is of type {type(augment).__name__}; want e.g. {{'crop': 4, 'flip': True}}")
-        augment = as_section(Augmentation, "augment.", **augment)
+        return as_section(Augmentation, "augment.", **augment)
+    return augment
+
+
+def _open(train: Any, val: Any, seed: int, augment: Augmentation | None) -> tuple[UserData, UserData | None]:
     data = open_data(train, "train", seed, augment)
     if len(data) < 2:
         raise InputError(f"training needs two samples at least, train has {len(data)}")

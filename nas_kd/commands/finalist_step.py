@@ -86,7 +86,8 @@ class FinalistStep:
         full, trials = self.context.recipe.epochs, self.study.records
         macs = (work.of_macs(t.teacher.macs) for t in self.teachers)
         teachers = zip(self.context.config.teacher, macs, strict=True)
-        cost = search_cost(trials, work, full) + teachers_cost(teachers, full)
+        trained = self.context.teacher_epoch * teachers_cost(teachers, self.context.teacher_epochs)
+        cost = search_cost(trials, work, full) + trained
         if (supernet := self.study.load("once_for_all", OnceForAllRecord)) is not None:
             members = [t.candidate.student for t in trials]
             ends = self.distiller.builder.ends()

@@ -31,7 +31,7 @@ class InputsRecord(Record):
 
 def inputs_of(context: RunContext) -> InputsRecord:
     """Identify data and files of a run by their content; a file that is not there is left to what reads it."""
-    return InputsRecord(identities={BY_SAMPLES: context.data.key, **files_of(context.config)})
+    return InputsRecord(identities={BY_SAMPLES: context.data.training_key, **files_of(context.config)})
 
 
 def files_of(config: SearchConfig) -> dict[str, str]:

@@ -90,7 +90,7 @@ class Search:
         """Use this context's recipe for all trainings from now on."""
         self.context, self.distiller = context, distiller
         self.plan = SearchPlan.of(self.config, context.recipe.epochs, context.steps_per_epoch)
-        weights, recipes = self.teacher.teacher.parameters, RecipeDimensions.of(context)
+        weights, recipes = self.teacher.teacher.weights_limit, RecipeDimensions.of(context)
         self.proposer = Proposer(self.config, context.space, distiller.builder, weights, recipes)
 
     def close(self) -> None:

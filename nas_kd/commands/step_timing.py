@@ -84,7 +84,7 @@ def measure_step_times(
     config = context.config
     small = _few_batches(context)
     distiller = Distiller.for_run(small, builder, teachers)
-    epoch = len(context.data.train) / len(small.data.train)
+    epoch = context.data.epoch_samples / small.data.epoch_samples
     outputs_s = [_time_outputs(distiller, teacher) * epoch for teacher in teachers]
     begin_s, plain_s = _time_steps(distiller, PLAIN, typical)
     extra_s: dict[str, float] = {PLAIN: 0.0}
@@ -124,9 +124,11 @@ def uses_cache(config: SearchConfig) -> bool:
 def _few_batches(context: RunContext) -> RunContext:
     """The context with a few batches as the training split, drawn at random, and a schedule that is long enough."""
     data, config = context.data, context.config
-    wanted = min(len(data.train), BATCHES * context.recipe.batch_size)
-    rows = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(context.seed))[:wanted]
-    few = _rows(data, rows)
+    share = min(1.0, BATCHES * context.recipe.batch_size / data.epoch_samples)
+    few = _rows(data, _drawn(len(data.train), share, context.seed))
+    if (unlabelled := data.unlabelled) is not None:
+        rows = _drawn(len(unlabelled), share, context.seed)
+        few = replace(few, unlabelled=replace(unlabelled, x=unlabelled.x[rows]))
     quantization = config.quantization.model_copy(update={"qat_start": 0.0})  # what is timed is its slowest part
     return replace(
         context,
@@ -137,6 +139,11 @@ def _few_batches(context: RunContext) -> RunContext:
     )
 
 
+def _drawn(count: int, share: float, seed: int) -> torch.Tensor:
+    """This share of `count` rows at random, two at least."""
+    return torch.randperm(count, generator=torch.Generator().manual_seed(seed))[: max(2, round(share * count))]
+
+
 def _rows(data: Dataset, rows: torch.Tensor) -> Dataset:
     view = data.teacher_view
     split = Split(data.train.x[rows], data.train.y[rows])
@@ -144,12 +151,14 @@ def _rows(data: Dataset, rows: torch.Tensor) -> Dataset:
 
 
 def _time_outputs(distiller: Distiller, teacher: Teacher) -> float:
-    """Time a teacher's logits on one epoch; those of two epochs are then in the cache."""
-    outputs, first = distiller.trainer.outputs.of(teacher), torch.tensor([0])
+    """Time a teacher's logits on one pass over all samples; those of two passes are then in the cache."""
+    outputs = distiller.trainer.outputs.of(teacher)
     seconds = []
     for epoch in (0, 1):
         started = time.perf_counter()
-        outputs.cached(epoch, first)
+        outputs.prepare([epoch])
+        if distiller.trainer.data.unlabelled is not None:
+            outputs.prepare([epoch], unlabelled=True)
         seconds.append(time.perf_counter() - started)
     return seconds[0] if outputs.augmenter.identity else seconds[1]
 

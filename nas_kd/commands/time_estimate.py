@@ -80,7 +80,7 @@ def estimate_time(
     typical, largest = fitting[len(fitting) // 2], builder.largest()
     with _threads(context):
         times = measure_step_times(context, builder, teachers, typical, largest)
-    plan = SearchCostModel(context, builder, times, gate_s, teachers[0].parameters)
+    plan = SearchCostModel(context, builder, times, gate_s, teachers[0].weights_limit)
     parts = plan.parts(measured, [t.macs for t in teachers])
     low, high = (sum(span[end] for span in parts.values()) * MARGIN[end] for end in (0, 1))
     step_s = times.step(builder.macs(typical), "none")
@@ -173,8 +173,9 @@ class SearchCostModel:
 
     def _teachers(self, macs: Sequence[int]) -> Span:
         """Teachers that the tool trains itself, which it does before there are workers."""
-        own = trained_teachers(zip(self._config.teacher, macs, strict=True), self._context.recipe.epochs)
-        seconds = sum(self._training(m, "none", epochs) for epochs, m in own) + self._gate_s * len(macs)
+        own = trained_teachers(zip(self._config.teacher, macs, strict=True), self._context.teacher_epochs)
+        trained = self._context.teacher_epoch * sum(self._training(m, "none", epochs) for epochs, m in own)
+        seconds = trained + self._gate_s * len(macs)
         return seconds, seconds
 
     def _recipe(self, fitting: Sequence[Candidate]) -> Span:
@@ -290,7 +291,8 @@ class SearchCostModel:
         students = fmean(student_cost(c, work, epochs, full) for c in fitting)
         assistants = full * sum(map(work.macs, self._shared_assistants(drawn, number)))
         teachers = zip(self._config.teacher, map(work.of_macs, teachers_macs), strict=True)
-        cost = students + assistants + teachers_cost(teachers, full)
+        trained = self._context.teacher_epoch * teachers_cost(teachers, self._context.teacher_epochs)
+        cost = students + assistants + trained
         if self._config.search.strategy == ELASTIC:
             plan = SupernetPlan.of(self._config, self._context.recipe.epochs)
             ends = self._builder.ends()

@@ -66,7 +66,7 @@ def trained_teachers(teachers: Iterable[tuple[TeacherOptions, float]], full_epoc
         teachers: options and multiply-adds of each.
         full_epochs: of those whose options do not say.
     """
-    return [(t.epochs or full_epochs, macs) for t, macs in teachers if t.onnx is None and t.factory is None]
+    return [(t.epochs or full_epochs, macs) for t, macs in teachers if not t.is_given]
 
 
 def supernet_cost(

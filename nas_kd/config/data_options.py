@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from nas_kd.config.section import Options
-from nas_kd.config.value_types import AutoIfNone, MayBeAuto
+from nas_kd.config.value_types import AutoFloat, AutoIfNone, MayBeAuto
 
 SMALLEST_SIDE, LARGEST_SIDE = 4, 1024  # pixels
 
@@ -68,6 +68,14 @@ class DataOptions(Options):
     test: Files = Field(None, description="parquet: the same for testing (default: carved from train)")
     image_column: str | None = Field(None, description="parquet: column of the pictures (default: by name and type)")
     label_column: str | None = Field(None, description="parquet: column of the labels (default: by name)")
+    unlabelled: Files = Field(
+        None,
+        description="pictures or samples without labels, on which the teacher's outputs alone teach: a folder of "
+        "pictures, Parquet files, or an .npy or .npz array",
+    )
+    unlabelled_share: AutoFloat = Field(
+        None, gt=0, lt=1, description="share of a batch that is unlabelled; auto: as the data divide, at most 7/8"
+    )
     train_rows: int | None = Field(None, ge=1, description="use only the first N training samples")
     test_rows: int | None = Field(None, ge=1, description="use only the first N test samples")
     val_fraction: float = Field(

@@ -64,6 +64,11 @@ class TeacherOptions(Options):
     factory: str | None = Field(None, description="package.module:function that returns your torch.nn.Module")
     weights: Path | None = Field(None, description="weights of your network, a .safetensors file; always with factory")
     onnx: Path | None = Field(None, description="your teacher as an ONNX file: logits only, so no methods on features")
+    outputs: Annotated[Path | None, NotInKeysAtDefault()] = Field(
+        None,
+        description="your teacher as stored predictions, an .npz: logits, probabilities, or the k largest (values and "
+        "indices), a row for each training sample; no methods on features",
+    )
     features: Names | None = Field(
         None, min_length=1, description="modules to take features from (default: one per resolution)"
     )
@@ -92,6 +97,15 @@ class TeacherOptions(Options):
         None, description="onnx: name of the output to learn from, if the file has several"
     )
 
+    @property
+    def is_given(self) -> bool:
+        """Whether it is the user's own, rather than trained here."""
+        return any(origin is not None for origin in (self.factory, self.onnx, self.outputs))
+
+    @classmethod
+    def _default(cls, name: str) -> Any:
+        return cls.model_fields[name].default
+
     @model_validator(mode="after")
     def _inputs_of_its_own(self) -> "TeacherOptions":
         given = [k for k in ("mean", "std", "image_size", "output") if getattr(self, k) is not None]
@@ -110,9 +124,9 @@ class TeacherOptions(Options):
 
     @model_validator(mode="after")
     def _one_origin(self) -> "TeacherOptions":
-        origins = [k for k in ("space", "factory", "onnx") if getattr(self, k) is not None]
+        origins = [k for k in ("space", "factory", "onnx", "outputs") if getattr(self, k) is not None]
         if len(origins) > 1:
-            raise ValueError(f"give one of space, factory, onnx; got {' and '.join(origins)}")
+            raise ValueError(f"give one of space, factory, onnx, outputs; got {' and '.join(origins)}")
         in_memory = self.factory is not None and self.factory.startswith(IN_MEMORY)
         if not in_memory and (self.factory is None) != (self.weights is None):
             raise ValueError(WITHOUT_WEIGHTS if self.weights is None else WITHOUT_FACTORY)
@@ -122,4 +136,13 @@ class TeacherOptions(Options):
             raise ValueError(f"{' and '.join(given)} mean nothing to a teacher that is given ({own}); leave them out")
         if own is None and self.preprocessing != "raw":
             raise ValueError("preprocessing is for teachers that are given (factory or onnx); leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _outputs_alone(self) -> "TeacherOptions":
+        if self.outputs is None:
+            return self
+        others = [n for n in type(self).model_fields if n != "outputs" and getattr(self, n) != self._default(n)]
+        if others:
+            raise ValueError(f"{others[0]} means nothing to a teacher that is known by its outputs; leave it out")
         return self

@@ -15,15 +15,16 @@ from nas_kd.engine.numerics import Numerics, threads_for
 from nas_kd.engine.teacher_outputs import can_use_cache
 from nas_kd.errors import InputError
 from nas_kd.latency.device import Device, open_device
-from nas_kd.methods.combine import make_method
+from nas_kd.methods.combine import make_method, uses_unlabelled
 from nas_kd.models.search_space import SearchSpace, load_space
-from nas_kd.plugins import load
+from nas_kd.plugins import display_name, load
 from nas_kd.results.run_record import DatasetRecord, MetricRecord
 from nas_kd.results.split_notes import imbalance_note, small_split_notes
 from nas_kd.results.training_recipe import STRENGTHS, TrainingRecipe
 from nas_kd.scores.base import DEFAULT_SCORE, Score, load_score
 from nas_kd.store.store import Store
 
+KNOWN_BY_LOGITS = {"an ONNX teacher": "onnx", "a teacher given by teacher.outputs": "outputs"}
 ONNX_LACKS = {"features": "features", "embedding": "embedding", "network": "gradients"}
 
 
@@ -82,8 +83,10 @@ class RunContext:
         callback.on_stage("loading data")
         data = load_dataset(config.data, config.search.seed)
         check_pairs(config, data)
-        recipe = recipe_by_rules(config.distill, len(data.train), data.augmentation.usual_strength)
-        for note in (*data.notes, *filter(None, [schedule_note(recipe, len(data.train))]), *split_notes(config, data)):
+        check_unlabelled(config, data)
+        recipe = recipe_by_rules(config.distill, data.epoch_samples, data.augmentation.usual_strength)
+        odd = schedule_note(recipe, data.epoch_samples)
+        for note in (*data.notes, *filter(None, [odd]), *split_notes(config, data)):
             callback.on_note(note)
         return RunContext(
             config=config,
@@ -100,7 +103,14 @@ class RunContext:
         )
 
     def for_teacher(self) -> "RunContext":
-        """The context with the teacher's view of the data as its data."""
+        """The context with the teacher's view of the data as its data, and without unlabelled samples.
+
+        A teacher that is trained learns from labels alone, by the recipe that suits as many samples.
+        """
+        if self.data.unlabelled is not None:
+            data = self.data.without_unlabelled()
+            recipe = recipe_by_rules(self.config.distill, len(data.train), data.augmentation.usual_strength)
+            return replace(self, data=data, views=TrainingViews(data, self.seed), recipe=recipe)
         if (view := self.data.teacher_view) is None:
             return self
         return replace(self, data=view, views=self.views.as_teachers_see())
@@ -121,8 +131,18 @@ class RunContext:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Training steps of one epoch."""
-        return max(1, len(self.data.train) // self.recipe.batch_size)
+        """Training steps of one epoch of a student."""
+        return max(1, self.data.epoch_samples // self.recipe.batch_size)
+
+    @property
+    def teacher_epoch(self) -> float:
+        """Samples of an epoch of a teacher that is trained here, as a share of those of a student's epoch."""
+        return len(self.data.train) / self.data.epoch_samples
+
+    @property
+    def teacher_epochs(self) -> int:
+        """Epochs of a teacher that is trained here, if its options do not say."""
+        return self.for_teacher().recipe.epochs
 
     @property
     def batch_size(self) -> int:
@@ -165,13 +185,13 @@ def check_methods(config: SearchConfig) -> None:
     Raises:
         InputError: says which.
     """
-    onnx = [t for t in config.teacher if t.onnx is not None]
+    kinds = [k for k, n in KNOWN_BY_LOGITS.items() if any(getattr(t, n) is not None for t in config.teacher)]
     for name in (*config.distill.methods, config.chain.method):
         method = make_method(name)
         taught = method.teachers != "none" and not method.generations
-        if taught and onnx and not can_use_cache(method.needs):
+        if taught and kinds and not can_use_cache(method.needs):
             wanted = " and ".join(sorted(ONNX_LACKS[n] for n in method.needs & ONNX_LACKS.keys()))
-            raise InputError(f"method {name!r} needs the teacher's {wanted}; an ONNX teacher provides its logits only")
+            raise InputError(f"method {name!r} needs the teacher's {wanted}; {kinds[0]} provides its logits only")
         if method.teachers == "several" and len(config.teacher) < 2:
             raise InputError(f"method {name!r} needs several teachers, the config has one: write [[teacher]] twice")
 
@@ -202,6 +222,21 @@ def check_pairs(config: SearchConfig, data: Dataset) -> None:
             )
         if "network" in needs and data.teacher_view is not None:
             raise InputError(f"method {name!r} generates samples, but teacher and student take different ones")
+
+
+def check_unlabelled(config: SearchConfig, data: Dataset) -> None:
+    """Refuse unlabelled samples that no method could use.
+
+    Raises:
+        InputError: says why.
+    """
+    methods = config.distill.methods
+    if data.unlabelled is not None and not any(uses_unlabelled(make_method(name)) for name in methods):
+        what = "method" if len(methods) == 1 else "methods"
+        raise InputError(
+            f"data.unlabelled: {what} {', '.join(map(display_name, methods))} would not learn from unlabelled samples; "
+            "take one that learns from a teacher's outputs, such as soft_targets, or leave data.unlabelled out"
+        )
 
 
 def split_notes(config: SearchConfig, data: Dataset) -> list[str]:
@@ -242,4 +277,7 @@ def dataset_record(data: Dataset) -> DatasetRecord:
         label_encoding=data.about.label_encoding,
         augmentation=strengths,
         teacher_view=data.teacher_view is not None,
+        n_unlabelled=0 if data.unlabelled is None else len(data.unlabelled),
+        unlabelled_share=0.0 if data.unlabelled is None else data.unlabelled.share,
+        unlabelled_duplicates=data.about.unlabelled_duplicates,
     )

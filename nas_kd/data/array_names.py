@@ -13,7 +13,7 @@ KINDS = {
 }
 _KIND_OF = {word: kind for kind, words in KINDS.items() for word in words}
 _PAIRED = ("x_teacher", "pairs")
-PLAIN = frozenset({"classes", *(f"{kind}_{split}" for kind in (*KINDS, *_PAIRED) for split in SPLITS)})
+PLAIN = frozenset({"classes", *(f"{kind}_{split}" for kind in (*KINDS, *_PAIRED) for split in SPLITS), "x_unlabelled"})
 
 
 def named_arrays(given: Iterable[str], where: str) -> dict[str, str]:
@@ -55,6 +55,12 @@ def _meaning(name: str) -> tuple[str, int] | None:
     if len(kinds) != 1 or len(splits) > 1 or len(words) != len(kinds) + len(splits):
         return None
     return f"{kinds[0]}_{splits[0] if splits else 'train'}", 1 if splits else 2
+
+
+def means_labels(name: str) -> bool:
+    """Whether an array of this name would be taken for labels."""
+    meaning = _meaning(name)
+    return meaning is not None and meaning[0].startswith("y_")
 
 
 def names_sentence(found: dict[str, str]) -> str | None:

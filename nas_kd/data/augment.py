@@ -18,6 +18,8 @@ from nas_kd.data.augmentation_choices import matching_augmentation
 from nas_kd.data.dataset import Dataset, as_input
 from nas_kd.errors import InputError
 
+UNLABELLED_SEEDS = 2**31  # above all seeds of a run: unlabelled samples get random numbers of their own
+
 
 class AugmentationParams(NamedTuple):
     """Random parameters of the augmentation of N samples in one epoch.
@@ -142,6 +144,7 @@ class TrainingViews:
     def __init__(self, data: Dataset, seed: int) -> None:
         """Show the training split of `data`; `seed`: of the random parameters."""
         self._data, self._seed = data, seed
+        self.unlabelled = lru_cache(maxsize=None)(self._unlabelled)
         self._students = lru_cache(maxsize=None)(self._student)
         self._teachers = lru_cache(maxsize=None)(self._teacher)
 
@@ -158,6 +161,14 @@ class TrainingViews:
         views = TrainingViews(self._data, self._seed)
         views._students = views._teachers = self._teachers
         return views
+
+    def _unlabelled(self, strength: str) -> Augmenter | None:
+        """The unlabelled samples at this strength, as all networks are shown them; None: there are none."""
+        data = self._data
+        if data.unlabelled is None:
+            return None
+        augment = data.augmentation.at(strength)
+        return Augmenter(data.unlabelled.x, data.mean, augment, UNLABELLED_SEEDS + self._seed)
 
     def _student(self, strength: str) -> Augmenter:
         data = self._data

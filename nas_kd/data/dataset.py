@@ -1,15 +1,19 @@
 """Samples in memory: three splits, their classes, and the statistics that go into the exported graph."""
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from nas_kd.data.augmentation_choices import AugmentationChoices
 from nas_kd.data.notes import DataNotes
 from nas_kd.data.picture_steps import PictureSteps
 from nas_kd.data.pixel_range import PixelRange
+from nas_kd.serialization import fingerprint
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,28 @@ class Split:
 
     def __len__(self) -> int:
         return int(self.y.shape[0])
+
+
+@dataclass(frozen=True)
+class UnlabelledSamples:
+    """Samples without labels, for training alone.
+
+    Attributes:
+        x: (U, ...) of the training samples' shape and type.
+        share: of a training batch that they take, between 0 and 1.
+        key: sha256 (hex) of them.
+        rows: (U,) int64 their positions among those that were given; the others were copies of labelled samples.
+        total: number of those that were given.
+    """
+
+    x: Tensor
+    share: float
+    key: str
+    rows: Tensor
+    total: int
+
+    def __len__(self) -> int:
+        return len(self.x)
 
 
 @dataclass(frozen=True)
@@ -49,6 +75,10 @@ class Dataset:
         teacher_view: the teacher's view of the same samples, in the same order and with the same labels; None: the
             teacher sees what the student sees. Both views are augmented by the same random numbers.
         stored_dtype: number type in which the source gave the training samples; empty: that of `train.x`.
+        unlabelled: what students learn from besides, by the teacher's outputs alone; None: nothing.
+        carved_rows: where splits were carved from the training samples that the source gave: their rows in these, by
+            split, "train" among them; empty: nothing was carved.
+        limited: splits of which only the first rows were taken.
     """
 
     name: str
@@ -66,6 +96,9 @@ class Dataset:
     picture_steps: PictureSteps | None = None
     teacher_view: "Dataset | None" = None
     stored_dtype: str = ""
+    unlabelled: UnlabelledSamples | None = None
+    carved_rows: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
+    limited: frozenset[str] = frozenset()
 
     @cached_property
     def pixels(self) -> PixelRange:
@@ -81,6 +114,21 @@ class Dataset:
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one sample, such as (3, 32, 32)."""
         return tuple(self.train.x.shape[1:])
+
+    @property
+    def epoch_samples(self) -> int:
+        """Samples that a student's training step counts by: an epoch is one pass over so many, labelled or not."""
+        return len(self.train) + (len(self.unlabelled) if self.unlabelled is not None else 0)
+
+    @property
+    def training_key(self) -> str:
+        """Identity of all that students learn from: `key`, unless there are unlabelled samples."""
+        unlabelled = self.unlabelled
+        return self.key if unlabelled is None else fingerprint([self.key, unlabelled.key, unlabelled.share])
+
+    def without_unlabelled(self) -> "Dataset":
+        """The labelled data alone."""
+        return self if self.unlabelled is None else replace(self, unlabelled=None)
 
     @property
     def n_classes(self) -> int:

@@ -25,7 +25,7 @@ def count_duplicates(xs: Mapping[str, NDArray[Any]]) -> dict[str, int]:
     seen: set[bytes] = set()
     found = {}
     for split in SPLITS:
-        digests = [_digest(sample) for sample in xs[split]]
+        digests = sample_digests(xs[split])
         count = sum(digest in seen for digest in digests)
         if count:
             found[split] = count
@@ -45,5 +45,6 @@ def duplicates_sentence(found: Mapping[str, int], sizes: Mapping[str, int]) -> s
     return f"duplicates: {' and '.join(parts)}, too, to the last bit" if parts else None
 
 
-def _digest(sample: NDArray[Any]) -> bytes:
-    return hashlib.blake2b(np.ascontiguousarray(sample).tobytes(), digest_size=_DIGEST_BYTES).digest()
+def sample_digests(x: NDArray[Any]) -> list[bytes]:
+    """A digest of each of the samples (N, ...); copies have equal ones."""
+    return [hashlib.blake2b(np.ascontiguousarray(sample).tobytes(), digest_size=_DIGEST_BYTES).digest() for sample in x]

@@ -68,6 +68,19 @@ def list_folder(root: Path, follow_links: bool) -> FolderContent:
     return _Reader(root, follow_links).content()
 
 
+def list_pictures(root: Path, follow_links: bool) -> tuple[list[Path], LeftOut]:
+    """List all pictures below a folder, however deep, sorted by folder and name; and count what else there is.
+
+    Args:
+        root: the folder.
+        follow_links: read what links out of the folder lead to.
+
+    Raises:
+        OSError: a folder cannot be listed.
+    """
+    return _Reader(root, follow_links).pictures()
+
+
 class _Reader:
     def __init__(self, path: Path, follow_links: bool) -> None:
         self._path, self._inside, self._follows = path, path.resolve(), follow_links
@@ -91,6 +104,19 @@ class _Reader:
             self._note_unread(root, named)
             splits = {split: self._split(split, named[split]) for split in SPLITS if split in named}
         return FolderContent(splits, self._left_out, tuple(self._notes))
+
+    def pictures(self) -> tuple[list[Path], LeftOut]:
+        found, waiting, seen = list[Path](), [self._path], set[Path]()
+        while waiting:
+            folder = waiting.pop(0)
+            if (real := folder.resolve()) in seen:  # a link that leads back
+                continue
+            seen.add(real)
+            entries = self._list(folder)
+            self._left_out.include(entries.left_out)
+            found += entries.pictures
+            waiting += entries.folders
+        return found, self._left_out
 
     def _split_folders(self, root: Path) -> dict[str, Path]:
         """Folders by the split that their name says; none if there is no train, or if it is a class of that name."""

@@ -78,7 +78,14 @@ class PictureReader:
         left_out: samples that were broken, if the option is to skip these.
     """
 
-    def __init__(self, size: Size, why: str, resize: Resize, on_error: Literal["fail", "skip"]) -> None:
+    def __init__(
+        self,
+        size: Size,
+        why: str,
+        resize: Resize,
+        on_error: Literal["fail", "skip"],
+        colour: Literal["grey", "rgb"] | None = None,
+    ) -> None:
         """Set the size.
 
         Args:
@@ -86,9 +93,10 @@ class PictureReader:
             why: where the size comes from, for the notes.
             resize: the rule for pictures of another size.
             on_error: refuse broken samples, or leave them out.
+            colour: channels of every sample; None: as the pictures have them.
         """
         self.size, self.left_out = size, LeftOut()
-        self._why, self._resize, self._skips = why, resize, on_error == "skip"
+        self._why, self._resize, self._skips, self._colour = why, resize, on_error == "skip", colour
         self._seen: Counter[str] = Counter()
 
     def read(self, images: Iterable[EncodedImage], count: int, split: str) -> DecodedImages:
@@ -130,9 +138,10 @@ class PictureReader:
                 "resized": upright_size(image) != self.size,
                 "animated": bool(getattr(image, "is_animated", False)),
                 "transparent": image.mode in ALPHA or "transparency" in image.info,
+                "converted": self._colour is not None and (image.mode in GREY) != (self._colour == "grey"),
             }
             try:
-                pixels = picture_pixels(image, self.size, self._resize)
+                pixels = picture_pixels(image, self.size, self._resize, self._colour)
             except Exception as error:  # Pillow's readers raise many kinds of errors on broken files
                 raise _unreadable(encoded, error) from error
         self._seen.update(seen)
@@ -150,6 +159,8 @@ class PictureReader:
             notes.append(f"of {seen['animated']:,} animated or many-paged pictures the first one was taken")
         if seen["transparent"]:
             notes.append(f"transparency of {seen['transparent']:,} pictures was dropped")
+        if seen["converted"]:
+            notes.append(f"{seen['converted']:,} pictures were converted to {self._colour}, as samples of train are")
         if self.left_out.counts:
             notes.append(f"broken samples that were left out: {self.left_out.summary()}")
         return notes
@@ -251,11 +262,12 @@ def stack_splits(splits: dict[str, DecodedImages]) -> tuple[dict[str, Arrays], l
     grey = sum(image.ndim == 2 for split in splits.values() for image in split.images)
     notes = [f"{grey:,} grey images of {total:,} were converted to RGB"] if 0 < grey < total else []
     channels = 1 if grey == total else 3
-    arrays = {name: Arrays(_stack(images, channels), np.asarray(y)) for name, (images, y) in splits.items()}
+    arrays = {name: Arrays(stack_pictures(images, channels), np.asarray(y)) for name, (images, y) in splits.items()}
     return arrays, notes
 
 
-def _stack(images: list[Pixels], channels: int) -> NDArray[np.uint8]:
+def stack_pictures(images: list[Pixels], channels: int) -> NDArray[np.uint8]:
+    """Stack pictures of one size; grey ones are repeated to all channels: (N, channels, H, W)."""
     out = np.empty((len(images), channels, *images[0].shape[:2]), dtype=np.uint8)
     for target, image in zip(out, images, strict=True):
         target[...] = image.transpose(2, 0, 1) if image.ndim == 3 else image  # (H, W) broadcasts over the channels

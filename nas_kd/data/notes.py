@@ -19,6 +19,7 @@ class DataNotes:
         layout: order of the axes of stored samples, such as "hwc"; None: does not apply.
         label_encoding: how labels became class numbers, where it needs to be said.
         carved: splits that were taken from the training samples.
+        unlabelled_duplicates: how many unlabelled samples were left out because a labelled split has them, by split.
     """
 
     sentences: tuple[str, ...] = ()
@@ -27,6 +28,7 @@ class DataNotes:
     layout: str | None = None
     label_encoding: str | None = None
     carved: tuple[str, ...] = ()
+    unlabelled_duplicates: Mapping[str, int] = field(default_factory=dict)
 
 
 class LeftOut:

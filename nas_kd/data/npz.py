@@ -5,6 +5,8 @@ Other usual names are taken, too: `nas_kd.data.array_names`.
 For cross-modal distillation `x_teacher_train` (and `x_teacher_val`, `x_teacher_test` if there is `x_val`, `x_test`)
 holds the teacher's view of the same samples, row by row: another sensor, resolution or set of channels. With
 `pairs_train` (N,) the teacher sees row `pairs_train[i]` of `x_teacher_train` for sample i.
+
+`x_unlabelled` holds samples without labels, on which students learn from the teacher alone.
 """
 
 from collections.abc import Mapping
@@ -114,6 +116,7 @@ def from_mapping(arrays: Mapping[str, Any], layout: Layout, where: str, name: st
         notes=tuple(filter(None, [names_sentence(names), unread])),
         teacher_view=_teacher_view(named, layout, where),
         layout=order,
+        unlabelled=to_chw(named["x_unlabelled"], order) if "x_unlabelled" in named else None,
     )
 
 

@@ -11,7 +11,7 @@ from nas_kd.config.options import DataOptions
 from nas_kd.data.file_kind import describe_file
 from nas_kd.data.image_decoding import DecodedImages, EncodedImage, Label, PictureReader, chosen_size, stack_splits
 from nas_kd.data.notes import few
-from nas_kd.data.parquet_columns import Columns, find_columns
+from nas_kd.data.parquet_columns import Columns, find_columns, find_image_column
 from nas_kd.data.shards import data_name, find_shards
 from nas_kd.data.source import RawData, error_summary, is_flip_safe, optional_module
 from nas_kd.errors import InputError
@@ -91,6 +91,39 @@ def _shards(paths: tuple[Path, ...], rows: int | None, options: DataOptions) -> 
     return shards
 
 
+def unlabelled_pictures(paths: list[Path], image_column: str | None) -> tuple[Iterator[EncodedImage], int, list[str]]:
+    """Find the pictures of files whose labels, if they have any, are not read.
+
+    Args:
+        paths: of the files.
+        image_column: `data.image_column`.
+
+    Returns:
+        The pictures, how many there are, and what is to be said about the files.
+
+    Raises:
+        InputError: a file is broken, or has no column of pictures.
+    """
+    shards, labels = list[Shard](), set[str]()
+    for path in paths:
+        with _opened(path) as file:
+            image, label = find_image_column(path, file.schema_arrow, image_column)
+            shards.append(Shard(path, Columns(image, "", None, None), file.metadata.num_rows))
+        labels |= {label} if label is not None else set()
+    pictures = (
+        EncodedImage(_content(cell), 0, f"row {row} of {shard.path}", f"row {row} of {shard.path.name}")
+        for shard in shards
+        for row, (cell,) in enumerate(_rows(shard, [shard.columns.image]))
+    )
+    notes = [f"labels in column {few(sorted(labels))} were not read"] if labels else []
+    return pictures, sum(shard.n_rows for shard in shards), notes
+
+
+def _content(cell: Any) -> bytes | None:
+    content = cell.get("bytes") if isinstance(cell, dict) else cell
+    return content if isinstance(content, bytes) else None
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     """Open a file; whatever goes wrong with it inside is refused in one line."""
@@ -130,9 +163,8 @@ def _encoded(shards: list[Shard], minus_one_is_missing: bool) -> Iterator[Encode
         columns = shard.columns
         for row, (cell, label) in enumerate(_rows(shard, [columns.image, columns.label])):
             where = f"row {row} of {shard.path}"
-            content = cell.get("bytes") if isinstance(cell, dict) else cell
             yield EncodedImage(
-                content if isinstance(content, bytes) else None,
+                _content(cell),
                 None if _is_missing(label, minus_one_is_missing) else _class_label(label, where),
                 where,
                 f"row {row} of {shard.path.name}",

@@ -59,6 +59,26 @@ def find_columns(path: Path, schema: Any, image: str | None, label: str | None) 
     return Columns(image, label, _class_names(path, features.get(label)), note)
 
 
+def find_image_column(path: Path, schema: Any, image: str | None) -> tuple[str, str | None]:
+    """Choose the column of pictures of a file that needs no labels.
+
+    Args:
+        path: the file, for messages.
+        schema: its Arrow schema.
+        image: `data.image_column`.
+
+    Returns:
+        The column, and the name of one that would be the labels, if there is any.
+
+    Raises:
+        InputError: it is missing, or several could be meant.
+    """
+    pictures, names = [field.name for field in schema if _holds_bytes(field.type)], list(schema.names)
+    column = _column(path, names, "image", image, (IMAGE_COLUMNS, FURTHER_IMAGES, pictures))
+    labels = [name for name in names if name.lower() in (*LABEL_COLUMNS, *FURTHER_LABELS) and name != column]
+    return column, labels[0] if labels else None
+
+
 def _column(
     path: Path,
     names: list[str],

@@ -66,13 +66,16 @@ class PictureSteps:
         return PictureSteps((height, width), "crop", "grey" if channels == 1 else "rgb")
 
 
-def picture_pixels(image: Image.Image, size: Size, resize: Resize) -> Pixels:
+def picture_pixels(
+    image: Image.Image, size: Size, resize: Resize, colour: Literal["grey", "rgb"] | None = None
+) -> Pixels:
     """Make an opened picture upright, grey or RGB by its own mode, and of this size.
 
     Args:
         image: opened, not yet decoded; of a mode in `GREY` or `COLOUR`.
         size: height and width in pixels.
         resize: the rule for pictures of another size.
+        colour: channels that are wanted whatever the picture's own mode is; None: those of its mode.
 
     Returns:
         (height, width) for grey pictures, (height, width, 3) for colour.
@@ -82,7 +85,8 @@ def picture_pixels(image: Image.Image, size: Size, resize: Resize) -> Pixels:
     upright = ImageOps.exif_transpose(image) if "exif" in image.info else image
     if upright.mode in ("P", "PA") and "transparency" in upright.info:
         upright = upright.convert("RGBA")
-    flat = upright.convert("L" if image.mode in GREY else "RGB")
+    grey = image.mode in GREY if colour is None else colour == "grey"
+    flat = upright.convert("L" if grey else "RGB")
     if flat.size == (width, height):
         return np.asarray(flat)
     bicubic = Image.Resampling.BICUBIC

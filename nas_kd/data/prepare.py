@@ -1,6 +1,7 @@
 """From options to a data set: load, validate, carve missing splits, compute statistics."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -23,11 +24,26 @@ from nas_kd.data.source import Arrays, RawData, Source
 from nas_kd.data.split_names import SPLITS
 from nas_kd.data.splits import Indices, carve, check_class_sizes
 from nas_kd.data.teacher_view import paired_samples, with_teacher_view
+from nas_kd.data.tensors import as_tensor
+from nas_kd.data.unlabelled import FoundUnlabelled, find_unlabelled
 from nas_kd.data.user_source import load_user_source
 from nas_kd.data.validation import check_same_layout, validated_samples
 from nas_kd.errors import InputError
 
-COMMON_OPTIONS = frozenset({"source", "train_rows", "test_rows", "val_fraction", "test_fraction", "augment", "score"})
+COMMON_OPTIONS = frozenset(
+    {
+        "source",
+        "train_rows",
+        "test_rows",
+        "val_fraction",
+        "test_fraction",
+        "augment",
+        "score",
+        "unlabelled",
+        "unlabelled_share",
+    }
+)
+OF_UNLABELLED = frozenset({"on_error", "follow_links", "image_column", "layout"})  # apply to its files, too
 CHUNK_VALUES = 2**22  # values summed at a time in float64 for the statistics
 
 
@@ -61,11 +77,15 @@ def _prepared(raw: RawData, options: DataOptions, seed: int) -> Dataset:
     augmentation = AugmentationChoices(options.augment, x.shape[1:], raw.flip_safe, pictures)
     assemble = partial(_dataset, ys=ys, source=options.source, classes=classes, augmentation=augmentation)
     xs = _with_parts(xs, parts)
+    unlabelled = find_unlabelled(options, raw, xs)
     stored = str(as_numpy(raw.train[0]).dtype)
     dataset = assemble(raw.name, xs)
-    dataset = replace(
-        dataset, about=_about(raw, labels, carved, xs), picture_steps=raw.picture_steps, stored_dtype=stored
-    )
+    about = _about(raw, labels, carved, xs)
+    dataset = replace(dataset, about=about, picture_steps=raw.picture_steps, stored_dtype=stored)
+    limited = frozenset(split for split, limit in limits.items() if limit is not None)
+    dataset = replace(dataset, carved_rows=parts, limited=limited)
+    if unlabelled is not None:
+        dataset = replace(dataset, about=_with_unlabelled(about, unlabelled), unlabelled=unlabelled.samples)
     if not teacher_xs:
         return dataset
     try:
@@ -94,6 +114,12 @@ def _about(raw: RawData, labels: Labels, carved: list[str], xs: Mapping[str, NDA
     )
 
 
+def _with_unlabelled(about: DataNotes, found: FoundUnlabelled) -> DataNotes:
+    skipped = Counter(about.skipped) + Counter(found.skipped)
+    sentences = (*about.sentences, *found.sentences)
+    return replace(about, sentences=sentences, skipped=skipped, unlabelled_duplicates=found.duplicates)
+
+
 def _dataset(
     name: str,
     xs: Mapping[str, NDArray[Any]],
@@ -104,7 +130,7 @@ def _dataset(
     augmentation: AugmentationChoices,
 ) -> Dataset:
     mean, std = channel_statistics(xs["train"])
-    splits = {split: Split(_tensor(xs[split]), _tensor(ys[split])) for split in SPLITS}
+    splits = {split: Split(as_tensor(xs[split]), as_tensor(ys[split])) for split in SPLITS}
     return Dataset(
         name=name,
         source=source,
@@ -130,7 +156,8 @@ def find_source(options: DataOptions) -> Source:
         load_user_source(options.source) if ":" in options.source else plugins.load("dataset", options.source)
     )
     defaults = DataOptions()
-    for name in sorted(set(DataOptions.model_fields) - COMMON_OPTIONS - source.uses):
+    shared = OF_UNLABELLED if options.unlabelled is not None else frozenset()
+    for name in sorted(set(DataOptions.model_fields) - COMMON_OPTIONS - source.uses - shared):
         if getattr(options, name) != getattr(defaults, name):
             takes = ", ".join(f"data.{use}" for use in sorted(source.uses)) or "no options of its own"
             raise InputError(f"data.{name} is not used by source {options.source!r}, which takes {takes}")
@@ -210,8 +237,3 @@ def content_key(splits: dict[str, Split], classes: tuple[str, ...]) -> str:
             digest.update(f"{name} {values.dtype} {values.shape}".encode())
             digest.update(np.ascontiguousarray(values).data)
     return digest.hexdigest()
-
-
-def _tensor(values: NDArray[Any]) -> Tensor:
-    array = np.ascontiguousarray(values)
-    return torch.from_numpy(array if array.flags.writeable else array.copy())

@@ -57,6 +57,25 @@ def find_shards(given: Mapping[str, Given]) -> Shards:
     return Shards(files, tuple(notes))
 
 
+def find_files(path: Path, option: str) -> list[Path]:
+    """Find the Parquet files that a path of an option names: one, those of a folder, or those of a pattern.
+
+    Args:
+        path: given.
+        option: its name, for messages.
+
+    Raises:
+        InputError: there is none.
+    """
+    if path.is_file():
+        return [path]
+    if path.is_dir():
+        return sorted((file for files in _by_split(path).values() for file in files), key=_in_order)
+    if _MAGIC.search(str(path)) and (files := _matching(path)):
+        return files
+    raise InputError(f"{option}: no such file or folder: {printable(path)}")
+
+
 def data_name(files: tuple[Path, ...], default: str) -> str:
     """Name of the data set: the training file's without the split; of shards that have no other, their folder's.
 

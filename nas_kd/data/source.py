@@ -59,6 +59,7 @@ class RawData:
         skipped: how many files or samples were left out, by reason; the notes say so, too.
         layout: order of the axes of samples as they were stored, such as "hwc"; None: does not apply.
         picture_steps: what turned picture files into samples; None: samples were not picture files.
+        unlabelled: (U, ...) samples without labels, like those of `train`; None: there are none.
     """
 
     name: str
@@ -73,6 +74,7 @@ class RawData:
     skipped: Mapping[str, int] = field(default_factory=dict)
     layout: str | None = None
     picture_steps: PictureSteps | None = None
+    unlabelled: NDArray[Any] | Tensor | None = None
 
 
 @runtime_checkable

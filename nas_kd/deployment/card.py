@@ -33,7 +33,8 @@ def student_facts(facts: StudentFacts) -> dict[str, Any]:
         "nas_kd.dataset": {
             "name": data.name,
             "source": data.source,
-            "samples": {"train": data.n_train, "val": data.n_val, "test": data.n_test},
+            "samples": {"train": data.n_train, "val": data.n_val, "test": data.n_test}
+            | ({"unlabelled": data.n_unlabelled} if data.n_unlabelled else {}),
             "license": facts.card.dataset_license,
         },
         "nas_kd.about": facts.card.model_dump(mode="json"),

@@ -217,8 +217,10 @@ def _made(facts: StudentFacts) -> list[str]:
     if facts.recipe:
         lines.append("Training: " + ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in facts.recipe.items()))
     data = facts.data
+    unlabelled = f"{data.n_unlabelled:,} unlabelled (taught by the teacher alone), " if data.n_unlabelled else ""
     lines.append(
-        f"Data: {data.name}, {data.n_train:,} training, {data.n_val:,} validation, {data.n_test:,} test samples"
+        f"Data: {data.name}, {data.n_train:,} training, {unlabelled}{data.n_val:,} validation, "
+        f"{data.n_test:,} test samples"
     )
     versions = ", ".join(f"{package} {version}" for package, version in facts.versions.items())
     return [*lines, *([f"Versions: {versions}"] if versions else [])]

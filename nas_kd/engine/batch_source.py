@@ -1,25 +1,57 @@
 """Where the batches of a training come from: usually arrays in memory, in which every sample has a number."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
 from nas_kd.data.augment import Augmenter
+from nas_kd.engine.numerics import mix_seeds
+from nas_kd.methods.base import Method, Shown
 
 
 class Samples(NamedTuple):
     """Samples and labels of one training step, before they are brought into the networks' memory layout."""
 
     x: Tensor  # (B, ...) as networks take it
-    y: Tensor  # (B,) int64
-    indices: Tensor  # (B,) positions in the training split, int64; empty where samples have no numbers
+    y: Tensor  # (L,) int64, of the first L samples: of all, unless some are unlabelled
+    indices: Tensor  # (L,) positions in the training split, int64; empty where samples have no numbers
+    shown: tuple[Shown, ...] = ()  # see `Batch.shown`
 
 
 # The samples of a step, 0..steps_per_epoch - 1. Nothing is read before it is called, as data-free methods never do.
 EpochBatches = Callable[[int], Samples]
-# The order of an epoch's samples, a permutation of 0..N-1, given all labels (N,); see `Method.order`.
-Order = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Order:
+    """The order of samples in each pass over them; it follows from the seed alone.
+
+    Attributes:
+        method: that is trained; it may order samples by their labels.
+        seed: of the training.
+    """
+
+    method: Method
+    seed: int
+
+    def labelled(self, number: int, labels: Tensor) -> Tensor:
+        """Order the training split.
+
+        Args:
+            number: of the pass, which is an epoch where there are no unlabelled samples.
+            labels: (N,) of all samples.
+
+        Returns:
+            (N,) int64, a permutation of 0..N-1.
+        """
+        return self.method.order(labels, torch.Generator().manual_seed(mix_seeds(self.seed, 2, number)))
+
+    def unlabelled(self, number: int, count: int) -> Tensor:
+        """Order `count` unlabelled samples at random in the pass `number` over them."""
+        return torch.randperm(count, generator=torch.Generator().manual_seed(mix_seeds(self.seed, 4, number)))
 
 
 class BatchSource(Protocol):
@@ -28,6 +60,10 @@ class BatchSource(Protocol):
     @property
     def view(self) -> Augmenter | None:
         """The augmented arrays that batches are taken from; None if there are none, so that nothing can be cached."""
+
+    @property
+    def unlabelled_view(self) -> Augmenter | None:
+        """The same of unlabelled samples; None where batches have none."""
 
     def steps_per_epoch(self, batch_size: int) -> int:
         """Number of training steps in an epoch at this batch size."""
@@ -41,12 +77,35 @@ class BatchSource(Protocol):
         Args:
             number: of the epoch, from 0; random choices depend on it and on the source's seed alone.
             batch_size: samples a step; a source with batches of its own ignores it.
-            order: the method's order of samples; a source whose samples have no numbers ignores it.
+            order: of samples; a source whose samples have no numbers ignores it.
+        """
+
+
+class NumberedBatches(BatchSource, Protocol):
+    """A source whose samples can be read in any order.
+
+    Attributes:
+        labels: (N,) int64 that the order of samples may depend on.
+    """
+
+    @property
+    def labels(self) -> Tensor:
+        """See the class."""
+
+    def samples(self, number: int, indices: Tensor, step: int) -> Samples:
+        """Read the samples `indices` (b,) as they are in a pass over all of them.
+
+        Args:
+            number: of the pass, which decides augmentation.
+            indices: int64 positions in the training split.
+            step: of the training; decides the random transforms of a user's own data set.
         """
 
 
 class ArrayBatches:
     """Batches from arrays in memory, augmented as a pure function of (seed, epoch, sample)."""
+
+    unlabelled_view: Augmenter | None = None
 
     def __init__(self, augmenter: Augmenter, labels: Tensor) -> None:
         """Take batches from these samples.
@@ -72,13 +131,16 @@ class ArrayBatches:
 
     def epoch(self, number: int, batch_size: int, order: Order) -> EpochBatches:
         """Start an epoch; its batches can be read in any order and any number of times."""
-        size, shuffled = self._size(batch_size), order(self.labels)
+        size, shuffled = self._size(batch_size), order.labelled(number, self.labels)
 
         def batch(step: int) -> Samples:
-            indices = shuffled[step * size : (step + 1) * size]
-            return Samples(self.augmenter.batch(number, indices), self.labels[indices], indices)
+            return self.samples(number, shuffled[step * size : (step + 1) * size], step)
 
         return batch
+
+    def samples(self, number: int, indices: Tensor, step: int) -> Samples:
+        """The samples `indices` (b,) as augmented in a pass; they do not depend on the step."""
+        return Samples(self.augmenter.batch(number, indices), self.labels[indices], indices)
 
     def _size(self, batch_size: int) -> int:
         return min(batch_size, len(self.augmenter))

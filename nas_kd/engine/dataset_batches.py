@@ -97,6 +97,7 @@ class DatasetBatches:
     n_classes: int
     labels: Tensor
     view: None = None
+    unlabelled_view: None = None
 
     def steps_per_epoch(self, batch_size: int) -> int:
         """Whole batches in an epoch; samples that do not fill a last one are left out."""
@@ -108,10 +109,13 @@ class DatasetBatches:
 
     def epoch(self, number: int, batch_size: int, order: Order) -> EpochBatches:
         """Start an epoch; its batches can be read in any order and any number of times."""
-        size, shuffled = min(batch_size, len(self.data)), order(self.labels)
+        size, shuffled = min(batch_size, len(self.data)), order.labelled(number, self.labels)
 
         def batch(step: int) -> Samples:
-            indices = shuffled[step * size : (step + 1) * size]
-            return self.data.read(indices.tolist(), self.n_classes, 4, number, step)
+            return self.samples(number, shuffled[step * size : (step + 1) * size], step)
 
         return batch
+
+    def samples(self, number: int, indices: Tensor, step: int) -> Samples:
+        """The items `indices` (b,); their random transforms depend on pass and step."""
+        return self.data.read(indices.tolist(), self.n_classes, 4, number, step)

@@ -42,6 +42,11 @@ def confusion_of(model: nn.Module, split: Split, numerics: Numerics) -> Confusio
     return Confusion.of(split.y.numpy(), torch.cat(found).numpy(), n_classes)
 
 
+def confusion_of_logits(logits: Tensor, labels: Tensor) -> Confusion:
+    """Count how often stored logits (N, C) give samples of each class (N,) each class."""
+    return Confusion.of(labels.numpy(), logits.argmax(dim=1).numpy(), logits.shape[1])
+
+
 @torch.no_grad()
 def accuracy_on(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], numerics: Numerics) -> float:
     """Share of samples whose largest logit is their label's, over batches of (x, y); 0..1.

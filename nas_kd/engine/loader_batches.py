@@ -134,6 +134,7 @@ class LoaderBatches:
     data: LoaderData
     n_classes: int
     view: None = None
+    unlabelled_view: None = None
 
     def steps_per_epoch(self, batch_size: int) -> int:
         """Batches in a pass, whatever their size; a last one with a single sample is left out."""

@@ -13,7 +13,7 @@ from nas_kd.engine.numerics import Numerics, mix_seeds, seeded
 from nas_kd.engine.subgraph import subgraph_after
 from nas_kd.engine.teacher_outputs import LiveTeacher
 from nas_kd.errors import InputError
-from nas_kd.methods.base import Batch, Method, MethodContext, Need, Network, Outputs
+from nas_kd.methods.base import OF_LABELLED_SAMPLES, Batch, Method, MethodContext, Need, Network, Outputs
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def _check_declarations(method: Method) -> None:
 
 
 def loss_terms(method: Method, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> dict[str, Tensor]:
-    """Compute a method's terms for one batch.
+    """Compute a method's terms for one batch; one that needs labels is given the labelled samples alone.
 
     Args:
         method: attached; one of `parts()`.
@@ -58,11 +58,19 @@ def loss_terms(method: Method, student: Outputs, teachers: Sequence[Outputs], ba
     Raises:
         InputError: it does not return its terms by name.
     """
+    if batch.has_unlabelled and method.needs & OF_LABELLED_SAMPLES:
+        student, teachers = _first(student, len(batch.y)), [_first(t, len(batch.y)) for t in teachers]
+        batch = batch.labelled()
     terms = method(student, teachers, batch)
     if not isinstance(terms, dict):
         kind = type(terms).__name__
         raise InputError(f"method {method.name!r}: forward must return a dict of loss terms, got {kind}")
     return terms
+
+
+def _first(outputs: Outputs, n: int) -> Outputs:
+    """The outputs for the first n samples."""
+    return Outputs(outputs.logits[:n], tuple(f[:n] for f in outputs.features), outputs.embedding[:n])
 
 
 class MethodSetup:
@@ -129,8 +137,7 @@ class MethodSetup:
         return outputs
 
     def _outputs_of_teacher(self, teacher: LiveTeacher) -> Outputs:
-        with teacher.extractor(self._method.needs) as extractor:
-            return teacher.live(extractor, teacher.example())
+        return teacher.example_outputs(self._method.needs)
 
     def _observe(self, model: nn.Module, example: Tensor) -> Network:
         return ObservedNetwork(model, find_feature_points(model, example), self._method.needs, self._numerics)

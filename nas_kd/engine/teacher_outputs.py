@@ -4,8 +4,8 @@ Augmentation is a pure function of (data seed, epoch, sample), the same for ever
 an epoch are computed once, kept in the store, and read by every student that learns from that teacher.
 """
 
-from collections import OrderedDict
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -16,13 +16,11 @@ from nas_kd.data.augment import Augmenter
 from nas_kd.engine.batch_source import BatchSource
 from nas_kd.engine.feature_extractor import FeatureExtractor, FeaturePoints, find_feature_points, is_closed
 from nas_kd.engine.numerics import Numerics
+from nas_kd.engine.teacher_logits import CachedLogits, LogitsByPass, StoredLogits
 from nas_kd.errors import InputError
 from nas_kd.methods.base import Batch, Need, Outputs
 from nas_kd.plugins import available
-from nas_kd.serialization import fingerprint
 from nas_kd.store.store import Store
-
-CACHED_EPOCHS_BYTES = 256 * 2**20  # kept in memory, per teacher
 
 
 @dataclass(frozen=True)
@@ -37,6 +35,8 @@ class Teacher:
         macs: multiply-adds of one sample.
         features: module paths where features are read; None: found by changes of resolution.
         paired: whether it is shown the data's other view of each sample, where there is one.
+        stored: (n, C) logits for all samples by split ("train", "unlabelled" and others), where these are all that
+            there is of it: `model` then cannot be run. None: it is a network.
     """
 
     model: nn.Module
@@ -46,6 +46,12 @@ class Teacher:
     macs: int = 0
     features: tuple[str, ...] | None = None
     paired: bool = False
+    stored: Mapping[str, Tensor] | None = None
+
+    @property
+    def weights_limit(self) -> int:
+        """Assistants have fewer weights than this: than the teacher, if that is a network."""
+        return self.parameters if self.stored is None else sys.maxsize
 
 
 # The teacher's outputs for a batch of an epoch (from 0), without gradient.
@@ -63,9 +69,8 @@ class LiveTeacher:
             example: (2, ...) what it takes.
             numerics: number format and memory layout.
         """
-        self.teacher = teacher
+        self.teacher, self.numerics = teacher, numerics
         self._example = example
-        self._numerics = numerics
         self._points: FeaturePoints | None = None
         numerics.place(teacher.model).requires_grad_(False).eval()
 
@@ -75,6 +80,11 @@ class LiveTeacher:
         Raises:
             InputError: the method looks inside a teacher that is scripted or traced.
         """
+        if self.teacher.stored is not None:
+            raise InputError(
+                "the teacher is known by its outputs alone (teacher.outputs), which are logits: use a method that "
+                f"learns from these ({', '.join(_logits_methods())})"
+            )
         if needs & {"features", "embedding", "stem"} and any(map(is_closed, self.teacher.model.modules())):
             raise InputError(
                 "the teacher is scripted or traced, so that its features cannot be read: give the module that it was "
@@ -86,11 +96,22 @@ class LiveTeacher:
 
     def example(self) -> Tensor:
         """Two samples of what the teacher takes, (2, ...), in its memory layout."""
-        return self._numerics.to_layout(self._example)
+        return self.numerics.to_layout(self._example)
+
+    def example_outputs(self, needs: frozenset[Need]) -> Outputs:
+        """What the teacher gives for two samples, or of stored outputs for the first ones.
+
+        Raises:
+            InputError: see `extractor`.
+        """
+        if self.teacher.stored is not None and can_use_cache(needs):
+            return _as_outputs(self.teacher.stored["train"][:2])
+        with self.extractor(needs) as extractor:
+            return self.live(extractor, self.example())
 
     def live(self, extractor: FeatureExtractor, x: Tensor) -> Outputs:
         """Run the teacher on a batch (B, ...) without gradient."""
-        with torch.no_grad(), self._numerics.autocast():
+        with torch.no_grad(), self.numerics.autocast():
             return extractor(x)
 
     def reader(self, needs: frozenset[Need], view: Augmenter | None, stack: ExitStack) -> TeacherReader:
@@ -109,7 +130,14 @@ class TeacherOutputs(LiveTeacher):
     """One teacher on one training set in memory; logits are cached and shared by all students that learn from it."""
 
     def __init__(
-        self, teacher: Teacher, augmenter: Augmenter, batch_size: int, numerics: Numerics, store: Store | None
+        self,
+        teacher: Teacher,
+        augmenter: Augmenter,
+        batch_size: int,
+        numerics: Numerics,
+        store: Store | None,
+        *,
+        unlabelled: Augmenter | None = None,
     ) -> None:
         """Freeze the teacher and put it into eval mode.
 
@@ -119,12 +147,19 @@ class TeacherOutputs(LiveTeacher):
             batch_size: of the trainings; the teacher is run on batches of exactly this size.
             numerics: number format and memory layout.
             store: keeps logits for other processes; None: they are kept in memory only.
+            unlabelled: unlabelled samples, which student and teacher are shown alike; None: there are none.
         """
         super().__init__(teacher, augmenter.example(), numerics)
         self.augmenter = augmenter
-        self._batch_size = batch_size
-        self._store = store
-        self._memory: OrderedDict[int, Tensor] = OrderedDict()
+        self._logits = self._logits_on(augmenter, "train", batch_size, store)
+        self._of_unlabelled = (
+            None if unlabelled is None else self._logits_on(unlabelled, "unlabelled", batch_size, store)
+        )
+
+    def _logits_on(self, augmenter: Augmenter, part: str, batch_size: int, store: Store | None) -> LogitsByPass:
+        if self.teacher.stored is not None:
+            return StoredLogits(self.teacher.stored[part])
+        return CachedLogits(self, augmenter, min(batch_size, len(augmenter)), store)
 
     def reader(self, needs: frozenset[Need], view: Augmenter | None, stack: ExitStack) -> TeacherReader:
         """Prepare to give a method the outputs that it needs: cached logits where they are all that it looks at.
@@ -136,9 +171,9 @@ class TeacherOutputs(LiveTeacher):
             stack: takes the teacher's hooks off when it is closed.
         """
         if view is not None and can_use_cache(needs):
-            return lambda epoch, batch: self.cached(epoch, batch.indices)
+            return self._look_up
         run = super().reader(needs, view, stack)
-        if view is None or view is self.augmenter:
+        if view is None or view is self.augmenter:  # data with a view for the teacher have no unlabelled samples
             return run
 
         def read(epoch: int, batch: Batch) -> Outputs:
@@ -148,53 +183,35 @@ class TeacherOutputs(LiveTeacher):
         return read
 
     def view(self, epoch: int, indices: Tensor) -> Tensor:
-        """The samples `indices` (B,) as the teacher is shown them in this epoch: (B, ...) in stored units."""
-        return self._numerics.to_layout(self.augmenter.batch(epoch, indices))
+        """The samples `indices` (B,) of the training split as the teacher is shown them: (B, ...) in stored units."""
+        return self.numerics.to_layout(self.augmenter.batch(epoch, indices))
+
+    def _look_up(self, epoch: int, batch: Batch) -> Outputs:
+        if not batch.shown:
+            return self.cached(epoch, batch.indices)
+        rows = [self._of(s.unlabelled).rows(s.number, s.indices) for s in batch.shown]
+        return _as_outputs(rows[0] if len(rows) == 1 else torch.cat(rows))
+
+    def _of(self, unlabelled: bool) -> LogitsByPass:
+        if not unlabelled:
+            return self._logits
+        if self._of_unlabelled is None:
+            raise RuntimeError("these outputs are of labelled samples alone")
+        return self._of_unlabelled
 
     def cached(self, epoch: int, indices: Tensor) -> Outputs:
         """Logits for the samples `indices` (B,) as augmented in this epoch; features and embedding are empty."""
-        logits = self._epoch(epoch)[indices]
-        return Outputs(logits, (), logits[:, :0])
+        return _as_outputs(self._logits.rows(epoch, indices))
 
-    def prepare(self, epochs: Iterable[int]) -> None:
-        """Leave the logits on these epochs in the store."""
+    def prepare(self, epochs: Iterable[int], *, unlabelled: bool = False) -> None:
+        """Leave the logits on these epochs, or passes over the samples of their kind, in the store."""
         for epoch in epochs:
-            self._epoch(epoch)
+            self._of(unlabelled).whole(epoch)
 
-    def _epoch(self, epoch: int) -> Tensor:
-        epoch = 0 if self.augmenter.identity else epoch
-        if epoch in self._memory:
-            self._memory.move_to_end(epoch)
-            return self._memory[epoch]
-        logits = self._load_or_compute(epoch)
-        self._memory[epoch] = logits
-        while len(self._memory) > 1 and len(self._memory) * logits.nbytes > CACHED_EPOCHS_BYTES:
-            self._memory.popitem(last=False)
-        return logits
 
-    def _load_or_compute(self, epoch: int) -> Tensor:
-        if self._store is None:
-            return self._compute(epoch)
-        key = fingerprint(
-            [self.teacher.key, self.augmenter.key, epoch, self._batch_size, self._numerics.bf16, torch.__version__]
-        )
-        with self._store.lock("logits", key):
-            entry = self._store.load("logits", key)
-            if entry is not None:
-                return entry.tensors["logits"]
-            logits = self._compute(epoch)
-            self._store.save("logits", key, {"logits": logits}, {"epoch": epoch, "teacher": self.teacher.key})
-            return logits
-
-    def _compute(self, epoch: int) -> Tensor:
-        """(N, C). Every chunk has exactly the training batch's size: kernels are chosen by shape, and so are bits."""
-        n, size = len(self.augmenter), self._batch_size
-        extractor = FeatureExtractor(self.teacher.model, FeaturePoints((), None), frozenset())
-        parts = []
-        for start in range(0, n, size):
-            indices = torch.arange(start, start + size) % n
-            parts.append(self.live(extractor, self.view(epoch, indices)).logits)
-        return torch.cat(parts)[:n].contiguous()
+def _as_outputs(logits: Tensor) -> Outputs:
+    """Logits (B, C) alone; features and embedding are empty."""
+    return Outputs(logits, (), logits[:, :0])
 
 
 def outputs_on(teacher: Teacher, source: BatchSource, batch_size: int, numerics: Numerics) -> LiveTeacher:
@@ -208,15 +225,15 @@ def outputs_on(teacher: Teacher, source: BatchSource, batch_size: int, numerics:
     """
     if source.view is None:
         return LiveTeacher(teacher, source.example(), numerics)
-    return TeacherOutputs(teacher, source.view, min(batch_size, len(source.view)), numerics, None)
+    return TeacherOutputs(teacher, source.view, batch_size, numerics, None, unlabelled=source.unlabelled_view)
 
 
 def _logits_methods() -> list[str]:
     """Names of the built-in methods that need nothing but one teacher's logits."""
     methods = available("method").items()
-    return [n for n, m in methods if m.teachers == "one" and not m.generations and m.needs <= {"logits"}]
+    return [n for n, m in methods if m.teachers == "one" and not m.generations and m.needs <= {"logits", "labels"}]
 
 
 def can_use_cache(needs: frozenset[Need]) -> bool:
     """Whether cached logits are all that a method asks of its teachers."""
-    return needs <= {"logits", "indices", "pairs"}
+    return needs <= {"logits", "indices", "pairs", "labels"}

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from nas_kd.data.dataset import Split
 from nas_kd.engine import checkpoint
-from nas_kd.engine.batch_source import BatchSource, Samples
+from nas_kd.engine.batch_source import BatchSource, Order, Samples
 from nas_kd.engine.calibration import calibrate
 from nas_kd.engine.evaluation import accuracy_of
 from nas_kd.engine.feature_extractor import FeatureExtractor
 from nas_kd.engine.method_setup import DatasetInfo, MethodSetup, loss_terms, reinitialized
-from nas_kd.engine.numerics import PLAIN, Numerics, is_out_of_memory, mix_seeds, seeded
+from nas_kd.engine.numerics import PLAIN, Numerics, is_out_of_memory, seeded
 from nas_kd.engine.optimizer import make_optimizer
 from nas_kd.engine.qat_schedule import QATSchedule
 from nas_kd.engine.schedule import Schedule
@@ -162,10 +162,7 @@ class Training:
 
     def _run_epoch(self, student: FeatureExtractor, teachers: Sequence[TeacherReader]) -> None:
         setup, first = self.setup, self.epoch * self.steps_per_epoch
-        generator = torch.Generator().manual_seed(mix_seeds(setup.seed, 2, self.epoch))
-        samples = setup.source.epoch(
-            self.epoch, setup.schedule.batch_size, lambda labels: self.method.order(labels, generator)
-        )
+        samples = setup.source.epoch(self.epoch, setup.schedule.batch_size, Order(self.method, setup.seed))
         for network in self.networks:
             network.train()
         self.method.train()
@@ -189,7 +186,7 @@ class Training:
     def _real(self, samples: Samples, progress: float) -> Batch:
         """Training samples as a batch; `progress`: share of the schedule done."""
         x, weights = self.setup.numerics.to_layout(samples.x), self.setup.class_weights
-        return Batch(x, samples.y, samples.indices, progress, weights)
+        return Batch(x, samples.y, samples.indices, progress, weights, samples.shown)
 
     def _step(self, forward: _Forward, step: int, done: int) -> dict[str, Tensor]:
         """One step of the optimiser; `step` counts from the epoch's start, `done` from the training's."""

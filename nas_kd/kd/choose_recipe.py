@@ -91,7 +91,7 @@ def teacher_recipe_key(context: RunContext, options: TeacherOptions, place: int)
 
 def _key(context: RunContext, facts: dict[str, Any]) -> str:
     common = {
-        "data": context.data.key,
+        "data": context.data.training_key,
         "augment": context.config.data.augment.model_dump(mode="json"),
         "distill": key_facts(context.config.distill),
         "seed": context.seed,
@@ -133,7 +133,7 @@ def choose_recipe(
     if free and context.config.distill.probe_minutes != 0:
         strengths = context.data.augmentation.strengths
         allowed = strengths[strengths.index(weakest) :] if weakest in strengths else strengths
-        settings = settings_around(base, free, allowed, len(context.data.train))
+        settings = settings_around(base, free, allowed, context.data.epoch_samples)
         plan = ProbePlan.within(budget.epochs, base.epochs, context.steps_per_epoch, len(settings))
         if len(settings) < 2:
             pass

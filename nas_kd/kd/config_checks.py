@@ -41,6 +41,9 @@ def _check(options: TeacherOptions) -> None:
             raise InputError(
                 "teacher.features: an ONNX teacher provides its logits only; leave features out, or give a factory"
             )
+    elif options.outputs is not None:
+        if not options.outputs.is_file():
+            raise InputError(f"teacher.outputs: {options.outputs}: no such file")
     elif options.factory is None:
         load_space(options.space or "resnet")
     elif not options.factory.startswith(IN_MEMORY):

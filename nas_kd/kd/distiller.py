@@ -80,7 +80,7 @@ class Distiller:
             teachers,
             context.store,
             recipe=context.recipe,
-            n_samples=len(context.data.train),
+            data=context.data,
             views=context.views,
             numerics=context.numerics,
         )

@@ -61,7 +61,7 @@ class RecipeProbe:
         self._description, self._n_val = builder.description(network), len(context.data.val)
         self._chance, config = context.metric.chance, context.config
         self._facts = {
-            "data": context.data.key,
+            "data": context.data.training_key,
             "augment": config.data.augment.model_dump(mode="json"),
             "distill": key_facts(config.distill, {"methods", "probe_minutes"}),
             "network": network.to_json(),

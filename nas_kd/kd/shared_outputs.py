@@ -5,6 +5,8 @@ from itertools import product
 
 from nas_kd.context.callbacks import Callback
 from nas_kd.data.augment import TrainingViews
+from nas_kd.data.dataset import Dataset
+from nas_kd.engine.mixed_batches import MixedPlan
 from nas_kd.engine.numerics import Numerics
 from nas_kd.engine.teacher_outputs import Teacher, TeacherOutputs, can_use_cache
 from nas_kd.methods.base import Method
@@ -22,7 +24,7 @@ class SharedOutputs:
         store: Store,
         *,
         recipe: TrainingRecipe,
-        n_samples: int,
+        data: Dataset,
         views: TrainingViews,
         numerics: Numerics,
     ) -> None:
@@ -32,12 +34,12 @@ class SharedOutputs:
             roots: the run's own teachers.
             store: keeps cached outputs.
             recipe: of the run's trainings, unless a candidate has its own.
-            n_samples: of the training split.
+            data: that the trainings are on.
             views: the training split as students and teachers are shown it.
             numerics: number format and memory layout.
         """
         self._roots, self._store, self._recipe = tuple(roots), store, recipe
-        self._n_samples, self._views, self._numerics = n_samples, views, numerics
+        self._data, self._views, self._numerics = data, views, numerics
         self._outputs: dict[tuple[str, str, int], TeacherOutputs] = {}
 
     def of(self, teacher: Teacher, recipe: TrainingRecipe | None = None) -> TeacherOutputs:
@@ -46,11 +48,13 @@ class SharedOutputs:
         They are computed in batches of exactly the recipe's size, on samples augmented as it says.
         """
         recipe = recipe or self._recipe
-        size = min(recipe.batch_size, self._n_samples)
+        size = min(recipe.batch_size, self._data.epoch_samples)
         place = teacher.key, recipe.augment, size
         if place not in self._outputs:
             view = (self._views.teacher if teacher.paired else self._views.student)(recipe.augment)
-            self._outputs[place] = TeacherOutputs(teacher, view, size, self._numerics, self._store)
+            self._outputs[place] = TeacherOutputs(
+                teacher, view, size, self._numerics, self._store, unlabelled=self._views.unlabelled(recipe.augment)
+            )
         return self._outputs[place]
 
     def cached_epochs(self, methods: Sequence[str], until: int) -> range:
@@ -71,8 +75,17 @@ class SharedOutputs:
         teachers = self._roots if several else self._roots[:1]
         total = len(teachers) * len(epochs)
         for done, (teacher, epoch) in enumerate(product(teachers, epochs), start=1):
-            self.of(teacher).prepare([epoch])
+            self.of(teacher).prepare(self._passes(epoch, unlabelled=False))
+            if self._data.unlabelled is not None:
+                self.of(teacher).prepare(self._passes(epoch, unlabelled=True), unlabelled=True)
             callback.on_progress("teacher's outputs, a worker's share: epoch", done, total)
+
+    def _passes(self, epoch: int, *, unlabelled: bool) -> range:
+        """Passes over the samples of a kind that an epoch shows some of."""
+        if self._data.unlabelled is None:
+            return range(epoch, epoch + 1)
+        plan = MixedPlan(len(self._data.train), len(self._data.unlabelled), self._data.unlabelled.share)
+        return plan.passes(self._recipe.batch_size, epoch, unlabelled=unlabelled)
 
 
 def _readers(methods: Sequence[str]) -> list[Method]:

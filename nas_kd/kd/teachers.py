@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from nas_kd.config.options import TeacherOptions
 from nas_kd.context.callbacks import Callback, EpochEnd
 from nas_kd.context.run_context import RunContext
-from nas_kd.engine.evaluation import confusion_of
+from nas_kd.data.dataset import Dataset
+from nas_kd.engine.evaluation import confusion_of, confusion_of_logits
 from nas_kd.engine.schedule import Schedule
 from nas_kd.engine.teacher_outputs import Teacher
 from nas_kd.errors import InputError, TrialError
@@ -21,6 +22,7 @@ from nas_kd.kd.distiller import Distiller
 from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.kd.onnx_teacher import from_onnx
 from nas_kd.kd.preprocessing_check import CLEAR_GAIN, N_SAMPLES, CheckedSamples, better_preprocessing
+from nas_kd.kd.stored_outputs import from_outputs
 from nas_kd.kd.teacher_check import check_knowledge
 from nas_kd.kd.training_job import TrainingJob
 from nas_kd.kd.user_teachers import UserTeacher, from_factory
@@ -63,11 +65,14 @@ def prepare_teachers(context: RunContext, measure: MeasureFile) -> list[ReadyTea
     Raises:
         InputError: one cannot be loaded, does not fit the data, or is no better than chance.
     """
-    context = context.for_teacher()
+    data, context = context.data, context.for_teacher()
     teachers = []
     for place, options in enumerate(context.config.teacher):
         try:
-            teacher = _prepare(options, context, measure, place)
+            if options.outputs is not None:
+                teacher = _prepare_outputs(options, context, data, _name(context, place))
+            else:
+                teacher = _prepare(options, context, measure, place)
         except InputError as error:
             several = len(context.config.teacher) > 1
             raise InputError(f"{ordinal(place)} {error}" if several else str(error)) from error
@@ -85,8 +90,11 @@ def load_teachers(context: RunContext) -> list[Teacher]:
     Raises:
         InputError: one cannot be loaded.
     """
-    context = context.for_teacher()
-    return [_loaded(options, context, place).teacher for place, options in enumerate(context.config.teacher)]
+    data, context = context.data, context.for_teacher()
+    return [
+        _loaded(options, context, place).teacher if options.outputs is None else from_outputs(options, data).teacher
+        for place, options in enumerate(context.config.teacher)
+    ]
 
 
 def tested_record(teacher: ReadyTeacher, context: RunContext) -> TeacherRecord:
@@ -97,10 +105,14 @@ def tested_record(teacher: ReadyTeacher, context: RunContext) -> TeacherRecord:
         context: of the run.
 
     Returns:
-        Its record with the scores on test.
+        Its record with the scores on test; without them if only its outputs on other splits are known.
     """
-    test = context.for_teacher().data.test
-    if teacher.onnx is None or teacher.record.origin == "onnx":  # a given file lacks what is done with its inputs
+    test, stored = context.for_teacher().data.test, teacher.teacher.stored
+    if stored is not None:
+        if "test" not in stored:
+            return teacher.record
+        confusion = confusion_of_logits(stored["test"], test.y)
+    elif teacher.onnx is None or teacher.record.origin == "onnx":  # a given file lacks what is done with its inputs
         confusion = confusion_of(teacher.teacher.model, test, context.numerics)
     else:
         confusion = decisions(teacher.onnx, test).confusion
@@ -119,9 +131,11 @@ def untrained_teachers(context: RunContext) -> list[Teacher]:
     Raises:
         InputError: one cannot be loaded, or does not fit the data.
     """
-    context, found = context.for_teacher(), []
+    data, context, found = context.data, context.for_teacher(), []
     for place, options in enumerate(context.config.teacher):
-        if options.onnx is not None:
+        if options.outputs is not None:
+            found.append(from_outputs(options, data).teacher)
+        elif options.onnx is not None:
             found.append(from_onnx(options, context.data).teacher)
         elif options.factory is not None:
             found.append(from_factory(options, context.data).teacher)
@@ -170,7 +184,7 @@ def _loaded(options: TeacherOptions, context: RunContext, place: int) -> _Loaded
 def _prepare(options: TeacherOptions, context: RunContext, measure: MeasureFile, place: int) -> ReadyTeacher:
     found = _loaded(options, context, place)
     teacher = found.teacher
-    name = ordinal(place) if len(context.config.teacher) > 1 else "teacher:"
+    name = _name(context, place)
     for note in found.own.notes if found.own else ():
         context.callback.on_note(f"{name} {note}")
     if found.own is not None and "val" in context.data.about.carved:
@@ -198,6 +212,35 @@ def _prepare(options: TeacherOptions, context: RunContext, measure: MeasureFile,
         }
     )
     return ReadyTeacher(teacher, onnx, record)
+
+
+def _name(context: RunContext, place: int) -> str:
+    """What notes about a teacher begin with."""
+    return ordinal(place) if len(context.config.teacher) > 1 else "teacher:"
+
+
+def _prepare_outputs(options: TeacherOptions, context: RunContext, data: Dataset, name: str) -> ReadyTeacher:
+    """A teacher that is known by its outputs alone: judged by these, its size and latency unknown."""
+    found = from_outputs(options, data)
+    stored = found.teacher.stored or {}
+    for note in (*found.notes, "its size and latency are unknown, as it is known by its outputs alone"):
+        context.callback.on_note(f"{name} {note}")
+    split = "val" if "val" in stored else "train"
+    if split == "train":
+        context.callback.on_note(f"{name} it has no outputs for val: its accuracy is that on the training samples")
+    elif "val" in data.about.carved:
+        context.callback.on_note(f"{name} {_MAY_HAVE_SEEN_IT}")
+    confusion = confusion_of_logits(stored[split], getattr(data, split).y)
+    if note := check_knowledge(confusion, "check that its rows and columns are in the order of samples and classes"):
+        context.callback.on_note(note)
+    record = TeacherRecord(
+        description=found.teacher.description + ("" if split == "val" else ", judged on the training samples"),
+        origin="outputs",
+        costs=Costs(parameters=0, macs=0),
+        val=load_score(DEFAULT_SCORE).of(confusion),
+        val_score=context.score.of(confusion),
+    )
+    return ReadyTeacher(found.teacher, None, record)
 
 
 def _file_and_costs(found: _Loaded, context: RunContext, measure: MeasureFile, name: str) -> tuple[bytes | None, Costs]:

@@ -12,9 +12,10 @@ from nas_kd.config.options import DistillOptions
 from nas_kd.context.callbacks import Callback
 from nas_kd.data.augment import TrainingViews
 from nas_kd.data.dataset import Dataset
-from nas_kd.engine.batch_source import ArrayBatches
+from nas_kd.engine.batch_source import ArrayBatches, BatchSource
 from nas_kd.engine.evaluation import confusion_of
 from nas_kd.engine.method_setup import DatasetInfo
+from nas_kd.engine.mixed_batches import MixedBatches
 from nas_kd.engine.numerics import Numerics
 from nas_kd.engine.schedule import Schedule
 from nas_kd.engine.teacher_outputs import Teacher
@@ -27,6 +28,7 @@ from nas_kd.kd.training_cache import TrainingCache
 from nas_kd.kd.training_job import TrainedModel, TrainingJob, run_from_checkpoint
 from nas_kd.kd.warm_start import WeightSource
 from nas_kd.methods.base import Method
+from nas_kd.methods.combine import uses_unlabelled
 from nas_kd.models.subnetwork import cut_weights
 from nas_kd.models.wrappers import sum_networks
 from nas_kd.quantization.precision import load_precision
@@ -78,7 +80,7 @@ class Trainer:
         weights = class_weights(options.class_weights, data.train.y, data.classes)
         self._class_weights = None if weights is None else torch.tensor(weights)
         conditions = {
-            "data": data.key,
+            "data": data.training_key,
             "calibrated": options.calibrate,
             **clipping_facts(options.calibrate),
             "numerics": [numerics.bf16, numerics.channels_last],
@@ -174,16 +176,17 @@ class Trainer:
             InputError: the method cannot work with these networks, or there are too few samples.
         """
         outputs = [self.outputs.of(t, job.training) for t in teachers]
-        setup = self.setup(job.schedule, job.training, job.seed)
+        setup = self.setup(job.schedule, job.training, job.seed, method)
         return Training(student, outputs, method, setup, partial(self.build, job))
 
-    def setup(self, schedule: Schedule, recipe: TrainingRecipe, seed: int) -> TrainingSetup:
+    def setup(self, schedule: Schedule, recipe: TrainingRecipe, seed: int, method: Method) -> TrainingSetup:
         """What a training on these data depends on beside its networks.
 
         Args:
             schedule: of the learning rate.
             recipe: that it follows from; says how samples are augmented.
             seed: of every random choice.
+            method: decides whether unlabelled samples take part.
 
         Raises:
             InputError: there are too few samples to train on.
@@ -192,7 +195,7 @@ class Trainer:
         if len(data.train) < 2:
             raise InputError(f"training needs two samples a batch at least, the training split has {len(data.train)}")
         return TrainingSetup(
-            source=ArrayBatches(self._views.student(recipe.augment), data.train.y),
+            source=self._source(recipe, method),
             dataset=DatasetInfo(len(data.train), data.n_classes, data.mean, data.std),
             schedule=schedule,
             numerics=self._numerics,
@@ -201,6 +204,18 @@ class Trainer:
             qat_start=self._qat_start,
             class_weights=self._class_weights,
         )
+
+    def _source(self, recipe: TrainingRecipe, method: Method) -> BatchSource:
+        """Batches of the training split, and of unlabelled samples where there are any.
+
+        A method that learns from labels alone has as many steps in an epoch, so that all trainings compare.
+        """
+        labelled = ArrayBatches(self._views.student(recipe.augment), self.data.train.y)
+        unlabelled = self._views.unlabelled(recipe.augment)
+        if unlabelled is None or self.data.unlabelled is None:
+            return labelled
+        share = self.data.unlabelled.share
+        return MixedBatches(labelled, unlabelled, share, use_unlabelled=uses_unlabelled(method))
 
     def shell(self, job: TrainingJob) -> nn.Module:
         """The job's network without memory for its weights, to look at names and shapes."""

@@ -10,8 +10,10 @@ from torch import Generator, Tensor, nn
 
 # What a method reads. Of student and teachers: "logits", "features", "embedding", "stem". "indices": positions of the
 # samples in the training split; "network": the teacher itself, for gradients through it; "pairs": the teacher's own
-# view of each sample (cross-modal data).
-Need = Literal["logits", "features", "embedding", "stem", "indices", "network", "pairs"]
+# view of each sample (cross-modal data); "labels": `batch.y` of every sample, beyond the label loss.
+Need = Literal["logits", "features", "embedding", "stem", "indices", "network", "pairs", "labels"]
+# Of these, unlabelled samples have none: a method that needs one is given the labelled samples of a batch alone.
+OF_LABELLED_SAMPLES: frozenset[Need] = frozenset({"labels", "indices"})
 
 
 class Outputs(NamedTuple):
@@ -31,15 +33,30 @@ class Outputs(NamedTuple):
     stem: Tensor | None = None
 
 
+class Shown(NamedTuple):
+    """Consecutive samples of a batch, as they are augmented in one pass over the samples of their kind.
+
+    Attributes:
+        unlabelled: their kind: unlabelled samples, or the training split.
+        number: of the pass, from 0.
+        indices: (b,) int64 positions among the samples of their kind.
+    """
+
+    unlabelled: bool
+    number: int
+    indices: Tensor
+
+
 class Batch(NamedTuple):
-    """One training batch, as the student sees it.
+    """One training batch, as the student sees it: L labelled samples, then unlabelled ones where the data have any.
 
     Attributes:
         x: (B, ...) float32, augmented, in stored units.
-        y: (B,) int64 class numbers.
-        indices: (B,) int64 positions in the training split; empty if the samples are synthetic.
+        y: (L,) int64 class numbers of the first L samples; L = B in a run without unlabelled data.
+        indices: (L,) int64 positions of these in the training split; empty if the samples are synthetic.
         progress: completed share of the training schedule, 0..1.
         class_weights: (C,) weights of the classes in the label loss; None: all count alike.
+        shown: where all B samples come from, in their order; empty where an epoch is one pass over the training split.
     """
 
     x: Tensor
@@ -47,9 +64,21 @@ class Batch(NamedTuple):
     indices: Tensor
     progress: float
     class_weights: Tensor | None = None
+    shown: tuple[Shown, ...] = ()
+
+    @property
+    def has_unlabelled(self) -> bool:
+        """Whether some of the samples have no label."""
+        return len(self.y) < len(self.x)
+
+    def labelled(self) -> "Batch":
+        """The labelled samples alone."""
+        return self._replace(x=self.x[: len(self.y)], shown=tuple(s for s in self.shown if not s.unlabelled))
 
     def label_loss(self, logits: Tensor) -> Tensor:
         """Cross-entropy with the labels, sum_i w_(y_i) CE_i / sum_i w_(y_i), as torch.nn.CrossEntropyLoss has it.
+
+        Samples without a label have weight 0.
 
         Args:
             logits: (B, C), of the student or of a network that is trained beside it.
@@ -58,7 +87,8 @@ class Batch(NamedTuple):
             A scalar.
         """
         weights = None if self.class_weights is None else self.class_weights.to(logits)
-        return F.cross_entropy(logits, self.y, weight=weights)
+        labelled = logits[: len(self.y)] if self.has_unlabelled else logits
+        return F.cross_entropy(labelled, self.y, weight=weights)
 
 
 Network = Callable[[Tensor], Outputs]

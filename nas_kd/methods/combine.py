@@ -12,7 +12,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from nas_kd.errors import InputError
-from nas_kd.methods.base import Batch, Method, MethodContext, Outputs
+from nas_kd.methods.base import OF_LABELLED_SAMPLES, Batch, Method, MethodContext, Outputs
 from nas_kd.plugins import load
 from nas_kd.user_code import describe_error, unchanged_settings
 
@@ -74,6 +74,19 @@ class Combined(Method):
     def parts(self) -> Sequence[Method]:
         """The summed methods, each calibrated by itself."""
         return self.methods
+
+
+def uses_unlabelled(method: Method) -> bool:
+    """Whether a method learns from samples without a label: it has a teacher and shows it real samples.
+
+    A sum does if one of its parts does; parts that need labels or numbers of samples are given the labelled ones.
+
+    Args:
+        method: one method, or a sum.
+    """
+    if method.teachers == "none" or any(type(p).draw is not Method.draw for p in method.parts()):
+        return False
+    return any(p.teachers != "none" and not p.needs & OF_LABELLED_SAMPLES for p in method.parts())
 
 
 def method_class(name: str) -> type[Method]:

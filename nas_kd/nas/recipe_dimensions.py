@@ -51,7 +51,7 @@ class RecipeDimensions:
     def of(context: RunContext) -> "RecipeDimensions":
         """The dimensions that a run's config opens."""
         opened, strengths = context.config.search.recipe, context.data.augmentation.strengths
-        return RecipeDimensions(opened, context.recipe, strengths, len(context.data.train), given_fields(context))
+        return RecipeDimensions(opened, context.recipe, strengths, context.data.epoch_samples, given_fields(context))
 
     def suggest(self, trial: BaseTrial) -> dict[str, Choice]:
         """Draw a recipe; returns its fields that are not as in the run's."""

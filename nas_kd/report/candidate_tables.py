@@ -144,7 +144,7 @@ def _teacher_row(context: ReportContext, teacher: TeacherRecord, number: int) ->
         missing,
         Cell(fmt.percent(teacher.val_score.mean, context.accuracy_decimals), teacher.val_score.mean),
         Cell(fmt.MISSING, " "),
-        Cell("as given" if teacher.origin == "onnx" else "fp32", " "),
+        Cell({"onnx": "as given", "outputs": fmt.MISSING}.get(teacher.origin, "fp32"), " "),
         missing,
         Cell(fmt.duration(teacher.training_s) if teacher.training_s else fmt.MISSING, teacher.training_s),
     )

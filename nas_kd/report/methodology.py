@@ -12,7 +12,7 @@ from nas_kd.report import number_format as fmt
 from nas_kd.report.report_context import ReportContext
 from nas_kd.report.training_facts import training_facts
 from nas_kd.results.latency import Latency
-from nas_kd.results.run_record import RunRecord
+from nas_kd.results.run_record import DatasetRecord, RunRecord
 from nas_kd.results.split_notes import small_split_notes
 
 
@@ -81,12 +81,27 @@ def _data_facts(run: RunRecord) -> list[tuple[str, str]]:
         ("Data", f"{data.name} ({source}): {classes} classes, samples of {shape}; sha256 {data.key}"),
         ("Splits", f"{sizes}. The test split is used once, at the end, for finalists, controls and the teacher."),
     ]
+    if data.n_unlabelled:
+        facts.append(("Unlabelled data", _unlabelled_text(data)))
     if counts:
         spread = f"{min(counts):,} to {max(counts):,} training samples each"
         verdict = ": unbalanced (a factor of 2 or more)" if data.is_unbalanced else ""
         facts.append(("Classes", f"{spread}{verdict}."))
     facts += [("Small splits", f"{note[0].upper()}{note[1:]}.") for note in small_split_notes(data.class_counts)]
     return facts + ([("Notes on the data", " ".join(n.rstrip(".") + "." for n in data.notes))] if data.notes else [])
+
+
+def _unlabelled_text(data: DatasetRecord) -> str:
+    """What unlabelled samples there were, and how they took part."""
+    text = (
+        f"{data.n_unlabelled:,} samples without labels took {data.unlabelled_share:.0%} of each batch of students that "
+        "learn from a teacher; only the teacher's outputs teach on them. A student's epoch has as many steps as one "
+        f"pass over all {data.n_train + data.n_unlabelled:,} samples, an epoch of a teacher trained here one pass over "
+        f"the {data.n_train:,} labelled ones. Students that learn from labels alone get as many steps, on these. "
+        "Validation and test have none of the unlabelled samples."
+    )
+    copies = ", ".join(f"{count:,} in {split}" for split, count in data.unlabelled_duplicates.items())
+    return f"{text} Exact copies of labelled samples were left out: {copies}." if copies else text
 
 
 def _seed_facts(run: RunRecord) -> list[tuple[str, str]]:

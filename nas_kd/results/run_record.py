@@ -35,7 +35,7 @@ class TeacherRecord(ScoredRecord):
 
     Attributes:
         description: for people.
-        origin: a space (trained by the tool), a user's factory or module, or an ONNX file.
+        origin: a space (trained by the tool), a user's factory or module, an ONNX file, or stored outputs.
         costs: of its exported file.
         val: validation accuracy.
         test: test accuracy, read at the end only.
@@ -52,7 +52,7 @@ class TeacherRecord(ScoredRecord):
     scored: ClassVar = {"val_score": "val", "test_score": "test"}
 
     description: str
-    origin: Literal["space", "factory", "onnx"]
+    origin: Literal["space", "factory", "onnx", "outputs"]
     costs: Costs
     val: Accuracy
     test: Accuracy | None = None
@@ -104,6 +104,9 @@ class DatasetRecord(Record):
         label_encoding: how labels became class numbers, where that needed to be said.
         augmentation: what each strength does with students' samples: crop, flip and cutout, in pixels.
         teacher_view: whether teachers see other samples than students, in pairs.
+        n_unlabelled: samples without labels, on which students learn from the teacher alone.
+        unlabelled_share: of a student's training batch that these take.
+        unlabelled_duplicates: how many more were left out because a labelled split has them, too, by split.
     """
 
     name: str
@@ -127,6 +130,9 @@ class DatasetRecord(Record):
     picture_steps: Mapping[str, Any] | None = None
     augmentation: Mapping[str, Mapping[str, int | bool | None]] = {}
     teacher_view: bool = False
+    n_unlabelled: int = 0
+    unlabelled_share: float = 0.0
+    unlabelled_duplicates: Mapping[str, int] = {}
 
     @property
     def is_unbalanced(self) -> bool:

@@ -51,7 +51,10 @@ PAIR = r"data: train must be a pair \(x, y\) of arrays or tensors, or a torch Da
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ({"train": (X, Y), "tset": (X, Y)}, r"data: unknown split 'tset'; allowed: train, val, test, classes"),
+        (
+            {"train": (X, Y), "tset": (X, Y)},
+            r"data: unknown split 'tset'; allowed: train, val, test, classes, unlabelled",
+        ),
         ({"tran": (X, Y)}, r"data\.tran: unknown key; did you mean 'train'\?"),
         ({"train": None}, f"{PAIR}NoneType"),
         (X, f"{PAIR}Tensor"),

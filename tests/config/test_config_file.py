@@ -166,7 +166,10 @@ def test_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
         ("student = 3", "student must be a table, got 3"),
         ("[engine]\nprecision = 'bf17'", "or 'bf16', got 'bf17'; did you mean 'bf16'?"),
         ("name = '../x'", "name must match ^[A-Za-z0-9]"),
-        ("[teacher]\nspace = 'a'\nonnx = 'b'", "teacher: give one of space, factory, onnx; got space and onnx"),
+        (
+            "[teacher]\nspace = 'a'\nonnx = 'b'",
+            "teacher: give one of space, factory, onnx, outputs; got space and onnx",
+        ),
         ("[teacher]\nfactory = 'm:f'", "teacher: factory and weights go together"),
         ("[search]\ntrials = 0\nseed = -1", "search.trials must be >= 1, got 0 (and 1 more)"),
     ],
@@ -176,6 +179,7 @@ def test_mistakes_in_the_file(write: Any, text: str, message: str) -> None:
 
 
 AUTO_OPTIONS = {
+    "data.unlabelled_share": 0.5,
     "data.augment.strength": "strong",
     "distill.epochs": 3,
     "distill.batch_size": 16,

@@ -7,7 +7,7 @@ without a teacher L = CE(z). The paper matches feature maps as well; logits suff
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
@@ -35,7 +35,7 @@ class ResidualError(Method):
     name = "residual"
     source = "Gao 2021, arXiv:2002.09168"
     summary = "learns the error that is left; deployed as a sum"
-    teachers = "several"
+    teachers: Literal["none", "several"] = "several"
     ce_weight = 0.0
     target_grad_ratio = None
     kd_weight = 0.9
@@ -48,6 +48,7 @@ class ResidualError(Method):
         """
         super().__init__()
         self._taught = taught
+        self.teachers = "several" if taught else "none"  # beside the networks of the sum
 
     def forward(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> dict[str, Tensor]:
         """Compute the sum's cross-entropy and, where there is a teacher, its divergence from the teacher."""

@@ -30,6 +30,7 @@ class AdversarialLogits(Method):
     source = "Xu 2018, arXiv:1709.00513"
     summary = "a learnt loss: a discriminator on logits that also predicts the class"
     target_grad_ratio = 0.5
+    needs = frozenset({"logits", "labels"})
     unscaled_terms = frozenset({"adversarial_logits_discriminator"})
     discriminator: nn.Module
 

@@ -35,7 +35,7 @@ class ContrastiveKD(Method):
     source = "Tian 2020, arXiv:1910.10699"
     summary = "contrast with the teacher's embeddings of other classes' samples, from a memory bank"
     target_grad_ratio = 1.0
-    needs = frozenset({"embedding", "indices"})
+    needs = frozenset({"embedding", "indices", "labels"})
     unscaled_terms = frozenset({"crd_teacher"})
     weight = 0.8
     dimensions = 128

@@ -2,6 +2,9 @@
 
 L = CE + 1 T^2 KL(b_t || b_s) + 2 T^2 KL(r_t || r_s): b the binary distribution target / rest, r the distribution among
 the other classes; T = 4. Both terms ramp up linearly over the first part of training (20 of 240 epochs).
+
+The target is the label. Of a sample without one it is the class that the teacher finds most likely: whichever class is
+set apart, the two divergences add up to that of soft targets, and no label is claimed.
 """
 
 from collections.abc import Sequence
@@ -29,12 +32,19 @@ class DecoupledKD(Method):
         """Return `dkd_target` and `dkd_rest`, the two divergences of logits (B, C), with the warm-up factor."""
         log_s = F.log_softmax(student.logits / self.temperature, dim=1)
         log_t = F.log_softmax(teachers[0].logits / self.temperature, dim=1)
-        is_target = F.one_hot(batch.y, log_s.shape[1]).bool()
+        is_target = F.one_hot(_targets(batch.y, log_t), log_s.shape[1]).bool()
         scale = min(1.0, batch.progress / self.warmup) * self.temperature**2
         return {
             "dkd_target": scale * self.target_weight * _kl(_binary(log_s, is_target), _binary(log_t, is_target)),
             "dkd_rest": scale * self.rest_weight * _kl(_among_rest(log_s, is_target), _among_rest(log_t, is_target)),
         }
+
+
+def _targets(labels: Tensor, log_t: Tensor) -> Tensor:
+    """The labels (L,), and for the other rows of `log_t` (B, C) the teacher's most likely class: (B,)."""
+    if len(labels) == len(log_t):
+        return labels
+    return torch.cat([labels, log_t[len(labels) :].argmax(dim=1)])
 
 
 def _kl(log_q: Tensor, log_p: Tensor) -> Tensor:

@@ -86,5 +86,5 @@ class SupernetTrainer:
         return key, float(entry.meta["seconds"])
 
     def _training(self, elastic: Supernet, method: Sandwich, schedule: Schedule) -> Training:
-        setup = self._trainer.setup(schedule, self._trainer.recipe, self._seed)
+        setup = self._trainer.setup(schedule, self._trainer.recipe, self._seed, method)
         return Training(elastic, [self._trainer.outputs.of(self._teacher)], method, setup, lambda _: elastic)

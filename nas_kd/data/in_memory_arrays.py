@@ -39,6 +39,44 @@ def split_arrays(given: Any, split: str) -> Arrays:
     return Arrays(x, y)
 
 
+def unlabelled_array(given: Any) -> NDArray[Any]:
+    """Make an array of samples without labels.
+
+    Args:
+        given: an array or tensor (U, ...), images as (U, C, H, W); or a map-style `torch.utils.data.Dataset` of
+            samples, which is read once. The labels of a Dataset of pairs (x, y) are not read.
+
+    Raises:
+        InputError: it is anything else.
+    """
+    if hasattr(given, "shape"):
+        x = as_numpy(given)
+    elif isinstance(given, tuple | list | dict | str) or not hasattr(given, "__getitem__"):
+        pair = "; unlabelled samples are x alone, not (x, y)" if isinstance(given, tuple) and len(given) == 2 else ""
+        raise InputError(
+            "unlabelled must be an array or tensor of samples, or a torch Dataset of them, "
+            f"got {type(given).__name__}{pair}"
+        )
+    else:
+        x, _ = _read(_AsPairs(given), "unlabelled")
+    _require_channels_first(x, "unlabelled")
+    return x
+
+
+class _AsPairs:
+    """Items of a Dataset of samples, or of pairs whose labels do not matter, as pairs."""
+
+    def __init__(self, dataset: Any) -> None:
+        self._dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        item = self._dataset[index]
+        return (item[0] if isinstance(item, tuple | list) and item else item), 0
+
+
 def _read(dataset: Any, split: str) -> tuple[NDArray[Any], NDArray[Any]]:
     if not hasattr(dataset, "__len__"):
         raise InputError(f"data: {split} is a Dataset without a length; give one with __len__, or arrays")

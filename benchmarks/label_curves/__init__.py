@@ -1,0 +1,1 @@
+"""Test accuracy against the number of labels, with unlabelled pictures and without."""

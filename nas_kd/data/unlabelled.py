@@ -1,0 +1,135 @@
+"""Samples without labels, which only a teacher can say something about: found, read, and brought into train's form."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas_kd.config.options import DataOptions
+from nas_kd.data.dataset import UnlabelledSamples
+from nas_kd.data.duplicates import sample_digests
+from nas_kd.data.layout import as_numpy
+from nas_kd.data.notes import printable
+from nas_kd.data.source import RawData
+from nas_kd.data.split_names import SPLITS
+from nas_kd.data.tensors import as_tensor
+from nas_kd.data.unlabelled_files import UnlabelledFiles, read_unlabelled
+from nas_kd.data.validation import validated_samples
+from nas_kd.errors import InputError
+
+# Of a batch, unless the option says otherwise: 7 unlabelled samples to 1 labelled one, as in FixMatch (Sohn et al.
+# 2020, arXiv:2001.07685), so that few labels among many pictures are still in every batch.
+LARGEST_SHARE = 7 / 8
+
+
+@dataclass(frozen=True)
+class FoundUnlabelled:
+    """Unlabelled samples, and what is to be said about them.
+
+    Attributes:
+        samples: none of which is in the labelled splits.
+        duplicates: how many were left out because a labelled split has them, too, by split.
+        sentences: for people.
+        skipped: how many files were left out, by reason.
+    """
+
+    samples: UnlabelledSamples
+    duplicates: Mapping[str, int]
+    sentences: tuple[str, ...]
+    skipped: Mapping[str, int]
+
+
+def find_unlabelled(options: DataOptions, raw: RawData, xs: Mapping[str, NDArray[Any]]) -> FoundUnlabelled | None:
+    """Read the unlabelled samples of a data set; None if it has none.
+
+    Args:
+        options: `[data]`.
+        raw: what the source loaded.
+        xs: (N, ...) checked samples of all three splits.
+
+    Raises:
+        InputError: they are missing or broken, or do not fit the labelled samples.
+    """
+    if raw.unlabelled is None and options.unlabelled is None:
+        if options.unlabelled_share is not None:
+            raise InputError("data.unlabelled_share is for data.unlabelled, which is not given")
+        return None
+    if raw.unlabelled is not None and options.unlabelled is not None:
+        raise InputError("the data have unlabelled samples of their own (x_unlabelled): leave data.unlabelled out")
+    if raw.teacher_view is not None:
+        raise InputError(
+            "unlabelled samples do not go with a teacher's view (x_teacher_*): the teacher would need its view of them"
+        )
+    if options.unlabelled is None:
+        where, files = "x_unlabelled", UnlabelledFiles(as_numpy(raw.unlabelled), ())
+    else:
+        where, files = "data.unlabelled", read_unlabelled(options, raw, xs["train"])
+    x = checked_unlabelled(files.x, xs["train"], where)
+    keep, duplicates = _not_labelled(x, xs)
+    if not keep.any():
+        raise InputError(f"{where}: all of its {len(x):,} samples are in train, val or test, too; give others")
+    samples = _samples(x, keep, len(xs["train"]), options.unlabelled_share)
+    return FoundUnlabelled(samples, duplicates, _sentences(samples, files, duplicates, len(x)), files.skipped)
+
+
+def checked_unlabelled(x: NDArray[Any], train: NDArray[Any], where: str) -> NDArray[Any]:
+    """Check that samples are like those of the training split, and convert them as these were.
+
+    Args:
+        x: (U, ...) as stored.
+        train: (N, ...) checked training samples.
+        where: the samples come from, for messages.
+
+    Raises:
+        InputError: there are none, or they differ in shape or type, or are NaN or infinite.
+    """
+    if x.ndim >= 1 and len(x) == 0:
+        raise InputError(f"{where} has no samples; leave it out")
+    if x.ndim < 2 and train.ndim >= 2:
+        raise InputError(
+            f"{where} has shape {x.shape}: are these labels? It takes samples (U, ...) like those of train"
+        )
+    try:
+        values = validated_samples(x, "unlabelled")
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
+    if values.shape[1:] != train.shape[1:]:
+        raise InputError(f"{where}: its samples have shape {values.shape[1:]}, those of train {train.shape[1:]}")
+    if values.dtype != train.dtype:
+        raise InputError(f"{where}: x is {values.dtype}, x of train {train.dtype}; store both in the same units")
+    return values
+
+
+def _not_labelled(x: NDArray[Any], xs: Mapping[str, NDArray[Any]]) -> tuple[NDArray[np.bool_], dict[str, int]]:
+    """Which samples no labelled split has, and how many each of the splits has, exact copies all."""
+    digests, keep, found = sample_digests(x), np.ones(len(x), dtype=bool), {}
+    for split in SPLITS:
+        known = set(sample_digests(xs[split]))
+        there = np.array([digest in known for digest in digests])
+        keep &= ~there
+        if there.any():
+            found[split] = int(there.sum())
+    return keep, found
+
+
+def _samples(given: NDArray[Any], keep: NDArray[np.bool_], n_labelled: int, share: float | None) -> UnlabelledSamples:
+    x, rows = given[keep], as_tensor(np.flatnonzero(keep))
+    digest = hashlib.sha256(f"{x.dtype} {x.shape}".encode())
+    digest.update(np.ascontiguousarray(x).data)
+    usual = min(len(x) / (n_labelled + len(x)), LARGEST_SHARE)
+    return UnlabelledSamples(as_tensor(x), usual if share is None else share, digest.hexdigest(), rows, len(given))
+
+
+def _sentences(
+    samples: UnlabelledSamples, files: UnlabelledFiles, duplicates: Mapping[str, int], total: int
+) -> tuple[str, ...]:
+    counted = (
+        f"unlabelled: {len(samples):,} samples, {samples.share:.0%} of each batch; only the teacher's outputs teach on "
+        "them"
+    )
+    split = ", ".join(f"{count:,} are in {split}" for split, count in duplicates.items())
+    twice = [f"unlabelled: of {total:,} samples, {split}, too, to the last bit, and were left out"] if split else []
+    return (counted, *(f"unlabelled: {printable(note)}" for note in files.notes), *twice)

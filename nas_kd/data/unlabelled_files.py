@@ -1,0 +1,140 @@
+"""Reads unlabelled samples from what `data.unlabelled` names: a folder of pictures, Parquet files, or one array."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas_kd.config.options import DataOptions
+from nas_kd.data.array_names import means_labels
+from nas_kd.data.file_kind import describe_file
+from nas_kd.data.folder_listing import list_pictures
+from nas_kd.data.image_decoding import EncodedImage, PictureReader, stack_pictures
+from nas_kd.data.layout import axis_order, to_chw
+from nas_kd.data.notes import few, printable
+from nas_kd.data.parquet import unlabelled_pictures
+from nas_kd.data.picture_steps import PictureSteps
+from nas_kd.data.shards import SUFFIX as PARQUET
+from nas_kd.data.shards import find_files
+from nas_kd.data.source import RawData, error_summary
+from nas_kd.errors import InputError
+
+OPTION = "data.unlabelled"
+ARRAYS = (".npy", ".npz")
+NAMES = ("x_unlabelled", "unlabelled", "x")  # of the array in an archive that has several
+PICTURE_CHANNELS = (1, 3)
+
+
+@dataclass(frozen=True)
+class UnlabelledFiles:
+    """What was read: samples (U, ...), and what is to be said about the files."""
+
+    x: NDArray[Any]
+    notes: tuple[str, ...]
+    skipped: Mapping[str, int] = field(default_factory=dict)
+
+
+def read_unlabelled(options: DataOptions, raw: RawData, train: NDArray[Any]) -> UnlabelledFiles:
+    """Read what `data.unlabelled` names; pictures are decoded and resized as the labelled ones were.
+
+    Args:
+        options: `[data]`, with `unlabelled`.
+        raw: what the source loaded.
+        train: (N, ...) checked training samples.
+
+    Raises:
+        InputError: a file or folder is missing, empty, broken, or of a kind that does not fit the labelled samples.
+    """
+    given = options.unlabelled or ()
+    paths = given if isinstance(given, tuple) else (given,)
+    if len(paths) == 1 and paths[0].suffix.lower() in ARRAYS and not paths[0].is_dir():
+        x = _read_array(paths[0])
+        order = raw.layout if raw.layout is not None else axis_order(x.shape, options.layout, f"{OPTION}: {paths[0]}")
+        return UnlabelledFiles(to_chw(x, order), ())  # type: ignore[arg-type]
+    steps = _picture_steps(raw, train, paths[0])
+    if len(paths) == 1 and paths[0].is_dir() and not any(paths[0].rglob(f"*{PARQUET}")):
+        return _read_folder(paths[0], options, steps)
+    files = [file for path in paths for file in find_files(path, OPTION)]
+    if twice := next((file for n, file in enumerate(files) if file in files[:n]), None):
+        raise InputError(f"{OPTION} has {printable(twice)} twice; each file must be there once")
+    pictures, count, notes = unlabelled_pictures(files, options.image_column)
+    return _decoded(pictures, count, options, steps, notes=notes, where=str(paths[0]))
+
+
+def _picture_steps(raw: RawData, train: NDArray[Any], path: Path) -> PictureSteps:
+    """How a picture becomes a sample like those of train."""
+    if raw.picture_steps is not None:
+        return raw.picture_steps
+    if train.dtype != np.uint8 or train.ndim != 4 or train.shape[1] not in PICTURE_CHANNELS:
+        raise InputError(
+            f"{OPTION}: {printable(path)} would be pictures, but samples of train are {train.dtype} arrays of shape "
+            f"{train.shape[1:]}; give an array of such samples (.npy or .npz)"
+        )
+    return PictureSteps.of_arrays(train.shape[1:])
+
+
+def _read_array(path: Path) -> NDArray[Any]:
+    if not path.is_file():
+        raise InputError(f"{OPTION}: no such file: {printable(path)}")
+    try:
+        with path.open("rb") as content:
+            loaded = np.load(content, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                return loaded
+            with loaded:
+                return np.asarray(loaded[_array_name(loaded.files, path)])
+    except InputError:
+        raise
+    except Exception as error:  # zipfile, zlib and numpy raise many kinds of errors on broken files
+        kind = describe_file(path)
+        raise InputError(f"{OPTION}: cannot read {printable(path)}, {kind} ({error_summary(error)})") from error
+
+
+def _array_name(names: list[str], path: Path) -> str:
+    """The array of samples in an archive."""
+    if labels := [name for name in names if means_labels(name)]:
+        raise InputError(
+            f"{OPTION}: {printable(path)} has labels ({few(labels)}), but unlabelled samples have none; save the "
+            "samples alone: numpy.savez(path, x=...)"
+        )
+    named = [name for name in NAMES if name in names]
+    if len(names) != 1 and not named:
+        raise InputError(f"{OPTION}: {printable(path)} has {few(names) or 'no arrays'}; want one array, called x")
+    return named[0] if named else names[0]
+
+
+def _read_folder(folder: Path, options: DataOptions, steps: PictureSteps) -> UnlabelledFiles:
+    try:
+        files, left_out = list_pictures(folder, options.follow_links)
+    except OSError as error:
+        raise InputError(f"{OPTION}: cannot list {printable(folder)}: {error_summary(error)}") from error
+    if not files:
+        found = f": {left_out.summary()}" if left_out.counts else ""
+        raise InputError(f"{OPTION}: {printable(folder)} has no pictures{found}")
+    pictures = (EncodedImage(file, 0, str(file), str(file.relative_to(folder))) for file in files)
+    unread = [f"entries that were not read: {left_out.summary()}"] if left_out.counts else []
+    read = _decoded(pictures, len(files), options, steps, notes=unread, where=str(folder))
+    return UnlabelledFiles(read.x, read.notes, {**left_out.counts, **read.skipped})
+
+
+def _decoded(
+    pictures: Iterator[EncodedImage],
+    count: int,
+    options: DataOptions,
+    steps: PictureSteps,
+    *,
+    notes: list[str],
+    where: str,
+) -> UnlabelledFiles:
+    if count == 0:
+        raise InputError(f"{OPTION}: {printable(where)} has no rows")
+    reader = PictureReader(steps.image_size, "as in train", steps.resize, options.on_error, steps.colour)
+    try:
+        decoded = reader.read(pictures, count, "unlabelled")
+    except InputError as error:
+        raise InputError(f"{OPTION}: {error}") from error
+    x = stack_pictures(decoded.images, 1 if steps.colour == "grey" else 3)
+    return UnlabelledFiles(x, (*reader.notes(), *notes), reader.left_out.counts)

@@ -1,0 +1,101 @@
+"""A teacher's logits on one array of samples: computed once for each pass over them, or stored in a file."""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from torch import Tensor
+
+from nas_kd.data.augment import Augmenter
+from nas_kd.engine.feature_extractor import FeatureExtractor, FeaturePoints
+from nas_kd.serialization import fingerprint
+from nas_kd.store.store import Store
+
+if TYPE_CHECKING:
+    from nas_kd.engine.teacher_outputs import LiveTeacher
+
+CACHED_EPOCHS_BYTES = 256 * 2**20  # kept in memory, per teacher and kind of samples
+
+
+class LogitsByPass(Protocol):
+    """A teacher's logits on one array of samples."""
+
+    def rows(self, epoch: int, indices: Tensor) -> Tensor:
+        """Logits (b, C) for the samples `indices` (b,) as augmented in this epoch."""
+
+    def whole(self, epoch: int) -> Tensor:
+        """Logits (N, C) for all samples as augmented in this epoch."""
+
+
+@dataclass(frozen=True)
+class StoredLogits:
+    """Logits (N, C) that belong to samples, whichever view of them is shown."""
+
+    logits: Tensor
+
+    def rows(self, epoch: int, indices: Tensor) -> Tensor:
+        """Logits (b, C) for the samples `indices` (b,)."""
+        return self.logits[indices]
+
+    def whole(self, epoch: int) -> Tensor:
+        """Logits (N, C) for all samples."""
+        return self.logits
+
+
+class CachedLogits:
+    """A teacher's logits on one array of samples, computed once for each pass over them."""
+
+    def __init__(self, teacher: "LiveTeacher", augmenter: Augmenter, batch_size: int, store: Store | None) -> None:
+        """Start without any.
+
+        Args:
+            teacher: the network.
+            augmenter: the samples as it is shown them.
+            batch_size: that it is run on, exactly.
+            store: keeps logits for other processes; None: they are kept in memory only.
+        """
+        self._teacher, self._augmenter, self._batch_size, self._store = teacher, augmenter, batch_size, store
+        self._network, self._numerics = teacher.teacher, teacher.numerics
+        self._memory: OrderedDict[int, Tensor] = OrderedDict()
+
+    def rows(self, epoch: int, indices: Tensor) -> Tensor:
+        """Logits (b, C) for the samples `indices` (b,) as augmented in this epoch."""
+        return self.whole(epoch)[indices]
+
+    def whole(self, epoch: int) -> Tensor:
+        """Logits (N, C) for all samples as augmented in this epoch."""
+        epoch = 0 if self._augmenter.identity else epoch
+        if epoch in self._memory:
+            self._memory.move_to_end(epoch)
+            return self._memory[epoch]
+        logits = self._load_or_compute(epoch)
+        self._memory[epoch] = logits
+        while len(self._memory) > 1 and len(self._memory) * logits.nbytes > CACHED_EPOCHS_BYTES:
+            self._memory.popitem(last=False)
+        return logits
+
+    def _load_or_compute(self, epoch: int) -> Tensor:
+        if self._store is None:
+            return self._compute(epoch)
+        key = fingerprint(
+            [self._network.key, self._augmenter.key, epoch, self._batch_size, self._numerics.bf16, torch.__version__]
+        )
+        with self._store.lock("logits", key):
+            entry = self._store.load("logits", key)
+            if entry is not None:
+                return entry.tensors["logits"]
+            logits = self._compute(epoch)
+            self._store.save("logits", key, {"logits": logits}, {"epoch": epoch, "teacher": self._network.key})
+            return logits
+
+    def _compute(self, epoch: int) -> Tensor:
+        """(N, C). Every chunk has exactly the training batch's size: kernels are chosen by shape, and so are bits."""
+        n, size = len(self._augmenter), self._batch_size
+        extractor = FeatureExtractor(self._network.model, FeaturePoints((), None), frozenset())
+        parts = []
+        for start in range(0, n, size):
+            indices = torch.arange(start, start + size) % n
+            shown = self._numerics.to_layout(self._augmenter.batch(epoch, indices))
+            parts.append(self._teacher.live(extractor, shown).logits)
+        return torch.cat(parts)[:n].contiguous()
