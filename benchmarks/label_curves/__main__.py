@@ -2,11 +2,12 @@
 
     python -m benchmarks.label_curves --data-dir DATA [--worker 0/2] [--seeds 1,2,3] [--report-only]
 
-The pool is the first 10,000 rows of the training file. 100, 500, 2,000 or all of its labels count; the other pictures
-are unlabelled, or not used. Two curves: students of a given teacher that saw every label of the pool, and of a teacher
-trained on the labels counted alone. Every training has as many steps, so the curves compare pictures, not time. The
-method is `soft_targets` at its defaults; nothing is chosen on validation. About an hour on two cores, one worker each;
-every training is a line of OUT/results.jsonl, and what is there is not done again.
+The pool is the first 10,000 rows of the training file (`--pool`), less 1 % that is kept for validation. 100, 500, 2,000
+or all of its labels count; the other pictures are unlabelled, or not used. Two curves: students of a given teacher that
+saw every label of the pool, and of a teacher trained on the labels counted alone. Every training has as many steps, so
+the curves compare pictures, not time. The method is `soft_targets` at its defaults; nothing is chosen on validation.
+About an hour on two cores, one worker each; every training is a line of OUT/results.jsonl, and what is there is not
+done again.
 """
 
 import argparse
@@ -40,6 +41,8 @@ def points(datasets: tuple[str, ...], labels: tuple[int, ...], seeds: tuple[int,
 def report(results: dict[str, dict[str, Any]]) -> str:
     """Tables of means over seeds, by data set and teacher."""
     parts = ["# Label curves\n", __doc__.split("\n\n")[2] if __doc__ else ""]
+    if settings := next((row["settings"] for row in results.values()), None):
+        parts.append("\nSettings: " + ", ".join(f"{name} {value:,}" for name, value in settings.items()) + ".")
     for dataset in DATASETS:
         for teacher in (GIVEN, OWN):
             rows = [r for r in results.values() if r["dataset"] == dataset]
