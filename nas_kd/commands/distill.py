@@ -24,7 +24,8 @@ from nas_kd.kd.config_checks import check_config
 from nas_kd.kd.distiller import Distiller
 from nas_kd.kd.load_model import load_weights, weights_file
 from nas_kd.kd.network_builder import NetworkBuilder
-from nas_kd.kd.teachers import prepare_teachers, tested_record
+from nas_kd.kd.ready_teacher import tested_record
+from nas_kd.kd.teachers import prepare_teachers
 from nas_kd.models.search_space import load_space
 from nas_kd.nas.gate import Gate
 from nas_kd.results.candidate import Architecture, Candidate, Recipe

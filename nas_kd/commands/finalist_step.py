@@ -9,7 +9,7 @@ from nas_kd.commands.training_costs import search_cost, supernet_cost, teachers_
 from nas_kd.context.run_context import RunContext
 from nas_kd.kd.artifacts import ArtifactBuilder
 from nas_kd.kd.distiller import Distiller
-from nas_kd.kd.teachers import ReadyTeacher
+from nas_kd.kd.ready_teacher import ReadyTeacher
 from nas_kd.kd.training_work import TrainingWork
 from nas_kd.nas.gate import Gate
 from nas_kd.nas.jobs import TrainFinalist

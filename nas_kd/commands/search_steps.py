@@ -22,7 +22,7 @@ from nas_kd.kd.choose_recipe import (
 )
 from nas_kd.kd.distiller import Distiller
 from nas_kd.kd.network_builder import N_SIZES
-from nas_kd.kd.teachers import ReadyTeacher, tested_record
+from nas_kd.kd.ready_teacher import ReadyTeacher, tested_record
 from nas_kd.nas.feasibility import at_lower_bound, is_borderline, log_excess, require_measured
 from nas_kd.nas.gate import Gate
 from nas_kd.nas.propose import Proposer

@@ -7,13 +7,11 @@ from dataclasses import dataclass, replace
 from nas_kd.config.options import TeacherOptions
 from nas_kd.context.callbacks import Callback, EpochEnd
 from nas_kd.context.run_context import RunContext
-from nas_kd.data.dataset import Dataset
-from nas_kd.engine.evaluation import confusion_of, confusion_of_logits
+from nas_kd.engine.evaluation import confusion_of
 from nas_kd.engine.schedule import Schedule
 from nas_kd.engine.teacher_outputs import Teacher
 from nas_kd.errors import InputError, TrialError
 from nas_kd.export.teacher_file import teacher_file
-from nas_kd.export.verify import decisions
 from nas_kd.kd.candidate_failure import as_trial_error
 from nas_kd.kd.chain_policies.base import load_policy
 from nas_kd.kd.choose_recipe import describe_choice, teacher_recipe
@@ -22,6 +20,7 @@ from nas_kd.kd.distiller import Distiller
 from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.kd.onnx_teacher import from_onnx
 from nas_kd.kd.preprocessing_check import CLEAR_GAIN, N_SAMPLES, CheckedSamples, better_preprocessing
+from nas_kd.kd.ready_teacher import MAY_HAVE_SEEN_VALIDATION, ReadyTeacher, ready_from_outputs
 from nas_kd.kd.stored_outputs import from_outputs
 from nas_kd.kd.teacher_check import check_knowledge
 from nas_kd.kd.training_job import TrainingJob
@@ -40,21 +39,6 @@ LATE = 0.8  # share of a teacher's training after which its score should hardly 
 MeasureFile = Callable[[bytes, Costs], Costs]  # all costs of an exported file, from what was counted of the network
 
 
-@dataclass(frozen=True)
-class ReadyTeacher:
-    """A teacher that passed the checks.
-
-    Attributes:
-        teacher: the network.
-        onnx: its deployable file; None: there is none.
-        record: what the run keeps of it.
-    """
-
-    teacher: Teacher
-    onnx: bytes | None
-    record: TeacherRecord
-
-
 def prepare_teachers(context: RunContext, measure: MeasureFile) -> list[ReadyTeacher]:
     """Train or load the config's teachers, measure them, and refuse those that are shown to be no better than chance.
 
@@ -70,7 +54,7 @@ def prepare_teachers(context: RunContext, measure: MeasureFile) -> list[ReadyTea
     for place, options in enumerate(context.config.teacher):
         try:
             if options.outputs is not None:
-                teacher = _prepare_outputs(options, context, data, _name(context, place))
+                teacher = ready_from_outputs(options, context, data, _name(context, place))
             else:
                 teacher = _prepare(options, context, measure, place)
         except InputError as error:
@@ -95,34 +79,6 @@ def load_teachers(context: RunContext) -> list[Teacher]:
         _loaded(options, context, place).teacher if options.outputs is None else from_outputs(options, data).teacher
         for place, options in enumerate(context.config.teacher)
     ]
-
-
-def tested_record(teacher: ReadyTeacher, context: RunContext) -> TeacherRecord:
-    """Judge a teacher on the test split, which is for the end of a run: nothing may be chosen by it.
-
-    Args:
-        teacher: read through its file where it has one.
-        context: of the run.
-
-    Returns:
-        Its record with the scores on test; without them if only its outputs on other splits are known.
-    """
-    test, stored = context.for_teacher().data.test, teacher.teacher.stored
-    if stored is not None:
-        if "test" not in stored:
-            return teacher.record
-        confusion = confusion_of_logits(stored["test"], test.y)
-    elif teacher.onnx is None or teacher.record.origin == "onnx":  # a given file lacks what is done with its inputs
-        confusion = confusion_of(teacher.teacher.model, test, context.numerics)
-    else:
-        confusion = decisions(teacher.onnx, test).confusion
-    tested = {
-        "test": load_score(DEFAULT_SCORE).of(confusion),
-        "test_score": context.score.of(confusion),
-        "balanced": load_score("balanced_accuracy").of(confusion),
-        "confusion": confusion,
-    }
-    return teacher.record.model_copy(update=tested)
 
 
 def untrained_teachers(context: RunContext) -> list[Teacher]:
@@ -188,7 +144,7 @@ def _prepare(options: TeacherOptions, context: RunContext, measure: MeasureFile,
     for note in found.own.notes if found.own else ():
         context.callback.on_note(f"{name} {note}")
     if found.own is not None and "val" in context.data.about.carved:
-        context.callback.on_note(f"{name} {_MAY_HAVE_SEEN_IT}")
+        context.callback.on_note(f"{name} {MAY_HAVE_SEEN_VALIDATION}")
     onnx, costs = _file_and_costs(found, context, measure, name)
     confusion = confusion_of(teacher.model, context.data.val, context.numerics)
     val = load_score(DEFAULT_SCORE).of(confusion)
@@ -217,30 +173,6 @@ def _prepare(options: TeacherOptions, context: RunContext, measure: MeasureFile,
 def _name(context: RunContext, place: int) -> str:
     """What notes about a teacher begin with."""
     return ordinal(place) if len(context.config.teacher) > 1 else "teacher:"
-
-
-def _prepare_outputs(options: TeacherOptions, context: RunContext, data: Dataset, name: str) -> ReadyTeacher:
-    """A teacher that is known by its outputs alone: judged by these, its size and latency unknown."""
-    found = from_outputs(options, data)
-    stored = found.teacher.stored or {}
-    for note in (*found.notes, "its size and latency are unknown, as it is known by its outputs alone"):
-        context.callback.on_note(f"{name} {note}")
-    split = "val" if "val" in stored else "train"
-    if split == "train":
-        context.callback.on_note(f"{name} it has no outputs for val: its accuracy is that on the training samples")
-    elif "val" in data.about.carved:
-        context.callback.on_note(f"{name} {_MAY_HAVE_SEEN_IT}")
-    confusion = confusion_of_logits(stored[split], getattr(data, split).y)
-    if note := check_knowledge(confusion, "check that its rows and columns are in the order of samples and classes"):
-        context.callback.on_note(note)
-    record = TeacherRecord(
-        description=found.teacher.description + ("" if split == "val" else ", judged on the training samples"),
-        origin="outputs",
-        costs=Costs(parameters=0, macs=0),
-        val=load_score(DEFAULT_SCORE).of(confusion),
-        val_score=context.score.of(confusion),
-    )
-    return ReadyTeacher(found.teacher, None, record)
 
 
 def _file_and_costs(found: _Loaded, context: RunContext, measure: MeasureFile, name: str) -> tuple[bytes | None, Costs]:
@@ -325,7 +257,6 @@ def _note_training(found: _Loaded, val_score: Accuracy, context: RunContext) -> 
 
 
 _CHECK_IT = "check its weights, the order of the classes, and teacher.preprocessing, mean and std"
-_MAY_HAVE_SEEN_IT = "validation was drawn from the training samples: if it was trained on them, it looks too good"
 _TRAIN_LONGER = "train it for longer (teacher.epochs), or check the labels"
 
 

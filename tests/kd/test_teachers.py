@@ -15,7 +15,8 @@ from nas_kd.engine.evaluation import accuracy_of
 from nas_kd.errors import InputError
 from nas_kd.export.onnx_export import export_onnx
 from nas_kd.kd.network_builder import NetworkBuilder
-from nas_kd.kd.teachers import ReadyTeacher, prepare_teachers
+from nas_kd.kd.ready_teacher import ReadyTeacher
+from nas_kd.kd.teachers import prepare_teachers
 from nas_kd.nas.gate import Gate
 from nas_kd.results.candidate import Candidate, Recipe
 from tests.small_runs import (

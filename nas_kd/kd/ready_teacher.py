@@ -1,0 +1,96 @@
+"""A teacher that passed the checks, and what is said of it: all but how it was made or trained."""
+
+from dataclasses import dataclass
+
+from nas_kd.config.options import TeacherOptions
+from nas_kd.context.run_context import RunContext
+from nas_kd.data.dataset import Dataset
+from nas_kd.engine.evaluation import confusion_of, confusion_of_logits
+from nas_kd.engine.teacher_outputs import Teacher
+from nas_kd.export.verify import decisions
+from nas_kd.kd.stored_outputs import from_outputs
+from nas_kd.kd.teacher_check import check_knowledge
+from nas_kd.results.run_record import TeacherRecord
+from nas_kd.results.trial_record import Costs
+from nas_kd.scores.base import DEFAULT_SCORE, load_score
+
+MAY_HAVE_SEEN_VALIDATION = (
+    "validation was drawn from the training samples: if it was trained on them, it looks too good"
+)
+
+
+@dataclass(frozen=True)
+class ReadyTeacher:
+    """A teacher that passed the checks.
+
+    Attributes:
+        teacher: the network.
+        onnx: its deployable file; None: there is none.
+        record: what the run keeps of it.
+    """
+
+    teacher: Teacher
+    onnx: bytes | None
+    record: TeacherRecord
+
+
+def tested_record(teacher: ReadyTeacher, context: RunContext) -> TeacherRecord:
+    """Judge a teacher on the test split, which is for the end of a run: nothing may be chosen by it.
+
+    Args:
+        teacher: read through its file where it has one.
+        context: of the run.
+
+    Returns:
+        Its record with the scores on test; without them if only its outputs on other splits are known.
+    """
+    test, stored = context.for_teacher().data.test, teacher.teacher.stored
+    if stored is not None:
+        if "test" not in stored:
+            return teacher.record
+        confusion = confusion_of_logits(stored["test"], test.y)
+    elif teacher.onnx is None or teacher.record.origin == "onnx":  # a given file lacks what is done with its inputs
+        confusion = confusion_of(teacher.teacher.model, test, context.numerics)
+    else:
+        confusion = decisions(teacher.onnx, test).confusion
+    tested = {
+        "test": load_score(DEFAULT_SCORE).of(confusion),
+        "test_score": context.score.of(confusion),
+        "balanced": load_score("balanced_accuracy").of(confusion),
+        "confusion": confusion,
+    }
+    return teacher.record.model_copy(update=tested)
+
+
+def ready_from_outputs(options: TeacherOptions, context: RunContext, data: Dataset, name: str) -> ReadyTeacher:
+    """Read and check a teacher that is known by its outputs alone: judged by these, its size and latency unknown.
+
+    Args:
+        options: of the teacher.
+        context: of the run, as teachers see it.
+        data: as students see them.
+        name: what notes about it begin with.
+
+    Raises:
+        InputError: the outputs do not fit the data, or are no better than chance.
+    """
+    found = from_outputs(options, data)
+    stored = found.teacher.stored or {}
+    for note in (*found.notes, "its size and latency are unknown, as it is known by its outputs alone"):
+        context.callback.on_note(f"{name} {note}")
+    split = "val" if "val" in stored else "train"
+    if split == "train":
+        context.callback.on_note(f"{name} it has no outputs for val: its accuracy is that on the training samples")
+    elif "val" in data.about.carved:
+        context.callback.on_note(f"{name} {MAY_HAVE_SEEN_VALIDATION}")
+    confusion = confusion_of_logits(stored[split], getattr(data, split).y)
+    if note := check_knowledge(confusion, "check that its rows and columns are in the order of samples and classes"):
+        context.callback.on_note(note)
+    record = TeacherRecord(
+        description=found.teacher.description + ("" if split == "val" else ", judged on the training samples"),
+        origin="outputs",
+        costs=Costs(parameters=0, macs=0),
+        val=load_score(DEFAULT_SCORE).of(confusion),
+        val_score=context.score.of(confusion),
+    )
+    return ReadyTeacher(found.teacher, None, record)
