@@ -36,7 +36,7 @@ from nas_kd.context.run_folder import RunFolder, locked
 from nas_kd.engine.teacher_outputs import Teacher
 from nas_kd.kd.distiller import Distiller
 from nas_kd.kd.network_builder import NetworkBuilder
-from nas_kd.kd.teachers import ReadyTeacher
+from nas_kd.kd.ready_teacher import ReadyTeacher
 from nas_kd.kd.training_job import TrainedModel
 from nas_kd.nas.gate import Gate
 from nas_kd.nas.study import RunStudy
