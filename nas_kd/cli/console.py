@@ -25,8 +25,8 @@ FIRST_SILENCE_S = 5.0  # of a stage's long work before a line says how far it is
 MAX_SILENCE_S = 60.0  # ... up to this
 OPTIONAL_COUNTS: tuple[TrialStatus, ...] = ("paused", "pruned", "failed")  # shown if there are any
 HYPERVOLUME = (
-    "hypervolume, below: one number for what the candidates found so far gain over the teacher in size and latency "
-    "at the score that they keep; 1 is the teacher's score at a tenth of both, and it only rises"
+    "hypervolume (below) sums up in one number how much smaller and faster than the teacher the candidates "
+    "are at the score that they keep; 1 is the teacher's score at a tenth of its size and latency, and it only rises"
 )
 
 
@@ -173,6 +173,7 @@ class ConsoleCallback(Callback):
             self._redraw()
         elif self._is_worth_a_line(done):
             self._print_line(self._status)
+            self._silence_s = max(FIRST_SILENCE_S, 2 * self._silence_s)
         self._trials_done = done
         if record.status == "failed":
             self._print_line(f"trial {record.number} failed: {record.reason}")

@@ -174,10 +174,13 @@ def _facts(
 def _misses_of_budget(facts: StudentFacts, val_score: float, budget: Budget) -> list[str]:
     """What the student lacks of the config's budget, which nothing here was chosen by."""
     missed = [*describe_exceeded(facts.costs, budget)]
-    missed += [f"{limit.noun} not measured" for limit in unmeasured_limits(facts.costs, budget)]
+    unknown = [limit.noun for limit in unmeasured_limits(facts.costs, budget)]
     if budget.least_score is not None and val_score < budget.least_score:
         missed.append(f"score on validation {val_score:.2%} < {budget.least_score * 100:.6g}%")
-    return [f"the student does not meet the budget: {', '.join(missed)}"] if missed else []
+    notes = [f"the student does not meet the budget: {', '.join(missed)}"] if missed else []
+    if unknown:
+        notes.append(f"not measured here, so that its limit is not checked: {', '.join(unknown)}")
+    return notes
 
 
 def _probe_budget(context: RunContext) -> ProbeBudget:

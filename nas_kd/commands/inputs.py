@@ -9,7 +9,7 @@ from nas_kd.config.options import SearchConfig
 from nas_kd.context.run_context import RunContext
 from nas_kd.context.run_folder import RunFolder
 from nas_kd.errors import InputError
-from nas_kd.export.onnx_file import read_onnx
+from nas_kd.export.onnx_file import read_whole
 from nas_kd.nas.database import study_attributes
 from nas_kd.results.trial_record import Record
 from nas_kd.serialization import sha256
@@ -43,7 +43,7 @@ def files_of(config: SearchConfig) -> dict[str, str]:
 def _identity(path: Path) -> str:
     """Sha256 of a file; of an ONNX file together with the weights that it keeps in files beside it."""
     if path.suffix == ".onnx":
-        return sha256(read_onnx(path).content)
+        return sha256(read_whole(path))
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

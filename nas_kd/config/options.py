@@ -108,7 +108,7 @@ class DistillOptions(Options):
     clip_norm: float = Field(
         5.0,
         gt=0,
-        description="gradients with a larger norm are scaled down to it; not with calibrate = false, nor those of dist",
+        description="gradients with a larger norm are scaled down to it; never with calibrate = false or method dist",
     )
     temperature: LogRange = Field((1.0, 8.0), description="range of softmax temperatures to search; > 0")
     strength: LogRange = Field((0.1, 10.0), description="range of factors on a method's loss to search; > 0")

@@ -25,7 +25,7 @@ from nas_kd.scores.base import DEFAULT_SCORE, Score, load_score
 from nas_kd.store.store import Store
 
 KNOWN_BY_LOGITS = {"an ONNX teacher": "onnx", "a teacher given by teacher.outputs": "outputs"}
-ONNX_LACKS = {"features": "features", "embedding": "embedding", "network": "gradients"}
+ONNX_LACKS = {"features": "features", "embedding": "embedding", "stem": "stem", "network": "gradients"}
 
 
 @dataclass(frozen=True)

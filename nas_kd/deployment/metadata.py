@@ -14,6 +14,8 @@ from nas_kd.deployment.facts import StudentFacts
 from nas_kd.export.onnx_export import set_metadata
 from nas_kd.results.run_record import DatasetRecord
 
+LARGEST = 9.999e6  # of numbers with a reserved width: larger ones are written with more digits
+
 
 class EmbeddedFact(NamedTuple):
     """One fact of a property.
@@ -89,25 +91,39 @@ def _property(value: Any, embedded: tuple[EmbeddedFact, ...]) -> str:
             continue
         for name in parents:
             into = into.setdefault(name, {})
-        into[last] = found = _fitted(_rounded(found, fact.digits), fact.width)
-        spaces += 0 if fact.width is None else fact.width - len(_json(found))
+        into[last] = found = _fitted(_rounded(found, fact), fact.width)
+        spaces += 0 if fact.width is None else fact.width - _width(found)
     return _json(chosen) + " " * spaces
 
 
-def _rounded(value: Any, digits: int) -> Any:
+def _rounded(value: Any, fact: EmbeddedFact) -> Any:
     if isinstance(value, list):
-        return [_rounded(one, digits) for one in value]
-    return float(f"{value:.{digits}g}") if isinstance(value, float) else value
+        return [_rounded(one, fact) for one in value]
+    if not isinstance(value, float):
+        return value
+    if fact.width is not None:
+        value = max(-LARGEST, min(value, LARGEST))
+    return float(f"{value:.{fact.digits}g}")
 
 
 def _fitted(value: Any, width: int | None) -> Any:
     """The value, a text being cut where it is longer than its width."""
-    if not isinstance(value, str) or width is None or len(_json(value)) <= width:
+    if not isinstance(value, str) or width is None or _width(value) <= width:
         return value
-    while len(_json(f"{value}...")) > width:
+    while _width(f"{value}...") > width:
         value = value[:-1]
     return f"{value}..."
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"), allow_nan=False)
+    """Compact JSON: two bytes of UTF-8 instead of six of ASCII for a Greek letter, three for a Chinese character."""
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair, from the name of a file
+        return json.dumps(value, separators=(",", ":"), allow_nan=False)
+    return text
+
+
+def _width(value: Any) -> int:
+    return len(_json(value).encode())

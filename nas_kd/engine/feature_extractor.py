@@ -1,5 +1,6 @@
 """Reads what a network computes inside: feature maps at changes of resolution, and the classifier's input."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import dropwhile, takewhile
@@ -120,7 +121,11 @@ def _stem(model: nn.Module, calls: list[_Call], features: Sequence[str]) -> str 
         return None
     resolution = blocks[0].shape_out
     layers = list(takewhile(lambda c: c.shape_out == resolution and _is_layer(model, c), blocks))
-    stem = layers[-1] if layers else blocks[0]
+    called = Counter(c.path for c in calls)
+    once = [c for c in layers or blocks[:1] if called[c.path] == 1]  # a hook keeps the last of several calls
+    if not once:
+        return None
+    stem = once[-1]
     first = next(i for i, c in enumerate(calls) if c.path == features[0])
     in_front = calls.index(stem) < first and calls[first].shape_out == resolution
     return stem.path if in_front else None

@@ -110,13 +110,7 @@ def read_onnx(source: Path | bytes, output: str | None = None, n_classes: int | 
         InputError: no such file, not ONNX, too large, external data that cannot be read, custom operators, or another
             signature.
     """
-    name, content = _content(source)
-    model = _parse(name, content)
-    if external_tensors(model):
-        if isinstance(source, bytes):
-            raise InputError(f"{name} keeps weights in external files; save it as one file (external_data=False)")
-        embed_external_data(model, source, len(content), MAX_BYTES)
-        content = model.SerializeToString()
+    name, content, model = _whole(source)
     _check_operators(name, model)
     weights = {w.name for w in model.graph.initializer}
     source_in = _only_input(name, [v for v in model.graph.input if v.name not in weights])
@@ -135,6 +129,27 @@ def read_onnx(source: Path | bytes, output: str | None = None, n_classes: int | 
         dtype=INPUT_TYPES[source_in.type.tensor_type.elem_type],
         last_operator=ends_in(model.graph, chosen.name),
     )
+
+
+def read_whole(path: Path) -> bytes:
+    """Read an ONNX file with the weights that it keeps in files beside it; what it computes is not looked at.
+
+    Raises:
+        InputError: no such file, not ONNX, too large, or external data that cannot be read.
+    """
+    return _whole(path)[1]
+
+
+def _whole(source: Path | bytes) -> tuple[str, bytes, ModelProto]:
+    """Name, content with all weights in it, and model."""
+    name, content = _content(source)
+    model = _parse(name, content)
+    if external_tensors(model):
+        if isinstance(source, bytes):
+            raise InputError(f"{name} keeps weights in external files; save it as one file (external_data=False)")
+        embed_external_data(model, source, len(content), MAX_BYTES)
+        content = model.SerializeToString()
+    return name, content, model
 
 
 def _check_operators(name: str, model: ModelProto) -> None:

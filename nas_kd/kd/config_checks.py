@@ -3,6 +3,7 @@
 from nas_kd.config.options import SearchConfig, TeacherOptions
 from nas_kd.context.run_context import check_methods, check_names
 from nas_kd.errors import InputError
+from nas_kd.export.onnx_file import read_whole
 from nas_kd.kd.weights_file import check_weights_file
 from nas_kd.models.search_space import load_space
 from nas_kd.plugins import IN_MEMORY, import_object
@@ -37,6 +38,7 @@ def _check(options: TeacherOptions) -> None:
     if options.onnx is not None:
         if not options.onnx.is_file():
             raise InputError(f"teacher.onnx: {options.onnx}: no such file")
+        read_whole(options.onnx)  # its outputs are checked once the number of classes is known
         if options.features is not None:
             raise InputError(
                 "teacher.features: an ONNX teacher provides its logits only; leave features out, or give a factory"

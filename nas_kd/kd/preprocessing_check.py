@@ -64,7 +64,8 @@ class CheckedSamples:
         """
         found, missing = [], N_SAMPLES
         for split, part in (("validation", val), ("training", train)):
-            if part is not None and missing:
+            # Networks may take samples of several shapes, which cannot be joined.
+            if part is not None and missing and (not found or part[0].shape[1:] == found[0][0].shape[1:]):
                 rows = evenly_spread(len(part[1]), missing)
                 found.append((as_input(part[0][rows]), part[1][rows], f"{len(rows)} {split}"))
                 missing -= len(rows)

@@ -157,8 +157,8 @@ class Method(nn.Module):
         default_temperature: softmax temperature of the paper.
         clipped: whether the engine clips gradients when it trains with this method's terms at calibrated weights; at
             published weights (`calibrate = false`) it never does.
-        version: of the method's loss, a part of the key of trained weights; raise it when the loss changes, so that
-            weights trained by the earlier one are not taken for new ones.
+        version: of the method's loss, a part of the key of trained weights; raise it when the loss, `ce_weight` or
+            `clipped` changes, so that weights trained by the earlier one are not taken for new ones.
         scale: () the calibrated factor of the terms, a buffer.
 
     Example:

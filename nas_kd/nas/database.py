@@ -121,7 +121,8 @@ def require_schema(folder: RunFolder, attributes: Mapping[str, Any]) -> None:
         older = "nas-kd 0.1" if found == 1 else "the nas-kd that began it"
         wanted = older if found < SCHEMA else "a newer nas-kd"
         raise InputError(
-            f"{folder.path}: this run has records of schema {found}, this version reads {SCHEMA}; use {wanted}"
+            f"{folder.path}: this run has records of schema {found}, this version reads {SCHEMA}; use {wanted}, "
+            "or begin anew in another --run-dir"
         )
 
 

@@ -233,24 +233,26 @@ def _budget_share(context: ReportContext, winner: FinalistRecord, axis: Axis) ->
     return value / limit if limit and value is not None else None
 
 
-def _export_command(context: ReportContext, winner: FinalistRecord) -> str:
-    """The run's budget with another limit on the size, as an example."""
-    limits = context.budget.model_dump(exclude_none=True) | {"max_size_kb": _other_size_kb(context, winner)}
+def _export_command(context: ReportContext, winner: FinalistRecord) -> str | None:
+    """The run's budget with a limit on the size under which another finalist wins; None: there is no smaller one."""
+    smaller_kb = _smaller_size_kb(context, winner)
+    if smaller_kb is None:
+        return None
+    limits = context.budget.model_dump(exclude_none=True) | {"max_size_kb": smaller_kb}
     flags = " ".join(f"--{option.replace('_', '-')} {value:.12g}" for option, value in limits.items())
     return f"nas-kd export {shlex.quote(context.run.run_dir)} --out student.onnx {flags}"
 
 
-def _other_size_kb(context: ReportContext, winner: FinalistRecord) -> float:
-    """A limit that leaves the winner out and the next smaller finalist in; without one, half of the run's."""
+def _smaller_size_kb(context: ReportContext, winner: FinalistRecord) -> float | None:
+    """A limit that leaves the winner out and the next smaller finalist in; None: there is none."""
     size = winner.costs.require_size()
     others = [f for f in context.finalists if budget_verdict(context, f) == WITHIN_BUDGET]
     smaller = [other for f in others if (other := f.costs.require_size()) < size]
-    if smaller:
-        unit = int(10 ** max(0, len(str(max(smaller))) - 2))  # two digits
-        limit = -(-max(smaller) // unit) * unit
-        if limit < size:
-            return limit / 1000
-    return (context.budget.max_size_kb or size / 1000) / 2
+    if not smaller:
+        return None
+    unit = int(10 ** max(0, len(str(max(smaller))) - 2))  # two digits
+    limit = -(-max(smaller) // unit) * unit
+    return (limit if limit < size else max(smaller)) / 1000
 
 
 def _indistinguishable_note(context: ReportContext, winner: FinalistRecord) -> str | None:

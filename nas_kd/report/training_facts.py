@@ -95,7 +95,7 @@ def _schedule_parts(distill: Mapping[str, Any]) -> Iterator[str]:
     if (ema := distill.get("ema")) is not None:
         yield f"weights averaged with a time constant of {_percent(ema)} of the schedule"
     if (norm := distill.get("clip_norm")) is not None and distill.get("calibrate", True):
-        yield f"gradients clipped to a norm of {norm:g}"
+        yield f"gradients clipped to a norm of {norm:g} where the method allows it"
 
 
 def _percent(share: float) -> str:

@@ -72,9 +72,24 @@ def test_the_searchs_first_training_and_trial_are_shown_without_a_terminal(
         _end_trials(callback, 9)
     begun, hypervolume, training, trial_line = capsys.readouterr().err.splitlines()
     assert begun == "searching ..."
-    assert hypervolume.startswith("note: hypervolume, below: one number for what the candidates found so far gain over")
+    assert hypervolume.startswith("note: hypervolume (below) sums up in one number how much smaller and faster")
     assert training == "searching; training A: epoch 1 of 9"
     assert trial_line.startswith("trial 1 of 60, ")
+
+
+def test_trials_without_a_training_are_not_all_shown_without_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("nas_kd.cli.console.time.monotonic", lambda: now[0])
+    with ConsoleCallback(SEARCH) as callback:
+        callback.on_search_start(60, None)
+        for number in range(1, 21):
+            now[0] += 0.1
+            trials = [trial(k, None, 1000, 0.1, status="infeasible") for k in range(number)]
+            callback.on_trial_end(trials[-1], trials, 0.0)
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("trial ")]
+    assert [line.split(" of ")[0] for line in lines] == ["trial 1", "trial 10", "trial 20"]
 
 
 def test_silence_of_long_work_grows_to_a_minute_and_begins_anew_with_each_stage(

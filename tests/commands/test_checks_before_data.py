@@ -80,6 +80,7 @@ def refused(command: str, folder: Path, config: dict[str, Any]) -> str:
             "teacher.factory: .* must be a fun",
         ),
         ({"teacher": {"onnx": "no.onnx"}}, "teacher.onnx: .*: no such file"),
+        ({"teacher": {"onnx": "b.bin"}}, "b.bin is not an ONNX file"),
         ({"teacher": {"onnx": "t.onnx", "features": ["a"]}}, "teacher.features: an ONNX teacher provides its logits"),
         (
             {"teacher": [{"space": "resnet"}, {"onnx": "no.onnx"}]},

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import tomli_w
 from sklearn.datasets import load_digits
@@ -20,6 +21,7 @@ from nas_kd.context.callbacks import Callback, StopRun
 from nas_kd.context.run_folder import RunFolder, locked
 from nas_kd.errors import InputError
 from nas_kd.nas.study import RunStudy
+from tests.onnx_files import linear_classifier
 from tests.small_runs import SMALL_TEACHER, MakeOnce
 
 CONFIG: dict[str, Any] = {
@@ -149,3 +151,13 @@ def test_paths_far_from_the_run_stay_absolute(tmp_path: Path) -> None:
     assert (far["data"]["path"], far["plugin_dir"]) == (str(tmp_path / "x.npz"), str(tmp_path / "a" / "p"))
     near = tomllib.loads(dump_config(config, tmp_path / "a" / "run"))
     assert (near["data"]["path"], near["plugin_dir"]) == ("../../x.npz", "../p")
+
+
+def test_an_onnx_teacher_with_several_outputs_is_identified_by_its_content(tmp_path: Path) -> None:
+    weight, bias = np.zeros((64, 10), np.float32), np.zeros(10, np.float32)
+    file = tmp_path / "t.onnx"
+    onnx.save(linear_classifier(weight, bias, outputs=("y", "other")), file)
+    found = files_of(load_config(None, {"teacher.onnx": str(file), "teacher.output": "y"}))
+    assert list(found) == ["teacher.onnx"]
+    onnx.save(linear_classifier(weight + 1, bias, outputs=("y", "other")), file)
+    assert files_of(load_config(None, {"teacher.onnx": str(file), "teacher.output": "y"})) != found

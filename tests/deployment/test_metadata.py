@@ -19,7 +19,7 @@ from tests.deployment.test_model_card import dataset, facts
 
 TEXTS = st.none() | st.text(min_size=1) | st.text(min_size=30, max_size=36)
 SHARES = st.integers(0, 10**6).flatmap(lambda right: st.integers(max(1, right), 10**6).map(lambda n: right / n))
-NUMBERS = st.floats(0, 1e6)
+NUMBERS = st.floats(0, 1e300)
 
 
 def student(
@@ -72,6 +72,18 @@ def test_lengths_of_any_number_of_bytes_are_counted(size: int) -> None:
     assert len(written) == len(content) + metadata_size(data)
     stated = {p.key: p.value for p in onnx.load_from_string(written).metadata_props}
     assert json.loads(stated["nas_kd.classes"]) == list(data.classes)
+
+
+def test_names_in_any_script_take_their_bytes_and_are_read_back() -> None:
+    data = dataset(classes=("日本語", "Ελλάδα", "half of a pair: \ud800"), name="日本語データ")
+    content = onnx.helper.make_model(onnx.helper.make_graph([], "g", [], [])).SerializeToString()
+    written = with_metadata(content, facts(data=data))
+    assert len(written) == len(content) + metadata_size(data)
+    stated = {p.key: p.value for p in onnx.load_from_string(written).metadata_props}
+    assert json.loads(stated["nas_kd.classes"]) == list(data.classes)
+    assert json.loads(stated["nas_kd.dataset"])["name"] == "日本語データ"
+    one, other = (metadata_size(dataset(classes=(name, "b"))) for name in ("日", "日日"))
+    assert other - one == 3
 
 
 def test_a_file_states_what_it_takes_to_run_it_and_where_it_comes_from() -> None:

@@ -142,6 +142,18 @@ def test_the_stem_is_the_last_of_the_single_layers_in_front_of_the_first_stage(n
     assert (points.features, points.stem) == (("layers.0", "layers.1"), "act")
 
 
+def test_a_layer_that_is_called_again_later_is_no_stem() -> None:
+    """Its hook would keep what it returns last."""
+
+    class Shared(Blocks):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = self.layers(self.act(self.norm(self.conv(x))))
+            out: torch.Tensor = self.head(self.act(x).mean(dim=(2, 3)))
+            return out
+
+    assert find_feature_points(Shared(1), X).stem == "norm"
+
+
 def test_a_block_in_front_of_the_first_stage_is_its_stem() -> None:
     assert find_feature_points(net(4), X).stem == "stem"
 

@@ -129,6 +129,8 @@ def test_enough_validation_samples_are_not_filled_up() -> None:
     assert few.x[6:].equal(x[evenly_spread(300, 250)])
     assert CheckedSamples.filled_up(None, (x[:9], y[:9])).description == "9 training samples"
     assert CheckedSamples.filled_up((x[:6], y[:6]), None).description == "6 validation samples"
+    longer = torch.zeros(300, 2)  # a network with pooling takes samples of several sizes
+    assert CheckedSamples.filled_up((x[:6], y[:6]), (longer, y)).description == "6 validation samples"
 
 
 def test_no_warning_where_it_is_right(net: nn.Module, tmp_path: Path) -> None:

@@ -53,11 +53,17 @@ def test_cards_and_table_show_other_costs_if_they_are_limited() -> None:
 
 
 def test_export_command_asks_for_another_size_within_the_other_limits() -> None:
-    command = report(**ALL | {"min_accuracy": 0.88}).summary.export_command
+    command = report(max_memory_kb=2000, max_macs=1_000_000).summary.export_command
     assert command is not None
-    for flag in ("--max-memory-kb 2000", "--max-macs 1000000", "--min-accuracy 0.88", "--max-latency-ms 0.5"):
+    for flag in ("--max-memory-kb 2000", "--max-macs 1000000", "--max-latency-ms 0.5"):
         assert flag in command
-    assert "--max-size-kb 50" in command  # half of the limit: no smaller finalist is accurate enough
+    assert "--max-size-kb 50" in command
+
+
+def test_no_export_command_where_no_smaller_finalist_meets_the_other_limits() -> None:
+    content = report(**ALL | {"min_accuracy": 0.88})
+    assert content.summary.export_command is None
+    assert all("nas-kd export" not in text for text in both_texts(content))
 
 
 def test_export_command_names_a_size_that_a_smaller_finalist_keeps() -> None:
@@ -67,8 +73,8 @@ def test_export_command_names_a_size_that_a_smaller_finalist_keeps() -> None:
         return None if command is None else command.rpartition("student.onnx ")[2]
 
     assert flags(40_123, 90_000) == "--max-size-kb 41"
-    assert flags(40_123, 40_500, max_size_kb=42) == "--max-size-kb 21"  # 41 would not leave the winner out
-    assert flags(95_000, 90_000) == "--max-size-kb 45"
+    assert flags(40_123, 40_500, max_size_kb=42) == "--max-size-kb 40.123"  # 41 would not leave the winner out
+    assert flags(95_000, 90_000) is None
     assert flags(950, 3_000) == "--max-size-kb 0.95"
 
 

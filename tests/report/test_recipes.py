@@ -232,7 +232,7 @@ def test_the_recipe_is_stated_in_full_with_where_it_comes_from() -> None:
         "SGD with Nesterov momentum 0.9, peak learning rate 0.3, weight decay 0.0005;",
         f"linear warm-up over 10{NBSP}% of the schedule, then cosine decay to 0;",
         f"weights averaged with a time constant of 10{NBSP}% of the schedule;",
-        "gradients clipped to a norm of 1;",
+        "gradients clipped to a norm of 1 where the method allows it;",
         "augmentation standard. Given: epochs, batch size and clipping;",
         "found by short trainings: learning rate and augmentation;",
         "proposed by rules: optimizer and weight decay;",
