@@ -204,12 +204,12 @@ class _Distillation:
         check_gradient(student, example)
         shape = tuple(example.shape[1:])
         numerics = Numerics(Numerics.choose(settings.engine, shape).bf16, channels_last=False)
-        score = None
+        score, first = None, None
         if val is not None:
             as_student(student, val.example(), "val")
-            next(val.batches(n_classes))  # its labels are checked before hours of training, not after
+            first = next(val.batches(n_classes))  # its labels are checked before hours of training, not after
             score = partial(_accuracy, val=val, n_classes=n_classes, numerics=numerics)
-        checked = checked_samples(train, val, n_classes) if loaded else None
+        checked = checked_samples(train, first, n_classes) if loaded else None
         for role, one in loaded.items():
             for note in (*one.notes, *filter(None, [checked and one.advice(checked)])):
                 settings.callback.on_note(f"{role}: {note}")

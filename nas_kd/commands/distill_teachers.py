@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from nas_kd.commands.module_checks import check_teacher
 from nas_kd.commands.module_networks import as_teacher
@@ -105,23 +105,22 @@ class LoadedTeacher:
         return better_preprocessing(self.options, self.behind, samples) if several else None
 
 
-def checked_samples(train: UserData, val: UserData | None, n_classes: int) -> CheckedSamples | None:
+def checked_samples(train: UserData, val: tuple[Tensor, Tensor] | None, n_classes: int) -> CheckedSamples | None:
     """The samples that teachers' preprocessing is compared on: the first of validation, else of training.
 
     A DataLoader for training is not read for this, as it may keep an order of its own.
 
     Args:
         train: the training data.
-        val: the validation data, if there are any.
+        val: the first samples (x, y) of the validation data, if there are any.
         n_classes: C, of the student.
 
     Returns:
         None where there are none.
     """
-    first = None if val is None else next(val.batches(n_classes))
-    few = first is None or len(first[1]) < N_SAMPLES
+    few = val is None or len(val[1]) < N_SAMPLES
     more = next(train.batches(n_classes)) if few and train.numbered else None
-    return None if first is None and more is None else CheckedSamples.filled_up(first, more)
+    return None if val is None and more is None else CheckedSamples.filled_up(val, more)
 
 
 def load_teachers(given: Mapping[str, GivenTeacher], train: UserData, n_classes: int) -> dict[str, LoadedTeacher]:

