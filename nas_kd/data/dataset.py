@@ -78,7 +78,8 @@ class Dataset:
         unlabelled: what students learn from besides, by the teacher's outputs alone; None: nothing.
         carved_rows: where splits were carved from the training samples that the source gave: their rows in these, by
             split, "train" among them; empty: nothing was carved.
-        limited: splits of which only the first rows were taken.
+        limited: how many samples were asked for, the first ones, of each split that was limited; broken ones that
+            were left out are not made up for.
     """
 
     name: str
@@ -98,7 +99,7 @@ class Dataset:
     stored_dtype: str = ""
     unlabelled: UnlabelledSamples | None = None
     carved_rows: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
-    limited: frozenset[str] = frozenset()
+    limited: Mapping[str, int] = field(default_factory=dict)
 
     @cached_property
     def pixels(self) -> PixelRange:

@@ -82,7 +82,7 @@ def _prepared(raw: RawData, options: DataOptions, seed: int) -> Dataset:
     dataset = assemble(raw.name, xs)
     about = _about(raw, labels, carved, xs)
     dataset = replace(dataset, about=about, picture_steps=raw.picture_steps, stored_dtype=stored)
-    limited = frozenset(split for split, limit in limits.items() if limit is not None)
+    limited = {split: limit for split, limit in limits.items() if limit is not None}
     dataset = replace(dataset, carved_rows=parts, limited=limited)
     if unlabelled is not None:
         dataset = replace(dataset, about=_with_unlabelled(about, unlabelled), unlabelled=unlabelled.samples)
