@@ -39,7 +39,7 @@ class UnlabelledSamples:
     Attributes:
         x: (U, ...) of the training samples' shape and type.
         share: of a training batch that they take, between 0 and 1.
-        key: sha256 (hex) of them.
+        key: sha256 (hex) of them, of `rows` and of `total`.
         rows: (U,) int64 their positions among those that were given; the others were copies of labelled samples.
         total: number of those that were given.
     """

@@ -91,6 +91,10 @@ class MixedBatches:
         self._source, self._unlabelled, self._uses = labelled, unlabelled, use_unlabelled
         self.plan = MixedPlan(len(labelled.labels), len(unlabelled), share)
 
+    def using(self, use_unlabelled: bool) -> "MixedBatches":
+        """The same samples and number of steps for another method; `use_unlabelled`: see the constructor."""
+        return MixedBatches(self._source, self._unlabelled, self.plan.share, use_unlabelled=use_unlabelled)
+
     @property
     def labels(self) -> Tensor:
         """(N,) of the training split."""

@@ -120,6 +120,20 @@ def test_copies_of_labelled_samples_are_counted_and_left_out(labelled: dict[str,
     assert any(f"{sizes['test']} are in test" in note for note in data.notes)
 
 
+def test_which_rows_were_left_out_is_part_of_the_identity(tmp_path: Path) -> None:
+    """Stored outputs belong to rows: the same samples in other rows have other outputs."""
+    x, copy = (
+        np.random.default_rng(2).normal(size=(6, 4)).astype(np.float32),
+        np.load(arrays(tmp_path)["path"])["x_train"],
+    )
+    keys = set()
+    for given in (x, np.concatenate([copy[:1], x]), np.concatenate([x, copy[:1]]), np.concatenate([copy[:2], x])):
+        data = load(arrays(tmp_path, x_unlabelled=given))
+        assert np.array_equal(unlabelled(data), x)
+        keys.add(data.training_key)
+    assert len(keys) == 4
+
+
 def test_the_share_is_as_the_data_divide_but_bounded_or_as_given(tmp_path: Path) -> None:
     options = arrays(tmp_path, x_unlabelled=np.random.default_rng(2).normal(size=(9, 4)).astype(np.float32))
     data = load(options)
