@@ -2,16 +2,18 @@
 
 import json
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from typer.testing import CliRunner
 
 import nas_kd
-from nas_kd.api.in_memory import data_options, with_unlabelled
+from nas_kd.api.in_memory import InMemorySource, data_options, with_unlabelled
 from nas_kd.cli.app import app
 from nas_kd.commands.distill import distill_one
 from nas_kd.commands.step_timing import _few_batches
@@ -19,10 +21,13 @@ from nas_kd.config.loading import dump_config
 from nas_kd.config.options import DataOptions
 from nas_kd.context.callbacks import Callback
 from nas_kd.data.prepare import load_dataset
+from nas_kd.data.source import Arrays, RawData
 from nas_kd.engine.mixed_batches import MixedBatches
 from nas_kd.engine.training import Training
 from nas_kd.errors import InputError
 from nas_kd.kd.shared_outputs import SharedOutputs
+from nas_kd.methods.combine import Combined, make_method
+from tests.onnx_files import linear_classifier
 from tests.small_runs import (
     TrainingLog,
     distiller_of,
@@ -320,6 +325,74 @@ def test_samples_given_in_python_join_data_given_in_python() -> None:
     assert with_unlabelled("digits", "more/") == ("digits", "more/")
     with pytest.raises(InputError, match="with files, give a path"):
         with_unlabelled("digits", more)
+
+
+def a_function() -> dict[str, Any]:
+    raise AssertionError("it was called")
+
+
+def test_samples_given_in_python_beside_other_data_join_them_or_are_refused() -> None:
+    x, y, more = a_problem()
+    raw = RawData("mine", Arrays(x, y))
+    joined, files = with_unlabelled(raw, more)
+    assert files is None
+    assert np.array_equal(joined.unlabelled, more.numpy())
+    assert with_unlabelled(a_function, "more/") == (a_function, "more/")
+    for given in (a_function, InMemorySource(raw), InMemorySource):
+        with pytest.raises(InputError, match=r"a function or a source returns unlabelled samples by itself"):
+            with_unlabelled(given, more)
+    twice = ({"train": (x, y), "unlabelled": more}, joined, {"source": "digits", "unlabelled": "more/"})
+    for data, unlabelled in product(twice, (more, "other/")):
+        with pytest.raises(InputError, match="are given twice: in data, and as unlabelled"):
+            with_unlabelled(data, unlabelled)
+
+
+class Endless(torch.utils.data.Dataset[Any]):
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return torch.zeros(4)
+
+
+def test_a_dataset_without_a_length_is_refused_in_one_line() -> None:
+    x, y, _ = a_problem()
+    with pytest.raises(InputError, match="unlabelled is a Dataset without a length; give one with __len__"):
+        nas_kd.distill(Small(), Small(), train=(x, y), unlabelled=Endless(), epochs=1)
+
+
+class ReadsLabels(nas_kd.Method):
+    """Reads the labels without saying so."""
+
+    name, source, summary = "reads_labels", "this test", "reads labels"
+    teachers = "one"
+
+    def forward(self, student: Any, teachers: Any, batch: Any) -> dict[str, torch.Tensor]:
+        right = student.logits.argmax(dim=1) == batch.y
+        return {"reads_labels": (student.logits - teachers[0].logits).square().mean(dim=1)[~right].sum()}
+
+
+class SaysSo(ReadsLabels):
+    name = "says_so"
+    needs = frozenset({"logits", "labels"})
+
+
+def test_a_method_that_reads_labels_without_saying_so_is_told_what_to_declare() -> None:
+    x, y, more = a_problem()
+    given = {"train": (x, y), "unlabelled": more, "epochs": 1, "batch_size": 16}
+    with pytest.raises(InputError) as caught:
+        nas_kd.distill(Small(), Small(), method=ReadsLabels, **given)
+    assert "method 'reads_labels' failed on a batch with unlabelled samples" in str(caught.value)
+    assert 'must have "labels" in `needs`' in str(caught.value)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(InputError, match="would not learn from unlabelled samples"):
+        nas_kd.distill(Small(), Small(), method=SaysSo, **given)
+    nas_kd.distill(Small(), Small(), method=Combined([make_method("soft_targets"), SaysSo()]), **given)
+
+
+def test_scoring_a_file_reads_labelled_samples_alone(digits: Path, tmp_path: Path) -> None:
+    """Options that are for the unlabelled files stay valid, although these are not read."""
+    onnx.save(linear_classifier(np.zeros((64, 10), np.float32), np.zeros(10, np.float32)), tmp_path / "t.onnx")
+    options = {"unlabelled": tmp_path / "missing", "on_error": "skip", "image_column": "image"}
+    found = nas_kd.evaluate(tmp_path / "t.onnx", config_of(digits, data=options))
+    assert found.accuracy.samples > 0
 
 
 @pytest.mark.usefixtures("brief_measurements")
