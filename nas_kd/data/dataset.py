@@ -75,7 +75,7 @@ class Dataset:
         teacher_view: the teacher's view of the same samples, in the same order and with the same labels; None: the
             teacher sees what the student sees. Both views are augmented by the same random numbers.
         stored_dtype: number type in which the source gave the training samples; empty: that of `train.x`.
-        unlabelled: what students learn from besides, by the teacher's outputs alone; None: nothing.
+        unlabelled: further samples, on which students learn from the teacher's outputs; None: there are none.
         carved_rows: where splits were carved from the training samples that the source gave: their rows in these, by
             split, "train" among them; empty: nothing was carved.
         limited: how many samples were asked for, the first ones, of each split that was limited; broken ones that

@@ -1,4 +1,4 @@
-"""Samples without labels, which only a teacher can say something about: found, read, and brought into train's form."""
+"""Samples without labels: found, read, and brought into the form of the training samples."""
 
 import hashlib
 from collections.abc import Mapping
@@ -147,8 +147,8 @@ def _sentences(
     samples: UnlabelledSamples, files: UnlabelledFiles, duplicates: Mapping[str, int], total: int
 ) -> tuple[str, ...]:
     counted = (
-        f"unlabelled: {len(samples):,} samples, {samples.share:.0%} of each batch; only the teacher's outputs teach on "
-        "them"
+        f"unlabelled: {len(samples):,} samples, about {samples.share:.0%} of each batch; students learn from the "
+        "teacher's outputs on them; there is no label loss"
     )
     notes = (f"unlabelled: {printable(note)}" for note in files.notes)
     return (counted, *notes, *filter(None, [copies_sentence(duplicates, total)]))

@@ -133,9 +133,10 @@ def test_distill_says_how_many_unlabelled_samples_taught(digits: Path, tmp_path:
     count = f"{1797 - LABELLED:,}"
     card = json.loads((tmp_path / "run/card.json").read_text())
     assert card["nas_kd.dataset"]["samples"]["unlabelled"] == 1797 - LABELLED
-    assert f"{count} unlabelled (taught by the teacher alone)" in (tmp_path / "run/README.md").read_text()
+    assert f"{count} unlabelled (with the teacher's outputs as targets)" in (tmp_path / "run/README.md").read_text()
     assert any(f"unlabelled: {count} samples" in text for text in said)
     assert any("are in test, too, to the last bit, and were left out" in text for text in said)
+    assert any(text.startswith("teacher: 2 epochs are 4 training steps, which leaves it under-tr") for text in said)
 
 
 @pytest.mark.parametrize(
@@ -413,7 +414,7 @@ def test_a_search_reports_what_taught(digits: Path, tmp_path: Path) -> None:
     assert record.n_unlabelled == 1797 - LABELLED
     assert record.unlabelled_duplicates == {"train": record.n_train, "val": record.n_val, "test": record.n_test}
     report = (tmp_path / "run/report/report.md").read_text()
-    assert f"{record.n_unlabelled:,} samples without labels took" in report
+    assert f"{record.n_unlabelled:,} samples without labels took 56 of the 64 samples of each batch" in report
     again = nas_kd.search(config, run_dir=tmp_path / "run")
     assert again.winner.id == run.winner.id
     np.save(tmp_path / "other.npy", np.load(digits)[: LABELLED + 50])

@@ -12,13 +12,14 @@ from nas_kd.data.augment import Augmenter
 from nas_kd.data.augmentation_choices import NONE
 from nas_kd.engine.batch_source import ArrayBatches, Order, Samples
 from nas_kd.engine.method_setup import DatasetInfo, loss_terms
-from nas_kd.engine.mixed_batches import MixedBatches, MixedPlan
+from nas_kd.engine.mixed_batches import MixedBatches
 from nas_kd.engine.schedule import Schedule
 from nas_kd.engine.teacher_outputs import Teacher, outputs_on
 from nas_kd.engine.training import Training, TrainingSetup
 from nas_kd.errors import InputError
 from nas_kd.methods.base import Batch, Method, Outputs
 from nas_kd.methods.combine import make_method, uses_unlabelled
+from nas_kd.results.mixed_plan import MixedPlan
 from nas_kd.results.training_recipe import TrainingRecipe
 
 C, D = 3, 5

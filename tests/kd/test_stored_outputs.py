@@ -15,10 +15,12 @@ from nas_kd.api.functions import search
 from nas_kd.cli.app import app
 from nas_kd.commands.distill import distill_one
 from nas_kd.config.loading import dump_config
+from nas_kd.config.options import Budget
 from nas_kd.context.callbacks import Callback
 from nas_kd.data.prepare import load_dataset
 from nas_kd.errors import InputError
 from nas_kd.kd.stored_outputs import from_outputs
+from nas_kd.results.limits import describe_costs
 from tests.small_runs import distiller_of, open_context, small_config
 
 N, C = 640, 10
@@ -247,6 +249,7 @@ def test_a_run_without_a_teachers_network(tmp_path: Path, logits: Any) -> None:
     assert done.teacher.origin == "outputs"
     assert done.teacher.val.mean > 0.9
     assert done.teacher.costs.size_bytes is None
+    assert describe_costs(done.teacher.costs, Budget(max_macs=10)).startswith("multiply-adds not measured")
     assert sum("size and latency are unknown" in text for text in said) == 1
     assert (tmp_path / "run/student.onnx").is_file()
 
