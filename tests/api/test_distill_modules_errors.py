@@ -167,7 +167,7 @@ class TensorTerms(Declared):
 
 
 def test_methods_that_declare_what_does_not_exist() -> None:
-    kinds = "embedding, features, indices, logits, network, pairs"
+    kinds = "embedding, features, indices, labels, logits, network, pairs, stem"
     assert_refused(f"method 'declared': needs has 'feature'; allowed: {kinds}", method=Misspelt)
     listed = rf"method 'declared': needs must be a frozenset of {kinds}, got \('features',\)"
     assert_refused(listed, method=Listed)
