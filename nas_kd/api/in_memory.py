@@ -5,7 +5,7 @@ A name follows from the object's content, so that the same call in another proce
 
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -121,16 +121,24 @@ def with_unlabelled(data: Any, unlabelled: Any) -> tuple[Any, list[str] | str | 
         The data, with unlabelled samples where these were given in Python; and `data.unlabelled`.
 
     Raises:
-        InputError: samples are given beside data that are not.
+        InputError: samples are given beside data that are not, or twice.
     """
-    if isinstance(unlabelled, str | Path):
-        return data, str(unlabelled)
-    if isinstance(unlabelled, list | tuple) and unlabelled and all(isinstance(path, str | Path) for path in unlabelled):
-        return data, [str(path) for path in unlabelled]
     if unlabelled is None:
         return data, None
+    of_data = data.get("unlabelled") if isinstance(data, Mapping) else None
+    if of_data is not None or (isinstance(data, RawData | DataOptions) and data.unlabelled is not None):
+        raise InputError("unlabelled samples are given twice: in data, and as unlabelled; leave one of them out")
+    if _names_files(unlabelled):
+        return data, [str(path) for path in unlabelled] if isinstance(unlabelled, list | tuple) else str(unlabelled)
+    if isinstance(data, RawData):
+        return replace(data, unlabelled=unlabelled_array(unlabelled)), None
+    if inspect.isroutine(data) or isinstance(data, Source) or (isinstance(data, type) and hasattr(data, "load")):
+        raise InputError(
+            "a function or a source returns unlabelled samples by itself, as x_unlabelled or RawData.unlabelled; as "
+            "unlabelled it takes a path"
+        )
     splits = isinstance(data, Mapping) and "train" in data and not _names_files(data["train"])
-    if not splits and (data is None or isinstance(data, str | Mapping | DataOptions | RawData | Source)):
+    if not splits and (data is None or isinstance(data, str | Mapping | DataOptions)):
         raise InputError("unlabelled samples given in Python go with data given in Python; with files, give a path")
     return {**(data if splits else {"train": data}), "unlabelled": unlabelled_array(unlabelled)}, None
 

@@ -31,6 +31,7 @@ from nas_kd.context.callbacks import Callback, EpochEnd, StopRun, as_callback
 from nas_kd.context.recipe_rules import recipe_by_rules
 from nas_kd.engine.evaluation import accuracy_on
 from nas_kd.engine.method_setup import DatasetInfo, reinitialized
+from nas_kd.engine.mixed_batches import MixedBatches
 from nas_kd.engine.numerics import Numerics, threads_for, training_threads
 from nas_kd.engine.schedule import Schedule
 from nas_kd.engine.teacher_outputs import Teacher, outputs_on
@@ -39,7 +40,7 @@ from nas_kd.engine.user_data import UserData, open_data
 from nas_kd.errors import InputError
 from nas_kd.kd.class_weights import class_weights as class_weights_of
 from nas_kd.methods.base import Method
-from nas_kd.methods.combine import make_method
+from nas_kd.methods.combine import make_method, uses_unlabelled
 from nas_kd.results.training_recipe import TrainingRecipe
 from nas_kd.results.trial_record import Judged
 from nas_kd.user_code import unchanged_settings
@@ -99,8 +100,9 @@ def distill(
         weight_decay: of weights, not of biases and normalisation. None: the optimiser's usual one.
         class_weights: of the classes in the label loss: "balanced": samples / (classes x samples of the class), for
             which a Dataset or DataLoader is read once more; or a number > 0 for each class, in their order.
-        unlabelled: samples x like those of `train`, an array, a tensor or a Dataset: the teacher's outputs on them
-            teach, the label loss leaves them out.
+        unlabelled: samples x like those of `train`, an array, a tensor or a Dataset: the student learns from the
+            teacher's outputs on them; there is no label loss. Exact copies of samples of `train` and `val`, which are
+            read once more for this, are left out, and a note says how many.
         unlabelled_share: of a batch, between 0 and 1. None: as the data divide, at most 7/8.
 
     Returns:
@@ -213,11 +215,16 @@ class _Distillation:
         for role, one in loaded.items():
             for note in (*one.notes, *filter(None, [checked and one.advice(checked)])):
                 settings.callback.on_note(f"{role}: {note}")
+        others = unlabelled.ready(train, val, n_classes)
+        if others is not None and others.note is not None:
+            settings.callback.on_note(others.note)
         source = train.source(n_classes, any(own_order(part) for part in method.parts()))
         setup = TrainingSetup(
-            source=unlabelled.mixed_into(source, train),
+            source=source if others is None else others.mixed_into(source, train),
             dataset=DatasetInfo(len(train), n_classes, *train.statistics()),
-            schedule=Schedule.of(settings.schedule, _recipe(settings.schedule, train, len(unlabelled))),
+            schedule=Schedule.of(
+                settings.schedule, _recipe(settings.schedule, train, 0 if others is None else len(others))
+            ),
             numerics=numerics,
             seed=settings.seed,
             calibrated=settings.schedule.calibrate,
@@ -244,7 +251,10 @@ class _Distillation:
         return network
 
     def _train(self, what: str, network: nn.Module, teachers: Sequence[nn.Module], method: Method, seed: int) -> None:
-        setup = replace(self.setup, seed=seed)
+        source = self.setup.source
+        if isinstance(source, MixedBatches):  # the first generation learns from labels alone, so from full batches
+            source = source.using(uses_unlabelled(method))
+        setup = replace(self.setup, seed=seed, source=source)
         size = setup.schedule.batch_size
         outputs = [outputs_on(Teacher(t), setup.source, size, setup.numerics) for t in teachers]
         training = Training(network, outputs, method, setup)

@@ -142,8 +142,7 @@ def evaluate(
     expected = _expected(path, options, checked_preprocessing(preprocessing))
     found = read_onnx(path, expected.output)
     load_score(options.data.score)  # an unknown one is refused before data are read
-    labelled = options.data.model_copy(update={"unlabelled": None, "unlabelled_share": None})
-    data = load_dataset(labelled, options.search.seed)
+    data = load_dataset(options.data, options.search.seed, labelled_only=True)
     _check_picture_size(found, data)
     loaded = load_onnx(found, expected, SampleFacts.of(data), None)
     samples: Split = getattr(data, split)

@@ -124,10 +124,11 @@ def uses_cache(config: SearchConfig) -> bool:
 def _few_batches(context: RunContext) -> RunContext:
     """The context with a few batches as the training split, drawn at random, and a schedule that is long enough."""
     data, config = context.data, context.config
-    share = min(1.0, BATCHES * context.recipe.batch_size / data.epoch_samples)
-    few = _rows(data, _drawn(len(data.train), share, context.seed))
+    batch = context.recipe.batch_size
+    share = min(1.0, BATCHES * batch / data.epoch_samples)
+    few = _rows(data, _drawn(len(data.train), share, batch, context.seed))
     if (unlabelled := data.unlabelled) is not None:
-        rows = _drawn(len(unlabelled), share, context.seed)
+        rows = _drawn(len(unlabelled), share, batch, context.seed)
         few = replace(few, unlabelled=replace(unlabelled, x=unlabelled.x[rows]))
     quantization = config.quantization.model_copy(update={"qat_start": 0.0})  # what is timed is its slowest part
     return replace(
@@ -139,9 +140,10 @@ def _few_batches(context: RunContext) -> RunContext:
     )
 
 
-def _drawn(count: int, share: float, seed: int) -> torch.Tensor:
-    """This share of `count` rows at random, two at least."""
-    return torch.randperm(count, generator=torch.Generator().manual_seed(seed))[: max(2, round(share * count))]
+def _drawn(count: int, share: float, batch_size: int, seed: int) -> torch.Tensor:
+    """This share of `count` rows at random; at least a batch, as a step without unlabelled samples takes, or all."""
+    drawn = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+    return drawn[: max(batch_size, round(share * count))]
 
 
 def _rows(data: Dataset, rows: torch.Tensor) -> Dataset:

@@ -70,8 +70,8 @@ class DataOptions(Options):
     label_column: str | None = Field(None, description="parquet: column of the labels (default: by name)")
     unlabelled: Files = Field(
         None,
-        description="pictures or samples without labels, on which the teacher's outputs alone teach: a folder of "
-        "pictures, Parquet files, or an .npy or .npz array",
+        description="pictures or samples without labels; students learn from the teacher's outputs on them: a folder "
+        "of pictures, Parquet files, or an .npy or .npz array",
     )
     unlabelled_share: AutoFloat = Field(
         None, gt=0, lt=1, description="share of a batch that is unlabelled; auto: as the data divide, at most 7/8"

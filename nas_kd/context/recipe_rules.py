@@ -35,12 +35,13 @@ def recipe_by_rules(options: DistillOptions, n_samples: int, strength: str) -> T
     )
 
 
-def schedule_note(recipe: TrainingRecipe, n_samples: int) -> str | None:
+def schedule_note(recipe: TrainingRecipe, n_samples: int, *, teacher: bool = False) -> str | None:
     """Say what is odd about a schedule: a batch larger than the data, or too few steps; None: nothing is.
 
     Args:
-        recipe: of the run.
+        recipe: of the run, or of a teacher.
         n_samples: of the training split.
+        teacher: whether it is of a teacher, whose epochs are an option of its own.
     """
     notes = []
     if recipe.batch_size > n_samples:
@@ -53,10 +54,9 @@ def schedule_note(recipe: TrainingRecipe, n_samples: int) -> str | None:
         smaller = (
             f", or a smaller distill.batch_size than {recipe.batch_size}" if recipe.batch_size > BATCH_SIZES[0] else ""
         )
-        notes.append(
-            f"{recipe.epochs} epochs are {steps:,} training steps, which leaves networks under-trained; "
-            f'distill.epochs = "auto" would take {more}{smaller}'
-        )
+        leaves = "leaves it under-trained" if teacher else "leaves networks under-trained"
+        advice = f"{more} (teacher.epochs) are usual" if teacher else f'distill.epochs = "auto" would take {more}'
+        notes.append(f"{recipe.epochs} epochs are {steps:,} training steps, which {leaves}; {advice}{smaller}")
     return "; ".join(notes) or None
 
 

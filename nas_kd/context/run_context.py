@@ -11,6 +11,7 @@ from nas_kd.context.run_folder import RunFolder
 from nas_kd.data.augment import Augmenter, TrainingViews
 from nas_kd.data.dataset import Dataset
 from nas_kd.data.prepare import load_dataset
+from nas_kd.data.unlabelled_files import check_paths
 from nas_kd.engine.numerics import Numerics, threads_for
 from nas_kd.engine.teacher_outputs import can_use_cache
 from nas_kd.errors import InputError
@@ -75,6 +76,7 @@ class RunContext:
         """
         check_names(config)
         check_methods(config)
+        check_unlabelled_options(config)
         space = load_space(config.space.name)
         device = open_device(config.device.name, config.device.wait_s, callback.on_note)
         if check_device:
@@ -188,8 +190,7 @@ def check_methods(config: SearchConfig) -> None:
     kinds = [k for k, n in KNOWN_BY_LOGITS.items() if any(getattr(t, n) is not None for t in config.teacher)]
     for name in (*config.distill.methods, config.chain.method):
         method = make_method(name)
-        taught = method.teachers != "none" and not method.generations
-        if taught and kinds and not can_use_cache(method.needs):
+        if method.teachers != "none" and kinds and not can_use_cache(method.needs):
             wanted = " and ".join(sorted(ONNX_LACKS[n] for n in method.needs & ONNX_LACKS.keys()))
             raise InputError(f"method {name!r} needs the teacher's {wanted}; {kinds[0]} provides its logits only")
         if method.teachers == "several" and len(config.teacher) < 2:
@@ -224,14 +225,30 @@ def check_pairs(config: SearchConfig, data: Dataset) -> None:
             raise InputError(f"method {name!r} generates samples, but teacher and student take different ones")
 
 
+def check_unlabelled_options(config: SearchConfig) -> None:
+    """Refuse files of unlabelled samples that are not there, or that no method could use; they are not read.
+
+    Raises:
+        InputError: says which.
+    """
+    if config.data.unlabelled is not None:
+        _check_use_of_unlabelled(config)
+        check_paths(config.data)
+
+
 def check_unlabelled(config: SearchConfig, data: Dataset) -> None:
-    """Refuse unlabelled samples that no method could use.
+    """Refuse unlabelled samples that no method could use, wherever they come from.
 
     Raises:
         InputError: says why.
     """
+    if data.unlabelled is not None:
+        _check_use_of_unlabelled(config)
+
+
+def _check_use_of_unlabelled(config: SearchConfig) -> None:
     methods = config.distill.methods
-    if data.unlabelled is not None and not any(uses_unlabelled(make_method(name)) for name in methods):
+    if not any(uses_unlabelled(make_method(name)) for name in methods):
         what = "method" if len(methods) == 1 else "methods"
         raise InputError(
             f"data.unlabelled: {what} {', '.join(map(display_name, methods))} would not learn from unlabelled samples; "

@@ -39,7 +39,7 @@ class UnlabelledSamples:
     Attributes:
         x: (U, ...) of the training samples' shape and type.
         share: of a training batch that they take, between 0 and 1.
-        key: sha256 (hex) of them.
+        key: sha256 (hex) of them, of `rows` and of `total`.
         rows: (U,) int64 their positions among those that were given; the others were copies of labelled samples.
         total: number of those that were given.
     """
@@ -75,10 +75,11 @@ class Dataset:
         teacher_view: the teacher's view of the same samples, in the same order and with the same labels; None: the
             teacher sees what the student sees. Both views are augmented by the same random numbers.
         stored_dtype: number type in which the source gave the training samples; empty: that of `train.x`.
-        unlabelled: what students learn from besides, by the teacher's outputs alone; None: nothing.
+        unlabelled: further samples, on which students learn from the teacher's outputs; None: there are none.
         carved_rows: where splits were carved from the training samples that the source gave: their rows in these, by
             split, "train" among them; empty: nothing was carved.
-        limited: splits of which only the first rows were taken.
+        limited: how many samples were asked for, the first ones, of each split that was limited; broken ones that
+            were left out are not made up for.
     """
 
     name: str
@@ -98,7 +99,7 @@ class Dataset:
     stored_dtype: str = ""
     unlabelled: UnlabelledSamples | None = None
     carved_rows: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
-    limited: frozenset[str] = frozenset()
+    limited: Mapping[str, int] = field(default_factory=dict)
 
     @cached_property
     def pixels(self) -> PixelRange:

@@ -58,6 +58,12 @@ def unlabelled_array(given: Any) -> NDArray[Any]:
             f"got {type(given).__name__}{pair}"
         )
     else:
+        try:
+            len(given)
+        except (TypeError, NotImplementedError) as error:
+            raise InputError(
+                "unlabelled is a Dataset without a length; give one with __len__, or an array of its samples"
+            ) from error
         x, _ = _read(_AsPairs(given), "unlabelled")
     _require_channels_first(x, "unlabelled")
     return x

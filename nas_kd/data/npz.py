@@ -6,7 +6,7 @@ For cross-modal distillation `x_teacher_train` (and `x_teacher_val`, `x_teacher_
 holds the teacher's view of the same samples, row by row: another sensor, resolution or set of channels. With
 `pairs_train` (N,) the teacher sees row `pairs_train[i]` of `x_teacher_train` for sample i.
 
-`x_unlabelled` holds samples without labels, on which students learn from the teacher alone.
+`x_unlabelled` holds samples without labels; students learn from the teacher's outputs on them.
 """
 
 from collections.abc import Mapping

@@ -47,25 +47,26 @@ OF_UNLABELLED = frozenset({"on_error", "follow_links", "image_column", "layout"}
 CHUNK_VALUES = 2**22  # values summed at a time in float64 for the statistics
 
 
-def load_dataset(options: DataOptions, seed: int) -> Dataset:
+def load_dataset(options: DataOptions, seed: int, *, labelled_only: bool = False) -> Dataset:
     """Load the data that the options name and prepare it for training.
 
     Args:
         options: the `[data]` section.
         seed: decides which samples are carved from train if val or test is missing.
+        labelled_only: do not read unlabelled samples.
 
     Raises:
         InputError: the source is unknown, or the data is missing, broken or unsuitable for training.
     """
     raw = find_source(options).load(options)
     try:
-        return _prepared(raw, options, seed)
+        return _prepared(raw, options, seed, labelled_only)
     except InputError as error:
         left_out = "; ".join(f"{reason}: {count:,}" for reason, count in raw.skipped.items())
         raise InputError(f"{error} (left out before: {left_out})" if left_out else str(error)) from error
 
 
-def _prepared(raw: RawData, options: DataOptions, seed: int) -> Dataset:
+def _prepared(raw: RawData, options: DataOptions, seed: int, labelled_only: bool) -> Dataset:
     limits = {"train": options.train_rows, "test": options.test_rows}
     xs, labels = _checked(raw, limits)
     classes = labels.classes
@@ -77,12 +78,12 @@ def _prepared(raw: RawData, options: DataOptions, seed: int) -> Dataset:
     augmentation = AugmentationChoices(options.augment, x.shape[1:], raw.flip_safe, pictures)
     assemble = partial(_dataset, ys=ys, source=options.source, classes=classes, augmentation=augmentation)
     xs = _with_parts(xs, parts)
-    unlabelled = find_unlabelled(options, raw, xs)
+    unlabelled = None if labelled_only else find_unlabelled(options, raw, xs)
     stored = str(as_numpy(raw.train[0]).dtype)
     dataset = assemble(raw.name, xs)
     about = _about(raw, labels, carved, xs)
     dataset = replace(dataset, about=about, picture_steps=raw.picture_steps, stored_dtype=stored)
-    limited = frozenset(split for split, limit in limits.items() if limit is not None)
+    limited = {split: limit for split, limit in limits.items() if limit is not None}
     dataset = replace(dataset, carved_rows=parts, limited=limited)
     if unlabelled is not None:
         dataset = replace(dataset, about=_with_unlabelled(about, unlabelled), unlabelled=unlabelled.samples)

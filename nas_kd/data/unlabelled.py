@@ -1,7 +1,8 @@
-"""Samples without labels, which only a teacher can say something about: found, read, and brought into train's form."""
+"""Samples without labels: found, read, and brought into the form of the training samples."""
 
 import hashlib
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,7 +69,7 @@ def find_unlabelled(options: DataOptions, raw: RawData, xs: Mapping[str, NDArray
     else:
         where, files = "data.unlabelled", read_unlabelled(options, raw, xs["train"])
     x = checked_unlabelled(files.x, xs["train"], where)
-    keep, duplicates = _not_labelled(x, xs)
+    keep, duplicates = find_copies(x, {split: set(sample_digests(xs[split])) for split in SPLITS})
     if not keep.any():
         raise InputError(f"{where}: all of its {len(x):,} samples are in train, val or test, too; give others")
     samples = _samples(x, keep, len(xs["train"]), options.unlabelled_share)
@@ -103,22 +104,41 @@ def checked_unlabelled(x: NDArray[Any], train: NDArray[Any], where: str) -> NDAr
     return values
 
 
-def _not_labelled(x: NDArray[Any], xs: Mapping[str, NDArray[Any]]) -> tuple[NDArray[np.bool_], dict[str, int]]:
-    """Which samples no labelled split has, and how many each of the splits has, exact copies all."""
+def find_copies(x: NDArray[Any], known: Mapping[str, AbstractSet[bytes]]) -> tuple[NDArray[np.bool_], dict[str, int]]:
+    """Find exact copies of labelled samples.
+
+    Args:
+        x: (U, ...) unlabelled samples.
+        known: digests of the labelled ones, by split.
+
+    Returns:
+        (U,) which of them no split has; and how many each of the splits has, without those that have none.
+    """
     digests, keep, found = sample_digests(x), np.ones(len(x), dtype=bool), {}
-    for split in SPLITS:
-        known = set(sample_digests(xs[split]))
-        there = np.array([digest in known for digest in digests])
+    for split, labelled in known.items():
+        there = np.array([digest in labelled for digest in digests])
         keep &= ~there
         if there.any():
             found[split] = int(there.sum())
     return keep, found
 
 
+def copies_sentence(found: Mapping[str, int], total: int) -> str | None:
+    """Say in one line how many of `total` unlabelled samples were left out; None: none were.
+
+    Args:
+        found: as `find_copies` returns it.
+        total: number of samples that were given.
+    """
+    splits = ", ".join(f"{count:,} are in {split}" for split, count in found.items())
+    return f"unlabelled: of {total:,} samples, {splits}, too, to the last bit, and were left out" if splits else None
+
+
 def _samples(given: NDArray[Any], keep: NDArray[np.bool_], n_labelled: int, share: float | None) -> UnlabelledSamples:
     x, rows = given[keep], as_tensor(np.flatnonzero(keep))
-    digest = hashlib.sha256(f"{x.dtype} {x.shape}".encode())
-    digest.update(np.ascontiguousarray(x).data)
+    digest = hashlib.sha256(f"{x.dtype} {x.shape} of {len(given)}".encode())
+    for values in (x, np.flatnonzero(keep).astype(np.int64)):  # rows decide which stored outputs belong to samples
+        digest.update(np.ascontiguousarray(values).data)
     usual = min(len(x) / (n_labelled + len(x)), LARGEST_SHARE)
     return UnlabelledSamples(as_tensor(x), usual if share is None else share, digest.hexdigest(), rows, len(given))
 
@@ -127,9 +147,8 @@ def _sentences(
     samples: UnlabelledSamples, files: UnlabelledFiles, duplicates: Mapping[str, int], total: int
 ) -> tuple[str, ...]:
     counted = (
-        f"unlabelled: {len(samples):,} samples, {samples.share:.0%} of each batch; only the teacher's outputs teach on "
-        "them"
+        f"unlabelled: {len(samples):,} samples, about {samples.share:.0%} of each batch; students learn from the "
+        "teacher's outputs on them; there is no label loss"
     )
-    split = ", ".join(f"{count:,} are in {split}" for split, count in duplicates.items())
-    twice = [f"unlabelled: of {total:,} samples, {split}, too, to the last bit, and were left out"] if split else []
-    return (counted, *(f"unlabelled: {printable(note)}" for note in files.notes), *twice)
+    notes = (f"unlabelled: {printable(note)}" for note in files.notes)
+    return (counted, *notes, *filter(None, [copies_sentence(duplicates, total)]))

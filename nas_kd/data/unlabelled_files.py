@@ -14,7 +14,7 @@ from nas_kd.data.file_kind import describe_file
 from nas_kd.data.folder_listing import list_pictures
 from nas_kd.data.image_decoding import EncodedImage, PictureReader, stack_pictures
 from nas_kd.data.layout import axis_order, to_chw
-from nas_kd.data.notes import few, printable
+from nas_kd.data.notes import LeftOut, few, printable
 from nas_kd.data.parquet import unlabelled_pictures
 from nas_kd.data.picture_steps import PictureSteps
 from nas_kd.data.shards import SUFFIX as PARQUET
@@ -48,20 +48,69 @@ def read_unlabelled(options: DataOptions, raw: RawData, train: NDArray[Any]) -> 
     Raises:
         InputError: a file or folder is missing, empty, broken, or of a kind that does not fit the labelled samples.
     """
-    given = options.unlabelled or ()
-    paths = given if isinstance(given, tuple) else (given,)
-    if len(paths) == 1 and paths[0].suffix.lower() in ARRAYS and not paths[0].is_dir():
+    paths = _paths(options)
+    if len(paths) == 1 and _is_array(paths[0]):
         x = _read_array(paths[0])
         order = raw.layout if raw.layout is not None else axis_order(x.shape, options.layout, f"{OPTION}: {paths[0]}")
         return UnlabelledFiles(to_chw(x, order), ())  # type: ignore[arg-type]
     steps = _picture_steps(raw, train, paths[0])
-    if len(paths) == 1 and paths[0].is_dir() and not any(paths[0].rglob(f"*{PARQUET}")):
+    found = {path: find_files(path, OPTION) for path in paths}
+    if len(paths) == 1 and not found[paths[0]]:
         return _read_folder(paths[0], options, steps)
-    files = [file for path in paths for file in find_files(path, OPTION)]
+    if other := next((path for path in paths if not found[path] or _is_array(path)), None):
+        raise InputError(
+            f"{OPTION}: {printable(other)} {_what_it_is(other)}, but several paths must be Parquet files; put folders "
+            "of pictures below one folder and give that, or one array of all samples"
+        )
+    files = [file for path in paths for file in found[path]]
     if twice := next((file for n, file in enumerate(files) if file in files[:n]), None):
         raise InputError(f"{OPTION} has {printable(twice)} twice; each file must be there once")
     pictures, count, notes = unlabelled_pictures(files, options.image_column)
+    notes += [note for path in paths if (note := _pictures_beside(path, options.follow_links))]
     return _decoded(pictures, count, options, steps, notes=notes, where=str(paths[0]))
+
+
+def check_paths(options: DataOptions) -> None:
+    """Refuse paths of `data.unlabelled` that are not there; nothing is read.
+
+    Raises:
+        InputError: names the first one.
+    """
+    for path in _paths(options):
+        if _is_array(path) and not path.is_file():
+            raise InputError(f"{OPTION}: no such file: {printable(path)}")
+        if not path.exists():
+            find_files(path, OPTION)  # which takes patterns, too
+
+
+def _paths(options: DataOptions) -> tuple[Path, ...]:
+    given = options.unlabelled or ()
+    return given if isinstance(given, tuple) else (given,)
+
+
+def _is_array(path: Path) -> bool:
+    return path.suffix.lower() in ARRAYS and not path.is_dir()
+
+
+def _what_it_is(path: Path) -> str:
+    return f"is a folder without *{PARQUET} files" if path.is_dir() else "is an array"
+
+
+def _pictures_beside(path: Path, follow_links: bool) -> str | None:
+    """What to say of a folder of Parquet files that has pictures, too; None: it has none."""
+    if not path.is_dir():
+        return None
+    pictures, _ = _listed(path, follow_links)
+    if not pictures:
+        return None
+    return f"of {printable(path)} the *{PARQUET} files were read, and not its {len(pictures):,} pictures"
+
+
+def _listed(folder: Path, follow_links: bool) -> tuple[list[Path], LeftOut]:
+    try:
+        return list_pictures(folder, follow_links)
+    except OSError as error:
+        raise InputError(f"{OPTION}: cannot list {printable(folder)}: {error_summary(error)}") from error
 
 
 def _picture_steps(raw: RawData, train: NDArray[Any], path: Path) -> PictureSteps:
@@ -107,10 +156,7 @@ def _array_name(names: list[str], path: Path) -> str:
 
 
 def _read_folder(folder: Path, options: DataOptions, steps: PictureSteps) -> UnlabelledFiles:
-    try:
-        files, left_out = list_pictures(folder, options.follow_links)
-    except OSError as error:
-        raise InputError(f"{OPTION}: cannot list {printable(folder)}: {error_summary(error)}") from error
+    files, left_out = _listed(folder, options.follow_links)
     if not files:
         found = f": {left_out.summary()}" if left_out.counts else ""
         raise InputError(f"{OPTION}: {printable(folder)} has no pictures{found}")

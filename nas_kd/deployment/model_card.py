@@ -217,7 +217,9 @@ def _made(facts: StudentFacts) -> list[str]:
     if facts.recipe:
         lines.append("Training: " + ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in facts.recipe.items()))
     data = facts.data
-    unlabelled = f"{data.n_unlabelled:,} unlabelled (taught by the teacher alone), " if data.n_unlabelled else ""
+    unlabelled = (
+        f"{data.n_unlabelled:,} unlabelled (with the teacher's outputs as targets), " if data.n_unlabelled else ""
+    )
     lines.append(
         f"Data: {data.name}, {data.n_train:,} training, {unlabelled}{data.n_val:,} validation, "
         f"{data.n_test:,} test samples"

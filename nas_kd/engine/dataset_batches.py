@@ -12,7 +12,7 @@ from torch.utils.data import default_collate
 from nas_kd.engine.batch_source import BatchSource, EpochBatches, Order, Samples
 from nas_kd.engine.evaluation import EVALUATION_BATCH
 from nas_kd.engine.random_stream import RandomStream
-from nas_kd.engine.sample_checks import as_labels, as_network_input, as_pair, length_of, moments
+from nas_kd.engine.sample_checks import as_labels, as_network_input, as_pair, as_tensor, length_of, moments
 from nas_kd.errors import InputError
 
 STATISTICS_SAMPLES = 256
@@ -68,8 +68,13 @@ class DatasetData:
         for start in range(0, len(self), EVALUATION_BATCH):
             yield range(start, min(start + EVALUATION_BATCH, len(self)))
 
-    def read(self, indices: Sequence[int], n_classes: int | None, *draw: int) -> Samples:
-        """Put items into a batch; their random transforms depend on the seed and the numbers `draw` alone."""
+    @property
+    def stored_dtype(self) -> torch.dtype:
+        """Number type of the items, before they are converted into what networks take."""
+        x, _ = self._collated(range(1), 0)
+        return as_tensor(x, self._name).dtype
+
+    def _collated(self, indices: Sequence[int], *draw: int) -> tuple[Any, Any]:
         with RandomStream(self._seed, *draw).active():
             items = [as_pair(self._dataset[i], f"{self._name}[{i}]") for i in indices]
         try:
@@ -77,6 +82,11 @@ class DatasetData:
         except (TypeError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:200]
             raise InputError(f"{self._name}: its items cannot be put into a batch: {reason}") from error
+        return x, y
+
+    def read(self, indices: Sequence[int], n_classes: int | None, *draw: int) -> Samples:
+        """Put items into a batch; their random transforms depend on the seed and the numbers `draw` alone."""
+        x, y = self._collated(indices, *draw)
         samples = as_network_input(x, self._name)
         return Samples(
             samples, as_labels(y, len(samples), n_classes, self._name, indices), torch.as_tensor(list(indices))

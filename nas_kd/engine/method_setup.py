@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from nas_kd.engine.feature_extractor import FeatureExtractor, FeaturePoints, find_feature_points
-from nas_kd.engine.numerics import Numerics, mix_seeds, seeded
+from nas_kd.engine.numerics import Numerics, is_out_of_memory, mix_seeds, seeded
 from nas_kd.engine.subgraph import subgraph_after
 from nas_kd.engine.teacher_outputs import LiveTeacher
 from nas_kd.errors import InputError
 from nas_kd.methods.base import OF_LABELLED_SAMPLES, Batch, Method, MethodContext, Need, Network, Outputs
+from nas_kd.user_code import describe_error
 
 
 @dataclass(frozen=True)
@@ -56,12 +57,21 @@ def loss_terms(method: Method, student: Outputs, teachers: Sequence[Outputs], ba
         batch: the batch that they were computed from.
 
     Raises:
-        InputError: it does not return its terms by name.
+        InputError: it does not return its terms by name, or fails on a batch some of whose samples have no label.
     """
     if batch.has_unlabelled and method.needs & OF_LABELLED_SAMPLES:
         student, teachers = _first(student, len(batch.y)), [_first(t, len(batch.y)) for t in teachers]
         batch = batch.labelled()
-    terms = method(student, teachers, batch)
+    try:
+        terms = method(student, teachers, batch)
+    except (ValueError, RuntimeError, IndexError) as error:
+        if not batch.has_unlabelled or isinstance(error, InputError) or is_out_of_memory(error):
+            raise
+        raise InputError(
+            f"method {method.name!r} failed on a batch with unlabelled samples ({describe_error(error)}). `batch.y` "
+            f"has the labels of the first {len(batch.y)} of its {len(batch.x)} samples: a method that reads it beyond "
+            'batch.label_loss must have "labels" in `needs`, and is then given the labelled samples alone'
+        ) from error
     if not isinstance(terms, dict):
         kind = type(terms).__name__
         raise InputError(f"method {method.name!r}: forward must return a dict of loss terms, got {kind}")
@@ -70,7 +80,8 @@ def loss_terms(method: Method, student: Outputs, teachers: Sequence[Outputs], ba
 
 def _first(outputs: Outputs, n: int) -> Outputs:
     """The outputs for the first n samples."""
-    return Outputs(outputs.logits[:n], tuple(f[:n] for f in outputs.features), outputs.embedding[:n])
+    stem = None if outputs.stem is None else outputs.stem[:n]
+    return Outputs(outputs.logits[:n], tuple(f[:n] for f in outputs.features), outputs.embedding[:n], stem)
 
 
 class MethodSetup:

@@ -1,7 +1,7 @@
 """What the config alone shows to be wrong, found before data are read: names, methods, and where teachers come from."""
 
 from nas_kd.config.options import SearchConfig, TeacherOptions
-from nas_kd.context.run_context import check_methods, check_names
+from nas_kd.context.run_context import check_methods, check_names, check_unlabelled_options
 from nas_kd.errors import InputError
 from nas_kd.export.onnx_file import read_whole
 from nas_kd.kd.weights_file import check_weights_file
@@ -10,17 +10,20 @@ from nas_kd.plugins import IN_MEMORY, import_object
 
 
 def check_config(config: SearchConfig) -> None:
-    """Refuse unknown names, and teachers that are not there; whether they fit the data is found out with these.
+    """Refuse unknown names, and teachers and unlabelled samples that are not there.
+
+    Whether these fit the labelled data is found out when the data are read.
 
     Args:
         config: of the run.
 
     Raises:
         InputError: a name is unknown, methods need more than the teachers provide, a teacher's file is missing or of
-            another kind, or its function or space cannot be imported.
+            another kind, its function or space cannot be imported, or unlabelled samples are missing or not used.
     """
     check_names(config)
     check_methods(config)
+    check_unlabelled_options(config)
     for place, options in enumerate(config.teacher):
         try:
             _check(options)

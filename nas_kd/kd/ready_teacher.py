@@ -17,6 +17,10 @@ from nas_kd.scores.base import DEFAULT_SCORE, load_score
 MAY_HAVE_SEEN_VALIDATION = (
     "validation was drawn from the training samples: if it was trained on them, it looks too good"
 )
+CHECK_ORDER = (
+    "check that its rows are in the order of the samples, of which broken ones that were left out have none, and its "
+    "columns in the order of the classes: docs/how-to/own-teacher.md says which order that is"
+)
 
 
 @dataclass(frozen=True)
@@ -78,16 +82,13 @@ def ready_from_outputs(options: TeacherOptions, context: RunContext, data: Datas
     stored = found.teacher.stored or {}
     for note in (*found.notes, "its size and latency are unknown, as it is known by its outputs alone"):
         context.callback.on_note(f"{name} {note}")
-    split = "val" if "val" in stored else "train"
-    if split == "train":
-        context.callback.on_note(f"{name} it has no outputs for val: its accuracy is that on the training samples")
-    elif "val" in data.about.carved:
+    if "val" in data.about.carved:
         context.callback.on_note(f"{name} {MAY_HAVE_SEEN_VALIDATION}")
-    confusion = confusion_of_logits(stored[split], getattr(data, split).y)
-    if note := check_knowledge(confusion, "check that its rows and columns are in the order of samples and classes"):
+    confusion = confusion_of_logits(stored["val"], data.val.y)
+    if note := check_knowledge(confusion, CHECK_ORDER):
         context.callback.on_note(note)
     record = TeacherRecord(
-        description=found.teacher.description + ("" if split == "val" else ", judged on the training samples"),
+        description=found.teacher.description,
         origin="outputs",
         costs=Costs(parameters=0, macs=0),
         val=load_score(DEFAULT_SCORE).of(confusion),

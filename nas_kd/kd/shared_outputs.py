@@ -6,11 +6,11 @@ from itertools import product
 from nas_kd.context.callbacks import Callback
 from nas_kd.data.augment import TrainingViews
 from nas_kd.data.dataset import Dataset
-from nas_kd.engine.mixed_batches import MixedPlan
 from nas_kd.engine.numerics import Numerics
 from nas_kd.engine.teacher_outputs import Teacher, TeacherOutputs, can_use_cache
 from nas_kd.methods.base import Method
 from nas_kd.methods.combine import make_method
+from nas_kd.results.mixed_plan import MixedPlan
 from nas_kd.results.training_recipe import TrainingRecipe
 from nas_kd.store.store import Store
 

@@ -2,12 +2,12 @@
 
 Outputs belong to a sample, not to an augmented view of it: a student learns the same output for every view, as stored
 predictions are usually distilled (Hinton et al. 2015, arXiv:1503.02531, section 3). Of the k largest values the others
-are filled in: of probabilities, what is missing to 1 is shared evenly by the other classes; of logits, the other
+are filled in: of probabilities, the remaining probability is shared evenly by the other classes; of logits, the other
 classes together are as likely as the least likely one that was kept.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import log
 from pathlib import Path
 from typing import Any
@@ -73,45 +73,64 @@ def from_outputs(options: TeacherOptions, data: Dataset) -> StoredTeacher:
             found[part] = torch.from_numpy(logits)
     if "train" not in found:
         raise InputError(
-            f"{OPTION}: {printable(path)} has no rows for train; it has {few(sorted(arrays)) or 'nothing'}"
+            f"{OPTION}: {printable(path)} has no rows for train; it has {few(sorted(arrays.names)) or 'nothing'}"
         )
+    if unread := sorted(set(arrays.names) - arrays.used):
+        notes.append(f"arrays of {printable(path.name)} that were not read: {few(unread)}")
     rows = _by_split(found, data)
     key = fingerprint(["stored outputs", sha256(path.read_bytes())])
-    teacher = Teacher(NoNetwork(), key, f"{path.name}, stored outputs", stored=rows)
+    teacher = Teacher(NoNetwork(), key, f"{printable(path.name)}, stored outputs", stored=rows)
     return StoredTeacher(teacher, tuple(dict.fromkeys(notes)))
 
 
-def _read(path: Path) -> dict[str, NDArray[Any]]:
-    """Arrays by name; that of an .npy file is of train."""
+@dataclass(frozen=True)
+class _StoredArrays:
+    """What a file has: the names of all its arrays, those that may be outputs, and the names that were looked up."""
+
+    names: tuple[str, ...]
+    arrays: Mapping[str, NDArray[Any]]
+    used: set[str] = field(default_factory=set)
+
+    def named(self, part: str, kind: str) -> NDArray[Any] | None:
+        """Look up the outputs of a kind for a split; None if there are none."""
+        for name in _names(part, kind):
+            if name in self.arrays:
+                self.used.add(name)
+                return self.arrays[name]
+        return None
+
+
+def _names(part: str, kind: str) -> list[str]:
+    """Names that outputs may have: `KIND_PART`; `KIND` alone, and `PART` alone of whole rows, mean the same."""
+    names = [f"{kind}_{part}", f"{part}_{kind}", *([kind] if part == "train" else [])]
+    return names + ([part] if kind == WHOLE[-1] else [])
+
+
+def _read(path: Path) -> _StoredArrays:
+    """Read the arrays that may be outputs; that of an .npy file is of train."""
     if not path.is_file():
         raise InputError(f"{OPTION}: no such file: {printable(path)}")
     try:
         with path.open("rb") as content:
             loaded = np.load(content, allow_pickle=False)
             if isinstance(loaded, np.ndarray):
-                return {"outputs_train": loaded}
+                return _StoredArrays(("outputs_train",), {"outputs_train": loaded})
+            known = {
+                name for part in PARTS for kind in (*WHOLE, TOP_VALUES, TOP_INDICES) for name in _names(part, kind)
+            }
             with loaded:
-                return {name: loaded[name] for name in loaded.files}
+                return _StoredArrays(tuple(loaded.files), {n: loaded[n] for n in loaded.files if n in known})
     except Exception as error:  # zipfile, zlib and numpy raise many kinds of errors on broken files
         kind = describe_file(path)
         raise InputError(f"{OPTION}: cannot read {printable(path)}, {kind} ({error_summary(error)})") from error
 
 
-def _named(part: str, kind: str, arrays: Mapping[str, NDArray[Any]]) -> NDArray[Any] | None:
-    """An array `KIND_PART`; `KIND` alone, and `PART` alone of whole rows, mean the same."""
-    names = [f"{kind}_{part}", f"{part}_{kind}", *([kind] if part == "train" else [])]
-    names += [part] if kind == WHOLE[-1] else []
-    return next((arrays[name] for name in names if name in arrays), None)
-
-
-def _logits_of(
-    part: str, arrays: Mapping[str, NDArray[Any]], n_classes: int, notes: list[str]
-) -> NDArray[np.float32] | None:
+def _logits_of(part: str, arrays: _StoredArrays, n_classes: int, notes: list[str]) -> NDArray[np.float32] | None:
     """The logits (n, C) of a split as stored; None if the file has none."""
     for kind in WHOLE:
-        if (given := _named(part, kind, arrays)) is not None:
+        if (given := arrays.named(part, kind)) is not None:
             return _whole(_checked(given, f"{kind} of {part}"), kind, part, n_classes, notes)
-    values, indices = _named(part, TOP_VALUES, arrays), _named(part, TOP_INDICES, arrays)
+    values, indices = arrays.named(part, TOP_VALUES), arrays.named(part, TOP_INDICES)
     if values is None and indices is None:
         return None
     if values is None or indices is None:
@@ -120,13 +139,17 @@ def _logits_of(
 
 
 def _checked(values: NDArray[Any], what: str) -> NDArray[np.float64]:
-    if values.ndim != 2 or values.dtype.kind not in "uif":
+    if values.ndim != 2 or not values.shape[1] or values.dtype.kind not in "uif":
         raise InputError(f"{OPTION}: {what} are {values.dtype} of shape {values.shape}; want numbers, a row a sample")
-    finite = np.isfinite(values.astype(np.float64)).all(axis=1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        logits = values.astype(np.float32)  # as students get them
+        spread = logits.max(axis=1) - logits.min(axis=1)
+    finite = np.isfinite(logits).all(axis=1) & np.isfinite(spread)
     if not finite.all():
+        given = np.isfinite(values.astype(np.float64)).all()
+        kind = "values too large for float32 (mask classes by -1e4, say)" if given else "NaN or infinite values"
         raise InputError(
-            f"{OPTION}: {what} have NaN or infinite values in {int((~finite).sum()):,} rows, first in row "
-            f"{int(finite.argmin())}"
+            f"{OPTION}: {what} have {kind} in {int((~finite).sum()):,} rows, first in row {int(finite.argmin())}"
         )
     return values.astype(np.float64)
 
@@ -185,6 +208,11 @@ def _by_split(found: Mapping[str, Tensor], data: Dataset) -> dict[str, Tensor]:
                 f"{OPTION} has no rows for the unlabelled samples (logits_unlabelled): add them, or leave "
                 "data.unlabelled out"
             )
+    if "val" in given and "val" not in found:
+        raise InputError(
+            f"{OPTION} has no rows for val, by which the teacher is judged: add them (logits_val), or leave val out of "
+            "the data, so that it is carved from train with its rows"
+        )
     for part, logits in found.items():
         if part not in given:
             raise InputError(
@@ -192,11 +220,11 @@ def _by_split(found: Mapping[str, Tensor], data: Dataset) -> dict[str, Tensor]:
                 if part in SPLITS
                 else f"{OPTION} has rows for unlabelled samples, but there are none"
             )
-        more = part in data.limited and len(logits) > given[part]
+        more = len(logits) > given[part] == data.limited.get(part)
         if len(logits) != given[part] and not more:
             raise InputError(
                 f"{OPTION} has {len(logits):,} rows for {part}, the data have {given[part]:,} samples there; want a "
-                "row for each, in their order"
+                f"row for each, in their order{_left_out(data)}"
             )
     rows = {part: logits[: given[part]] for part, logits in found.items()}
     train = rows["train"]
@@ -204,3 +232,9 @@ def _by_split(found: Mapping[str, Tensor], data: Dataset) -> dict[str, Tensor]:
     if data.unlabelled is not None:
         rows["unlabelled"] = rows["unlabelled"][data.unlabelled.rows]
     return {part: logits.contiguous() for part, logits in rows.items()}
+
+
+def _left_out(data: Dataset) -> str:
+    """What to add where rows and samples differ in number, if something was left out when the data were read."""
+    skipped = "; ".join(f"{reason}: {count:,}" for reason, count in data.about.skipped.items())
+    return f"; samples that were left out have no rows: remove theirs, too ({skipped})" if skipped else ""

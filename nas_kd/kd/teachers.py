@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from nas_kd.config.options import TeacherOptions
 from nas_kd.context.callbacks import Callback, EpochEnd
+from nas_kd.context.recipe_rules import schedule_note
 from nas_kd.context.run_context import RunContext
 from nas_kd.engine.evaluation import confusion_of
 from nas_kd.engine.schedule import Schedule
@@ -60,6 +61,8 @@ def prepare_teachers(context: RunContext, measure: MeasureFile) -> list[ReadyTea
         except InputError as error:
             several = len(context.config.teacher) > 1
             raise InputError(f"{ordinal(place)} {error}" if several else str(error)) from error
+        if data.unlabelled is not None:  # else what is said of the run's schedule is true of the teacher's, too
+            _note_schedule(teacher.record.recipe, _name(context, place), context)
         context.callback.on_teacher(teacher.record)
         teachers.append(teacher)
     keys = [t.teacher.key for t in teachers]
@@ -243,6 +246,13 @@ class _LateScore(Callback):
     def on_note(self, text: str) -> None:
         """Pass on what the user should know."""
         self._outer.on_note(text)
+
+
+def _note_schedule(recipe: RecipeRecord | None, name: str, context: RunContext) -> None:
+    """Say what is odd about the schedule of a teacher that is trained here, on the labelled samples alone."""
+    odd = None if recipe is None else schedule_note(recipe.recipe, len(context.data.train), teacher=True)
+    if odd is not None:
+        context.callback.on_note(f"{name} {odd}")
 
 
 def _note_training(found: _Loaded, val_score: Accuracy, context: RunContext) -> None:

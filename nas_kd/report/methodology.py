@@ -12,6 +12,7 @@ from nas_kd.report import number_format as fmt
 from nas_kd.report.report_context import ReportContext
 from nas_kd.report.training_facts import training_facts
 from nas_kd.results.latency import Latency
+from nas_kd.results.mixed_plan import MixedPlan
 from nas_kd.results.run_record import DatasetRecord, RunRecord
 from nas_kd.results.split_notes import small_split_notes
 
@@ -82,7 +83,7 @@ def _data_facts(run: RunRecord) -> list[tuple[str, str]]:
         ("Splits", f"{sizes}. The test split is used once, at the end, for finalists, controls and the teacher."),
     ]
     if data.n_unlabelled:
-        facts.append(("Unlabelled data", _unlabelled_text(data)))
+        facts.append(("Unlabelled data", _unlabelled_text(data, run)))
     if counts:
         spread = f"{min(counts):,} to {max(counts):,} training samples each"
         verdict = ": unbalanced (a factor of 2 or more)" if data.is_unbalanced else ""
@@ -91,14 +92,19 @@ def _data_facts(run: RunRecord) -> list[tuple[str, str]]:
     return facts + ([("Notes on the data", " ".join(n.rstrip(".") + "." for n in data.notes))] if data.notes else [])
 
 
-def _unlabelled_text(data: DatasetRecord) -> str:
+def _unlabelled_text(data: DatasetRecord, run: RunRecord) -> str:
     """What unlabelled samples there were, and how they took part."""
+    taken = f"about {data.unlabelled_share:.0%} of the samples"
+    if run.recipe is not None:  # a batch has whole samples, one of each kind at least, and no more than there are
+        plan = MixedPlan(data.n_train, data.n_unlabelled, data.unlabelled_share)
+        rows = plan.rows(run.recipe.recipe.batch_size)
+        taken = f"{rows.unlabelled:,} of the {sum(rows):,} samples"
     text = (
-        f"{data.n_unlabelled:,} samples without labels took {data.unlabelled_share:.0%} of each batch of students that "
-        "learn from a teacher; only the teacher's outputs teach on them. A student's epoch has as many steps as one "
-        f"pass over all {data.n_train + data.n_unlabelled:,} samples, an epoch of a teacher trained here one pass over "
-        f"the {data.n_train:,} labelled ones. Students that learn from labels alone get as many steps, on these. "
-        "Validation and test have none of the unlabelled samples."
+        f"{data.n_unlabelled:,} samples without labels took {taken} of each batch of students that learn from a "
+        "teacher. These learn from the teacher's outputs on them; there is no label loss. A student's epoch has as "
+        f"many steps as one pass over all {data.n_train + data.n_unlabelled:,} samples, an epoch of a teacher trained "
+        f"here one pass over the {data.n_train:,} labelled ones. Students that learn from labels "
+        "alone get as many steps, on these. Validation and test have none of the unlabelled samples."
     )
     copies = ", ".join(f"{count:,} in {split}" for split, count in data.unlabelled_duplicates.items())
     return f"{text} Exact copies of labelled samples were left out: {copies}." if copies else text

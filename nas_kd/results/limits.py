@@ -53,7 +53,7 @@ class Limit:
 
 # In the order in which costs are found out, the cheapest first.
 LIMITS = (
-    Limit("macs", "multiply-adds", "max_macs", "max_macs", "multiply-adds", 1, ",.0f", lambda c: c.macs),
+    Limit("macs", "multiply-adds", "max_macs", "max_macs", "multiply-adds", 1, ",.0f", lambda c: c.known_macs),
     Limit("size", "size", "max_size_bytes", "max_size_kb", "kB", 1000, ".1f", lambda c: c.size_bytes),
     Limit(
         name="memory",

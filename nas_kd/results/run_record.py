@@ -104,8 +104,8 @@ class DatasetRecord(Record):
         label_encoding: how labels became class numbers, where that needed to be said.
         augmentation: what each strength does with students' samples: crop, flip and cutout, in pixels.
         teacher_view: whether teachers see other samples than students, in pairs.
-        n_unlabelled: samples without labels, on which students learn from the teacher alone.
-        unlabelled_share: of a student's training batch that these take.
+        n_unlabelled: samples without labels; students learn from the teacher's outputs on them.
+        unlabelled_share: of a student's training batch that these take, but for rounding.
         unlabelled_duplicates: how many more were left out because a labelled split has them, too, by split.
     """
 

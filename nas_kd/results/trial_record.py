@@ -68,6 +68,11 @@ class Costs(Record):
     memory_bytes: int | None = None
 
     @property
+    def known_macs(self) -> int | None:
+        """Multiply-adds; None of a teacher that exists only as its outputs, of which nothing was counted."""
+        return self.macs if self.macs or self.parameters else None
+
+    @property
     def unstable(self) -> bool:
         """Whether the latency was measured and its interval is wide."""
         return self.latency_ms is not None and self.latency_ms.unstable

@@ -92,6 +92,20 @@ def refused(command: str, folder: Path, config: dict[str, Any]) -> str:
         ({"device": {"name": "no.toml"}}, "no.toml: no such file"),
         ({"device": {"name": "http://127.0.0.1:9/cpu-1t", "wait_s": 0}}, "http://127.0.0.1:9"),
         ({"device": {"name": "http://"}}, "http://"),
+        (
+            {"data": {"source": f"{HERE}read", "unlabelled": "missing"}},
+            "data.unlabelled: no such file or folder: missing",
+        ),
+        ({"data": {"source": f"{HERE}read", "unlabelled": "no.npy"}}, "data.unlabelled: no such file: no.npy"),
+        ({"data": {"source": f"{HERE}read", "unlabelled": ["b.bin", "no-*.parquet"]}}, "no such .*no-.*parquet"),
+        (
+            {"data": {"source": f"{HERE}read", "unlabelled": "b.bin"}, "distill": {"methods": ["none"]}},
+            "method none would not learn from unlabelled samples",
+        ),
+        (
+            {"teacher": {"outputs": "b.bin"}, "distill": {"methods": ["born_again+similarity"]}},
+            "needs the teacher's features; a teacher given by teacher.outputs provides its logits only",
+        ),
         ({"distill": {"methods": ["soft_target"]}}, "unknown method 'soft_target'; did you mean 'soft_targets'"),
         ({"data": {"source": f"{HERE}read", "score": "acuracy"}}, "unknown score 'acuracy'; did you mean 'accuracy'"),
     ],

@@ -120,6 +120,20 @@ def test_copies_of_labelled_samples_are_counted_and_left_out(labelled: dict[str,
     assert any(f"{sizes['test']} are in test" in note for note in data.notes)
 
 
+def test_which_rows_were_left_out_is_part_of_the_identity(tmp_path: Path) -> None:
+    """Stored outputs belong to rows: the same samples in other rows have other outputs."""
+    x, copy = (
+        np.random.default_rng(2).normal(size=(6, 4)).astype(np.float32),
+        np.load(arrays(tmp_path)["path"])["x_train"],
+    )
+    keys = set()
+    for given in (x, np.concatenate([copy[:1], x]), np.concatenate([x, copy[:1]]), np.concatenate([copy[:2], x])):
+        data = load(arrays(tmp_path, x_unlabelled=given))
+        assert np.array_equal(unlabelled(data), x)
+        keys.add(data.training_key)
+    assert len(keys) == 4
+
+
 def test_the_share_is_as_the_data_divide_but_bounded_or_as_given(tmp_path: Path) -> None:
     options = arrays(tmp_path, x_unlabelled=np.random.default_rng(2).normal(size=(9, 4)).astype(np.float32))
     data = load(options)
@@ -162,6 +176,36 @@ def test_what_does_not_fit_is_refused_in_one_line(labelled: dict[str, Any], tmp_
     np.save(tmp_path / "grey.npy", rng.integers(0, 256, (5, 1, SIDE, SIDE), dtype=np.uint8))
     assert f"have shape (1, {SIDE}, {SIDE})" in refusal(labelled, unlabelled=tmp_path / "grey.npy")
     assert "data.unlabelled, which is not given" in refusal(table, unlabelled_share=0.5)
+
+
+def test_several_paths_are_parquet_files(labelled: dict[str, Any], tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        write_pictures(tmp_path / name, COLOUR[50:52])
+    np.save(tmp_path / "more.npy", COLOUR[:2])
+    said = refusal(labelled, unlabelled=(tmp_path / "one", tmp_path / "two"))
+    assert "one is a folder without *.parquet files, but several paths must be Parquet files" in said
+    assert "put folders of pictures below one folder" in said
+    write_parquet(tmp_path / "a.parquet", COLOUR[50:52])
+    said = refusal(labelled, unlabelled=(tmp_path / "a.parquet", tmp_path / "more.npy"))
+    assert "more.npy is an array, but several paths must be Parquet files" in said
+
+
+def test_hidden_files_do_not_decide_what_a_folder_holds(labelled: dict[str, Any], tmp_path: Path) -> None:
+    write_pictures(tmp_path / "more", COLOUR[50:53])
+    (tmp_path / "more/.cache").mkdir()
+    write_parquet(tmp_path / "more/.cache/a.parquet", COLOUR[60:62])
+    data = load(labelled, unlabelled=tmp_path / "more")
+    assert np.array_equal(unlabelled(data), COLOUR[50:53].transpose(0, 3, 1, 2))
+
+
+def test_pictures_beside_parquet_files_are_not_read_and_a_note_says_so(
+    labelled: dict[str, Any], tmp_path: Path
+) -> None:
+    write_pictures(tmp_path / "more/inner", COLOUR[50:53])
+    write_parquet(tmp_path / "more/a.parquet", COLOUR[60:62])
+    data = load(labelled, unlabelled=tmp_path / "more")
+    assert np.array_equal(unlabelled(data), COLOUR[60:62].transpose(0, 3, 1, 2))
+    assert any("more the *.parquet files were read, and not its 3 pictures" in note for note in data.notes)
 
 
 def test_a_broken_picture_is_refused_or_left_out(labelled: dict[str, Any], tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Batches of labelled and unlabelled samples: a pure function of (seed, epoch, step), every sample equally often."""
 
 from collections import Counter
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -10,13 +11,15 @@ from nas_kd.config.options import DistillOptions
 from nas_kd.data.augment import Augmenter
 from nas_kd.data.augmentation_choices import NONE
 from nas_kd.engine.batch_source import ArrayBatches, Order, Samples
-from nas_kd.engine.method_setup import DatasetInfo
-from nas_kd.engine.mixed_batches import MixedBatches, MixedPlan
+from nas_kd.engine.method_setup import DatasetInfo, loss_terms
+from nas_kd.engine.mixed_batches import MixedBatches
 from nas_kd.engine.schedule import Schedule
 from nas_kd.engine.teacher_outputs import Teacher, outputs_on
 from nas_kd.engine.training import Training, TrainingSetup
-from nas_kd.methods.base import Batch, Outputs
+from nas_kd.errors import InputError
+from nas_kd.methods.base import Batch, Method, Outputs
 from nas_kd.methods.combine import make_method, uses_unlabelled
+from nas_kd.results.mixed_plan import MixedPlan
 from nas_kd.results.training_recipe import TrainingRecipe
 
 C, D = 3, 5
@@ -165,3 +168,40 @@ def test_dkd_sets_the_teachers_own_choice_apart_where_there_is_no_label() -> Non
     filled = torch.cat([y, teacher[2:].argmax(dim=1)])
     labelled = method(outputs[0], [outputs[1]], Batch(torch.zeros(6, D), filled, torch.arange(6), 1.0))
     assert all(torch.equal(mixed[name], labelled[name]) for name in labelled)
+
+
+def test_a_method_that_needs_labels_is_given_the_first_rows_of_all_outputs() -> None:
+    class Watches(Method):
+        name, needs = "watches", frozenset({"stem", "labels"})
+
+        def forward(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> dict[str, Tensor]:
+            for outputs in (student, *teachers):
+                assert outputs.stem is not None
+                assert len(outputs.stem) == len(outputs.features[0]) == len(batch.y) == len(batch.x)
+            return {"watches": student.logits.sum()}
+
+    outputs = Outputs(torch.zeros(8, C), (torch.zeros(8, 4),), torch.zeros(8, 4), torch.arange(8.0)[:, None])
+    batch = Batch(torch.zeros(8, D), torch.zeros(3, dtype=torch.int64), torch.arange(3), 0.0)
+    assert set(loss_terms(Watches(), outputs, [outputs], batch)) == {"watches"}
+
+
+class Fails(Method):
+    name = "fails"
+
+    def forward(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> dict[str, Tensor]:
+        raise RuntimeError(self.reason)
+
+    reason = "the size of tensor a (8) must match the size of tensor b (3)"
+
+
+@pytest.mark.parametrize("labels", [3, 8])
+def test_errors_are_explained_where_unlabelled_samples_may_be_the_cause(labels: int) -> None:
+    outputs = Outputs(torch.zeros(8, C), (), torch.zeros(8, 0))
+    batch = Batch(torch.zeros(8, D), torch.zeros(labels, dtype=torch.int64), torch.arange(labels), 0.0)
+    kind, message = (InputError, 'must have "labels" in `needs`') if labels < 8 else (RuntimeError, "must match")
+    with pytest.raises(kind, match=message):
+        loss_terms(Fails(), outputs, [outputs], batch)
+    method = Fails()
+    method.reason = "DefaultCPUAllocator: can't allocate memory"
+    with pytest.raises(RuntimeError, match=r"^DefaultCPUAllocator"):
+        loss_terms(method, outputs, [outputs], batch)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from sklearn.datasets import load_digits
 from typer.testing import CliRunner
 
@@ -14,10 +15,12 @@ from nas_kd.api.functions import search
 from nas_kd.cli.app import app
 from nas_kd.commands.distill import distill_one
 from nas_kd.config.loading import dump_config
+from nas_kd.config.options import Budget
 from nas_kd.context.callbacks import Callback
 from nas_kd.data.prepare import load_dataset
 from nas_kd.errors import InputError
 from nas_kd.kd.stored_outputs import from_outputs
+from nas_kd.results.limits import describe_costs
 from tests.small_runs import distiller_of, open_context, small_config
 
 N, C = 640, 10
@@ -116,6 +119,91 @@ def test_what_is_wrong_with_a_file_is_said_in_one_line(tmp_path: Path, logits: A
         stored(tmp_path / "missing.npz")
 
 
+def test_values_that_a_loss_cannot_hold_are_refused(tmp_path: Path, logits: Any) -> None:
+    """Finite as float64, but infinite as float32: every training would end in NaN."""
+    masked = logits.astype(np.float64)
+    masked[3, 0], masked[5, 1] = -1e300, 1e39
+    np.savez(tmp_path / "o.npz", logits=masked)
+    with pytest.raises(InputError, match=r"values too large for float32 .* in 2 rows, first in row 3"):
+        stored(tmp_path / "o.npz")
+    masked[3, 0], masked[5] = -1e4, 0
+    np.savez(tmp_path / "o.npz", logits=masked)
+    assert torch.isfinite(torch.cat(list(stored(tmp_path / "o.npz").values())).log_softmax(dim=1)).all()
+
+
+def test_only_arrays_that_may_be_outputs_are_read_and_others_are_named(tmp_path: Path, logits: Any) -> None:
+    config = config_of(tmp_path / "o.npz")
+    anything = np.array([{"a": 1}, None], dtype=object)  # a pickle, which is never opened
+    np.savez(tmp_path / "o.npz", logits=logits, logits_validation=logits, names=anything)
+    found = from_outputs(config.teacher[0], load_dataset(config.data, 0))
+    assert "arrays of o.npz that were not read: logits_validation, names" in found.notes
+
+
+def arrays_of(folder: Path, n_val: int = 0) -> dict[str, Any]:
+    """Options of an archive with 60 training rows of three classes, and validation rows if asked for."""
+    rng = np.random.default_rng(0)
+    given = {f"x_{s}": rng.normal(size=(n, 5)) for s, n in (("train", 60), ("val", n_val)) if n}
+    np.savez(folder / "data.npz", **given, **{f"y{name[1:]}": np.arange(len(x)) % 3 for name, x in given.items()})
+    return {"source": "npz", "path": folder / "data.npz"}
+
+
+def test_validation_data_of_ones_own_need_rows(tmp_path: Path) -> None:
+    """Otherwise the accuracy on training samples would be published as that on validation."""
+    config = config_of(tmp_path / "o.npz", data=arrays_of(tmp_path, n_val=30) | {"train_rows": None})
+    data, right = load_dataset(config.data, 0), 4.0 * np.eye(3)
+    np.savez(tmp_path / "o.npz", logits=right[np.arange(60) % 3])
+    with pytest.raises(InputError, match=r"has no rows for val, by which the teacher is judged: add them .logits_val"):
+        from_outputs(config.teacher[0], data)
+    np.savez(tmp_path / "o.npz", logits=right[np.arange(60) % 3], logits_val=right[np.arange(30) % 3])
+    found = from_outputs(config.teacher[0], data).teacher.stored
+    assert found is not None
+    assert torch.equal(found["val"].argmax(dim=1), data.val.y)
+
+
+def pictures_of(folder: Path) -> dict[str, Any]:
+    """Options of a folder of 30 pictures in two classes, the third of which is broken."""
+    rng = np.random.default_rng(0)
+    for name in ("a", "b"):
+        (folder / "data" / name).mkdir(parents=True)
+        for number in range(15):
+            picture = rng.integers(0, 255, (8, 8), dtype=np.uint8)
+            Image.fromarray(picture).save(folder / "data" / name / f"{number:02d}.png")
+    (folder / "data/a/01.png").write_bytes(b"broken")
+    return {"source": "image_folder", "path": folder / "data", "on_error": "skip"}
+
+
+def test_rows_of_broken_samples_must_be_removed(tmp_path: Path) -> None:
+    """The first rows are taken before broken samples are left out, so that all later rows would be a sample's off."""
+    options = pictures_of(tmp_path)
+    rows = 5.0 * np.eye(2)[np.arange(30) % 2]  # pictures come as the first of each class, then the second of each
+    np.savez(tmp_path / "all.npz", logits=rows)
+    np.savez(tmp_path / "rest.npz", logits=np.delete(rows, 2, axis=0))
+    for limit in (20, 29, 30, None):
+        with pytest.raises(
+            InputError, match=r"samples that were left out have no rows: remove theirs, too .not a picture: 1"
+        ):
+            stored(tmp_path / "all.npz", data=options | {"train_rows": limit})
+    for limit in (29, 30, None):
+        config = config_of(tmp_path / "rest.npz", data=options | {"train_rows": limit})
+        data = load_dataset(config.data, 0)
+        if limit == 29:
+            with pytest.raises(InputError, match="has 29 rows for train, the data have 28 samples"):
+                from_outputs(config.teacher[0], data)
+            continue
+        found = from_outputs(config.teacher[0], data).teacher.stored
+        assert found is not None
+        for split in ("train", "val", "test"):
+            assert torch.equal(found[split].argmax(dim=1), getattr(data, split).y)
+
+
+def test_the_first_rows_are_taken_where_the_first_samples_are(tmp_path: Path, logits: Any, labels: Any) -> None:
+    np.savez(tmp_path / "o.npz", logits=logits)
+    data = load_dataset(small_config(data={"train_rows": 400}).data, 0)
+    rows = stored(tmp_path / "o.npz", data={"train_rows": 400})
+    assert sum(len(rows[split]) for split in ("train", "val", "test")) == 400
+    assert float((rows["train"].argmax(dim=1) == data.train.y).float().mean()) > 0.9
+
+
 def test_unlabelled_samples_need_rows_of_their_own(tmp_path: Path, logits: Any) -> None:
     x = np.random.default_rng(1).integers(0, 255, (20, 1, 8, 8), dtype=np.uint8)
     x[4] = load_dataset(small_config().data, 0).train.x[0].numpy()  # left out, and its row with it
@@ -161,6 +249,7 @@ def test_a_run_without_a_teachers_network(tmp_path: Path, logits: Any) -> None:
     assert done.teacher.origin == "outputs"
     assert done.teacher.val.mean > 0.9
     assert done.teacher.costs.size_bytes is None
+    assert describe_costs(done.teacher.costs, Budget(max_macs=10)).startswith("multiply-adds not measured")
     assert sum("size and latency are unknown" in text for text in said) == 1
     assert (tmp_path / "run/student.onnx").is_file()
 
