@@ -62,7 +62,7 @@ class CheckedSamples:
             val: None: there are none.
             train: likewise; one of both is there.
         """
-        found, missing = [], N_SAMPLES
+        found, missing = list[tuple[Tensor, Tensor, str]](), N_SAMPLES
         for split, part in (("validation", val), ("training", train)):
             # Networks may take samples of several shapes, which cannot be joined.
             if part is not None and missing and (not found or part[0].shape[1:] == found[0][0].shape[1:]):
