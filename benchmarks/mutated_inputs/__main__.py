@@ -76,6 +76,7 @@ def _forked(folder: Path) -> tuple[int, str]:
         code = 99
         try:
             os.setsid()
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
             resource.setrlimit(resource.RLIMIT_AS, (LIMIT_BYTES, LIMIT_BYTES))
             os.chdir(folder)
             sys.path.insert(0, str(folder))
