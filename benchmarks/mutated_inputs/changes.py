@@ -177,7 +177,7 @@ def picture(folder: Path, rng: Random) -> str:
 
 
 def parquet_table(folder: Path, rng: Random) -> str:
-    """Change a column."""
+    """Change a column of a Parquet file."""
     name = str(rng.choice(["train", "test"]))
     table = pq.read_table(folder / f"{name}.parquet")
     act = str(

@@ -159,7 +159,7 @@ def try_network(collection: Collection, name: str, clones: Path, work: Path) -> 
 
 
 def report(rows: list[dict[str, Any]]) -> str:
-    """The table."""
+    """Count what works, and list all networks in a table."""
     good = sum(r["teacher"]["exit"] == 0 for r in rows)
     finished = sum(r["search"]["exit"] == 0 for r in rows)
     exported = sum(r["student"] == "finished" for r in rows)

@@ -71,7 +71,7 @@ def search(
         options: any other option of the config file by dotted key, such as `{"distill.epochs": 60}`.
         run_dir: folder that keeps everything; an unfinished run in it is resumed. Default: runs/NAME.
         callbacks: receive what happens; one may stop the run by raising `StopRun`.
-        unlabelled: samples without labels, on which students learn from the teacher's outputs alone: an array, a tensor
+        unlabelled: samples without labels: students learn from the teacher's outputs on them. An array, a tensor
             or a Dataset beside `data` given in Python; or the path of a folder of pictures, of Parquet files (a list),
             or of an .npy or .npz array.
 

@@ -89,7 +89,7 @@ class Finalist:
 
     @property
     def test_score(self) -> Accuracy:
-        """The same on test."""
+        """The score on the test split, with its interval."""
         return self.record.test_score
 
     @property

@@ -21,12 +21,12 @@ def print_plain(console: Console, text: str) -> None:
 
 
 def kilobytes(size_bytes: int | None) -> str:
-    """`94.7 kB`."""
+    """Write a size, such as `94.7 kB`; "unknown" without one."""
     return "unknown" if size_bytes is None else f"{size_bytes / 1000:.1f} kB"
 
 
 def size_and_latency(costs: Costs) -> str:
-    """`94.7 kB, 22.8 us`."""
+    """Write a size and a median latency, such as `94.7 kB, 22.8 us`."""
     if costs.size_bytes is None and costs.latency_ms is None:
         return "size and latency unknown"
     return f"{kilobytes(costs.size_bytes)}, {milliseconds(costs.latency_ms)}"

@@ -118,7 +118,7 @@ class Dataset:
 
     @property
     def epoch_samples(self) -> int:
-        """Samples that a student's training step counts by: an epoch is one pass over so many, labelled or not."""
+        """Number of samples in one epoch of a student: labelled and unlabelled ones together."""
         return len(self.train) + (len(self.unlabelled) if self.unlabelled is not None else 0)
 
     @property
@@ -128,7 +128,7 @@ class Dataset:
         return self.key if unlabelled is None else fingerprint([self.key, unlabelled.key, unlabelled.share])
 
     def without_unlabelled(self) -> "Dataset":
-        """The labelled data alone."""
+        """Return a copy that has no unlabelled samples."""
         return self if self.unlabelled is None else replace(self, unlabelled=None)
 
     @property

@@ -72,7 +72,7 @@ class Batch(NamedTuple):
         return len(self.y) < len(self.x)
 
     def labelled(self) -> "Batch":
-        """The labelled samples alone."""
+        """Return the batch without its unlabelled samples."""
         return self._replace(x=self.x[: len(self.y)], shown=tuple(s for s in self.shown if not s.unlabelled))
 
     def label_loss(self, logits: Tensor) -> Tensor:
