@@ -1,6 +1,7 @@
 """Weights beside a model: read from its own folder, by plain name, as many bytes as they need; else refused."""
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -32,10 +33,12 @@ def changed(path: Path, key: str, value: str, only: int | None = None) -> Path:
     return other
 
 
-def refused(path: Path, says: str) -> None:
-    with pytest.raises(InputError, match=says) as error:
+def refused(path: Path) -> str:
+    """The message, of one line."""
+    with pytest.raises(InputError) as error:
         read_onnx(path)
     assert "\n" not in str(error.value)
+    return str(error.value)
 
 
 def test_weights_beside_the_model_are_read(external: Path, content: bytes, samples: Tensor) -> None:
@@ -59,33 +62,37 @@ def test_missing_short_and_foreign_files(external: Path, tmp_path: Path) -> None
     data = tmp_path / "weights.bin"
     whole = data.read_bytes()
     data.write_bytes(whole[:-1])
-    refused(external, "'weights.bin' is too short for .*: it is cut off")
+    assert re.search("'weights.bin' is too short for .*: it is cut off", refused(external))
     data.unlink()
-    refused(external, "keeps weights in 'weights.bin' beside it, which is missing; copy both files")
+    assert re.search("keeps weights in 'weights.bin' beside it, which is missing; copy both files", refused(external))
     elsewhere = tmp_path.parent / "elsewhere.bin"
     elsewhere.write_bytes(whole)
     data.symlink_to(elsewhere)
-    refused(external, "is a link; copy the file itself")
+    assert re.search("is a link; copy the file itself", refused(external))
     data.unlink()
     data.mkdir()
-    refused(external, "no regular file|cannot be read")
+    assert re.search("no regular file|cannot be read", refused(external))
     data.rmdir()
     os.mkfifo(data)
-    refused(external, "no regular file")
+    assert re.search("no regular file", refused(external))
 
 
 @pytest.mark.parametrize(
     "name", ["/etc/passwd", "../weights.bin", "..", ".", "", "sub/weights.bin", "..\\weights.bin", "c:weights.bin"]
 )
 def test_paths_are_refused(name: str, external: Path) -> None:
-    refused(changed(external, "location", name), "outside of its folder .*only files beside it are read")
+    assert re.search(
+        "outside of its folder .*only files beside it are read", refused(changed(external, "location", name))
+    )
 
 
 @pytest.mark.parametrize(
     ("key", "value"), [("length", "11"), ("length", "x"), ("offset", "-64"), ("offset", "nan"), ("offset", "9999999")]
 )
 def test_sizes_that_do_not_fit(key: str, value: str, external: Path) -> None:
-    refused(changed(external, key, value, only=0), "does not fit its shape|no valid offset or length|too short")
+    assert re.search(
+        "does not fit its shape|no valid offset or length|too short", refused(changed(external, key, value, only=0))
+    )
 
 
 def test_shapes_that_do_not_fit(external: Path) -> None:
@@ -96,7 +103,7 @@ def test_shapes_that_do_not_fit(external: Path) -> None:
         tensor.dims.extend(dims)
         other = external.with_name("changed.onnx")
         other.write_bytes(model.SerializeToString())
-        refused(other, says)
+        assert re.search(says, refused(other))
 
 
 def test_a_path_in_an_attribute_is_refused(tmp_path: Path) -> None:
@@ -107,4 +114,4 @@ def test_a_path_in_an_attribute_is_refused(tmp_path: Path) -> None:
     model = helper.make_model(helper.make_graph(nodes, "g", [x], [y]), opset_imports=[helper.make_opsetid("", 17)])
     path = tmp_path / "model.onnx"
     path.write_bytes(model.SerializeToString())
-    refused(path, "outside of its folder")
+    assert re.search("outside of its folder", refused(path))

@@ -12,7 +12,7 @@ from nas_kd.methods.combine import make_method
 from nas_kd.plugins import available
 
 from .formulas import FORMULAS
-from .formulas.compare import C, agree, gradients
+from .formulas.compare import C, differences, gradients
 from .toys import outputs, setting_of
 
 Maps = tuple[tuple[int, ...], ...]
@@ -160,7 +160,7 @@ def test_values_and_gradients_are_those_of_the_formula(name: str, case: Case) ->
     slow = FORMULAS[name](method, s, teachers, batch)
     torch.manual_seed(3)
     fast = method(s, teachers, batch)
-    agree(fast, slow, leaves(method, s))
+    assert differences(fast, slow, leaves(method, s)) == []
 
 
 def test_every_method_has_a_formula_and_a_case() -> None:
@@ -179,3 +179,11 @@ def test_every_term_depends_on_something_that_is_compared(name: str) -> None:
             if any(g.abs().max() > 1e-6 for g in gradients(value, leaves(method, s)).values() if g.numel()):
                 silent -= {term}
     assert silent == set()
+
+
+def test_a_wrong_value_a_wrong_gradient_and_a_missing_term_are_found() -> None:
+    z = torch.ones(3, dtype=torch.float64, requires_grad=True)
+    right = {"term": z.sum()}
+    assert differences({"term": z.square().sum()}, right, {"z": z})[0].startswith("gradient of term on z")
+    assert differences({"term": 2 * z.sum()}, right, {"z": z})[0].startswith("term: ")
+    assert differences({}, right, {"z": z}) == ["terms [], by the formula ['term']"]

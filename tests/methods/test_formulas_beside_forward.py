@@ -12,7 +12,7 @@ from nas_kd.methods.data_free.synthetic_images import CriticOutput, bn_distance
 from nas_kd.methods.sandwich import Sandwich
 from nas_kd.results.candidate import Architecture
 
-from .formulas.compare import C, agree
+from .formulas.compare import C, differences
 from .formulas.sums import cross_entropy, kl, length, mean, scalars, softened_kl, softmax, total
 from .toys import outputs
 
@@ -27,7 +27,9 @@ def test_dafl_trains_its_generator_by_the_formula() -> None:
     shares = [mean(row[c] for row in p) for c in range(C)]
     entropy = total(m * torch.log10(m) for m in shares)
     slow = one_hot + 5 * entropy - 0.1 * mean(abs(v) for v in e.flatten()) + distance
-    agree({"L_G": fast}, {"L_G": slow}, {"z": z, "e": e, "D": distance}, rtol=1e-6)  # log 10 is a float32 there
+    assert (
+        differences({"L_G": fast}, {"L_G": slow}, {"z": z, "e": e, "D": distance}, rtol=1e-6) == []
+    )  # log 10 is a float32 there
 
 
 def test_inversion_optimises_its_images_by_the_formula() -> None:
@@ -47,9 +49,8 @@ def test_inversion_optimises_its_images_by_the_formula() -> None:
     for p, q in ((softmax(a), softmax(b)) for a, b in zip(z_t, z_s, strict=True)):
         middle = [(u + v) / 2 for u, v in zip(p, q, strict=True)]
         divergences.append((kl(p, middle) + kl(q, middle)) / 2)
-    agree(
-        fast, {"L_x": slow, "agreement": 1 - mean(divergences)}, {"x": x, "t": z_t, "s": z_s, "D": distance}, rtol=1e-6
-    )
+    by_formula = {"L_x": slow, "agreement": 1 - mean(divergences)}
+    assert differences(fast, by_formula, {"x": x, "t": z_t, "s": z_s, "D": distance}, rtol=1e-6) == []
 
 
 @pytest.mark.parametrize("shape", [(3, 2, 2, 3), (4, 3)])
@@ -65,7 +66,7 @@ def test_the_distance_of_statistics_is_that_of_its_formula(shape: tuple[int, ...
         [a - b for a, b in zip(found, wanted, strict=True)] for found, wanted in ((means, centre), (variances, spread))
     )
     slow = total(length(gap) / width**0.5 for gap in gaps)
-    agree({"D": bn_distance(x, centre, spread)}, {"D": slow}, {"x": x}, rtol=1e-4)  # float32 inside
+    assert differences({"D": bn_distance(x, centre, spread)}, {"D": slow}, {"x": x}, rtol=1e-4) == []  # float32 inside
 
 
 def test_the_sandwich_rule_is_the_mean_of_soft_targets(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,7 +81,7 @@ def test_the_sandwich_rule_is_the_mean_of_soft_targets(monkeypatch: pytest.Monke
         "sandwich_ce": 0.1 * mean(cross_entropy(z, y) for z in named.values()),
         "sandwich": 0.9 * mean(softened_kl(z, t.logits, 4.0) for z in named.values()),
     }
-    agree(fast, slow, named)
+    assert differences(fast, slow, named) == []
 
 
 @pytest.mark.parametrize("taught", [True, False])
@@ -91,7 +92,10 @@ def test_a_residual_link_learns_the_error_of_the_sum(taught: bool) -> None:
     fast = ResidualError(taught)(s, [frozen, t] if taught else [frozen], Batch(z, y, y, 0.5))
     summed = torch.stack([a + b for a, b in zip(z, frozen.logits, strict=True)])
     slow = {"residual_ce": (0.1 if taught else 1) * cross_entropy(summed, y)}
-    agree(fast, slow | ({"residual": 0.9 * softened_kl(summed, t.logits, 4.0)} if taught else {}), {"z": z})
+    assert (
+        differences(fast, slow | ({"residual": 0.9 * softened_kl(summed, t.logits, 4.0)} if taught else {}), {"z": z})
+        == []
+    )
 
 
 def test_dense_links_are_averaged_over_those_that_are_kept() -> None:
@@ -105,4 +109,4 @@ def test_dense_links_are_averaged_over_those_that_are_kept() -> None:
         fast = method(s, links, Batch(z, torch.zeros(3, dtype=torch.int64), torch.arange(3), 0.5))
         assert kept
         slow = {"soft_targets": 0.9 * mean(softened_kl(z, link.logits, 2.0) for link in kept)}
-        agree(fast, slow, {"z": z})
+        assert differences(fast, slow, {"z": z}) == []
