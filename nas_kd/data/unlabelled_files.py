@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas_kd.config.options import DataOptions
+from nas_kd.data.array_files import read_arrays
 from nas_kd.data.array_names import means_labels
-from nas_kd.data.file_kind import describe_file
 from nas_kd.data.folder_listing import list_pictures
 from nas_kd.data.image_decoding import EncodedImage, PictureReader, stack_pictures
 from nas_kd.data.layout import axis_order, to_chw
@@ -126,20 +126,8 @@ def _picture_steps(raw: RawData, train: NDArray[Any], path: Path) -> PictureStep
 
 
 def _read_array(path: Path) -> NDArray[Any]:
-    if not path.is_file():
-        raise InputError(f"{OPTION}: no such file: {printable(path)}")
-    try:
-        with path.open("rb") as content:
-            loaded = np.load(content, allow_pickle=False)
-            if isinstance(loaded, np.ndarray):
-                return loaded
-            with loaded:
-                return np.asarray(loaded[_array_name(loaded.files, path)])
-    except InputError:
-        raise
-    except Exception as error:  # zipfile, zlib and numpy raise many kinds of errors on broken files
-        kind = describe_file(path)
-        raise InputError(f"{OPTION}: cannot read {printable(path)}, {kind} ({error_summary(error)})") from error
+    (array,) = read_arrays(path, OPTION, lambda names: [_array_name(names, path)]).arrays.values()
+    return array
 
 
 def _array_name(names: list[str], path: Path) -> str:

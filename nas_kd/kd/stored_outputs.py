@@ -18,10 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nas_kd.config.options import TeacherOptions
+from nas_kd.data.array_files import read_arrays
 from nas_kd.data.dataset import Dataset
-from nas_kd.data.file_kind import describe_file
 from nas_kd.data.notes import few, printable
-from nas_kd.data.source import error_summary
 from nas_kd.data.split_names import SPLITS
 from nas_kd.engine.teacher_outputs import Teacher
 from nas_kd.errors import InputError
@@ -108,21 +107,11 @@ def _names(part: str, kind: str) -> list[str]:
 
 def _read(path: Path) -> _StoredArrays:
     """Read the arrays that may be outputs; that of an .npy file is of train."""
-    if not path.is_file():
-        raise InputError(f"{OPTION}: no such file: {printable(path)}")
-    try:
-        with path.open("rb") as content:
-            loaded = np.load(content, allow_pickle=False)
-            if isinstance(loaded, np.ndarray):
-                return _StoredArrays(("outputs_train",), {"outputs_train": loaded})
-            known = {
-                name for part in PARTS for kind in (*WHOLE, TOP_VALUES, TOP_INDICES) for name in _names(part, kind)
-            }
-            with loaded:
-                return _StoredArrays(tuple(loaded.files), {n: loaded[n] for n in loaded.files if n in known})
-    except Exception as error:  # zipfile, zlib and numpy raise many kinds of errors on broken files
-        kind = describe_file(path)
-        raise InputError(f"{OPTION}: cannot read {printable(path)}, {kind} ({error_summary(error)})") from error
+    known = {name for part in PARTS for kind in (*WHOLE, TOP_VALUES, TOP_INDICES) for name in _names(part, kind)}
+    file = read_arrays(path, OPTION, lambda names: [name for name in names if name in known])
+    if "" in file.arrays:
+        return _StoredArrays(("outputs_train",), {"outputs_train": file.arrays[""]})
+    return _StoredArrays(file.names, file.arrays)
 
 
 def _logits_of(part: str, arrays: _StoredArrays, n_classes: int, notes: list[str]) -> NDArray[np.float32] | None:

@@ -60,11 +60,18 @@ def test_long_work_is_not_silent_without_a_terminal(
     assert capsys.readouterr().err.splitlines()[1:] == ["preparing the teacher; training A: epoch 1 of 3"]
 
 
+@pytest.fixture
+def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The console's clock, which stands still; its one number may be changed."""
+    clock = [0.0]
+    monkeypatch.setattr("nas_kd.cli.console.time.monotonic", lambda: clock[0])
+    return clock
+
+
+@pytest.mark.usefixtures("now")
 def test_the_searchs_first_training_and_trial_are_shown_without_a_terminal(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    now = [0.0]
-    monkeypatch.setattr("nas_kd.cli.console.time.monotonic", lambda: now[0])
     with ConsoleCallback(SEARCH) as callback:
         callback.on_search_start(60, None)
         for epoch in range(1, 9):
@@ -78,10 +85,8 @@ def test_the_searchs_first_training_and_trial_are_shown_without_a_terminal(
 
 
 def test_trials_without_a_training_are_not_all_shown_without_a_terminal(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    now: list[float], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    now = [0.0]
-    monkeypatch.setattr("nas_kd.cli.console.time.monotonic", lambda: now[0])
     with ConsoleCallback(SEARCH) as callback:
         callback.on_search_start(60, None)
         for number in range(1, 21):
@@ -93,10 +98,8 @@ def test_trials_without_a_training_are_not_all_shown_without_a_terminal(
 
 
 def test_silence_of_long_work_grows_to_a_minute_and_begins_anew_with_each_stage(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    now: list[float], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    now = [0.0]
-    monkeypatch.setattr("nas_kd.cli.console.time.monotonic", lambda: now[0])
 
     def shown(seconds: int) -> list[int]:
         """When lines came, of an epoch each second."""
