@@ -98,6 +98,7 @@ class CifarTrainings:
         epochs: int,
         data: Dataset,
         calibrated: bool = True,
+        kind: type[Training] = Training,
     ) -> Training:
         """A training of a new network with this many blocks in each stage."""
         setup = TrainingSetup(
@@ -109,7 +110,7 @@ class CifarTrainings:
             calibrated=calibrated,
         )
         student = self.build(blocks, seed, data)
-        return Training(student, teachers, method, setup, lambda other: self.build(blocks, other, data))
+        return kind(student, teachers, method, setup, lambda other: self.build(blocks, other, data))
 
     def train(self, training: Training, name: str) -> Training:
         """To its end, from the checkpoint `name` if there is one; checkpoints last until `forget`."""

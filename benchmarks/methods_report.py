@@ -10,11 +10,12 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from scipy import stats
 
 from benchmarks.cifar_trainings import Settings
 from benchmarks.common import markdown_table
 from benchmarks.runs import read_runs
-from nas_kd.results.intervals import paired_gain
+from nas_kd.results.intervals import paired_gain, t_quantile
 from nas_kd.serialization import write_atomic
 
 CONTROL = "none"
@@ -185,12 +186,34 @@ def _cells(row: dict[str, Any], apart: dict[str, float]) -> list[str]:
     ]
 
 
+def holm(p_values: list[float]) -> list[bool]:
+    """Which of several hypotheses are rejected at 5 % over all of them (Holm 1979)."""
+    rejected, n = [False] * len(p_values), len(p_values)
+    for rank, i in enumerate(sorted(range(n), key=lambda i: p_values[i])):
+        if p_values[i] > 0.05 / (n - rank):
+            break
+        rejected[i] = True
+    return rejected
+
+
+def p_value(gain: dict[str, Any]) -> float:
+    """Two-sided p of no difference, from a 95 % interval by Student's t over paired seeds; 1 with a single seed."""
+    if gain["seeds"] < 2:
+        return 1.0
+    df, half = gain["seeds"] - 1, gain["high"] - gain["mean"]
+    return float(2 * stats.t.sf(abs(gain["mean"]) / half * t_quantile(df), df))
+
+
 def _verdicts(rows: Rows) -> str:
     judged = [r for r in rows if r["gain"]]
+    certain = dict(zip(map(_label, judged), holm([p_value(r["gain"]) for r in judged]), strict=True))
+    worse = [r for r in judged if r["gain"]["high"] < 0 and certain[_label(r)]]
+    better = [r for r in judged if r["gain"]["low"] > 0]
     groups = {
-        "Better than `none` (interval above 0)": [r for r in judged if r["gain"]["low"] > 0],
-        "No difference shown": [r for r in judged if r["gain"]["low"] <= 0 <= r["gain"]["high"]],
-        "Worse than `none` (interval below 0)": [r for r in judged if r["gain"]["high"] < 0],
+        "Better than `none` (interval above 0)": better,
+        "of these also after Holm's correction over the table": [r for r in better if certain[_label(r)]],
+        "No difference shown": [r for r in judged if r not in better and r not in worse],
+        "Worse than `none` (after Holm's correction)": worse,
     }
     lines = (
         f"- {description}: {', '.join(_label(r) for r in members) or 'none'}."

@@ -98,7 +98,7 @@ def prepare(work: Path, collection: Collection, name: str, clones: Path) -> None
     fit = [sys.executable, "-m", "benchmarks.public_networks.fit", str(work), str(collection.n_classes)]
     code, output = _run(fit, Path.cwd())
     if code:
-        raise SystemExit(f"{name} cannot be fitted: {output[-500:]}")
+        raise RuntimeError(f"{name} cannot be fitted: {output[-500:]}")
 
 
 def _run(command: list[str], folder: Path) -> tuple[int, str]:
@@ -198,7 +198,11 @@ def main() -> int:
         if (collection, name) in done:
             continue
         work = given.out / "work" / f"{collection}.{name}"
-        row = {"collection": collection, **try_network(COLLECTIONS[collection], name, given.clones, work)}
+        try:
+            row = {"collection": collection, **try_network(COLLECTIONS[collection], name, given.clones, work)}
+        except RuntimeError as error:
+            print(error, flush=True)
+            continue
         rows.append(row)
         with results.open("a") as file:
             file.write(json.dumps(row) + "\n")

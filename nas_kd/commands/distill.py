@@ -126,7 +126,11 @@ def _distill(context: RunContext) -> DistillResult:
         notes=gate.notes(candidate.student, precision=candidate.precision),
         teacher=teacher,
         recipe=recipe.recipe.to_json(),
-        details={"losses": trained.losses, "calibration": trained.calibration},
+        details={
+            "losses": trained.losses,
+            "calibration": trained.calibration,
+            "grad_ratios": trained.grad_ratios,
+        },
     )
     for note in _misses_of_budget(facts, file.val_score, config.budget):
         callback.on_note(note)

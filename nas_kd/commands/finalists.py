@@ -292,4 +292,5 @@ class FinalistTrainer:
             agreement=file.agreement,
             sha256=file.sha256,
             weights_key=file.weights_key,
+            grad_ratios=file.grad_ratios,
         )

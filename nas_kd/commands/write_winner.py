@@ -99,6 +99,7 @@ def _facts(folder: RunFolder, run: RunRecord, finalist: FinalistRecord) -> Stude
         recipe=recipe,
         versions=run.environment.get("versions", {}),
         card=load_config(folder.config).card,
+        details={"grad_ratios": deployed.grad_ratios},
     )
 
 

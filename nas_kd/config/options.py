@@ -120,7 +120,7 @@ class DistillOptions(Options):
         "(samples / (classes x samples of the class)) | a list with a number for each class, in their order",
     )
     calibrate: bool = Field(
-        True, description="scale losses by their first gradients; false: published weights, no clipping"
+        True, description="scale losses by their gradients; false: published weights, no clipping"
     )
 
 

@@ -84,7 +84,7 @@ class LoaderData:
 
 
 class LoaderPass:
-    """One pass over a loader. Its first batches are kept, as calibration reads them before training does."""
+    """One pass over a loader. The latest batches are kept, as calibration reads some before training does."""
 
     def __init__(self, data: LoaderData, stream: RandomStream) -> None:
         """Prepare a pass whose shuffling and transforms draw from `stream`; nothing is read yet."""
@@ -94,9 +94,9 @@ class LoaderPass:
         self._next = 0
 
     def __call__(self, step: int) -> tuple[Tensor, Any]:
-        """Samples (B, ...) and labels of a step, not checked yet; steps after the first few can only be read once."""
+        """Samples (B, ...) and labels of a step, not checked; one of the `BATCHES` latest read, or a later one."""
         while self._next <= step:
-            self._read = {number: kept for number, kept in self._read.items() if number < BATCHES}
+            self._read = {number: kept for number, kept in self._read.items() if number > self._next - BATCHES}
             self._read[self._next] = self._read_next()
             self._next += 1
         return self._read[step]

@@ -80,6 +80,10 @@ class Schedule:
             return self.learning_rate * done / warmup
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (done - warmup) / (1 - warmup)))
 
+    def warmup_steps(self, steps_per_epoch: int) -> int:
+        """Count the steps of the training that the warm-up takes, a last one in part included."""
+        return math.ceil(self.warmup * self.cycle_of(0)[1] * steps_per_epoch - 1e-6)
+
     def cycle_of(self, epoch: int) -> tuple[int, int]:
         """Find the cycle of the learning rate that an epoch is in: its first epoch, and the one after its last."""
         bounds = [0, *self.restarts, self.epochs]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from nas_kd.data.dataset import Split
 from nas_kd.engine import checkpoint
 from nas_kd.engine.batch_source import BatchSource, Order, Samples
-from nas_kd.engine.calibration import calibrate
+from nas_kd.engine.calibration import BATCHES, calibrate, calibration_steps
 from nas_kd.engine.evaluation import accuracy_of
 from nas_kd.engine.feature_extractor import FeatureExtractor
 from nas_kd.engine.method_setup import DatasetInfo, MethodSetup, loss_terms, reinitialized
@@ -36,7 +36,7 @@ class TrainingSetup:
         schedule: epochs, batch size, learning rate and the like.
         numerics: number format and memory layout.
         seed: all random choices follow from it and the number of the epoch.
-        calibrated: whether the method's terms are scaled on the first batches, see `nas_kd.engine.calibration`.
+        calibrated: whether the method's terms are scaled by their gradients, see `nas_kd.engine.calibration`.
         qat_start: see `nas_kd.engine.qat_schedule`; has no effect on a student without quantizers.
         class_weights: (C,) weights of the classes in the label loss; None: all count alike.
     """
@@ -106,6 +106,7 @@ class Training:
         self.epoch = 0
         self.seconds = 0.0
         self.losses: dict[str, float] = {}  # means over the last epoch
+        self.grad_ratios: dict[str, float] = {}  # see `nas_kd.engine.calibration.calibrate`
         self._teachers = tuple(teachers)
         method_setup = MethodSetup(self.student, self._teachers, method, setup.numerics, setup.source.example())
         method_setup.attach(setup.dataset, rebuild or partial(reinitialized, self.student), setup.seed)
@@ -115,6 +116,7 @@ class Training:
         self._averaged = [t for net in self.networks for t in net.state_dict().values() if t.is_floating_point()]
         self.average = [t.clone() for t in self._averaged]
         self.steps_per_epoch = setup.source.steps_per_epoch(setup.schedule.batch_size)
+        self._calibration_steps = calibration_steps(setup.schedule, self.steps_per_epoch) if setup.calibrated else ()
         self._qat_schedule = QATSchedule(self.networks, setup.schedule, self.steps_per_epoch, setup.qat_start)
 
     @property
@@ -175,13 +177,20 @@ class Training:
             return outputs, [read(self.epoch, batch) for read in teachers], batch
 
         with seeded(setup.seed, 3, self.epoch):
-            if self.epoch == 0 and setup.calibrated:
-                calibrate(self.student, self.method, lambda i: forward(i % self.steps_per_epoch, 0.0))
             for step in range(self.steps_per_epoch):
+                if first + step in self._calibration_steps:
+                    self._calibrate(forward, step)
                 if self._qat_schedule.before_step(self.epoch, step):
                     torch._foreach_copy_(self.average, self._averaged)
                 losses.add(self._step(forward, step, first + step))
         self.losses = losses.means()
+
+    def _calibrate(self, forward: _Forward, step: int) -> None:
+        """Calibrate the method on the batches from `step` of this epoch on, or on its last ones."""
+        first = max(0, min(step, self.steps_per_epoch - BATCHES))
+        self.grad_ratios = calibrate(
+            self.student, self.method, lambda i: forward((first + i) % self.steps_per_epoch, 0.0)
+        )
 
     def _real(self, samples: Samples, progress: float) -> Batch:
         """Training samples as a batch; `progress`: share of the schedule done."""
@@ -271,6 +280,7 @@ class Training:
             "method": self.method.state_dict(),
             "average": {str(i): t for i, t in enumerate(self.average)},
             "momentum": checkpoint.optimizer_state(self.optimizer),
+            "grad_ratio": {name: torch.tensor(ratio, dtype=torch.float64) for name, ratio in self.grad_ratios.items()},
             "progress": {
                 "epoch": torch.tensor(self.epoch),
                 "seconds": torch.tensor(self.seconds, dtype=torch.float64),
@@ -290,5 +300,6 @@ class Training:
         checkpoint.restore_optimizer(self.optimizer, groups.get("momentum", {}))
         for name, optimizer in self.method.optimizers().items():
             checkpoint.restore_optimizer(optimizer, groups.get(f"optimizer.{name}", {}))
+        self.grad_ratios = {name: float(ratio) for name, ratio in groups.get("grad_ratio", {}).items()}
         self.epoch = int(groups["progress"]["epoch"])
         self.seconds = float(groups["progress"]["seconds"])

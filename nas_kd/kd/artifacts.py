@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import onnxruntime
@@ -36,6 +36,7 @@ class ExportedFile:
         agreement: share of equal top-1 decisions, 0..1.
         seconds: of training, or of making the file where that took longer.
         weights_key: of the network's weights in the store, under the kind "deployed".
+        grad_ratios: see `TrainedModel`.
     """
 
     onnx: bytes
@@ -46,6 +47,7 @@ class ExportedFile:
     agreement: float
     seconds: float
     weights_key: str
+    grad_ratios: dict[str, float] = field(default_factory=dict)
 
 
 class ArtifactBuilder:
@@ -134,6 +136,7 @@ class ArtifactBuilder:
                 "parity": parity.max_abs_difference,
                 "agreement": parity.agreement,
                 "seconds": round(max(trained.seconds, time.perf_counter() - started), 4),
+                "grad_ratios": trained.grad_ratios,
             }
             weights = {k: v.contiguous() for k, v in trained.model.state_dict().items()}
             self._store.save("deployed", key, weights, {"precision": precision})

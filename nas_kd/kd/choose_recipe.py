@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from nas_kd.config.key_facts import clipping_facts, key_facts, score_facts
+from nas_kd.config.key_facts import calibration_facts, key_facts, score_facts
 from nas_kd.config.options import TeacherOptions
 from nas_kd.context.run_context import RunContext
 from nas_kd.engine.teacher_outputs import Teacher
@@ -97,7 +97,7 @@ def _key(context: RunContext, facts: dict[str, Any]) -> str:
         "seed": context.seed,
         "torch": torch.__version__,
         **score_facts(context.config.data.score),
-        **clipping_facts(context.config.distill.calibrate),
+        **calibration_facts(context.config.distill.calibrate),
     }
     return fingerprint(common | facts)
 

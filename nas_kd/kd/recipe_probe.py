@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import torch
 
-from nas_kd.config.key_facts import clipping_facts, key_facts, score_facts
+from nas_kd.config.key_facts import calibration_facts, key_facts, score_facts
 from nas_kd.context.callbacks import Callback, EpochEnd, StopRun
 from nas_kd.context.run_context import RunContext
 from nas_kd.engine.evaluation import confusion_of, cross_entropy_of
@@ -71,7 +71,7 @@ class RecipeProbe:
             "numerics": [context.numerics.bf16, context.numerics.channels_last],
             "torch": torch.__version__,
             **score_facts(config.data.score),
-            **clipping_facts(config.distill.calibrate),
+            **calibration_facts(config.distill.calibrate),
             **version_facts(make_method(method)),
         }
 

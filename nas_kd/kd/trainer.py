@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import nn
 
-from nas_kd.config.key_facts import clipping_facts
+from nas_kd.config.key_facts import calibration_facts
 from nas_kd.config.options import DistillOptions
 from nas_kd.context.callbacks import Callback
 from nas_kd.data.augment import TrainingViews
@@ -82,7 +82,7 @@ class Trainer:
         conditions = {
             "data": data.training_key,
             "calibrated": options.calibrate,
-            **clipping_facts(options.calibrate),
+            **calibration_facts(options.calibrate),
             "numerics": [numerics.bf16, numerics.channels_last],
             **({} if weights is None else {"class_weights": weights}),
             **({} if self.score.name == DEFAULT_SCORE else {"score": self.score.name}),
@@ -151,7 +151,8 @@ class Trainer:
         else:
             students = [(network, self.judge(network)) for network in training.averaged_students()]
             model, judged = max(students, key=lambda pair: pair[1].score)
-        return TrainedModel(model, key, *judged, training.seconds, training.losses, training.calibration())
+        known = training.losses, training.calibration(), training.grad_ratios
+        return TrainedModel(model, key, *judged, training.seconds, *known)
 
     def judge(self, network: nn.Module) -> Judged:
         """Accuracy and score of a network on the validation split.

@@ -105,5 +105,6 @@ class TrainingCache:
             "seconds": trained.seconds,
             "losses": trained.losses,
             "calibration": trained.calibration,
+            "grad_ratios": trained.grad_ratios,
         }
         self.store.save("weights", trained.key, weights, {"facts": facts, "student": job.student.to_json()})

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
@@ -31,6 +31,7 @@ class TrainedModel:
         seconds: what the training took when it took place.
         losses: means of the named loss terms over the last epoch, unscaled.
         calibration: the factor that calibration gave each part of the method, by name.
+        grad_ratios: gradient norm of each calibrated part, over that of cross-entropy, when it was last calibrated.
     """
 
     model: nn.Module
@@ -40,6 +41,7 @@ class TrainedModel:
     seconds: float
     losses: dict[str, float]
     calibration: dict[str, float]
+    grad_ratios: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -137,9 +137,9 @@ class Method(nn.Module):
     total loss = `ce_weight` * CE + `strength` * `scale` * sum of `forward`'s terms (each at its published weight).
 
     `scale` is 1, or the result of calibration: then the terms' gradient norm on the student, at strength 1, is
-    `target_grad_ratio` times that of CE on the first batches. Feature terms keep a fifth to a twentieth of that ratio
-    after three epochs, logit terms all of it (ResNet-20 -> ResNet-8, CIFAR-10): features of untrained networks react to
-    any change of the weights.
+    `target_grad_ratio` times that of CE when the warm-up of the learning rate is over, see `nas_kd.engine.calibration`.
+    The built-in methods' ratios are those of their published weights after 35 steps of training with batches of 128
+    (ResNet-20 -> ResNet-8, CIFAR-10; `benchmarks/gradient_ratios.py`).
 
     Attributes:
         name: the name in configs; `a+b` sums two methods.

@@ -7,7 +7,7 @@ from nas_kd.config.options import Budget
 from nas_kd.report import number_format as fmt
 from nas_kd.report.budget_text import WITHIN_BUDGET, budget_verdict, other_limited_costs
 from nas_kd.report.distillation_gains import CONTROL_TITLES, ControlKind, control_of
-from nas_kd.report.recipe_words import training_text
+from nas_kd.report.recipe_words import grad_ratios_text, training_text
 from nas_kd.report.report_context import ReportContext, chain_text, method_name, method_params
 from nas_kd.results.finalist_record import Accuracy, FinalistRecord
 from nas_kd.results.latency import Latency
@@ -180,6 +180,8 @@ def _details(record: FinalistRecord | TrialRecord) -> Iterator[tuple[str, str]]:
         yield "Chain", chain_text(record)
     if params := method_params(record.candidate):
         yield "Parameters", params
+    if isinstance(record, FinalistRecord) and (ratios := grad_ratios_text(record)):
+        yield "Gradients", ratios
     if training := training_text(record.candidate):
         yield "Training", training
 

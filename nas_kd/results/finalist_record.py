@@ -2,6 +2,8 @@
 
 from typing import ClassVar, Literal
 
+from pydantic import Field
+
 from nas_kd.results.calibration import CalibrationRecord
 from nas_kd.results.confusion import Confusion
 from nas_kd.results.trial_record import CandidateField, Costs, Record, ScoredRecord
@@ -54,6 +56,8 @@ class SeedRecord(ScoredRecord):
         agreement: share of equal top-1 decisions, 0..1.
         sha256: of the ONNX file without metadata.
         weights_key: of the network's weights in the store, under the kind "deployed".
+        grad_ratios: norm of the gradient that each part of the method has on the student at its strength, over that of
+            cross-entropy, when the part was last calibrated; by the part's name.
     """
 
     scored: ClassVar = {"val_score": "val_accuracy", "test_score": "test_accuracy"}
@@ -69,6 +73,7 @@ class SeedRecord(ScoredRecord):
     agreement: float
     sha256: str
     weights_key: str | None = None
+    grad_ratios: dict[str, float] = Field(default_factory=dict)
 
 
 class ControlRecord(ScoredRecord):

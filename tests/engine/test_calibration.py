@@ -2,17 +2,20 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from nas_kd.engine.calibration import BATCHES, LARGEST, calibrate
+from nas_kd.engine.calibration import BATCHES, LARGEST, SETTLED, calibrate, calibration_steps
+from nas_kd.engine.schedule import Schedule
 from nas_kd.engine.teacher_outputs import TeacherOutputs
 from nas_kd.engine.training import Training, TrainingSetup
 from nas_kd.methods.base import Batch, Method, Outputs
 from nas_kd.methods.combine import Combined, make_method
+from nas_kd.methods.relation.similarity import Similarity
 
 from .conftest import net
 
@@ -103,7 +106,8 @@ def test_the_factor_is_the_ratio_of_the_gradients(target_grad_ratio: float) -> N
     """At strength 1, whatever the strength is, and past the method's warm-up."""
     student, method = linear(), Shrink(strength=3.0)
     method.target_grad_ratio = target_grad_ratio
-    calibrate(student, method, shown_by(student))
+    reached = calibrate(student, method, shown_by(student))
+    assert reached == pytest.approx({"shrink": 3 * target_grad_ratio}, rel=1e-5)
     ce, shrink, _ = lengths(student)
     assert method.scale.item() == pytest.approx(target_grad_ratio * ce / shrink, rel=1e-5)
 
@@ -199,27 +203,81 @@ def test_own_terms_do_not_count() -> None:
     assert with_own.scale.item() > 1e3 * without.scale.item()
 
 
+class Recording(Training):
+    """Keeps each factor that calibration finds, with the epoch and step before which it is found."""
+
+    def _calibrate(self, forward: Any, step: int) -> None:
+        super()._calibrate(forward, step)
+        self.__dict__.setdefault("found", {})[self.epoch, step] = self.calibration()[self.method.name]
+
+
+class Given(Training):
+    """Is given the factors in place of finding them."""
+
+    factors: ClassVar[dict[tuple[int, int], float]] = {}
+
+    def _calibrate(self, forward: Any, step: int) -> None:
+        self.method.scale.fill_(self.factors[self.epoch, step])
+
+
 @pytest.mark.parametrize("method", ["soft_targets", "fitnet", "similarity"])
-def test_a_calibrated_training_is_the_one_that_was_given_the_factor(
+def test_a_calibrated_training_is_the_one_that_was_given_the_factors(
     method: str, setup: TrainingSetup, teacher: TeacherOutputs
 ) -> None:
     """Bit for bit: batches, dropout and statistics go on as if nothing had been tried out."""
-    short = replace(setup, schedule=replace(setup.schedule, epochs=2))
+    long = replace(setup, schedule=replace(setup.schedule, epochs=20, warmup=0.4))
+    steps = setup.source.steps_per_epoch(32)
 
-    def trained(setup: TrainingSetup, factor: float | None) -> Training:
-        made = make_method(method)
-        if factor is not None:
-            made.scale.fill_(factor)
-        training = Training(net(4, seed=1, dropout=0.2), [teacher], made, setup, net)
-        training.run()
+    def trained(kind: type[Training], *, calibrated: bool) -> Training:
+        training = kind(
+            net(4, seed=1, dropout=0.2), [teacher], make_method(method), replace(long, calibrated=calibrated), net
+        )
+        training.run(SETTLED // steps + 2)
         return training
 
-    calibrated = trained(short, None)
-    factor = calibrated.calibration()[method]
-    assert factor != 1
-    given = trained(replace(short, calibrated=False), factor)
-    plain = trained(replace(short, calibrated=False), None)
+    calibrated = trained(Recording, calibrated=True)
+    found = calibrated.__dict__["found"]
+    assert list(found) == [(0, 0), divmod(SETTLED, steps)]
+    assert len(set(found.values())) == 2
+    assert 1 not in found.values()
+    Given.factors = found
+    plain = trained(Training, calibrated=False)
     assert plain.calibration()[method] == 1
-    states = [t.student.state_dict() for t in (calibrated, given, plain)]
+    assert plain.grad_ratios == {}
+    states = [t.student.state_dict() for t in (calibrated, trained(Given, calibrated=True), plain)]
     assert all(torch.equal(v, states[1][k]) for k, v in states[0].items())
     assert not all(torch.equal(v, states[2][k]) for k, v in states[0].items())
+
+
+def test_the_ratio_reached_is_kept_in_checkpoints(setup: TrainingSetup, teacher: TeacherOutputs) -> None:
+    """A training that is interrupted behind its second calibration knows what was reached."""
+    long = replace(setup, schedule=replace(setup.schedule, epochs=20))
+    until = SETTLED // setup.source.steps_per_epoch(32) + 1
+
+    def started() -> Training:
+        return Training(net(4, seed=1), [teacher], make_method("similarity", strength=0.3), long, net)
+
+    first, second = started(), started()
+    first.run(until)
+    assert first.grad_ratios == pytest.approx({"similarity": 0.3 * Similarity.target_grad_ratio}, rel=1e-5)
+    second.restore(first.state())
+    assert second.grad_ratios == first.grad_ratios
+    assert second.calibration() == first.calibration()
+
+
+@pytest.mark.parametrize(
+    ("epochs", "warmup", "restarts", "steps_per_epoch", "want"),
+    [
+        (30, 0.1, (), 100, (0, 300)),
+        (30, 0.1, (10,), 100, (0, 100)),  # the warm-up is a share of the first cycle
+        (30, 0.1, (3, 10), 100, (0, SETTLED)),
+        (30, 0.0, (), 100, (0, SETTLED)),
+        (3, 0.1, (1,), 20, (0, 19)),  # before the first cycle ends in any case
+        (1, 0.1, (), 1, (0,)),
+    ],
+)
+def test_it_is_calibrated_at_the_start_and_when_the_warm_up_is_over(
+    epochs: int, warmup: float, restarts: tuple[int, ...], steps_per_epoch: int, want: tuple[int, ...]
+) -> None:
+    schedule = Schedule(epochs, 32, 0.1, 0.9, 5e-4, warmup, 0.2, 5.0, restarts)
+    assert calibration_steps(schedule, steps_per_epoch) == want

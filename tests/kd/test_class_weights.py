@@ -86,6 +86,6 @@ def test_default_leaves_all_keys_as_they_were(tmp_path: Path) -> None:
         for sections in ({}, {"distill": {"class_weights": "balanced"}}, {"data": {"score": "macro_f1"}})
     }
     default, weighted, scored = keys.values()
-    assert default.keys() == {"data", "calibrated", "numerics", "torch"}
+    assert default.keys() == {"data", "calibrated", "calibration", "numerics", "torch"}
     assert weighted.keys() - default.keys() == {"class_weights"}
     assert {k: v for k, v in scored.items() if k not in default} == {"score": "macro_f1"}

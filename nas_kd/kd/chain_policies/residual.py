@@ -110,6 +110,7 @@ class Residual(ChainPolicy):
             seconds=sum(link.seconds for link in links),
             losses=links[-1].losses,
             calibration=links[0].calibration,
+            grad_ratios=links[0].grad_ratios,
         )
 
     def prepare(self, distiller: "Distiller", candidate: Candidate) -> None:
