@@ -192,7 +192,11 @@ def main() -> int:
     if given.run:
         with training_threads(given.threads):
             return record(
-                folder, work, given.run, lambda: CifarTrainings(SETTINGS, given.data, work, given.threads), one
+                folder,
+                work,
+                given.run,
+                lambda: CifarTrainings(SETTINGS, given.data, work, given.threads, folder / "teachers"),
+                one,
             )
     todo, failed = jobs(given.methods.split(","), given.seeds), 0
     if not given.report_only:

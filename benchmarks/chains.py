@@ -274,7 +274,7 @@ def main() -> int:
                 folder,
                 work,
                 given.run,
-                lambda: CifarTrainings(settings, given.data, work, given.threads),
+                lambda: CifarTrainings(settings, given.data, work, given.threads, folder / "teachers"),
                 lambda name, cifar: Chains(cifar, settings).run(name),
             )
     todo = [f"{arm}.{seed}" for seed in range(given.seeds) for arm in ARMS]

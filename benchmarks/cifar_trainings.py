@@ -1,8 +1,10 @@
 """Data, networks, teachers and trainings on CIFAR-10 that the runs of a benchmark share.
 
-What is shared (teachers, their logits, checkpoints) lies in the work folder, which need not be kept.
+Logits and checkpoints lie in the work folder, which need not be kept. Teachers lie in a folder that is kept with the
+results: on another machine the same training gives another teacher, and results under both would not compare.
 """
 
+import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -11,6 +13,8 @@ from typing import Any
 
 import torch
 from filelock import FileLock
+from safetensors import safe_open
+from safetensors.torch import save
 from torch import nn
 
 from benchmarks.common import net_words, residual_net
@@ -24,7 +28,7 @@ from nas_kd.engine.numerics import Numerics
 from nas_kd.engine.schedule import Schedule
 from nas_kd.engine.teacher_outputs import Teacher, TeacherOutputs
 from nas_kd.engine.training import Training, TrainingSetup
-from nas_kd.errors import TrialError
+from nas_kd.errors import InputError
 from nas_kd.export.network_costs import count_macs, count_parameters
 from nas_kd.methods.base import Method
 from nas_kd.methods.combine import make_method
@@ -62,8 +66,16 @@ class CifarTrainings:
     `colour` and `grey` are the same samples.
     """
 
-    def __init__(self, settings: Settings, data: Path, work: Path, threads: int) -> None:
-        """`data`: the folder of cifar10-train.parquet and cifar10-test.parquet."""
+    def __init__(self, settings: Settings, data: Path, work: Path, threads: int, teachers: Path) -> None:
+        """Load the data.
+
+        Args:
+            settings: of all results.
+            data: the folder of cifar10-train.parquet and cifar10-test.parquet.
+            work: folder for what need not be kept.
+            threads: of a training.
+            teachers: folder of the trained teachers.
+        """
         work.mkdir(parents=True, exist_ok=True)
         if not (ignore := work / ".gitignore").exists():
             write_atomic(ignore, "*\n")
@@ -74,7 +86,7 @@ class CifarTrainings:
             train_rows=settings.rows,
             val_fraction=settings.val_fraction,
         )
-        self.settings, self.work, self.threads = settings, work, threads
+        self.settings, self.work, self.threads, self._teachers = settings, work, threads, teachers
         self.colour = load_dataset(options, 0)
         self.grey = in_grey(self.colour)
         self.numerics = Numerics.choose(EngineOptions(), self.colour.input_shape)
@@ -150,24 +162,26 @@ class CifarTrainings:
         return outputs
 
     def kept(self, name: str, blocks: int, epochs: int, start: Callable[[], Training]) -> TeacherOutputs:
-        """A network of that name from the store, or trained now; another process at it is waited for."""
-        settings = self.settings
+        """A network of that name from its file, or trained now; another process at it is waited for."""
+        settings, path = self.settings, self._teachers / f"{name}.safetensors"
         recipe = [settings.rows, settings.val_fraction, settings.batch_size, settings.learning_rate]
+        wanted = fingerprint([name, blocks, epochs, *recipe])
         with FileLock(self.work / f"{name}.lock"):
-            key = fingerprint([name, blocks, epochs, *recipe])
-            if (entry := self._store.load("network", key)) is None:
+            if not path.exists():
                 training = self.train(start(), name)
                 trained, _ = training.deployed(self.colour.val)
                 weights = {k: v.contiguous() for k, v in trained.state_dict().items()}
-                accuracy = training.accuracy(trained, self.colour.test)
-                self._store.save("network", key, weights, {"test": accuracy, "seconds": training.seconds})
-                entry = self._store.load("network", key)
-            if entry is None:
-                raise TrialError(f"{self.work}: what was just written there cannot be read")
+                facts = {"test": training.accuracy(trained, self.colour.test), "seconds": training.seconds}
+                write_atomic(path, save(weights, {"key": wanted, "facts": json.dumps(facts)}))
+            with safe_open(path, framework="pt") as file:
+                header = file.metadata()
+                tensors = {n: file.get_tensor(n) for n in file.keys()}  # noqa: SIM118
+        if header["key"] != wanted:
+            raise InputError(f"{path} is a network of other settings; take another --out")
         model = self.build(blocks, 0, self.colour)
-        model.load_state_dict(entry.tensors)
+        model.load_state_dict(tensors)
         outputs = self.outputs(model, blocks, self.colour)
-        self.teacher_facts[outputs.teacher.key] = {"key": outputs.teacher.key, **entry.meta}
+        self.teacher_facts[outputs.teacher.key] = {"key": outputs.teacher.key, **json.loads(header["facts"])}
         return outputs
 
     def filled(self, teacher: TeacherOutputs, epochs: int) -> TeacherOutputs:

@@ -110,7 +110,7 @@ def main() -> int:
     results = given.out / "ratios.jsonl"
     rows = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
     with training_threads(given.threads):
-        cifar = CifarTrainings(SETTINGS, given.data, given.out / "work", given.threads)
+        cifar = CifarTrainings(SETTINGS, given.data, given.out / "work", given.threads, given.out / "teachers")
         for name in names:
             if any((r["method"], r["seed"]) == (name, given.seed) for r in rows):
                 continue

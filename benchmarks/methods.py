@@ -1,15 +1,15 @@
 """Every distillation method on CIFAR-10: one teacher, one student, one schedule, seeds paired with `none`.
 
-    python benchmarks/methods.py --data DIR [--out reports/methods] [--pair small|survey] [--methods a,b] [--seeds 3]
-        [--rows N] [--epochs N] [--threads 1] [--worker i/n] [--published-weights] [--report-only]
+    python benchmarks/methods.py --data DIR [--out reports/methods] [--pair small|table|whole|survey] [--methods a,b]
+        [--seeds 3] [--rows N] [--epochs N] [--threads 1] [--worker i/n] [--published-weights] [--report-only]
 
-Pair `small`: ResNet-20 -> ResNet-8, 10,000 rows, 30 epochs; `survey`: ResNet-56 -> ResNet-20, all rows, 200 epochs.
+Pair `small`: ResNet-20 -> ResNet-8, 10,000 rows, 30 epochs; `table`: the same on 20,000 rows, under a teacher of 150
+epochs; `whole`: on all rows; `survey`: ResNet-56 -> ResNet-20, all rows, 200 epochs.
 Equal seeds have equal initial weights and orders of samples. A run is a process of its own and leaves one JSON file in
 OUT/PAIR/runs; stop it whenever you like and start it again, twice on the same folder if there is a core for each
-(`--worker 0/2` and `1/2` where they share no disk). OUT/work holds teachers and their logits, is ignored by git, and
-may be copied to another machine along with the results: a teacher trained anew is another teacher. Methods for paired
-inputs are judged in a block of their own, with a control of their own: the student sees grey images, its teacher
-colours.
+(`--worker 0/2` and `1/2` where they share no disk). OUT/PAIR/teachers belongs to the results, as a teacher trained anew
+is another teacher; OUT/work holds logits and checkpoints and is ignored by git. Methods for paired inputs are judged in
+a block of their own, with a control of their own: the student sees grey images, its teacher colours.
 """
 
 import argparse
@@ -36,6 +36,8 @@ from nas_kd.plugins import available
 
 PAIRS = {
     "small": Settings(10_000, 0.1, 30, 30, 128, 0.1, teacher_blocks=3, student_blocks=1),
+    "table": Settings(20_000, 0.1, 30, 150, 128, 0.1, teacher_blocks=3, student_blocks=1),
+    "whole": Settings(None, 0.1, 30, 150, 128, 0.1, teacher_blocks=3, student_blocks=1),
     "survey": Settings(None, 0.02, 200, 200, 128, 0.1, teacher_blocks=9, student_blocks=3),
 }
 CONTROL = "none"
@@ -224,7 +226,11 @@ def main() -> int:
     if given.run:
         with training_threads(given.threads):
             return record(
-                folder, work, given.run, lambda: CifarTrainings(settings, given.data, work, given.threads), one
+                folder,
+                work,
+                given.run,
+                lambda: CifarTrainings(settings, given.data, work, given.threads, folder / "teachers"),
+                one,
             )
     failed = 0
     if not given.report_only:
