@@ -138,8 +138,8 @@ class Method(nn.Module):
 
     `scale` is 1, or the result of calibration: then the terms' gradient norm on the student, at strength 1, is
     `target_grad_ratio` times that of CE when the warm-up of the learning rate is over, see `nas_kd.engine.calibration`.
-    The built-in methods' ratios are those of their published weights after 35 steps of training with batches of 128
-    (ResNet-20 -> ResNet-8, CIFAR-10; `benchmarks/gradient_ratios.py`).
+    The built-in methods' ratios are those of published training at that time (ResNet-20 -> ResNet-8, CIFAR-10, batches
+    of 128, steps 70 to 156; `benchmarks/gradient_ratios.py`); of `fitnet` and `fsp`, which are 17 and 26, 3 is kept.
 
     Attributes:
         name: the name in configs; `a+b` sums two methods.

@@ -36,7 +36,7 @@ class AttentionFeatureDistillation(Method):
     name = "afd"
     source = "Wang 2020, ICLR (Pay attention to features)"
     summary = "normalised feature maps of every stage, channels weighted by attention on the teacher's"
-    target_grad_ratio = 0.63
+    target_grad_ratio = 0.38
     needs = frozenset({"features"})
     version = 2
     weight = 500.0

@@ -19,7 +19,7 @@ class AttentionTransfer(Method):
     name = "attention_transfer"
     source = "Zagoruyko 2017, arXiv:1612.03928"
     summary = "spatial attention maps of every stage"
-    target_grad_ratio = 2.0
+    target_grad_ratio = 2.4
     needs = frozenset({"features"})
     weight = 1000.0
 

@@ -21,7 +21,7 @@ class ChannelWise(Method):
     source = "Shu 2021, arXiv:2011.13256"
     tunable = ("temperature", "strength")
     summary = "where each channel of the last stage is active, as a distribution over the map"
-    target_grad_ratio = 0.57
+    target_grad_ratio = 0.5
     needs = frozenset({"features"})
     weight = 3.0
     adapter: nn.Module

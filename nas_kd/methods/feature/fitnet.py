@@ -19,7 +19,7 @@ class FitNet(Method):
     name = "fitnet"
     source = "Romero 2015, arXiv:1412.6550"
     summary = "a trained 1x1 adapter maps the student's middle feature map onto the teacher's"
-    target_grad_ratio = 2.0
+    target_grad_ratio = 3.0
     needs = frozenset({"features"})
     version = 2
     weight = 100.0

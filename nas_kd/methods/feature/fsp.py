@@ -26,7 +26,7 @@ class FSP(Method):
     name = "fsp"
     source = "Yim 2017, CVPR (A gift from knowledge distillation)"
     summary = "inner products between the channels of consecutive stages, the stem included"
-    target_grad_ratio = 2.0
+    target_grad_ratio = 3.0
     needs = frozenset({"features", "stem"})
     version = 2
     weight = 50.0

@@ -22,7 +22,7 @@ class AverageTeachers(Method):
     name = "average_teachers"
     source = "You 2017, KDD"
     summary = "KL divergence to the mean of several teachers' softened probabilities"
-    target_grad_ratio = 1.24
+    target_grad_ratio = 1.8
     teachers = "several"
     tunable = ("temperature", "strength")
     ce_weight = 0.1

@@ -34,7 +34,7 @@ class ContrastiveKD(Method):
     name = "crd"
     source = "Tian 2020, arXiv:1910.10699"
     summary = "contrast with the teacher's embeddings of other classes' samples, from a memory bank"
-    target_grad_ratio = 0.7
+    target_grad_ratio = 0.42
     needs = frozenset({"embedding", "indices", "labels"})
     unscaled_terms = frozenset({"crd_teacher"})
     weight = 0.8

@@ -28,7 +28,7 @@ class InstanceRelationshipGraph(Method):
     name = "irg"
     source = "Liu 2019, CVPR"
     summary = "graph of a batch: logits, distances between samples, changes between stages"
-    target_grad_ratio = 1.0
+    target_grad_ratio = 0.76
     needs = frozenset({"logits", "features", "embedding"})
     version = 2
     vertex_weight = 0.1

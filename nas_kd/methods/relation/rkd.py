@@ -25,7 +25,7 @@ class RelationalKD(Method):
     name = "rkd"
     source = "Park 2019, arXiv:1904.05068"
     summary = "distances and angles among the embeddings of a batch"
-    target_grad_ratio = 5.1
+    target_grad_ratio = 3.3
     needs = frozenset({"embedding"})
     distance_weight = 25.0
     angle_weight = 50.0

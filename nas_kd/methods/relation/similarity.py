@@ -18,7 +18,7 @@ class Similarity(Method):
     name = "similarity"
     source = "Tung 2019, arXiv:1907.09682"
     summary = "similarities between the samples of a batch, at the last stage (SPKD)"
-    target_grad_ratio = 3.4
+    target_grad_ratio = 1.7
     needs = frozenset({"features"})
     weight = 3000.0
 

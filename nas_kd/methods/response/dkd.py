@@ -23,7 +23,7 @@ class DecoupledKD(Method):
     source = "Zhao 2022, arXiv:2203.08679"
     tunable = ("temperature", "strength")
     summary = "target-class and non-target-class parts of the soft targets, weighted separately"
-    target_grad_ratio = 3.0
+    target_grad_ratio = 3.7
     target_weight = 1.0
     rest_weight = 2.0
     warmup = 20 / 240  # share of the schedule
