@@ -29,6 +29,7 @@ _NAMES = {
     "optimizer": "optimiser",
     "learning_rate": "learning rate",
     "augment": "augmentation",
+    "mix": "mixing",
 }
 _FIELDS = ("batch_size", "optimizer", "learning_rate", "weight_decay")
 
@@ -157,7 +158,9 @@ def teacher_recipe(
 ) -> RecipeRecord:
     """Choose the recipe of a teacher that the tool trains, by a probe of a much smaller network of its space.
 
-    The probe may not take away augmentation that the rules give: large networks need it more than small ones.
+    The probe may not take away augmentation that the rules give: large networks need it more than small ones. Teachers
+    are shown samples that are not mixed: those that learnt from mixed labels teach less (Choi et al. 2022,
+    arXiv:2211.03946).
 
     Args:
         context: with the teacher's view of the data.
@@ -166,7 +169,8 @@ def teacher_recipe(
         space: of the teacher.
         architecture: that is to be trained.
     """
-    context = context.with_recipe(replace(context.recipe, epochs=options.epochs or context.recipe.epochs))
+    recipe = replace(context.recipe, epochs=options.epochs or context.recipe.epochs, mix="none")
+    context = context.with_recipe(recipe)
     builder = NetworkBuilder(context.data, space)
     whole = builder.macs(architecture)
     sizes = [a for a in builder.size_ladder(PROXY_SIZES) if builder.can_build(a)] or [architecture]
@@ -211,7 +215,8 @@ def describe_choice(record: RecipeRecord) -> str:
 
 def describe_recipe(recipe: TrainingRecipe) -> str:
     """Describe a recipe in a few words."""
+    mix = "" if recipe.mix == "none" else f"{recipe.mix}, "
     return (
         f"batch {recipe.batch_size}, {recipe.optimizer} {recipe.learning_rate:g}, "
-        f"augmentation {recipe.augment}, {recipe.epochs} epochs"
+        f"augmentation {recipe.augment}, {mix}{recipe.epochs} epochs"
     )
