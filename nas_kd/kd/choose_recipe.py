@@ -51,6 +51,7 @@ def given_fields(context: RunContext) -> tuple[str, ...]:
     """Names of the recipe's fields that the user gave."""
     options = context.config.distill
     given = tuple(name for name in _FIELDS if getattr(options, name) is not None)
+    given = given if context.recipe.mix == "none" else (*given, "mix")  # which nothing but the user chooses
     return given if len(context.data.augmentation.strengths) > 1 else (*given, "augment")
 
 

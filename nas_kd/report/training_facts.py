@@ -127,7 +127,7 @@ def _origins_text(record: RecipeRecord, distill: Mapping[str, Any], given_epochs
     """Where each part comes from: given, found by short trainings, proposed by rules, or the tool's default."""
     values = [asdict(s.recipe) for s in record.settings if s.failed is None] if record.origin == "probe" else []
     tried = {name for name in FIELD_NAMES if len({v[name] for v in values}) > 1}
-    given = {*record.given, *({"epochs"} if given_epochs else ()), *({"mix"} if record.recipe.mix != "none" else ())}
+    given = {*record.given, *({"epochs"} if given_epochs else ())}
     changed = {name for name in FIXED if distill.get(name) not in (None, DistillOptions.model_fields[name].default)}
     kept = {name for name in FIXED if distill.get(name) is not None} - changed
     groups = (
