@@ -160,8 +160,8 @@ def teacher_recipe(
     """Choose the recipe of a teacher that the tool trains, by a probe of a much smaller network of its space.
 
     The probe may not take away augmentation that the rules give: large networks need it more than small ones. Teachers
-    are shown samples that are not mixed: those that learnt from mixed labels teach less (Choi et al. 2022,
-    arXiv:2211.03946).
+    are shown samples that are not mixed: soft labels make weaker teachers (smoothed ones: Müller et al. 2019,
+    arXiv:1906.02629; mixed ones: Choi et al. 2022, arXiv:2211.03946).
 
     Args:
         context: with the teacher's view of the data.
