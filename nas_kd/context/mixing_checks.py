@@ -59,7 +59,10 @@ def _asked(config: SearchConfig) -> str:
 def _why_not(data: Dataset, mix: str) -> str | None:
     """Why these samples cannot be mixed; None: they can be."""
     for one in (data, data.teacher_view):
-        if one is not None and (reason := why_not_mixed(mix, one.input_shape, one.pixels.dtype)):
+        if one is None:
+            continue
+        dtype = one.stored_dtype or str(one.train.x.dtype).removeprefix("torch.")
+        if reason := why_not_mixed(mix, one.input_shape, dtype):
             return reason if one is data else f"the teacher's view: {reason}"
     view = data.teacher_view
     if mix == "cutmix" and view is not None and view.input_shape[1:] != data.input_shape[1:]:

@@ -62,8 +62,7 @@ class MixedLabels(NamedTuple):
 class Batch(NamedTuple):
     """One training batch, as the student sees it: L labelled samples, then unlabelled ones where the data have any.
 
-    Samples may be mixed with others (mixup, cutmix). Then `y` is the label of the larger share, half at least, and a
-    loss that is to learn the labels has to go through `label_loss`, which knows both.
+    If samples are mixed in pairs (mixup, cutmix), `y` is the label of the larger share, and `label_loss` learns both.
 
     Attributes:
         x: (B, ...) float32, augmented, in stored units.
@@ -111,8 +110,8 @@ class Batch(NamedTuple):
         labelled = logits[: len(self.y)] if self.has_unlabelled else logits
         if self.mixed is None:
             return F.cross_entropy(labelled, self.y, weight=weights)
-        first, second = (F.cross_entropy(labelled, y, weight=weights, reduction="none") for y in (self.y, self.mixed.y))
-        share = self.mixed.share
+        both, share = (self.y, self.mixed.y), self.mixed.share
+        first, second = (F.cross_entropy(labelled, y, weight=weights, reduction="none") for y in both)
         return (share * first + (1 - share) * second).sum() / self.label_weights().sum()
 
     def label_weights(self) -> Tensor:
