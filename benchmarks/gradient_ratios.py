@@ -5,7 +5,8 @@
 ResNet-20 -> ResNet-8, the settings and teachers of `benchmarks.calibration`. A method is trained with its published
 weights, nothing clipped; before some of the steps its terms' gradient norm on the student is divided by that of
 cross-entropy (times 1, whatever `ce_weight` is). `target_grad_ratio` in the methods' files is the ratio around the end
-of the warm-up, the geometric mean over steps 70, 94 and 156. What is in OUT/ratios.jsonl is not measured again; OUT/ratios.md has the table.
+of the warm-up, the geometric mean over steps 70, 94 and 156. What is in OUT/ratios.jsonl is not measured again;
+OUT/ratios.md has the table.
 """
 
 import argparse

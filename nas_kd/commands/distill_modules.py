@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
+from nas_kd.commands.distill_mixing import check_mixing, mixed_source
 from nas_kd.commands.distill_teachers import GivenTeacher, as_teachers, checked_samples, load_teachers
 from nas_kd.commands.distill_unlabelled import GivenUnlabelled
 from nas_kd.commands.module_checks import (
@@ -72,6 +73,7 @@ def distill(
     class_weights: Literal["none", "balanced"] | Sequence[float] = "none",
     unlabelled: Any = None,
     unlabelled_share: float | None = None,
+    mix: Literal["none", "mixup", "cutmix"] = "none",
 ) -> Student:
     """Train your own student by knowledge distillation, in place, with a cosine schedule.
 
@@ -104,6 +106,8 @@ def distill(
             teacher's outputs on them; there is no label loss. Exact copies of samples of `train` and `val`, which are
             read once more for this, are left out, and a note says how many.
         unlabelled_share: of a batch, between 0 and 1. None: as the data divide, at most 7/8.
+        mix: training samples in pairs, as teachers see them too, and their labels: "mixup": shares of both; "cutmix": a
+            rectangle of another picture; not with a DataLoader, whose samples have no numbers.
 
     Returns:
         The student itself with averaged weights, in eval mode.
@@ -131,6 +135,7 @@ def distill(
         "weight_decay": weight_decay,
         "calibrate": calibrate,
         "class_weights": _plain(class_weights),
+        "mix": mix,
     }
     settings = _Settings.of(schedule, {"threads": threads, "precision": precision}, seed, callbacks)
     with unchanged_settings(), torch.inference_mode(False):
@@ -199,6 +204,8 @@ class _Distillation:
         train, val, unlabelled = data
         check_capabilities(method, train)
         unlabelled.check(method, train)
+        mix = settings.schedule.mix
+        check_mixing(mix, train)
         example = train.example()
         student, n_classes = as_student(student, example, "train")
         loaded = load_teachers(roles_of(given), train, n_classes)
@@ -219,8 +226,9 @@ class _Distillation:
         if others is not None and others.note is not None:
             settings.callback.on_note(others.note)
         source = train.source(n_classes, any(own_order(part) for part in method.parts()))
+        source = mixed_source(source, train, mix, settings.seed)
         setup = TrainingSetup(
-            source=source if others is None else others.mixed_into(source, train),
+            source=source if others is None else others.mixed_into(source, train, mix),
             dataset=DatasetInfo(len(train), n_classes, *train.statistics()),
             schedule=Schedule.of(
                 settings.schedule, _recipe(settings.schedule, train, 0 if others is None else len(others))

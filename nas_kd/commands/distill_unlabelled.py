@@ -9,7 +9,7 @@ from torch import Tensor
 
 from nas_kd.commands.module_checks import name_of_method
 from nas_kd.config.options import Augmentation
-from nas_kd.data.augment import UNLABELLED_SEEDS, Augmenter
+from nas_kd.data.augment import UNLABELLED_SEEDS, Augmenter, mixed
 from nas_kd.data.augmentation_choices import NONE, AugmentationChoices
 from nas_kd.data.duplicates import sample_digests
 from nas_kd.data.in_memory_arrays import unlabelled_array
@@ -108,14 +108,14 @@ class ReadyUnlabelled:
     def __len__(self) -> int:
         return len(self.x)
 
-    def mixed_into(self, source: BatchSource, train: UserData) -> BatchSource:
-        """Batches of the source's samples and of these."""
+    def mixed_into(self, source: BatchSource, train: UserData, mix: str) -> BatchSource:
+        """Batches of the source's samples and of these, which are mixed (`mix`) among themselves."""
         if not isinstance(source, ArrayBatches | DatasetBatches):
             return source
         choices = AugmentationChoices(self.augment, tuple(self.x.shape[1:]), flip_safe=False, pictures=False)
         changes = choices.at(self.augment.strength or "standard")
         augmenter = Augmenter(self.x, train.statistics()[0], changes, UNLABELLED_SEEDS + self.seed)
-        return MixedBatches(source, augmenter, self.share, use_unlabelled=True)
+        return MixedBatches(source, mixed(augmenter, mix), self.share, use_unlabelled=True)
 
 
 def _converted(x: NDArray[Any], train: UserData) -> NDArray[Any]:

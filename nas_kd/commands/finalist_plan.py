@@ -39,8 +39,7 @@ class FinalistCost:
             work: counts it.
             full_epochs: of a finalist's schedule.
         """
-        longest = options.max_control_epochs
-        controls = controls_of(candidate, work.builder, full_epochs, longest) if options.controls else []
+        controls = controls_of(candidate, work.builder, full_epochs, options)
         return FinalistCost(
             student_cost(candidate, work, full_epochs, full_epochs),
             tuple((student_cost(c.candidate, work, 1, full_epochs), c.epochs) for c in controls),

@@ -170,9 +170,10 @@ class FinalistTrainer:
         """Pair finalists with their controls; the first has some even if the plan was made for others, without any."""
         controlled = max(1, plan.controlled) if self._options.controls else 0
         builder, full = self._distiller.builder, self._full_epochs
+        options = self._options.model_copy(update={"max_control_epochs": plan.control_epochs / full})
 
         def controls(rank: int, candidate: Candidate) -> list[Control]:
-            return controls_of(candidate, builder, full, plan.control_epochs / full) if rank < controlled else []
+            return controls_of(candidate, builder, full, options) if rank < controlled else []
 
         return [(trial, controls(rank, trial.candidate)) for rank, trial in enumerate(chosen)]
 

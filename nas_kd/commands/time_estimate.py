@@ -312,5 +312,6 @@ class SearchCostModel:
         return plan.seeds * trained / self._at_once + plan.finalists * self._gate_s
 
     def _controls(self, candidate: Candidate, longest: float) -> float:
-        controls = controls_of(candidate, self._builder, self._context.recipe.epochs, longest)
+        options = self._config.finalists.model_copy(update={"max_control_epochs": longest})
+        controls = controls_of(candidate, self._builder, self._context.recipe.epochs, options)
         return sum(self._steps * control.epochs * self._step(control.candidate) for control in controls)

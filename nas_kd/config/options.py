@@ -54,6 +54,12 @@ def _none_balanced_or_numbers(value: Any) -> Any:
     return tuple(float(n) for n in numbers)
 
 
+def _true_false_or_all(value: Any) -> Any:
+    if not isinstance(value, bool) and value != "all":
+        raise ValueError(f"must be true, false or all, got {value!r}")
+    return value
+
+
 class SpaceOptions(Options):
     """The search space that students come from."""
 
@@ -119,9 +125,12 @@ class DistillOptions(Options):
         description="weights of the classes in the label loss of every network trained here: none | balanced "
         "(samples / (classes x samples of the class)) | a list with a number for each class, in their order",
     )
-    calibrate: bool = Field(
-        True, description="scale losses by their gradients; false: published weights, no clipping"
+    mix: Annotated[Literal["none", "mixup", "cutmix"], NotInKeysAtDefault()] = Field(
+        "none",
+        description="mix training samples of students and assistants in pairs, as the teacher sees them too: none | "
+        "mixup (shares of both) | cutmix (a rectangle of another picture)",
     )
+    calibrate: bool = Field(True, description="scale losses by their gradients; false: published weights, no clipping")
 
 
 class Budget(Options):
@@ -215,7 +224,8 @@ class SearchSection(Options):
     seed: int = Field(0, ge=0, le=2**31 - 1, description="root of all random seeds; the same seed repeats the run")
     workers: int = Field(1, ge=1, le=64, description="candidates trained in parallel, one process each")
     recipe: Annotated[
-        tuple[Literal["batch_size", "learning_rate", "augment", "optimizer"], ...], AfterValidator(without_repeats)
+        tuple[Literal["batch_size", "learning_rate", "augment", "optimizer", "mix"], ...],
+        AfterValidator(without_repeats),
     ] = Field((), description="parts of the training recipe that the search varies, around what suits most candidates")
     precisions: Names = Field(
         ("fp32",), min_length=1, description="the search chooses one for each candidate (`nas-kd list precisions`)"
@@ -235,7 +245,11 @@ class FinalistOptions(Options):
 
     max: int = Field(6, ge=1, description="most finalists; one more if the best one turns out to be over the budget")
     seeds: int = Field(3, ge=1, description="trainings of each finalist; intervals need 2 or more")
-    controls: bool = Field(True, description="also train without distillation and without assistants, at equal cost")
+    controls: Annotated[bool | Literal["all"], BeforeValidator(_true_false_or_all)] = Field(
+        True,
+        description="also train without distillation and without assistants, at equal cost; all: with label smoothing "
+        "instead of distillation, too",
+    )
     max_control_epochs: float = Field(
         3.0, ge=1, description="most epochs of a control, as a multiple of distill.epochs"
     )

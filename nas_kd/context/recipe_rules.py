@@ -32,6 +32,7 @@ def recipe_by_rules(options: DistillOptions, n_samples: int, strength: str) -> T
         learning_rate=options.learning_rate or LEARNING_RATES[optimizer],
         weight_decay=WEIGHT_DECAYS[optimizer] if options.weight_decay is None else options.weight_decay,
         augment=strength,
+        mix=options.mix,
     )
 
 

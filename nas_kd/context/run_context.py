@@ -6,12 +6,14 @@ import torch
 
 from nas_kd.config.options import SearchConfig
 from nas_kd.context.callbacks import Callback
+from nas_kd.context.mixing_checks import check_mix_options, check_mixes
 from nas_kd.context.recipe_rules import recipe_by_rules, schedule_note
 from nas_kd.context.run_folder import RunFolder
-from nas_kd.data.augment import Augmenter, TrainingViews
+from nas_kd.data.augment import TrainingViews
 from nas_kd.data.dataset import Dataset
 from nas_kd.data.prepare import load_dataset
 from nas_kd.data.unlabelled_files import check_paths
+from nas_kd.data.view import View
 from nas_kd.engine.numerics import Numerics, threads_for
 from nas_kd.engine.teacher_outputs import can_use_cache
 from nas_kd.errors import InputError
@@ -77,6 +79,7 @@ class RunContext:
         check_names(config)
         check_methods(config)
         check_unlabelled_options(config)
+        check_mix_options(config)
         space = load_space(config.space.name)
         device = open_device(config.device.name, config.device.wait_s, callback.on_note)
         if check_device:
@@ -86,6 +89,7 @@ class RunContext:
         data = load_dataset(config.data, config.search.seed)
         check_pairs(config, data)
         check_unlabelled(config, data)
+        check_mixes(config, data)
         recipe = recipe_by_rules(config.distill, data.epoch_samples, data.augmentation.usual_strength)
         odd = schedule_note(recipe, data.epoch_samples)
         for note in (*data.notes, *filter(None, [odd]), *split_notes(config, data)):
@@ -122,14 +126,14 @@ class RunContext:
         return replace(self, recipe=recipe)
 
     @property
-    def augmenter(self) -> Augmenter:
+    def augmenter(self) -> View:
         """The training split as students are shown it."""
-        return self.views.student(self.recipe.augment)
+        return self.views.student(self.recipe.augment, self.recipe.mix)
 
     @property
-    def teacher_augmenter(self) -> Augmenter:
+    def teacher_augmenter(self) -> View:
         """The same as teachers are shown it."""
-        return self.views.teacher(self.recipe.augment)
+        return self.views.teacher(self.recipe.augment, self.recipe.mix)
 
     @property
     def steps_per_epoch(self) -> int:

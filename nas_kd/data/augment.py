@@ -16,6 +16,8 @@ from torch import Tensor
 from nas_kd.config.options import Augmentation
 from nas_kd.data.augmentation_choices import matching_augmentation
 from nas_kd.data.dataset import Dataset, as_input
+from nas_kd.data.mixing import MixedView, Mixer
+from nas_kd.data.view import View
 from nas_kd.errors import InputError
 
 UNLABELLED_SEEDS = 2**31  # above all seeds of a run: unlabelled samples get random numbers of their own
@@ -97,6 +99,9 @@ class Augmenter:
         pixels = self._pixels(params, height, width).view(b, 1, height * width).expand(b, c, -1)
         return as_input(self._padded(samples).flatten(2).gather(2, pixels).view(b, c, height, width))
 
+    def mixture(self, epoch: int, indices: Tensor) -> None:
+        """Return None: samples are not mixed with each other."""
+
     def params(self, epoch: int) -> AugmentationParams:
         """Draw an epoch's random parameters for all samples; those of the latest epoch are cached."""
         if self._drawn is None or self._drawn[0] != epoch:
@@ -138,32 +143,53 @@ class Augmenter:
         return padded
 
 
+def mixed(augmenter: Augmenter, mix: str) -> View:
+    """Mix the augmented samples of a split with each other.
+
+    Args:
+        augmenter: the samples; its seed is that of mixing, too.
+        mix: none (the samples as they are), mixup or cutmix.
+    """
+    if mix == "none":
+        return augmenter
+    return MixedView(augmenter, Mixer(mix, len(augmenter), tuple(augmenter.x.shape[1:]), augmenter.seed))
+
+
 class TrainingViews:
-    """A data set's training split as networks are shown it, at each strength of augmentation."""
+    """A data set's training split as networks are shown it, at each strength of augmentation, mixed or not.
+
+    All views of one data set are augmented and mixed by the same random numbers, the teacher's own view among them.
+    """
 
     def __init__(self, data: Dataset, seed: int) -> None:
         """Show the training split of `data`; `seed`: of the random parameters."""
         self._data, self._seed = data, seed
-        self.unlabelled = lru_cache(maxsize=None)(self._unlabelled)
         self._students = lru_cache(maxsize=None)(self._student)
         self._teachers = lru_cache(maxsize=None)(self._teacher)
+        self._others = lru_cache(maxsize=None)(self._other)
+        self._mixed = lru_cache(maxsize=None)(mixed)
 
-    def student(self, strength: str) -> Augmenter:
+    def student(self, strength: str, mix: str = "none") -> View:
         """What students are shown at this strength."""
-        return self._students(strength)
+        return self._mixed(self._students(strength), mix)
 
-    def teacher(self, strength: str) -> Augmenter:
+    def teacher(self, strength: str, mix: str = "none") -> View:
         """What teachers are shown then: the same object, unless the data has a view of its own for them."""
-        return self._teachers(strength)
+        return self._mixed(self._teachers(strength), mix)
+
+    def unlabelled(self, strength: str, mix: str = "none") -> View | None:
+        """The unlabelled samples, mixed among themselves, as all networks are shown them; None: there are none."""
+        found = self._others(strength)
+        return None if found is None else self._mixed(found, mix)
 
     def as_teachers_see(self) -> "TrainingViews":
         """The views of teachers alone, as if they were students."""
         views = TrainingViews(self._data, self._seed)
         views._students = views._teachers = self._teachers
+        views._mixed = self._mixed
         return views
 
-    def _unlabelled(self, strength: str) -> Augmenter | None:
-        """The unlabelled samples at this strength, as all networks are shown them; None: there are none."""
+    def _other(self, strength: str) -> Augmenter | None:
         data = self._data
         if data.unlabelled is None:
             return None
@@ -177,6 +203,6 @@ class TrainingViews:
     def _teacher(self, strength: str) -> Augmenter:
         data, view = self._data, self._data.teacher_view
         if view is None:
-            return self.student(strength)
+            return self._students(strength)
         augment = matching_augmentation(data.augmentation.at(strength), data.input_shape, view.input_shape)
         return Augmenter(view.train.x, view.mean, augment, self._seed)

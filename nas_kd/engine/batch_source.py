@@ -7,9 +7,9 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from nas_kd.data.augment import Augmenter
+from nas_kd.data.view import View
 from nas_kd.engine.numerics import mix_seeds
-from nas_kd.methods.base import Method, Shown
+from nas_kd.methods.base import Method, MixedLabels, Shown
 
 
 class Samples(NamedTuple):
@@ -19,6 +19,7 @@ class Samples(NamedTuple):
     y: Tensor  # (L,) int64, of the first L samples: of all, unless some are unlabelled
     indices: Tensor  # (L,) positions in the training split, int64; empty where samples have no numbers
     shown: tuple[Shown, ...] = ()  # see `Batch.shown`
+    mixed: MixedLabels | None = None  # see `Batch.mixed`
 
 
 # The samples of a step, 0..steps_per_epoch - 1. Nothing is read before it is called, as data-free methods never do.
@@ -58,11 +59,11 @@ class BatchSource(Protocol):
     """What a training needs to know about its data."""
 
     @property
-    def view(self) -> Augmenter | None:
+    def view(self) -> View | None:
         """The augmented arrays that batches are taken from; None if there are none, so that nothing can be cached."""
 
     @property
-    def unlabelled_view(self) -> Augmenter | None:
+    def unlabelled_view(self) -> View | None:
         """The same of unlabelled samples; None where batches have none."""
 
     def steps_per_epoch(self, batch_size: int) -> int:
@@ -105,19 +106,19 @@ class NumberedBatches(BatchSource, Protocol):
 class ArrayBatches:
     """Batches from arrays in memory, augmented as a pure function of (seed, epoch, sample)."""
 
-    unlabelled_view: Augmenter | None = None
+    unlabelled_view: View | None = None
 
-    def __init__(self, augmenter: Augmenter, labels: Tensor) -> None:
+    def __init__(self, augmenter: View, labels: Tensor) -> None:
         """Take batches from these samples.
 
         Args:
-            augmenter: the N training samples and how they are augmented.
+            augmenter: the N training samples and how they are augmented and mixed.
             labels: (N,) int64 class numbers.
         """
         self.augmenter, self.labels = augmenter, labels
 
     @property
-    def view(self) -> Augmenter:
+    def view(self) -> View:
         """The augmented training samples themselves."""
         return self.augmenter
 
@@ -139,8 +140,10 @@ class ArrayBatches:
         return batch
 
     def samples(self, number: int, indices: Tensor, step: int) -> Samples:
-        """The samples `indices` (b,) as augmented in a pass; they do not depend on the step."""
-        return Samples(self.augmenter.batch(number, indices), self.labels[indices], indices)
+        """The samples `indices` (b,) as augmented and mixed in a pass; they do not depend on the step."""
+        mixture = self.augmenter.mixture(number, indices)
+        labels = None if mixture is None else MixedLabels(self.labels[mixture.partner], mixture.share)
+        return Samples(self.augmenter.batch(number, indices), self.labels[indices], indices, mixed=labels)
 
     def _size(self, batch_size: int) -> int:
         return min(batch_size, len(self.augmenter))

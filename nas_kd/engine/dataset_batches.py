@@ -9,11 +9,13 @@ from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import default_collate
 
+from nas_kd.data.mixing import Mixer
 from nas_kd.engine.batch_source import BatchSource, EpochBatches, Order, Samples
 from nas_kd.engine.evaluation import EVALUATION_BATCH
 from nas_kd.engine.random_stream import RandomStream
 from nas_kd.engine.sample_checks import as_labels, as_network_input, as_pair, as_tensor, length_of, moments
 from nas_kd.errors import InputError
+from nas_kd.methods.base import MixedLabels
 
 STATISTICS_SAMPLES = 256
 
@@ -101,11 +103,13 @@ class DatasetBatches:
         data: the data set.
         n_classes: number of classes.
         labels: (N,) that the order of samples may depend on.
+        mixer: mixes samples with each other; None: nothing does.
     """
 
     data: DatasetData
     n_classes: int
     labels: Tensor
+    mixer: Mixer | None = None
     view: None = None
     unlabelled_view: None = None
 
@@ -127,5 +131,10 @@ class DatasetBatches:
         return batch
 
     def samples(self, number: int, indices: Tensor, step: int) -> Samples:
-        """The items `indices` (b,); their random transforms depend on pass and step."""
-        return self.data.read(indices.tolist(), self.n_classes, 4, number, step)
+        """The items `indices` (b,), mixed as in a pass; their random transforms depend on pass and step."""
+        if self.mixer is None:
+            return self.data.read(indices.tolist(), self.n_classes, 4, number, step)
+        mixture, n = self.mixer.mixture(number, indices), len(indices)
+        both = self.data.read(torch.cat([indices, mixture.partner]).tolist(), self.n_classes, 4, number, step)
+        x = self.mixer.mixed(number, indices, both.x[:n], both.x[n:])
+        return Samples(x, both.y[:n], indices, mixed=MixedLabels(both.y[n:], mixture.share))

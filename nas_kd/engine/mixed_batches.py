@@ -1,19 +1,22 @@
 """Batches of labelled and unlabelled samples: both kinds are gone through in passes, side by side.
 
+Mixup and cutmix mix samples of one kind with each other (`nas_kd.data.mixing`), never labelled with unlabelled ones.
+
 An epoch has as many steps as one pass over all samples takes, N labelled and U unlabelled, whatever their shares of a
 batch are. Step g of a training, counted from its first epoch, shows rows g*k to (g+1)*k - 1 of the endless sequence
 "pass 0, pass 1, ..." over the samples of a kind, k of which are in each batch. So every sample of a kind is shown
 equally often, and its augmentation is that of (seed, pass, sample).
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from nas_kd.data.augment import Augmenter
+from nas_kd.data.view import View
 from nas_kd.engine.batch_source import EpochBatches, NumberedBatches, Order, Samples
-from nas_kd.methods.base import Shown
+from nas_kd.methods.base import MixedLabels, Shown
 from nas_kd.results.mixed_plan import MixedPlan
 
 KEPT_ORDERS = 4  # of passes: a batch rarely has rows of more
@@ -22,7 +25,7 @@ KEPT_ORDERS = 4  # of passes: a batch rarely has rows of more
 class MixedBatches:
     """Batches of labelled samples followed by unlabelled ones; or, at equal steps, of labelled samples alone."""
 
-    def __init__(self, labelled: NumberedBatches, unlabelled: Augmenter, share: float, *, use_unlabelled: bool) -> None:
+    def __init__(self, labelled: NumberedBatches, unlabelled: View, share: float, *, use_unlabelled: bool) -> None:
         """Take batches from both.
 
         Args:
@@ -44,12 +47,12 @@ class MixedBatches:
         return self._source.labels
 
     @property
-    def view(self) -> Augmenter | None:
+    def view(self) -> View | None:
         """The augmented training split, where it is in memory."""
         return self._source.view
 
     @property
-    def unlabelled_view(self) -> Augmenter | None:
+    def unlabelled_view(self) -> View | None:
         """The augmented unlabelled samples; None if they are left out."""
         return self._unlabelled if self._uses else None
 
@@ -81,9 +84,16 @@ class MixedBatches:
                 torch.cat([samples.y for samples in read]),
                 torch.cat([samples.indices for samples in read]),
                 (*of_labelled, *of_unlabelled),
+                _joined([samples.mixed for samples in read]),
             )
 
         return batch
+
+
+def _joined(mixed: Sequence[MixedLabels | None]) -> MixedLabels | None:
+    """What consecutive samples are mixed with: either all of them are, or none is."""
+    parts = [labels for labels in mixed if labels is not None]
+    return MixedLabels(*map(torch.cat, zip(*parts, strict=True))) if parts else None
 
 
 def _parts(step: int, rows: int, samples: int) -> list[tuple[int, int, int]]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
-from nas_kd.data.augment import Augmenter
+from nas_kd.data.view import View
 from nas_kd.engine.feature_extractor import FeatureExtractor, FeaturePoints
 from nas_kd.serialization import fingerprint
 from nas_kd.store.store import Store
@@ -46,7 +46,7 @@ class StoredLogits:
 class CachedLogits:
     """A teacher's logits on one array of samples, computed once for each pass over them."""
 
-    def __init__(self, teacher: "LiveTeacher", augmenter: Augmenter, batch_size: int, store: Store | None) -> None:
+    def __init__(self, teacher: "LiveTeacher", augmenter: View, batch_size: int, store: Store | None) -> None:
         """Start without any.
 
         Args:

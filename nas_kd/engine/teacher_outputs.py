@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from nas_kd.data.augment import Augmenter
+from nas_kd.data.view import View
 from nas_kd.engine.batch_source import BatchSource
 from nas_kd.engine.feature_extractor import FeatureExtractor, FeaturePoints, find_feature_points, is_closed
 from nas_kd.engine.numerics import Numerics
@@ -114,7 +114,7 @@ class LiveTeacher:
         with torch.no_grad(), self.numerics.autocast():
             return extractor(x)
 
-    def reader(self, needs: frozenset[Need], view: Augmenter | None, stack: ExitStack) -> TeacherReader:
+    def reader(self, needs: frozenset[Need], view: View | None, stack: ExitStack) -> TeacherReader:
         """Prepare to give a method the outputs that it needs.
 
         Args:
@@ -132,12 +132,12 @@ class TeacherOutputs(LiveTeacher):
     def __init__(
         self,
         teacher: Teacher,
-        augmenter: Augmenter,
+        augmenter: View,
         batch_size: int,
         numerics: Numerics,
         store: Store | None,
         *,
-        unlabelled: Augmenter | None = None,
+        unlabelled: View | None = None,
     ) -> None:
         """Freeze the teacher and put it into eval mode.
 
@@ -156,12 +156,12 @@ class TeacherOutputs(LiveTeacher):
             None if unlabelled is None else self._logits_on(unlabelled, "unlabelled", batch_size, store)
         )
 
-    def _logits_on(self, augmenter: Augmenter, part: str, batch_size: int, store: Store | None) -> LogitsByPass:
+    def _logits_on(self, augmenter: View, part: str, batch_size: int, store: Store | None) -> LogitsByPass:
         if self.teacher.stored is not None:
             return StoredLogits(self.teacher.stored[part])
         return CachedLogits(self, augmenter, min(batch_size, len(augmenter)), store)
 
-    def reader(self, needs: frozenset[Need], view: Augmenter | None, stack: ExitStack) -> TeacherReader:
+    def reader(self, needs: frozenset[Need], view: View | None, stack: ExitStack) -> TeacherReader:
         """Prepare to give a method the outputs that it needs: cached logits where they are all that it looks at.
 
         Args:

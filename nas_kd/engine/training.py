@@ -195,7 +195,7 @@ class Training:
     def _real(self, samples: Samples, progress: float) -> Batch:
         """Training samples as a batch; `progress`: share of the schedule done."""
         x, weights = self.setup.numerics.to_layout(samples.x), self.setup.class_weights
-        return Batch(x, samples.y, samples.indices, progress, weights, samples.shown)
+        return Batch(x, samples.y, samples.indices, progress, weights, samples.shown, samples.mixed)
 
     def _step(self, forward: _Forward, step: int, done: int) -> dict[str, Tensor]:
         """One step of the optimiser; `step` counts from the epoch's start, `done` from the training's."""

@@ -29,6 +29,7 @@ _NAMES = {
     "optimizer": "optimiser",
     "learning_rate": "learning rate",
     "augment": "augmentation",
+    "mix": "mixing",
 }
 _FIELDS = ("batch_size", "optimizer", "learning_rate", "weight_decay")
 
@@ -50,6 +51,7 @@ def given_fields(context: RunContext) -> tuple[str, ...]:
     """Names of the recipe's fields that the user gave."""
     options = context.config.distill
     given = tuple(name for name in _FIELDS if getattr(options, name) is not None)
+    given = given if context.recipe.mix == "none" else (*given, "mix")  # which nothing but the user chooses
     return given if len(context.data.augmentation.strengths) > 1 else (*given, "augment")
 
 
@@ -157,7 +159,9 @@ def teacher_recipe(
 ) -> RecipeRecord:
     """Choose the recipe of a teacher that the tool trains, by a probe of a much smaller network of its space.
 
-    The probe may not take away augmentation that the rules give: large networks need it more than small ones.
+    The probe may not take away augmentation that the rules give: large networks need it more than small ones. Teachers
+    are shown samples that are not mixed: soft labels make weaker teachers (smoothed ones: Müller et al. 2019,
+    arXiv:1906.02629; mixed ones: Choi et al. 2022, arXiv:2211.03946).
 
     Args:
         context: with the teacher's view of the data.
@@ -166,7 +170,8 @@ def teacher_recipe(
         space: of the teacher.
         architecture: that is to be trained.
     """
-    context = context.with_recipe(replace(context.recipe, epochs=options.epochs or context.recipe.epochs))
+    recipe = replace(context.recipe, epochs=options.epochs or context.recipe.epochs, mix="none")
+    context = context.with_recipe(recipe)
     builder = NetworkBuilder(context.data, space)
     whole = builder.macs(architecture)
     sizes = [a for a in builder.size_ladder(PROXY_SIZES) if builder.can_build(a)] or [architecture]
@@ -211,7 +216,8 @@ def describe_choice(record: RecipeRecord) -> str:
 
 def describe_recipe(recipe: TrainingRecipe) -> str:
     """Describe a recipe in a few words."""
+    mix = "" if recipe.mix == "none" else f"{recipe.mix}, "
     return (
         f"batch {recipe.batch_size}, {recipe.optimizer} {recipe.learning_rate:g}, "
-        f"augmentation {recipe.augment}, {recipe.epochs} epochs"
+        f"augmentation {recipe.augment}, {mix}{recipe.epochs} epochs"
     )

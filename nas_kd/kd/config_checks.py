@@ -1,6 +1,7 @@
 """What the config alone shows to be wrong, found before data are read: names, methods, and where teachers come from."""
 
 from nas_kd.config.options import SearchConfig, TeacherOptions
+from nas_kd.context.mixing_checks import check_mix_options
 from nas_kd.context.run_context import check_methods, check_names, check_unlabelled_options
 from nas_kd.errors import InputError
 from nas_kd.export.onnx_file import read_whole
@@ -18,12 +19,14 @@ def check_config(config: SearchConfig) -> None:
         config: of the run.
 
     Raises:
-        InputError: a name is unknown, methods need more than the teachers provide, a teacher's file is missing or of
-            another kind, its function or space cannot be imported, or unlabelled samples are missing or not used.
+        InputError: a name is unknown, methods or mixing need more than the teachers provide, a teacher's file is
+            missing or of another kind, its function or space cannot be imported, or unlabelled samples are missing or
+            not used.
     """
     check_names(config)
     check_methods(config)
     check_unlabelled_options(config)
+    check_mix_options(config)
     for place, options in enumerate(config.teacher):
         try:
             _check(options)

@@ -40,20 +40,21 @@ class SharedOutputs:
         """
         self._roots, self._store, self._recipe = tuple(roots), store, recipe
         self._data, self._views, self._numerics = data, views, numerics
-        self._outputs: dict[tuple[str, str, int], TeacherOutputs] = {}
+        self._outputs: dict[tuple[str, str, str, int], TeacherOutputs] = {}
 
     def of(self, teacher: Teacher, recipe: TrainingRecipe | None = None) -> TeacherOutputs:
         """The outputs of a teacher or an assistant for trainings by a recipe (default: the run's).
 
-        They are computed in batches of exactly the recipe's size, on samples augmented as it says.
+        They are computed in batches of exactly the recipe's size, on samples augmented and mixed as it says.
         """
         recipe = recipe or self._recipe
         size = min(recipe.batch_size, self._data.epoch_samples)
-        place = teacher.key, recipe.augment, size
+        shown = recipe.augment, recipe.mix
+        place = teacher.key, *shown, size
         if place not in self._outputs:
-            view = (self._views.teacher if teacher.paired else self._views.student)(recipe.augment)
+            view = (self._views.teacher if teacher.paired else self._views.student)(*shown)
             self._outputs[place] = TeacherOutputs(
-                teacher, view, size, self._numerics, self._store, unlabelled=self._views.unlabelled(recipe.augment)
+                teacher, view, size, self._numerics, self._store, unlabelled=self._views.unlabelled(*shown)
             )
         return self._outputs[place]
 
@@ -61,7 +62,7 @@ class SharedOutputs:
         """Epochs, up to `until`, whose cached outputs students of these methods look up, each once."""
         if not _readers(methods):
             return range(0)
-        return range(1) if self._views.teacher(self._recipe.augment).identity else range(until)
+        return range(1) if self._views.teacher(self._recipe.augment, self._recipe.mix).identity else range(until)
 
     def precompute(self, methods: Sequence[str], epochs: Sequence[int], callback: Callback) -> None:
         """Leave in the store what students of these methods look up in these epochs.

@@ -141,7 +141,7 @@ class Trainer:
 
     def augmentation_key(self, recipe: TrainingRecipe) -> str:
         """Content key of the samples as trainings by this recipe are shown them."""
-        return self._views.student(recipe.augment).key
+        return self._views.student(recipe.augment, recipe.mix).key
 
     def _judge(self, training: Training, key: str, added_to: Sequence[nn.Module]) -> TrainedModel:
         """Choose the network to deploy; where it is part of a sum, its figures are the sum's."""
@@ -185,7 +185,7 @@ class Trainer:
 
         Args:
             schedule: of the learning rate.
-            recipe: that it follows from; says how samples are augmented.
+            recipe: that it follows from; says how samples are augmented and mixed.
             seed: of every random choice.
             method: decides whether unlabelled samples take part.
 
@@ -211,8 +211,8 @@ class Trainer:
 
         A method that learns from labels alone has as many steps in an epoch, so that all trainings compare.
         """
-        labelled = ArrayBatches(self._views.student(recipe.augment), self.data.train.y)
-        unlabelled = self._views.unlabelled(recipe.augment)
+        labelled = ArrayBatches(self._views.student(recipe.augment, recipe.mix), self.data.train.y)
+        unlabelled = self._views.unlabelled(recipe.augment, recipe.mix)
         if unlabelled is None or self.data.unlabelled is None:
             return labelled
         share = self.data.unlabelled.share

@@ -47,8 +47,22 @@ class Shown(NamedTuple):
     indices: Tensor
 
 
+class MixedLabels(NamedTuple):
+    """Labels of what L samples are mixed with.
+
+    Attributes:
+        y: (L,) int64 class numbers of the other samples.
+        share: (L,) float32, what is left of the samples themselves, 1/2..1.
+    """
+
+    y: Tensor
+    share: Tensor
+
+
 class Batch(NamedTuple):
     """One training batch, as the student sees it: L labelled samples, then unlabelled ones where the data have any.
+
+    If samples are mixed in pairs (mixup, cutmix), `y` is the label of the larger share, and `label_loss` learns both.
 
     Attributes:
         x: (B, ...) float32, augmented, in stored units.
@@ -57,6 +71,7 @@ class Batch(NamedTuple):
         progress: completed share of the training schedule, 0..1.
         class_weights: (C,) weights of the classes in the label loss; None: all count alike.
         shown: where all B samples come from, in their order; empty where an epoch is one pass over the training split.
+        mixed: labels of what the first L samples are mixed with; None: they are not mixed.
     """
 
     x: Tensor
@@ -65,6 +80,7 @@ class Batch(NamedTuple):
     progress: float
     class_weights: Tensor | None = None
     shown: tuple[Shown, ...] = ()
+    mixed: MixedLabels | None = None
 
     @property
     def has_unlabelled(self) -> bool:
@@ -78,6 +94,10 @@ class Batch(NamedTuple):
     def label_loss(self, logits: Tensor) -> Tensor:
         """Cross-entropy with the labels, sum_i w_(y_i) CE_i / sum_i w_(y_i), as torch.nn.CrossEntropyLoss has it.
 
+        Of a sample i with share s_i that is mixed with one of class z_i, both labels count, as soft targets:
+
+          sum_i (s_i w_(y_i) CE_i(y_i) + (1 - s_i) w_(z_i) CE_i(z_i)) / sum_i (s_i w_(y_i) + (1 - s_i) w_(z_i)).
+
         Samples without a label have weight 0.
 
         Args:
@@ -88,7 +108,20 @@ class Batch(NamedTuple):
         """
         weights = None if self.class_weights is None else self.class_weights.to(logits)
         labelled = logits[: len(self.y)] if self.has_unlabelled else logits
-        return F.cross_entropy(labelled, self.y, weight=weights)
+        if self.mixed is None:
+            return F.cross_entropy(labelled, self.y, weight=weights)
+        both, share = (self.y, self.mixed.y), self.mixed.share
+        first, second = (F.cross_entropy(labelled, y, weight=weights, reduction="none") for y in both)
+        return (share * first + (1 - share) * second).sum() / self.label_weights().sum()
+
+    def label_weights(self) -> Tensor:
+        """What each labelled sample counts in the label loss, (L,): the weight of its class, or of its mixture."""
+        if self.class_weights is None:
+            return torch.ones(len(self.y), device=self.y.device)
+        own = self.class_weights[self.y]
+        if self.mixed is None:
+            return own
+        return self.mixed.share * own + (1 - self.mixed.share) * self.class_weights[self.mixed.y]
 
 
 Network = Callable[[Tensor], Outputs]

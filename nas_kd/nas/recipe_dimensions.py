@@ -6,10 +6,11 @@ from typing import cast
 
 from optuna.trial import BaseTrial
 
+from nas_kd.context.mixing_checks import possible_mixes
 from nas_kd.context.run_context import RunContext
 from nas_kd.kd.choose_recipe import given_fields
 from nas_kd.results.candidate import Choice
-from nas_kd.results.training_recipe import OPTIMIZERS, TrainingRecipe, rounded
+from nas_kd.results.training_recipe import MIXES, OPTIMIZERS, TrainingRecipe, rounded
 
 RATE_FACTORS = (0.25, 4.0)  # of the learning rate
 SMALLEST_BATCH = 8
@@ -25,6 +26,8 @@ class RecipeDimensions:
         strengths: Sequence[str],
         n_samples: int,
         given: Collection[str] = (),
+        *,
+        mixes: Sequence[str] = MIXES,
     ) -> None:
         """Open dimensions around a recipe.
 
@@ -34,6 +37,7 @@ class RecipeDimensions:
             strengths: of augmentation that differ on its data.
             n_samples: of the training split.
             given: names of the fields that the user gave; weight decay is kept where it is one of them.
+            mixes: ways of mixing that its samples allow, none among them.
         """
         self._recipe = recipe
         self._kept: dict[str, Choice] = {"weight_decay": recipe.weight_decay} if "weight_decay" in given else {}
@@ -43,6 +47,7 @@ class RecipeDimensions:
             "optimizer": OPTIMIZERS,
             "batch_size": sorted(sizes),
             "augment": tuple(strengths),
+            "mix": tuple(mixes),
         }
         self._choices = {name: values for name, values in choices.items() if name in opened}
         self._scales_rate = "learning_rate" in opened
@@ -51,7 +56,9 @@ class RecipeDimensions:
     def of(context: RunContext) -> "RecipeDimensions":
         """The dimensions that a run's config opens."""
         opened, strengths = context.config.search.recipe, context.data.augmentation.strengths
-        return RecipeDimensions(opened, context.recipe, strengths, context.data.epoch_samples, given_fields(context))
+        n_samples, mixes = context.data.epoch_samples, possible_mixes(context.data)
+        given = given_fields(context)
+        return RecipeDimensions(opened, context.recipe, strengths, n_samples, given, mixes=mixes)
 
     def suggest(self, trial: BaseTrial) -> dict[str, Choice]:
         """Draw a recipe; returns its fields that are not as in the run's."""
@@ -67,6 +74,5 @@ class RecipeDimensions:
 
     def unchanged(self) -> dict[str, Choice]:
         """Parameters that stand for the run's own recipe."""
-        fields = self._recipe.to_json()
-        parameters: dict[str, Choice] = {f"recipe.{name}": fields[name] for name in self._choices}
+        parameters: dict[str, Choice] = {f"recipe.{name}": getattr(self._recipe, name) for name in self._choices}
         return parameters | ({"recipe.learning_rate": 1.0} if self._scales_rate else {})

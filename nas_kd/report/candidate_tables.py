@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from nas_kd.config.options import Budget
 from nas_kd.report import number_format as fmt
 from nas_kd.report.budget_text import WITHIN_BUDGET, budget_verdict, other_limited_costs
-from nas_kd.report.distillation_gains import CONTROL_TITLES, ControlKind, control_of
+from nas_kd.report.distillation_gains import control_of
 from nas_kd.report.recipe_words import grad_ratios_text, training_text
 from nas_kd.report.report_context import ReportContext, chain_text, method_name, method_params
-from nas_kd.results.finalist_record import Accuracy, FinalistRecord
+from nas_kd.results.finalist_record import Accuracy, ControlKind, FinalistRecord
 from nas_kd.results.latency import Latency
 from nas_kd.results.limits import describe_exceeded, unmeasured_limits
 from nas_kd.results.run_record import RunRecord, TeacherRecord
@@ -60,15 +60,20 @@ class CandidateTable:
     rows: tuple[CandidateRow, ...]
 
 
-# The figures that decide come first: a narrow window shows the first columns.
+# The figures that decide come first: a narrow window shows the first columns. Gains follow them.
 FINALIST_COLUMNS = (
     Column("Candidate"),
     Column("Test", True),
     Column("Size", True),
     Column("Latency p50 (p90)", True),
     Column("In budget"),
-    Column("Gain over no distillation", True),
-    Column("Gain over no assistants", True),
+)
+GAIN_COLUMNS: dict[ControlKind, Column] = {
+    "no_distillation": Column("Gain over no distillation", True),
+    "label_smoothing": Column("Gain over label smoothing", True),
+    "no_assistants": Column("Gain over no assistants", True),
+}
+TRAINING_COLUMNS = (
     Column("Validation", True),
     Column("Method"),
     Column("Precision"),
@@ -90,7 +95,8 @@ TRIAL_COLUMNS = (
 def build_finalist_table(context: ReportContext) -> CandidateTable:
     """Build the table of the teachers, then the finalists by size."""
     run = context.run
-    columns: tuple[Column, ...] = FINALIST_COLUMNS
+    gains = [GAIN_COLUMNS[kind] for kind in _shown_gains(context)]
+    columns: tuple[Column, ...] = (*FINALIST_COLUMNS, *gains, *TRAINING_COLUMNS)
     if not run.decides_on_accuracy:
         columns = (columns[0], Column(f"Test {context.score}", True), Column("Test accuracy", True), *columns[2:])
     teachers = [] if run.teacher is None else [run.teacher, *run.other_teachers]
@@ -121,7 +127,7 @@ def _finalist_row(context: ReportContext, finalist: FinalistRecord) -> Candidate
         _size_cell(context, finalist.costs),
         _latency_cell(finalist.costs.latency_ms),
         Cell("✓ yes", 1) if verdict == WITHIN_BUDGET else Cell("✗ no", 0, verdict),
-        *(_gain_cell(finalist, kind) for kind in CONTROL_TITLES),
+        *(_gain_cell(finalist, kind) for kind in _shown_gains(context)),
         Cell(fmt.percent(finalist.val_score.mean, decimals), finalist.val_score.mean),
         *_recipe_cells(finalist),
         Cell(fmt.duration(finalist.training_s), finalist.training_s),
@@ -140,8 +146,7 @@ def _teacher_row(context: ReportContext, teacher: TeacherRecord, number: int) ->
         _size_cell(context, teacher.costs) if teacher.costs.size_bytes else UNKNOWN,
         _latency_cell(teacher.costs.latency_ms) if teacher.costs.latency_ms else UNKNOWN,
         within,
-        missing,
-        missing,
+        *(missing for _ in _shown_gains(context)),
         Cell(fmt.percent(teacher.val_score.mean, context.accuracy_decimals), teacher.val_score.mean),
         Cell(fmt.MISSING, " "),
         Cell({"onnx": "as given", "outputs": fmt.MISSING}.get(teacher.origin, "fp32"), " "),
@@ -221,6 +226,12 @@ def _latency_cell(timing: Latency | None) -> Cell:
         return Cell(fmt.MISSING, 0.0, "not measured")
     unstable = "\nunstable" if timing.unstable else ""
     return Cell(fmt.latency(timing.p50), timing.p50, f"p90 {fmt.latency(timing.p90)}{unstable}")
+
+
+def _shown_gains(context: ReportContext) -> list[ControlKind]:
+    """The controls that have a column: label smoothing only if some finalist has it."""
+    smoothed = any(control_of(f, "label_smoothing") for f in context.finalists)
+    return [kind for kind in GAIN_COLUMNS if kind != "label_smoothing" or smoothed]
 
 
 def _gain_cell(finalist: FinalistRecord, kind: ControlKind) -> Cell:

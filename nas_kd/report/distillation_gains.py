@@ -4,16 +4,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
-from typing import Literal
 
 from nas_kd.report import number_format as fmt
 from nas_kd.report.report_context import ReportContext
-from nas_kd.results.finalist_record import Accuracy, ControlRecord, FinalistRecord
+from nas_kd.results.finalist_record import Accuracy, ControlKind, ControlRecord, FinalistRecord
 from nas_kd.results.intervals import t_quantile
 
-ControlKind = Literal["no_distillation", "no_assistants"]
 CONTROL_TITLES: dict[ControlKind, str] = {
     "no_distillation": "Distilled, against the same student without distillation",
+    "label_smoothing": "Distilled, against the same student with label smoothing",
     "no_assistants": "Through the assistants, against distilled directly from the teacher",
 }
 
@@ -115,7 +114,22 @@ def _gain_table(context: ReportContext, kind: ControlKind) -> GainTable | None:
     ]
     if mean is not None:
         rows.append(row("All finalists", mean, f"mean of {len(pairs)}; interval over finalists", is_mean=True))
-    return GainTable(CONTROL_TITLES[kind], tuple(rows), _summary(gains, mean), -start / span * 100)
+    verdict = _verdict_on_smoothing(gains) if kind == "label_smoothing" else ""
+    return GainTable(CONTROL_TITLES[kind], tuple(rows), f"{verdict}{_summary(gains, mean)}", -start / span * 100)
+
+
+def _verdict_on_smoothing(gains: Sequence[Accuracy]) -> str:
+    """Say whether the teacher's knowledge is worth more than smoothing, which needs no teacher."""
+    better, by = sum(g.low > 0 for g in gains), ""
+    if len(gains) == 1:
+        by = f" ({fmt.gain_with_interval(gains[0])} points)"
+    if better == len(gains):
+        return f"Distillation beat label smoothing, which needs no teacher{by}. "
+    if better:
+        return f"Distillation beat label smoothing, which needs no teacher, for {better} of {len(gains)} finalists. "
+    if all(g.high < 0 for g in gains):
+        return f"Label smoothing, which needs no teacher, beat distillation{by}. "
+    return f"Distillation is not shown to beat label smoothing, which needs no teacher{by}. "
 
 
 def _summary(gains: Sequence[Accuracy], mean: Accuracy | None) -> str:

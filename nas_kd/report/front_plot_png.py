@@ -21,11 +21,13 @@ from nas_kd.report.report_context import latency_of
 
 INK, MUTED, FAINT, GREY = "#17202b", "#566373", "#eaeef2", "#8c97a5"
 BLUE, RED, ORANGE, PINK, GREEN = "#0072b2", "#d55e00", "#c98500", "#b5548c", "#008c66"
+VIOLET = "#6650a4"
 # Kind -> marker, size in points, colour, filled.
 MARKERS: dict[PointKind, tuple[str, float, str, bool]] = {
     "winner": ("*", 15, RED, True),
     "finalist": ("o", 8, BLUE, True),
     "no_distillation": ("s", 7, ORANGE, False),
+    "label_smoothing": ("p", 7, VIOLET, False),
     "no_assistants": ("^", 7, PINK, False),
     "teacher": ("D", 8, INK, True),
     "finished": ("o", 3.5, GREY, True),
@@ -34,7 +36,11 @@ MARKERS: dict[PointKind, tuple[str, float, str, bool]] = {
     "infeasible": ("|", 7, GREY, False),
 }
 # A control has the costs of its finalist; it is drawn this many points to the side.
-CONTROL_OFFSETS: dict[PointKind, float] = {"no_distillation": -8.0, "no_assistants": 8.0}
+CONTROL_OFFSETS: dict[PointKind, float] = {
+    "no_distillation": -8.0,
+    "label_smoothing": -16.0,
+    "no_assistants": 8.0,
+}
 LETTER_OFFSETS = ((-12, 8), (12, 8), (-12, -9), (12, -9), (0, 15), (0, -16), (-20, 0), (20, 0))  # points
 DPI = 130
 PIXELS_PER_POINT = DPI / 72

@@ -12,14 +12,29 @@ from nas_kd.results.fronts import Axis
 from nas_kd.results.trial_record import Costs, TrialRecord
 
 PointKind = Literal[
-    "winner", "finalist", "no_distillation", "no_assistants", "teacher", "finished", "pruned", "failed", "infeasible"
+    "winner",
+    "finalist",
+    "no_distillation",
+    "label_smoothing",
+    "no_assistants",
+    "teacher",
+    "finished",
+    "pruned",
+    "failed",
+    "infeasible",
 ]
 TRIAL_KINDS: tuple[PointKind, ...] = ("finished", "pruned", "failed", "infeasible")
-CONTROL_KINDS: tuple[PointKind, ...] = ("no_distillation", "no_assistants")
+CONTROL_KINDS: tuple[PointKind, ...] = ("no_distillation", "label_smoothing", "no_assistants")
+CONTROL_NAMES: dict[PointKind, str] = {
+    "no_distillation": "without distillation",
+    "label_smoothing": "with label smoothing instead of distillation",
+    "no_assistants": "without assistants",
+}
 LEGEND_LABELS: dict[PointKind, str] = {
     "winner": "winner",
     "finalist": "finalist",
     "no_distillation": "control: no distillation",
+    "label_smoothing": "control: label smoothing",
     "no_assistants": "control: no assistants",
     "teacher": "teacher",
     "finished": "trial: finished",
@@ -133,7 +148,6 @@ def _finalist_point(context: ReportContext, finalist: FinalistRecord) -> PlotPoi
 
 
 def _control_point(context: ReportContext, finalist: FinalistRecord, control: ControlRecord) -> PlotPoint:
-    without = "distillation" if control.kind == "no_distillation" else "assistants"
     letter, decimals = context.letters[finalist.id], context.accuracy_decimals
     lines = (
         finalist.description,
@@ -143,7 +157,7 @@ def _control_point(context: ReportContext, finalist: FinalistRecord, control: Co
     return PlotPoint(
         id=finalist.id,
         kind=control.kind,
-        title=f"{letter} without {without}",
+        title=f"{letter} {CONTROL_NAMES[control.kind]}",
         lines=lines,
         costs=finalist.costs,
         score=control.score.mean,

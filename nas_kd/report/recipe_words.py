@@ -15,11 +15,12 @@ FIELD_NAMES = {
     "learning_rate": "learning rate",
     "weight_decay": "weight decay",
     "augment": "augmentation",
+    "mix": "mixing",
 }
 
 
 def describe_choices(choices: Mapping[str, Choice]) -> str:
-    """Describe some fields of a recipe: `batch 32, sgd 0.3, weight decay 0.05, no augmentation, 12 epochs`.
+    """Describe some fields of a recipe: `batch 32, sgd 0.3, weight decay 0.05, no augmentation, mixup`.
 
     Args:
         choices: values by field; a learning rate without its optimiser is named as such.
@@ -36,6 +37,8 @@ def describe_choices(choices: Mapping[str, Choice]) -> str:
         words.append(f"weight decay {choices['weight_decay']:g}")
     if "augment" in choices:
         words.append(describe_strength(str(choices["augment"])))
+    if "mix" in choices:
+        words.append("samples not mixed" if choices["mix"] == "none" else str(choices["mix"]))
     if "epochs" in choices:
         words.append(fmt.count(int(choices["epochs"]), "epoch"))
     return ", ".join(words)
@@ -43,8 +46,8 @@ def describe_choices(choices: Mapping[str, Choice]) -> str:
 
 def describe_setting(recipe: TrainingRecipe) -> str:
     """Describe a recipe without its length and weight decay: `batch 16, sgd 0.1, augmentation standard`."""
-    fields = recipe.to_json()
-    return describe_choices({n: fields[n] for n in ("batch_size", "optimizer", "learning_rate", "augment")})
+    fields, named = recipe.to_json(), ("batch_size", "optimizer", "learning_rate", "augment", "mix")
+    return describe_choices({n: fields[n] for n in named if n in fields})
 
 
 def describe_strength(strength: str) -> str:

@@ -1,6 +1,7 @@
 """Section 6, how networks were trained: recipes in full and where each part comes from; teachers that need longer."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from nas_kd.config.options import DistillOptions
@@ -12,6 +13,11 @@ from nas_kd.results.run_record import DatasetRecord, RunRecord, TeacherRecord, i
 
 # Options of the schedule that every run has: nothing fits them to the data.
 FIXED = ("momentum", "warmup", "ema", "clip_norm")
+_MIX_PARTS: Mapping[str, tuple[str, ...]] = {
+    "none": (),
+    "mixup": ("mixup: each sample is averaged with another, and so are their labels; teachers see the same",),
+    "cutmix": ("cutmix: a rectangle of each picture is another's, and labels count by area; teachers see the same",),
+}
 OPTION_NAMES = {"momentum": "momentum", "warmup": "warm-up", "ema": "averaging", "clip_norm": "clipping"}
 
 
@@ -77,6 +83,7 @@ def _recipe_text(
         f"weight decay {recipe.weight_decay:g}",
         *_schedule_parts(distill),
         describe_strength(recipe.augment) + _strength_meaning(recipe.augment, data),
+        *_MIX_PARTS[recipe.mix],
     ]
     return f"{'; '.join(parts)}. {_origins_text(record, distill, given_epochs)}"
 
@@ -118,7 +125,7 @@ def _strength_meaning(strength: str, data: DatasetRecord | None) -> str:
 
 def _origins_text(record: RecipeRecord, distill: Mapping[str, Any], given_epochs: int | None) -> str:
     """Where each part comes from: given, found by short trainings, proposed by rules, or the tool's default."""
-    values = [s.recipe.to_json() for s in record.settings if s.failed is None] if record.origin == "probe" else []
+    values = [asdict(s.recipe) for s in record.settings if s.failed is None] if record.origin == "probe" else []
     tried = {name for name in FIELD_NAMES if len({v[name] for v in values}) > 1}
     given = {*record.given, *({"epochs"} if given_epochs else ())}
     changed = {name for name in FIXED if distill.get(name) not in (None, DistillOptions.model_fields[name].default)}
@@ -126,7 +133,7 @@ def _origins_text(record: RecipeRecord, distill: Mapping[str, Any], given_epochs
     groups = (
         ("Given", [*(n for n in FIELD_NAMES if n in given), *(OPTION_NAMES[n] for n in FIXED if n in changed)]),
         ("found by short trainings", [n for n in FIELD_NAMES if n in tried]),
-        ("proposed by rules", [n for n in FIELD_NAMES if n not in tried | given]),
+        ("proposed by rules", [n for n in FIELD_NAMES if n not in tried | given | {"mix"}]),
         ("defaults", [OPTION_NAMES[n] for n in FIXED if n in kept]),
     )
     text = "; ".join(f"{title}: {name_fields(tuple(names))}" for title, names in groups if names)

@@ -45,7 +45,7 @@ class Architecture:
         return hash(self._canonical)
 
 
-NO_DISTILLATION = "none"  # the method that learns from labels alone
+NO_DISTILLATION, LABEL_SMOOTHING = "none", "label_smoothing"  # the methods that learn from labels alone
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Recipe:
     @property
     def distills(self) -> bool:
         """Whether the network learns from anything but labels."""
-        return self.method != NO_DISTILLATION
+        return self.method not in (NO_DISTILLATION, LABEL_SMOOTHING)
 
     def to_json(self) -> dict[str, Any]:
         """The recipe as JSON: `{"method": ..., "params": {...}}`; `training` is left out where it is empty."""

@@ -8,6 +8,8 @@ from nas_kd.results.calibration import CalibrationRecord
 from nas_kd.results.confusion import Confusion
 from nas_kd.results.trial_record import CandidateField, Costs, Record, ScoredRecord
 
+ControlKind = Literal["no_distillation", "label_smoothing", "no_assistants"]
+
 
 class FinalistPlan(Record):
     """How many trainings of finalists and controls a run does, as planned when its search is over.
@@ -89,7 +91,7 @@ class ControlRecord(ScoredRecord):
 
     scored: ClassVar = {"score": "accuracy", "score_gain": "gain"}
 
-    kind: Literal["no_distillation", "no_assistants"]
+    kind: ControlKind
     seeds: tuple[SeedRecord, ...]
     accuracy: Accuracy
     gain: Accuracy

@@ -1,4 +1,4 @@
-"""How networks are trained, whatever they learn from: length, batch size, optimiser and augmentation."""
+"""How networks are trained, whatever they learn from: length, batch size, optimiser, augmentation and mixing."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -7,6 +7,7 @@ from typing import Any
 Choice = int | float | str
 OPTIMIZERS = ("sgd", "adamw")
 STRENGTHS = ("none", "standard", "strong")
+MIXES = ("none", "mixup", "cutmix")
 # What suits most networks of a space, at batches of 16 to 128 samples alike (benchmarks/recipe).
 LEARNING_RATES = {"sgd": 0.1, "adamw": 0.01}
 WEIGHT_DECAYS = {"sgd": 5e-4, "adamw": 0.05}
@@ -23,6 +24,7 @@ class TrainingRecipe:
         learning_rate: its peak.
         weight_decay: on weights of layers, not on biases and normalisation.
         augment: strength of augmentation, one of `STRENGTHS`.
+        mix: how training samples are mixed with each other, one of `MIXES`.
     """
 
     epochs: int
@@ -31,6 +33,7 @@ class TrainingRecipe:
     learning_rate: float
     weight_decay: float
     augment: str
+    mix: str = "none"
 
     def with_choices(self, choices: Mapping[str, Choice]) -> "TrainingRecipe":
         """Replace some of the fields; what is not given follows those that are.
@@ -52,13 +55,13 @@ class TrainingRecipe:
 
     def differences(self, other: "TrainingRecipe") -> dict[str, Choice]:
         """Fields of the other recipe that are not as here: `with_choices` of them gives the other recipe."""
-        mine = self.to_json()
+        mine = asdict(self)
         follow = ("learning_rate", "weight_decay") if other.optimizer != self.optimizer else ()
-        return {name: value for name, value in other.to_json().items() if value != mine[name] or name in follow}
+        return {name: value for name, value in asdict(other).items() if value != mine[name] or name in follow}
 
     def to_json(self) -> dict[str, Any]:
-        """All fields by name, as the study and the store keep them."""
-        return asdict(self)
+        """All fields by name, as the study and the store keep them; `mix`, which came later, only if it is not none."""
+        return {name: value for name, value in asdict(self).items() if (name, value) != ("mix", "none")}
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> "TrainingRecipe":

@@ -74,6 +74,7 @@ def test_default_leaves_all_keys_as_they_were(tmp_path: Path) -> None:
     assert key_facts(DistillOptions(), {"methods"}).keys() == DistillOptions.model_fields.keys() - {
         "methods",
         "class_weights",
+        "mix",
     }
     assert key_facts(Budget(min_accuracy=0.5)) == Budget(min_accuracy=0.5).model_dump(exclude={"min_score"})
     assert key_facts(Budget(min_score=0.5))["min_score"] == 0.5

@@ -124,10 +124,11 @@ def test_frozen_gives_what_the_module_gives_and_trains_nothing_of_it() -> None:
 def test_verdicts_have_a_smooth_loss() -> None:
     verdicts = torch.randn(4, 1 + 3, dtype=torch.float64, requires_grad=True)
     labels = torch.tensor([0, 2, 1, 1])
-    assert torch.autograd.gradcheck(lambda v: discriminator_loss(v, labels, 1.0), (verdicts,))
+    batch = batch_of(4, 3)._replace(y=labels, class_weights=torch.tensor([1.0, 2.0, 3.0]))  # which do not count here
+    assert torch.autograd.gradcheck(lambda v: discriminator_loss(v, batch, 1.0), (verdicts,))
     v = exact(verdicts)
     expected = binary(v[:, 0], False) + cross_entropy(v[:, 1:], labels.numpy())
-    assert discriminator_loss(verdicts, labels, 0.0).item() == pytest.approx(expected)
+    assert discriminator_loss(verdicts, batch, 0.0).item() == pytest.approx(expected)
 
 
 def verdict(module: nn.Module, f: Array) -> Array:

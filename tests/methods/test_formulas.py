@@ -55,7 +55,9 @@ SEVERAL = [Case(teachers=2), replace(FEATURES[1], teachers=3, temperature=1.0), 
 EARLY = [Case(b=2, progress=0.0), Case(b=3, progress=0.1, temperature=1.5), Case(b=4, progress=0.9)]
 ALONE = [Case(b=1), *EARLY]
 CASES: dict[str, list[Case]] = {
-    **dict.fromkeys(("none", "soft_targets", "logits", "dkd", "born_again", "dafl", "deep_inversion"), LOGITS),
+    **dict.fromkeys(
+        ("none", "label_smoothing", "soft_targets", "logits", "dkd", "born_again", "dafl", "deep_inversion"), LOGITS
+    ),
     **dict.fromkeys(("fitnet", "attention_transfer", "afd", "channel_wise", "similarity"), FEATURES),
     **dict.fromkeys(("average_teachers", "random_teacher", "adaptive_teachers"), SEVERAL),
     **dict.fromkeys(("dml", "okddip", "bake", "adversarial_online", "byot"), ALONE),

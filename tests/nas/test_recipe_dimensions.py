@@ -8,9 +8,9 @@ from optuna.samplers import RandomSampler
 from optuna.trial import FixedTrial
 
 from nas_kd.nas.recipe_dimensions import RecipeDimensions
-from nas_kd.results.training_recipe import STRENGTHS, TrainingRecipe
+from nas_kd.results.training_recipe import MIXES, STRENGTHS, TrainingRecipe
 
-RECIPE_DIMENSIONS = ("batch_size", "learning_rate", "augment", "optimizer")
+RECIPE_DIMENSIONS = ("batch_size", "learning_rate", "augment", "optimizer", "mix")
 
 RUN = TrainingRecipe(30, 32, "sgd", 0.1, 5e-4, "standard")
 
@@ -67,3 +67,15 @@ def test_a_weight_decay_that_was_given_stays() -> None:
 def test_batches_leave_two_steps_an_epoch(n_samples: int, sizes: set[int]) -> None:
     study, found = optuna.create_study(sampler=RandomSampler(seed=0)), dimensions("batch_size", n_samples=n_samples)
     assert {RUN.with_choices(found.suggest(study.ask())).batch_size for _ in range(30)} == sizes
+
+
+def test_mixing_is_drawn_among_what_the_samples_allow() -> None:
+    study, found = optuna.create_study(sampler=RandomSampler(seed=0)), dimensions("mix")
+    assert {RUN.with_choices(found.suggest(study.ask())).mix for _ in range(30)} == set(MIXES)
+    assert found.unchanged() == {"recipe.mix": "none"}
+    series = RecipeDimensions(("mix",), RUN, STRENGTHS, 5000, mixes=("none", "mixup"))
+    study = optuna.create_study(sampler=RandomSampler(seed=0))
+    assert {RUN.with_choices(series.suggest(study.ask())).mix for _ in range(20)} == {"none", "mixup"}
+    mixed = RecipeDimensions(("mix",), replace(RUN, mix="mixup"), STRENGTHS, 5000)
+    assert mixed.suggest(FixedTrial({"recipe.mix": "none"})) == {"mix": "none"}
+    assert mixed.unchanged() == {"recipe.mix": "mixup"}

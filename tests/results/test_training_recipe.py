@@ -12,6 +12,7 @@ from nas_kd.results.candidate import Architecture, Candidate, Recipe
 from nas_kd.results.recipe_record import ProbeRecord, RecipeRecord
 from nas_kd.results.training_recipe import (
     LEARNING_RATES,
+    MIXES,
     OPTIMIZERS,
     STRENGTHS,
     WEIGHT_DECAYS,
@@ -28,6 +29,7 @@ RECIPES = st.builds(
     learning_rate=st.floats(1e-4, 1).map(rounded),
     weight_decay=st.sampled_from([0.0, 5e-4, 0.05]),
     augment=st.sampled_from(STRENGTHS),
+    mix=st.sampled_from(MIXES),
 )
 
 
@@ -69,6 +71,26 @@ def test_differences_lead_from_one_recipe_to_the_other(a: TrainingRecipe, b: Tra
 @given(RECIPES)
 def test_json_round_trip(recipe: TrainingRecipe) -> None:
     assert TrainingRecipe.from_json(json.loads(json.dumps(recipe.to_json()))) == recipe
+
+
+def test_recipes_from_before_mixing_are_read_and_unmixed_ones_are_written_as_they_were() -> None:
+    stored = {
+        "epochs": 30,
+        "batch_size": 32,
+        "optimizer": "sgd",
+        "learning_rate": 0.1,
+        "weight_decay": 5e-4,
+        "augment": "standard",
+    }
+    assert TrainingRecipe.from_json(stored) == SGD
+    assert SGD.mix == "none"
+    assert list(SGD.to_json().items()) == list(stored.items())
+    assert replace(SGD, mix="cutmix").to_json() == stored | {"mix": "cutmix"}
+    record = RecipeRecord.model_validate({"recipe": stored, "origin": "rules", "rules": stored})
+    assert record.model_dump(mode="json")["recipe"] == stored
+    mixed = replace(SGD, mix="mixup")
+    assert SGD.differences(mixed) == {"mix": "mixup"}
+    assert mixed.differences(SGD) == {"mix": "none"}
 
 
 @given(st.floats(1e-9, 1e9))

@@ -49,26 +49,26 @@ class AdversarialLogits(Method):
             `adversarial_logits_l1`, `adversarial_logits_fooling`, `adversarial_logits_discriminator`.
         """
         taught = teachers[0].logits
-        fooling = discriminator_loss(apply_frozen(self.discriminator, student.logits), batch.y, 1.0)
+        fooling = discriminator_loss(apply_frozen(self.discriminator, student.logits), batch, 1.0)
         real, fake = self.discriminator(torch.cat([taught, student.logits.detach()])).chunk(2)
         return {
             "adversarial_logits_l1": F.l1_loss(student.logits, taught),
             "adversarial_logits_fooling": fooling,
-            "adversarial_logits_discriminator": discriminator_loss(real, batch.y, 1.0)
-            + discriminator_loss(fake, batch.y, 0.0),
+            "adversarial_logits_discriminator": discriminator_loss(real, batch, 1.0)
+            + discriminator_loss(fake, batch, 0.0),
         }
 
 
-def discriminator_loss(verdicts: Tensor, labels: Tensor, real: float) -> Tensor:
-    """Binary cross-entropy on the origin plus cross-entropy on the class.
+def discriminator_loss(verdicts: Tensor, batch: Batch, real: float) -> Tensor:
+    """Binary cross-entropy on the origin plus cross-entropy on the class, all classes alike.
 
     Args:
         verdicts: (B, 1 + C) the discriminator's logits.
-        labels: (B,) int64 class numbers.
+        batch: B labelled samples.
         real: target of the first logit: 1 for the teacher, 0 for the student.
     """
-    truth = torch.full_like(verdicts[:, 0], real)
-    return F.binary_cross_entropy_with_logits(verdicts[:, 0], truth) + F.cross_entropy(verdicts[:, 1:], labels)
+    truth, alike = torch.full_like(verdicts[:, 0], real), batch._replace(class_weights=None)
+    return F.binary_cross_entropy_with_logits(verdicts[:, 0], truth) + alike.label_loss(verdicts[:, 1:])
 
 
 def apply_frozen(module: nn.Module, x: Tensor) -> Tensor:

@@ -8,10 +8,10 @@ dimensions, W is trained for each network, a bank holds the v of all N training 
 mean over the batch; Z is N times the mean of the exponentials in the first batch and constant afterwards. The second
 NCE trains only the teacher's projection, at any strength.
 
-Negatives are drawn, with replacement, from the samples of other classes. A sample's class is unknown until training has
-seen it once, so in the first epoch a few negatives are of the own class. Published K: 16384 of 50,000; here min(4096,
-N), which a CPU can do. A batch is multiplied with a whole bank and the negatives are picked from the products: 4 B N
-bytes per bank instead of the 512 B K of gathered vectors.
+Negatives are drawn, with replacement, from the samples of other classes (of mixed samples, that of the larger share). A
+sample's class is unknown until training has seen it once, so in the first epoch a few negatives are of the own class.
+Published K: 16384 of 50,000; here min(4096, N), which a CPU can do. A batch is multiplied with a whole bank and the
+negatives are picked from the products: 4 B N bytes per bank instead of the 512 B K of gathered vectors.
 """
 
 from collections.abc import Sequence

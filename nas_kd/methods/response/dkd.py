@@ -3,8 +3,9 @@
 L = CE + 1 T^2 KL(b_t || b_s) + 2 T^2 KL(r_t || r_s): b the binary distribution target / rest, r the distribution among
 the other classes; T = 4. Both terms ramp up linearly over the first part of training (20 of 240 epochs).
 
-The target is the label. Of a sample without one it is the class that the teacher finds most likely: whichever class is
-set apart, the two divergences add up to that of soft targets, and no label is claimed.
+The target is the label, that of the larger share where samples are mixed. Of a sample without one it is the class that
+the teacher finds most likely: whichever class is set apart, the two divergences add up to that of soft targets, and no
+label is claimed.
 """
 
 from collections.abc import Sequence

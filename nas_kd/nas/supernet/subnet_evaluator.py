@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nas_kd.data.augment import Augmenter
 from nas_kd.data.dataset import Dataset, Split
+from nas_kd.data.view import View
 from nas_kd.engine.batch_statistics import re_estimate
 from nas_kd.engine.evaluation import confusion_of
 from nas_kd.engine.numerics import Numerics
@@ -37,7 +37,7 @@ class SubnetEvaluator:
         builder: NetworkBuilder,
         store: Store,
         *,
-        augmenter: Augmenter,
+        augmenter: View,
         numerics: Numerics,
         batch_size: int,
         seed: int,

@@ -1,7 +1,7 @@
 // One front plot: budget, trials, teacher, front line, finalists with error bars, controls joined to their finalist.
 
 // A control has the costs of its finalist; it is drawn this many pixels to the side.
-const CONTROL_OFFSETS = { no_distillation: -10, no_assistants: 10 };
+const CONTROL_OFFSETS = { no_distillation: -10, label_smoothing: -20, no_assistants: 10 };
 const MANY_TRIALS = 600; // above which they are drawn paler
 
 function drawFrontPlot(holder, data, points, view) {

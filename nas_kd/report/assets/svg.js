@@ -63,6 +63,7 @@ const SHAPES = {
   winner: polygon(5, 10, 0, 0.45),
   finalist: circle(5.5),
   no_distillation: polygon(4, 6, Math.PI / 4),
+  label_smoothing: polygon(5, 6, 0),
   no_assistants: polygon(3, 6, 0),
   teacher: polygon(4, 7.5, 0),
   finished: circle(2.5),
@@ -82,7 +83,7 @@ const SHAPES = {
   "setting-8": (x, y) => shapePath(x, y, [-4, -5], "h8l-8,10h8z"),
 };
 const TRIAL_KINDS = new Set(["finished", "pruned", "failed", "infeasible"]);
-const CONTROL_KINDS = new Set(["no_distillation", "no_assistants"]);
+const CONTROL_KINDS = new Set(["no_distillation", "label_smoothing", "no_assistants"]);
 
 function drawLegendSymbols(root) {
   for (const holder of root.querySelectorAll("[data-symbol]")) {

@@ -18,6 +18,11 @@ def none(method: Any, s: Outputs, teachers: Sequence[Outputs], batch: Batch) -> 
     return {}
 
 
+def label_smoothing(method: Any, s: Outputs, teachers: Sequence[Outputs], batch: Batch) -> Terms:
+    """Szegedy et al. 2016, section 7: a tenth of the label goes to all classes alike."""
+    return {"label_smoothing": 0.1 * mean(mean(-q.log() for q in softmax(z, 1.0)) for z in s.logits)}
+
+
 def soft_targets(method: Any, s: Outputs, teachers: Sequence[Outputs], batch: Batch) -> Terms:
     return {"soft_targets": 0.9 * softened_kl(s.logits, teachers[0].logits, method.temperature)}
 
@@ -120,6 +125,6 @@ def deep_inversion(method: Any, s: Outputs, teachers: Sequence[Outputs], batch: 
 
 FORMULAS = {
     f.__name__: f
-    for f in (none, soft_targets, logits, dkd, dist, average_teachers, random_teacher, adaptive_teachers, born_again,
-              cross_modal, dafl, deep_inversion)
+    for f in (none, label_smoothing, soft_targets, logits, dkd, dist, average_teachers, random_teacher,
+              adaptive_teachers, born_again, cross_modal, dafl, deep_inversion)
 }  # fmt: skip

@@ -1,0 +1,52 @@
+"""Mixup and cutmix of training data as a user passes them to `distill`."""
+
+from dataclasses import replace
+
+from nas_kd.data.mixing import MixedView, Mixer, why_not_mixed
+from nas_kd.engine.batch_source import ArrayBatches, BatchSource
+from nas_kd.engine.dataset_batches import DatasetBatches
+from nas_kd.engine.user_data import UserData
+from nas_kd.errors import InputError
+
+
+def check_mixing(mix: str, train: UserData) -> None:
+    """Refuse training data whose samples cannot be mixed.
+
+    Args:
+        mix: none, mixup or cutmix.
+        train: the training data.
+
+    Raises:
+        InputError: says why.
+    """
+    if mix == "none":
+        return
+    if not train.numbered:
+        raise InputError(
+            f"mix = {mix!r} goes with arrays or a Dataset as train, not with a {train.kind}, whose samples have no "
+            "numbers by which partners could be drawn"
+        )
+    example = train.example()
+    if not example.is_floating_point():
+        raise InputError(f"mix = {mix!r}: samples of train are whole numbers (ids), and half of an id is none")
+    if reason := why_not_mixed(mix, tuple(example.shape[1:]), "float32"):
+        raise InputError(f"mix = {mix!r}: {reason}")
+
+
+def mixed_source(source: BatchSource, train: UserData, mix: str, seed: int) -> BatchSource:
+    """Mix the samples of a source with each other.
+
+    Args:
+        source: of the batches of `train`.
+        train: the training data, which `check_mixing` accepts.
+        mix: none, mixup or cutmix.
+        seed: of the partners and their shares.
+    """
+    if mix == "none":
+        return source
+    mixer = Mixer(mix, len(train), tuple(train.example().shape[1:]), seed)
+    if isinstance(source, ArrayBatches):
+        return ArrayBatches(MixedView(source.augmenter, mixer), source.labels)
+    if isinstance(source, DatasetBatches):
+        return replace(source, mixer=mixer)
+    return source
