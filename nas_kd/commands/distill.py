@@ -26,6 +26,9 @@ from nas_kd.kd.load_model import load_weights, weights_file
 from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.kd.ready_teacher import tested_record
 from nas_kd.kd.teachers import prepare_teachers
+from nas_kd.methods.combine import make_method
+from nas_kd.methods.teaching import usable_teaching
+from nas_kd.methods.teaching_choices import fixed_teaching
 from nas_kd.models.search_space import load_space
 from nas_kd.nas.gate import Gate
 from nas_kd.results.candidate import Architecture, Candidate, Recipe
@@ -113,7 +116,8 @@ def _distill(context: RunContext) -> DistillResult:
     context = context.with_recipe(recipe.recipe)
     callback.on_stage("distilling the student")
     distiller = Distiller.for_run(context, builder, [t.teacher for t in teachers])
-    distiller.check([candidate.recipe.method], builder.smallest(), config.search.precisions)
+    method, teaching = candidate.recipe.method, candidate.recipe.teaching
+    distiller.check([method], builder.smallest(), config.search.precisions, [teaching.progression])
     trained = distiller.distill(candidate, context.seed, context.recipe.epochs)
     file = ArtifactBuilder.for_run(context).verified_file(trained, candidate.precision)
     callback.on_stage("reading the test split")  # once, with nothing left to choose
@@ -199,7 +203,9 @@ def _candidate(config: SearchConfig, context: RunContext, builder: NetworkBuilde
         student = middle if middle in built else built[len(built) // 2]
     else:
         student = Architecture(context.space.name, _choices(config.student))
-    return Candidate(student, (), Recipe(config.distill.methods[0]), config.search.precisions[0])
+    name = config.distill.methods[0]
+    teaching = usable_teaching(fixed_teaching(config), make_method(name))
+    return Candidate(student, (), Recipe(name, teaching=teaching), config.search.precisions[0])
 
 
 def _check_student_space(config: SearchConfig) -> None:

@@ -1,10 +1,12 @@
 """What the config alone shows to be wrong, found before data are read: names, methods, and where teachers come from."""
 
 from nas_kd.config.options import SearchConfig, TeacherOptions
+from nas_kd.config.teaching_options import checkpoint_files
 from nas_kd.context.run_context import check_methods, check_names, check_unlabelled_options
 from nas_kd.errors import InputError
 from nas_kd.export.onnx_file import read_whole
 from nas_kd.kd.weights_file import check_weights_file
+from nas_kd.methods.teaching_choices import check_teaching
 from nas_kd.models.search_space import load_space
 from nas_kd.plugins import IN_MEMORY, import_object
 
@@ -23,6 +25,7 @@ def check_config(config: SearchConfig) -> None:
     """
     check_names(config)
     check_methods(config)
+    check_teaching(config, config.distill.methods)
     check_unlabelled_options(config)
     for place, options in enumerate(config.teacher):
         try:
@@ -38,10 +41,12 @@ def ordinal(place: int) -> str:
 
 
 def _check(options: TeacherOptions) -> None:
+    checkpoints = checkpoint_files([options])
     if options.onnx is not None:
-        if not options.onnx.is_file():
-            raise InputError(f"teacher.onnx: {options.onnx}: no such file")
-        read_whole(options.onnx)  # its outputs are checked once the number of classes is known
+        for option, path in [("onnx", options.onnx), *(("checkpoints", path) for path in checkpoints)]:
+            if not path.is_file():
+                raise InputError(f"teacher.{option}: {path}: no such file")
+            read_whole(path)  # its outputs are checked once the number of classes is known
         if options.features is not None:
             raise InputError(
                 "teacher.features: an ONNX teacher provides its logits only; leave features out, or give a factory"
@@ -54,5 +59,7 @@ def _check(options: TeacherOptions) -> None:
     elif not options.factory.startswith(IN_MEMORY):
         if options.weights is not None:
             check_weights_file(options.weights, "teacher.weights")
+        for path in checkpoints:
+            check_weights_file(path, "teacher.checkpoints")
         if not callable(import_object(options.factory)):
             raise InputError(f"teacher.factory: {options.factory} must be a function that returns a torch.nn.Module")

@@ -1,0 +1,81 @@
+"""What can be changed in how a teacher is shown to any method, and for which methods it means something.
+
+- Standardised logits (Sun et al. 2024, arXiv:2403.01427): a method that compares logits of student and teacher sees
+  them z-scored per sample, before its own temperature; cross-entropy sees the logits themselves.
+- A checkpoint of the teacher in place of the final one (Cho & Hariharan 2019, arXiv:1910.01348).
+- Progression over the schedule: through the teacher's checkpoints, early to late (Jin et al. 2019, arXiv:1904.09149),
+  or through the stages of the networks (`nas_kd.methods.stage_wise`).
+"""
+
+from dataclasses import replace
+
+from nas_kd.methods.base import Method
+from nas_kd.methods.combine import Combined
+from nas_kd.methods.stage_wise import StageWise
+from nas_kd.results.teaching import Teaching
+
+
+def can_standardize(part: Method) -> bool:
+    """Whether a method's terms mean the same on standardised logits.
+
+    Not without cross-entropy: nothing else then tells the student how large its logits are to be.
+
+    Args:
+        part: one method, not a sum.
+    """
+    return part.standardizes and "logits" in part.needs and part.teachers != "none" and part.ce_weight > 0
+
+
+def can_go_by_stage(part: Method) -> bool:
+    """Whether a method can be shown one stage's features after another's; `part`: one method, not a sum."""
+    return part.by_stage and "features" in part.needs and part.teachers != "none"
+
+
+def learns_from_checkpoints(method: Method) -> bool:
+    """Whether it matters which checkpoint of the run's teacher teaches; methods with several teachers have no say."""
+    return method.teachers == "one" and not method.generations
+
+
+def can_follow_checkpoints(method: Method) -> bool:
+    """Whether one checkpoint after another can teach: not samples that are made up to suit one of them."""
+    return learns_from_checkpoints(method) and all(type(part).draw is Method.draw for part in method.parts())
+
+
+def usable_teaching(teaching: Teaching, method: Method, *, n_assistants: int = 0) -> Teaching:
+    """Leave out what makes no difference, so that no candidate is trained twice under two names.
+
+    Args:
+        teaching: as it was drawn or asked for.
+        method: of the student; one, or a sum.
+        n_assistants: in front of the student. Where there are any, the final teacher teaches: they bridge the gap that
+            an early checkpoint would.
+    """
+    if not any(map(can_standardize, method.parts())):
+        teaching = replace(teaching, standardize=False)
+    progresses = {
+        "none": True,
+        "checkpoints": not n_assistants and can_follow_checkpoints(method),
+        "stages": any(map(can_go_by_stage, method.parts())),
+    }
+    if not progresses[teaching.progression]:
+        teaching = replace(teaching, progression="none")
+    if n_assistants or not learns_from_checkpoints(method) or teaching.progression == "checkpoints":
+        teaching = replace(teaching, checkpoint=None)
+    return teaching
+
+
+def with_teaching(method: Method, teaching: Teaching) -> Method:
+    """Prepare a method for what it will be shown; checkpoints are the trainer's to choose.
+
+    Args:
+        method: not attached yet; changed in place where it sees standardised logits.
+        teaching: what of it the method cannot use is ignored.
+    """
+    parts = list(method.parts())
+    if teaching.standardize:
+        for part in parts:
+            part.sees_standardized = can_standardize(part)
+    if teaching.progression == "stages" and any(map(can_go_by_stage, parts)):
+        parts = [StageWise(part) if can_go_by_stage(part) else part for part in parts]
+        return parts[0] if len(parts) == 1 else Combined(parts)
+    return method

@@ -1,0 +1,115 @@
+"""What a config lets be chosen in how teachers are shown to methods; see `nas_kd.methods.teaching`."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from nas_kd.config.options import SearchConfig
+from nas_kd.config.teaching_values import FINAL, Progression
+from nas_kd.errors import InputError
+from nas_kd.methods.base import Method
+from nas_kd.methods.combine import make_method
+from nas_kd.methods.teaching import (
+    can_follow_checkpoints,
+    can_go_by_stage,
+    can_standardize,
+    learns_from_checkpoints,
+)
+from nas_kd.plugins import display_name
+from nas_kd.results.candidate import Choice
+from nas_kd.results.teaching import Teaching
+
+MIN_CLASSES = 3  # two logits have but one difference, of which standardising leaves the sign
+
+
+@dataclass(frozen=True)
+class TeachingChoices:
+    """The values of each part, the usual one first where the config does not say.
+
+    Attributes:
+        standardize: whether logits are standardised.
+        checkpoint: numbers of checkpoints, and "final".
+        progression: what changes over the schedule.
+    """
+
+    standardize: tuple[bool, ...]
+    checkpoint: tuple[int | str, ...]
+    progression: tuple[Progression, ...]
+
+    @staticmethod
+    def of(config: SearchConfig) -> "TeachingChoices":
+        """The choices of a search by this config: of all checkpoints, unless it says which."""
+        options = config.distill
+        every: tuple[int | str, ...] = (FINAL, *range(1, config.teacher[0].n_checkpoints + 1))
+        return TeachingChoices(options.standardize, options.checkpoint or every, options.progression)
+
+    def by_name(self) -> dict[str, tuple[Choice, ...]]:
+        """The values of each part by its name."""
+        return {"standardize": self.standardize, "checkpoint": self.checkpoint, "progression": self.progression}
+
+
+def teaching_of(values: Mapping[str, Choice]) -> Teaching:
+    """Put together what was chosen.
+
+    Args:
+        values: one for each part, by its name.
+    """
+    checkpoint = values["checkpoint"]
+    return Teaching(
+        standardize=bool(values["standardize"]),
+        checkpoint=None if checkpoint == FINAL else int(checkpoint),
+        progression=cast(Progression, values["progression"]),
+    )
+
+
+def fixed_teaching(config: SearchConfig) -> Teaching:
+    """How the one student of `nas-kd distill` is taught: the first choice of each part, the final teacher if open."""
+    first = {name: values[0] for name, values in TeachingChoices.of(config).by_name().items()}
+    return teaching_of(first)
+
+
+def check_teaching(config: SearchConfig, methods: Sequence[str]) -> None:
+    """Refuse what none of the methods can use.
+
+    Args:
+        config: of the run.
+        methods: names of those that students may be distilled with.
+
+    Raises:
+        InputError: says which option, and what it is for.
+    """
+    options, made = config.distill, [make_method(name) for name in methods]
+
+    def require(asked: bool, usable: Callable[[Method], bool], option: str, what: str) -> None:
+        if asked and not any(map(usable, made)):
+            names = ", ".join(map(display_name, methods))
+            raise InputError(f"distill.{option}: of no use to {names}: it is for methods that {what}")
+
+    def any_part(usable: Callable[[Method], bool]) -> Callable[[Method], bool]:
+        return lambda method: any(map(usable, method.parts()))
+
+    numbered = any(c != FINAL for c in options.checkpoint or ())
+    follows, by_stage = ("checkpoints" in options.progression), ("stages" in options.progression)
+    compare, one = "compare logits with a teacher's, such as soft_targets", "learn from one teacher"
+    stage = "can be shown one stage's features, such as fitnet or attention_transfer"
+    require(True in options.standardize, any_part(can_standardize), "standardize", compare)
+    require(numbered, learns_from_checkpoints, "checkpoint", one)
+    require(follows, can_follow_checkpoints, 'progression = "checkpoints"', f"{one}, on real samples")
+    require(by_stage, any_part(can_go_by_stage), 'progression = "stages"', stage)
+
+
+def check_classes(config: SearchConfig, n_classes: int) -> None:
+    """Refuse to standardise what nothing would be left of.
+
+    Args:
+        config: of the run.
+        n_classes: of the data.
+
+    Raises:
+        InputError: logits are to be standardised, and there are two classes.
+    """
+    if True in config.distill.standardize and n_classes < MIN_CLASSES:
+        raise InputError(
+            f"distill.standardize: of {n_classes} standardised logits only the larger one can be told; it needs "
+            f"{MIN_CLASSES} classes at least, so leave it out"
+        )
