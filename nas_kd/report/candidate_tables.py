@@ -180,6 +180,8 @@ def _details(record: FinalistRecord | TrialRecord) -> Iterator[tuple[str, str]]:
         yield "Chain", chain_text(record)
     if params := method_params(record.candidate):
         yield "Parameters", params
+    if teaching := record.candidate.recipe.teaching.describe():
+        yield "Teaching", teaching
     if training := training_text(record.candidate):
         yield "Training", training
 
