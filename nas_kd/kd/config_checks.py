@@ -1,5 +1,8 @@
 """What the config alone shows to be wrong, found before data are read: names, methods, and where teachers come from."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
 from nas_kd.config.options import SearchConfig, TeacherOptions
 from nas_kd.config.teaching_options import checkpoint_files
 from nas_kd.context.run_context import check_methods, check_names, check_unlabelled_options
@@ -43,10 +46,10 @@ def ordinal(place: int) -> str:
 def _check(options: TeacherOptions) -> None:
     checkpoints = checkpoint_files([options])
     if options.onnx is not None:
-        for option, path in [("onnx", options.onnx), *(("checkpoints", path) for path in checkpoints)]:
-            if not path.is_file():
-                raise InputError(f"teacher.{option}: {path}: no such file")
-            read_whole(path)  # its outputs are checked once the number of classes is known
+        if not options.onnx.is_file():
+            raise InputError(f"teacher.onnx: {options.onnx}: no such file")
+        read_whole(options.onnx)  # its outputs are checked once the number of classes is known
+        _check_onnx_checkpoints(checkpoints)
         if options.features is not None:
             raise InputError(
                 "teacher.features: an ONNX teacher provides its logits only; leave features out, or give a factory"
@@ -63,3 +66,13 @@ def _check(options: TeacherOptions) -> None:
             check_weights_file(path, "teacher.checkpoints")
         if not callable(import_object(options.factory)):
             raise InputError(f"teacher.factory: {options.factory} must be a function that returns a torch.nn.Module")
+
+
+def _check_onnx_checkpoints(paths: Sequence[Path]) -> None:
+    for path in paths:
+        if not path.is_file():
+            raise InputError(f"teacher.checkpoints: {path}: no such file")
+        try:
+            read_whole(path)
+        except InputError as error:
+            raise InputError(f"teacher.checkpoints: {error}") from error
