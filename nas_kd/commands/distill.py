@@ -101,6 +101,8 @@ def _distill(context: RunContext) -> DistillResult:
     gate = Gate(context, builder)
     candidate = _candidate(config, context, builder)
     builder.parameters(candidate.student)
+    if left_out := _left_out(config, candidate):
+        callback.on_note(f"of no use to method {candidate.recipe.method_name}, and left out: {left_out}")
     callback.on_stage("preparing the teacher" if len(config.teacher) == 1 else "preparing the teachers")
     teachers = prepare_teachers(context, gate.of_file)
     recipe = choose_recipe(
@@ -206,6 +208,17 @@ def _candidate(config: SearchConfig, context: RunContext, builder: NetworkBuilde
     name = config.distill.methods[0]
     teaching = usable_teaching(fixed_teaching(config), make_method(name))
     return Candidate(student, (), Recipe(name, teaching=teaching), config.search.precisions[0])
+
+
+def _left_out(config: SearchConfig, candidate: Candidate) -> str:
+    """What the config asks for in teaching that the student's method cannot use, for people."""
+    asked, used = fixed_teaching(config), candidate.recipe.teaching
+    return replace(
+        asked,
+        standardize=asked.standardize and not used.standardize,
+        checkpoint=None if asked.checkpoint == used.checkpoint else asked.checkpoint,
+        progression="none" if asked.progression == used.progression else asked.progression,
+    ).describe()
 
 
 def _check_student_space(config: SearchConfig) -> None:
