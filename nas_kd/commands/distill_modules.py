@@ -23,6 +23,7 @@ from nas_kd.commands.module_checks import (
     check_student,
     own_order,
     roles_of,
+    shown_standardized,
     unchanged,
 )
 from nas_kd.commands.module_networks import as_student
@@ -41,6 +42,7 @@ from nas_kd.errors import InputError
 from nas_kd.kd.class_weights import class_weights as class_weights_of
 from nas_kd.methods.base import Method
 from nas_kd.methods.combine import make_method, uses_unlabelled
+from nas_kd.methods.teaching_choices import check_classes
 from nas_kd.results.training_recipe import TrainingRecipe
 from nas_kd.results.trial_record import Judged
 from nas_kd.user_code import unchanged_settings
@@ -72,6 +74,7 @@ def distill(
     class_weights: Literal["none", "balanced"] | Sequence[float] = "none",
     unlabelled: Any = None,
     unlabelled_share: float | None = None,
+    standardize: bool = False,
 ) -> Student:
     """Train your own student by knowledge distillation, in place, with a cosine schedule.
 
@@ -104,6 +107,7 @@ def distill(
             teacher's outputs on them; there is no label loss. Exact copies of samples of `train` and `val`, which are
             read once more for this, are left out, and a note says how many.
         unlabelled_share: of a batch, between 0 and 1. None: as the data divide, at most 7/8.
+        standardize: the method sees logits of student and teachers z-scored per sample; for three classes or more.
 
     Returns:
         The student itself with averaged weights, in eval mode.
@@ -134,7 +138,7 @@ def distill(
     }
     settings = _Settings.of(schedule, {"threads": threads, "precision": precision}, seed, callbacks)
     with unchanged_settings(), torch.inference_mode(False):
-        learnt = as_method(method, temperature, strength)
+        learnt = shown_standardized(as_method(method, temperature, strength), standardize)
         teachers = _checked_teachers(student, teacher, learnt)
         with unchanged(_modules(teachers)):
             changes = _augmentation(augment)
@@ -201,6 +205,7 @@ class _Distillation:
         unlabelled.check(method, train)
         example = train.example()
         student, n_classes = as_student(student, example, "train")
+        check_classes(any(part.sees_standardized for part in method.parts()), n_classes, "standardize")
         loaded = load_teachers(roles_of(given), train, n_classes)
         teachers = [one.model for one in loaded.values()]
         check_gradient(student, example)

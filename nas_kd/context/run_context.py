@@ -86,7 +86,7 @@ class RunContext:
         callback.on_stage("loading data")
         data = load_dataset(config.data, config.search.seed)
         check_pairs(config, data)
-        check_classes(config, data.n_classes)
+        check_classes(True in config.distill.standardize, data.n_classes)
         check_unlabelled(config, data)
         recipe = recipe_by_rules(config.distill, data.epoch_samples, data.augmentation.usual_strength)
         odd = schedule_note(recipe, data.epoch_samples)

@@ -72,9 +72,8 @@ def with_teaching(method: Method, teaching: Teaching) -> Method:
         teaching: what of it the method cannot use is ignored.
     """
     parts = list(method.parts())
-    if teaching.standardize:
-        for part in parts:
-            part.sees_standardized = can_standardize(part)
+    for part in parts:
+        part.sees_standardized = teaching.standardize and can_standardize(part)
     if teaching.progression == "stages" and any(map(can_go_by_stage, parts)):
         parts = [StageWise(part) if can_go_by_stage(part) else part for part in parts]
         return parts[0] if len(parts) == 1 else Combined(parts)

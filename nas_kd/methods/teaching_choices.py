@@ -85,31 +85,52 @@ def check_teaching(config: SearchConfig, methods: Sequence[str]) -> None:
             names = ", ".join(map(display_name, methods))
             raise InputError(f"distill.{option}: of no use to {names}: it is for methods that {what}")
 
-    def any_part(usable: Callable[[Method], bool]) -> Callable[[Method], bool]:
-        return lambda method: any(map(usable, method.parts()))
+    def stages(method: Method) -> bool:
+        return any(map(can_go_by_stage, method.parts()))
 
     numbered = any(c != FINAL for c in options.checkpoint or ())
     follows, by_stage = ("checkpoints" in options.progression), ("stages" in options.progression)
-    compare, one = "compare logits with a teacher's, such as soft_targets", "learn from one teacher"
+    one = "learn from one teacher"
     stage = "can be shown one stage's features, such as fitnet or attention_transfer"
-    require(True in options.standardize, any_part(can_standardize), "standardize", compare)
+    if True in options.standardize:
+        require_standardizable(made)
     require(numbered, learns_from_checkpoints, "checkpoint", one)
     require(follows, can_follow_checkpoints, 'progression = "checkpoints"', f"{one}, on real samples")
-    require(by_stage, any_part(can_go_by_stage), 'progression = "stages"', stage)
+    require(by_stage, stages, 'progression = "stages"', stage)
 
 
-def check_classes(config: SearchConfig, n_classes: int) -> None:
+def require_standardizable(methods: Sequence[Method], option: str = "distill.standardize") -> None:
+    """Refuse to standardise logits where no method would see them.
+
+    Args:
+        methods: that students may be distilled with.
+        option: that asks for it, for messages.
+
+    Raises:
+        InputError: none of them compares logits with a teacher's.
+    """
+    parts = [part for method in methods for part in method.parts()]
+    if not any(map(can_standardize, parts)):
+        names = ", ".join("+".join(part.name for part in method.parts()) for method in methods)
+        raise InputError(
+            f"{option}: of no use to {names}: it is for methods that compare logits with a teacher's, such as "
+            "soft_targets"
+        )
+
+
+def check_classes(standardize: bool, n_classes: int, option: str = "distill.standardize") -> None:
     """Refuse to standardise what nothing would be left of.
 
     Args:
-        config: of the run.
+        standardize: whether logits are standardised for anything.
         n_classes: of the data.
+        option: that asks for it, for messages.
 
     Raises:
         InputError: logits are to be standardised, and there are two classes.
     """
-    if True in config.distill.standardize and n_classes < MIN_CLASSES:
+    if standardize and n_classes < MIN_CLASSES:
         raise InputError(
-            f"distill.standardize: of {n_classes} standardised logits only the larger one can be told; it needs "
+            f"{option}: of {n_classes} standardised logits only the larger one can be told; it needs "
             f"{MIN_CLASSES} classes at least, so leave it out"
         )

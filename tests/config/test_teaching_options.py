@@ -20,10 +20,6 @@ NONE_GIVEN = "asks for checkpoints of the teacher: give teacher.checkpoints"
 FOLLOWING = {**CHECKPOINTS, "distill.progression": "checkpoints"}
 
 
-def config_of(**options: Any) -> SearchConfig:
-    return load_config(None, {name.replace("__", "."): value for name, value in options.items()})
-
-
 @pytest.mark.parametrize(
     ("given", "teaching", "choices"),
     [
@@ -105,10 +101,10 @@ def test_what_no_method_can_use_is_refused(methods: str, given: dict[str, Any], 
 
 
 def test_two_standardised_logits_say_nothing_but_which_is_larger() -> None:
-    check_classes(config_of(distill__standardize=True), 3)
-    check_classes(config_of(), 2)
+    check_classes(True, 3)
+    check_classes(False, 2)
     with pytest.raises(InputError, match=r"^distill.standardize: of 2 standardised logits only the larger one can be"):
-        check_classes(config_of(distill__standardize=[False, True]), 2)
+        check_classes(True, 2)
 
 
 def test_keys_at_the_default_are_as_they_were() -> None:
