@@ -58,9 +58,9 @@ def wrong_checkpoints(
         checkpoint: `distill.checkpoint`.
         progression: `distill.progression`.
     """
-    have = teachers[0].n_checkpoints
+    have = n_checkpoints(teachers)
     wanted = [c for c in checkpoint or () if isinstance(c, int)]
-    if len(teachers) > 1 and any(t.n_checkpoints for t in teachers):
+    if len(teachers) > 1 and have:
         return "teacher.checkpoints is for a single teacher; with several [[teacher]] leave it out"
     if not have and (wanted or "checkpoints" in progression):
         option = "checkpoint" if wanted else "progression"
@@ -68,6 +68,11 @@ def wrong_checkpoints(
     if wanted and max(wanted) > have:
         return f"distill.checkpoint has {max(wanted)}, and teacher.checkpoints has {have}"
     return None
+
+
+def n_checkpoints(teachers: Sequence[TeacherOptions]) -> int:
+    """How many checkpoints the teacher has; only a single teacher may have any."""
+    return sum(teacher.n_checkpoints for teacher in teachers)
 
 
 def checkpoint_files(teachers: Sequence[TeacherOptions]) -> list[Path]:

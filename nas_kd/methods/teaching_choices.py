@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from nas_kd.config.options import SearchConfig
+from nas_kd.config.teaching_options import n_checkpoints
 from nas_kd.config.teaching_values import FINAL, Progression
 from nas_kd.errors import InputError
 from nas_kd.methods.base import Method
@@ -40,7 +41,7 @@ class TeachingChoices:
     def of(config: SearchConfig) -> "TeachingChoices":
         """The choices of a search by this config: of all checkpoints, unless it says which."""
         options = config.distill
-        every: tuple[int | str, ...] = (FINAL, *range(1, config.teacher[0].n_checkpoints + 1))
+        every: tuple[int | str, ...] = (FINAL, *range(1, n_checkpoints(config.teacher) + 1))
         return TeachingChoices(options.standardize, options.checkpoint or every, options.progression)
 
     def by_name(self) -> dict[str, tuple[Choice, ...]]:
