@@ -15,15 +15,17 @@ from nas_kd.methods.stage_wise import StageWise
 from nas_kd.results.teaching import Teaching
 
 
-def can_standardize(part: Method) -> bool:
-    """Whether a method's terms mean the same on standardised logits.
+def standardizable_parts(method: Method) -> list[Method]:
+    """List the parts of a method whose terms mean the same on standardised logits.
 
-    Not without cross-entropy: nothing else then tells the student how large its logits are to be.
+    None without cross-entropy: nothing else then tells the student how large its logits are to be.
 
     Args:
-        part: one method, not a sum.
+        method: one, or a sum.
     """
-    return part.standardizes and "logits" in part.needs and part.teachers != "none" and part.ce_weight > 0
+    if method.ce_weight == 0:
+        return []
+    return [p for p in method.parts() if p.standardizes and "logits" in p.needs and p.teachers != "none"]
 
 
 def can_go_by_stage(part: Method) -> bool:
@@ -50,7 +52,7 @@ def usable_teaching(teaching: Teaching, method: Method, *, n_assistants: int = 0
         n_assistants: in front of the student. Where there are any, the final teacher teaches: they bridge the gap that
             an early checkpoint would.
     """
-    if not any(map(can_standardize, method.parts())):
+    if not standardizable_parts(method):
         teaching = replace(teaching, standardize=False)
     progresses = {
         "none": True,
@@ -71,9 +73,9 @@ def with_teaching(method: Method, teaching: Teaching) -> Method:
         method: not attached yet; changed in place where it sees standardised logits.
         teaching: what of it the method cannot use is ignored.
     """
-    parts = list(method.parts())
+    parts, on_logits = list(method.parts()), standardizable_parts(method)
     for part in parts:
-        part.sees_standardized = teaching.standardize and can_standardize(part)
+        part.sees_standardized = teaching.standardize and part in on_logits
     if teaching.progression == "stages" and any(map(can_go_by_stage, parts)):
         parts = [StageWise(part) if can_go_by_stage(part) else part for part in parts]
         return parts[0] if len(parts) == 1 else Combined(parts)

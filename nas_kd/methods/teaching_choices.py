@@ -13,8 +13,8 @@ from nas_kd.methods.combine import make_method
 from nas_kd.methods.teaching import (
     can_follow_checkpoints,
     can_go_by_stage,
-    can_standardize,
     learns_from_checkpoints,
+    standardizable_parts,
 )
 from nas_kd.plugins import display_name
 from nas_kd.results.candidate import Choice
@@ -110,8 +110,7 @@ def require_standardizable(methods: Sequence[Method], option: str = "distill.sta
     Raises:
         InputError: none of them compares logits with a teacher's.
     """
-    parts = [part for method in methods for part in method.parts()]
-    if not any(map(can_standardize, parts)):
+    if not any(map(standardizable_parts, methods)):
         names = ", ".join("+".join(part.name for part in method.parts()) for method in methods)
         raise InputError(
             f"{option}: of no use to {names}: it is for methods that compare logits with a teacher's, such as "

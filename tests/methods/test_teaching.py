@@ -18,8 +18,8 @@ from nas_kd.methods.stage_wise import OneStage
 from nas_kd.methods.teaching import (
     can_follow_checkpoints,
     can_go_by_stage,
-    can_standardize,
     learns_from_checkpoints,
+    standardizable_parts,
     usable_teaching,
     with_teaching,
 )
@@ -111,14 +111,15 @@ def names_of(usable: Callable[[Method], bool]) -> set[str]:
 def test_which_methods_can_use_what() -> None:
     compared = {"soft_targets", "dkd", "dist", "logits", "irg", "cross_modal", "born_again", "adaptive_teachers"}
     compared |= {"average_teachers", "random_teacher"}
-    assert names_of(can_standardize) == compared
+    assert names_of(lambda method: bool(standardizable_parts(method))) == compared
     assert names_of(can_go_by_stage) == {"fitnet", "attention_transfer", "afd", "channel_wise", "similarity"}
     no_teacher = {"none", "dml", "one", "okddip", "byot", "bake", "adversarial_online"}
     several = {"adaptive_teachers", "average_teachers", "random_teacher"}
     with_one = set(available("method")) - no_teacher - several - {"born_again"}
     assert names_of(learns_from_checkpoints) == with_one
     assert names_of(can_follow_checkpoints) == with_one - {"dafl", "deep_inversion"}
-    assert not can_standardize(ResidualError(taught=True))
+    assert not standardizable_parts(ResidualError(taught=True))
+    assert not standardizable_parts(make_method("dafl+soft_targets"))  # without cross-entropy, as `dafl` alone
 
 
 ALL = [Teaching(s, c, p) for s, c, p in product([False, True], [None, 2], PROGRESSIONS)]
