@@ -51,7 +51,7 @@ class DistillResult:
     Attributes:
         path: of the ONNX file.
         description: of the student, for people.
-        method: of distillation.
+        method: of distillation, and how it was shown its teacher, if not as usual.
         val_accuracy: on the validation split, 0..1.
         test: accuracy on the test split with its interval.
         scores: balanced accuracy, and the config's score, on the test split, by title.
@@ -143,7 +143,7 @@ def _distill(context: RunContext) -> DistillResult:
     return DistillResult(
         path=paths.onnx,
         description=facts.description,
-        method=candidate.recipe.method,
+        method=", ".join(filter(None, [method, teaching.describe()])),
         val_accuracy=file.val_accuracy,
         test=facts.test,
         scores=facts.scores_over_seeds,

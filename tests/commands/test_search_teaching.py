@@ -105,7 +105,8 @@ def test_one_student_is_taught_by_the_checkpoint_that_the_config_names(tmp_path:
     options = {"methods": ["dkd"], "epochs": 2, "standardize": [True, False], "checkpoint": 1}
     config = small_config(teacher=FEW_EPOCHS | {"checkpoints": 2}, distill=options)
     notes = Notes()
-    distill_one(config, tmp_path / "run", notes)
+    done = distill_one(config, tmp_path / "run", notes)
+    assert done.method == "dkd, standardised logits, checkpoint 1 of the teacher"
     card = json.loads((tmp_path / "run/card.json").read_text())
     assert card["candidate"]["teaching"] == {"standardize": True, "checkpoint": 1}
     assert "Taught with: standardised logits, checkpoint 1 of the teacher" in (tmp_path / "run/README.md").read_text()
