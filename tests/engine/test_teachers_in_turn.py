@@ -139,6 +139,15 @@ def test_the_label_loss_is_that_of_the_logits_themselves(make: Make, setup: Trai
     assert not torch.equal(terms[0]["soft_targets"], terms[1]["soft_targets"])
 
 
+def test_methods_on_standardised_logits_keep_their_published_weights(make: Make) -> None:
+    plain, scaled = make("soft_targets+similarity", Teaching()), make("soft_targets+similarity", WAYS[0][1])
+    for training in (plain, scaled):
+        training.run(1)
+    assert list(plain.calibration()) == ["soft_targets", "similarity"]
+    assert list(scaled.calibration()) == ["similarity"]
+    assert [float(part.scale) == 1.0 for part in scaled.method.parts()] == [True, False]
+
+
 def test_every_stage_is_calibrated_by_itself_and_the_last_share_has_no_features(
     make: Make, setup: TrainingSetup
 ) -> None:
