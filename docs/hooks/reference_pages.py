@@ -112,9 +112,11 @@ def _type(option: Schema) -> str:
 def _one_type(kind: Schema) -> str:
     if "enum" in kind:
         return " | ".join(map(str, kind["enum"]))
+    if "const" in kind:
+        return str(kind["const"])
     if kind.get("type") == "array":
         items = kind.get("items") or kind.get("prefixItems", [{}])[0]
-        return "two numbers, low and high" if "prefixItems" in kind else f"list of {_one_type(items)}"
+        return "two numbers, low and high" if "prefixItems" in kind else f"list of {_type(items)}"
     return "path" if kind.get("format") == "path" else TYPES[kind["type"]]
 
 

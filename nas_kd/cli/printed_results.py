@@ -86,10 +86,11 @@ def _role(entry: Mapping[str, Any], winner: str | None) -> str:
 
 
 def _method(finalist: FinalistRecord) -> str:
-    """`soft_targets, fp32, 1 assistant`."""
+    """`soft_targets, fp32, 1 assistant`, and how it was taught, if not as usual."""
     assistants = len(finalist.candidate.assistants)
     chain = f", {assistants} assistant{'s' if assistants > 1 else ''}" if assistants else ""
-    return f"{display_name(finalist.candidate.recipe.method)}, {finalist.candidate.precision}{chain}"
+    teaching = "".join(f", {words}" for words in [finalist.candidate.recipe.teaching.describe()] if words)
+    return f"{display_name(finalist.candidate.recipe.method)}, {finalist.candidate.precision}{chain}{teaching}"
 
 
 def _figure_cells(accuracy: Accuracy, costs: Costs, unstable: str = UNSTABLE) -> tuple[str, str, str]:

@@ -26,6 +26,9 @@ from nas_kd.kd.load_model import load_weights, weights_file
 from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.kd.ready_teacher import tested_record
 from nas_kd.kd.teachers import prepare_teachers
+from nas_kd.methods.combine import make_method
+from nas_kd.methods.teaching import usable_teaching
+from nas_kd.methods.teaching_choices import fixed_teaching
 from nas_kd.models.search_space import load_space
 from nas_kd.nas.gate import Gate
 from nas_kd.results.candidate import Architecture, Candidate, Recipe
@@ -48,7 +51,7 @@ class DistillResult:
     Attributes:
         path: of the ONNX file.
         description: of the student, for people.
-        method: of distillation.
+        method: of distillation, and how it was shown its teacher, if not as usual.
         val_accuracy: on the validation split, 0..1.
         test: accuracy on the test split with its interval.
         scores: balanced accuracy, and the config's score, on the test split, by title.
@@ -98,6 +101,8 @@ def _distill(context: RunContext) -> DistillResult:
     gate = Gate(context, builder)
     candidate = _candidate(config, context, builder)
     builder.parameters(candidate.student)
+    if left_out := _left_out(config, candidate):
+        callback.on_note(f"of no use to method {candidate.recipe.method_name}, and left out: {left_out}")
     callback.on_stage("preparing the teacher" if len(config.teacher) == 1 else "preparing the teachers")
     teachers = prepare_teachers(context, gate.of_file)
     recipe = choose_recipe(
@@ -113,7 +118,8 @@ def _distill(context: RunContext) -> DistillResult:
     context = context.with_recipe(recipe.recipe)
     callback.on_stage("distilling the student")
     distiller = Distiller.for_run(context, builder, [t.teacher for t in teachers])
-    distiller.check([candidate.recipe.method], builder.smallest(), config.search.precisions)
+    method, teaching = candidate.recipe.method, candidate.recipe.teaching
+    distiller.check([method], builder.smallest(), config.search.precisions, [teaching.progression])
     trained = distiller.distill(candidate, context.seed, context.recipe.epochs)
     file = ArtifactBuilder.for_run(context).verified_file(trained, candidate.precision)
     callback.on_stage("reading the test split")  # once, with nothing left to choose
@@ -141,7 +147,7 @@ def _distill(context: RunContext) -> DistillResult:
     return DistillResult(
         path=paths.onnx,
         description=facts.description,
-        method=candidate.recipe.method,
+        method=", ".join(filter(None, [method, teaching.describe()])),
         val_accuracy=file.val_accuracy,
         test=facts.test,
         scores=facts.scores_over_seeds,
@@ -203,7 +209,20 @@ def _candidate(config: SearchConfig, context: RunContext, builder: NetworkBuilde
         student = middle if middle in built else built[len(built) // 2]
     else:
         student = Architecture(context.space.name, _choices(config.student))
-    return Candidate(student, (), Recipe(config.distill.methods[0]), config.search.precisions[0])
+    name = config.distill.methods[0]
+    teaching = usable_teaching(fixed_teaching(config), make_method(name))
+    return Candidate(student, (), Recipe(name, teaching=teaching), config.search.precisions[0])
+
+
+def _left_out(config: SearchConfig, candidate: Candidate) -> str:
+    """What the config asks for in teaching that the student's method cannot use, for people."""
+    asked, used = fixed_teaching(config), candidate.recipe.teaching
+    return replace(
+        asked,
+        standardize=asked.standardize and not used.standardize,
+        checkpoint=None if asked.checkpoint == used.checkpoint else asked.checkpoint,
+        progression="none" if asked.progression == used.progression else asked.progression,
+    ).describe()
 
 
 def _check_student_space(config: SearchConfig) -> None:

@@ -24,6 +24,7 @@ from nas_kd.commands.module_checks import (
     check_student,
     own_order,
     roles_of,
+    shown_standardized,
     unchanged,
 )
 from nas_kd.commands.module_networks import as_student
@@ -42,6 +43,7 @@ from nas_kd.errors import InputError
 from nas_kd.kd.class_weights import class_weights as class_weights_of
 from nas_kd.methods.base import Method
 from nas_kd.methods.combine import make_method, uses_unlabelled
+from nas_kd.methods.teaching_choices import check_classes
 from nas_kd.results.training_recipe import TrainingRecipe
 from nas_kd.results.trial_record import Judged
 from nas_kd.user_code import unchanged_settings
@@ -74,6 +76,7 @@ def distill(
     unlabelled: Any = None,
     unlabelled_share: float | None = None,
     mix: Literal["none", "mixup", "cutmix"] = "none",
+    standardize: bool = False,
 ) -> Student:
     """Train your own student by knowledge distillation, in place, with a cosine schedule.
 
@@ -108,6 +111,7 @@ def distill(
         unlabelled_share: of a batch, between 0 and 1. None: as the data divide, at most 7/8.
         mix: training samples in pairs, as teachers see them too, and their labels: "mixup": shares of both; "cutmix": a
             rectangle of another picture; not with a DataLoader, whose samples have no numbers.
+        standardize: the method sees logits of student and teachers z-scored per sample; for three classes or more.
 
     Returns:
         The student itself with averaged weights, in eval mode.
@@ -139,7 +143,7 @@ def distill(
     }
     settings = _Settings.of(schedule, {"threads": threads, "precision": precision}, seed, callbacks)
     with unchanged_settings(), torch.inference_mode(False):
-        learnt = as_method(method, temperature, strength)
+        learnt = shown_standardized(as_method(method, temperature, strength), standardize)
         teachers = _checked_teachers(student, teacher, learnt)
         with unchanged(_modules(teachers)):
             changes = _augmentation(augment)
@@ -208,6 +212,7 @@ class _Distillation:
         check_mixing(mix, train)
         example = train.example()
         student, n_classes = as_student(student, example, "train")
+        check_classes(any(part.sees_standardized for part in method.parts()), n_classes, "standardize")
         loaded = load_teachers(roles_of(given), train, n_classes)
         teachers = [one.model for one in loaded.values()]
         check_gradient(student, example)

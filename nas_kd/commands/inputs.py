@@ -6,13 +6,14 @@ from pathlib import Path
 
 from nas_kd.config.loading import path_options
 from nas_kd.config.options import SearchConfig
+from nas_kd.config.teaching_options import checkpoint_files
 from nas_kd.context.run_context import RunContext
 from nas_kd.context.run_folder import RunFolder
 from nas_kd.errors import InputError
 from nas_kd.export.onnx_file import read_whole
 from nas_kd.nas.database import study_attributes
 from nas_kd.results.trial_record import Record
-from nas_kd.serialization import sha256
+from nas_kd.serialization import fingerprint, sha256
 
 INPUTS = "inputs"  # attribute of the study
 BY_SAMPLES = "data"  # all files of this section count by the samples that are read from them
@@ -37,7 +38,10 @@ def inputs_of(context: RunContext) -> InputsRecord:
 def files_of(config: SearchConfig) -> dict[str, str]:
     """Identify the files that a config names, those of the data left out: sha256 by dotted option."""
     paths = {key: path for key, path in path_options(config).items() if key.partition(".")[0] != BY_SAMPLES}
-    return {key: _identity(path) for key, path in paths.items() if key != NOT_READ and path.is_file()}
+    found = {key: _identity(path) for key, path in paths.items() if key != NOT_READ and path.is_file()}
+    if checkpoints := [path for path in checkpoint_files(config.teacher) if path.is_file()]:
+        found["teacher.checkpoints"] = fingerprint([_identity(path) for path in checkpoints])
+    return found
 
 
 def _identity(path: Path) -> str:

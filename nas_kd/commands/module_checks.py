@@ -19,6 +19,9 @@ from nas_kd.engine.user_data import UserData
 from nas_kd.errors import InputError
 from nas_kd.methods.base import Method
 from nas_kd.methods.combine import make_method
+from nas_kd.methods.teaching import with_teaching
+from nas_kd.methods.teaching_choices import require_standardizable
+from nas_kd.results.teaching import Teaching
 
 Section = TypeVar("Section", bound=Options)
 T = TypeVar("T")
@@ -159,6 +162,23 @@ def as_method(given: str | type[Method] | Method, temperature: float | None, str
     if temperature is not None or strength != 1.0:
         raise InputError("method is an instance: set its temperature and strength where it is created")
     return given
+
+
+def shown_standardized(method: Method, standardize: Any) -> Method:
+    """The method as it is to see logits.
+
+    Args:
+        method: not attached yet; changed in place.
+        standardize: whether it sees standardised ones.
+
+    Raises:
+        InputError: it is neither true nor false, or the method compares no logits with a teacher's.
+    """
+    if not isinstance(standardize, bool):
+        raise InputError(f"standardize must be True or False, got {standardize!r}")
+    if standardize:
+        require_standardizable([method], "standardize")
+    return with_teaching(method, Teaching(standardize=standardize))
 
 
 def name_of_method(method: Method) -> str:

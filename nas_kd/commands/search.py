@@ -91,7 +91,8 @@ def _open(context: RunContext, pool: WorkerPool) -> "Search":
     started = time.monotonic()
     teachers = prepare_teachers(context, gate.of_file)
     distiller = Distiller.for_run(context, builder, [t.teacher for t in teachers])
-    distiller.check((*config.distill.methods, config.chain.method), builder.smallest(), config.search.precisions)
+    smallest, options = builder.smallest(), config.distill
+    distiller.check((*options.methods, config.chain.method), smallest, config.search.precisions, options.progression)
     name = config.name or folder.path.resolve().name
     study = RunStudy(folder, name, config.budget, context.recipe.epochs, callback.on_note)
     if study.teacher is None:

@@ -11,6 +11,7 @@ from nas_kd.config.data_options import Augmentation, DataOptions
 from nas_kd.config.key_facts import NotInKeysAtDefault
 from nas_kd.config.section import Options
 from nas_kd.config.teacher_options import TeacherOptions
+from nas_kd.config.teaching_options import Checkpoints, Progressions, Standardize, wrong_checkpoints
 from nas_kd.config.value_types import (
     AutoFloat,
     AutoIfNone,
@@ -129,6 +130,21 @@ class DistillOptions(Options):
         "none",
         description="mix training samples of students and assistants in pairs, as the teacher sees them too: none | "
         "mixup (shares of both) | cutmix (a rectangle of another picture)",
+    )
+    standardize: Annotated[Standardize, NotInKeysAtDefault()] = Field(
+        (False,),
+        description="true: methods on logits see those of student and teacher z-scored per sample; the search chooses "
+        "from [false, true]",
+    )
+    checkpoint: Annotated[Checkpoints, NotInKeysAtDefault()] = Field(
+        None,
+        description='which of teacher.checkpoints teaches, from 1, or "final"; the search chooses if several are given '
+        "(default: it chooses from all; `nas-kd distill`: final)",
+    )
+    progression: Annotated[Progressions, NotInKeysAtDefault()] = Field(
+        ("none",),
+        description="what changes over the schedule: none | checkpoints (the teacher's, early to late) | stages "
+        "(features of one stage after another); the search chooses if several are given",
     )
     calibrate: bool = Field(True, description="scale losses by their gradients; false: published weights, no clipping")
 
@@ -324,6 +340,12 @@ class SearchConfig(Options):
                 f"budget.min_accuracy asks for an accuracy, but data.score is {self.data.score!r}: give "
                 "budget.min_score, which is about that score"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _checkpoints_that_there_are(self) -> "SearchConfig":
+        if problem := wrong_checkpoints(self.teacher, self.distill.checkpoint, self.distill.progression):
+            raise ValueError(problem)
         return self
 
 

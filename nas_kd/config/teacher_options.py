@@ -47,11 +47,24 @@ def _sides(value: Any) -> Any:
     return tuple(items)
 
 
+def _files_or_number(value: Any) -> Any:
+    """Make a tuple of a list of files; a number of checkpoints stays."""
+    if value is None or (type(value) is int and value >= 1):
+        return value
+    if not isinstance(value, list | tuple) or not value or not all(isinstance(v, str | Path) for v in value):
+        raise ValueError(f"must be a number >= 1, or a list of files, early to late, got {value!r}")
+    paths = tuple(map(Path, value))
+    if len(set(paths)) < len(paths):
+        raise ValueError("has a file twice; name each once")
+    return paths
+
+
 # A number, a list with one for each channel, or "imagenet".
 ByChannel = Annotated[tuple[float, ...] | Literal["imagenet"] | None, BeforeValidator(_by_channel)]
 PositiveByChannel = Annotated[
     tuple[float, ...] | Literal["imagenet"] | None, BeforeValidator(_positive), BeforeValidator(_by_channel)
 ]
+Files = Annotated[tuple[Path, ...] | int | None, BeforeValidator(_files_or_number)]
 Sides = Annotated[tuple[int, ...] | None, BeforeValidator(_sides)]  # of a square, or height and width, in pixels
 
 
@@ -68,6 +81,11 @@ class TeacherOptions(Options):
         None,
         description="your teacher as stored predictions, an .npz: logits, probabilities, or the k largest (values and "
         "indices), a row for each training sample; no methods on features",
+    )
+    checkpoints: Annotated[Files, NotInKeysAtDefault()] = Field(
+        None,
+        description="earlier states of your network that may teach: a list of files like weights or onnx, early to "
+        "late; of a teacher trained here, how many, at equal shares of its training; see distill.checkpoint",
     )
     features: Names | None = Field(
         None, min_length=1, description="modules to take features from (default: one per resolution)"
@@ -96,6 +114,11 @@ class TeacherOptions(Options):
     output: Annotated[str | None, NotInKeysAtDefault()] = Field(
         None, description="onnx: name of the output to learn from, if the file has several"
     )
+
+    @property
+    def n_checkpoints(self) -> int:
+        """How many earlier states of the network may teach."""
+        return len(self.checkpoints) if isinstance(self.checkpoints, tuple) else self.checkpoints or 0
 
     @property
     def is_given(self) -> bool:
@@ -136,6 +159,22 @@ class TeacherOptions(Options):
             raise ValueError(f"{' and '.join(given)} mean nothing to a teacher that is given ({own}); leave them out")
         if own is None and self.preprocessing != "raw":
             raise ValueError("preprocessing is for teachers that are given (factory or onnx); leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _checkpoints_of_its_kind(self) -> "TeacherOptions":
+        if self.checkpoints is None or self.outputs is not None:
+            return self
+        files = isinstance(self.checkpoints, tuple)
+        if files and self.factory is None and self.onnx is None:
+            raise ValueError("checkpoints: a teacher that is trained here has a number of them, not files")
+        if not files and (self.factory is not None or self.onnx is not None):
+            raise ValueError(
+                "checkpoints: a teacher that is given has a list of files, early to late: a number is for one that is "
+                "trained here"
+            )
+        if files and self.factory is not None and self.factory.startswith(IN_MEMORY):
+            raise ValueError("checkpoints: a module given in Python has none; give factory and weights, or onnx")
         return self
 
     @model_validator(mode="after")

@@ -13,6 +13,7 @@ from nas_kd.config.section import Options
 from nas_kd.errors import InputError
 
 USED_BY_DISTILL = frozenset({"search.seed", "search.precisions", "search.inherit"})
+FIRST_IS_USED = ("methods", "standardize", "checkpoint", "progression")  # of `distill`: what a search chooses from
 REFUSED = {"search": "student", "profile": "student", "distill": "search"}  # by command: a section
 
 
@@ -77,9 +78,10 @@ def refuse_search_options(config: SearchConfig) -> list[str]:
     sections: dict[str, Options] = {"finalists": config.finalists, "chain": config.chain}
     unused = [key for name, section in sections.items() for key in changed_options(section, name)]
     unused += [f"distill.{name}" for name in ("temperature", "strength") if name in _changed(config.distill)]
-    several = len(config.distill.methods) > 1 and "methods" in _changed(config.distill)
     notes = [f"not used by `nas-kd distill`: {', '.join(unused)}"] if unused else []
-    return notes + ([f"of distill.methods the first is used: {config.distill.methods[0]}"] if several else [])
+    changed = _changed(config.distill)
+    several = [name for name in FIRST_IS_USED if len(changed.get(name) or ()) > 1]
+    return notes + [f"of distill.{name} the first is used: {_plain(changed[name][0])}" for name in several]
 
 
 def changed_options(section: Options, name: str) -> list[str]:
@@ -100,6 +102,10 @@ def _changed(section: Options) -> dict[str, Any]:
         for name, (value, usual) in values.items()
         if value != usual
     }
+
+
+def _plain(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _dotted(values: dict[str, Any]) -> Iterator[str]:

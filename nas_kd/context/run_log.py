@@ -109,7 +109,8 @@ def _trial(record: TrialRecord, _trials: Sequence[TrialRecord], hypervolume: flo
     accuracy = "" if record.val_accuracy is None else f", {record.val_accuracy:.4f} on validation"
     latency = "" if record.median_ms is None else f", {record.median_ms:.4g} ms"
     reason = f": {record.reason}" if record.reason else ""
-    method = record.candidate.recipe.method
+    recipe = record.candidate.recipe
+    method = ", ".join(filter(None, [recipe.method, recipe.teaching.describe()]))
     return (
         f"trial {record.number} ({record.id}): {record.status}{reason}; {record.description}, {method}"
         f"{accuracy}{latency}; hypervolume {hypervolume:.4f}"

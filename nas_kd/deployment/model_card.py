@@ -214,6 +214,8 @@ def _made(facts: StudentFacts) -> list[str]:
     chain = f", over {len(facts.candidate.assistants)} assistants: {facts.chain_description}"
     assistants = chain if facts.candidate.assistants else ""
     lines.append(f"Method: {recipe.method_name}{f' ({parameters})' if parameters else ''}{assistants}")
+    if teaching := recipe.teaching.describe():
+        lines.append(f"Taught with: {teaching}")
     if facts.recipe:
         lines.append("Training: " + ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in facts.recipe.items()))
     data = facts.data

@@ -14,6 +14,7 @@ from nas_kd.engine.subgraph import subgraph_after
 from nas_kd.engine.teacher_outputs import LiveTeacher
 from nas_kd.errors import InputError
 from nas_kd.methods.base import OF_LABELLED_SAMPLES, Batch, Method, MethodContext, Need, Network, Outputs
+from nas_kd.methods.losses import standardized
 from nas_kd.user_code import describe_error
 
 
@@ -50,6 +51,8 @@ def _check_declarations(method: Method) -> None:
 def loss_terms(method: Method, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> dict[str, Tensor]:
     """Compute a method's terms for one batch; one that needs labels is given the labelled samples alone.
 
+    Where the method sees standardised logits they are scaled here; the label loss is none of its terms.
+
     Args:
         method: attached; one of `parts()`.
         student: the student's outputs.
@@ -62,6 +65,8 @@ def loss_terms(method: Method, student: Outputs, teachers: Sequence[Outputs], ba
     if batch.has_unlabelled and method.needs & OF_LABELLED_SAMPLES:
         student, teachers = _first(student, len(batch.y)), [_first(t, len(batch.y)) for t in teachers]
         batch = batch.labelled()
+    if method.sees_standardized:
+        student, *teachers = (o._replace(logits=standardized(o.logits)) for o in (student, *teachers))
     try:
         terms = method(student, teachers, batch)
     except (ValueError, RuntimeError, IndexError) as error:

@@ -37,6 +37,7 @@ class Teacher:
         paired: whether it is shown the data's other view of each sample, where there is one.
         stored: (n, C) logits for all samples by split ("train", "unlabelled" and others), where these are all that
             there is of it: `model` then cannot be run. None: it is a network.
+        checkpoints: earlier states of the same network, early to late, that can teach in its place.
     """
 
     model: nn.Module
@@ -47,6 +48,25 @@ class Teacher:
     features: tuple[str, ...] | None = None
     paired: bool = False
     stored: Mapping[str, Tensor] | None = None
+    checkpoints: tuple["Teacher", ...] = ()
+
+    def at_checkpoint(self, number: int | None) -> "Teacher":
+        """The teacher at one of its checkpoints.
+
+        Args:
+            number: from 1, early to late; None: the final network, this one.
+
+        Raises:
+            InputError: it has fewer checkpoints.
+        """
+        if number is None:
+            return self
+        if number > len(self.checkpoints):
+            have = len(self.checkpoints)
+            raise InputError(
+                f"checkpoint {number} of the teacher is to teach, and it has {have}: see teacher.checkpoints"
+            )
+        return self.checkpoints[number - 1]
 
     @property
     def weights_limit(self) -> int:

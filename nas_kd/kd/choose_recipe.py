@@ -31,6 +31,7 @@ _NAMES = {
     "augment": "augmentation",
     "mix": "mixing",
 }
+NOT_PROBED = ("standardize", "checkpoint", "progression")  # of `distill`: probes are taught as at the default
 _FIELDS = ("batch_size", "optimizer", "learning_rate", "weight_decay")
 
 
@@ -88,14 +89,14 @@ def teacher_recipe_key(context: RunContext, options: TeacherOptions, place: int)
         options: of the teacher.
         place: in the list of teachers.
     """
-    return _key(context, {"teacher": key_facts(options), "place": place})
+    return _key(context, {"teacher": key_facts(options, ["checkpoints"]), "place": place})
 
 
 def _key(context: RunContext, facts: dict[str, Any]) -> str:
     common = {
         "data": context.data.training_key,
         "augment": context.config.data.augment.model_dump(mode="json"),
-        "distill": key_facts(context.config.distill),
+        "distill": key_facts(context.config.distill, NOT_PROBED),
         "seed": context.seed,
         "torch": torch.__version__,
         **score_facts(context.config.data.score),

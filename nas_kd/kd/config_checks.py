@@ -1,11 +1,16 @@
 """What the config alone shows to be wrong, found before data are read: names, methods, and where teachers come from."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
 from nas_kd.config.options import SearchConfig, TeacherOptions
+from nas_kd.config.teaching_options import checkpoint_files
 from nas_kd.context.mixing_checks import check_mix_options
 from nas_kd.context.run_context import check_methods, check_names, check_unlabelled_options
 from nas_kd.errors import InputError
 from nas_kd.export.onnx_file import read_whole
 from nas_kd.kd.weights_file import check_weights_file
+from nas_kd.methods.teaching_choices import check_teaching
 from nas_kd.models.search_space import load_space
 from nas_kd.plugins import IN_MEMORY, import_object
 
@@ -25,6 +30,7 @@ def check_config(config: SearchConfig) -> None:
     """
     check_names(config)
     check_methods(config)
+    check_teaching(config, config.distill.methods)
     check_unlabelled_options(config)
     check_mix_options(config)
     for place, options in enumerate(config.teacher):
@@ -41,10 +47,12 @@ def ordinal(place: int) -> str:
 
 
 def _check(options: TeacherOptions) -> None:
+    checkpoints = checkpoint_files([options])
     if options.onnx is not None:
         if not options.onnx.is_file():
             raise InputError(f"teacher.onnx: {options.onnx}: no such file")
         read_whole(options.onnx)  # its outputs are checked once the number of classes is known
+        _check_onnx_checkpoints(checkpoints)
         if options.features is not None:
             raise InputError(
                 "teacher.features: an ONNX teacher provides its logits only; leave features out, or give a factory"
@@ -57,5 +65,17 @@ def _check(options: TeacherOptions) -> None:
     elif not options.factory.startswith(IN_MEMORY):
         if options.weights is not None:
             check_weights_file(options.weights, "teacher.weights")
+        for path in checkpoints:
+            check_weights_file(path, "teacher.checkpoints")
         if not callable(import_object(options.factory)):
             raise InputError(f"teacher.factory: {options.factory} must be a function that returns a torch.nn.Module")
+
+
+def _check_onnx_checkpoints(paths: Sequence[Path]) -> None:
+    for path in paths:
+        if not path.is_file():
+            raise InputError(f"teacher.checkpoints: {path}: no such file")
+        try:
+            read_whole(path)
+        except InputError as error:
+            raise InputError(f"teacher.checkpoints: {error}") from error

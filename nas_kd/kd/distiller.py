@@ -9,6 +9,7 @@ from itertools import product
 
 from torch import nn
 
+from nas_kd.config.teaching_values import Progression
 from nas_kd.context.run_context import RunContext
 from nas_kd.engine.schedule import Schedule
 from nas_kd.engine.teacher_outputs import Teacher
@@ -22,8 +23,10 @@ from nas_kd.kd.training_job import TrainedModel, TrainingJob, training_precision
 from nas_kd.kd.warm_start import find_weight_source
 from nas_kd.methods.base import Method
 from nas_kd.methods.combine import make_method
+from nas_kd.methods.teaching import usable_teaching, with_teaching
 from nas_kd.plugins import display_name
 from nas_kd.results.candidate import DEFAULT_POLICY, NO_DISTILLATION, Architecture, Candidate, Recipe
+from nas_kd.results.teaching import Teaching
 from nas_kd.user_code import describe_error, unchanged_settings
 
 GENERATION_SEED_STEP = 1_000_003  # every generation starts from weights of its own
@@ -130,22 +133,30 @@ class Distiller:
             return self.train(job, [self._generation(job, method.generations)], policy)
         return policy.distill(self, job, candidate)
 
-    def check(self, methods: Sequence[str], student: Architecture, precisions: Sequence[str]) -> None:
+    def check(
+        self,
+        methods: Sequence[str],
+        student: Architecture,
+        precisions: Sequence[str],
+        progressions: Sequence[Progression] = ("none",),
+    ) -> None:
         """Let every method meet the student and the teachers before anything is trained.
 
         Args:
             methods: names.
             student: a small architecture.
             precisions: those that the search may choose.
+            progressions: likewise.
 
         Raises:
             InputError: one of the methods cannot work with these networks.
         """
         trained = {training_precision(precision) for precision in precisions}
-        for name, precision in product(methods, sorted(trained)):
+        shown = [Teaching(progression=p) for p in progressions]
+        for name, precision, teaching in product(methods, sorted(trained), shown):
             try:
                 with unchanged_settings():
-                    self.untrained(name, student, precision)
+                    self.untrained(name, student, precision, teaching)
             except InputError as error:
                 raise InputError(f"method {display_name(name)!r}: {error}") from error
             except TrialError:
@@ -158,16 +169,19 @@ class Distiller:
                     f"method {display_name(name)!r} on a network of space {student.space!r}: {reason}"
                 ) from error
 
-    def untrained(self, name: str, student: Architecture, precision: str = "fp32") -> Training:
+    def untrained(
+        self, name: str, student: Architecture, precision: str = "fp32", teaching: Teaching | None = None
+    ) -> Training:
         """Set up a training with this method straight from the teachers; nothing of it is kept.
 
         Raises:
             InputError: the method cannot work with these networks.
         """
         method, policy = make_method(name), load_policy(DEFAULT_POLICY)
-        job = self._whole_training(student, Recipe(name), self._seed, precision)
+        teaching = usable_teaching(teaching or Teaching(), method)
+        job = self._whole_training(student, Recipe(name, teaching=teaching), self._seed, precision)
         teachers = self.first_teacher() if method.generations else self.teachers_for(method, policy, ())
-        loss = policy.make_method(job.recipe, len(teachers))
+        loss = with_teaching(policy.make_method(job.recipe, len(teachers)), teaching)
         return self.trainer.training(job, self.trainer.build(job, 0), teachers, loss)
 
     def prepare(self, candidate: Candidate) -> None:
@@ -232,14 +246,17 @@ class Distiller:
         Raises:
             TrialError: it cannot be trained.
         """
-        source = None
+        source, teaching = None, job.recipe.teaching
+        teachers = [teacher.at_checkpoint(teaching.checkpoint) for teacher in teachers]
         if self._inherit and teachers:
             shell = self.trainer.shell(job)
             store = self.trainer.cache.store
             source = find_weight_source(shell, self.weight_sources, [*self._roots, *teachers], store)
-        return self.trainer.train(
-            job, teachers, lambda: policy.make_method(job.recipe, len(teachers)), source=source, added_to=added_to
-        )
+
+        def method() -> Method:
+            return with_teaching(policy.make_method(job.recipe, len(teachers)), teaching)
+
+        return self.trainer.train(job, teachers, method, source=source, added_to=added_to)
 
     def as_teacher(self, trained: TrainedModel, architecture: Architecture) -> Teacher:
         """A trained network in the teacher's place."""

@@ -24,7 +24,8 @@ from nas_kd.kd.preprocessing_check import CLEAR_GAIN, N_SAMPLES, CheckedSamples,
 from nas_kd.kd.ready_teacher import MAY_HAVE_SEEN_VALIDATION, ReadyTeacher, ready_from_outputs
 from nas_kd.kd.stored_outputs import from_outputs
 from nas_kd.kd.teacher_check import check_knowledge
-from nas_kd.kd.training_job import TrainingJob
+from nas_kd.kd.teacher_checkpoints import given_checkpoints, judged_checkpoints, snapshot_epochs, train_snapshots
+from nas_kd.kd.training_job import TrainedModel, TrainingJob
 from nas_kd.kd.user_teachers import UserTeacher, from_factory
 from nas_kd.models.search_space import SearchSpace, load_space
 from nas_kd.results.candidate import DEFAULT_POLICY, NO_DISTILLATION, Architecture, Recipe
@@ -137,7 +138,10 @@ def _loaded(options: TeacherOptions, context: RunContext, place: int) -> _Loaded
         found = _Loaded(own.teacher, "factory", own)
     else:
         found = _trained(options, context, place)
-    return replace(found, teacher=replace(found.teacher, paired=True))
+    final = found.teacher
+    checkpoints = final.checkpoints or given_checkpoints(options, context.data, final)
+    paired = tuple(replace(checkpoint, paired=True) for checkpoint in checkpoints)
+    return replace(found, teacher=replace(final, paired=True, checkpoints=paired))
 
 
 def _prepare(options: TeacherOptions, context: RunContext, measure: MeasureFile, place: int) -> ReadyTeacher:
@@ -168,6 +172,7 @@ def _prepare(options: TeacherOptions, context: RunContext, measure: MeasureFile,
             "recipe": found.recipe,
             "late_gain": found.late_gain,
             "advice": advice,
+            "checkpoints": judged_checkpoints(teacher.checkpoints, context),
         }
     )
     return ReadyTeacher(teacher, onnx, record)
@@ -199,14 +204,23 @@ def _trained(options: TeacherOptions, context: RunContext, place: int) -> _Loade
     chosen = teacher_recipe(context, options, place, space, architecture)
     schedule = Schedule.of(context.config.distill, chosen.recipe)
     seed = context.seed + place if options.seed is None else options.seed
+    snapshots = snapshot_epochs(options.n_checkpoints, schedule.epochs)
     late = _LateScore(context.callback, schedule.epochs)
     watched = replace(context, callback=late).with_recipe(chosen.recipe)
     distiller = Distiller.for_run(watched, NetworkBuilder(context.data, space))
     started = time.perf_counter()
     job = TrainingJob(architecture, Recipe(NO_DISTILLATION), chosen.recipe, schedule, seed, schedule.epochs)
+
+    def train(job: TrainingJob) -> TrainedModel:
+        return distiller.train(job, [], load_policy(DEFAULT_POLICY))
+
+    def as_teacher(trained: TrainedModel) -> Teacher:
+        return distiller.as_teacher(trained, architecture)
+
     try:
         with as_trial_error():
-            trained = distiller.train(job, [], load_policy(DEFAULT_POLICY))
+            checkpoints = train_snapshots(job, snapshots, train, as_teacher)
+            trained = train(job)
     except TrialError as error:
         raise InputError(f"teacher: its training failed: {error}") from error
     spent = max(trained.seconds, time.perf_counter() - started)
@@ -214,7 +228,7 @@ def _trained(options: TeacherOptions, context: RunContext, place: int) -> _Loade
         context.store.save_json("late_accuracy", trained.key, late.score)
     before = context.store.load_json("late_accuracy", trained.key)
     return _Loaded(
-        teacher=distiller.as_teacher(trained, architecture),
+        teacher=replace(as_teacher(trained), checkpoints=checkpoints),
         origin="space",
         seconds=spent,
         recipe=chosen,

@@ -18,7 +18,8 @@ from nas_kd.engine.method_setup import DatasetInfo
 from nas_kd.engine.mixed_batches import MixedBatches
 from nas_kd.engine.numerics import Numerics
 from nas_kd.engine.schedule import Schedule
-from nas_kd.engine.teacher_outputs import Teacher
+from nas_kd.engine.teacher_outputs import LiveTeacher, Teacher
+from nas_kd.engine.teachers_in_turn import TeachersInTurn
 from nas_kd.engine.training import Training, TrainingSetup
 from nas_kd.errors import InputError
 from nas_kd.kd.class_weights import class_weights
@@ -137,7 +138,8 @@ class Trainer:
             return trained
 
     def _key(self, job: TrainingJob, teachers: Sequence[Teacher], loss: Method, source: WeightSource | None) -> str:
-        return self.cache.key(job, self.augmentation_key(job.training), teachers, loss, source)
+        shown = [network for teacher in teachers for network in _in_turn(teacher, job)]
+        return self.cache.key(job, self.augmentation_key(job.training), shown, loss, source)
 
     def augmentation_key(self, recipe: TrainingRecipe) -> str:
         """Content key of the samples as trainings by this recipe are shown them."""
@@ -176,9 +178,13 @@ class Trainer:
         Raises:
             InputError: the method cannot work with these networks, or there are too few samples.
         """
-        outputs = [self.outputs.of(t, job.training) for t in teachers]
+        outputs = [self._outputs(t, job) for t in teachers]
         setup = self.setup(job.schedule, job.training, job.seed, method)
         return Training(student, outputs, method, setup, partial(self.build, job))
+
+    def _outputs(self, teacher: Teacher, job: TrainingJob) -> LiveTeacher:
+        outputs = [self.outputs.of(network, job.training) for network in _in_turn(teacher, job)]
+        return outputs[0] if len(outputs) == 1 else TeachersInTurn(outputs)
 
     def setup(self, schedule: Schedule, recipe: TrainingRecipe, seed: int, method: Method) -> TrainingSetup:
         """What a training on these data depends on beside its networks.
@@ -222,3 +228,9 @@ class Trainer:
         """The job's network without memory for its weights, to look at names and shapes."""
         with torch.device("meta"):
             return self.builder.build(job.student, 0)
+
+
+def _in_turn(teacher: Teacher, job: TrainingJob) -> list[Teacher]:
+    """The networks that stand in a teacher's place over a job's schedule: usually itself alone."""
+    follows = job.recipe.teaching.progression == "checkpoints"
+    return [*teacher.checkpoints, teacher] if follows else [teacher]

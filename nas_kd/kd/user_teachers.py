@@ -43,14 +43,21 @@ class UserTeacher:
     behind: Callable[[TeacherOptions], nn.Module]
 
 
-def from_factory(options: TeacherOptions, data: Dataset) -> UserTeacher:
+def from_factory(options: TeacherOptions, data: Dataset, option: str = "teacher.weights") -> UserTeacher:
     """Build a teacher from the user's function, or from a module given in Python.
+
+    Args:
+        options: of the teacher.
+        data: that it is to be shown.
+        option: that names its weights, for messages.
 
     Raises:
         InputError: it cannot be built or run, or it does not fit the data.
     """
     name = options.factory or ""
-    net, identity, description, found = _given_module(name) if name.startswith(IN_MEMORY) else _made_module(options)
+    net, identity, description, found = (
+        _given_module(name) if name.startswith(IN_MEMORY) else _made_module(options, option)
+    )
     net = prepared(net, "teacher:")
     inputs = inputs_of_module(net, options, SampleFacts.of(data))
     samples = as_input(data.val.x[:PROBED_SAMPLES])
@@ -104,7 +111,7 @@ def _given_module(name: str) -> tuple[nn.Module, list[str], str, list[str]]:
     return copied(module), [name], type(uncompiled(module)).__name__, []
 
 
-def _made_module(options: TeacherOptions) -> tuple[nn.Module, list[str], str, list[str]]:
+def _made_module(options: TeacherOptions, option: str) -> tuple[nn.Module, list[str], str, list[str]]:
     """What the user's function returns, with the user's weights; its identity, name, and what made the weights fit."""
     factory, weights = options.factory or "", options.weights or Path()
     try:
@@ -117,7 +124,7 @@ def _made_module(options: TeacherOptions) -> tuple[nn.Module, list[str], str, li
     if not isinstance(net, nn.Module):
         raise InputError(f"teacher.factory: {factory}() must return a torch.nn.Module, got {type(net).__name__}")
     notes: list[str] = []
-    load_weights_file(net, weights, "teacher.weights", whose="the network of teacher.factory", on_note=notes.append)
+    load_weights_file(net, weights, option, whose="the network of teacher.factory", on_note=notes.append)
     return net, [factory, sha256(weights.read_bytes())], factory, notes
 
 

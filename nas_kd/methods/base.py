@@ -190,9 +190,14 @@ class Method(nn.Module):
         default_temperature: softmax temperature of the paper.
         clipped: whether the engine clips gradients when it trains with this method's terms at calibrated weights; at
             published weights (`calibrate = false`) it never does.
+        standardizes: whether its terms keep their sense where the engine shows it standardised logits (see
+            `nas_kd.methods.teaching`); False where one of them is a loss on labels.
+        by_stage: whether its terms can be computed from the features of a single stage, so that one stage after another
+            can be taught.
         version: of the method's loss, a part of the key of trained weights; raise it when the loss, `ce_weight` or
             `clipped` changes, so that weights trained by the earlier one are not taken for new ones.
         scale: () the calibrated factor of the terms, a buffer.
+        sees_standardized: whether the engine shows this instance standardised logits.
 
     Example:
         >>> import nas_kd, torch
@@ -219,8 +224,11 @@ class Method(nn.Module):
     generations: int = 0
     default_temperature: ClassVar[float] = 4.0
     clipped: bool = True
+    standardizes: bool = True
+    by_stage: bool = False
     version: int = 1
     scale: Tensor
+    sees_standardized: bool = False
 
     def __init__(self, temperature: float | None = None, strength: float = 1.0) -> None:
         """Set the two parameters that the search can tune.

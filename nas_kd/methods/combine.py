@@ -72,8 +72,8 @@ class Combined(Method):
         return tuple(chain.from_iterable(p.peers() for p in self.methods))
 
     def parts(self) -> Sequence[Method]:
-        """The summed methods, each calibrated by itself."""
-        return self.methods
+        """The parts of the summed methods, each calibrated by itself."""
+        return tuple(chain.from_iterable(part.parts() for part in self.methods))
 
 
 def uses_unlabelled(method: Method) -> bool:

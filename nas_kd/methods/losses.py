@@ -3,6 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor
 
+MIN_DEVIATION = 1e-2  # of logits: smaller ones are divided by this, which bounds the gradient of nearly equal logits
+
 
 def kl_divergence(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
     """Kullback-Leibler divergence of softened class probabilities, T^2 sum_c p_c log(p_c / q_c), mean over the batch.
@@ -18,3 +20,21 @@ def kl_divergence(student_logits: Tensor, teacher_logits: Tensor, temperature: f
     log_q = F.log_softmax(student_logits / temperature, dim=1)
     log_p = F.log_softmax(teacher_logits / temperature, dim=1)
     return F.kl_div(log_q, log_p, reduction="batchmean", log_target=True) * temperature**2
+
+
+def standardized(logits: Tensor) -> Tensor:
+    """Scale the logits of each sample to mean 0 and standard deviation 1 (Sun et al. 2024, arXiv:2403.01427).
+
+    The deviation is that of all C values (divisor C). Logits that deviate by less than `MIN_DEVIATION` are divided by
+    that: equal logits become 0.
+
+    Args:
+        logits: (B, C). Gradients reach them.
+
+    Returns:
+        (B, C).
+    """
+    centred = logits - logits.mean(dim=1, keepdim=True)
+    variance = centred.square().mean(dim=1, keepdim=True)
+    scaled: Tensor = centred / variance.clamp_min(MIN_DEVIATION**2).sqrt()
+    return scaled

@@ -20,12 +20,14 @@ from nas_kd.kd.chain_policies.base import load_policy
 from nas_kd.kd.network_builder import NetworkBuilder, size_ladder
 from nas_kd.methods.base import Method
 from nas_kd.methods.combine import make_method
+from nas_kd.methods.teaching_choices import TeachingChoices
 from nas_kd.models.search_space import SearchSpace
 from nas_kd.nas.database import stored_candidate
 from nas_kd.nas.recipe_dimensions import RecipeDimensions
 from nas_kd.nas.samplers.base import optuna_silenced
 from nas_kd.nas.search_plan import MAX_INITIAL_SIZE_RATIO, SearchPlan
 from nas_kd.nas.study import RunStudy
+from nas_kd.nas.teaching_dimensions import TeachingDimensions
 from nas_kd.results.candidate import DEFAULT_POLICY, Architecture, Candidate, Choice, Recipe
 from nas_kd.serialization import canonical_json
 
@@ -73,7 +75,7 @@ class Proposer:
             max_weights: the teacher's number of weights; assistants are smaller.
             recipes: parts of the training recipe that candidates differ in; None: in none.
         """
-        self._recipes = recipes
+        self._recipes, self._teaching = recipes, TeachingDimensions(TeachingChoices.of(config))
         self._config = config
         self._space = space
         self._builder = builder
@@ -133,10 +135,10 @@ class Proposer:
         return [recipe | _student_choices(a) for a in students]
 
     def _plain(self) -> dict[str, Choice]:
-        """Parameters that mean no assistants, and the run's own training recipe."""
+        """Parameters that mean no assistants, the run's own training recipe, and the first way of teaching."""
         slots = range(self._config.chain.max_assistants if self._assistants else 0)
         recipe = self._recipes.unchanged() if self._recipes else {}
-        return {f"assistant.{slot + 1}": NO_ASSISTANT for slot in slots} | recipe
+        return {f"assistant.{slot + 1}": NO_ASSISTANT for slot in slots} | recipe | self._teaching.unchanged()
 
     def draw(self, trial: BaseTrial) -> tuple[Candidate, str | None]:
         """Draw a candidate; what the space raises is the second result.
@@ -178,6 +180,7 @@ class Proposer:
                 name,
                 {k: float(f"{v:.2g}") for k, v in drawn.items() if k in method.tunable},
                 self._recipes.suggest(trial) if self._recipes else {},
+                self._teaching.suggest(trial, method, len(assistants)),
             ),
             precision=str(trial.suggest_categorical("precision", config.search.precisions)),
             policy=policy if assistants else DEFAULT_POLICY,

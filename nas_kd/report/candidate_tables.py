@@ -187,6 +187,8 @@ def _details(record: FinalistRecord | TrialRecord) -> Iterator[tuple[str, str]]:
         yield "Parameters", params
     if isinstance(record, FinalistRecord) and (ratios := grad_ratios_text(record)):
         yield "Gradients", ratios
+    if teaching := record.candidate.recipe.teaching.describe():
+        yield "Teaching", teaching
     if training := training_text(record.candidate):
         yield "Training", training
 

@@ -44,6 +44,7 @@ def _trial_columns(context: ReportContext, trial: TrialRecord, finalist: Finalis
         "method": candidate.recipe.method,
         **{f"params.{k}": v for k, v in candidate.recipe.params.items()},
         **{f"training.{k}": v for k, v in candidate.recipe.training.items()},
+        **{f"teaching.{k}": v for k, v in candidate.recipe.teaching.to_json().items()},
         "precision": candidate.precision,
         "notes": "; ".join(trial.notes),
         **_cost_columns(trial.costs),

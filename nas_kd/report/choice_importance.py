@@ -25,12 +25,14 @@ def choices_of(trial: TrialRecord, epochs: int) -> dict[str, str | float]:
     student = {f"student: {k}": v for k, v in candidate.student.choices.items()}
     params = {f"method: {k}": v for k, v in candidate.recipe.params.items()}
     training = {f"training: {k}": v for k, v in candidate.recipe.training.items()}
+    teaching = {f"teaching: {k}": v for k, v in candidate.recipe.teaching.to_json().items()}
     without = any(r.without_assistants for r in trial.rungs if r.epochs == epochs)
     chain = {"chain: assistants": 0 if without else len(candidate.assistants)}
     return {
         **student,
         **params,
         **training,
+        **teaching,
         **chain,
         "method": candidate.recipe.method,
         "precision": candidate.precision,

@@ -122,9 +122,9 @@ def method_params(candidate: Candidate) -> str:
 
 
 def method_with_params(candidate: Candidate) -> str:
-    """Describe a candidate's method: `soft_targets (temperature 4, strength 1.2)`."""
-    params = method_params(candidate)
-    return f"{method_name(candidate)} ({params})" if params else method_name(candidate)
+    """Describe a candidate's method: `soft_targets (temperature 4, strength 1.2; checkpoint 2 of the teacher)`."""
+    facts = "; ".join(filter(None, [method_params(candidate), candidate.recipe.teaching.describe()]))
+    return f"{method_name(candidate)} ({facts})" if facts else method_name(candidate)
 
 
 def chain_text(record: FinalistRecord | TrialRecord) -> str:

@@ -32,6 +32,7 @@ def training_facts(run: RunRecord) -> list[tuple[str, str]]:
     if run.recipe is not None:
         text = _recipe_text(run.recipe, distill, data, distill.get("epochs"))
         facts.append(("Training of students", f"{text}{_varied_text(run)}"))
+    facts += _teaching_facts(run, distill)
     own = [_section(options) for options in run.config.get("teacher") or ()]
     for place, (name, teacher) in enumerate(named_teachers(run)):
         if teacher.recipe is None:
@@ -42,6 +43,31 @@ def training_facts(run: RunRecord) -> list[tuple[str, str]]:
         warning = under_trained_text(name, teacher, run.score_title)
         facts.append((f"Training of {name}", f"{text} {warning}".strip()))
     return facts
+
+
+def _teaching_facts(run: RunRecord, distill: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """How methods were shown their teacher, and what the teacher's checkpoints know, where these are not as usual."""
+    standardize, progression = distill.get("standardize") or (), distill.get("progression") or ()
+    checkpoints = () if run.teacher is None else run.teacher.checkpoints
+    chosen = [
+        *(["standardised logits or not"] if len(standardize) > 1 else []),
+        *(["the checkpoint that teaches"] if checkpoints and len(distill.get("checkpoint") or checkpoints) > 1 else []),
+        *([f"progression ({', '.join(progression)})"] if len(progression) > 1 else []),
+    ]
+    if chosen or True in standardize or set(progression) - {"none"}:
+        varied = f"The search chose {fmt.join_with_and(chosen)}. " if chosen else ""
+        yield "Teaching", f"{varied}Each candidate says how it was taught; {_MEANINGS}"
+    if checkpoints:
+        known = "; ".join(
+            f"{n}: {c.description}, {fmt.percent(c.val.mean)}" for n, c in enumerate(checkpoints, start=1)
+        )
+        yield "Checkpoints of the teacher", f"Accuracy on validation of each, early to late: {known}."
+
+
+_MEANINGS = (
+    "standardised logits have mean 0 and standard deviation 1 in each sample, for the method alone; checkpoints and "
+    "stages that take turns have equal shares of the schedule. What a method cannot use was left out of its candidates."
+)
 
 
 def teacher_warnings(run: RunRecord) -> tuple[str, ...]:

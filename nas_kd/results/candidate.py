@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from nas_kd.plugins import display_name
+from nas_kd.results.teaching import Teaching
 from nas_kd.serialization import canonical_json, fingerprint
 
 Choice = int | float | str
@@ -56,11 +57,13 @@ class Recipe:
         method: of distillation; `a+b` sums two.
         params: its parameters.
         training: fields of the run's `TrainingRecipe` that are other ones here.
+        teaching: how the teacher's knowledge is shown to the method.
     """
 
     method: str
     params: Mapping[str, float] = field(default_factory=dict)
     training: Mapping[str, Choice] = field(default_factory=dict)
+    teaching: Teaching = field(default_factory=Teaching)
 
     @property
     def distills(self) -> bool:
@@ -68,9 +71,23 @@ class Recipe:
         return self.method not in (NO_DISTILLATION, LABEL_SMOOTHING)
 
     def to_json(self) -> dict[str, Any]:
-        """The recipe as JSON: `{"method": ..., "params": {...}}`; `training` is left out where it is empty."""
-        value = {"method": self.method, "params": dict(self.params)}
-        return value | ({"training": dict(self.training)} if self.training else {})
+        """The recipe as JSON: `{"method": ..., "params": {...}}`, and what else is not the default."""
+        return {"method": self.method, "params": dict(self.params), **self.not_default()}
+
+    def not_default(self) -> dict[str, Any]:
+        """`training` and `teaching` as JSON, each left out at its default."""
+        parts = {"training": dict(self.training), "teaching": self.teaching.to_json()}
+        return {name: part for name, part in parts.items() if part}
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> "Recipe":
+        """Read the recipe that `to_json` wrote, also where it stands among other fields."""
+        return Recipe(
+            value["method"],
+            dict(value["params"]),
+            dict(value.get("training", {})),
+            Teaching.from_json(value.get("teaching", {})),
+        )
 
     @property
     def method_name(self) -> str:
@@ -108,9 +125,8 @@ class Candidate:
             "method": self.recipe.method,
             "params": dict(self.recipe.params),
             "precision": self.precision,
+            **self.recipe.not_default(),
         }
-        if self.recipe.training:
-            value["training"] = dict(self.recipe.training)
         return value if self.policy == DEFAULT_POLICY else value | {"policy": self.policy}
 
     @staticmethod
@@ -119,7 +135,7 @@ class Candidate:
         return Candidate(
             student=Architecture.from_json(value["student"]),
             assistants=tuple(Architecture.from_json(a) for a in value["assistants"]),
-            recipe=Recipe(value["method"], dict(value["params"]), dict(value.get("training", {}))),
+            recipe=Recipe.from_json(value),
             precision=value["precision"],
             policy=value.get("policy", DEFAULT_POLICY),
         )

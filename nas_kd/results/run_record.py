@@ -30,6 +30,22 @@ class MetricRecord(Record):
     chance: float
 
 
+class CheckpointRecord(ScoredRecord):
+    """An earlier state of a teacher.
+
+    Attributes:
+        description: the name of its file, or when it was taken.
+        val: validation accuracy.
+        val_score: what decides, on the same split.
+    """
+
+    scored: ClassVar = {"val_score": "val"}
+
+    description: str
+    val: Accuracy
+    val_score: Accuracy
+
+
 class TeacherRecord(ScoredRecord):
     """A teacher, trained by the tool or the user's own.
 
@@ -47,6 +63,7 @@ class TeacherRecord(ScoredRecord):
         recipe: how it was trained, where the tool did that.
         late_gain: score on validation that it gained in the last fifth of its training, 0..1.
         advice: which preprocessing fits a user's own better, where that is clear.
+        checkpoints: earlier states of it that may teach, early to late.
     """
 
     scored: ClassVar = {"val_score": "val", "test_score": "test"}
@@ -64,6 +81,7 @@ class TeacherRecord(ScoredRecord):
     recipe: RecipeRecord | None = None
     late_gain: float | None = None
     advice: str | None = None
+    checkpoints: tuple[CheckpointRecord, ...] = ()
 
 
 UNDER_TRAINED = 0.02  # rise of accuracy in the last fifth of a training that a longer one would have used

@@ -2,11 +2,14 @@
 
 import json
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nas_kd.errors import InputError
 from nas_kd.kd.chain_policies.base import load_policy
 from nas_kd.results.candidate import Architecture, Candidate, Recipe
+from nas_kd.results.teaching import PROGRESSIONS, Teaching
 
 NAMES = st.text("abcdefgh_", min_size=1, max_size=6).filter(lambda name: name != "space")
 ARCHITECTURES = st.builds(
@@ -14,7 +17,10 @@ ARCHITECTURES = st.builds(
     st.sampled_from(["resnet", "mobilenet"]),
     st.dictionaries(NAMES, st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=4)),
 )
-RECIPES = st.builds(Recipe, st.sampled_from(["dkd", "a+b"]), st.dictionaries(NAMES, st.floats(0.1, 10)))
+TEACHINGS = st.builds(Teaching, st.booleans(), st.none() | st.integers(1, 9), st.sampled_from(PROGRESSIONS))
+RECIPES = st.builds(
+    Recipe, st.sampled_from(["dkd", "a+b"]), st.dictionaries(NAMES, st.floats(0.1, 10)), teaching=TEACHINGS
+)
 CANDIDATES = st.builds(Candidate, ARCHITECTURES, st.lists(ARCHITECTURES, max_size=2).map(tuple), RECIPES)
 
 
@@ -23,6 +29,7 @@ def test_json_round_trip(candidate: Candidate) -> None:
     again = Candidate.from_json(json.loads(json.dumps(candidate.to_json())))
     assert again.fingerprint() == candidate.fingerprint()
     assert again.student == candidate.student
+    assert again.recipe.teaching == candidate.recipe.teaching
     assert again.assistants == candidate.assistants
     assert hash(again.student) == hash(candidate.student)
 
@@ -72,3 +79,33 @@ def test_another_chain_policy_makes_another_candidate_and_may_deploy_a_sum() -> 
     assert all(Candidate.from_json(c.to_json()) == c for c in (usual, dense, residual))
     deployed = [load_policy(c.policy).deployed(c) for c in (usual, dense, residual)]
     assert deployed == [(student,), (student,), (student, assistant)]
+
+
+def test_another_teaching_makes_another_candidate_of_another_kind() -> None:
+    student = Architecture("resnet", {"width": 8})
+    ways = [Teaching(), Teaching(standardize=True), Teaching(checkpoint=1), Teaching(checkpoint=2)]
+    candidates = [Candidate(student, (), Recipe("dkd", {"strength": 1.0}, teaching=way)) for way in ways]
+    assert len({c.id for c in candidates}) == len({c.kind for c in candidates}) == 4
+    assert "teaching" not in candidates[0].to_json()
+    assert candidates[2].to_json()["teaching"] == {"checkpoint": 1}
+    assert [way.describe() for way in ways] == [
+        "",
+        "standardised logits",
+        "checkpoint 1 of the teacher",
+        "checkpoint 2 of the teacher",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({"standardise": True}, "teaching.standardise: unknown; allowed: standardize, checkpoint, progression"),
+        ({"standardize": 1}, "teaching.standardize must be true or false, got 1"),
+        ({"checkpoint": 0}, "teaching.checkpoint must be a whole number >= 1, got 0"),
+        ({"checkpoint": True}, "teaching.checkpoint must be a whole number >= 1, got True"),
+        ({"progression": "x"}, "teaching.progression must be one of none, checkpoints, stages, got 'x'"),
+    ],
+)
+def test_a_teaching_that_cannot_be_is_refused(value: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=f"^{message}$"):
+        Teaching.from_json(value)

@@ -48,6 +48,7 @@ class DenselyGuided(Method):
             first.train_cost_factor,
         )
         self.clipped, self.version = first.clipped, first.version
+        self.standardizes, self.by_stage = first.standardizes, first.by_stage
 
     def attach(self, context: MethodContext) -> None:
         """Attach each copy to its own teacher."""

@@ -38,6 +38,7 @@ class ResidualError(Method):
     teachers: Literal["none", "several"] = "several"
     ce_weight = 0.0
     target_grad_ratio = None
+    standardizes = False
     kd_weight = 0.9
 
     def __init__(self, taught: bool) -> None:

@@ -31,6 +31,7 @@ class AdversarialLogits(Method):
     summary = "a learnt loss: a discriminator on logits that also predicts the class"
     target_grad_ratio = 0.5
     needs = frozenset({"logits", "labels"})
+    standardizes = False  # the discriminator predicts labels from logits
     unscaled_terms = frozenset({"adversarial_logits_discriminator"})
     discriminator: nn.Module
 

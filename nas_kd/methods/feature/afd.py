@@ -38,6 +38,7 @@ class AttentionFeatureDistillation(Method):
     summary = "normalised feature maps of every stage, channels weighted by attention on the teacher's"
     target_grad_ratio = 0.38
     needs = frozenset({"features"})
+    by_stage = True
     version = 2
     weight = 500.0
     adapters: nn.ModuleList

@@ -21,6 +21,7 @@ class AttentionTransfer(Method):
     summary = "spatial attention maps of every stage"
     target_grad_ratio = 2.4
     needs = frozenset({"features"})
+    by_stage = True
     weight = 1000.0
 
     def attach(self, context: MethodContext) -> None:

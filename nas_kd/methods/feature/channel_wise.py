@@ -23,6 +23,7 @@ class ChannelWise(Method):
     summary = "where each channel of the last stage is active, as a distribution over the map"
     target_grad_ratio = 0.5
     needs = frozenset({"features"})
+    by_stage = True
     weight = 3.0
     adapter: nn.Module
 

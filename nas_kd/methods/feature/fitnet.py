@@ -21,6 +21,7 @@ class FitNet(Method):
     summary = "a trained 1x1 adapter maps the student's middle feature map onto the teacher's"
     target_grad_ratio = 3.0
     needs = frozenset({"features"})
+    by_stage = True
     version = 2
     weight = 100.0
     adapter: nn.Module

@@ -20,6 +20,7 @@ class Similarity(Method):
     summary = "similarities between the samples of a batch, at the last stage (SPKD)"
     target_grad_ratio = 1.7
     needs = frozenset({"features"})
+    by_stage = True
     weight = 3000.0
 
     def attach(self, context: MethodContext) -> None:
