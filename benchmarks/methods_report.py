@@ -18,7 +18,7 @@ from benchmarks.runs import read_runs
 from nas_kd.results.intervals import paired_gain, t_quantile
 from nas_kd.serialization import write_atomic
 
-CONTROL = "none"
+CONTROL, SMOOTHING = "none", "label_smoothing"
 # Top-1 on CIFAR-10, ResNet-56 (94.01 %) -> ResNet-20, %, one run each, as the survey's table has them.
 PUBLISHED_CONTROL = 92.36
 PUBLISHED = {
@@ -36,7 +36,7 @@ PUBLISHED = {
     "okddip": 93.24,
     "adaptive_teachers": 92.53,
 }
-HEAD = ["method", "weights", "seeds", "test %", "gain over `none`, points", "published gain"]
+HEAD = ["method", "weights", "seeds", "test %", "gain over `none`, points", f"over `{SMOOTHING}`", "published gain"]
 HEAD += ["step / `none`", "peak MiB (`none`)", "trains", "teachers", "needs"]
 STEP_COST = Path("reports/step_cost/methods.json")
 Rows = list[dict[str, Any]]
@@ -69,19 +69,29 @@ def summarise(runs: Rows) -> Rows:
     groups: dict[tuple[str, str, bool], dict[int, dict[str, Any]]] = defaultdict(dict)
     for run in runs:
         groups[run["block"], run["method"], run["calibrated"]][run["seed"]] = run
-    rows = [_row(by_seed, groups.get((key[0], CONTROL, True), {})) for key, by_seed in groups.items()]
+    rows = []
+    for key, by_seed in groups.items():
+        control, smoothing = (groups.get((key[0], name, True), {}) for name in (CONTROL, SMOOTHING))
+        rows.append(_row(by_seed, control, smoothing))
     return sorted(rows, key=lambda r: (r["block"], r["method"] != CONTROL, -(r["gain"] or {"mean": -9})["mean"]))
 
 
-def _row(by_seed: dict[int, dict[str, Any]], control: dict[int, dict[str, Any]]) -> dict[str, Any]:
+Runs = dict[int, dict[str, Any]]  # by seed
+
+
+def _gain(by_seed: Runs, control: Runs) -> dict[str, Any] | None:
+    """The mean gain over a control with its interval, paired by seed; None: there is no pair, or it is the control."""
+    paired = [s for s in sorted(by_seed) if s in control and by_seed is not control]
+    if not paired:
+        return None
+    ours, others = ([group[s]["test"] for s in paired] for group in (by_seed, control))
+    found = paired_gain(ours, others, by_seed[paired[0]]["test_samples"])
+    return {"mean": found.mean, "low": found.low, "high": found.high, "seeds": found.seeds}
+
+
+def _row(by_seed: Runs, control: Runs, smoothing: Runs) -> dict[str, Any]:
     seeds = sorted(by_seed)
     first = by_seed[seeds[0]]
-    paired = [s for s in seeds if s in control and first["method"] != CONTROL]
-    gain = None
-    if paired:
-        ours, others = ([group[s]["test"] for s in paired] for group in (by_seed, control))
-        found = paired_gain(ours, others, first["test_samples"])
-        gain = {"mean": found.mean, "low": found.low, "high": found.high, "seeds": found.seeds}
     timed = [s for s in seeds if s in control and by_seed[s]["cpu_ms_per_step"] and control[s]["cpu_ms_per_step"]]
     ratios = [by_seed[s]["cpu_ms_per_step"] / control[s]["cpu_ms_per_step"] for s in timed]
     published = PUBLISHED.get(first["method"])
@@ -94,7 +104,8 @@ def _row(by_seed: dict[int, dict[str, Any]], control: dict[int, dict[str, Any]])
         "tests": {s: by_seed[s]["test"] for s in seeds},
         "test_last": fmean(by_seed[s]["test_last"] for s in seeds),
         "val": fmean(by_seed[s]["val"] for s in seeds),
-        "gain": gain,
+        "gain": _gain(by_seed, control),
+        "gain_over_smoothing": None if first["method"] == CONTROL else _gain(by_seed, smoothing),
         "published_gain": None if published is None else round(published - PUBLISHED_CONTROL, 2),
         "ms_per_step": median(by_seed[s]["ms_per_step"] for s in seeds),
         "step_ratio": median(ratios) if ratios else None,
@@ -164,9 +175,13 @@ def _settings_words(settings: dict[str, Any], result: dict[str, Any]) -> str:
     return "\n\n".join(line for line in lines if line) + "\n"
 
 
+def _points(gain: dict[str, Any] | None) -> str:
+    """`+0.52 [+0.10, +0.94]`, percentage points."""
+    return f"{gain['mean'] * 100:+.2f} [{gain['low'] * 100:+.2f}, {gain['high'] * 100:+.2f}]" if gain else ""
+
+
 def _cells(row: dict[str, Any], apart: dict[str, float]) -> list[str]:
-    gain, published, ratio = row["gain"], row["published_gain"], row["step_ratio"]
-    judged = f"{gain['mean'] * 100:+.2f} [{gain['low'] * 100:+.2f}, {gain['high'] * 100:+.2f}]" if gain else ""
+    published, ratio = row["published_gain"], row["step_ratio"]
     step = f"{apart[row['method']]:.2f}*" if row["method"] in apart else "" if ratio is None else f"{ratio:.2f}"
     peak = f"{row['peak_mib']:.0f}" + (f" ({row['control_peak_mib']:.0f})" if row["control_peak_mib"] else "")
     trains = f"{row['networks']:.3g}" + (f" x {row['generations'] + 1} generations" if row["generations"] else "")
@@ -176,7 +191,8 @@ def _cells(row: dict[str, Any], apart: dict[str, float]) -> list[str]:
         row["weights"],
         str(len(row["seeds"])),
         f"{row['test'] * 100:.2f}",
-        judged,
+        _points(row["gain"]),
+        _points(row["gain_over_smoothing"]),
         "" if published is None else f"{published:+.2f}",
         step,
         peak,
