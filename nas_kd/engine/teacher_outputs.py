@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from nas_kd.data.augment import Augmenter
 from nas_kd.engine.batch_source import BatchSource
-from nas_kd.engine.feature_extractor import FeatureExtractor, FeaturePoints, find_feature_points, is_closed
+from nas_kd.engine.feature_extractor import FeatureExtractor, FeaturePoints, find_feature_points
+from nas_kd.engine.module_calls import is_closed
 from nas_kd.engine.numerics import Numerics
 from nas_kd.engine.teacher_logits import CachedLogits, LogitsByPass, StoredLogits
 from nas_kd.errors import InputError
