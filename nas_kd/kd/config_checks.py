@@ -1,7 +1,8 @@
 """What the config alone shows to be wrong, found before data are read: names, methods, and where teachers come from."""
 
 from nas_kd.config.options import SearchConfig, TeacherOptions
-from nas_kd.context.run_context import check_methods, check_names, check_unlabelled_options
+from nas_kd.context.method_checks import check_methods
+from nas_kd.context.run_context import check_names, check_unlabelled_options
 from nas_kd.errors import InputError
 from nas_kd.export.onnx_file import read_whole
 from nas_kd.kd.weights_file import check_weights_file

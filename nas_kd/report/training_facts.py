@@ -56,7 +56,7 @@ def under_trained_text(name: str, teacher: TeacherRecord, score: str = "accuracy
         score: what it is judged by.
     """
     gain = teacher.late_gain
-    if gain is None or not is_under_trained(gain, teacher.val_score):
+    if gain is None or teacher.val_score is None or not is_under_trained(gain, teacher.val_score):
         return ""
     epochs = f"{teacher.recipe.recipe.epochs:,} epochs" if teacher.recipe else "training"
     points = fmt.percentage_points(gain).lstrip("+")

@@ -27,6 +27,7 @@ class CrossModal(Method):
     name = "cross_modal"
     source = "Gupta 2016, arXiv:1507.00448"
     summary = "soft targets and embeddings of a teacher that sees another view of each sample"
+    any_classes = True
     target_grad_ratio = 2.0
     needs = frozenset({"logits", "embedding", "pairs"})
     tunable = ("temperature", "strength")

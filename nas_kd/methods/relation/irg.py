@@ -28,6 +28,7 @@ class InstanceRelationshipGraph(Method):
     name = "irg"
     source = "Liu 2019, CVPR"
     summary = "graph of a batch: logits, distances between samples, changes between stages"
+    any_classes = True
     target_grad_ratio = 1.0
     needs = frozenset({"logits", "features", "embedding"})
     version = 2

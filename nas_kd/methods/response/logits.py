@@ -18,6 +18,7 @@ class Logits(Method):
     name = "logits"
     source = "Ba & Caruana 2014, arXiv:1312.6184"
     summary = "mean squared difference of the logits"
+    any_classes = True
     target_grad_ratio = 0.5
     weight = 0.1
 

@@ -18,6 +18,7 @@ class SoftTargets(Method):
     source = "Hinton 2015, arXiv:1503.02531"
     tunable = ("temperature", "strength")
     summary = "KL divergence between class probabilities softened by a temperature"
+    any_classes = True
     target_grad_ratio = 2.0
     ce_weight = 0.1
     kd_weight = 0.9
