@@ -3,7 +3,9 @@
 The head is a linear layer on the student's embedding with a logit for each of the teacher's classes. It is trained with
 the student, like an adapter, by the method's own terms: the student learns to tell the teacher's classes, too (as in
 Learning without Forgetting, Li & Hoiem 2016, arXiv:1606.09282, eq. 2, where the old task has a head of its own on the
-shared layers). It belongs to the method, so that it never reaches the exported file.
+shared layers). It belongs to the method, so that it never reaches the exported file. The label loss has weight 1 beside
+it, as there: what the teacher says of its classes does not stand in for the labels, as soft targets of the same classes
+do (ce_weight 0.1 of `soft_targets`).
 """
 
 from collections.abc import Sequence
@@ -51,6 +53,8 @@ def _fits(method: Method | type[Method]) -> bool:
 def add_label_heads(method: Method, other_classes: Sequence[bool], context: MethodContext) -> None:
     """Give each part of a method that reads logits a head for the classes of its teacher, if these are other ones.
 
+    The method's `ce_weight` is then 1 at least.
+
     Args:
         method: attached, and accepted by `check_classes`.
         other_classes: whether each of its teachers has other classes than the data.
@@ -62,6 +66,7 @@ def add_label_heads(method: Method, other_classes: Sequence[bool], context: Meth
     for part in method.parts():
         if part.teachers == "one" and "logits" in part.needs:
             part.add_module(HEAD, nn.Linear(width, classes))
+            part.ce_weight = method.ce_weight = max(1.0, method.ce_weight)
 
 
 def as_seen_by(method: Method, student: Outputs) -> Outputs:

@@ -147,7 +147,7 @@ def _prepare(options: TeacherOptions, context: RunContext, measure: MeasureFile,
     name = _name(context, place)
     for note in found.own.notes if found.own else ():
         context.callback.on_note(f"{name} {note}")
-    if found.own is not None and "val" in context.data.about.carved:
+    if found.own is not None and not teacher.other_classes and "val" in context.data.about.carved:
         context.callback.on_note(f"{name} {MAY_HAVE_SEEN_VALIDATION}")
     onnx, costs = _file_and_costs(found, context, measure, name)
     if teacher.other_classes:

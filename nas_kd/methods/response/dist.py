@@ -29,7 +29,6 @@ class DIST(Method):
     source = "Huang 2022, arXiv:2205.10536"
     tunable = ("temperature", "strength")
     summary = "correlation of class probabilities, among classes and among the batch's samples"
-    any_classes = True
     target_grad_ratio = None
     clipped = False
     version = 2
