@@ -14,6 +14,11 @@ from nas_kd.results.run_record import DatasetRecord, RunRecord, TeacherRecord, i
 FIXED = ("momentum", "warmup", "ema", "clip_norm")
 OPTION_NAMES = {"momentum": "momentum", "warmup": "warm-up", "ema": "averaging", "clip_norm": "clipping"}
 
+_OTHER_CLASSES = (
+    'Its classes are not the data\'s (label_set = "other"): accuracy does not apply to it, and its preprocessing was '
+    "not checked. Methods that read its logits trained a head of the student for its classes, which is not in the file."
+)
+
 
 def training_facts(run: RunRecord) -> list[tuple[str, str]]:
     """State the recipe of students, and of the teachers that the tool trained, as (name, text).
@@ -28,6 +33,8 @@ def training_facts(run: RunRecord) -> list[tuple[str, str]]:
         facts.append(("Training of students", f"{text}{_varied_text(run)}"))
     own = [_section(options) for options in run.config.get("teacher") or ()]
     for place, (name, teacher) in enumerate(named_teachers(run)):
+        if teacher.knows_other_classes:
+            facts.append((f"{name[0].upper()}{name[1:]}", _OTHER_CLASSES))
         if teacher.recipe is None:
             continue
         given = (own[place].get("epochs") if place < len(own) else None) or distill.get("epochs")

@@ -14,13 +14,16 @@ from torch import Tensor, nn
 
 import nas_kd
 from nas_kd.commands.distill import distill_one
+from nas_kd.commands.load_run import read_run
 from nas_kd.commands.search import search
 from nas_kd.config.options import SearchConfig, TeacherOptions
+from nas_kd.context.run_folder import RunFolder
 from nas_kd.engine.label_heads import HEAD, methods_of_any_classes
 from nas_kd.errors import InputError
 from nas_kd.kd.config_checks import check_config
 from nas_kd.kd.teachers import prepare_teachers
 from nas_kd.methods.combine import make_method
+from nas_kd.report import write_report
 from nas_kd.testing.toy_networks import PatchNet, with_opinions
 from tests.commands.test_onnx_teacher_run import Notes
 from tests.small_runs import distiller_of, open_context, plain_candidate, small_config
@@ -221,5 +224,5 @@ def test_a_search_has_no_score_to_compare_with(weights: Path, tmp_path: Path) ->
     )
     assert (front["teacher"]["label_set"], front["hypervolume"]) == ("other", None)
     assert front["winner"] is not None
-    report = (tmp_path / "report/report.md").read_text()
-    assert "its classes are not the data's" in report
+    write_report(read_run(RunFolder(tmp_path)), tmp_path / "report")
+    assert "Its classes are not the data's" in (tmp_path / "report/report.md").read_text()
