@@ -31,7 +31,7 @@ def check_classes(method: Method, other_classes: Sequence[bool]) -> None:
         InputError: says which method, which teacher, and what to use instead.
     """
     for part in method.parts():
-        read = {"none": [], "one": other_classes[:1], "several": other_classes}[part.teachers]
+        read = {"none": [], "one": other_classes[:1]}.get(part.teachers, other_classes)
         if any(read) and not method.generations and not _fits(part):
             which = f"the {list(read).index(True) + 1}. [[teacher]]" if len(other_classes) > 1 else "the teacher"
             raise InputError(
