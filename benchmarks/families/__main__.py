@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python -m benchmarks.families --data-dir DATA [--seeds 1,2,3] [--report-only]
 
-Teachers see the first 4,000 rows of the training file (less 1 % that is not used), students the first 1,000 of these,
+Teachers see the first 4,000 rows of CIFAR-10's training file (less 1 % that is not used), students the first 1,000 of these,
 as a user's teacher has usually seen more than there is now. Students of one seed start from the same weights and see
 the same order, so that gains over `none` are paired by seed; their intervals cover the spread over seeds and the
 sampled test split. Methods have their defaults, with calibration; nothing is chosen on any split. About ten
@@ -44,7 +44,7 @@ def report(results: dict[str, dict[str, Any]], machine: str) -> str:
                 f"Teacher: {100 * taught['test']:.1f} % on test, {taught['parameters']:,} weights; student: "
                 f"{of_pair[0]['parameters']:,} weights.\n"
             )
-            parts += [_table(of_pair), "", _verdict(of_pair)]
+            parts += [_table(of_pair), _verdict(of_pair)]
     return "\n".join(parts) + "\n"
 
 
@@ -79,7 +79,8 @@ def _verdict(rows: list[dict[str, Any]]) -> str:
     worse = [m for m, (_, _, high, _) in gains.items() if high < 0]
     open_ = [m for m in gains if m not in (*better, *worse)]
     texts = [(better, "shown to gain"), (worse, "shown to lose"), (open_, "neither shown to gain nor to lose")]
-    return "; ".join(f"{what}: {', '.join(f'`{m}`' for m in names) or 'none of them'}" for names, what in texts) + "."
+    text = "; ".join(f"{what}: {', '.join(f'`{m}`' for m in names) or 'none of them'}" for names, what in texts)
+    return f"{text.capitalize()}. Methods with fewer seeds than `none` are compared on theirs."
 
 
 def main() -> None:
