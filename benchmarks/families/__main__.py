@@ -2,11 +2,11 @@
 
     OMP_NUM_THREADS=1 python -m benchmarks.families --data-dir DATA [--seeds 1,2,3] [--report-only]
 
-Teachers see the first 4,000 rows of CIFAR-10's training file (less 1 % that is not used), students the first 1,000 of these,
-as a user's teacher has usually seen more than there is now. Students of one seed start from the same weights and see
-the same order, so that gains over `none` are paired by seed; their intervals cover the spread over seeds and the
-sampled test split. Methods have their defaults, with calibration; nothing is chosen on any split. About ten
-minutes on one core; every training is a line of OUT/results.jsonl, and what is there is not done again.
+Teachers see the first 4,000 rows of CIFAR-10's training file (less 1 % that is not used), students the first 1,000 of
+these, as a user's teacher has usually seen more than there is now. Students of one seed start from the same weights and
+see the same order, so that gains over `none` are paired by seed; their intervals cover the spread over seeds and the
+sampled test split. Methods have their defaults, with calibration; nothing is chosen on any split. About ten minutes on
+one core; every training is a line of OUT/results.jsonl, and what is there is not done again.
 """
 
 import argparse
