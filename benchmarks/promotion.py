@@ -80,7 +80,7 @@ RULES: dict[str, type[Rung] | None] = {
 def table(record: RunRecord) -> dict[str, Any]:
     """What is known of each candidate that was trained in full, and of the teacher."""
     teacher = record.teacher
-    if teacher is None or teacher.costs.latency_ms is None:
+    if teacher is None or teacher.val is None or teacher.costs.latency_ms is None:
         raise ValueError("the teacher was not measured")
     return {
         "teacher": {

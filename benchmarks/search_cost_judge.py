@@ -71,7 +71,7 @@ class Judge:
         (ready,) = prepare_teachers(context, self._gate.of_file)
         self._distiller = Distiller.for_run(context, builder, [ready.teacher])
         latency = ready.record.costs.latency_ms
-        if latency is None:
+        if latency is None or ready.record.val is None:
             raise TrialError("the teacher's latency was not measured")
         facts = json.loads(teacher_file(case, seed, work).with_suffix(".json").read_text())
         self.teacher = {

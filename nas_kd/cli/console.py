@@ -15,7 +15,7 @@ from nas_kd.cli.terminal import Terminal
 from nas_kd.config.options import SearchConfig
 from nas_kd.context.callbacks import Callback
 from nas_kd.context.run_folder import RunFolder
-from nas_kd.results.run_record import TeacherRecord
+from nas_kd.results.run_record import NO_SCORE, TeacherRecord
 from nas_kd.results.trial_record import Costs, TrialRecord, TrialStatus
 from nas_kd.scores.base import DEFAULT_SCORE, Score, load_score
 
@@ -110,11 +110,11 @@ class ConsoleCallback(Callback):
         """Print the teacher's accuracy, size and latency."""
         costs, score = record.costs, ""
         self._comparable = self._comparable and costs.size_bytes is not None and costs.latency_ms is not None
-        if self._score.name != DEFAULT_SCORE:
+        accuracy = NO_SCORE if record.val is None else f"{record.val.mean:.2%}"
+        if self._score.name != DEFAULT_SCORE and record.val_score is not None:
             score = f"{self._score.title} {record.val_score.mean:.2%}, "
         self._print_line(
-            f"teacher: {record.description}; validation accuracy {record.val.mean:.2%}, {score}"
-            f"{size_and_latency(costs)}"
+            f"teacher: {record.description}; validation accuracy {accuracy}, {score}{size_and_latency(costs)}"
         )
 
     def on_measured(self, done: int, total: int) -> None:

@@ -84,8 +84,9 @@ def distill(
         student: x (B, ...) -> logits (B, C), float32, on the CPU, in a tensor, or first in a tuple, or under "logits".
             It is trained from the weights that it has.
         teacher: the same, left as it was, scripted or of other precision if it likes; the path of an `.onnx` file; or a
-            mapping of one of these, as `module` or `onnx`, with its `preprocessing`, `mean`, `std`, `image_size` and
-            `output` as in a config. A list of several for methods that learn from several, None for those without.
+            mapping of one of these, as `module` or `onnx`, with its `preprocessing`, `mean`, `std`, `image_size`,
+            `label_set` and `output` as in a config. A list of several for methods that learn from several, None for
+            those without.
         train: (x, y) of arrays or tensors, a Dataset with items (x, y), or a DataLoader, whose batches (x, y) are used
             as they are; y: class numbers. Samples reach networks as float32, whole numbers wider than uint8 as int64.
         val: the same; methods that train several networks then return the most accurate one.
@@ -189,7 +190,7 @@ class _Distillation:
     """One student to train; `score`: validation accuracy of a network, 0..1, None without validation data."""
 
     student: nn.Module
-    teachers: Sequence[nn.Module]
+    teachers: Sequence[Teacher]
     method: Method
     setup: TrainingSetup
     threads: int
@@ -214,7 +215,7 @@ class _Distillation:
         student, n_classes = as_student(student, example, "train")
         check_classes(any(part.sees_standardized for part in method.parts()), n_classes, "standardize")
         loaded = load_teachers(roles_of(given), train, n_classes)
-        teachers = [one.model for one in loaded.values()]
+        teachers = [Teacher(t.model, other_classes=t.options.knows_other_classes) for t in loaded.values()]
         check_gradient(student, example)
         shape = tuple(example.shape[1:])
         numerics = Numerics(Numerics.choose(settings.engine, shape).bf16, channels_last=False)
@@ -255,21 +256,21 @@ class _Distillation:
             self._train("student", self.student, teachers, self.method, self.setup.seed)
         self.student.eval()
 
-    def _generation(self, number: int, teachers: Sequence[nn.Module]) -> nn.Module:
+    def _generation(self, number: int, teachers: Sequence[Teacher]) -> Teacher:
         """Train a copy of the student from other initial weights; the first learns from labels alone."""
         seed = self.setup.seed + number * SEED_STEP
         network = reinitialized(self.student, seed)
         method = make_method("none") if number == 1 else deepcopy(self.method)
         self._train(f"generation {number} of {self.method.generations}", network, teachers, method, seed)
-        return network
+        return Teacher(network)
 
-    def _train(self, what: str, network: nn.Module, teachers: Sequence[nn.Module], method: Method, seed: int) -> None:
+    def _train(self, what: str, network: nn.Module, teachers: Sequence[Teacher], method: Method, seed: int) -> None:
         source = self.setup.source
         if isinstance(source, MixedBatches):  # the first generation learns from labels alone, so from full batches
             source = source.using(uses_unlabelled(method))
         setup = replace(self.setup, seed=seed, source=source)
         size = setup.schedule.batch_size
-        outputs = [outputs_on(Teacher(t), setup.source, size, setup.numerics) for t in teachers]
+        outputs = [outputs_on(t, setup.source, size, setup.numerics) for t in teachers]
         training = Training(network, outputs, method, setup)
         try:
             self.callback.on_stage(f"training {what}")

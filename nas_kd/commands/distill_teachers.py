@@ -21,7 +21,7 @@ from nas_kd.kd.user_module import UserNetwork
 from nas_kd.kd.user_teachers import inputs_of_module
 from nas_kd.plugins import IN_MEMORY
 
-OPTIONS = ("preprocessing", "mean", "std", "image_size", "output")
+OPTIONS = ("preprocessing", "mean", "std", "image_size", "label_set", "output")
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,8 @@ class LoadedTeacher:
         Args:
             samples: with labels; of a single class, as where samples are sorted, they show nothing.
         """
+        if self.options.knows_other_classes:
+            return None
         several = bool((samples.y != samples.y[0]).any())
         return better_preprocessing(self.options, self.behind, samples) if several else None
 
@@ -153,14 +155,15 @@ def load_teacher(role: str, given: GivenTeacher, facts: SampleFacts, n_classes: 
         InputError: the options do not fit the samples, or the teacher cannot be used on them.
     """
     options = given.options
+    wanted_classes = None if options.knows_other_classes else n_classes
     if options.onnx is not None:
-        loaded = load_onnx(read_onnx(options.onnx, options.output), options, facts, n_classes)
+        loaded = load_onnx(read_onnx(options.onnx, options.output), options, facts, wanted_classes)
         return LoadedTeacher(loaded.model, options, loaded.notes, loaded.behind)
     net: nn.Module = given.module.eval()
     inputs = inputs_of_module(net, options, facts)
 
     def behind(wanted: TeacherInputs) -> UserNetwork:
-        return as_teacher(role, wanted.in_front_of(net), facts.examples, n_classes)
+        return as_teacher(role, wanted.in_front_of(net), facts.examples, wanted_classes)
 
     network = behind(inputs)
     notes = (*network.notes, *inputs.notes(options))

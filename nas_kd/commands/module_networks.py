@@ -28,14 +28,14 @@ def as_student(student: nn.Module, x: Tensor, split: str) -> tuple[nn.Module, in
     return (student if reader.is_plain and kept else LogitsOnly(student, reader, keeps_input=kept)), classes
 
 
-def as_teacher(role: str, teacher: nn.Module, x: Tensor, n_classes: int) -> UserNetwork:
+def as_teacher(role: str, teacher: nn.Module, x: Tensor, n_classes: int | None) -> UserNetwork:
     """A teacher as a network that returns its logits and nothing else, however it does that itself.
 
     Args:
         role: "teacher", or "teacher 1" and so on, for messages.
         teacher: left in eval mode, its weights as they were.
         x: (B, ...) the first samples of the training data.
-        n_classes: C, of the student.
+        n_classes: C, of the student; None: the teacher's classes are other ones.
 
     Raises:
         InputError: it cannot take the samples, or does not give (B, C).

@@ -111,6 +111,11 @@ class TeacherOptions(Options):
         description="the resolution that your teacher was trained at, a side or [height, width] in pixels: it sees the "
         "same augmented samples, resized (bilinear; default: the data's, see data.image_size and data.resize)",
     )
+    label_set: Annotated[Literal["same", "other"], NotInKeysAtDefault()] = Field(
+        "same",
+        description="same: your teacher's classes are the data's; other: it was trained on classes of its own, so that "
+        "students learn its features and relations, or its classes by a head that is dropped",
+    )
     output: Annotated[str | None, NotInKeysAtDefault()] = Field(
         None, description="onnx: name of the output to learn from, if the file has several"
     )
@@ -125,6 +130,11 @@ class TeacherOptions(Options):
         """Whether it is the user's own, rather than trained here."""
         return any(origin is not None for origin in (self.factory, self.onnx, self.outputs))
 
+    @property
+    def knows_other_classes(self) -> bool:
+        """Whether its logits are of other classes than the data's."""
+        return self.label_set == "other"
+
     @classmethod
     def _default(cls, name: str) -> Any:
         return cls.model_fields[name].default
@@ -135,6 +145,11 @@ class TeacherOptions(Options):
         if given and self.factory is None and self.onnx is None:
             raise ValueError(
                 f"{given[0]} is for a teacher of your own (factory or onnx): one trained here sees the data"
+            )
+        if self.knows_other_classes and self.factory is None and self.onnx is None:
+            raise ValueError(
+                'label_set = "other" is for a teacher of your own (factory or onnx): those trained here, and stored '
+                "outputs, are of the data's classes"
             )
         if self.output is not None and self.onnx is None:
             raise ValueError("output is for an ONNX teacher; your module's own forward decides what it returns")

@@ -6,6 +6,7 @@ import torch
 
 from nas_kd.config.options import SearchConfig
 from nas_kd.context.callbacks import Callback
+from nas_kd.context.method_checks import check_methods
 from nas_kd.context.mixing_checks import check_mix_options, check_mixes
 from nas_kd.context.recipe_rules import recipe_by_rules, schedule_note
 from nas_kd.context.run_folder import RunFolder
@@ -15,7 +16,6 @@ from nas_kd.data.prepare import load_dataset
 from nas_kd.data.unlabelled_files import check_paths
 from nas_kd.data.view import View
 from nas_kd.engine.numerics import Numerics, threads_for
-from nas_kd.engine.teacher_outputs import can_use_cache
 from nas_kd.errors import InputError
 from nas_kd.latency.device import Device, open_device
 from nas_kd.methods.combine import make_method, uses_unlabelled
@@ -27,9 +27,6 @@ from nas_kd.results.split_notes import imbalance_note, small_split_notes
 from nas_kd.results.training_recipe import STRENGTHS, TrainingRecipe
 from nas_kd.scores.base import DEFAULT_SCORE, Score, load_score
 from nas_kd.store.store import Store
-
-KNOWN_BY_LOGITS = {"an ONNX teacher": "onnx", "a teacher given by teacher.outputs": "outputs"}
-ONNX_LACKS = {"features": "features", "embedding": "embedding", "stem": "stem", "network": "gradients"}
 
 
 @dataclass(frozen=True)
@@ -185,22 +182,6 @@ def check_names(config: SearchConfig) -> None:
     for kind, names in (named | single).items():
         for name in names:
             load(kind, name)
-
-
-def check_methods(config: SearchConfig) -> None:
-    """Refuse methods that do not exist, or that need more than the teachers provide.
-
-    Raises:
-        InputError: says which.
-    """
-    kinds = [k for k, n in KNOWN_BY_LOGITS.items() if any(getattr(t, n) is not None for t in config.teacher)]
-    for name in (*config.distill.methods, config.chain.method):
-        method = make_method(name)
-        if method.teachers != "none" and kinds and not can_use_cache(method.needs):
-            wanted = " and ".join(sorted(ONNX_LACKS[n] for n in method.needs & ONNX_LACKS.keys()))
-            raise InputError(f"method {name!r} needs the teacher's {wanted}; {kinds[0]} provides its logits only")
-        if method.teachers == "several" and len(config.teacher) < 2:
-            raise InputError(f"method {name!r} needs several teachers, the config has one: write [[teacher]] twice")
 
 
 def check_precisions(config: SearchConfig, device: Device) -> None:

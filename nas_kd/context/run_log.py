@@ -11,7 +11,7 @@ from typing import Any
 from nas_kd.context.callbacks import Callback, CallbackList, StopRun
 from nas_kd.context.run_folder import RunFolder
 from nas_kd.errors import BudgetError, InputError, TrialError
-from nas_kd.results.run_record import RunRecord, TeacherRecord
+from nas_kd.results.run_record import NO_SCORE, RunRecord, TeacherRecord
 from nas_kd.results.trial_record import TrialRecord
 
 LOG = logging.getLogger("nas_kd")
@@ -102,7 +102,8 @@ class LoggedCallback(CallbackList):
 
 
 def _teacher(record: TeacherRecord) -> str:
-    return f"teacher: {record.description}, {record.val.mean:.4f} on validation"
+    accuracy = NO_SCORE if record.val is None else f"{record.val.mean:.4f}"
+    return f"teacher: {record.description}, {accuracy} on validation"
 
 
 def _trial(record: TrialRecord, _trials: Sequence[TrialRecord], hypervolume: float) -> str:

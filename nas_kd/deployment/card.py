@@ -156,8 +156,8 @@ def _teacher(facts: StudentFacts) -> Mapping[str, Any] | None:
     teacher = facts.teacher
     if teacher is None:
         return None
-    test = teacher.test.model_dump() if teacher.test else None
-    return {"description": teacher.description, "val": teacher.val.model_dump(), "test": test}
+    val, test = (None if a is None else a.model_dump() for a in (teacher.val, teacher.test))
+    return {"description": teacher.description, "val": val, "test": test}
 
 
 def _listed(values: tuple[float, ...] | None) -> list[float] | None:

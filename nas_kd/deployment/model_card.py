@@ -10,6 +10,7 @@ from nas_kd.deployment.card import input_facts
 from nas_kd.deployment.facts import StudentFacts
 from nas_kd.results.finalist_record import Accuracy
 from nas_kd.results.markdown import Markdown, code_span, escape_markdown, paragraph
+from nas_kd.results.run_record import NO_SCORE
 
 SHOWN_CLASSES = 50
 TAGS = ("nas-kd", "knowledge-distillation", "neural-architecture-search", "onnx", "onnxruntime")
@@ -210,7 +211,8 @@ def _made(facts: StudentFacts) -> list[str]:
     if recipe.distills and facts.teacher is not None:
         accuracy = facts.teacher.test or facts.teacher.val
         split = "test" if facts.teacher.test else "validation"
-        lines.append(f"Teacher: {facts.teacher.description}, {split} accuracy {percent(accuracy)}")
+        known = NO_SCORE if accuracy is None else percent(accuracy)
+        lines.append(f"Teacher: {facts.teacher.description}, {split} accuracy {known}")
     chain = f", over {len(facts.candidate.assistants)} assistants: {facts.chain_description}"
     assistants = chain if facts.candidate.assistants else ""
     lines.append(f"Method: {recipe.method_name}{f' ({parameters})' if parameters else ''}{assistants}")

@@ -1,4 +1,4 @@
-"""Reads what a network computes inside: feature maps at changes of resolution, and the classifier's input."""
+"""Reads what a network computes inside: features at changes of resolution or shares of depth, and the embedding."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -6,13 +6,11 @@ from dataclasses import dataclass
 from itertools import dropwhile, takewhile
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
+from nas_kd.engine.module_calls import Call, first_output, record_calls, stages_by_depth
 from nas_kd.errors import InputError
 from nas_kd.methods.base import Need, Outputs
-
-MAP_DIMS = (3, 4)  # tokens (B, t, d) and maps (B, c, h, w)
 
 
 @dataclass(frozen=True)
@@ -30,20 +28,11 @@ class FeaturePoints:
     stem: str | None = None
 
 
-def is_closed(module: nn.Module) -> bool:
-    """Whether what a module does inside cannot be seen: a scripted or traced one runs no hooks."""
-    return isinstance(module, torch.jit.ScriptModule)
-
-
-@dataclass(frozen=True)
-class _Call:
-    path: str
-    shape_in: tuple[int, ...] | None  # resolution: (h, w), or (t,)
-    shape_out: tuple[int, ...] | None
-
-
 def find_feature_points(model: nn.Module, example: Tensor, features: Sequence[str] | None = None) -> FeaturePoints:
     """Find the last module before each change of resolution, and the last linear layer, by one forward pass.
+
+    The resolution of a plain transformer never changes: its blocks are read after 1/3, 2/3 and all of its depth, behind
+    the maps of a convolutional part with stages of its own, if there is one.
 
     Args:
         model: in any mode; left as it was.
@@ -53,11 +42,11 @@ def find_feature_points(model: nn.Module, example: Tensor, features: Sequence[st
     Raises:
         InputError: one of `features` is not a module of the model, or gives no feature map.
     """
-    calls = _record(model, example)
+    calls = record_calls(model, example)
     linear = [c.path for c in calls if isinstance(model.get_submodule(c.path), nn.Linear)]
     classifier = linear[-1] if linear else None
     if features is None:
-        features = _last_of_each_resolution(model, calls)
+        features = _stages(model, calls)
         return FeaturePoints(features, classifier, _stem(model, calls, features))
     maps = {c.path for c in calls if c.shape_out is not None}
     for path in features:
@@ -68,53 +57,31 @@ def find_feature_points(model: nn.Module, example: Tensor, features: Sequence[st
     return FeaturePoints(tuple(features), classifier, _stem(model, calls, features))
 
 
-def _record(model: nn.Module, example: Tensor) -> list[_Call]:
-    """Every call of a submodule, in the order in which they end."""
-    calls: list[_Call] = []
-
-    def hook(path: str) -> Any:
-        def record(_module: nn.Module, inputs: Any, output: Any) -> None:
-            calls.append(_Call(path, _resolution(inputs[0]) if inputs else None, _resolution(output)))
-
-        return record
-
-    handles = [m.register_forward_hook(hook(path)) for path, m in model.named_modules() if path and not is_closed(m)]
-    was_training = model.training
-    try:
-        with torch.no_grad():
-            model.eval()  # of a user's network may return nothing
-            model(example)
-    finally:
-        model.train(was_training)
-        for handle in handles:
-            handle.remove()
-    return calls
+def _stages(model: nn.Module, calls: list[Call]) -> tuple[str, ...]:
+    last = _last_of_each_resolution(model, calls)
+    by_depth = stages_by_depth(model, calls)
+    if not by_depth:
+        return tuple(last.values())
+    maps = [path for resolution, path in last.items() if len(resolution) > 1]
+    return (*(maps if len(maps) > 1 else ()), *by_depth)  # a single map is what patches are embedded into
 
 
-def _resolution(value: Any) -> tuple[int, ...] | None:
-    """(h, w) of a map, (t,) of tokens; None for anything else and for maps pooled to one point."""
-    if not isinstance(value, Tensor) or value.dim() not in MAP_DIMS:
-        return None
-    shape = tuple(value.shape[2:]) if value.dim() == max(MAP_DIMS) else tuple(value.shape[1:2])
-    return shape if max(shape) > 1 else None
-
-
-def _last_of_each_resolution(model: nn.Module, calls: list[_Call]) -> tuple[str, ...]:
+def _last_of_each_resolution(model: nn.Module, calls: list[Call]) -> dict[tuple[int, ...], str]:
     """The last block at each resolution; blocks inside of other blocks do not count."""
     last: dict[tuple[int, ...], str] = {}
     for call in _outer_blocks(model, calls):
         assert call.shape_out is not None
         last.pop(call.shape_out, None)
         last[call.shape_out] = call.path
-    return tuple(last.values())
+    return last
 
 
-def _outer_blocks(model: nn.Module, calls: list[_Call]) -> list[_Call]:
+def _outer_blocks(model: nn.Module, calls: list[Call]) -> list[Call]:
     blocks = [c for c in calls if c.shape_out and _is_block(model, c, calls)]
     return [c for c in blocks if not any(c.path.startswith(f"{o.path}.") for o in blocks)]
 
 
-def _stem(model: nn.Module, calls: list[_Call], features: Sequence[str]) -> str | None:
+def _stem(model: nn.Module, calls: list[Call], features: Sequence[str]) -> str | None:
     """The first block with weights, or the run of single layers there, if the first stage has it in front of it."""
     blocks = list(dropwhile(lambda c: not list(model.get_submodule(c.path).parameters()), _outer_blocks(model, calls)))
     if not blocks or not features:
@@ -131,11 +98,11 @@ def _stem(model: nn.Module, calls: list[_Call], features: Sequence[str]) -> str 
     return stem.path if in_front else None
 
 
-def _is_layer(model: nn.Module, call: _Call) -> bool:
+def _is_layer(model: nn.Module, call: Call) -> bool:
     return not list(model.get_submodule(call.path).children())
 
 
-def _is_block(model: nn.Module, call: _Call, calls: list[_Call]) -> bool:
+def _is_block(model: nn.Module, call: Call, calls: list[Call]) -> bool:
     """Whether a module is one step from its input's resolution to its output's, with no other in between.
 
     A module that keeps the resolution is one step, whatever it does inside: attention has maps (B, heads, t, t) there.
@@ -177,8 +144,8 @@ class FeatureExtractor:
             self._handles.append(model.get_submodule(points.classifier).register_forward_pre_hook(self._keep_input()))
 
     def _keep_output(self, path: str) -> Any:
-        def keep(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
-            self._seen[path] = output
+        def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            self._seen[path] = first_output(output)
 
         return keep
 

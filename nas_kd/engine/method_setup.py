@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from nas_kd.engine.feature_extractor import FeatureExtractor, FeaturePoints, find_feature_points
+from nas_kd.engine.label_heads import LABEL_HEAD_NEEDS, add_label_heads, as_seen_by, check_classes
 from nas_kd.engine.numerics import Numerics, is_out_of_memory, mix_seeds, seeded
 from nas_kd.engine.subgraph import subgraph_after
 from nas_kd.engine.teacher_outputs import LiveTeacher
@@ -62,6 +63,7 @@ def loss_terms(method: Method, student: Outputs, teachers: Sequence[Outputs], ba
     Raises:
         InputError: it does not return its terms by name, or fails on a batch some of whose samples have no label.
     """
+    student = as_seen_by(method, student)
     if batch.has_unlabelled and method.needs & OF_LABELLED_SAMPLES:
         student, teachers = _first(student, len(batch.y)), [_first(t, len(batch.y)) for t in teachers]
         batch = batch.labelled()
@@ -112,6 +114,8 @@ class MethodSetup:
         self._student, self._teachers, self._method = student, teachers, method
         self._numerics, self._example = numerics, numerics.to_layout(example)
         self.points = find_feature_points(student, self._example)
+        self._taught_other_classes = [t.teacher.other_classes for t in self._teachers]
+        self.student_needs = method.needs | (LABEL_HEAD_NEEDS if any(self._taught_other_classes) else frozenset())
 
     def attach(self, dataset: DatasetInfo, rebuild: Callable[[int], nn.Module], seed: int) -> None:
         """Let the method create its adapters, peers and the like.
@@ -125,6 +129,7 @@ class MethodSetup:
             InputError: the method cannot work with these networks.
         """
         _check_declarations(self._method)
+        check_classes(self._method, self._taught_other_classes)
         with seeded(seed, 1):
             context = MethodContext(
                 student=self._student,
@@ -142,18 +147,19 @@ class MethodSetup:
                 std=dataset.std,
             )
             self._method.attach(context)
+            add_label_heads(self._method, self._taught_other_classes, context)
             self._numerics.place(self._method)
 
     def _outputs_of_student(self) -> Outputs:
         student = self._student
         was_training = student.training
-        with torch.no_grad(), FeatureExtractor(student.eval(), self.points, self._method.needs) as extractor:
+        with torch.no_grad(), FeatureExtractor(student.eval(), self.points, self.student_needs) as extractor:
             outputs = extractor(self._example)
         student.train(was_training)
         return outputs
 
     def _outputs_of_teacher(self, teacher: LiveTeacher) -> Outputs:
-        return teacher.example_outputs(self._method.needs)
+        return teacher.example_outputs(teacher.given_of(self._method))
 
     def _observe(self, model: nn.Module, example: Tensor) -> Network:
         return ObservedNetwork(model, find_feature_points(model, example), self._method.needs, self._numerics)

@@ -14,11 +14,12 @@ from torch import Tensor, nn
 
 from nas_kd.data.view import View
 from nas_kd.engine.batch_source import BatchSource
-from nas_kd.engine.feature_extractor import FeatureExtractor, FeaturePoints, find_feature_points, is_closed
+from nas_kd.engine.feature_extractor import FeatureExtractor, FeaturePoints, find_feature_points
+from nas_kd.engine.module_calls import is_closed
 from nas_kd.engine.numerics import Numerics
 from nas_kd.engine.teacher_logits import CachedLogits, LogitsByPass, StoredLogits
 from nas_kd.errors import InputError
-from nas_kd.methods.base import Batch, Need, Outputs
+from nas_kd.methods.base import Batch, Method, Need, Outputs
 from nas_kd.plugins import available
 from nas_kd.store.store import Store
 
@@ -35,6 +36,7 @@ class Teacher:
         macs: multiply-adds of one sample.
         features: module paths where features are read; None: found by changes of resolution.
         paired: whether it is shown the data's other view of each sample, where there is one.
+        other_classes: whether its logits (B, K) are of other classes than the data's.
         stored: (n, C) logits for all samples by split ("train", "unlabelled" and others), where these are all that
             there is of it: `model` then cannot be run. None: it is a network.
         checkpoints: earlier states of the same network, early to late, that can teach in its place.
@@ -47,6 +49,7 @@ class Teacher:
     macs: int = 0
     features: tuple[str, ...] | None = None
     paired: bool = False
+    other_classes: bool = False
     stored: Mapping[str, Tensor] | None = None
     checkpoints: tuple["Teacher", ...] = ()
 
@@ -92,7 +95,13 @@ class LiveTeacher:
         self.teacher, self.numerics = teacher, numerics
         self._example = example
         self._points: FeaturePoints | None = None
+        self._closed = any(map(is_closed, teacher.model.modules()))
         numerics.place(teacher.model).requires_grad_(False).eval()
+
+    def given_of(self, method: Method) -> frozenset[Need]:
+        """What the method needs, but for what it can do without where this teacher shows nothing but its logits."""
+        shows_logits_only = self.teacher.stored is not None or self._closed
+        return method.needs - method.optional if shows_logits_only else method.needs
 
     def extractor(self, needs: frozenset[Need]) -> FeatureExtractor:
         """The running teacher with hooks on its modules; the caller closes it.
@@ -105,7 +114,7 @@ class LiveTeacher:
                 "the teacher is known by its outputs alone (teacher.outputs), which are logits: use a method that "
                 f"learns from these ({', '.join(_logits_methods())})"
             )
-        if needs & {"features", "embedding", "stem"} and any(map(is_closed, self.teacher.model.modules())):
+        if needs & {"features", "embedding", "stem"} and self._closed:
             raise InputError(
                 "the teacher is scripted or traced, so that its features cannot be read: give the module that it was "
                 f"made from, or use a method that learns from logits ({', '.join(_logits_methods())})"

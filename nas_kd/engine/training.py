@@ -110,7 +110,7 @@ class Training:
         self._teachers = tuple(teachers)
         method_setup = MethodSetup(self.student, self._teachers, method, setup.numerics, setup.source.example())
         method_setup.attach(setup.dataset, rebuild or partial(reinitialized, self.student), setup.seed)
-        self._points = method_setup.points
+        self._points, self._student_needs = method_setup.points, method_setup.student_needs
         self._weights = [list(self.student.parameters()), method.trained()]
         self.optimizer = make_optimizer([p for group in self._weights for p in group], setup.schedule)
         self._averaged = [t for net in self.networks for t in net.state_dict().values() if t.is_floating_point()]
@@ -146,9 +146,9 @@ class Training:
         """
         until = self.setup.schedule.epochs if until is None else until
         with ExitStack() as hooks:
-            student = hooks.enter_context(FeatureExtractor(self.student, self._points, self.method.needs))
-            needs, view = self.method.needs, self.setup.source.view
-            teachers = [teacher.reader(needs, view, hooks) for teacher in self._teachers]
+            student = hooks.enter_context(FeatureExtractor(self.student, self._points, self._student_needs))
+            view = self.setup.source.view
+            teachers = [teacher.reader(teacher.given_of(self.method), view, hooks) for teacher in self._teachers]
             while self.epoch < until:
                 started = time.perf_counter()
                 try:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from nas_kd.errors import InputError
 from nas_kd.export.onnx_classifier import Logits, OnnxClassifier
 from nas_kd.export.onnx_file import OnnxFile, read_onnx
+from nas_kd.models.raw_output import OTHER_CLASSES
 
 IMAGE_DIMS = 3
 PROBABILITY_OPERATORS = frozenset({"Softmax", "Sigmoid"})  # LogSoftmax gives logits as good as any
@@ -59,7 +60,7 @@ class OnnxModule(nn.Module):
         self.classifier = OnnxClassifier(file.closed(self.file_shape), threads)
         outputs = self._first_outputs()
         if n_classes not in (None, outputs.shape[1]):
-            raise InputError(f"{file.source} has {outputs.shape[1]} classes, the data has {n_classes}")
+            raise InputError(f"{file.source} has {outputs.shape[1]} classes, the data has {n_classes}{OTHER_CLASSES}")
 
     def _first_outputs(self) -> Logits:
         """Outputs of two samples, one by one if the file takes no two at once, whatever it says of its batch."""

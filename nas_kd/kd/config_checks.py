@@ -5,10 +5,12 @@ from pathlib import Path
 
 from nas_kd.config.options import SearchConfig, TeacherOptions
 from nas_kd.config.teaching_options import checkpoint_files
+from nas_kd.context.method_checks import check_methods
 from nas_kd.context.mixing_checks import check_mix_options
-from nas_kd.context.run_context import check_methods, check_names, check_unlabelled_options
+from nas_kd.context.run_context import check_names, check_unlabelled_options
 from nas_kd.errors import InputError
 from nas_kd.export.onnx_file import read_whole
+from nas_kd.kd.chain_policies.base import load_policy
 from nas_kd.kd.weights_file import check_weights_file
 from nas_kd.methods.teaching_choices import check_teaching
 from nas_kd.models.search_space import load_space
@@ -33,12 +35,24 @@ def check_config(config: SearchConfig) -> None:
     check_teaching(config, config.distill.methods)
     check_unlabelled_options(config)
     check_mix_options(config)
+    _check_policy(config)
     for place, options in enumerate(config.teacher):
         try:
             _check(options)
         except InputError as error:
             several = len(config.teacher) > 1
             raise InputError(f"{ordinal(place)} {error}" if several else str(error)) from error
+
+
+def _check_policy(config: SearchConfig) -> None:
+    """Refuse a chain that would mix the outputs of teachers of different classes."""
+    if not config.chain.max_assistants or not any(t.knows_other_classes for t in config.teacher):
+        return
+    if refused := [name for name in config.chain.policy if not load_policy(name).any_classes]:
+        raise InputError(
+            f"chain.policy {refused[0]!r} needs teachers of the data's classes, and one has other ones "
+            '(label_set = "other"): set chain.policy = "sequential" or chain.max_assistants = 0'
+        )
 
 
 def ordinal(place: int) -> str:

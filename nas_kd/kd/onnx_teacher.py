@@ -1,7 +1,7 @@
 """Teachers of the user's own that are ONNX files: of any layout and number type, with logits or probabilities."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -16,7 +16,7 @@ from nas_kd.export.onnx_file import OnnxFile, read_onnx
 from nas_kd.export.onnx_module import OnnxModule
 from nas_kd.kd.network_builder import in_thousands
 from nas_kd.kd.teacher_inputs import SampleFacts, TeacherInputs
-from nas_kd.kd.user_teachers import UserTeacher
+from nas_kd.kd.user_teachers import UserTeacher, label_facts
 from nas_kd.serialization import fingerprint, sha256
 
 
@@ -31,14 +31,17 @@ def from_onnx(options: TeacherOptions, data: Dataset) -> UserTeacher:
         raise InputError(
             "teacher.features: an ONNX teacher provides its logits only; leave features out, or give a factory"
         )
-    file = read_onnx(path, options.output, data.n_classes)
-    loaded = load_onnx(file, options, SampleFacts.of(data), data.n_classes)
+    n_classes = None if options.knows_other_classes else data.n_classes
+    file = read_onnx(path, options.output, n_classes)
+    loaded = load_onnx(file, options, SampleFacts.of(data), n_classes)
     inputs, module = loaded.inputs, loaded.module
     identity = [sha256(file.content), options.preprocessing, *inputs.identity(options, data.scale)]
+    identity += label_facts(options)
     key = fingerprint([*identity, "probabilities"] if module.probabilities else identity)
     parameters = count_parameters(module)
     description = f"{path.name}, {in_thousands(parameters)} weights"
     teacher = Teacher(loaded.model, key, description, parameters, _macs(module, inputs.shape))
+    teacher = replace(teacher, other_classes=options.knows_other_classes)
     return UserTeacher(teacher, module.classifier.file.content, loaded.notes, loaded.behind)
 
 

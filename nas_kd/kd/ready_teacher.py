@@ -46,8 +46,11 @@ def tested_record(teacher: ReadyTeacher, context: RunContext) -> TeacherRecord:
         context: of the run.
 
     Returns:
-        Its record with the scores on test; without them if only its outputs on other splits are known.
+        Its record with the scores on test; without them if only its outputs on other splits are known, or its classes
+        are not the data's.
     """
+    if teacher.teacher.other_classes:
+        return teacher.record
     test, stored = context.for_teacher().data.test, teacher.teacher.stored
     if stored is not None:
         if "test" not in stored:

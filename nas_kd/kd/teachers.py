@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from nas_kd.config.options import TeacherOptions
 from nas_kd.context.callbacks import Callback, EpochEnd
@@ -122,7 +123,7 @@ class _Loaded:
     """A teacher, and how it was trained, if the tool did that; `own`: the user's, if it is one."""
 
     teacher: Teacher
-    origin: str
+    origin: Literal["space", "factory", "onnx"]
     own: UserTeacher | None = None
     seconds: float = 0.0
     recipe: RecipeRecord | None = None
@@ -150,9 +151,11 @@ def _prepare(options: TeacherOptions, context: RunContext, measure: MeasureFile,
     name = _name(context, place)
     for note in found.own.notes if found.own else ():
         context.callback.on_note(f"{name} {note}")
-    if found.own is not None and "val" in context.data.about.carved:
+    if found.own is not None and not teacher.other_classes and "val" in context.data.about.carved:
         context.callback.on_note(f"{name} {MAY_HAVE_SEEN_VALIDATION}")
     onnx, costs = _file_and_costs(found, context, measure, name)
+    if teacher.other_classes:
+        return _of_other_classes(found, onnx, costs, context, name)
     confusion = confusion_of(teacher.model, context.data.val, context.numerics)
     val = load_score(DEFAULT_SCORE).of(confusion)
     advice = None if found.own is None else _advice(found.own, options, context, val)
@@ -176,6 +179,16 @@ def _prepare(options: TeacherOptions, context: RunContext, measure: MeasureFile,
         }
     )
     return ReadyTeacher(teacher, onnx, record)
+
+
+def _of_other_classes(found: _Loaded, onnx: bytes | None, costs: Costs, context: RunContext, name: str) -> ReadyTeacher:
+    """A teacher whose classes are not the data's: nothing can be said of how good it is, or of its preprocessing."""
+    context.callback.on_note(
+        f"{name} its classes are not the data's (label_set): its accuracy and its preprocessing cannot be checked; "
+        "methods that read its logits train a head of the student for its classes, which is dropped"
+    )
+    record = TeacherRecord(description=found.teacher.description, origin=found.origin, costs=costs)
+    return ReadyTeacher(found.teacher, onnx, record)
 
 
 def _name(context: RunContext, place: int) -> str:

@@ -36,7 +36,7 @@ class UserNetwork:
     notes: tuple[str, ...] = ()
 
 
-def as_network(module: nn.Module, x: Tensor, n_classes: int, what: str) -> UserNetwork:
+def as_network(module: nn.Module, x: Tensor, n_classes: int | None, what: str) -> UserNetwork:
     """Run a module on samples, and wrap it where it does anything but return logits (B, C).
 
     Global settings that it changes are put back. Weights of another precision than float32 are converted, in place, if
@@ -45,7 +45,7 @@ def as_network(module: nn.Module, x: Tensor, n_classes: int, what: str) -> UserN
     Args:
         module: in evaluation mode, on the CPU.
         x: (N, ...) samples, N >= 2; unchanged.
-        n_classes: C.
+        n_classes: C; None: any number from two.
         what: the module with a colon, for messages, such as "teacher:".
 
     Raises:

@@ -1,7 +1,7 @@
 """Teachers of the user's own that are modules: given in Python, or built by a function."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,8 @@ def from_factory(options: TeacherOptions, data: Dataset, option: str = "teacher.
     samples = as_input(data.val.x[:PROBED_SAMPLES])
 
     def behind(wanted: TeacherInputs) -> UserNetwork:
-        return as_network(wanted.in_front_of(net), samples, data.n_classes, "teacher:")
+        n_classes = None if options.knows_other_classes else data.n_classes
+        return as_network(wanted.in_front_of(net), samples, n_classes, "teacher:")
 
     network = behind(inputs)
     channels_last = Numerics.choose(EngineOptions(), data.input_shape).channels_last
@@ -72,10 +73,17 @@ def from_factory(options: TeacherOptions, data: Dataset, option: str = "teacher.
     if options.features is not None:
         paths = [inner_path(f, model) for f in options.features]
         features = find_feature_points(model, samples[:2].clone(), paths).features
-    key = fingerprint([*identity, options.preprocessing, data.input_shape, *inputs.identity(options, data.scale)])
+    facts = [*inputs.identity(options, data.scale), *label_facts(options)]
+    key = fingerprint([*identity, options.preprocessing, data.input_shape, *facts])
     teacher = _described(model, key, description, data, features=features)
+    teacher = replace(teacher, other_classes=options.knows_other_classes)
     notes = (*found, *network.notes, *inputs.notes(options))
     return UserTeacher(teacher, None, notes, lambda other: behind(inputs.like(other)).model)
+
+
+def label_facts(options: TeacherOptions) -> list[str]:
+    """What a teacher's key needs to have of its classes: nothing if they are the data's."""
+    return ["other classes"] if options.knows_other_classes else []
 
 
 def inputs_of_module(net: nn.Module, options: TeacherOptions, facts: SampleFacts) -> TeacherInputs:

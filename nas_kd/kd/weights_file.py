@@ -67,8 +67,9 @@ def check_weights_file(path: Path, option: str) -> None:
     if not path.is_file():
         raise InputError(f"{option}: {path}: no such file")
     with path.open("rb") as file:
-        start = file.read(4)
-    if start.startswith(PICKLES):
+        start = file.read(9)
+    # Eight bytes of a safetensors file are the length of its list of tensors, which may look like a pickle's beginning.
+    if start.startswith(PICKLES) and start[8:] != b"{":
         command = f"nas-kd convert {shlex.quote(str(path))} --out {shlex.quote(str(path.with_suffix('.safetensors')))}"
         raise InputError(
             f"{option}: {path}: not a safetensors file. Pickled checkpoints (.pt, .pth) are refused because loading "

@@ -180,6 +180,9 @@ class Method(nn.Module):
         summary: one line for `nas-kd list methods`.
         needs: what `forward` reads (see `Need`); nothing else is computed.
         teachers: number of teachers that the method takes.
+        optional: which of `needs` some of several teachers may lack; these parts of their outputs are then empty.
+        any_classes: whether the terms compare logits of student and teacher alone, so that they hold for classes other
+            than the data's: with a teacher of such classes, the student's logits are those of a head of its own.
         tunable: which of "temperature" and "strength" change the method's loss.
         ce_weight: weight of the cross-entropy on the labels.
         target_grad_ratio: ratio of the terms' gradient norm to cross-entropy's that calibration aims at; None: not
@@ -216,6 +219,8 @@ class Method(nn.Module):
     summary: ClassVar[str]
     needs: frozenset[Need] = frozenset({"logits"})
     teachers: Literal["none", "one", "several"] = "one"
+    optional: frozenset[Need] = frozenset()
+    any_classes: bool = False
     tunable: tuple[str, ...] = ("strength",)
     ce_weight: float = 1.0
     target_grad_ratio: float | None = 1.0

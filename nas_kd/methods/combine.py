@@ -37,6 +37,7 @@ class Combined(Method):
         self.methods = tuple(parts)
         self.ce_weight = min(p.ce_weight for p in parts)
         self.needs = frozenset(need for part in parts for need in part.needs)
+        self.optional = self.needs - frozenset(need for part in parts for need in part.needs - part.optional)
         self.teachers = max((p.teachers for p in parts), key=TEACHERS.index)
         self.tunable = tuple(sorted({t for part in parts for t in part.tunable}))
         self.unscaled_terms = frozenset(term for part in parts for term in part.unscaled_terms)

@@ -16,6 +16,7 @@ Path = tuple[str | int, ...]  # keys, attributes and places that lead from what 
 MAX_DEPTH = 3  # of nested containers that are looked into
 MAX_SHOWN = 8  # tensors named in a message
 LOGITS = "logits"
+OTHER_CLASSES = '; if it was trained on other classes, label_set = "other" says so'
 SUM_TOLERANCE = 1e-3  # of probabilities, which may come in half precision
 SMALLEST = 1e-12  # probability whose logarithm is still taken as it is
 
@@ -76,7 +77,7 @@ def find_logits(raw: Any, n_samples: int, n_classes: int | None, what: str) -> L
         )
     raise InputError(
         f"{what} must give logits of shape {wanted} for {n_samples} samples, got {returned}"
-        f"{_hint(tensors, n_samples, n_classes)}"
+        f"{_hint(tensors, n_samples, n_classes, OTHER_CLASSES if what.startswith('teacher') else '')}"
     )
 
 
@@ -185,11 +186,12 @@ def _name(path: Path) -> str:
     return "".join(f"[{key}]" if isinstance(key, int) else f"[{key!r}]" for key in path)
 
 
-def _hint(tensors: Mapping[Path, Tensor], n_samples: int, n_classes: int | None) -> str:
+def _hint(tensors: Mapping[Path, Tensor], n_samples: int, n_classes: int | None, other: str) -> str:
     """What to do about the one tensor that is nearly right."""
     rows = [value for value in tensors.values() if value.ndim == 2 and value.shape[0] == n_samples]
     if n_classes == 2 and any(value.shape[1] == 1 for value in rows):
         return "; a single output for two classes is not supported: return torch.cat([-z / 2, z / 2], 1) of it"
     if n_classes and len(rows) == 1 and rows[0].is_floating_point():
-        return f"; the data has {n_classes} classes: replace its last layer, or return the logits of these classes only"
+        advice = "replace its last layer, or return the logits of these classes only"
+        return f"; the data has {n_classes} classes: {advice}{other}"
     return ""

@@ -12,7 +12,7 @@ from nas_kd.report.report_context import ReportContext, chain_text, method_name,
 from nas_kd.results.finalist_record import Accuracy, ControlKind, FinalistRecord
 from nas_kd.results.latency import Latency
 from nas_kd.results.limits import describe_exceeded, unmeasured_limits
-from nas_kd.results.run_record import RunRecord, TeacherRecord
+from nas_kd.results.run_record import NO_SCORE, RunRecord, TeacherRecord
 from nas_kd.results.trial_record import Costs, TrialRecord
 
 MAX_TRIAL_ROWS = 200  # of the page's table; candidates.csv has all trials
@@ -147,7 +147,7 @@ def _teacher_row(context: ReportContext, teacher: TeacherRecord, number: int) ->
         _latency_cell(teacher.costs.latency_ms) if teacher.costs.latency_ms else UNKNOWN,
         within,
         *(missing for _ in _shown_gains(context)),
-        Cell(fmt.percent(teacher.val_score.mean, context.accuracy_decimals), teacher.val_score.mean),
+        _validation_cell(context, teacher),
         Cell(fmt.MISSING, " "),
         Cell({"onnx": "as given", "outputs": fmt.MISSING}.get(teacher.origin, "fp32"), " "),
         missing,
@@ -155,6 +155,12 @@ def _teacher_row(context: ReportContext, teacher: TeacherRecord, number: int) ->
     )
     row_id = "teacher" if number == 1 else f"teacher {number}"
     return CandidateRow(row_id, "teacher", cells, (("Architecture", teacher.description),))
+
+
+def _validation_cell(context: ReportContext, teacher: TeacherRecord) -> Cell:
+    if teacher.val_score is None:
+        return Cell(fmt.MISSING, LAST, NO_SCORE)
+    return Cell(fmt.percent(teacher.val_score.mean, context.accuracy_decimals), teacher.val_score.mean)
 
 
 def _trial_row(context: ReportContext, trial: TrialRecord) -> CandidateRow:

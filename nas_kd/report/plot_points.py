@@ -167,9 +167,9 @@ def _control_point(context: ReportContext, finalist: FinalistRecord, control: Co
 
 def _teacher_points(context: ReportContext) -> list[PlotPoint]:
     teacher = context.run.teacher
-    if teacher is None:
+    shown = None if teacher is None else teacher.test_score or teacher.val_score
+    if teacher is None or shown is None:
         return []
-    shown = teacher.test_score or teacher.val_score
     split = context.judged_on("test" if teacher.test else "validation")
     lines = (
         teacher.description,

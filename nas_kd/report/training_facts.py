@@ -20,6 +20,11 @@ _MIX_PARTS: Mapping[str, tuple[str, ...]] = {
 }
 OPTION_NAMES = {"momentum": "momentum", "warmup": "warm-up", "ema": "averaging", "clip_norm": "clipping"}
 
+_OTHER_CLASSES = (
+    'Its classes are not the data\'s (label_set = "other"): accuracy does not apply to it, and its preprocessing was '
+    "not checked. Methods that read its logits trained a head of the student for its classes, which is not in the file."
+)
+
 
 def training_facts(run: RunRecord) -> list[tuple[str, str]]:
     """State the recipe of students, and of the teachers that the tool trained, as (name, text).
@@ -35,6 +40,8 @@ def training_facts(run: RunRecord) -> list[tuple[str, str]]:
     facts += _teaching_facts(run, distill)
     own = [_section(options) for options in run.config.get("teacher") or ()]
     for place, (name, teacher) in enumerate(named_teachers(run)):
+        if teacher.knows_other_classes:
+            facts.append((f"{name[0].upper()}{name[1:]}", _OTHER_CLASSES))
         if teacher.recipe is None:
             continue
         given = (own[place].get("epochs") if place < len(own) else None) or distill.get("epochs")
@@ -88,7 +95,7 @@ def under_trained_text(name: str, teacher: TeacherRecord, score: str = "accuracy
         score: what it is judged by.
     """
     gain = teacher.late_gain
-    if gain is None or not is_under_trained(gain, teacher.val_score):
+    if gain is None or teacher.val_score is None or not is_under_trained(gain, teacher.val_score):
         return ""
     epochs = f"{teacher.recipe.recipe.epochs:,} epochs" if teacher.recipe else "training"
     points = fmt.percentage_points(gain).lstrip("+")

@@ -103,6 +103,7 @@ def _teacher_json(run: RunRecord) -> dict[str, Any] | None:
     return {
         "description": teacher.description,
         "accuracy": _accuracies_json(teacher.val, teacher.test),
+        **({"label_set": "other"} if teacher.knows_other_classes else {}),
         **_scores_json(run, teacher),
         "size_bytes": teacher.costs.size_bytes,
         "latency_ms": _latency_json(teacher.costs.latency_ms),
@@ -116,12 +117,13 @@ def _scores_json(run: RunRecord, network: FinalistRecord | TeacherRecord) -> dic
     return {**scores, **balanced}
 
 
-def _accuracies_json(val: Accuracy, test: Accuracy | None) -> dict[str, Any]:
-    reported = _interval_json(test, "test") if test else {"test": None, "test_low": None, "test_high": None}
-    return {**_interval_json(val, "val"), **reported}
+def _accuracies_json(val: Accuracy | None, test: Accuracy | None) -> dict[str, Any]:
+    return {**_interval_json(val, "val"), **_interval_json(test, "test")}
 
 
-def _interval_json(value: Accuracy, name: str) -> dict[str, float | None]:
+def _interval_json(value: Accuracy | None, name: str) -> dict[str, float | None]:
+    if value is None:
+        return {name: None, f"{name}_low": None, f"{name}_high": None}
     return {name: _rounded(value.mean), f"{name}_low": _rounded(value.low), f"{name}_high": _rounded(value.high)}
 
 

@@ -125,16 +125,22 @@ def measured_objectives(candidates: Iterable[tuple[float | None, Costs | None]])
 
 
 def is_valid_reference(teacher: TeacherRecord, chance: float) -> bool:
-    """Return whether gains over this teacher are defined: it is better than chance, its size and latency are known."""
+    """Return whether gains over this teacher are defined: it is better than chance, its size and latency are known.
+
+    A teacher of other classes than the data's has no score to gain over.
+    """
     known = teacher.costs.latency_ms is not None and teacher.costs.size_bytes is not None
-    return known and teacher.val_score.mean > chance
+    return known and teacher.val_score is not None and teacher.val_score.mean > chance
 
 
 def _negated_gains(points: Sequence[Objectives], teacher: TeacherRecord, chance: float) -> Points:
     """Normalized coordinates (n, 3), negated: all are minimised and the reference is the origin."""
-    latency, score = teacher.costs.latency_ms, teacher.val_score.mean
+    latency = teacher.costs.latency_ms
     if latency is None:
         raise ValueError("the teacher's latency was not measured")
+    if teacher.val_score is None:
+        raise ValueError("the teacher has no score: its classes are not the data's")
+    score = teacher.val_score.mean
     if score <= chance:
         raise ValueError(f"the teacher is no better than chance: {score:.3g}, guessing gets {chance:.3g}")
     size, margin = teacher.costs.require_size(), score - chance

@@ -53,9 +53,9 @@ class TeacherRecord(ScoredRecord):
         description: for people.
         origin: a space (trained by the tool), a user's factory or module, an ONNX file, or stored outputs.
         costs: of its exported file.
-        val: validation accuracy.
+        val: validation accuracy; None of a teacher of other classes than the data's, to which no score applies.
         test: test accuracy, read at the end only.
-        val_score: what decides, on validation.
+        val_score: what decides, on validation; None likewise.
         test_score: the same on test, read at the end only.
         balanced: balanced accuracy on test.
         confusion: what its file does with the test samples.
@@ -71,9 +71,9 @@ class TeacherRecord(ScoredRecord):
     description: str
     origin: Literal["space", "factory", "onnx", "outputs"]
     costs: Costs
-    val: Accuracy
+    val: Accuracy | None = None
     test: Accuracy | None = None
-    val_score: Accuracy
+    val_score: Accuracy | None = None
     test_score: Accuracy | None = None
     balanced: Accuracy | None = None
     confusion: Confusion | None = None
@@ -83,7 +83,13 @@ class TeacherRecord(ScoredRecord):
     advice: str | None = None
     checkpoints: tuple[CheckpointRecord, ...] = ()
 
+    @property
+    def knows_other_classes(self) -> bool:
+        """Whether its classes are not the data's, so that it has neither accuracy nor score."""
+        return self.val is None
 
+
+NO_SCORE = "not applicable, other classes"  # where a teacher's accuracy would stand
 UNDER_TRAINED = 0.02  # rise of accuracy in the last fifth of a training that a longer one would have used
 
 

@@ -39,6 +39,7 @@ ON_ONE_PAIR = (
     trainings.survives_equal_samples,
     trainings.survives_equal_outputs,
     trainings.works_on_tokens,
+    trainings.works_across_families,
     calls.reads_no_samples,
 )
 RULES = (*DECLARED, *ON_EACH_PAIR, *ON_ONE_PAIR)
@@ -47,8 +48,8 @@ RULES = (*DECLARED, *ON_EACH_PAIR, *ON_ONE_PAIR)
 def check_method(method: MakeMethod) -> None:
     """Check a distillation method against everything that the engine, the search and the export expect of it.
 
-    About twenty trainings of a few steps each on two pairs of tiny networks and on one without feature maps; a second
-    or two on one core for a method of logits.
+    About twenty trainings of a few steps each on two pairs of tiny networks, on a convolutional network and a
+    transformer in both roles, and on networks without feature maps; a second or two on one core for a method of logits.
 
     Args:
         method: the class; or, for one whose constructor takes more, a function of temperature (None: the default) and

@@ -27,6 +27,7 @@ EPOCHS = 2
 Pair = tuple[Family, Family]  # student, teacher
 PAIRS: tuple[Pair, ...] = (("inverted", "residual"), ("residual", "inverted"))
 TOKENS: Pair = ("tokens", "tokens")
+MIXED: tuple[Pair, ...] = (("residual", "patches"), ("patches", "residual"))
 _MEAN, _STD = torch.tensor([127.0]), torch.tensor([70.0])
 _STILL = Augmentation(crop=0, flip=False, cutout=0)
 _SHIFTED = Augmentation(crop=1, flip=False, cutout=0)

@@ -15,7 +15,7 @@ from nas_kd.testing.method_case import MethodCase
 from nas_kd.testing.method_rules import not_finite
 from nas_kd.testing.rules import first_difference
 from nas_kd.testing.toy_networks import SIDE, Family
-from nas_kd.testing.toy_training import TOKENS, ToySettings, start, student_of
+from nas_kd.testing.toy_training import MIXED, TOKENS, Pair, ToySettings, start, student_of
 from nas_kd.testing.watched import with_equal_outputs
 
 SHAPE = (1, SIDE, SIDE)
@@ -92,8 +92,18 @@ def survives_bf16(case: MethodCase) -> str | None:
 
 def works_on_tokens(case: MethodCase) -> str | None:
     """Networks without feature maps are trained, or refused in one line that names the method."""
+    return _trained_or_refused(case, TOKENS)
+
+
+def works_across_families(case: MethodCase) -> str | None:
+    """So are a convolutional student of a transformer, and a transformer that learns from a convolutional network."""
+    found = {" of ".join(pair): _trained_or_refused(case, pair) for pair in MIXED}
+    return next((f"{pair}: {problem}" for pair, problem in found.items() if problem), None)
+
+
+def _trained_or_refused(case: MethodCase, pair: Pair) -> str | None:
     try:
-        return not_finite(case.start(pair=TOKENS, calibrated=False).run(until=1).state())
+        return not_finite(case.start(pair=pair, calibrated=False).run(until=1).state())
     except InputError as error:
         text, methods = str(error), (case.method, *case.method.parts())
         named = any(text.startswith(f"method {method.name!r} ") for method in methods)

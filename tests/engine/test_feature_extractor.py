@@ -85,7 +85,7 @@ def test_what_keeps_the_resolution_is_one_block_whatever_it_does_inside() -> Non
             out: torch.Tensor = self.head(x.mean(dim=1))
             return out
 
-    assert find_feature_points(Transformer(), X).features == ("blocks.1",)
+    assert find_feature_points(Transformer(), X).features == ("blocks.0", "blocks.1")
 
 
 def test_outputs_are_what_the_modules_gave_and_hooks_come_off() -> None:

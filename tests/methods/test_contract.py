@@ -17,8 +17,8 @@ from .conftest import MAKERS, each_method, trained
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-# Without batch normalisation there are no statistics to invert; blocks of one resolution are one stage, not two.
-NO_TOKENS = {"deep_inversion", "byot"}
+# Without batch normalisation there are no statistics to invert.
+NO_TOKENS = {"deep_inversion"}
 
 
 @each_method

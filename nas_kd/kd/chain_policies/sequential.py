@@ -16,6 +16,7 @@ class Sequential(ChainPolicy):
 
     name = "sequential"
     source = "Mirzadeh 2020, arXiv:1902.03393"
+    any_classes = True
     summary = "each link learns from the one before"
 
     def teachers(

@@ -28,6 +28,7 @@ class CrossModal(Method):
     source = "Gupta 2016, arXiv:1507.00448"
     summary = "soft targets and embeddings of a teacher that sees another view of each sample"
     target_grad_ratio = 1.9
+    any_classes = True
     needs = frozenset({"logits", "embedding", "pairs"})
     tunable = ("temperature", "strength")
     ce_weight = 0.1

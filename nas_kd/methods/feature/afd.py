@@ -24,6 +24,7 @@ from nas_kd.methods.feature.alignment import (
     n_channels,
     paired_stages,
     pool_to_smaller,
+    require_positions,
     sum_of_squares,
 )
 
@@ -48,9 +49,10 @@ class AttentionFeatureDistillation(Method):
         """Create an adapter and an attention for every stage.
 
         Raises:
-            InputError: one of the networks has no feature map.
+            InputError: one of the networks has no feature map, or tokens that are none beside one.
         """
         pairs = paired_stages(context.student_outputs.features, context.teacher_outputs[0].features)
+        require_positions(self.name, pairs)
         self.adapters = nn.ModuleList(channel_adapter(s, t) for s, t in pairs)
         self.attention = nn.ModuleList(ChannelAttention(n_channels(t)) for _, t in pairs)
 

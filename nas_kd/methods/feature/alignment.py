@@ -1,4 +1,11 @@
-"""Aligns feature maps of two networks that differ in depth, width and resolution."""
+"""Aligns features of two networks that differ in depth, width and resolution, or in kind: maps and tokens.
+
+Beside a map (B, c, h, w), the tokens of a transformer (B, t, d) are patches in row order: where t is a square they are
+a map (B, d, n, n), behind a class token (t - 1 is a square) and a distillation token (t - 2), which are dropped, as in
+One-for-All (Hao et al. 2023, arXiv:2310.19444). Other tokens have no place in an image and are averaged: (B, d, 1, 1).
+Stages of networks of different kinds are paired by their share of the depth, as counting them from the last would pair
+the first map of one with the middle of the other.
+"""
 
 from collections.abc import Sequence
 from math import isqrt
@@ -8,12 +15,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nas_kd.errors import InputError
+from nas_kd.methods.depth import place_at_depth
 
 TOKEN_DIMS = 3
+MAX_EXTRA_TOKENS = 2  # in front of the patches: of the class, and of distillation
+MIN_SIDE = 2  # of a grid of patches
 
 
 def paired_stages(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
     """Pair the stages of two networks, counted from the last (which have the largest receptive fields).
+
+    If one of them ends with maps and the other with tokens, each stage of the network that has fewer is paired with the
+    one of the other that is nearest in its share of the depth.
 
     Args:
         student: one feature tensor per stage, first to last.
@@ -31,6 +44,8 @@ def paired_stages(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> list[
                 f"this method compares feature maps, and the {network} has none; take one that needs logits"
             )
     n = min(len(student), len(teacher))
+    if student[-1].dim() != teacher[-1].dim():
+        student, teacher = ([f[place_at_depth(i, n, len(f))] for i in range(n)] for f in (student, teacher))
     return list(zip(student[-n:], teacher[-n:], strict=True))
 
 
@@ -86,25 +101,58 @@ def pool_to_smaller(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
     Args:
         a: (B, c, h, w), or tokens (B, t, c).
-        b: (B, d, k, l), or tokens (B, t, d); tokens beside a map are taken as a square grid of patches.
+        b: (B, d, k, l), or tokens (B, t, d); beside a map, tokens are a map of patches or one position. So are the
+            tokens of two transformers which both have a class token, if they differ in number.
 
     Returns:
         (B, c, min(h, k), min(w, l)) and (B, d, min(h, k), min(w, l)).
     """
-    if a.dim() != b.dim():
-        a, b = _tokens_to_grid(a), _tokens_to_grid(b)
+    class_tokens = a.dim() == b.dim() == TOKEN_DIMS and bool(_extra_tokens(a) and _extra_tokens(b))
+    if a.dim() != b.dim() or (class_tokens and a.shape[1] != b.shape[1]):
+        a, b = _tokens_as_map(a), _tokens_as_map(b)
     a, b = as_feature_map(a), as_feature_map(b)
     size = (min(a.shape[2], b.shape[2]), min(a.shape[3], b.shape[3]))
     return _pool(a, size), _pool(b, size)
 
 
-def _tokens_to_grid(features: Tensor) -> Tensor:
-    """Patches in row order, (B, n n, d) -> (B, d, n, n); a class token in front of them is dropped."""
+def require_positions(name: str, pairs: Sequence[tuple[Tensor, Tensor]]) -> None:
+    """Refuse tokens that are no grid of patches beside maps: for methods that compare the positions of a map.
+
+    Args:
+        name: of the method.
+        pairs: of the student's and the teacher's features.
+
+    Raises:
+        InputError: the tokens of one network have no place in the other's maps.
+    """
+    for student, teacher in pairs:
+        if student.dim() == teacher.dim():
+            continue
+        whose, tokens = ("student", student) if student.dim() == TOKEN_DIMS else ("teacher", teacher)
+        if _extra_tokens(tokens) is None:
+            raise InputError(
+                f"method {name!r} compares positions of feature maps, and the {whose}'s {tokens.shape[1]} tokens are "
+                "no square grid of patches beside the other network's maps; use one that compares whole samples, such "
+                "as similarity, rkd or crd"
+            )
+
+
+def _extra_tokens(tokens: Tensor) -> int | None:
+    """Number of tokens in front of a square grid of patches; None: (B, t, d) are no such grid."""
+    t = tokens.shape[1]
+    fitting = (n for n in range(MAX_EXTRA_TOKENS + 1) if t - n >= MIN_SIDE**2 and isqrt(t - n) ** 2 == t - n)
+    return next(fitting, None)
+
+
+def _tokens_as_map(features: Tensor) -> Tensor:
+    """Patches in row order as a map (B, d, n, n); the mean (B, d, 1, 1) of other tokens; maps as they are."""
     if features.dim() != TOKEN_DIMS:
         return features
-    side = isqrt(features.shape[1])
-    extra = features.shape[1] - side**2
-    return features[:, extra:].transpose(1, 2).reshape(len(features), -1, side, side) if extra <= 1 else features
+    extra = _extra_tokens(features)
+    if extra is None:
+        return features.mean(dim=1)[:, :, None, None]
+    side = isqrt(features.shape[1] - extra)
+    return features[:, extra:].transpose(1, 2).reshape(len(features), -1, side, side)
 
 
 def _pool(x: Tensor, size: tuple[int, int]) -> Tensor:

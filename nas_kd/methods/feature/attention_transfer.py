@@ -10,7 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nas_kd.methods.base import Batch, Method, MethodContext, Outputs
-from nas_kd.methods.feature.alignment import flatten_positions, paired_stages, pool_to_smaller, sum_of_squares
+from nas_kd.methods.feature.alignment import (
+    flatten_positions,
+    paired_stages,
+    pool_to_smaller,
+    require_positions,
+    sum_of_squares,
+)
 
 
 class AttentionTransfer(Method):
@@ -28,9 +34,10 @@ class AttentionTransfer(Method):
         """Check that both networks have stages to compare.
 
         Raises:
-            InputError: one of the networks has no feature map.
+            InputError: one of the networks has no feature map, or tokens that are none beside one.
         """
-        paired_stages(context.student_outputs.features, context.teacher_outputs[0].features)
+        pairs = paired_stages(context.student_outputs.features, context.teacher_outputs[0].features)
+        require_positions(self.name, pairs)
 
     def forward(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> dict[str, Tensor]:
         """Return `attention_transfer`, summed over the stages of the shallower network."""

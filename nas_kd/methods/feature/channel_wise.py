@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from nas_kd.methods.base import Batch, Method, MethodContext, Outputs
-from nas_kd.methods.feature.alignment import channel_adapter, paired_stages, pool_to_smaller
+from nas_kd.methods.feature.alignment import channel_adapter, paired_stages, pool_to_smaller, require_positions
 from nas_kd.methods.losses import kl_divergence
 
 
@@ -31,9 +31,10 @@ class ChannelWise(Method):
         """Create the adapter from the student's channels to the teacher's.
 
         Raises:
-            InputError: one of the networks has no feature map.
+            InputError: one of the networks has no feature map, or tokens that are none beside one.
         """
         pairs = paired_stages(context.student_outputs.features, context.teacher_outputs[0].features)
+        require_positions(self.name, pairs[-1:])
         self.adapter = channel_adapter(*pairs[-1])
 
     def forward(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> dict[str, Tensor]:

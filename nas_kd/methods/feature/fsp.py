@@ -62,7 +62,11 @@ class FSP(Method):
 
 
 def _pairs(student: Outputs, teacher: Outputs) -> list[tuple[Tensor, Tensor]]:
-    """The student's and the teacher's stem and stages, paired from the last."""
+    """The student's and the teacher's stem and stages, paired from the last; of maps and tokens by share of depth."""
+    kinds = {o.features[-1].dim() for o in (student, teacher) if o.features}
+    if len(kinds) > 1:
+        stems = [] if student.stem is None or teacher.stem is None else [(student.stem, teacher.stem)]
+        return [*stems, *paired_stages(student.features, teacher.features)]
     s, t = ((*([] if o.stem is None else [o.stem]), *o.features) for o in (student, teacher))
     return paired_stages(s, t)
 

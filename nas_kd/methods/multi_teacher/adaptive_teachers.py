@@ -31,6 +31,7 @@ class AdaptiveTeachers(Method):
     summary = "several teachers' soft targets, weighted sample by sample, and their feature maps as hints"
     target_grad_ratio = 2.0
     needs = frozenset({"logits", "features", "embedding"})
+    optional = frozenset({"features", "embedding"})  # of the teachers: those without features give no hints
     teachers = "several"
     tunable = ("temperature", "strength")
     default_temperature = 5.0

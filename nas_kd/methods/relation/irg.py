@@ -29,6 +29,7 @@ class InstanceRelationshipGraph(Method):
     source = "Liu 2019, CVPR"
     summary = "graph of a batch: logits, distances between samples, changes between stages"
     target_grad_ratio = 0.76
+    any_classes = True
     needs = frozenset({"logits", "features", "embedding"})
     version = 2
     vertex_weight = 0.1

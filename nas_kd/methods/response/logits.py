@@ -19,6 +19,7 @@ class Logits(Method):
     source = "Ba & Caruana 2014, arXiv:1312.6184"
     summary = "mean squared difference of the logits"
     target_grad_ratio = 0.42
+    any_classes = True
     weight = 0.1
 
     def forward(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> dict[str, Tensor]:

@@ -19,6 +19,7 @@ class SoftTargets(Method):
     tunable = ("temperature", "strength")
     summary = "KL divergence between class probabilities softened by a temperature"
     target_grad_ratio = 1.8
+    any_classes = True
     ce_weight = 0.1
     kd_weight = 0.9
 

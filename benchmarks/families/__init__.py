@@ -1,0 +1,1 @@
+"""Distillation between a convolutional network and a vision transformer, in both roles."""

@@ -1,0 +1,44 @@
+"""Whether the methods of a config can learn from its teachers, as far as the config tells."""
+
+from collections.abc import Sequence
+
+from nas_kd.config.options import SearchConfig, TeacherOptions
+from nas_kd.engine.label_heads import check_classes
+from nas_kd.engine.teacher_outputs import can_use_cache
+from nas_kd.errors import InputError
+from nas_kd.methods.base import Method
+from nas_kd.methods.combine import make_method
+
+KNOWN_BY_LOGITS = {"an ONNX teacher": "onnx", "a teacher given by teacher.outputs": "outputs"}
+ONNX_LACKS = {"features": "features", "embedding": "embedding", "stem": "stem", "network": "gradients"}
+
+
+def check_methods(config: SearchConfig) -> None:
+    """Refuse methods that do not exist, or that need more than the teachers provide.
+
+    Raises:
+        InputError: says which.
+    """
+    for name in (*config.distill.methods, config.chain.method):
+        method = make_method(name)
+        if method.teachers == "several" and len(config.teacher) < 2:
+            raise InputError(f"method {name!r} needs several teachers, the config has one: write [[teacher]] twice")
+        _check_parts_of_teachers(name, method, config.teacher)
+        check_classes(method, [t.knows_other_classes for t in config.teacher])
+
+
+def _check_parts_of_teachers(name: str, method: Method, teachers: Sequence[TeacherOptions]) -> None:
+    """Refuse a method that needs more of one of its teachers than logits, where that has nothing else."""
+    needs = method.needs - method.optional
+    if method.teachers == "none" or can_use_cache(needs):
+        return
+    wanted = " and ".join(sorted(ONNX_LACKS[n] for n in needs & ONNX_LACKS.keys()))
+    for place, teacher in enumerate(teachers if method.teachers == "several" else teachers[:1], start=1):
+        kind = next((k for k, option in KNOWN_BY_LOGITS.items() if getattr(teacher, option) is not None), None)
+        if kind is None:
+            continue
+        problem = f"method {name!r} needs the teacher's {wanted}; {kind} provides its logits only"
+        if len(teachers) == 1:
+            raise InputError(problem)
+        advice = "" if method.teachers == "several" else ", and methods that take one teacher get the first"
+        raise InputError(f"{place}. [[teacher]]: {problem}{advice}")
