@@ -73,10 +73,10 @@ def fit(net: nn.Module, x: Tensor, y: Tensor, n_classes: int) -> float:
         axes = tuple(range(2, features.dim())) if isinstance(layer, nn.Conv2d) else tuple(range(1, features.dim() - 1))
         features = features.mean(axes)
     features = features.double()
-    middle, spread = features.mean(0), features.std().clamp(min=1e-6)
+    middle, spread = features.mean(0), features.std(0).clamp(min=1e-12)
     scaled = torch.cat([(features - middle) / spread, torch.ones(len(x), 1, dtype=torch.float64)], 1)
     wanted = 8.0 * nn.functional.one_hot(y, n_classes).double()
-    ridge = 1e-3 * len(x) * torch.eye(scaled.shape[1], dtype=torch.float64)
+    ridge = len(x) * torch.eye(scaled.shape[1], dtype=torch.float64)
     solved = torch.linalg.solve(scaled.T @ scaled + ridge, scaled.T @ wanted)
     weight = solved[:-1].T / spread
     layer.weight.copy_(weight.reshape(layer.weight.shape).float())  # type: ignore[operator]

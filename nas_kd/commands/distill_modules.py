@@ -22,7 +22,6 @@ from nas_kd.commands.module_checks import (
     check_gradient,
     check_number_of_teachers,
     check_student,
-    own_order,
     roles_of,
     shown_standardized,
     unchanged,
@@ -43,7 +42,7 @@ from nas_kd.errors import InputError
 from nas_kd.kd.class_weights import class_weights as class_weights_of
 from nas_kd.methods.base import Method
 from nas_kd.methods.combine import make_method, uses_unlabelled
-from nas_kd.methods.teaching_choices import check_classes
+from nas_kd.methods.teaching_choices import check_enough_classes
 from nas_kd.results.training_recipe import TrainingRecipe
 from nas_kd.results.trial_record import Judged
 from nas_kd.user_code import unchanged_settings
@@ -97,7 +96,8 @@ def distill(
         temperature: of softened probabilities; None: the method's default.
         strength: factor on the method's loss terms.
         seed: seed of all random choices; the same seed gives the same weights.
-        calibrate: scale the method's terms on the first batches, so that strengths compare; else as published.
+        calibrate: scale the method's terms by their gradients, at the start and when the warm-up is over, so that
+            strengths compare; else as published.
         threads: training threads; None: one for small samples, else every core.
         precision: bf16: bfloat16 where autocast allows; auto: bfloat16 where it is faster on this CPU.
         callbacks: their on_stage, on_note, on_progress and on_epoch_end are called.
@@ -213,7 +213,7 @@ class _Distillation:
         check_mixing(mix, train)
         example = train.example()
         student, n_classes = as_student(student, example, "train")
-        check_classes(any(part.sees_standardized for part in method.parts()), n_classes, "standardize")
+        check_enough_classes(any(part.sees_standardized for part in method.parts()), n_classes, "standardize")
         loaded = load_teachers(roles_of(given), train, n_classes)
         teachers = [Teacher(t.model, other_classes=t.options.knows_other_classes) for t in loaded.values()]
         check_gradient(student, example)
@@ -231,7 +231,7 @@ class _Distillation:
         others = unlabelled.ready(train, val, n_classes)
         if others is not None and others.note is not None:
             settings.callback.on_note(others.note)
-        source = train.source(n_classes, any(own_order(part) for part in method.parts()))
+        source = train.source(n_classes, method.has_own_order)
         source = mixed_source(source, train, mix, settings.seed)
         setup = TrainingSetup(
             source=source if others is None else others.mixed_into(source, train, mix),

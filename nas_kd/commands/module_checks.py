@@ -213,11 +213,6 @@ def roles_of(teachers: Sequence[T]) -> dict[str, T]:
     return {f"teacher {number}": network for number, network in enumerate(teachers, start=1)}
 
 
-def own_order(part: Method) -> bool:
-    """Whether a method orders samples itself."""
-    return type(part).order is not Method.order
-
-
 def check_capabilities(method: Method, train: UserData) -> None:
     """Refuse methods that need more than the data give.
 
@@ -227,7 +222,7 @@ def check_capabilities(method: Method, train: UserData) -> None:
     if "pairs" in method.needs:
         raise InputError(f"method {name_of_method(method)!r} needs the teacher's own view of each sample: use a config")
     for part in method.parts():
-        wants = "chooses the order of samples" if own_order(part) else None
+        wants = "chooses the order of samples" if part.has_own_order else None
         wants = "needs to know which sample is which" if "indices" in part.needs else wants
         if wants is not None and not train.numbered:
             instead = f"pass arrays or a Dataset instead of a {train.kind}"

@@ -37,10 +37,10 @@ def score_facts(score: str) -> dict[str, Any]:
     return {} if score == "accuracy" else {"score": score}
 
 
-def calibration_facts(calibrate: bool) -> dict[str, Any]:
-    """Collect how methods are weighted: calibrated again when the warm-up is over, or published and not clipped.
+def clipping_facts(calibrate: bool) -> dict[str, Any]:
+    """Collect what became of clipping, likewise: nothing with calibration; published weights are no longer clipped.
 
     Args:
         calibrate: `distill.calibrate`.
     """
-    return {"calibration": "after warm-up"} if calibrate else {"clipped": False}
+    return {} if calibrate else {"clipped": False}

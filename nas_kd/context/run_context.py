@@ -19,7 +19,7 @@ from nas_kd.engine.numerics import Numerics, threads_for
 from nas_kd.errors import InputError
 from nas_kd.latency.device import Device, open_device
 from nas_kd.methods.combine import make_method, uses_unlabelled
-from nas_kd.methods.teaching_choices import check_classes
+from nas_kd.methods.teaching_choices import check_enough_classes
 from nas_kd.models.search_space import SearchSpace, load_space
 from nas_kd.plugins import display_name, load
 from nas_kd.results.run_record import DatasetRecord, MetricRecord
@@ -86,7 +86,8 @@ class RunContext:
         callback.on_stage("loading data")
         data = load_dataset(config.data, config.search.seed)
         check_pairs(config, data)
-        check_classes(True in config.distill.standardize, data.n_classes)
+        known = any(not teacher.knows_other_classes for teacher in config.teacher)
+        check_enough_classes(known and True in config.distill.standardize, data.n_classes)
         check_unlabelled(config, data)
         check_mixes(config, data)
         recipe = recipe_by_rules(config.distill, data.epoch_samples, data.augmentation.usual_strength)

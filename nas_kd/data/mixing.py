@@ -163,7 +163,8 @@ def why_not_mixed(mix: str, shape: tuple[int, ...], dtype: str) -> str | None:
         shape: of one sample.
         dtype: number type in which samples were given, such as "uint8".
     """
-    if dtype in ("int32", "int64", "uint32", "uint64") and len(shape) == 1:
+    kind = np.dtype(dtype)
+    if kind.kind in "iu" and kind.itemsize > 1 and len(shape) == 1:
         return f"samples are rows of {dtype}, which may be ids, and half of an id is none: store quantities as float32"
     if mix == "cutmix" and (len(shape) != 3 or min(shape[1:]) < 2):
         return f"cutmix pastes parts of pictures (C, H, W), samples have shape {shape}: use mixup"

@@ -23,7 +23,7 @@ from nas_kd.methods.base import Batch, Method, Outputs
 
 BATCHES = 4  # that gradients are compared on
 LARGEST = 1e4  # factor, either way: a term with hardly any gradient is not blown up
-SETTLED = 35  # steps, at least, before the second factor is found, where the first cycle has as many
+SETTLED = 35  # steps, at least, before the second factor is found, but no more than half of the first cycle
 
 # Outputs of student and teachers on the i-th of `BATCHES` batches, and the batch.
 Forward = Callable[[int], tuple[Outputs, Sequence[Outputs], Batch]]
@@ -36,8 +36,9 @@ def calibration_steps(schedule: Schedule, steps_per_epoch: int) -> tuple[int, ..
         schedule: of the training.
         steps_per_epoch: of it.
     """
-    last = schedule.cycle_of(0)[1] * steps_per_epoch - 1
-    return tuple(sorted({0, min(last, max(SETTLED, schedule.warmup_steps(steps_per_epoch)))}))
+    cycle = schedule.cycle_of(0)[1] * steps_per_epoch
+    settled = max(min(SETTLED, cycle // 2), schedule.warmup_steps(steps_per_epoch))
+    return tuple(sorted({0, min(settled, cycle - 1)}))
 
 
 def calibrate(student: nn.Module, method: Method, forward: Forward) -> dict[str, float]:
@@ -52,16 +53,16 @@ def calibrate(student: nn.Module, method: Method, forward: Forward) -> dict[str,
         forward: see `Forward`.
 
     Returns:
-        The ratio that each calibrated part has now, at its strength, by name.
+        The ratio that each calibrated part has now, at its strength, by name; none of a part without a gradient.
     """
-    parts = [p for p in method.parts() if p.target_grad_ratio is not None]
+    parts = [p for p in method.parts() if p.is_calibrated]
     if not parts or method.ce_weight == 0:
         return {}
     reached = {}
     for part, ratio in zip(parts, gradient_ratios(student, method, parts, forward), strict=True):
         if ratio > 0 and part.target_grad_ratio is not None:
             part.scale.fill_(min(max(part.target_grad_ratio / ratio, 1 / LARGEST), LARGEST))
-        reached[part.name] = part.strength * float(part.scale) * ratio
+            reached[part.name] = part.strength * float(part.scale) * ratio
     return reached
 
 

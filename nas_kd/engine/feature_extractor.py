@@ -2,13 +2,14 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import dropwhile, takewhile
 from typing import Any
 
 from torch import Tensor, nn
 
-from nas_kd.engine.module_calls import Call, first_output, record_calls, stages_by_depth
+from nas_kd.engine.module_calls import Call, first_output, record_calls, stages_by_depth, without_fast_path
 from nas_kd.errors import InputError
 from nas_kd.methods.base import Need, Outputs
 
@@ -21,18 +22,21 @@ class FeaturePoints:
         features: paths of the modules whose outputs are the features, in the order of the forward pass.
         classifier: path of the module whose input is the embedding; None: the logits stand in for it.
         stem: path of the module whose output the first stage starts from, at its resolution; None: there is none.
+        sequence_first: paths of all modules that give tokens as (t, B, d).
     """
 
     features: tuple[str, ...]
     classifier: str | None
     stem: str | None = None
+    sequence_first: frozenset[str] = frozenset()
 
 
 def find_feature_points(model: nn.Module, example: Tensor, features: Sequence[str] | None = None) -> FeaturePoints:
     """Find the last module before each change of resolution, and the last linear layer, by one forward pass.
 
     The resolution of a plain transformer never changes: its blocks are read after 1/3, 2/3 and all of its depth, behind
-    the maps of a convolutional part with stages of its own, if there is one.
+    the maps of a convolutional part with stages of its own, if there is one. Where maps follow on tokens, stages are
+    told by resolution alone.
 
     Args:
         model: in any mode; left as it was.
@@ -45,16 +49,17 @@ def find_feature_points(model: nn.Module, example: Tensor, features: Sequence[st
     calls = record_calls(model, example)
     linear = [c.path for c in calls if isinstance(model.get_submodule(c.path), nn.Linear)]
     classifier = linear[-1] if linear else None
+    sequence_first = frozenset(c.path for c in calls if c.sequence_first)
     if features is None:
         features = _stages(model, calls)
-        return FeaturePoints(features, classifier, _stem(model, calls, features))
-    maps = {c.path for c in calls if c.shape_out is not None}
+        return FeaturePoints(features, classifier, _stem(model, calls, features), sequence_first)
+    maps = {c.path for c in calls if c.shape_out is not None or c.tokens is not None}
     for path in features:
         if path not in maps:
             raise InputError(
                 f"teacher.features: {path!r} gives no feature map; modules that do: {', '.join(sorted(maps))}"
             )
-    return FeaturePoints(tuple(features), classifier, _stem(model, calls, features))
+    return FeaturePoints(tuple(features), classifier, _stem(model, calls, features), sequence_first)
 
 
 def _stages(model: nn.Module, calls: list[Call]) -> tuple[str, ...]:
@@ -63,6 +68,9 @@ def _stages(model: nn.Module, calls: list[Call]) -> tuple[str, ...]:
     if not by_depth:
         return tuple(last.values())
     maps = [path for resolution, path in last.items() if len(resolution) > 1]
+    ends = {call.path: place for place, call in enumerate(calls)}
+    if any(ends[path] > ends[by_depth[0]] for path in maps):
+        return tuple(last.values())
     return (*(maps if len(maps) > 1 else ()), *by_depth)  # a single map is what patches are embedded into
 
 
@@ -135,7 +143,7 @@ class FeatureExtractor:
         self._seen: dict[str, Tensor] = {}
         self._features = points.features if "features" in needs else ()
         self._stem = points.stem if "stem" in needs else None
-        self._wants_embedding = "embedding" in needs
+        self._wants_embedding, self._sequence_first = "embedding" in needs, points.sequence_first
         self._handles = [
             model.get_submodule(path).register_forward_hook(self._keep_output(path))
             for path in (*self._features, *filter(None, [self._stem]))
@@ -144,8 +152,11 @@ class FeatureExtractor:
             self._handles.append(model.get_submodule(points.classifier).register_forward_pre_hook(self._keep_input()))
 
     def _keep_output(self, path: str) -> Any:
+        sequence_first = path in self._sequence_first
+
         def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            self._seen[path] = first_output(output)
+            seen = first_output(output)
+            self._seen[path] = seen.transpose(0, 1) if sequence_first else seen
 
         return keep
 
@@ -158,10 +169,12 @@ class FeatureExtractor:
     def __call__(self, x: Tensor) -> Outputs:
         """Run the network on x (B, ...)."""
         self._seen.clear()
-        logits = _as_float(self.model(x))
+        with without_fast_path() if self._handles else nullcontext():
+            logits = _as_float(self.model(x))
         features = tuple(_as_float(self._seen[path]) for path in self._features)
         embedding = _as_float(self._seen.get("", logits).flatten(1)) if self._wants_embedding else logits[:, :0]
-        return Outputs(logits, features, embedding, None if self._stem is None else _as_float(self._seen[self._stem]))
+        stem = None if self._stem is None else _as_float(self._seen[self._stem])
+        return Outputs(logits, features, embedding, stem)
 
     def __enter__(self) -> "FeatureExtractor":
         return self

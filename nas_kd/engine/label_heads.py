@@ -17,6 +17,7 @@ from nas_kd.methods.base import Method, MethodContext, Need, Outputs
 from nas_kd.plugins import available
 
 HEAD = "label_head"  # of a part of a method, a module
+OWN_CE_WEIGHT = "_ce_weight_without_head"  # of a method with heads
 LABEL_HEAD_NEEDS: frozenset[Need] = frozenset({"embedding"})  # of the student
 
 
@@ -66,7 +67,22 @@ def add_label_heads(method: Method, other_classes: Sequence[bool], context: Meth
     for part in method.parts():
         if part.teachers == "one" and "logits" in part.needs:
             part.add_module(HEAD, nn.Linear(width, classes))
-            part.ce_weight = method.ce_weight = max(1.0, method.ce_weight)
+            for one in (part, method):
+                one.__dict__.setdefault(OWN_CE_WEIGHT, one.ce_weight)
+                one.ce_weight = max(1.0, one.ce_weight)
+
+
+def remove_label_heads(method: Method) -> None:
+    """Take away what an earlier training with a teacher of other classes left on a method.
+
+    Args:
+        method: one, or a sum; what was never trained so stays as it is.
+    """
+    for one in (method, *method.parts()):
+        if hasattr(one, HEAD):
+            delattr(one, HEAD)
+        if OWN_CE_WEIGHT in one.__dict__:
+            one.ce_weight = one.__dict__.pop(OWN_CE_WEIGHT)
 
 
 def as_seen_by(method: Method, student: Outputs) -> Outputs:

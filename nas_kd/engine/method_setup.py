@@ -9,7 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from nas_kd.engine.feature_extractor import FeatureExtractor, FeaturePoints, find_feature_points
-from nas_kd.engine.label_heads import LABEL_HEAD_NEEDS, add_label_heads, as_seen_by, check_classes
+from nas_kd.engine.label_heads import (
+    LABEL_HEAD_NEEDS,
+    add_label_heads,
+    as_seen_by,
+    check_classes,
+    remove_label_heads,
+)
 from nas_kd.engine.numerics import Numerics, is_out_of_memory, mix_seeds, seeded
 from nas_kd.engine.subgraph import subgraph_after
 from nas_kd.engine.teacher_outputs import LiveTeacher
@@ -40,12 +46,14 @@ def _check_declarations(method: Method) -> None:
     """Refuse a method of the user's own that asks for something that does not exist.
 
     Raises:
-        InputError: `needs` is not a set of known needs.
+        InputError: `needs` or `optional` is not a set of known needs.
     """
     allowed = ", ".join(sorted(get_args(Need)))
-    if not isinstance(method.needs, frozenset | set):
-        raise InputError(f"method {method.name!r}: needs must be a frozenset of {allowed}, got {method.needs!r}")
-    if wrong := sorted(method.needs - set(get_args(Need)), key=str):
+    for option in ("needs", "optional"):
+        given = getattr(method, option)
+        if not isinstance(given, frozenset | set):
+            raise InputError(f"method {method.name!r}: {option} must be a frozenset of {allowed}, got {given!r}")
+    if wrong := sorted((method.needs | method.optional) - set(get_args(Need)), key=str):
         raise InputError(f"method {method.name!r}: needs has {wrong[0]!r}; allowed: {allowed}")
 
 
@@ -110,7 +118,11 @@ class MethodSetup:
             method: will be attached; untouched so far.
             numerics: number format and memory layout of the student.
             example: (2, ...), what the student takes, in stored units.
+
+        Raises:
+            InputError: the method asks for something that does not exist.
         """
+        _check_declarations(method)
         self._student, self._teachers, self._method = student, teachers, method
         self._numerics, self._example = numerics, numerics.to_layout(example)
         self.points = find_feature_points(student, self._example)
@@ -128,8 +140,8 @@ class MethodSetup:
         Raises:
             InputError: the method cannot work with these networks.
         """
-        _check_declarations(self._method)
         check_classes(self._method, self._taught_other_classes)
+        remove_label_heads(self._method)
         with seeded(seed, 1):
             context = MethodContext(
                 student=self._student,

@@ -2,7 +2,8 @@
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,12 +26,14 @@ class Call:
         shape_in: resolution of its input: (h, w) of a map, (t,) of tokens; None: it is neither.
         shape_out: likewise of its output.
         tokens: (t, d) where it turns tokens (B, t, d) into as many of the same width; else None.
+        sequence_first: whether it gives tokens as (t, B, d).
     """
 
     path: str
     shape_in: tuple[int, ...] | None
     shape_out: tuple[int, ...] | None
     tokens: tuple[int, int] | None = None
+    sequence_first: bool = False
 
 
 def is_closed(module: nn.Module) -> bool:
@@ -50,15 +53,17 @@ def record_calls(model: nn.Module, example: Tensor) -> list[Call]:
     def hook(path: str) -> Any:
         def record(_module: nn.Module, inputs: Any, output: Any) -> None:
             given = inputs[0] if inputs else None
-            tokens = _kept_tokens(given, first_output(output), len(example))
-            calls.append(Call(path, _resolution(given, len(example)), _resolution(output, len(example)), tokens))
+            batch, first = len(example), first_output(output)
+            tokens = _kept_tokens(given, first, batch)
+            shapes = _resolution(given, batch), _resolution(output, batch)
+            calls.append(Call(path, *shapes, tokens, isinstance(first, Tensor) and _is_sequence_first(first, batch)))
 
         return record
 
     handles = [m.register_forward_hook(hook(path)) for path, m in model.named_modules() if path and not is_closed(m)]
     was_training = model.training
     try:
-        with torch.no_grad():
+        with torch.no_grad(), without_fast_path():
             model.eval()  # of a user's network may return nothing
             model(example)
     finally:
@@ -66,6 +71,22 @@ def record_calls(model: nn.Module, example: Tensor) -> list[Call]:
         for handle in handles:
             handle.remove()
     return calls
+
+
+@contextmanager
+def without_fast_path() -> Iterator[None]:
+    """Let torch's transformers run as written: their fast path has nested tensors where tokens are masked."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+def _is_sequence_first(tokens: Tensor, batch: int) -> bool:
+    """Whether these are tokens (t, B, d), of another number than samples."""
+    return tokens.dim() == TOKEN_DIMS and len(tokens) != batch == tokens.shape[1]
 
 
 def first_output(output: Any) -> Any:
@@ -77,7 +98,8 @@ def _resolution(value: Any, batch: int) -> tuple[int, ...] | None:
     """(h, w) of a map, (t,) of tokens; None for anything else and for maps pooled to one point."""
     if not isinstance(value, Tensor) or value.dim() not in (TOKEN_DIMS, MAP_DIMS):
         return None
-    if value.dim() == TOKEN_DIMS and len(value) != batch:  # (t, B, d), or windows of samples
+    value = value.transpose(0, 1) if _is_sequence_first(value, batch) else value
+    if value.dim() == TOKEN_DIMS and len(value) != batch:  # windows of samples
         return None
     shape = tuple(value.shape[2:]) if value.dim() == MAP_DIMS else tuple(value.shape[1:2])
     return shape if max(shape) > 1 else None
@@ -86,7 +108,10 @@ def _resolution(value: Any, batch: int) -> tuple[int, ...] | None:
 def _kept_tokens(given: Any, output: Any, batch: int) -> tuple[int, int] | None:
     if not (isinstance(given, Tensor) and isinstance(output, Tensor)) or given.shape != output.shape:
         return None
-    if output.dim() != TOKEN_DIMS or len(output) != batch or output.shape[1] == 1:
+    if output.dim() != TOKEN_DIMS:
+        return None
+    output = output.transpose(0, 1) if _is_sequence_first(output, batch) else output
+    if len(output) != batch or output.shape[1] == 1:
         return None
     return output.shape[1], output.shape[2]
 

@@ -188,9 +188,12 @@ class Training:
     def _calibrate(self, forward: _Forward, step: int) -> None:
         """Calibrate the method on the batches from `step` of this epoch on, or on its last ones."""
         first = max(0, min(step, self.steps_per_epoch - BATCHES))
-        self.grad_ratios = calibrate(
-            self.student, self.method, lambda i: forward((first + i) % self.steps_per_epoch, 0.0)
-        )
+        done = (self.epoch + step / self.steps_per_epoch) / self.setup.schedule.epochs
+
+        def shown(i: int) -> tuple[Outputs, list[Outputs], Batch]:
+            return forward((first + i) % self.steps_per_epoch, done)
+
+        self.grad_ratios = calibrate(self.student, self.method, shown)
 
     def _real(self, samples: Samples, progress: float) -> Batch:
         """Training samples as a batch; `progress`: share of the schedule done."""
@@ -271,7 +274,7 @@ class Training:
 
     def calibration(self) -> dict[str, float]:
         """The factor that calibration gave each part of the method, by name."""
-        return {part.name: float(part.scale) for part in self.method.parts() if part.target_grad_ratio is not None}
+        return {part.name: float(part.scale) for part in self.method.parts() if part.is_calibrated}
 
     def state(self) -> dict[str, Tensor]:
         """Weights, averages, method's parameters and momenta, by name, for a checkpoint."""

@@ -6,15 +6,15 @@ from typing import Any
 
 import torch
 
-from nas_kd.config.key_facts import calibration_facts, key_facts, score_facts
+from nas_kd.config.key_facts import clipping_facts, key_facts, score_facts
 from nas_kd.config.options import TeacherOptions
 from nas_kd.context.run_context import RunContext
 from nas_kd.engine.teacher_outputs import Teacher
 from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.kd.probe_plan import ProbePlan, settings_around
-from nas_kd.kd.recipe_probe import RecipeProbe
+from nas_kd.kd.recipe_probe import NOT_PROBED, RecipeProbe
 from nas_kd.kd.training_work import TrainingWork
-from nas_kd.methods.combine import make_method, version_facts
+from nas_kd.methods.combine import make_method, method_facts
 from nas_kd.models.search_space import SearchSpace
 from nas_kd.results.candidate import NO_DISTILLATION, Architecture
 from nas_kd.results.recipe_record import RecipeRecord
@@ -31,7 +31,6 @@ _NAMES = {
     "augment": "augmentation",
     "mix": "mixing",
 }
-NOT_PROBED = ("standardize", "checkpoint", "progression")  # of `distill`: probes are taught as at the default
 _FIELDS = ("batch_size", "optimizer", "learning_rate", "weight_decay")
 
 
@@ -77,7 +76,7 @@ def student_recipe_key(context: RunContext, teachers: Sequence[Teacher]) -> str:
     """
     config = context.config
     facts = {"budget": key_facts(config.budget), "device": config.device.name, "student": config.student}
-    facts |= version_facts(*map(make_method, config.distill.methods))
+    facts |= method_facts(*map(make_method, config.distill.methods), calibrated=config.distill.calibrate)
     return _key(context, facts | {"space": config.space.name, "teachers": [t.key for t in teachers]})
 
 
@@ -100,7 +99,7 @@ def _key(context: RunContext, facts: dict[str, Any]) -> str:
         "seed": context.seed,
         "torch": torch.__version__,
         **score_facts(context.config.data.score),
-        **calibration_facts(context.config.distill.calibrate),
+        **clipping_facts(context.config.distill.calibrate),
     }
     return fingerprint(common | facts)
 

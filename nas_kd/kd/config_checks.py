@@ -45,8 +45,15 @@ def check_config(config: SearchConfig) -> None:
 
 
 def _check_policy(config: SearchConfig) -> None:
-    """Refuse a chain that would mix the outputs of teachers of different classes."""
-    if not config.chain.max_assistants or not any(t.knows_other_classes for t in config.teacher):
+    """Refuse strategies and chains that would mix the outputs of teachers of different classes."""
+    if not any(t.knows_other_classes for t in config.teacher):
+        return
+    if config.search.strategy == "once-for-all":
+        raise InputError(
+            "search.strategy = 'once-for-all' trains its network by a teacher of the data's classes, and there is one "
+            'with other ones (label_set = "other"): use strategy = "trials"'
+        )
+    if not config.chain.max_assistants:
         return
     if refused := [name for name in config.chain.policy if not load_policy(name).any_classes]:
         raise InputError(

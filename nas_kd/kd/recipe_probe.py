@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import torch
 
-from nas_kd.config.key_facts import calibration_facts, key_facts, score_facts
+from nas_kd.config.key_facts import clipping_facts, key_facts, score_facts
 from nas_kd.context.callbacks import Callback, EpochEnd, StopRun
 from nas_kd.context.run_context import RunContext
 from nas_kd.engine.evaluation import confusion_of, cross_entropy_of
@@ -20,11 +20,13 @@ from nas_kd.kd.candidate_failure import as_trial_error
 from nas_kd.kd.distiller import Distiller
 from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.kd.probe_plan import ProbePlan, best_first, choose, next_settings
-from nas_kd.methods.combine import make_method, version_facts
+from nas_kd.methods.combine import make_method, method_facts
 from nas_kd.results.candidate import Architecture, Candidate, Recipe
 from nas_kd.results.recipe_record import ProbeRecord, RecipeRecord
 from nas_kd.results.training_recipe import TrainingRecipe
 from nas_kd.serialization import fingerprint
+
+NOT_PROBED = ("standardize", "checkpoint", "progression")  # of `distill`: probes are taught as at the default
 
 
 class _OutOfTime(StopRun):
@@ -63,7 +65,7 @@ class RecipeProbe:
         self._facts = {
             "data": context.data.training_key,
             "augment": config.data.augment.model_dump(mode="json"),
-            "distill": key_facts(config.distill, {"methods", "probe_minutes"}),
+            "distill": key_facts(config.distill, {"methods", "probe_minutes", *NOT_PROBED}),
             "network": network.to_json(),
             "method": method,
             "teachers": [t.key for t in teachers],
@@ -71,8 +73,8 @@ class RecipeProbe:
             "numerics": [context.numerics.bf16, context.numerics.channels_last],
             "torch": torch.__version__,
             **score_facts(config.data.score),
-            **calibration_facts(config.distill.calibrate),
-            **version_facts(make_method(method)),
+            **clipping_facts(config.distill.calibrate),
+            **method_facts(make_method(method), calibrated=config.distill.calibrate),
         }
 
     def run(self, settings: Sequence[TrainingRecipe], plan: ProbePlan, given: Sequence[str] = ()) -> RecipeRecord:

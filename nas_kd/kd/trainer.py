@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import nn
 
-from nas_kd.config.key_facts import calibration_facts
+from nas_kd.config.key_facts import clipping_facts
 from nas_kd.config.options import DistillOptions
 from nas_kd.context.callbacks import Callback
 from nas_kd.data.augment import TrainingViews
@@ -83,7 +83,7 @@ class Trainer:
         conditions = {
             "data": data.training_key,
             "calibrated": options.calibrate,
-            **calibration_facts(options.calibrate),
+            **clipping_facts(options.calibrate),
             "numerics": [numerics.bf16, numerics.channels_last],
             **({} if weights is None else {"class_weights": weights}),
             **({} if self.score.name == DEFAULT_SCORE else {"score": self.score.name}),

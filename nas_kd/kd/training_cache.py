@@ -11,7 +11,7 @@ from nas_kd.engine.teacher_outputs import Teacher
 from nas_kd.kd.training_job import TrainedModel, TrainingJob
 from nas_kd.kd.warm_start import WeightSource
 from nas_kd.methods.base import Method
-from nas_kd.methods.combine import version_facts
+from nas_kd.methods.combine import method_facts
 from nas_kd.serialization import fingerprint
 from nas_kd.store.store import Store
 
@@ -69,7 +69,7 @@ class TrainingCache:
             method: the loss that the job's recipe names.
             source: what the student's initial weights are cut from, if anything.
         """
-        facts = job.facts() | version_facts(method)
+        facts = job.facts() | method_facts(method, calibrated=bool(self._conditions.get("calibrated")))
         if source is not None:
             facts["inherits"] = source.key
         if job.precision != "fp32":

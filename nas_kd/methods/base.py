@@ -304,6 +304,21 @@ class Method(nn.Module):
         return ()
 
     @property
+    def has_own_order(self) -> bool:
+        """Whether it orders samples itself."""
+        return type(self).order is not Method.order
+
+    @property
+    def has_own_optimizers(self) -> bool:
+        """Whether it may have optimizers that it steps itself, once attached."""
+        return type(self).optimizers is not Method.optimizers
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether calibration scales its terms: not those on standardised logits, which keep their published weight."""
+        return self.target_grad_ratio is not None and not self.sees_standardized
+
+    @property
     def chainable(self) -> bool:
         """Whether a teacher assistant can take the teacher's place."""
         return self.teachers == "one" and not self.generations and "network" not in self.needs

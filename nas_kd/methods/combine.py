@@ -55,8 +55,13 @@ class Combined(Method):
 
     def order(self, labels: Tensor, generator: Generator) -> Tensor:
         """Use the order of the first part that overrides `order`."""
-        asking = [p for p in self.methods if type(p).order is not Method.order]
+        asking = [p for p in self.methods if p.has_own_order]
         return (asking or self.methods)[0].order(labels, generator)
+
+    @property
+    def has_own_order(self) -> bool:
+        """Whether one of the parts orders samples."""
+        return any(p.has_own_order for p in self.methods)
 
     def draw(self, real: Callable[[], Batch]) -> Batch:
         """Pass the batch through every part's `draw`, in the order of the name."""
@@ -140,10 +145,18 @@ def make_method(name: str, temperature: float | None = None, strength: float = 1
     return parts[0] if len(parts) == 1 else Combined(parts)
 
 
-def version_facts(*methods: Method) -> dict[str, Any]:
-    """Collect the versions of methods and of their parts, for fingerprints of what was trained by them.
+def method_facts(*methods: Method, calibrated: bool) -> dict[str, Any]:
+    """Collect versions of methods and of their parts, and what they are calibrated to: for fingerprints of trainings.
 
-    First versions are left out, so that the keys of methods that never changed stay valid.
+    First versions are left out, and so is calibration where a method has none, so that keys stay valid where nothing
+    changed.
+
+    Args:
+        methods: single ones or sums.
+        calibrated: `distill.calibrate`.
     """
-    versions = {part.name: part.version for method in methods for part in method.parts() if part.version > 1}
-    return {"versions": versions} if versions else {}
+    parts = [(method, part) for method in methods for part in method.parts()]
+    versions = {part.name: part.version for _, part in parts if part.version > 1}
+    ratios = {p.name: p.target_grad_ratio for m, p in parts if calibrated and p.is_calibrated and m.ce_weight > 0}
+    facts = {"versions": versions, "target_grad_ratios": ratios}
+    return {name: values for name, values in facts.items() if values}

@@ -33,8 +33,22 @@ def standardizable_parts(method: Method) -> list[Method]:
 
 
 def can_go_by_stage(part: Method) -> bool:
-    """Whether a method can be shown one stage's features after another's; `part`: one method, not a sum."""
-    return part.by_stage and "features" in part.needs and part.teachers != "none"
+    """Whether a method can be shown one stage's features after another's; `part`: one method, not a sum.
+
+    Not one that is copied for each stage although it has optimisers, samples or networks of its own; nor one without
+    cross-entropy, which would have no loss at all in the last share of the schedule.
+    """
+    own = part.has_own_optimizers or type(part).draw is not Method.draw or type(part).peers is not Method.peers
+    return part.by_stage and not own and "features" in part.needs and part.teachers != "none" and part.ce_weight > 0
+
+
+def can_go_through_stages(method: Method) -> bool:
+    """Whether a part of a method, or the whole, can be shown one stage after another.
+
+    Not in a sum that makes up its own samples, whose batches do not say how much of the schedule is done.
+    """
+    parts = method.parts()
+    return any(map(can_go_by_stage, parts)) and all(type(part).draw is Method.draw for part in parts)
 
 
 def learns_from_checkpoints(method: Method) -> bool:
@@ -61,7 +75,7 @@ def usable_teaching(teaching: Teaching, method: Method, *, n_assistants: int = 0
     progresses = {
         "none": True,
         "checkpoints": not n_assistants and can_follow_checkpoints(method),
-        "stages": any(map(can_go_by_stage, method.parts())),
+        "stages": can_go_through_stages(method),
     }
     if not progresses[teaching.progression]:
         teaching = replace(teaching, progression="none")
@@ -80,9 +94,7 @@ def with_teaching(method: Method, teaching: Teaching) -> Method:
     parts, on_logits = list(method.parts()), standardizable_parts(method)
     for part in parts:
         part.sees_standardized = teaching.standardize and part in on_logits
-        if part.sees_standardized:
-            part.target_grad_ratio = None
-    if teaching.progression == "stages" and any(map(can_go_by_stage, parts)):
+    if teaching.progression == "stages" and can_go_through_stages(method):
         parts = [StageWise(part) if can_go_by_stage(part) else part for part in parts]
         return parts[0] if len(parts) == 1 else Combined(parts)
     return method

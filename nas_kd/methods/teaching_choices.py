@@ -118,7 +118,7 @@ def require_standardizable(methods: Sequence[Method], option: str = "distill.sta
         )
 
 
-def check_classes(standardize: bool, n_classes: int, option: str = "distill.standardize") -> None:
+def check_enough_classes(standardize: bool, n_classes: int, option: str = "distill.standardize") -> None:
     """Refuse to standardise what nothing would be left of.
 
     Args:

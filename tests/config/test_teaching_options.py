@@ -12,7 +12,7 @@ from nas_kd.config.loading import commented_config, dump_config, load_config
 from nas_kd.config.options import SearchConfig
 from nas_kd.errors import InputError
 from nas_kd.kd.config_checks import check_config
-from nas_kd.methods.teaching_choices import TeachingChoices, check_classes, check_teaching, fixed_teaching
+from nas_kd.methods.teaching_choices import TeachingChoices, check_enough_classes, check_teaching, fixed_teaching
 from nas_kd.results.teaching import Teaching
 
 CHECKPOINTS = {"teacher.checkpoints": 3}
@@ -101,10 +101,10 @@ def test_what_no_method_can_use_is_refused(methods: str, given: dict[str, Any], 
 
 
 def test_two_standardised_logits_say_nothing_but_which_is_larger() -> None:
-    check_classes(True, 3)
-    check_classes(False, 2)
+    check_enough_classes(True, 3)
+    check_enough_classes(False, 2)
     with pytest.raises(InputError, match=r"^distill.standardize: of 2 standardised logits only the larger one can be"):
-        check_classes(True, 2)
+        check_enough_classes(True, 2)
 
 
 def test_keys_at_the_default_are_as_they_were() -> None:

@@ -177,7 +177,9 @@ def test_what_cannot_be_mixed_is_said() -> None:
     assert why_not_mixed("cutmix", (3, 8, 8), "int64") is None
     assert why_not_mixed("mixup", (2, 100), "int32") is None  # a series of whole numbers
     assert why_not_mixed("mixup", (100,), "float32") is None
-    assert "may be ids" in str(why_not_mixed("mixup", (100,), "int64"))
+    for dtype in ("int64", "int16", "uint16", ">i4"):
+        assert "may be ids" in str(why_not_mixed("mixup", (100,), dtype))
+    assert why_not_mixed("mixup", (100,), "uint8") is None
     for shape in ((2, 100), (100,), (3, 1, 50)):
         assert str(why_not_mixed("cutmix", shape, "float32")) == (
             f"cutmix pastes parts of pictures (C, H, W), samples have shape {shape}: use mixup"

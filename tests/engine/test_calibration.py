@@ -237,7 +237,7 @@ def test_a_calibrated_training_is_the_one_that_was_given_the_factors(
 
     calibrated = trained(Recording, calibrated=True)
     found = calibrated.__dict__["found"]
-    assert list(found) == [(0, 0), divmod(SETTLED, steps)]
+    assert list(found) == [(0, 0), divmod(10 * steps, steps)]
     assert len(set(found.values())) == 2
     assert 1 not in found.values()
     Given.factors = found
@@ -271,8 +271,10 @@ def test_the_ratio_reached_is_kept_in_checkpoints(setup: TrainingSetup, teacher:
         (30, 0.1, (), 100, (0, 300)),
         (30, 0.1, (10,), 100, (0, 100)),  # the warm-up is a share of the first cycle
         (30, 0.1, (3, 10), 100, (0, SETTLED)),
+        (30, 0.1, (3, 10), 20, (0, 30)),  # no later than in the middle of the first cycle
         (30, 0.0, (), 100, (0, SETTLED)),
-        (3, 0.1, (1,), 20, (0, 19)),  # before the first cycle ends in any case
+        (3, 0.8, (1,), 20, (0, 16)),
+        (3, 0.99, (1,), 20, (0, 19)),  # before the first cycle ends in any case
         (1, 0.1, (), 1, (0,)),
     ],
 )

@@ -117,8 +117,9 @@ def test_signals_are_no_tokens() -> None:
     assert find_feature_points(Signal(), X).features == ("blocks.3.1",)
 
 
-def test_tokens_that_come_before_the_samples_are_not_read() -> None:
-    """(t, B, d), as torch's own layers have by default: the first dimension is no batch."""
+@pytest.mark.parametrize("batch", [3, 16])
+def test_tokens_that_come_before_the_samples_are_turned(batch: int) -> None:
+    """(t, B, d), as torch's own layers have by default, also where there are as many tokens as samples."""
 
     class Swapped(Transformer):
         def forward(self, x: Tensor) -> Tensor:
@@ -128,7 +129,56 @@ def test_tokens_that_come_before_the_samples_are_not_read() -> None:
             out: Tensor = self.head(tokens.mean(0))
             return out
 
-    assert find_feature_points(Swapped(listed(3)), X).features == ("embed",)
+    net, x = Swapped(listed(3)), torch.randn(batch, 3, 16, 16)
+    points = find_feature_points(net, X)
+    assert points.features == ("blocks.0", "blocks.1", "blocks.2")
+    with FeatureExtractor(net, points, frozenset({"features"})) as extractor:
+        last = extractor(x).features[-1]
+    assert last.shape == (batch, 16, WIDTH)
+    assert torch.allclose(net.head(last.mean(1)), net(x), atol=1e-6)
+
+
+def test_masked_tokens_of_torch_are_read() -> None:
+    """Its fast path would pack them into a nested tensor, which has no shape."""
+
+    class Masked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed, self.head = nn.Embedding(9, WIDTH), nn.Linear(WIDTH, 5)
+            layer = nn.TransformerEncoderLayer(WIDTH, 2, 16, batch_first=True)
+            self.encoder = nn.TransformerEncoder(layer, 3, enable_nested_tensor=True)
+
+        def forward(self, ids: Tensor) -> Tensor:
+            out: Tensor = self.head(self.encoder(self.embed(ids), src_key_padding_mask=ids == 0)[:, 0])
+            return out
+
+    net, ids = Masked().eval(), torch.tensor([[1, 2, 3, 0], [4, 5, 0, 0]])
+    points = find_feature_points(net, ids)
+    assert points.features == tuple(f"encoder.layers.{i}" for i in range(3))
+    with torch.no_grad(), FeatureExtractor(net, points, frozenset({"features"})) as extractor:
+        assert [f.shape for f in extractor(ids).features] == [(2, 4, WIDTH)] * 3
+
+
+def test_stages_are_told_by_resolution_where_maps_follow_on_tokens() -> None:
+    class Sandwiched(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.blocks = nn.Conv2d(3, WIDTH, 3, 2, 1), listed(3)
+            self.last, self.head = nn.Conv2d(WIDTH, WIDTH, 3, 2, 1), nn.Linear(WIDTH, 5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            maps = self.first(x)
+            tokens = maps.flatten(2).transpose(1, 2)
+            for block in self.blocks:
+                tokens = block(tokens)
+            out: Tensor = self.head(self.last(tokens.transpose(1, 2).view_as(maps)).mean((2, 3)))
+            return out
+
+    assert find_feature_points(Sandwiched(), X).features == ("first", "blocks.2", "last")
+
+
+def test_blocks_that_return_tuples_can_be_named() -> None:
+    assert find_feature_points(Transformer(listed(3, packed=True)), X, ["blocks.1"]).features == ("blocks.1",)
 
 
 @pytest.mark.parametrize("deep", range(1, 30))

@@ -72,7 +72,7 @@ def reference(
         student.train()
         batches = order[: steps * schedule.batch_size].split(schedule.batch_size)
         for step, batch in enumerate(batches):
-            if calibrated and done in (0, min(35, total - 1)):
+            if calibrated and done in (0, min(35, total // 2)):
                 first = max(0, min(step, steps - 4))
                 shown = [batches[(first + i) % steps] for i in range(4)]
                 scale = calibrated_scale(student, teacher, [(x[b], y[b]) for b in shown])
@@ -97,14 +97,14 @@ def reference(
 
 @pytest.mark.parametrize(
     ("optimizer", "rate", "decay", "tolerance"),
-    [("sgd", 0.1, 5e-4, 5e-6), ("adamw", 0.01, 0.05, 1e-5)],  # AdamW divides by small numbers, which rounding moves
+    [("sgd", 0.1, 5e-4, 5e-6), ("adamw", 0.01, 0.05, 3e-5)],  # AdamW divides by small numbers, which rounding moves
 )
 @pytest.mark.parametrize(("batch_size", "calibrated"), [(6, True), (20, True), (32, False), (96, True)])
 def test_the_engine_is_the_plain_loop(
     batch_size: int, calibrated: bool, optimizer: str, *, rate: float, decay: float, tolerance: float
 ) -> None:
     # A norm of 0.1 is exceeded: gradients are clipped, but for those of published weights.
-    # 35 steps are in the third epoch at the smallest batches; of larger ones there are fewer.
+    # The second calibration is before step 35, or in the middle where that is earlier.
     schedule = Schedule(3, batch_size, rate, 0.9, decay, 0.2, 0.1, 0.1, optimizer=optimizer)
     x, y = stripes()
     source = ArrayBatches(Augmenter(x, torch.zeros(1), Augmentation(crop=0, flip=False, cutout=0), seed=0), y)

@@ -4,11 +4,13 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
+from nas_kd.engine.calibration import BATCHES
 from nas_kd.engine.teacher_outputs import LiveTeacher, Teacher, TeacherOutputs
 from nas_kd.engine.teachers_in_turn import TeachersInTurn
 from nas_kd.engine.training import Training, TrainingSetup
@@ -179,3 +181,27 @@ def test_progress_is_the_share_of_the_whole_schedule_also_where_it_restarts(
     assert sorted(training.losses) == ["ce", "fitnet_stage1"]
     training.run(4)
     assert sorted(training.losses) == ["ce", "fitnet_stage2"]
+
+
+def test_calibration_asks_the_network_whose_turn_it_is(
+    setup: TrainingSetup, networks: list[Teacher], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second one comes in the middle of a short schedule, when the second of three networks teaches."""
+    asked: list[float] = []
+    read = TeachersInTurn.reader
+
+    def watched(self: TeachersInTurn, *given: Any) -> Any:
+        inner = read(self, *given)
+
+        def shown(epoch: int, batch: Batch) -> Outputs:
+            asked.append(batch.progress)
+            return inner(epoch, batch)
+
+        return shown
+
+    monkeypatch.setattr(TeachersInTurn, "reader", watched)
+    steps = setup.source.steps_per_epoch(32) * setup.schedule.epochs
+    Training(net(4), [in_turn(setup, networks)], make_method("soft_targets"), setup, net).run()
+    first, second = asked[:BATCHES], asked[BATCHES + steps // 2 : 2 * BATCHES + steps // 2]
+    assert first == [0.0] * BATCHES
+    assert second == [0.5] * BATCHES

@@ -75,10 +75,13 @@ def test_default_leaves_all_keys_as_they_were(tmp_path: Path) -> None:
         "methods",
         "class_weights",
         "mix",
+        "standardize",
+        "checkpoint",
+        "progression",
     }
     assert key_facts(Budget(min_accuracy=0.5)) == Budget(min_accuracy=0.5).model_dump(exclude={"min_score"})
     assert key_facts(Budget(min_score=0.5))["min_score"] == 0.5
-    later = {"mean", "std", "image_size", "output", "outputs"}
+    later = {"mean", "std", "image_size", "output", "outputs", "checkpoints", "label_set"}
     assert key_facts(TeacherOptions(space="resnet")).keys() == TeacherOptions.model_fields.keys() - later
     given = key_facts(TeacherOptions(onnx=Path("t.onnx"), mean=0.5, output="y"))
     assert (given["mean"], given["output"]) == ([0.5], "y")
@@ -87,6 +90,6 @@ def test_default_leaves_all_keys_as_they_were(tmp_path: Path) -> None:
         for sections in ({}, {"distill": {"class_weights": "balanced"}}, {"data": {"score": "macro_f1"}})
     }
     default, weighted, scored = keys.values()
-    assert default.keys() == {"data", "calibrated", "calibration", "numerics", "torch"}
+    assert default.keys() == {"data", "calibrated", "numerics", "torch"}
     assert weighted.keys() - default.keys() == {"class_weights"}
     assert {k: v for k, v in scored.items() if k not in default} == {"score": "macro_f1"}

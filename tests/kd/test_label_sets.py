@@ -23,6 +23,7 @@ from nas_kd.errors import InputError
 from nas_kd.kd.config_checks import check_config
 from nas_kd.kd.teachers import prepare_teachers
 from nas_kd.methods.combine import make_method
+from nas_kd.methods.response.soft_targets import SoftTargets
 from nas_kd.report import write_report
 from nas_kd.testing.toy_networks import PatchNet, with_opinions
 from tests.commands.test_onnx_teacher_run import Notes
@@ -155,6 +156,12 @@ def test_methods_that_compare_class_by_class_are_refused(name: str, weights: Pat
             check_config(config_of(weights, other))
 
 
+def test_once_for_all_is_refused(weights: Path) -> None:
+    config = config_of(weights, "soft_targets", search={"strategy": "once-for-all"})
+    with pytest.raises(InputError, match=r"^search.strategy = 'once-for-all' trains its network by a teacher [^\n]+$"):
+        check_config(config)
+
+
 @pytest.mark.parametrize("policy", ["dense", "residual"])
 def test_chains_that_mix_teachers_are_refused(policy: str, weights: Path) -> None:
     config = config_of(weights, "soft_targets")
@@ -203,6 +210,11 @@ def test_modules_in_python() -> None:
     given = {"module": teacher, "label_set": "other"}
     taught = nas_kd.distill(student(), given, train=(x, y), method="soft_targets", epochs=2, threads=1)
     assert taught(x).shape == (64, 4)
+    method = SoftTargets()  # which keeps nothing of one training for the next
+    nas_kd.distill(student(), given, train=(x, y), method=method, epochs=1, threads=1)
+    assert method.ce_weight == 1
+    nas_kd.distill(student(), student(), train=(x, y), method=method, epochs=1, threads=1)
+    assert method.ce_weight == SoftTargets.ce_weight
     with pytest.raises(InputError, match="student gives 4 logits, teacher 3"):
         nas_kd.distill(student(), teacher, train=(x, y), method="soft_targets", epochs=1)
     with pytest.raises(InputError, match=r"^.*'dkd' needs a teacher of the data's classes"):

@@ -11,7 +11,9 @@ from nas_kd.kd.choose_recipe import student_recipe_key
 from nas_kd.kd.training_cache import TrainingCache
 from nas_kd.kd.training_job import TrainingJob
 from nas_kd.methods.base import Method
-from nas_kd.methods.combine import make_method, version_facts
+from nas_kd.methods.combine import make_method, method_facts
+from nas_kd.methods.relation.similarity import Similarity
+from nas_kd.methods.response.soft_targets import SoftTargets
 from nas_kd.results.candidate import Architecture, Recipe
 from tests.small_runs import distiller_of, open_context, small_config
 
@@ -29,7 +31,7 @@ def keys(cache: TrainingCache, job: TrainingJob, method: Method) -> tuple[str, s
 
 @pytest.mark.parametrize("name", ["soft_targets", "soft_targets+similarity", "dkd"])
 def test_methods_that_never_changed_have_the_keys_they_had(name: str, tmp_path: Path) -> None:
-    context = open_context(small_config(), tmp_path)
+    context = open_context(small_config(distill={"calibrate": False}), tmp_path)
     key, without = keys(distiller_of(context).trainer.cache, job_of(name, context), make_method(name))
     assert key == without
 
@@ -59,15 +61,29 @@ def test_a_recipe_that_an_earlier_version_chose_is_not_found(
     changed = type(make_method(name).parts()[-1])
     monkeypatch.setattr(changed, "version", changed.version + 1)
     assert student_recipe_key(context, []) != key
-    assert version_facts(make_method("soft_targets"), make_method("none")) == {}
+    assert method_facts(make_method("soft_targets"), make_method("none"), calibrated=False) == {}
 
 
-def test_weights_of_other_calibrations_are_not_found(tmp_path: Path) -> None:
+def test_what_a_method_is_calibrated_to_is_a_part_of_its_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not where nothing is calibrated: without cross-entropy, on labels alone, at published weights."""
+    context = open_context(small_config(distill={"methods": ["similarity"]}), tmp_path)
+    key = student_recipe_key(context, [])
+    monkeypatch.setattr(Similarity, "target_grad_ratio", 9.0)
+    assert student_recipe_key(context, []) != key
+    both = make_method("soft_targets+similarity")
+    ratios = {"soft_targets": SoftTargets.target_grad_ratio, "similarity": 9.0}
+    assert method_facts(both, calibrated=True) == {"target_grad_ratios": ratios}
+    assert method_facts(both, calibrated=False) == {}
+    for name in ("none", "label_smoothing", "dml", "dafl+soft_targets"):
+        assert "target_grad_ratios" not in method_facts(make_method(name), calibrated=True)
+
+
+def test_weights_that_were_trained_with_clipping_at_published_weights_are_not_found(tmp_path: Path) -> None:
     conditions = {
         calibrated: distiller_of(
             open_context(small_config(distill={"calibrate": calibrated}), tmp_path / str(calibrated))
         ).trainer.cache._conditions
         for calibrated in (True, False)
     }
-    assert conditions[True]["calibration"] == "after warm-up"
-    assert conditions[False].keys() - conditions[True].keys() == {"clipped"}  # published weights were clipped once
+    assert "clipped" not in conditions[True]
+    assert conditions[False]["clipped"] is False

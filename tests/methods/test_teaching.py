@@ -13,6 +13,8 @@ from nas_kd.kd.chain_policies.dense import make_dense
 from nas_kd.kd.chain_policies.residual import ResidualError
 from nas_kd.methods.base import Method
 from nas_kd.methods.combine import make_method
+from nas_kd.methods.feature.alignment import paired_stages
+from nas_kd.methods.feature.fitnet import FitNet
 from nas_kd.methods.losses import MIN_DEVIATION, standardized
 from nas_kd.methods.stage_wise import OneStage
 from nas_kd.methods.teaching import (
@@ -113,7 +115,7 @@ def test_which_methods_can_use_what() -> None:
     compared |= {"average_teachers", "random_teacher"}
     assert names_of(lambda method: bool(standardizable_parts(method))) == compared
     assert names_of(can_go_by_stage) == {"fitnet", "attention_transfer", "afd", "channel_wise", "similarity"}
-    no_teacher = {"none", "dml", "one", "okddip", "byot", "bake", "adversarial_online"}
+    no_teacher = {"none", "label_smoothing", "dml", "one", "okddip", "byot", "bake", "adversarial_online"}
     several = {"adaptive_teachers", "average_teachers", "random_teacher"}
     with_one = set(available("method")) - no_teacher - several - {"born_again"}
     assert names_of(learns_from_checkpoints) == with_one
@@ -206,6 +208,52 @@ def test_dense_chains_go_by_stage_too() -> None:
     assert len(method.parts()) == 2  # as many stages as all of them have
     torch.manual_seed(0)
     assert list(method(student, teachers, batch_of(6, 5, 0.0))) == ["similarity_stage1"]
+
+
+def test_stages_of_maps_and_tokens_are_paired_by_depth_one_by_one_too() -> None:
+    """As in a method that sees them all: of six blocks beside three maps, those after each third."""
+    student, teacher = outputs(1, 6, 5, MAPS), outputs(2, 6, 5, [(16, 16)] * 6)
+    method = with_teaching(make_method("fitnet"), STAGES)
+    method.attach(setting_of(student, [teacher]))
+    shown = [part._indices for part in method.parts() if isinstance(part, OneStage)]
+    assert shown == [(0, (1,)), (1, (3,)), (2, (5,))]
+    pairs = paired_stages(student.features, teacher.features)
+    for (mine, theirs), (stage, (of_teacher,)) in zip(pairs, shown, strict=True):
+        assert mine is student.features[stage]
+        assert theirs is teacher.features[of_teacher]
+
+
+@pytest.mark.parametrize("name", ["dafl+fitnet", "deep_inversion+similarity"])
+def test_made_up_samples_do_not_go_by_stage(name: str) -> None:
+    """Their batches do not say how much of the schedule is done."""
+    assert usable_teaching(STAGES, make_method(name)) == Teaching()
+    assert not any(isinstance(part, OneStage) for part in with_teaching(make_method(name), STAGES).parts())
+
+
+def test_methods_with_optimisers_of_their_own_do_not_go_by_stage() -> None:
+    class Own(FitNet):
+        def optimizers(self) -> dict[str, torch.optim.Optimizer]:
+            return {}
+
+    assert can_go_by_stage(FitNet())
+    assert not can_go_by_stage(Own())
+
+
+def test_the_order_of_another_part_is_kept_in_a_sum_that_goes_by_stage() -> None:
+    labels, generator = torch.arange(40) % 4, torch.Generator()
+    by_stage, bake = with_teaching(make_method("fitnet+bake"), STAGES), make_method("bake")
+    orders = [m.order(labels, generator.manual_seed(0)) for m in (by_stage, bake)]
+    assert torch.equal(*orders)
+    assert by_stage.has_own_order
+    assert not with_teaching(make_method("fitnet"), STAGES).has_own_order
+
+
+def test_a_method_can_be_used_again_on_logits_as_they_are() -> None:
+    method = make_method("soft_targets")
+    with_teaching(method, Teaching(standardize=True))
+    assert not method.is_calibrated
+    with_teaching(method, Teaching())
+    assert method.is_calibrated
 
 
 def test_where_it_means_nothing_the_method_is_left_as_it_is() -> None:

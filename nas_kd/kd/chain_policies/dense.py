@@ -65,6 +65,16 @@ class DenselyGuided(Method):
         shown = [copy(student, [teacher], batch) for copy, teacher, keep in pairs if keep]
         return {name: torch.stack([terms[name] for terms in shown]).mean() for name in shown[0]}
 
+    @property
+    def has_own_order(self) -> bool:
+        """Whether the method orders samples."""
+        return self._copies[0].has_own_order
+
+    @property
+    def has_own_optimizers(self) -> bool:
+        """Whether the method has optimisers."""
+        return self._copies[0].has_own_optimizers
+
     def order(self, labels: Tensor, generator: Generator) -> Tensor:
         """Order the samples as the method does."""
         return self._copies[0].order(labels, generator)

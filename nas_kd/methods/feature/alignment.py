@@ -1,14 +1,16 @@
 """Aligns features of two networks that differ in depth, width and resolution, or in kind: maps and tokens.
 
-Beside a map (B, c, h, w), the tokens of a transformer (B, t, d) are patches in row order: where t is a square they are
-a map (B, d, n, n), behind a class token (t - 1 is a square) and a distillation token (t - 2), which are dropped, as in
-One-for-All (Hao et al. 2023, arXiv:2310.19444). Other tokens have no place in an image and are averaged: (B, d, 1, 1).
+Beside a map (B, c, h, w), the tokens of a transformer (B, t, d) are patches in row order: where t patches make a grid
+of the map's shape they are a map (B, d, n, m), n / m = h / w, behind a class token (t - 1 patches) and a distillation
+token (t - 2), which are dropped, as in One-for-All (Hao et al. 2023, arXiv:2310.19444). Other tokens have no place in
+an image and are averaged: (B, d, 1, 1). Beside other tokens, a grid is taken to be square.
 Stages of networks of different kinds are paired by their share of the depth, as counting them from the last would pair
 the first map of one with the middle of the other.
 """
 
 from collections.abc import Sequence
-from math import isqrt
+from math import gcd, isqrt
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +21,8 @@ from nas_kd.methods.depth import place_at_depth
 
 TOKEN_DIMS = 3
 MAX_EXTRA_TOKENS = 2  # in front of the patches: of the class, and of distillation
-MIN_SIDE = 2  # of a grid of patches
+MIN_PATCHES = 4  # of a grid
+SQUARE = (1, 1)
 
 
 def paired_stages(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
@@ -38,15 +41,24 @@ def paired_stages(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> list[
     Raises:
         InputError: one of the networks has no feature map.
     """
+    return [(student[i], teacher[k]) for i, k in stage_pairs(student, teacher)]
+
+
+def stage_pairs(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> list[tuple[int, int]]:
+    """Number the stages that `paired_stages` pairs: (student's, teacher's), from 0, first to last.
+
+    Raises:
+        InputError: one of the networks has no feature map.
+    """
     for network, features in (("student", student), ("teacher", teacher)):
         if not features:
             raise InputError(
                 f"this method compares feature maps, and the {network} has none; take one that needs logits"
             )
-    n = min(len(student), len(teacher))
-    if student[-1].dim() != teacher[-1].dim():
-        student, teacher = ([f[place_at_depth(i, n, len(f))] for i in range(n)] for f in (student, teacher))
-    return list(zip(student[-n:], teacher[-n:], strict=True))
+    n, lengths = min(len(student), len(teacher)), (len(student), len(teacher))
+    by_depth = student[-1].dim() != teacher[-1].dim()
+    mine, theirs = ([place_at_depth(i, n, of) if by_depth else of - n + i for i in range(n)] for of in lengths)
+    return list(zip(mine, theirs, strict=True))
 
 
 def as_feature_map(features: Tensor) -> Tensor:
@@ -107,9 +119,10 @@ def pool_to_smaller(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         (B, c, min(h, k), min(w, l)) and (B, d, min(h, k), min(w, l)).
     """
-    class_tokens = a.dim() == b.dim() == TOKEN_DIMS and bool(_extra_tokens(a) and _extra_tokens(b))
+    grids = [_grid(tokens, SQUARE) if tokens.dim() == TOKEN_DIMS else None for tokens in (a, b)]
+    class_tokens = a.dim() == b.dim() == TOKEN_DIMS and all(grid is not None and grid.extra for grid in grids)
     if a.dim() != b.dim() or (class_tokens and a.shape[1] != b.shape[1]):
-        a, b = _tokens_as_map(a), _tokens_as_map(b)
+        a, b = _tokens_as_map(a, _shape_of(b)), _tokens_as_map(b, _shape_of(a))
     a, b = as_feature_map(a), as_feature_map(b)
     size = (min(a.shape[2], b.shape[2]), min(a.shape[3], b.shape[3]))
     return _pool(a, size), _pool(b, size)
@@ -128,31 +141,55 @@ def require_positions(name: str, pairs: Sequence[tuple[Tensor, Tensor]]) -> None
     for student, teacher in pairs:
         if student.dim() == teacher.dim():
             continue
-        whose, tokens = ("student", student) if student.dim() == TOKEN_DIMS else ("teacher", teacher)
-        if _extra_tokens(tokens) is None:
+        first = student.dim() == TOKEN_DIMS
+        whose, tokens, maps = ("student", student, teacher) if first else ("teacher", teacher, student)
+        if _grid(tokens, _shape_of(maps)) is None:
+            h, w = _shape_of(maps)
             raise InputError(
                 f"method {name!r} compares positions of feature maps, and the {whose}'s {tokens.shape[1]} tokens are "
-                "no square grid of patches beside the other network's maps; use one that compares whole samples, such "
-                "as similarity, rkd or crd"
+                f"no grid of patches of the shape of the other network's maps, {h}x{w}; use one that compares whole "
+                "samples, such as similarity, rkd or crd"
             )
 
 
-def _extra_tokens(tokens: Tensor) -> int | None:
-    """Number of tokens in front of a square grid of patches; None: (B, t, d) are no such grid."""
-    t = tokens.shape[1]
-    fitting = (n for n in range(MAX_EXTRA_TOKENS + 1) if t - n >= MIN_SIDE**2 and isqrt(t - n) ** 2 == t - n)
-    return next(fitting, None)
+class _Grid(NamedTuple):
+    """Patches in row order: how many tokens stand in front of them, and their rows and columns."""
+
+    extra: int
+    rows: int
+    columns: int
 
 
-def _tokens_as_map(features: Tensor) -> Tensor:
-    """Patches in row order as a map (B, d, n, n); the mean (B, d, 1, 1) of other tokens; maps as they are."""
+def _shape_of(features: Tensor) -> tuple[int, int]:
+    """Height and width of a map (B, c, h, w); of tokens, whose grid is taken to be square."""
+    return SQUARE if features.dim() == TOKEN_DIMS else (features.shape[2], features.shape[3])
+
+
+def _grid(tokens: Tensor, shape: tuple[int, int]) -> _Grid | None:
+    """The grid of tokens (B, t, d) that has the proportions of a map of this height and width; None: there is none."""
+    divisor = gcd(*shape)
+    h, w = shape[0] // divisor, shape[1] // divisor
+    for extra in range(MAX_EXTRA_TOKENS + 1):
+        patches = tokens.shape[1] - extra
+        side = isqrt(max(0, patches // (h * w)))
+        if patches >= MIN_PATCHES and side * side * h * w == patches:
+            return _Grid(extra, side * h, side * w)
+    return None
+
+
+def _tokens_as_map(features: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Patches in row order as a map (B, d, n, m); the mean (B, d, 1, 1) of other tokens; maps as they are.
+
+    Args:
+        features: (B, t, d) or a map.
+        shape: height and width of the map beside them.
+    """
     if features.dim() != TOKEN_DIMS:
         return features
-    extra = _extra_tokens(features)
-    if extra is None:
+    grid = _grid(features, shape)
+    if grid is None:
         return features.mean(dim=1)[:, :, None, None]
-    side = isqrt(features.shape[1] - extra)
-    return features[:, extra:].transpose(1, 2).reshape(len(features), -1, side, side)
+    return features[:, grid.extra :].transpose(1, 2).reshape(len(features), -1, grid.rows, grid.columns)
 
 
 def _pool(x: Tensor, size: tuple[int, int]) -> Tensor:

@@ -16,6 +16,7 @@ class NoDistillation(Method):
     needs = frozenset()
     teachers = "none"
     tunable = ()
+    target_grad_ratio = None
 
     def forward(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> dict[str, Tensor]:
         """Return no terms: the labels are all there is."""
