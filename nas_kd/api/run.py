@@ -94,7 +94,7 @@ class Finalist:
 
     @property
     def controls(self) -> tuple[ControlRecord, ...]:
-        """The same student without distillation, and without assistants, at the same training cost, with gains."""
+        """The student without distillation, without assistants, or by smoothed labels, at equal cost, with gains."""
         return self.record.controls
 
     @property

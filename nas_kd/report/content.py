@@ -99,6 +99,8 @@ def _no_gains(run: RunRecord) -> str:
         return "Unknown so far: controls are trained with the finalists."
     if run.state != "finished":
         return "Unknown so far: no control has been trained yet."
+    if not any(f.candidate.recipe.distills for f in run.finalists):
+        return "Nothing to compare: no finalist is distilled."
     return "Unknown: this run trained no controls (finalists.controls)."
 
 

@@ -56,9 +56,10 @@ def _teaching_facts(run: RunRecord, distill: Mapping[str, Any]) -> Iterator[tupl
     """How methods were shown their teacher, and what the teacher's checkpoints know, where these are not as usual."""
     standardize, progression = distill.get("standardize") or (), distill.get("progression") or ()
     checkpoints = () if run.teacher is None else run.teacher.checkpoints
+    n_offered = len(distill["checkpoint"]) if distill.get("checkpoint") else len(checkpoints) + 1
     chosen = [
         *(["standardised logits or not"] if len(standardize) > 1 else []),
-        *(["the checkpoint that teaches"] if checkpoints and len(distill.get("checkpoint") or checkpoints) > 1 else []),
+        *(["the checkpoint that teaches"] if checkpoints and n_offered > 1 else []),
         *([f"progression ({', '.join(progression)})"] if len(progression) > 1 else []),
     ]
     if chosen or True in standardize or set(progression) - {"none"}:
