@@ -84,7 +84,7 @@ def test_a_notebook_shows_a_run_and_its_plots(run: nas_kd.Run) -> None:
 def test_methods_are_named_in_the_report_as_their_author_names_them(run: nas_kd.Run, tmp_path: Path) -> None:
     page = run.write_report(tmp_path / "report")
     text = (page.parent / "report.md").read_text(encoding="utf-8")
-    before_the_config = text.partition("factory =")[0]
+    before_the_config = text.partition("```toml")[0]
     assert "memory:" not in before_the_config
     assert "given in Python" in before_the_config
 

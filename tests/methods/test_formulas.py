@@ -41,9 +41,10 @@ FEATURES = [
     Case(b=1, student=((2, 6, 4), (2, 3, 2)), teacher=((2, 6, 4), (5, 3, 2)), rectified=True),
     Case(b=2, student=((1, 6, 6), (2, 5, 3), (3, 3, 2)), teacher=((4, 4, 5), (2, 2, 2)), temperature=1.0),
     Case(b=2, student=((2, 3, 3), (3, 2, 2)), teacher=((1, 8, 8), (2, 4, 4), (4, 2, 2)), rectified=True),
-    Case(b=2, student=((6, 2), (4, 3)), teacher=((5, 3), (4, 2))),  # tokens
+    Case(b=2, student=((7, 2), (4, 3)), teacher=((3, 3), (4, 2))),  # tokens
     Case(b=2, student=((2, 4, 4), (3, 2, 2), (2, 1, 2)), teacher=((3, 4, 4), (2, 2, 2), (2, 2, 2))),
 ]
+PATCHES = Case(b=2, student=((10, 2), (6, 3)), teacher=((5, 3), (5, 2)))  # behind one more token, or two
 PAIRED = [replace(case, b=max(case.b, 2)) for case in FEATURES]  # two samples or more
 STEMS = [
     Case(stems=((2, 4, 4), (4, 4, 4))),
@@ -58,7 +59,7 @@ CASES: dict[str, list[Case]] = {
     **dict.fromkeys(
         ("none", "label_smoothing", "soft_targets", "logits", "dkd", "born_again", "dafl", "deep_inversion"), LOGITS
     ),
-    **dict.fromkeys(("fitnet", "attention_transfer", "afd", "channel_wise", "similarity"), FEATURES),
+    **dict.fromkeys(("fitnet", "attention_transfer", "afd", "channel_wise", "similarity"), [*FEATURES, PATCHES]),
     **dict.fromkeys(("average_teachers", "random_teacher", "adaptive_teachers"), SEVERAL),
     **dict.fromkeys(("dml", "okddip", "bake", "adversarial_online", "byot"), ALONE),
     "dist": LOGITS[1:],

@@ -291,8 +291,15 @@ class NeedsMaps(Right):
     needs = frozenset({"logits", "features"})
 
     def term(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> Tensor:
-        maps = student.features[0].flatten(2).var(dim=2).mean()
-        return super().term(student, teachers, batch) + 0.01 * maps + 0 * student.features[2].mean()
+        _, _, height, width = student.features[0].shape
+        return super().term(student, teachers, batch) + student.features[0].var() / (height * width)
+
+
+class NeedsThreeStages(Right):
+    needs = frozenset({"logits", "features"})
+
+    def term(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> Tensor:
+        return super().term(student, teachers, batch) + student.features[2].var()
 
 
 class ReadsSamples(Right):
@@ -395,7 +402,8 @@ WRONG: list[tuple[Callable[..., Any], str, str]] = [
     (NanForEqualEmbeddings, "Batches of one image twice", "TrialError: the loss became nan"),
     (NanGradientForEqualLogits, "Outputs that are equal", "TrialError: the loss became nan"),
     (FailsInBF16, "Under bfloat16 autocast", "Expected self.dtype to be equal to src.dtype"),
-    (NeedsMaps, "Networks without feature maps", "IndexError: tuple index out of range"),
+    (NeedsMaps, "Networks without feature maps", "ValueError: not enough values to unpack"),
+    (NeedsThreeStages, "So are a convolutional student of a transformer", "IndexError: tuple index out of range"),
     (ReadsSamples, "A method that makes up its samples", "a training sample was read"),
     (KeepsIndices, "A method that makes up its samples", "(16,) labels and 16 indices for 16 samples"),
     (EqualPeer, "Peers have the student's architecture", "peer 0 starts with the weights of another network"),

@@ -57,6 +57,18 @@ def as_map(f: Tensor) -> Tensor:
     return f if f.dim() == 4 else torch.stack([torch.stack([sample.T]) for sample in f]).permute(0, 2, 3, 1)
 
 
+def tokens_in_front(f: Tensor) -> int:
+    """How many of the tokens (B, t, d) stand in front of a square number of patches, 4 or more; 0 if none do."""
+    return next((n for n in range(3) if f.shape[1] - n in (4, 9, 16, 25)), 0)
+
+
+def as_grid(f: Tensor) -> Tensor:
+    """Patches (B, n + k * k, d) behind n tokens, row by row, as a map (B, d, k, k)."""
+    n, k = tokens_in_front(f), {4: 2, 9: 3, 16: 4, 25: 5}[f.shape[1] - tokens_in_front(f)]
+    rows = [torch.stack([f[:, n + i * k + j] for j in range(k)], dim=2) for i in range(k)]
+    return torch.stack(rows, dim=2)
+
+
 def pooled(f: Tensor, height: int, width: int) -> Tensor:
     """Means of windows from floor(i h / height) to ceil((i + 1) h / height): (B, c, h, w) -> (B, c, height, width)."""
     b, c, h, w = f.shape
@@ -75,6 +87,8 @@ def pooled(f: Tensor, height: int, width: int) -> Tensor:
 
 def of_one_size(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """Both maps at the smaller height and width of the two."""
+    if a.dim() == b.dim() == 3 and a.shape[1] != b.shape[1] and tokens_in_front(a) and tokens_in_front(b):
+        a, b = as_grid(a), as_grid(b)
     a, b = as_map(a), as_map(b)
     height, width = min(a.shape[2], b.shape[2]), min(a.shape[3], b.shape[3])
     return pooled(a, height, width), pooled(b, height, width)
