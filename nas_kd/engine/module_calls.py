@@ -2,8 +2,7 @@
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from nas_kd.methods.depth import place_at_depth
+from nas_kd.user_code import without_fast_path
 
 TOKEN_DIMS, MAP_DIMS = 3, 4  # tokens (B, t, d) and maps (B, c, h, w)
 STAGES_BY_DEPTH = 3  # of a network whose resolution never changes
@@ -71,17 +71,6 @@ def record_calls(model: nn.Module, example: Tensor) -> list[Call]:
         for handle in handles:
             handle.remove()
     return calls
-
-
-@contextmanager
-def without_fast_path() -> Iterator[None]:
-    """Let torch's transformers run as written: their fast path has nested tensors where tokens are masked."""
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
 
 
 def _is_sequence_first(tokens: Tensor, batch: int) -> bool:

@@ -1,8 +1,6 @@
 """Torch's two exporters to ONNX; what they print and warn of goes to the log."""
 
 import io
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
 
@@ -14,6 +12,7 @@ from torch import Tensor, nn
 from nas_kd.errors import TrialError
 from nas_kd.export.captured_text import captured_text
 from nas_kd.export.error_text import first_line
+from nas_kd.export.missing_operators import replace_boolean_eyes
 
 OPSET = 17
 TRACER_WARNING = "TracerWarning"  # a class that torch.jit does not export
@@ -50,7 +49,9 @@ def trace(model: nn.Module, example: Tensor) -> tuple[ModelProto, bool]:
     except (Exception, SystemExit) as error:  # a user's network and the exporter may raise anything
         raise TrialError(f"the network cannot be exported to ONNX: {first_line(error)}") from error
     doubtful = any(type(warning).__name__ == TRACER_WARNING for warning in raised)
-    return onnx.load_from_string(buffer.getvalue()), doubtful
+    exported = onnx.load_from_string(buffer.getvalue())
+    replace_boolean_eyes(exported)
+    return exported, doubtful
 
 
 def has_dynamo() -> bool:
@@ -84,14 +85,3 @@ def export_by_dynamo(model: nn.Module, example: Tensor) -> ModelProto:
     except (Exception, SystemExit) as error:
         raise TrialError(f"the network cannot be exported to ONNX: {first_line(error)}") from error
     return exported
-
-
-@contextmanager
-def without_fast_path() -> Iterator[None]:
-    """Compute attention step by step inside: PyTorch's fast path of evaluation mode has no ONNX operator."""
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)

@@ -93,3 +93,20 @@ def test_what_torch_says_is_in_the_log_alone(
     assert "TracerWarning: Using len to get tensor shape" in caplog.text
     assert "Torch IR graph at exception" in caplog.text
     assert {record.name for record in caplog.records} == {"nas_kd"}
+
+
+class MasksItself(Plain):
+    """Leaves the diagonal out, as attention among few samples does: torch.eye of booleans has no kernel."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = self.conv(x).relu().flatten(2)
+        diagonal = torch.eye(features.shape[1], dtype=torch.bool, device=x.device)
+        weights = (features @ features.transpose(1, 2)).masked_fill(diagonal, -1e9).softmax(-1)
+        return self.head((weights @ features).flatten(1))  # type: ignore[no-any-return]
+
+
+def test_boolean_identity_matrices_are_exported() -> None:
+    net = seeded(MasksItself).eval()
+    content = export_onnx(net, SHAPE)
+    parity = verify(content, net, torch.rand(7, *SHAPE))
+    assert parity.agreement == 1

@@ -45,6 +45,7 @@ FEATURES = [
     Case(b=2, student=((2, 4, 4), (3, 2, 2), (2, 1, 2)), teacher=((3, 4, 4), (2, 2, 2), (2, 2, 2))),
 ]
 PATCHES = Case(b=2, student=((10, 2), (6, 3)), teacher=((5, 3), (5, 2)))  # behind one more token, or two
+BY_STAGE = [*FEATURES, PATCHES]
 PAIRED = [replace(case, b=max(case.b, 2)) for case in FEATURES]  # two samples or more
 STEMS = [
     Case(stems=((2, 4, 4), (4, 4, 4))),
@@ -59,7 +60,7 @@ CASES: dict[str, list[Case]] = {
     **dict.fromkeys(
         ("none", "label_smoothing", "soft_targets", "logits", "dkd", "born_again", "dafl", "deep_inversion"), LOGITS
     ),
-    **dict.fromkeys(("fitnet", "attention_transfer", "afd", "channel_wise", "similarity"), [*FEATURES, PATCHES]),
+    **dict.fromkeys(("fitnet", "attention_transfer", "afd", "channel_wise", "similarity"), BY_STAGE),
     **dict.fromkeys(("average_teachers", "random_teacher", "adaptive_teachers"), SEVERAL),
     **dict.fromkeys(("dml", "okddip", "bake", "adversarial_online", "byot"), ALONE),
     "dist": LOGITS[1:],
