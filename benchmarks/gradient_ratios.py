@@ -41,7 +41,7 @@ class MeasuredTraining(Training):
         return False
 
     def measure_at(self, steps: tuple[int, ...]) -> None:
-        """Measure before these steps."""
+        """Measure ratios before these steps of the training."""
         self._calibration_steps = steps
         self.ratios: dict[int, float] = {}
 

@@ -145,3 +145,27 @@ def worker_of(text: str) -> tuple[int, int]:
     if not 0 <= index < count:
         raise ValueError(text)
     return index, count
+
+
+def results_in(out: Path) -> dict[str, dict[str, Any]]:
+    """All results that `append_result` kept in a folder, by key; a last line that was cut off is left out."""
+    path, found = out / "results.jsonl", {}
+    for line in path.read_text().splitlines() if path.is_file() else ():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        found[row["key"]] = row
+    return found
+
+
+def append_result(out: Path, row: dict[str, Any]) -> None:
+    """Keep a result of a benchmark whose runs share a process: a line of `results.jsonl`, written by one at a time.
+
+    Args:
+        out: folder of the results.
+        row: JSON-able; `key` tells it apart.
+    """
+    (out / "work").mkdir(parents=True, exist_ok=True)
+    with FileLock(out / "work" / "results.lock"), (out / "results.jsonl").open("a") as file:
+        file.write(json.dumps(row) + "\n")

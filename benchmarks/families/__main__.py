@@ -19,12 +19,14 @@ import torch
 
 from benchmarks.common import machine_facts, markdown_table, numbers
 from benchmarks.families.networks import Family
-from benchmarks.families.trainings import Point, Settings, Trainings, results_in
+from benchmarks.families.trainings import Point, Settings, Trainings
+from benchmarks.runs import results_in
 from nas_kd.results.intervals import paired_gain
 
 OUT = Path("reports/families")
 PAIRS: tuple[tuple[Family, Family], ...] = (("vit", "cnn"), ("cnn", "vit"))
-METHODS = ("none", "soft_targets", "fitnet", "attention_transfer", "similarity")
+CONTROL = "none"
+METHODS = (CONTROL, "soft_targets", "fitnet", "attention_transfer", "similarity")
 TITLES = {"cnn": "residual network", "vit": "vision transformer"}
 
 
@@ -53,9 +55,9 @@ def _by_seed(rows: list[dict[str, Any]], method: str) -> dict[int, float]:
 
 
 def _gain(rows: list[dict[str, Any]], method: str) -> tuple[float, float, float, int] | None:
-    plain, taught = _by_seed(rows, "none"), _by_seed(rows, method)
+    plain, taught = _by_seed(rows, CONTROL), _by_seed(rows, method)
     both = sorted(plain.keys() & taught.keys())
-    if method == "none" or len(both) < 2:
+    if method == CONTROL or len(both) < 2:
         return None
     gain = paired_gain([taught[s] for s in both], [plain[s] for s in both], rows[0]["settings"]["test"])
     return gain.mean, gain.low, gain.high, len(both)

@@ -1,6 +1,5 @@
 """Trainings of the pairs of families; each is a line of OUT/results.jsonl and done once."""
 
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -8,17 +7,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import filelock
 import safetensors.torch
 from torch import Tensor, nn
 
 import nas_kd
 from benchmarks.families.networks import Family, network
+from benchmarks.runs import append_result, results_in
 from nas_kd.config.options import DataOptions
 from nas_kd.data.dataset import Dataset
 from nas_kd.data.prepare import load_dataset
 from nas_kd.engine.evaluation import accuracy_of
 from nas_kd.engine.numerics import PLAIN
+from nas_kd.methods.combine import make_method
 
 TEACHER_SEED = 1000
 AUGMENT = {"crop": 4, "flip": True}
@@ -128,7 +128,7 @@ class Trainings:
         x, y = self._first(rows)
         nas_kd.distill(
             net,
-            None if point.method == "none" else teacher,
+            None if make_method(point.method).teachers == "none" else teacher,
             train=(x, y),
             method=point.method,
             epochs=epochs,
@@ -148,19 +148,5 @@ class Trainings:
         parameters = sum(p.numel() for p in net.parameters())
         row = {"key": point.key, **asdict(point), "test": accuracy, "parameters": parameters}
         row |= {"cpu_seconds": round(seconds, 1), "settings": asdict(self.settings)}
-        self._out.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(self._out / "work" / "results.lock"), (self._out / "results.jsonl").open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        append_result(self._out, row)
         return row
-
-
-def results_in(out: Path) -> dict[str, dict[str, Any]]:
-    """All results in a folder, by key; a last line that was cut off is left out."""
-    path, found = out / "results.jsonl", {}
-    for line in path.read_text().splitlines() if path.is_file() else ():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        found[row["key"]] = row
-    return found

@@ -20,7 +20,8 @@ from typing import Any
 import torch
 
 from benchmarks.common import machine_facts, markdown_table, numbers
-from benchmarks.label_curves.trainings import ALL, GIVEN, OWN, Point, Settings, Trainings, results_in
+from benchmarks.label_curves.trainings import ALL, GIVEN, OWN, Point, Settings, Trainings
+from benchmarks.runs import results_in
 
 OUT = Path("reports/label_curves")
 DATASETS = ("mnist", "cifar10")

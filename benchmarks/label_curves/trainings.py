@@ -1,6 +1,5 @@
 """Data, networks and trainings of the label curves; each training is a line of OUT/results.jsonl and done once."""
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import nas_kd
+from benchmarks.runs import append_result, results_in
 from nas_kd.config.options import DataOptions
 from nas_kd.data.augmentation_choices import NONE
 from nas_kd.data.dataset import Split
@@ -175,19 +175,5 @@ class Trainings:
         n_labels = point.labels or len(self._splits[0])
         row = {"key": point.key, **asdict(point), "labels": n_labels, "n_unlabelled": unlabelled, "test": accuracy}
         row |= {"seconds": round(seconds, 2), "settings": asdict(self.settings)}
-        self._out.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(self._out / "results.lock"), (self._out / "results.jsonl").open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        append_result(self._out, row)
         return row
-
-
-def results_in(out: Path) -> dict[str, dict[str, Any]]:
-    """All results in a folder, by key; a last line that was cut off is left out."""
-    path, found = out / "results.jsonl", {}
-    for line in path.read_text().splitlines() if path.is_file() else ():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        found[row["key"]] = row
-    return found

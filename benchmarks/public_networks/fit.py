@@ -87,7 +87,7 @@ def fit(net: nn.Module, x: Tensor, y: Tensor, n_classes: int) -> float:
 
 
 def main() -> int:
-    """Write `network.safetensors` and `colours.npz`."""
+    """Fit the network of a folder, and write `network.safetensors` and `colours.npz` there."""
     folder, n_classes = Path(sys.argv[1]), int(sys.argv[2])
     sys.path.insert(0, str(folder))
     torch.manual_seed(0)

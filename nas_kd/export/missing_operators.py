@@ -28,8 +28,8 @@ def _type_of_eye(eye: NodeProto, like: NodeProto | None) -> int | None:
 
 def _in_float(eye: NodeProto, like: NodeProto | None) -> list[NodeProto]:
     """Make an identity matrix float32, as the constant whose shape it has; returns what converts it to booleans."""
-    for constant in () if like is None or like.op_type != "ConstantOfShape" else (like,):
-        del constant.attribute[:]  # zeros of float32 are what it makes by itself
+    if like is not None and like.op_type == "ConstantOfShape":
+        del like.attribute[:]  # zeros of float32 are what it makes by itself
     (wanted,) = eye.output
     del eye.attribute[:]
     eye.attribute.append(helper.make_attribute("dtype", TensorProto.FLOAT))
