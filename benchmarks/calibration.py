@@ -26,11 +26,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a script's ow
 
 import numpy as np
 
-from benchmarks.cifar_trainings import CifarTrainings, Settings
+from benchmarks.cifar_trainings import CifarTrainings, Settings, record_cifar_run
 from benchmarks.common import machine_facts, markdown_table
 from benchmarks.methods import teachers_for
-from benchmarks.runs import bind, is_done, read_runs, record, run_all, worker_of
-from nas_kd.engine.numerics import training_threads
+from benchmarks.runs import bind, is_done, read_runs, run_all, worker_of
 from nas_kd.engine.training import Training
 from nas_kd.errors import InputError
 from nas_kd.methods.combine import make_method
@@ -190,14 +189,7 @@ def main() -> int:
     except InputError as error:
         sys.exit(f"calibration.py: {error}")
     if given.run:
-        with training_threads(given.threads):
-            return record(
-                folder,
-                work,
-                given.run,
-                lambda: CifarTrainings(SETTINGS, given.data, work, given.threads, folder / "teachers"),
-                one,
-            )
+        return record_cifar_run(SETTINGS, given, folder, work, one)
     todo, failed = jobs(given.methods.split(","), given.seeds), 0
     if not given.report_only:
         failed = run_all(folder, work, [TEACHER], (0, 1), line)

@@ -21,10 +21,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a script's own folder is all that Python adds
 
-from benchmarks.cifar_trainings import CifarTrainings, Settings
+from benchmarks.cifar_trainings import CifarTrainings, Settings, record_cifar_run
 from benchmarks.common import machine_facts, markdown_table, net_words, numbers
-from benchmarks.runs import bind, is_done, read_runs, record, run_all, worker_of
-from nas_kd.engine.numerics import training_threads
+from benchmarks.runs import bind, is_done, read_runs, run_all, worker_of
 from nas_kd.engine.teacher_outputs import TeacherOutputs, can_use_cache
 from nas_kd.engine.training import Training
 from nas_kd.errors import InputError
@@ -269,14 +268,7 @@ def main() -> int:
     except InputError as error:
         sys.exit(f"chains.py: {error}")
     if given.run:
-        with training_threads(given.threads):
-            return record(
-                folder,
-                work,
-                given.run,
-                lambda: CifarTrainings(settings, given.data, work, given.threads, folder / "teachers"),
-                lambda name, cifar: Chains(cifar, settings).run(name),
-            )
+        return record_cifar_run(settings, given, folder, work, lambda name, cifar: Chains(cifar, settings).run(name))
     todo = [f"{arm}.{seed}" for seed in range(given.seeds) for arm in ARMS]
     failed = 0 if given.report_only else run_all(folder, work, todo, given.worker, line)
     write_report(folder, settings)

@@ -4,6 +4,7 @@ Logits and checkpoints lie in the work folder, which need not be kept. Teachers 
 results: on another machine the same training gives another teacher, and results under both would not compare.
 """
 
+import argparse
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -18,13 +19,14 @@ from safetensors.torch import save
 from torch import nn
 
 from benchmarks.common import net_words, residual_net
+from benchmarks.runs import record
 from nas_kd.config.options import DataOptions, DistillOptions, EngineOptions
 from nas_kd.data.augment import TrainingViews
 from nas_kd.data.dataset import Dataset, Split
 from nas_kd.data.prepare import channel_statistics, load_dataset
 from nas_kd.engine.batch_source import ArrayBatches
 from nas_kd.engine.method_setup import DatasetInfo
-from nas_kd.engine.numerics import Numerics
+from nas_kd.engine.numerics import Numerics, training_threads
 from nas_kd.engine.schedule import Schedule
 from nas_kd.engine.teacher_outputs import Teacher, TeacherOutputs
 from nas_kd.engine.training import Training, TrainingSetup
@@ -215,3 +217,29 @@ def in_grey(data: Dataset) -> Dataset:
     mean, std = channel_statistics(train.x.numpy())
     key = fingerprint([data.key, LUMINANCE])
     return replace(data, train=train, val=grey(data.val), test=grey(data.test), mean=mean, std=std, key=key)
+
+
+def record_cifar_run(
+    settings: Settings,
+    given: argparse.Namespace,
+    folder: Path,
+    work: Path,
+    run: Callable[[str, CifarTrainings], dict[str, Any]],
+) -> int:
+    """Do the run that the command line names, with the trainings of its folder; returns the exit status.
+
+    Args:
+        settings: of all results of the folder.
+        given: `run`: its name; `data`: folder of CIFAR-10; `threads`: of a training.
+        folder: of the results, and of the teachers.
+        work: folder for what need not be kept.
+        run: gives the result of a run, by its name.
+    """
+    with training_threads(given.threads):
+        return record(
+            folder,
+            work,
+            given.run,
+            lambda: CifarTrainings(settings, given.data, work, given.threads, folder / "teachers"),
+            run,
+        )

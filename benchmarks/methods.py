@@ -21,12 +21,11 @@ from urllib.parse import quote, unquote
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a script's own folder is all that Python adds
 
-from benchmarks.cifar_trainings import CifarTrainings, Settings
+from benchmarks.cifar_trainings import CifarTrainings, Settings, record_cifar_run
 from benchmarks.common import machine_facts, net_words, peak_mib, reset_peak
 from benchmarks.methods_report import write_report
-from benchmarks.runs import bind, is_done, record, run_all, worker_of
+from benchmarks.runs import bind, is_done, run_all, worker_of
 from nas_kd.data.dataset import Dataset
-from nas_kd.engine.numerics import training_threads
 from nas_kd.engine.teacher_outputs import TeacherOutputs, can_use_cache
 from nas_kd.engine.training import Training
 from nas_kd.errors import InputError
@@ -224,14 +223,7 @@ def main() -> int:
     except InputError as error:
         sys.exit(f"methods.py: {error}")
     if given.run:
-        with training_threads(given.threads):
-            return record(
-                folder,
-                work,
-                given.run,
-                lambda: CifarTrainings(settings, given.data, work, given.threads, folder / "teachers"),
-                one,
-            )
+        return record_cifar_run(settings, given, folder, work, one)
     failed = 0
     if not given.report_only:
         wanted = max(teachers_of(make_method(n)) for n in names)
