@@ -107,22 +107,6 @@ def _of_torch() -> list[Setting]:
     ]
 
 
-@contextmanager
-def without_fast_path() -> Iterator[None]:
-    """Let torch's attention run step by step inside, as it is written.
-
-    Its fast path of evaluation mode has no ONNX operator, and gives nested tensors where tokens are masked.
-    """
-    import torch  # noqa: PLC0415
-
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
-
-
 def describe_error(error: BaseException) -> str:
     """Describe what code raised in one line: its type, and the first line of its message, at most 300 characters."""
     if isinstance(error, SystemExit):

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from nas_kd.engine.module_calls import Call, first_output, record_calls, stages_by_depth
 from nas_kd.errors import InputError
+from nas_kd.export.eval_mode import without_fast_path
 from nas_kd.methods.base import Need, Outputs
-from nas_kd.user_code import without_fast_path
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nas_kd.export.eval_mode import without_fast_path
 from nas_kd.methods.depth import place_at_depth
-from nas_kd.user_code import without_fast_path
 
 TOKEN_DIMS, MAP_DIMS = 3, 4  # tokens (B, t, d) and maps (B, c, h, w)
 STAGES_BY_DEPTH = 3  # of a network whose resolution never changes

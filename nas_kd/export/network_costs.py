@@ -7,10 +7,9 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from nas_kd.export.eval_mode import device_of, evaluating
+from nas_kd.export.eval_mode import device_of, evaluating, without_fast_path
 from nas_kd.export.onnx_costs import count_onnx_macs
 from nas_kd.export.onnx_module import OnnxModule
-from nas_kd.user_code import without_fast_path
 
 
 class _OperationCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from nas_kd.errors import InputError, TrialError
 from nas_kd.export.dynamic_batch import with_dynamic_batch
 from nas_kd.export.error_text import first_line
-from nas_kd.export.eval_mode import device_of, evaluating
+from nas_kd.export.eval_mode import device_of, evaluating, without_fast_path
 from nas_kd.export.exporters import OPSET, export_by_dynamo, has_dynamo, trace
 from nas_kd.export.minify import minify, serialize_checked
 from nas_kd.export.onnx_classifier import OnnxClassifier
-from nas_kd.user_code import unchanged_settings, without_fast_path
+from nas_kd.user_code import unchanged_settings
 
 PREFIX = "nas_kd."
 BATCHES = (1, 3)  # sizes that a file is tried with where tracing may have fixed that of the example, 2
