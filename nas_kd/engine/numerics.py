@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from nas_kd.config.options import EngineOptions
+from nas_kd.engine.strided_pointwise import avoid_faulty_gradients
 
 # Below this many input values a network is bound by the overhead of its operators: casts and threads only add to it.
 SMALL_INPUT = 500
@@ -48,7 +49,10 @@ class Numerics:
 
     def place(self, model: nn.Module) -> nn.Module:
         """Bring the model into this memory layout, in place, and return it."""
-        return model.to(memory_format=torch.channels_last) if self.channels_last else model  # type: ignore[call-overload]
+        if not self.channels_last:
+            return model
+        avoid_faulty_gradients(model)
+        return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
     def to_layout(self, x: Tensor) -> Tensor:
         """Return a batch (B, ...) in this memory layout."""
