@@ -1,10 +1,11 @@
 """Fifty networks of public collections as teachers, and as the students of a search, without a line changed.
 
-    python -m benchmarks.public_networks --clones DIR [--only vit,cait]
+    python -m benchmarks.public_networks --clones DIR [--only vit,cait] [--few]
 
 DIR holds clones of the collections in `networks.py`; vit-pytorch needs `einops` on PYTHONPATH. Each network is fitted
-for a moment to pictures of plain colours. Then `nas-kd distill` takes it as the teacher of a small student, and
-`nas-kd search` as one of two candidates. What is in OUT/results.jsonl is not done again; OUT/report.md has the table.
+for a moment to pictures of plain colours; with --few, for networks that need minutes an epoch, to a quarter as many.
+Then `nas-kd distill` takes it as the teacher of a small student, and `nas-kd search` as one of two candidates. What is
+in OUT/results.jsonl is not done again; OUT/report.md has the table.
 """
 
 import argparse
@@ -86,7 +87,7 @@ controls = false
 """
 
 
-def prepare(work: Path, collection: Collection, name: str, clones: Path) -> None:
+def prepare(work: Path, collection: Collection, name: str, clones: Path, *, few: bool) -> None:
     """Write the network's module, its weights, the data and two configs, in a process of their own."""
     work.mkdir(parents=True, exist_ok=True)
     path = str((clones / collection.path).resolve())
@@ -96,6 +97,7 @@ def prepare(work: Path, collection: Collection, name: str, clones: Path) -> None
     (work / "teacher.toml").write_text(CONFIG.format(space="resnet"))
     (work / "student.toml").write_text(CONFIG.format(space="two:SPACE") + SEARCH)
     fit = [sys.executable, "-m", "benchmarks.public_networks.fit", str(work), str(collection.n_classes)]
+    fit += ["--few"] if few else []
     code, output = _run(fit, Path.cwd())
     if code:
         raise RuntimeError(f"{name} cannot be fitted: {output[-500:]}")
@@ -146,16 +148,16 @@ def student_record(run_dir: Path) -> str:
     return NOT_PROPOSED
 
 
-def try_network(collection: Collection, name: str, clones: Path, work: Path) -> dict[str, Any]:
+def try_network(collection: Collection, name: str, clones: Path, work: Path, *, few: bool) -> dict[str, Any]:
     """Use a network as a teacher and as a student."""
-    prepare(work, collection, name, clones)
+    prepare(work, collection, name, clones, few=few)
     teacher = _nas_kd("distill", "teacher.toml", work, "--run-dir=distill")
     for seed in range(SEEDS):  # two proposals may both be the small network
         search = _nas_kd("search", "student.toml", work, f"--seed={seed}", f"--run-dir=search{seed}")
         record = student_record(work / f"search{seed}")
         if record != NOT_PROPOSED:
             break
-    return {"network": name, "teacher": teacher, "search": search, "student": record}
+    return {"network": name, **({"few": True} if few else {}), "teacher": teacher, "search": search, "student": record}
 
 
 def report(rows: list[dict[str, Any]]) -> str:
@@ -186,6 +188,7 @@ def main() -> int:
     parser.add_argument("--clones", type=Path, required=True)
     parser.add_argument("--only", default="")
     parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--few", action="store_true")
     given = parser.parse_args()
     results = given.out / "results.jsonl"
     given.out.mkdir(parents=True, exist_ok=True)
@@ -199,7 +202,10 @@ def main() -> int:
             continue
         work = given.out / "work" / f"{collection}.{name}"
         try:
-            row = {"collection": collection, **try_network(COLLECTIONS[collection], name, given.clones, work)}
+            row = {
+                "collection": collection,
+                **try_network(COLLECTIONS[collection], name, given.clones, work, few=given.few),
+            }
         except RuntimeError as error:
             print(error, flush=True)
             continue

@@ -16,17 +16,19 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-SIDE, PER_CLASS, NOISE = 32, {"train": 12, "val": 4, "test": 4}, 12
+SIDE, NOISE = 32, 12
+PER_CLASS = {"train": 12, "val": 4, "test": 4}
+FEW = 4  # share of them by which networks are tried that take long
 
 
-def colours(n_classes: int) -> dict[str, np.ndarray[Any, Any]]:
-    """Noisy pictures of one colour a class."""
+def colours(n_classes: int, part: int = 1) -> dict[str, np.ndarray[Any, Any]]:
+    """Noisy pictures of one colour a class; one in `part` of them."""
     rng = np.random.default_rng(0)
     levels = int(np.ceil(n_classes ** (1 / 3)))
     grid = np.stack(np.meshgrid(*[np.linspace(40, 215, levels)] * 3, indexing="ij"), -1).reshape(-1, 3)[:n_classes]
     arrays: dict[str, np.ndarray[Any, Any]] = {}
     for split, count in PER_CLASS.items():
-        y = np.repeat(np.arange(n_classes), count)
+        y = np.repeat(np.arange(n_classes), count // part)
         noise = rng.normal(0, NOISE, (len(y), 3, SIDE, SIDE))
         arrays[f"x_{split}"] = np.clip(grid[y][:, :, None, None] + noise, 0, 255).astype(np.uint8)
         arrays[f"y_{split}"] = y
@@ -92,7 +94,7 @@ def main() -> int:
     sys.path.insert(0, str(folder))
     torch.manual_seed(0)
     net = importlib.import_module("network").make()
-    arrays = colours(n_classes)
+    arrays = colours(n_classes, FEW if "--few" in sys.argv else 1)
     accuracy = fit(net, torch.tensor(arrays["x_train"]) / 255, torch.tensor(arrays["y_train"]), n_classes)
     save_file({k: v.clone().contiguous() for k, v in net.state_dict().items()}, folder / "network.safetensors")
     np.savez(folder / "colours.npz", allow_pickle=False, **arrays)
