@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from nas_kd.errors import BudgetError, CallbackError, InputError, TrialError
     from nas_kd.latency.device_profile import DeviceProfile
     from nas_kd.methods.base import Method
+    from nas_kd.models.derived.derived_space import DerivedSpace
     from nas_kd.models.grid import Dimension, GridSpace
 
     __version__: str
@@ -38,6 +39,7 @@ _HOMES = {
     "Callback": "nas_kd.context.callbacks",
     "CallbackError": "nas_kd.errors",
     "DeviceProfile": "nas_kd.latency.device_profile",
+    "DerivedSpace": "nas_kd.models.derived.derived_space",
     "Dimension": "nas_kd.models.grid",
     "EpochEnd": "nas_kd.context.callbacks",
     "Finalist": "nas_kd.api.run",
@@ -59,6 +61,7 @@ __all__ = [
     "BudgetError",
     "Callback",
     "CallbackError",
+    "DerivedSpace",
     "DeviceProfile",
     "Dimension",
     "EpochEnd",

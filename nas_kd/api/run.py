@@ -14,6 +14,7 @@ from nas_kd.context.run_folder import RunFolder, read_json
 from nas_kd.deployment.bundle import BundlePaths
 from nas_kd.errors import InputError
 from nas_kd.kd.load_model import build_model, load_weights
+from nas_kd.kd.own_space import OWN, space_of_run
 from nas_kd.plugins import IN_MEMORY, display_name, remembered
 from nas_kd.report.render import candidates_table, front_figure, write_report
 from nas_kd.results.candidate import Candidate
@@ -118,6 +119,8 @@ class Finalist:
         wanted = load_config(folder.config).space.name if space is None else space
         if isinstance(wanted, str) and wanted.startswith(IN_MEMORY) and not remembered(wanted):
             raise InputError(f"the space {display_name(wanted)!r} was given in Python: pass it, load_model(space=...)")
+        if wanted == OWN:
+            wanted = space_of_run(load_config(folder.config), folder)
         return build_model(self.candidate, weights, data.input_shape, len(data.classes), wanted)
 
     def export(self, path: Path | str) -> Path:

@@ -57,6 +57,8 @@ def print_profile(profile: SpaceProfile) -> None:
             _add_row(table, f"peak memory, {one.precision}", one.memory_bytes, lambda v: f"{v / 1000:.0f} kB", "")
     _add_row(table, "multiply-adds", profile.macs, lambda v: f"{v:,.0f}", "")
     console.print(table)
+    for name, description in profile.dimensions.items():
+        console.print(escape(f"{name}: {description}"), highlight=False, soft_wrap=True)
     for line in (*_budget_lines(profile), *_time_lines(profile)):
         console.print(escape(line), highlight=False, soft_wrap=True)
 

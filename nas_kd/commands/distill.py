@@ -24,12 +24,13 @@ from nas_kd.kd.config_checks import check_config
 from nas_kd.kd.distiller import Distiller
 from nas_kd.kd.load_model import load_weights, weights_file
 from nas_kd.kd.network_builder import NetworkBuilder
+from nas_kd.kd.own_space import with_own_space
 from nas_kd.kd.ready_teacher import tested_record
 from nas_kd.kd.teachers import prepare_teachers
 from nas_kd.methods.combine import make_method
 from nas_kd.methods.teaching import usable_teaching
 from nas_kd.methods.teaching_choices import fixed_teaching
-from nas_kd.models.search_space import load_space
+from nas_kd.models.search_space import SpaceOfTeacher, load_space
 from nas_kd.nas.gate import Gate
 from nas_kd.results.candidate import Architecture, Candidate, Recipe
 from nas_kd.results.finalist_record import Accuracy
@@ -98,13 +99,17 @@ def distill_one(config: SearchConfig, run_dir: Path, callback: Callback) -> Dist
 def _distill(context: RunContext) -> DistillResult:
     config, folder, callback = context.config, context.folder, context.callback
     builder = NetworkBuilder(context.data, context.space)
+    if not isinstance(context.space, SpaceOfTeacher):  # a wrong student is found before the teacher is trained
+        builder.parameters(_candidate(config, context, builder).student)
+    callback.on_stage("preparing the teacher" if len(config.teacher) == 1 else "preparing the teachers")
+    teachers = prepare_teachers(context, Gate(context, builder).of_file)
+    context = with_own_space(context, [t.teacher for t in teachers])
+    builder = NetworkBuilder(context.data, context.space)
     gate = Gate(context, builder)
     candidate = _candidate(config, context, builder)
     builder.parameters(candidate.student)
     if left_out := _left_out(config, candidate):
         callback.on_note(f"of no use to method {candidate.recipe.method_name}, and left out: {left_out}")
-    callback.on_stage("preparing the teacher" if len(config.teacher) == 1 else "preparing the teachers")
-    teachers = prepare_teachers(context, gate.of_file)
     recipe = choose_recipe(
         context,
         builder,

@@ -23,6 +23,7 @@ from nas_kd.errors import InputError, TrialError
 from nas_kd.kd.candidate_failure import as_trial_error
 from nas_kd.kd.config_checks import check_config
 from nas_kd.kd.network_builder import NetworkBuilder
+from nas_kd.kd.own_space import dimensions_of, with_own_space
 from nas_kd.kd.teachers import untrained_teachers
 from nas_kd.nas.feasibility import log_excess
 from nas_kd.nas.gate import Gate
@@ -101,6 +102,7 @@ class SpaceProfile:
         time: of a whole search; None: nothing that was measured is within the budget, or there was no time left.
         stopped: whether time was over before all was done.
         planned: networks that were to be measured, in all precisions.
+        dimensions: of a space made of the teacher, what each of them is, by name.
     """
 
     space: str
@@ -114,6 +116,7 @@ class SpaceProfile:
     time: TimeEstimate | None
     stopped: bool = False
     planned: int = 0
+    dimensions: Mapping[str, str] = field(default_factory=dict)
 
 
 class OutOfTime(BaseException):
@@ -195,8 +198,9 @@ class _Deadline:
 
 
 def _profile(context: RunContext, sample: int, deadline: _Deadline, on_costs: OnCosts) -> SpaceProfile:
-    space, builder, budget = context.space, NetworkBuilder(context.data, context.space), context.config.budget
     teachers = untrained_teachers(context)  # first, as this is where a config may be wrong yet
+    context = with_own_space(context, teachers)
+    space, builder, budget = context.space, NetworkBuilder(context.data, context.space), context.config.budget
     gate, sampler = Gate(context, builder), ArchitectureSampler(space, context.seed)
     drawn = [sampler.draw() for _ in range(sample)]
     ladder = builder.size_ladder(N_SIZES)
@@ -230,6 +234,7 @@ def _profile(context: RunContext, sample: int, deadline: _Deadline, on_costs: On
         time=estimate,
         stopped=stopped,
         planned=len(wanted) * len(context.config.search.precisions),
+        dimensions=dimensions_of(space),
     )
 
 

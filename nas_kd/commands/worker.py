@@ -17,6 +17,7 @@ from nas_kd.kd.artifacts import ArtifactBuilder
 from nas_kd.kd.choose_recipe import known_recipe, student_recipe_key
 from nas_kd.kd.distiller import Distiller
 from nas_kd.kd.network_builder import NetworkBuilder
+from nas_kd.kd.own_space import with_own_space
 from nas_kd.kd.teachers import load_teachers
 from nas_kd.nas.jobs import JobTools, job_from_json
 from nas_kd.nas.search_plan import SearchPlan
@@ -88,8 +89,9 @@ class SearchWorker:
     @cached_property
     def _runner(self) -> JobRunner:
         teachers = load_teachers(self._context)
-        recipe = known_recipe(self._context, student_recipe_key(self._context, teachers))
-        context = self._context if recipe is None else self._context.with_recipe(recipe.recipe)
+        context = with_own_space(self._context, teachers)
+        recipe = known_recipe(context, student_recipe_key(context, teachers))
+        context = context if recipe is None else context.with_recipe(recipe.recipe)
         distiller = Distiller.for_run(context, NetworkBuilder(context.data, context.space), teachers)
         return JobRunner.for_run(context, distiller, ArtifactBuilder.for_run(context))
 

@@ -64,7 +64,15 @@ def _true_false_or_all(value: Any) -> Any:
 class SpaceOptions(Options):
     """The search space that students come from."""
 
-    name: str = Field("resnet", description="family of networks: resnet | mobilenet | package.module:Name")
+    name: str = Field(
+        "resnet",
+        description="family of networks: resnet | mobilenet | own (cut out of the teacher) | package.module:Name",
+    )
+    start: Annotated[tuple[Literal["inherited", "fresh"], ...], AfterValidator(without_repeats)] = Field(
+        ("inherited",),
+        min_length=1,
+        description="of students of space own: with the teacher's weights, or random ones; the search chooses of both",
+    )
 
 
 class ChainOptions(Options):

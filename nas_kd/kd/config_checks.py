@@ -13,7 +13,7 @@ from nas_kd.export.onnx_file import read_whole
 from nas_kd.kd.chain_policies.base import load_policy
 from nas_kd.kd.weights_file import check_weights_file
 from nas_kd.methods.teaching_choices import check_teaching
-from nas_kd.models.search_space import load_space
+from nas_kd.models.search_space import SpaceOfTeacher, load_space
 from nas_kd.plugins import IN_MEMORY, import_object
 
 
@@ -36,12 +36,36 @@ def check_config(config: SearchConfig) -> None:
     check_unlabelled_options(config)
     check_mix_options(config)
     _check_policy(config)
+    _check_own_space(config)
     for place, options in enumerate(config.teacher):
         try:
             _check(options)
         except InputError as error:
             several = len(config.teacher) > 1
             raise InputError(f"{ordinal(place)} {error}" if several else str(error)) from error
+
+
+def _check_own_space(config: SearchConfig) -> None:
+    """Refuse a space made of a teacher that is no module, as far as the config tells.
+
+    Raises:
+        InputError: says why.
+    """
+    space = load_space(config.space.name)
+    if not isinstance(space, SpaceOfTeacher):
+        return
+    teacher = config.teacher[0]
+    if teacher.onnx is not None or teacher.outputs is not None:
+        given = "an ONNX file" if teacher.onnx is not None else "stored outputs"
+        raise InputError(
+            f"space.name = {space.name!r} cuts students out of the first teacher's module, and it is given as {given}: "
+            "give teacher.factory and teacher.weights"
+        )
+    if teacher.knows_other_classes:
+        raise InputError(
+            f"space.name = {space.name!r} cuts students out of the first teacher, whose classes are not the data's "
+            "(label_set)"
+        )
 
 
 def _check_policy(config: SearchConfig) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from nas_kd.errors import InputError
 from nas_kd.kd.chain_policies.base import load_policy
 from nas_kd.kd.network_builder import trainable
-from nas_kd.models.search_space import SearchSpace, load_space
+from nas_kd.models.search_space import SearchSpace, load_space, takes_stored_units
 from nas_kd.models.wrappers import Normalized, sum_networks
 from nas_kd.plugins import available
 from nas_kd.quantization.precision import load_precision
@@ -79,6 +79,8 @@ def _body(architecture: Architecture, input_shape: tuple[int, ...], n_classes: i
     found = _space(architecture, space)
     body = found.build(architecture, input_shape, n_classes)
     body = trainable(body, input_shape, n_classes)
+    if takes_stored_units(found):
+        return body
     return Normalized(body, torch.zeros(channels), torch.ones(channels))  # the real ones are among the weights
 
 

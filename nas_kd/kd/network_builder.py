@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ from nas_kd.export.eval_mode import evaluating
 from nas_kd.export.network_costs import count_macs, count_parameters
 from nas_kd.kd.candidate_failure import as_trial_error
 from nas_kd.models.raw_output import LogitsOnly, find_logits
-from nas_kd.models.search_space import SearchSpace, load_space
+from nas_kd.models.search_space import SearchSpace, identity_of, load_space, takes_stored_units
 from nas_kd.models.wrappers import ContiguousLayout, Normalized
 from nas_kd.results.candidate import Architecture
 from nas_kd.results.trial_record import Costs
@@ -54,12 +55,19 @@ class NetworkBuilder:
             TrialError: the space raised anything else.
         """
         data = self._data
+        space = self.space(architecture)
         with as_trial_error(inputs=False), seeded(seed, 0):
-            body = self.space(architecture).build(architecture, data.input_shape, data.n_classes)
+            body = space.build(architecture, data.input_shape, data.n_classes)
         if not isinstance(body, nn.Module):
             kind = type(body).__name__
             raise TrialError(f"space {architecture.space!r}: build must return a torch.nn.Module, got {kind}")
-        return Normalized(trainable(body, data.input_shape, data.n_classes), data.mean, data.std)
+        network = trainable(body, data.input_shape, data.n_classes)
+        return network if takes_stored_units(space) else Normalized(network, data.mean, data.std)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What keys of networks need to have of the students' space, see `identity_of`."""
+        return identity_of(self._students)
 
     def parameters(self, architecture: Architecture) -> int:
         """Count the network's trained weights."""

@@ -85,6 +85,7 @@ class Trainer:
             "calibrated": options.calibrate,
             **clipping_facts(options.calibrate),
             "numerics": [numerics.bf16, numerics.channels_last],
+            **builder.identity,
             **({} if weights is None else {"class_weights": weights}),
             **({} if self.score.name == DEFAULT_SCORE else {"score": self.score.name}),
         }

@@ -1,9 +1,9 @@
 """The interface of search spaces: families of networks in which smaller ones are sub-networks of larger ones."""
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from optuna.trial import BaseTrial
-from torch import nn
+from torch import Tensor, nn
 
 from nas_kd.errors import InputError
 from nas_kd.plugins import load
@@ -17,6 +17,10 @@ class SearchSpace(Protocol):
     Attributes:
         name: the name in configs.
         summary: one line for `nas-kd list spaces`.
+
+    A space may have `takes_stored_units = True`: its networks then take samples as they are stored, and normalise them
+    on their own. A space may have an `identity`, JSON-able: what its networks' initial weights depend on beside
+    architecture and seed.
     """
 
     name: str
@@ -56,6 +60,36 @@ class SearchSpace(Protocol):
 
     def describe(self, architecture: Architecture) -> str:
         """Describe an architecture in a few words, such as `3 stages, 16-24-48 wide, 5 blocks`."""
+
+
+@runtime_checkable
+class SpaceOfTeacher(Protocol):
+    """A space that is made of the run's teacher: until it is, it has a name and a summary only."""
+
+    name: str
+
+    def derive(self, network: nn.Module, example: Tensor, starts: tuple[str, ...]) -> SearchSpace:
+        """Make the space.
+
+        Args:
+            network: the teacher, which takes samples as they are stored.
+            example: (B, ...) such samples.
+            starts: where students' weights may come from, see `space.start`.
+
+        Raises:
+            InputError: nothing can be made of this network.
+        """
+
+
+def takes_stored_units(space: SearchSpace) -> bool:
+    """Whether networks of a space take samples as they are stored, rather than normalised ones."""
+    return bool(getattr(space, "takes_stored_units", False))
+
+
+def identity_of(space: SearchSpace) -> dict[str, Any]:
+    """What keys of trained networks need to have of a space; empty for most."""
+    found = getattr(space, "identity", None)
+    return {} if found is None else {"space": found}
 
 
 def load_space(given: Any) -> SearchSpace:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from nas_kd.models.subnetwork import weight_slice
+from nas_kd.models.subnetwork import kept_places, weight_slice
 from nas_kd.results.candidate import Architecture
 
 Build = Callable[[Architecture], nn.Module]
@@ -54,12 +54,23 @@ class Supernet(nn.Module):
         """Run the active sub-network on x (B, ...) in stored units and return its logits (B, C)."""
         shell, scratch = self._shell(self._active)
         held = dict(self.weights.named_parameters())
-        parts = {name: weight_slice(held, name, p.shape) for name, p in shell.named_parameters()}
+        places = kept_places(shell)
+        parts = {name: weight_slice(held, name, p.shape, places.get(name)) for name, p in shell.named_parameters()}
         return functional_call(shell, parts | scratch, (x,))  # type: ignore[no-any-return]
 
     def _make_shell(self, architecture: Architecture) -> tuple[nn.Module, dict[str, Tensor]]:
         """Build the sub-network without weights, and scratch buffers for the running statistics it writes."""
         with torch.device("meta"):
-            shell = self._build(architecture).train()
+            shell = _without_weights(self._build(architecture).train())
         buffers = {n: torch.zeros_like(b, device="cpu") for n, b in shell.named_buffers() if b.is_meta}
         return shell, buffers
+
+
+def _without_weights(network: nn.Module) -> nn.Module:
+    """The network with parameters that take no memory, wherever it was built."""
+    for module in network.modules():
+        for name, parameter in module._parameters.items():
+            if parameter is not None and not parameter.is_meta:
+                empty = torch.empty_like(parameter, device="meta")
+                module._parameters[name] = nn.Parameter(empty, parameter.requires_grad)
+    return network

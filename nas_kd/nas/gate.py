@@ -187,7 +187,8 @@ class Gate:
     def _export_key(self, deployed: tuple[Architecture, ...], precision: Precision) -> str:
         data, networks = self._context.data, [architecture.to_json() for architecture in deployed]
         scheme = [] if load_precision(precision).exact else [self._context.device.integer_scheme]
-        return fingerprint([networks, data.input_shape, data.classes, precision, *scheme])
+        space = list(self._builder.identity.values())
+        return fingerprint([networks, data.input_shape, data.classes, precision, *scheme, *space])
 
     def _measurement_key(self, onnx: bytes) -> str:
         return fingerprint([sha256(onnx), self._context.device.key(), self._context.batch_size])

@@ -1,0 +1,178 @@
+"""The search space of a network's own smaller versions: narrower, with fewer heads, with fewer blocks."""
+
+from collections.abc import Mapping
+from functools import cached_property
+from itertools import product
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nas_kd.errors import InputError
+from nas_kd.models.derived.derive import derive
+from nas_kd.models.derived.dimensions import FULL, CutDimension, dimensions_of, width_of
+from nas_kd.models.derived.fresh import fresh_weights
+from nas_kd.models.grid import Dimension, GridSpace
+from nas_kd.results.candidate import Architecture
+from nas_kd.serialization import fingerprint, sha256
+
+FRESH = "fresh"  # the choice between inherited weights (0) and random ones (1)
+STARTS = ("inherited", "fresh")
+
+
+class DerivedSpace(GridSpace):
+    """A space made of a trained network: each student is a part of it, with the weights of that part.
+
+    Channels that must be cut together are found in the network's graph, ranked once by the size of their weights, and
+    merged into dimensions by stage and role. What cannot be cut is left as it is, see `frozen`.
+
+    Attributes:
+        cuts: what each dimension does, in the order of `dimensions`; the choice of a start comes after them.
+        frozen: why groups of channels cannot be cut, by their first layer.
+        input_shape: of one sample.
+        n_classes: width of the logits.
+
+    Example:
+        >>> import nas_kd, torch
+        >>> from torch import nn
+        >>> net = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 2))
+        >>> space = nas_kd.DerivedSpace(net, torch.zeros(2, 3, 8, 8))
+        >>> space.cardinality(), [space.describe(a) for a in space.size_ladder(2)]
+        (4, ['width 4', 'width 16'])
+    """
+
+    name = "own"
+    takes_stored_units = True
+    summary = "networks cut out of the teacher's own: widths, heads and blocks of its stages"
+
+    def __init__(self, network: nn.Module, example: Tensor, *, starts: tuple[str, ...] = STARTS[:1]) -> None:
+        """Derive the space of a network.
+
+        Args:
+            network: trained, of any kind; it is copied.
+            example: (B, ...) samples as it takes them, two at least; more of them rank its blocks better.
+            starts: the starts that students may have, of `STARTS`: several are a choice of the search.
+
+        Raises:
+            InputError: the network cannot be run on the example, traced, or cut anywhere.
+        """
+        derived = derive(network, example)
+        self._cutter = derived.cutter
+        self.cuts = dimensions_of(derived)
+        if not self.cuts:
+            raise InputError("the network is too small: nothing of it can be narrowed by a useful amount")
+        with torch.no_grad():
+            self.n_classes = int(self._cutter.model(example[:2]).shape[-1])
+        self.input_shape = tuple(example.shape[1:])
+        self.frozen = {group.root: group.frozen for group in self._cutter.groups if group.frozen}
+        self._starts = starts
+        start = [Dimension(FRESH, 0, 1)] if len(starts) > 1 else []
+        super().__init__([*map(self._dimension, self.cuts), *start])
+
+    def _dimension(self, cut: CutDimension) -> Dimension:
+        if cut.blocks:
+            return Dimension(cut.name, cut.fewest, len(cut.blocks))
+        return Dimension(cut.name, 1, FULL, log=True)
+
+    @cached_property
+    def identity(self) -> list[Any]:
+        """What students' initial weights depend on, beside their architecture and seed."""
+        tensors = self._cutter.model.state_dict()
+        return [fingerprint({name: _digest(tensor) for name, tensor in tensors.items()}), list(self._starts)]
+
+    def canonical(self, choices: Mapping[str, int]) -> Architecture:
+        """Make the architecture of `choices`, each share set to the smallest that gives the same network."""
+        left_out = self._left_out(choices)
+        same = {cut.name: self._same(cut.name, left_out) for cut in self.cuts if cut.groups}
+        return Architecture(
+            self.name,
+            {d.name: same[d.name][choices[d.name]] if d.name in same else choices[d.name] for d in self.dimensions},
+        )
+
+    def _left_out(self, choices: Mapping[str, int]) -> tuple[str, ...]:
+        """Paths of the blocks that are left out."""
+        return tuple(path for cut in self.cuts for path in cut.blocks[: len(cut.blocks) - choices.get(cut.name, 0)])
+
+    def _same(self, name: str, left_out: tuple[str, ...]) -> dict[int, int]:
+        """For each share of a dimension of widths the smallest that gives the same network without these blocks."""
+        (cut,) = (cut for cut in self.cuts if cut.name == name)
+        gone = tuple(f"{path}." for path in left_out)
+        groups = [self._cutter.groups[number] for number in cut.groups]
+        there = [g for g in groups if not all(m.tensor.startswith(gone) for m in g.members)]
+        smallest: dict[tuple[int, ...], int] = {}
+        return {v: smallest.setdefault(tuple(width_of(g, v) for g in there), v) for v in range(1, FULL + 1)}
+
+    def cardinality(self) -> int:
+        """Count the different students of the space."""
+        depths = [[(cut.name, n) for n in range(cut.fewest, len(cut.blocks) + 1)] for cut in self.cuts if cut.blocks]
+        widths = [cut.name for cut in self.cuts if cut.groups]
+        total = 0
+        for chosen in product(*depths):
+            left_out = self._left_out(dict(chosen))
+            total += prod(len(set(self._same(name, left_out).values())) for name in widths)
+        return total * (2 if len(self._starts) > 1 else 1)
+
+    def _kept(self, choices: Mapping[str, int]) -> dict[int, int]:
+        """Channels kept of each group that loses any."""
+        widths = {n: width_of(self._cutter.groups[n], choices[cut.name]) for cut in self.cuts for n in cut.groups}
+        return {n: width for n, width in widths.items() if width < self._cutter.groups[n].size}
+
+    def network(self, choices: Mapping[str, int], channels: int, n_classes: int) -> nn.Module:
+        """Cut the network of validated choices, with inherited or fresh weights."""
+        model = self._cutter.cut(self._kept(choices), self._left_out(choices)).requires_grad_(True)
+        is_fresh = choices.get(FRESH, int(self._starts == ("fresh",)))
+        return fresh_weights(model) if is_fresh else model
+
+    def build(self, architecture: Architecture, input_shape: tuple[int, ...], n_classes: int) -> nn.Module:
+        """Cut a network: (B, *input_shape) as the whole one takes them -> logits (B, n_classes).
+
+        Raises:
+            InputError: the data are not those of the whole network, or the architecture is not one of this space.
+        """
+        if tuple(input_shape) != self.input_shape or n_classes != self.n_classes:
+            raise InputError(
+                f"space {self.name!r} is cut out of a network of {self.n_classes} classes for samples of shape "
+                f"{self.input_shape}; got {n_classes} classes, {tuple(input_shape)}"
+            )
+        return self.network(self.checked(architecture), input_shape[0], n_classes)
+
+    def describe(self, architecture: Architecture) -> str:
+        """Describe it by its widest groups: `stream 16-24-48, inner 8-16-32, heads 2-2-2, 3 blocks left out`."""
+        choices = self.checked(architecture)
+        widths: dict[str, list[str]] = {}
+        n_blocks, kept_blocks = 0, 0
+        for cut in self.cuts:
+            if cut.blocks:
+                n_blocks, kept_blocks = n_blocks + len(cut.blocks), kept_blocks + choices[cut.name]
+                continue
+            groups = [self._cutter.groups[n] for n in cut.groups]
+            widest = max(groups, key=lambda group: group.size)
+            width = width_of(widest, choices[cut.name])
+            role = cut.name.rpartition("_")[0]
+            widths.setdefault(role, []).append(str(width // widest.unit if role == "heads" else width))
+        parts = [f"{role} {'-'.join(sizes)}" for role, sizes in widths.items()]
+        if kept_blocks < n_blocks:
+            parts.append(f"{n_blocks - kept_blocks} block{'s' if n_blocks - kept_blocks > 1 else ''} left out")
+        return ", ".join([*parts, *(["fresh weights"] if choices.get(FRESH) else [])])
+
+    @cached_property
+    def _growth_path(self) -> list[tuple[int, Architecture]]:
+        """The path of sizes with inherited weights, where there is a choice."""
+        path = super()._growth_path
+        return [
+            (n, Architecture(a.space, {**a.choices, FRESH: 0} if FRESH in a.choices else a.choices)) for n, a in path
+        ]
+
+    def _weights(self, choices: Mapping[str, int]) -> int:
+        left_out, places = self._left_out(choices), self._cutter.places(self._kept(choices))
+        total = 0
+        for name, parameter in self._cutter.model.named_parameters():
+            if not any(name.startswith(f"{path}.") for path in left_out):
+                sides = places[name].sides if name in places else (None,) * parameter.dim()
+                total += prod(n if i is None else len(i) for i, n in zip(sides, parameter.shape, strict=True))
+        return max(1, total)
+
+
+def _digest(tensor: Tensor) -> str:
+    return sha256(tensor.detach().contiguous().cpu().flatten().view(torch.uint8).numpy().tobytes())
