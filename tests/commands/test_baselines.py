@@ -4,7 +4,8 @@ import csv
 import json
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from nas_kd.context.run_folder import RunFolder
 from nas_kd.errors import InputError
 from nas_kd.export.onnx_classifier import OnnxClassifier
 from nas_kd.kd.network_builder import NetworkBuilder
+from nas_kd.kd.ready_teacher import ReadyTeacher
 from nas_kd.kd.teachers import prepare_teachers
 from nas_kd.nas.gate import Gate
 from nas_kd.report import write_report
@@ -140,13 +142,15 @@ def test_an_unfinished_run_says_that_nothing_was_compared_yet(record: RunRecord,
     assert not (tmp_path / "baselines.csv").exists()
 
 
-def compressed(config: SearchConfig, folder: Path) -> tuple[list[MeasuredBaseline], list[str]]:
+def compressed(
+    config: SearchConfig, folder: Path, changed: Callable[[ReadyTeacher], ReadyTeacher] = lambda teacher: teacher
+) -> tuple[list[MeasuredBaseline], list[str]]:
     """What the step makes of a config's teacher, and what it says."""
     context, notes = open_context(config, folder), list[str]()
     context.callback.on_note = notes.append  # type: ignore[method-assign]
     gate = Gate(context, NetworkBuilder(context.data, context.space))
     (teacher,) = prepare_teachers(context, gate.of_file)
-    return compress_teacher(context, teacher, gate, 2), notes
+    return compress_teacher(context, changed(teacher), gate, 2), notes
 
 
 @pytest.mark.usefixtures("brief_measurements")
@@ -184,6 +188,25 @@ def test_what_fails_of_a_baseline_is_left_out_with_a_note(with_teachers: Seed, t
     found, notes = compressed(config, with_teachers(tmp_path / "run"))
     assert [one.id for one in found] == ["broken/int2-weights"]
     assert any("baseline broken left out" in note and "nothing left" in note for note in notes)
+
+
+def without_file(teacher: ReadyTeacher) -> ReadyTeacher:
+    return replace(teacher, file=None)
+
+
+def of_other_classes(teacher: ReadyTeacher) -> ReadyTeacher:
+    return replace(teacher, teacher=replace(teacher.teacher, other_classes=True))
+
+
+@pytest.mark.usefixtures("brief_measurements")
+@pytest.mark.parametrize(("changed", "said"), [(without_file, "no ONNX file to convert"), (of_other_classes, "")])
+def test_a_teacher_that_cannot_be_deployed_is_not_compressed(
+    changed: Callable[[ReadyTeacher], ReadyTeacher], said: str, with_teachers: Seed, tmp_path: Path
+) -> None:
+    config = small_config(finalists={"baselines": ["quantization"]})
+    found, notes = compressed(config, with_teachers(tmp_path / "run"), changed)
+    assert found == []
+    assert sum("baseline" in note and said in note for note in notes) == bool(said)
 
 
 def test_an_unknown_baseline_is_refused_before_anything_is_read(tmp_path: Path) -> None:
