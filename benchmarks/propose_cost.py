@@ -181,7 +181,7 @@ def _teacher(context: RunContext, builder: NetworkBuilder, gate: Gate) -> ReadyT
     teacher = Teacher(builder.build(largest, 0), "0" * 64, "made up", costs.parameters, costs.macs)
     val = Accuracy(mean=0.99, low=0.98, high=1.0, samples=1000)
     record = TeacherRecord(description="made up", origin="space", costs=costs, val=val, val_score=val)
-    return ReadyTeacher(teacher, b"", record)
+    return ReadyTeacher(teacher, None, record)
 
 
 def _duplicates(study: RunStudy) -> int:

@@ -50,7 +50,7 @@ SMALL: dict[str, Any] = {
     "distill": {"methods": ["soft_targets", "similarity", "none"], "epochs": 4, "batch_size": 64, "probe_minutes": 0},
     "budget": {"max_latency_ms": 5.0, "max_size_kb": 60},
     "search": {"trials": 7, "rungs": 2, "reduction": 2, "rung_steps": 1},
-    "finalists": {"max": 2, "seeds": 2, "max_control_epochs": 1.5, "max_share": 1.0},
+    "finalists": {"max": 2, "seeds": 2, "max_control_epochs": 1.5, "max_share": 1.0, "baselines": []},
     "engine": {"threads": 1},
 }
 

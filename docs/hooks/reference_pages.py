@@ -161,9 +161,9 @@ def plugins_page() -> str:
     policies = available("policy").values()
     rows = ((f"`{p.name}`", p.summary, p.source) for p in policies)
     lines += ["## Chain policies", "", *table(("policy", "how a chain of assistants is taught", "source"), rows)]
-    for title, kind in (("Samplers", "sampler"), ("Executors", "executor"), ("Scores", "score")):
+    for kind in ("sampler", "executor", "score", "baseline"):
         rows_of_kind = ((f"`{p.name}`", p.summary) for p in available(kind).values())
-        lines += [f"## {title}", "", *table((kind, "what it is"), rows_of_kind)]
+        lines += [f"## {kind.capitalize()}s", "", *table((kind, "what it is"), rows_of_kind)]
     return "\n".join(lines)
 
 

@@ -25,7 +25,7 @@ from nas_kd.kd.distiller import Distiller
 from nas_kd.kd.load_model import load_weights, weights_file
 from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.kd.own_space import with_own_space
-from nas_kd.kd.ready_teacher import tested_record
+from nas_kd.kd.ready_teacher import decisions_on_test, tested_record
 from nas_kd.kd.teachers import prepare_teachers
 from nas_kd.methods.combine import make_method
 from nas_kd.methods.teaching import usable_teaching
@@ -128,7 +128,8 @@ def _distill(context: RunContext) -> DistillResult:
     trained = distiller.distill(candidate, context.seed, context.recipe.epochs)
     file = ArtifactBuilder.for_run(context).verified_file(trained, candidate.precision)
     callback.on_stage("reading the test split")  # once, with nothing left to choose
-    confusion, teacher = decisions(file.onnx, context.data.test).confusion, tested_record(teachers[0], context)
+    confusion = decisions(file.onnx, context.data.test).confusion
+    teacher = tested_record(teachers[0].record, decisions_on_test(teachers[0], context), context)
     others = {score.title: score for score in (load_score("balanced_accuracy"), context.score)}
     facts = replace(
         _facts(context, builder, candidate, file, confusion.accuracy),

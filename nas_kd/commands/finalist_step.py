@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from nas_kd.commands.failed_search import give_up, require_trainable
 from nas_kd.commands.finalist_plan import describe_plan
-from nas_kd.commands.finalists import FinalistTrainer, TrainedFinalist
+from nas_kd.commands.finalists import FinalistTrainer
+from nas_kd.commands.trained_files import TrainedFinalist
 from nas_kd.commands.training_costs import search_cost, supernet_cost, teachers_cost
 from nas_kd.context.run_context import RunContext
 from nas_kd.kd.artifacts import ArtifactBuilder

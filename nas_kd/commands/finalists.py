@@ -1,19 +1,15 @@
-"""Trains the front's members again, in full: several seeds, verified ONNX files, controls, and the test split, once."""
+"""Trains the front's members again, in full: several seeds, verified ONNX files, and controls."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
-from statistics import fmean
 
 from nas_kd.commands.choose_finalists import choose, fallback_finalist
 from nas_kd.commands.finalist_plan import FinalistCost, plan_finalists
+from nas_kd.commands.trained_files import TrainedFile, TrainedFinalist, deployed_file
 from nas_kd.context.run_context import RunContext
 from nas_kd.errors import TrialError
-from nas_kd.export.calibrated_file import calibrate_file
-from nas_kd.export.verify import decisions
-from nas_kd.kd.artifacts import ArtifactBuilder, ExportedFile
+from nas_kd.kd.artifacts import ArtifactBuilder
 from nas_kd.kd.candidate_failure import as_trial_error
-from nas_kd.kd.chain_policies.base import load_policy
 from nas_kd.kd.controls import Control, controls_of
 from nas_kd.kd.distiller import Distiller
 from nas_kd.kd.training_work import TrainingWork
@@ -21,49 +17,13 @@ from nas_kd.nas.gate import Gate
 from nas_kd.nas.jobs import TrainFinalist
 from nas_kd.nas.trial import measured_in_full
 from nas_kd.results.candidate import Candidate
-from nas_kd.results.finalist_record import Accuracy, ControlRecord, FinalistPlan, FinalistRecord, SeedRecord
-from nas_kd.results.intervals import accuracy_over_seeds, paired_gain
+from nas_kd.results.finalist_record import FinalistPlan
 from nas_kd.results.limits import describe_costs, within_budget
-from nas_kd.results.trial_record import Costs, TrialRecord
-from nas_kd.scores.base import DEFAULT_SCORE, Decisions, load_score
-
-
-@dataclass(frozen=True)
-class TrainedFile:
-    """One full training of one network, exported and verified; its test accuracy is not known yet.
-
-    Attributes:
-        seed: of the training.
-        epochs: of its schedule.
-        file: the verified ONNX file.
-    """
-
-    seed: int
-    epochs: int
-    file: ExportedFile
-
-
-@dataclass(frozen=True)
-class TrainedFinalist:
-    """A finalist before the test split is read.
-
-    Attributes:
-        trial: that proposed it.
-        files: one a seed.
-        controls: each with its files, one a seed.
-    """
-
-    trial: TrialRecord
-    files: tuple[TrainedFile, ...]
-    controls: tuple[tuple[Control, tuple[TrainedFile, ...]], ...]
-
-    def mean_val_score(self) -> float:
-        """Mean score of its files on validation, 0..1."""
-        return fmean(f.file.val_score for f in self.files)
+from nas_kd.results.trial_record import TrialRecord
 
 
 class FinalistTrainer:
-    """Trains finalists and their controls, then judges all of them on the test split."""
+    """Trains finalists and their controls."""
 
     def __init__(self, context: RunContext, distiller: Distiller, artifacts: ArtifactBuilder, gate: Gate) -> None:
         """Train with these parts.
@@ -109,7 +69,7 @@ class FinalistTrainer:
         of no use.
         """
         budget = self._context.config.budget
-        found = {f.trial.number: self._deployed(f)[1] for f in trained}
+        found = {f.trial.number: deployed_file(f, self._distiller.builder, self._gate)[1] for f in trained}
         refused = [f for f in trained if not within_budget(found[f.trial.number], budget)]
         if not refused or max(trained, key=TrainedFinalist.mean_val_score) not in refused:
             return []
@@ -212,86 +172,3 @@ class FinalistTrainer:
             files.append(TrainedFile(seed, epochs, self._artifacts.verified_file(trained, candidate.precision)))
             done()
         return tuple(files)
-
-    def judge(self, finalist: TrainedFinalist) -> FinalistRecord:
-        """Read the test split with every file, and measure the deployed one's latency again."""
-        trial, files = finalist.trial, finalist.files
-        context, score = self._context, self._context.score
-        tested = [self._decisions(f) for f in files]
-        seeds = tuple(self._seed_record(f, d) for f, d in zip(files, tested, strict=True))
-        best, costs = self._deployed(finalist)
-        return FinalistRecord(
-            id=trial.id,
-            trial=trial.number,
-            candidate=trial.candidate,
-            description=trial.description,
-            chain_description=trial.chain_description,
-            costs=costs,
-            notes=trial.notes,
-            val=self._val_accuracy(files),
-            val_score=self._val_score(files),
-            test=self._test_accuracy(seeds),
-            test_score=score.over_seeds([d.confusion for d in tested]),
-            balanced=load_score("balanced_accuracy").over_seeds([d.confusion for d in tested]),
-            confusion=tested[files.index(best)].confusion,
-            seeds=seeds,
-            deployed_seed=best.seed,
-            controls=tuple(self._control(control, others, tested) for control, others in finalist.controls),
-            training_s=round(sum(f.file.seconds for f in files) + trial.seconds.get("assistants", 0.0), 3),
-            within_budget=within_budget(costs, context.config.budget),
-            calibration=calibrate_file(best.file.onnx, context.data),
-        )
-
-    def _val_accuracy(self, files: Sequence[TrainedFile]) -> Accuracy:
-        return accuracy_over_seeds([f.file.val_accuracy for f in files], len(self._context.data.val))
-
-    def _val_score(self, files: Sequence[TrainedFile]) -> Accuracy:
-        """The score on validation over seeds."""
-        if self._context.score.name == DEFAULT_SCORE:  # known without running the files again
-            return self._val_accuracy(files)
-        return self._context.score.over_seeds([decisions(f.file.onnx, self._context.data.val).confusion for f in files])
-
-    def _deployed(self, finalist: TrainedFinalist) -> tuple[TrainedFile, Costs]:
-        """The file that is the best on validation, and its costs."""
-        best = max(finalist.files, key=lambda f: (f.file.val_score, -f.seed))
-        candidate = finalist.trial.candidate
-        networks = load_policy(candidate.policy).deployed(candidate)
-        return best, self._gate.of_file(best.file.onnx, self._distiller.builder.counted(networks))
-
-    def _control(self, control: Control, files: Sequence[TrainedFile], finalist: Sequence[Decisions]) -> ControlRecord:
-        score, tested = self._context.score, [self._decisions(f) for f in files]
-        seeds = tuple(self._seed_record(f, d) for f, d in zip(files, tested, strict=True))
-        mine, theirs = ([d.confusion.accuracy for d in group] for group in (finalist, tested))
-        gain = paired_gain(mine, theirs, len(self._context.data.test))
-        return ControlRecord(
-            kind=control.kind,
-            seeds=seeds,
-            accuracy=self._test_accuracy(seeds),
-            gain=gain,
-            score=score.over_seeds([d.confusion for d in tested]),
-            score_gain=score.gain(finalist, tested),
-            cost_ratio=round(control.cost_ratio, 4),
-        )
-
-    def _test_accuracy(self, seeds: Sequence[SeedRecord]) -> Accuracy:
-        return accuracy_over_seeds([s.test_accuracy for s in seeds], len(self._context.data.test))
-
-    def _decisions(self, trained: TrainedFile) -> Decisions:
-        return decisions(trained.file.onnx, self._context.data.test)
-
-    def _seed_record(self, trained: TrainedFile, tested: Decisions) -> SeedRecord:
-        file = trained.file
-        return SeedRecord(
-            seed=trained.seed,
-            epochs=trained.epochs,
-            val_accuracy=file.val_accuracy,
-            test_accuracy=tested.confusion.accuracy,
-            val_score=file.val_score,
-            test_score=self._context.score.value(tested.confusion),
-            seconds=file.seconds,
-            parity=file.parity,
-            agreement=file.agreement,
-            sha256=file.sha256,
-            weights_key=file.weights_key,
-            grad_ratios=file.grad_ratios,
-        )

@@ -12,6 +12,7 @@ from nas_kd.errors import InputError
 from nas_kd.nas.database import close_database, find_study, open_database, require_schema, trial_records
 from nas_kd.nas.prefilter import prefilter_record
 from nas_kd.nas.samplers.base import optuna_silenced
+from nas_kd.results.compression_record import BaselineRecord, CompressionRecord
 from nas_kd.results.finalist_record import FinalistPlan, FinalistRecord
 from nas_kd.results.recipe_record import RecipeRecord
 from nas_kd.results.run_record import (
@@ -74,6 +75,10 @@ def read_run(folder: RunFolder) -> RunRecord:
         finalists=tuple(
             FinalistRecord.model_validate(v) for k, v in sorted(attributes.items()) if k.startswith("finalist/")
         ),
+        baselines=tuple(
+            BaselineRecord.model_validate(v) for k, v in sorted(attributes.items()) if k.startswith("baseline/")
+        ),
+        compression=_maybe(attributes, "compression", CompressionRecord),
         cache={
             k.removeprefix("cache/"): CacheRecord.model_validate(v)
             for k, v in attributes.items()

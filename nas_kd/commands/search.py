@@ -16,6 +16,7 @@ from nas_kd.context.run_folder import RunFolder, locked, write_environment
 from nas_kd.context.run_log import LoggedCallback, run_log
 from nas_kd.engine.numerics import training_threads
 from nas_kd.errors import BudgetError
+from nas_kd.kd.baselines.base import load_baseline
 from nas_kd.kd.chain_policies.base import load_policy
 from nas_kd.kd.config_checks import check_config
 from nas_kd.kd.distiller import Distiller
@@ -61,7 +62,7 @@ def search(config: SearchConfig, run_dir: Path, callback: Callback | None = None
                     run.choose_recipe()
                     run.search()
                     finalists = run.train_finalists()
-                    run.read_test_once(finalists)
+                    run.read_test_once(finalists, run.compress_teacher())
         record = read_run(folder)
         write_results(folder, record)
         callback.on_finish(record, record.finalists)
@@ -124,6 +125,8 @@ def _check_plugins(config: SearchConfig) -> None:
     load_sampler(config.search.sampler)
     for policy in config.chain.policy:
         load_policy(policy)
+    for baseline in config.finalists.baselines:
+        load_baseline(baseline)
 
 
 def _note_changes(callback: Callback, before: DeviceRecord, now: DeviceRecord) -> None:

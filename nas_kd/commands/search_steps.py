@@ -3,12 +3,13 @@
 import time
 from bisect import bisect_left
 from collections.abc import Iterable
-from dataclasses import replace
 from math import inf, log
 
+from nas_kd.commands.baseline_step import compress_teacher
 from nas_kd.commands.failed_search import give_up
 from nas_kd.commands.finalist_step import FinalistStep
-from nas_kd.commands.finalists import TrainedFinalist
+from nas_kd.commands.judge import Judge, read_test
+from nas_kd.commands.trained_files import MeasuredBaseline, TrainedFinalist
 from nas_kd.commands.worker import JobRunner
 from nas_kd.context.run_context import RunContext
 from nas_kd.errors import TrialError
@@ -22,7 +23,7 @@ from nas_kd.kd.choose_recipe import (
 )
 from nas_kd.kd.distiller import Distiller
 from nas_kd.kd.network_builder import N_SIZES
-from nas_kd.kd.ready_teacher import ReadyTeacher, tested_record
+from nas_kd.kd.ready_teacher import ReadyTeacher
 from nas_kd.nas.feasibility import at_lower_bound, is_borderline, log_excess, require_measured
 from nas_kd.nas.gate import Gate
 from nas_kd.nas.propose import Proposer
@@ -41,10 +42,11 @@ from nas_kd.nas.supernet.once_for_all import OnceForAll
 from nas_kd.nas.supernet.supernet_trainer import SupernetTrainer
 from nas_kd.nas.worker_pool import WorkerPool
 from nas_kd.results.candidate import Architecture
+from nas_kd.results.finalist_record import FinalistPlan
 from nas_kd.results.hypervolume import IncrementalHypervolume, is_valid_reference
 from nas_kd.results.limits import describe_costs, within_budget
 from nas_kd.results.recipe_record import RecipeRecord
-from nas_kd.results.run_record import CacheRecord, OnceForAllRecord, TeacherRecord
+from nas_kd.results.run_record import CacheRecord, OnceForAllRecord
 from nas_kd.results.trial_record import TrialRecord
 
 # The smallest network is not always quite the fastest: budgets that it misses by less than a quarter are tried.
@@ -281,19 +283,23 @@ class Search:
             self.pool,
         )
 
-    def read_test_once(self, finalists: list[TrainedFinalist]) -> None:
-        """Judge finalists, controls and teachers on the test split; this ends the run.
+    def compress_teacher(self) -> list[MeasuredBaseline]:
+        """Compress the teacher in other ways, to compare finalists with; see `compress_teacher`."""
+        plan = self.study.load("finalist_plan", FinalistPlan)
+        with self.study.timed("baselines"):
+            return compress_teacher(self.context, self.teacher, self.gate, plan.seeds if plan else 1)
+
+    def read_test_once(self, finalists: list[TrainedFinalist], baselines: list[MeasuredBaseline]) -> None:
+        """Judge finalists, controls, baselines and teachers on the test split; this ends the run.
 
         Args:
             finalists: trained, with their controls.
+            baselines: the teacher, compressed in other ways.
         """
         self.callback.on_stage("reading the test split")
-        trainer = self._finalist_step().trainer()
+        judge = Judge(self.context, self.distiller.builder, self.gate)
         with self.study.timed("test"):
-            for rank, finalist in enumerate(finalists):
-                self.study.save(f"finalist/{rank:03d}", trainer.judge(finalist))
-            for place, teacher in enumerate([self.teacher, *self.others]):
-                self._read_test(teacher, f"teacher/{place:03d}" if place else "teacher")
+            read_test(self.study, judge, finalists, baselines, [self.teacher, *self.others])
         self._save_cache_use()
         self.study.save("elapsed_s", f"{self.study.elapsed_s:.3f}")
         self.study.save("state", "finished")
@@ -303,7 +309,3 @@ class Search:
         hits, misses = self.context.store.hits + self.pool.hits, self.context.store.misses + self.pool.misses
         for kind in sorted({*hits, *misses}):
             self.study.save(f"cache/{kind}", CacheRecord(hits=hits[kind], misses=misses[kind]))
-
-    def _read_test(self, teacher: ReadyTeacher, name: str) -> None:
-        saved = self.study.load(name, TeacherRecord) or teacher.record
-        self.study.save(name, tested_record(replace(teacher, record=saved), self.context))

@@ -277,6 +277,11 @@ class FinalistOptions(Options):
     max_control_epochs: float = Field(
         3.0, ge=1, description="most epochs of a control, as a multiple of distill.epochs"
     )
+    baselines: Annotated[Names, NotInKeysAtDefault()] = Field(
+        ("quantization",),
+        description="other compression of the teacher to compare with, measured and tested with the finalists "
+        "(`nas-kd list baselines`)",
+    )
     max_share: float = Field(
         1 / 3, gt=0, le=1, description="most of the run's training that finalists and controls take; 1: no limit"
     )

@@ -167,6 +167,12 @@ class RunContext:
         return self.score.metric(counts["train"], counts["val"])
 
     @property
+    def test_chance(self) -> float:
+        """What guessing gets on the test split, in the run's score."""
+        counts = class_counts(self.data)
+        return self.score.chance(counts["train"], counts["test"])
+
+    @property
     def seed(self) -> int:
         """The root seed of the run."""
         return self.config.search.seed
@@ -178,7 +184,11 @@ def check_names(config: SearchConfig) -> None:
     Raises:
         InputError: says which, and the nearest that is.
     """
-    named = {"precision": config.search.precisions, "policy": config.chain.policy}
+    named = {
+        "precision": config.search.precisions,
+        "policy": config.chain.policy,
+        "baseline": config.finalists.baselines,
+    }
     single = {"sampler": [config.search.sampler], "executor": [config.search.executor], "score": [config.data.score]}
     for kind, names in (named | single).items():
         for name in names:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from nas_kd.data.dataset import Split, as_input
 from nas_kd.engine.numerics import Numerics
 from nas_kd.results.confusion import Confusion
+from nas_kd.scores.base import Decisions
 
 EVALUATION_BATCH = 512
 
@@ -24,7 +25,6 @@ def accuracy_of(model: nn.Module, split: Split, numerics: Numerics) -> float:
     return accuracy_on(model, _chunks(split), numerics)
 
 
-@torch.no_grad()
 def confusion_of(model: nn.Module, split: Split, numerics: Numerics) -> Confusion:
     """Count how often a network gives samples of each class each class.
 
@@ -33,18 +33,24 @@ def confusion_of(model: nn.Module, split: Split, numerics: Numerics) -> Confusio
         split: at least one sample.
         numerics: the memory layout that the model is in.
     """
+    return decisions_of(model, split, numerics).confusion
+
+
+@torch.no_grad()
+def decisions_of(model: nn.Module, split: Split, numerics: Numerics) -> Decisions:
+    """Find the class that a network gives each sample of a split; see `confusion_of` for the arguments."""
     model.eval()
     found, n_classes = [], 0
     for x, _ in _chunks(split):
         logits = model(numerics.to_layout(x)).float()
         found.append(logits.argmax(dim=1))
         n_classes = logits.shape[1]
-    return Confusion.of(split.y.numpy(), torch.cat(found).numpy(), n_classes)
+    return Decisions(split.y.numpy(), torch.cat(found).numpy(), n_classes)
 
 
-def confusion_of_logits(logits: Tensor, labels: Tensor) -> Confusion:
-    """Count how often stored logits (N, C) give samples of each class (N,) each class."""
-    return Confusion.of(labels.numpy(), logits.argmax(dim=1).numpy(), logits.shape[1])
+def decisions_of_logits(logits: Tensor, labels: Tensor) -> Decisions:
+    """Find the class that stored logits (N, C) give each sample, beside the samples' own (N,)."""
+    return Decisions(labels.numpy(), logits.argmax(dim=1).numpy(), logits.shape[1])
 
 
 @torch.no_grad()

@@ -63,7 +63,7 @@ class OnnxClassifier:
         n = len(x)
         if self.file.batch is not None and n < size:  # a file with a fixed batch size takes no smaller batch
             x = torch.cat([x, x[-1:].expand(size - n, *x.shape[1:])])
-        feed = {self.file.input_name: _as_type(x.contiguous().numpy(), np.dtype(self.file.dtype))}
+        feed = {self.file.input_name: as_number_type(x.contiguous().numpy(), np.dtype(self.file.dtype))}
         try:
             (logits,) = self._session.run([self.file.output_name], feed)
         except Exception as error:  # ONNX Runtime's errors share no base class
@@ -104,7 +104,8 @@ def decisions(model: OnnxClassifier | bytes, split: Split) -> Decisions:
     return Decisions(split.y.numpy(), logits.argmax(1), logits.shape[1])
 
 
-def _as_type(values: NDArray[np.float32], dtype: np.dtype[Any]) -> NDArray[Any]:
+def as_number_type(values: NDArray[np.float32], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Convert samples to the number type that a file takes; rounded and clipped if that has whole numbers only."""
     if dtype.kind not in "ui":
         return values.astype(dtype, copy=False)
     limits = np.iinfo(dtype)

@@ -92,8 +92,12 @@ class OnnxModule(nn.Module):
         outputs = self._outputs(x)
         return torch.from_numpy(to_logits(outputs) if self.probabilities else outputs).to(x.device)
 
+    def in_file_layout(self, x: Tensor) -> Tensor:
+        """Bring samples x (B, *input_shape) into the order of axes that the file takes."""
+        return x.permute(0, 2, 3, 1) if self.channels_last else x
+
     def _outputs(self, x: Tensor) -> Logits:
-        return self.classifier.predict(x.permute(0, 2, 3, 1) if self.channels_last else x)
+        return self.classifier.predict(self.in_file_layout(x))
 
 
 def takes_channels_last(file: OnnxFile, shape: tuple[int, ...]) -> bool:

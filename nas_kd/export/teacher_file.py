@@ -1,20 +1,39 @@
 """A teacher's ONNX file, which is there to be measured only: a teacher is run in PyTorch and never deployed."""
 
-import numpy as np
-from torch import nn
+from collections.abc import Callable
+from dataclasses import dataclass
 
-from nas_kd.data.dataset import Dataset, as_input
+import numpy as np
+from torch import Tensor, nn
+
+from nas_kd.data.dataset import Dataset, Split, as_input
 from nas_kd.errors import InputError, TrialError
 from nas_kd.export.eval_mode import evaluating
-from nas_kd.export.onnx_classifier import OnnxClassifier
+from nas_kd.export.onnx_classifier import OnnxClassifier, decisions
 from nas_kd.export.onnx_export import export_onnx
 from nas_kd.models.wrappers import ContiguousLayout
+from nas_kd.scores.base import Decisions
 
 COMPARED = 64  # samples on which file and network are compared
 RELATIVE_TOLERANCE = 1e-2  # of the largest logit: enough to tell rounding from another function
 
 
-def teacher_file(model: nn.Module, data: Dataset) -> bytes:
+@dataclass(frozen=True)
+class TeacherFile:
+    """A teacher's ONNX file, and how it and files made of it are run.
+
+    Attributes:
+        content: its bytes.
+        prepare: what is done with samples (N, ...) in stored units before the file takes them.
+        decide: the classes that a file with the same inputs and outputs gives the samples of a split, in stored units.
+    """
+
+    content: bytes
+    prepare: Callable[[Tensor], Tensor] = as_input
+    decide: Callable[[bytes, Split], Decisions] = decisions
+
+
+def export_teacher(model: nn.Module, data: Dataset) -> TeacherFile:
     """Export a teacher and see that the file computes what the network does.
 
     Args:
@@ -35,4 +54,4 @@ def teacher_file(model: nn.Module, data: Dataset) -> bytes:
     difference = float(np.abs(found - wanted).max())
     if found.shape != wanted.shape or not difference <= RELATIVE_TOLERANCE * float(np.abs(wanted).max()):
         raise TrialError(f"the exported file's logits differ from the network's by up to {difference:.2g}")
-    return content
+    return TeacherFile(content)

@@ -16,7 +16,7 @@ from nas_kd.export.eval_mode import device_of, evaluating
 from nas_kd.export.onnx_classifier import BATCH, Logits, OnnxClassifier, accuracy, decisions
 from nas_kd.export.onnx_graph import tensors
 
-__all__ = ["OnnxClassifier", "Parity", "accuracy", "decisions", "verify", "verify_quantized"]
+__all__ = ["OnnxClassifier", "Parity", "accuracy", "decisions", "verify", "verify_converted", "verify_quantized"]
 
 # fp32: two orders of summation differ by a few float32 steps (1.2e-7) of the largest logit. The absolute limit applies
 # to logits up to 100; beyond, the relative one does, as 1e-4 would be below float32's resolution.
@@ -86,11 +86,7 @@ def verify_quantized(content: bytes, model: nn.Module, x: Tensor, *, rounds_alik
         TrialError: the file is not valid or not a single file, logits are not finite or depend on the size of the
             batch, or the file is further from a network that rounds alike than rounding explains.
     """
-    ours, single = _file_logits(content, x)
-    parity = _distance(ours, _logits(model, x), tolerance=float("inf"))
-    rounding = ROUNDING * float(np.abs(ours).max()) + ABSOLUTE
-    if float(np.abs(single - ours[: len(single)]).max()) > rounding:
-        raise TrialError("the quantised file's logits depend on the size of the batch")
+    parity, rounding = _quantized_parity(content, _logits(model, x), x)
     if rounds_alike and parity.max_abs_difference > rounding:
         raise TrialError(
             f"the quantised file's logits differ from the network's by up to {parity.max_abs_difference:.2g}; "
@@ -104,6 +100,31 @@ def verify_quantized(content: bytes, model: nn.Module, x: Tensor, *, rounds_alik
             f"{parity.samples} samples; allowed: {1 - MIN_QUANTIZED_AGREEMENT:.1%}"
         )
     return parity
+
+
+def verify_converted(content: bytes, source: bytes, x: Tensor) -> Parity:
+    """Compare a quantised file with the fp32 file that it was made of; see `verify_quantized`.
+
+    Args:
+        content: the quantised file.
+        source: the fp32 file.
+        x: (N, ...) samples as both files take them.
+
+    Raises:
+        TrialError: the file is not valid or not a single file, or its logits are not finite or depend on the size of
+            the batch.
+    """
+    return _quantized_parity(content, _file_logits(source, x)[0], x)[0]
+
+
+def _quantized_parity(content: bytes, wanted: Logits, x: Tensor) -> tuple[Parity, float]:
+    """The distance of a quantised file's logits from the wanted ones, and how much of it rounding explains."""
+    ours, single = _file_logits(content, x)
+    parity = _distance(ours, wanted, tolerance=float("inf"))
+    rounding = ROUNDING * float(np.abs(ours).max()) + ABSOLUTE
+    if float(np.abs(single - ours[: len(single)]).max()) > rounding:
+        raise TrialError("the quantised file's logits depend on the size of the batch")
+    return parity, rounding
 
 
 def _file_logits(content: bytes, x: Tensor) -> tuple[Logits, Logits]:

@@ -35,7 +35,7 @@ class ExportedFile:
         parity: largest absolute difference of logits from the network it was made from.
         agreement: share of equal top-1 decisions, 0..1.
         seconds: of training, or of making the file where that took longer.
-        weights_key: of the network's weights in the store, under the kind "deployed".
+        weights_key: of the network's weights in the store, under the kind "deployed"; None: they are not kept.
         grad_ratios: see `TrainedModel`.
     """
 
@@ -46,7 +46,7 @@ class ExportedFile:
     parity: float
     agreement: float
     seconds: float
-    weights_key: str
+    weights_key: str | None = None
     grad_ratios: dict[str, float] = field(default_factory=dict)
 
 
@@ -99,7 +99,7 @@ class ArtifactBuilder:
         # However ranges are found, the file has the same nodes: the quickest way will do.
         plugin, shape = load_precision(precision), self._data.input_shape
         network = sum_networks([plugin.prepare(network, shape) for network in networks])
-        return plugin.make(network, replace(self._inputs, calibration="minmax"))
+        return plugin.make(network, replace(self.quantization_inputs, calibration="minmax"))
 
     def judge(self, trained: TrainedModel, precision: str) -> Judged:
         """Accuracy and score of the network's file on the validation split.
@@ -112,7 +112,7 @@ class ArtifactBuilder:
         key = self._key(trained, precision)
         known = self._store.load_json("judged", key)
         if known is None:
-            made = load_precision(precision).make(trained.model, self._inputs)
+            made = load_precision(precision).make(trained.model, self.quantization_inputs)
             known = list(self._judged(made.content))
             self._store.save_json("judged", key, known)
         # The accuracy alone is from a version that knew no other score.
@@ -128,7 +128,7 @@ class ArtifactBuilder:
         facts, onnx = self._store.load_json("file", key), self._store.load_bytes("file", key)
         if facts is None or onnx is None:
             plugin = load_precision(precision)
-            onnx = plugin.make(trained.model, self._inputs).content
+            onnx = plugin.make(trained.model, self.quantization_inputs).content
             parity = plugin.verify(onnx, trained.model, self._data.val.x)
             facts = {
                 "sha256": sha256(onnx),
@@ -157,7 +157,8 @@ class ArtifactBuilder:
         return fingerprint([trained.key, precision, ranges, onnxruntime.__version__])
 
     @cached_property
-    def _inputs(self) -> QuantizationInputs:
+    def quantization_inputs(self) -> QuantizationInputs:
+        """Training samples for ranges of activations, drawn by the seed, and the settings of the run."""
         x = self._data.train.x
         chosen = torch.randperm(len(x), generator=torch.Generator().manual_seed(self._seed))[: self._options.samples]
         calibration, scheme = self._options.calibration, self._device.integer_scheme

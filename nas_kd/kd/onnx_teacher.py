@@ -5,18 +5,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from nas_kd.config.options import TeacherOptions
-from nas_kd.data.dataset import Dataset
+from nas_kd.data.dataset import Dataset, Split, as_input
+from nas_kd.engine.evaluation import decisions_of
+from nas_kd.engine.numerics import PLAIN
 from nas_kd.engine.teacher_outputs import Teacher
 from nas_kd.errors import InputError
 from nas_kd.export.network_costs import count_macs, count_parameters
 from nas_kd.export.onnx_file import OnnxFile, read_onnx
 from nas_kd.export.onnx_module import OnnxModule
+from nas_kd.export.teacher_file import TeacherFile
 from nas_kd.kd.network_builder import in_thousands
 from nas_kd.kd.teacher_inputs import SampleFacts, TeacherInputs
 from nas_kd.kd.user_teachers import UserTeacher, label_facts
+from nas_kd.scores.base import Decisions
 from nas_kd.serialization import fingerprint, sha256
 
 
@@ -42,7 +46,7 @@ def from_onnx(options: TeacherOptions, data: Dataset) -> UserTeacher:
     description = f"{path.name}, {in_thousands(parameters)} weights"
     teacher = Teacher(loaded.model, key, description, parameters, _macs(module, inputs.shape))
     teacher = replace(teacher, other_classes=options.knows_other_classes)
-    return UserTeacher(teacher, module.classifier.file.content, loaded.notes, loaded.behind)
+    return UserTeacher(teacher, loaded.teacher_file, loaded.notes, loaded.behind)
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,20 @@ class LoadedOnnx:
     def notes(self) -> tuple[str, ...]:
         """What was recognised or done with samples, one sentence each."""
         return (*self.inputs.notes(self.options), *_notes(self.module))
+
+    @property
+    def teacher_file(self) -> TeacherFile:
+        """The file, its sides closed, and how files made of it are run on samples in stored units."""
+        return TeacherFile(self.module.classifier.file.content, self._prepare, self._decide)
+
+    def _prepare(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            return self.module.in_file_layout(self.inputs.in_front_of(nn.Identity())(as_input(x).clone()))
+
+    def _decide(self, content: bytes, split: Split) -> Decisions:
+        file = read_onnx(content, self.file.output_name)
+        module = OnnxModule(file, self.inputs.shape, None, channels_last=self.module.channels_last)
+        return decisions_of(self.inputs.in_front_of(module), split, PLAIN)
 
     def behind(self, other: TeacherOptions) -> nn.Module:
         """The module behind what other options ask for.

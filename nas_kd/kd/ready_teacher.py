@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from nas_kd.config.options import TeacherOptions
 from nas_kd.context.run_context import RunContext
 from nas_kd.data.dataset import Dataset
-from nas_kd.engine.evaluation import confusion_of, confusion_of_logits
+from nas_kd.engine.evaluation import decisions_of, decisions_of_logits
 from nas_kd.engine.teacher_outputs import Teacher
-from nas_kd.export.verify import decisions
+from nas_kd.export.teacher_file import TeacherFile
 from nas_kd.kd.stored_outputs import from_outputs
 from nas_kd.kd.teacher_check import check_knowledge
 from nas_kd.results.run_record import TeacherRecord
 from nas_kd.results.trial_record import Costs
-from nas_kd.scores.base import DEFAULT_SCORE, load_score
+from nas_kd.scores.base import DEFAULT_SCORE, Decisions, load_score
 
 MAY_HAVE_SEEN_VALIDATION = (
     "validation was drawn from the training samples: if it was trained on them, it looks too good"
@@ -29,44 +29,53 @@ class ReadyTeacher:
 
     Attributes:
         teacher: the network.
-        onnx: its deployable file; None: there is none.
+        file: its ONNX file; None: there is none.
         record: what the run keeps of it.
     """
 
     teacher: Teacher
-    onnx: bytes | None
+    file: TeacherFile | None
     record: TeacherRecord
 
 
-def tested_record(teacher: ReadyTeacher, context: RunContext) -> TeacherRecord:
-    """Judge a teacher on the test split, which is for the end of a run: nothing may be chosen by it.
+def decisions_on_test(teacher: ReadyTeacher, context: RunContext) -> Decisions | None:
+    """Read the test split with a teacher, which is for the end of a run: nothing may be chosen by it.
 
     Args:
         teacher: read through its file where it has one.
         context: of the run.
 
     Returns:
-        Its record with the scores on test; without them if only its outputs on other splits are known, or its classes
+        The classes that it gives the test samples; None if only its outputs on other splits are known, or its classes
         are not the data's.
     """
     if teacher.teacher.other_classes:
-        return teacher.record
+        return None
     test, stored = context.for_teacher().data.test, teacher.teacher.stored
     if stored is not None:
-        if "test" not in stored:
-            return teacher.record
-        confusion = confusion_of_logits(stored["test"], test.y)
-    elif teacher.onnx is None or teacher.record.origin == "onnx":  # a given file lacks what is done with its inputs
-        confusion = confusion_of(teacher.teacher.model, test, context.numerics)
-    else:
-        confusion = decisions(teacher.onnx, test).confusion
-    tested = {
-        "test": load_score(DEFAULT_SCORE).of(confusion),
-        "test_score": context.score.of(confusion),
-        "balanced": load_score("balanced_accuracy").of(confusion),
-        "confusion": confusion,
+        return decisions_of_logits(stored["test"], test.y) if "test" in stored else None
+    if teacher.file is None:
+        return decisions_of(teacher.teacher.model, test, context.numerics)
+    return teacher.file.decide(teacher.file.content, test)
+
+
+def tested_record(record: TeacherRecord, tested: Decisions | None, context: RunContext) -> TeacherRecord:
+    """Complete a teacher's record by its scores on the test split.
+
+    Args:
+        record: of the teacher.
+        tested: what `decisions_on_test` returned.
+        context: of the run.
+    """
+    if tested is None:
+        return record
+    update = {
+        "test": load_score(DEFAULT_SCORE).of(tested.confusion),
+        "test_score": context.score.of(tested.confusion),
+        "balanced": load_score("balanced_accuracy").of(tested.confusion),
+        "confusion": tested.confusion,
     }
-    return teacher.record.model_copy(update=tested)
+    return record.model_copy(update=update)
 
 
 def ready_from_outputs(options: TeacherOptions, context: RunContext, data: Dataset, name: str) -> ReadyTeacher:
@@ -87,7 +96,7 @@ def ready_from_outputs(options: TeacherOptions, context: RunContext, data: Datas
         context.callback.on_note(f"{name} {note}")
     if "val" in data.about.carved:
         context.callback.on_note(f"{name} {MAY_HAVE_SEEN_VALIDATION}")
-    confusion = confusion_of_logits(stored["val"], data.val.y)
+    confusion = decisions_of_logits(stored["val"], data.val.y).confusion
     if note := check_knowledge(confusion, CHECK_ORDER):
         context.callback.on_note(note)
     record = TeacherRecord(

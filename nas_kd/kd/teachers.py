@@ -13,7 +13,7 @@ from nas_kd.engine.evaluation import confusion_of
 from nas_kd.engine.schedule import Schedule
 from nas_kd.engine.teacher_outputs import Teacher
 from nas_kd.errors import InputError, TrialError
-from nas_kd.export.teacher_file import teacher_file
+from nas_kd.export.teacher_file import TeacherFile, export_teacher
 from nas_kd.kd.candidate_failure import as_trial_error
 from nas_kd.kd.chain_policies.base import load_policy
 from nas_kd.kd.choose_recipe import describe_choice, teacher_recipe
@@ -153,9 +153,9 @@ def _prepare(options: TeacherOptions, context: RunContext, measure: MeasureFile,
         context.callback.on_note(f"{name} {note}")
     if found.own is not None and not teacher.other_classes and "val" in context.data.about.carved:
         context.callback.on_note(f"{name} {MAY_HAVE_SEEN_VALIDATION}")
-    onnx, costs = _file_and_costs(found, context, measure, name)
+    file, costs = _file_and_costs(found, context, measure, name)
     if teacher.other_classes:
-        return _of_other_classes(found, onnx, costs, context, name)
+        return _of_other_classes(found, file, costs, context, name)
     confusion = confusion_of(teacher.model, context.data.val, context.numerics)
     val = load_score(DEFAULT_SCORE).of(confusion)
     advice = None if found.own is None else _advice(found.own, options, context, val)
@@ -178,17 +178,19 @@ def _prepare(options: TeacherOptions, context: RunContext, measure: MeasureFile,
             "checkpoints": judged_checkpoints(teacher.checkpoints, context),
         }
     )
-    return ReadyTeacher(teacher, onnx, record)
+    return ReadyTeacher(teacher, file, record)
 
 
-def _of_other_classes(found: _Loaded, onnx: bytes | None, costs: Costs, context: RunContext, name: str) -> ReadyTeacher:
+def _of_other_classes(
+    found: _Loaded, file: TeacherFile | None, costs: Costs, context: RunContext, name: str
+) -> ReadyTeacher:
     """A teacher whose classes are not the data's: nothing can be said of how good it is, or of its preprocessing."""
     context.callback.on_note(
         f"{name} its classes are not the data's (label_set): its accuracy and its preprocessing cannot be checked; "
         "methods that read its logits train a head of the student for its classes, which is dropped"
     )
     record = TeacherRecord(description=found.teacher.description, origin=found.origin, costs=costs)
-    return ReadyTeacher(found.teacher, onnx, record)
+    return ReadyTeacher(found.teacher, file, record)
 
 
 def _name(context: RunContext, place: int) -> str:
@@ -196,19 +198,21 @@ def _name(context: RunContext, place: int) -> str:
     return ordinal(place) if len(context.config.teacher) > 1 else "teacher:"
 
 
-def _file_and_costs(found: _Loaded, context: RunContext, measure: MeasureFile, name: str) -> tuple[bytes | None, Costs]:
+def _file_and_costs(
+    found: _Loaded, context: RunContext, measure: MeasureFile, name: str
+) -> tuple[TeacherFile | None, Costs]:
     """The teacher's file and what it costs, both as far as there are any: nothing else depends on them."""
     counted = Costs(parameters=found.teacher.parameters, macs=found.teacher.macs)
-    given = None if found.own is None else found.own.onnx
-    onnx, costs = given, counted
+    given = None if found.own is None else found.own.file
+    file, costs = given, counted
     try:
-        content = given or teacher_file(found.teacher.model, context.data)
-        onnx, costs = content, measure(content, counted)
+        exported = given or export_teacher(found.teacher.model, context.data)
+        file, costs = exported, measure(exported.content, counted)
     except TrialError as error:
         unknown = "size and latency are" if given is None else "latency is"
         context.callback.on_note(f"{name} its {unknown} unknown, as {error}; all else goes on as usual")
     # A given file is deployed as it is, one that is exported here with its metadata.
-    return onnx, costs if given is None else costs.model_copy(update={"size_bytes": len(given)})
+    return file, costs if given is None else costs.model_copy(update={"size_bytes": len(given.content)})
 
 
 def _trained(options: TeacherOptions, context: RunContext, place: int) -> _Loaded:

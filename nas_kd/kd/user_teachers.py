@@ -15,6 +15,7 @@ from nas_kd.engine.numerics import Numerics, seeded
 from nas_kd.engine.teacher_outputs import Teacher
 from nas_kd.errors import InputError
 from nas_kd.export.network_costs import count_macs, count_parameters
+from nas_kd.export.teacher_file import TeacherFile
 from nas_kd.kd.network_builder import in_any_layout, in_thousands
 from nas_kd.kd.teacher_inputs import SampleFacts, TeacherInputs, inner_path
 from nas_kd.kd.user_module import UserNetwork, as_network, copied, prepared, uncompiled
@@ -32,13 +33,13 @@ class UserTeacher:
 
     Attributes:
         teacher: the network behind what is done with its inputs.
-        onnx: the file that it came as; None: it is a module.
+        file: that it came as; None: it is a module.
         notes: what was recognised or done with samples, one sentence each.
         behind: the same network behind what other options ask for; it may fail on samples.
     """
 
     teacher: Teacher
-    onnx: bytes | None
+    file: TeacherFile | None
     notes: tuple[str, ...]
     behind: Callable[[TeacherOptions], nn.Module]
 

@@ -1,7 +1,7 @@
 """The interface of precisions: how a trained network becomes the deployed file. A file in `precisions/` adds one."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -82,6 +82,22 @@ class PrecisionFormat(Protocol):
         Raises:
             TrialError: the file is not valid, its logits are not finite, or it differs by more than this precision
                 explains.
+        """
+
+
+@runtime_checkable
+class FilePrecision(PrecisionFormat, Protocol):
+    """A precision whose files are made of fp32 files, whatever network those came from: nothing is trained for it."""
+
+    def convert(self, content: bytes, inputs: QuantizationInputs) -> PrecisionFile:
+        """Make the file of an fp32 file; equal inputs give equal bytes.
+
+        Args:
+            content: the fp32 file.
+            inputs: samples as the file takes them, and settings.
+
+        Raises:
+            TrialError: it cannot be converted.
         """
 
 

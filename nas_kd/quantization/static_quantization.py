@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto
+from onnx import ModelProto, NodeProto, ValueInfoProto, helper
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
@@ -21,7 +22,7 @@ from nas_kd.config.options import Calibration
 from nas_kd.data.dataset import as_input
 from nas_kd.errors import InputError, TrialError
 from nas_kd.export.error_text import first_line
-from nas_kd.export.onnx_classifier import OnnxClassifier
+from nas_kd.export.onnx_classifier import OnnxClassifier, as_number_type
 from nas_kd.quantization.quantized_file import finalize_quantized
 from nas_kd.results.candidate import IntegerScheme
 
@@ -108,7 +109,7 @@ def _quantised(
                 quantize_static(
                     source,
                     target,
-                    _Batches(model.graph.input[0].name, samples),
+                    _Batches(model.graph.input[0], samples),
                     quant_format=QuantFormat.QDQ,
                     per_channel=True,
                     activation_type=ACTIVATIONS[scheme],
@@ -148,9 +149,12 @@ def _checked(content: bytes, samples: Tensor) -> bytes:
 class _Batches(CalibrationDataReader):  # type: ignore[misc]
     """Reader of the samples, batch by batch, for ONNX Runtime's calibration."""
 
-    def __init__(self, name: str, samples: Tensor) -> None:
-        self._name = name
-        self._parts = torch.split(samples, BATCH)
+    def __init__(self, taken: ValueInfoProto, samples: Tensor) -> None:
+        """Read samples as a file takes them; what does not fill a batch of fixed size is left out."""
+        tensor = taken.type.tensor_type
+        fixed = tensor.shape.dim[0].dim_value if tensor.shape.dim else 0
+        self._name, self._dtype = taken.name, helper.tensor_dtype_to_np_dtype(tensor.elem_type)
+        self._parts = torch.split(samples[: len(samples) // fixed * fixed] if fixed else samples, fixed or BATCH)
         self.set_range(0, len(self._parts))
 
     def __len__(self) -> int:
@@ -160,7 +164,9 @@ class _Batches(CalibrationDataReader):  # type: ignore[misc]
         """Continue at batch `start_index` and stop before `end_index`."""
         self._left: Iterator[Tensor] = iter(self._parts[start_index:end_index])
 
-    def get_next(self) -> dict[str, NDArray[np.float32]] | None:
+    def get_next(self) -> dict[str, NDArray[Any]] | None:
         """Return the next batch by the input's name, or None at the end."""
         part = next(self._left, None)
-        return None if part is None else {self._name: as_input(part).contiguous().numpy()}
+        if part is None:
+            return None
+        return {self._name: as_number_type(as_input(part).contiguous().numpy(), self._dtype)}

@@ -1,4 +1,4 @@
-"""Writes candidates.csv: one row per trial, with everything that the run recorded about it."""
+"""Writes candidates.csv, a row for each trial with all that was recorded of it, and baselines.csv likewise."""
 
 import csv
 import io
@@ -8,6 +8,7 @@ from typing import Any
 
 from nas_kd.report.distillation_gains import CONTROL_TITLES, control_of
 from nas_kd.report.report_context import ReportContext
+from nas_kd.results.compression_record import BaselineRecord
 from nas_kd.results.finalist_record import Accuracy, FinalistRecord, SeedRecord
 from nas_kd.results.trial_record import Costs, RungRecord, TrialRecord
 
@@ -18,7 +19,17 @@ def candidates_csv(context: ReportContext) -> str:
     """Write one row per trial in order of number, nested values as JSON; unknown values are empty."""
     finalists = {f.id: f for f in context.run.finalists}
     rows = [_trial_columns(context, trial, finalists.get(trial.id)) for trial in context.run.trials]
-    names = list(dict.fromkeys(name for row in rows for name in row)) or ["trial", "id", "status"]
+    return _csv(rows, ["trial", "id", "status"])
+
+
+def baselines_csv(context: ReportContext) -> str:
+    """Write one row per baseline, nested values as JSON; empty without baselines."""
+    rows = [_baseline_columns(context, baseline) for baseline in context.run.baselines]
+    return _csv(rows, []) if rows else ""
+
+
+def _csv(rows: Sequence[Mapping[str, Any]], least: list[str]) -> str:
+    names = list(dict.fromkeys(name for row in rows for name in row)) or least
     file = io.StringIO()
     writer = csv.DictWriter(file, names, restval="", lineterminator="\n")
     writer.writeheader()
@@ -70,14 +81,7 @@ def _cost_columns(costs: Costs | None, prefix: str = "") -> dict[str, Any]:
 
 
 def _finalist_columns(context: ReportContext, finalist: FinalistRecord) -> dict[str, Any]:
-    row: dict[str, Any] = {"final.winner": context.is_winner(finalist)}
-    for name, value in (("val", finalist.val), ("test", finalist.test)):
-        row |= {f"final.{name}.{k}": v for k, v in dict(value).items()}
-    if finalist.balanced is not None:
-        row |= {f"final.test.balanced_accuracy.{k}": v for k, v in _interval(finalist.balanced).items()}
-    for split, score in (("val", finalist.val_score), ("test", finalist.test_score)):
-        for k, v in _interval(score).items():
-            row |= _score_column(context, f"final.{split}.", v, f".{k}")
+    row: dict[str, Any] = {"final.winner": context.is_winner(finalist)} | _judged_columns(context, finalist, "final.")
     row |= {f"final.on_front.{k}": v for k, v in context.front_membership.get(finalist.id, {}).items()}
     row |= _cost_columns(finalist.costs, "final.")
     row |= {"final.deployed_seed": finalist.deployed_seed, "final.training_s": finalist.training_s}
@@ -91,7 +95,45 @@ def _finalist_columns(context: ReportContext, finalist: FinalistRecord) -> dict[
             for k, v in _interval(control.score_gain).items():
                 row |= _score_column(context, f"final.{kind}.gain.", v, f".{k}")
             row[f"final.{kind}.cost_ratio"] = control.cost_ratio
+    return row | _compression_columns(context, finalist.id, "final.")
+
+
+def _baseline_columns(context: ReportContext, baseline: BaselineRecord) -> dict[str, Any]:
+    return {
+        "id": baseline.id,
+        "within_budget": baseline.within_budget,
+        "description": baseline.description,
+        "precision": baseline.precision,
+        "notes": "; ".join(baseline.notes),
+        "techniques": list(baseline.techniques),
+        **_judged_columns(context, baseline),
+        **_cost_columns(baseline.costs),
+        **_compression_columns(context, baseline.id),
+        "seeds": [_without_copies(context, s) for s in baseline.seeds],
+    }
+
+
+def _judged_columns(
+    context: ReportContext, network: FinalistRecord | BaselineRecord, prefix: str = ""
+) -> dict[str, Any]:
+    """Scores on validation and test."""
+    row: dict[str, Any] = {}
+    for name, value in (("val", network.val), ("test", network.test)):
+        row |= {f"{prefix}{name}.{k}": v for k, v in dict(value).items()}
+    if network.balanced is not None:
+        row |= {f"{prefix}test.balanced_accuracy.{k}": v for k, v in _interval(network.balanced).items()}
+    for split, score in (("val", network.val_score), ("test", network.test_score)):
+        for k, v in _interval(score).items():
+            row |= _score_column(context, f"{prefix}{split}.", v, f".{k}")
     return row
+
+
+def _compression_columns(context: ReportContext, name: str, prefix: str = "") -> dict[str, Any]:
+    scored = context.run.compression.score_of(name) if context.run.compression else None
+    if scored is None:
+        return {}
+    figures = {"retention": scored.retention, "compression_score": scored.score}
+    return {f"{prefix}{figure_name}.{k}": v for figure_name, figure in figures.items() for k, v in dict(figure).items()}
 
 
 def _score_column(context: ReportContext, before: str, value: float | None, after: str = "") -> dict[str, Any]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from nas_kd.report import number_format as fmt
 from nas_kd.report.candidate_tables import CandidateTable, build_finalist_table, build_trial_table, trial_table_title
 from nas_kd.report.class_tables import ClassTables, build_class_tables
+from nas_kd.report.compression_tables import CompressionTables, build_compression_tables
 from nas_kd.report.distillation_gains import GainTable, build_gain_tables
 from nas_kd.report.front_plots import FrontPlot, build_front_plots, indistinguishable_groups
 from nas_kd.report.methodology import Methodology, build_methodology
@@ -26,7 +27,7 @@ class ReportContent:
         front_plots: section 2, the score against size and against latency; `plot_points` are the points of both.
         finalist_table: section 3; `trial_table` holds the search's best trials under `trial_table_title`.
         class_tables: figures by class, in section 3.
-        gain_tables: section 4.
+        gain_tables: section 4, against controls; `compression_tables`: against other compression.
         search_history: section 5.
         methodology: section 6.
         captions: texts below plots and charts, by name; those below a front plot by its axis.
@@ -44,6 +45,7 @@ class ReportContent:
     trial_table_title: str
     class_tables: ClassTables | None
     gain_tables: tuple[GainTable, ...]
+    compression_tables: CompressionTables
     search_history: SearchHistory
     methodology: Methodology
     captions: Mapping[str, str]
@@ -76,6 +78,7 @@ def build_content(run: RunRecord, command: str = "", file_sha256: str = "") -> R
         trial_table_title=trial_table_title(run),
         class_tables=build_class_tables(context),
         gain_tables=build_gain_tables(context),
+        compression_tables=build_compression_tables(context),
         search_history=history,
         methodology=build_methodology(context, command),
         captions=_captions(context, plots, history),

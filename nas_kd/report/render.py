@@ -14,7 +14,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from nas_kd.errors import InputError
-from nas_kd.report.candidates_csv import candidates_csv
+from nas_kd.report.candidates_csv import baselines_csv, candidates_csv
 from nas_kd.report.class_tables import classes_csv
 from nas_kd.report.content import ReportContent, build_content
 from nas_kd.report.front_plot_png import draw_front_plot, front_plot_png
@@ -55,8 +55,8 @@ def write_report(run: RunRecord, out: Path, command: str = "", file_sha256: str 
         "report.md": render_markdown(content),
         "index.html": render_page(content),
     }
-    if by_class := classes_csv(content.context):
-        rendered["classes.csv"] = by_class
+    tables = {"classes.csv": classes_csv(content.context), "baselines.csv": baselines_csv(content.context)}
+    rendered |= {name: table for name, table in tables.items() if table}
     for name, data in rendered.items():
         write_atomic(out / name, data)
     return out / "index.html"

@@ -20,6 +20,7 @@ PART_NAMES = {
     "distill": "distilling candidates",
     "idle": "idle workers",
     "finalists": "finalists and controls",
+    "baselines": "compressing the teacher in other ways",
     "test": "evaluating on the test split",
 }
 CACHE_NAMES = {

@@ -4,6 +4,8 @@ from math import isfinite
 from typing import Any
 
 from nas_kd.config.options import Budget
+from nas_kd.results.compression_document import compression_json, score_json, teacher_score_json
+from nas_kd.results.compression_record import BaselineRecord
 from nas_kd.results.finalist_record import Accuracy, ControlRecord, FinalistRecord
 from nas_kd.results.fronts import best_score_first, front_members, overlapping_finalists, reaches_min_score, winner
 from nas_kd.results.hypervolume import is_valid_reference, measured_objectives, normalized_hypervolume
@@ -15,6 +17,7 @@ UNITS = {
     "accuracy": "share of samples, 0..1; intervals are 95 %",
     "size_bytes": "bytes of the ONNX file",
     "latency_ms": "milliseconds per call; low and high: 95 % interval of the median",
+    "compression_score": "doublings of the teacher's compression, times the retained score; see compression.formulas",
     "hypervolume": "of the finalists: retained validation accuracy x log10 of times smaller x log10 of times faster",
 }
 
@@ -41,6 +44,8 @@ def front_document(run: RunRecord) -> dict[str, Any]:
         "winner": best.id if best else None,
         "hypervolume": _rounded(_finalists_hypervolume(run)),
         "candidates": _candidates_json(run, budget),
+        "baselines": [_baseline_json(run, baseline, budget) for baseline in run.baselines],
+        "compression": compression_json(run),
         "units": UNITS,
         **_metric_json(run),
     }
@@ -81,6 +86,7 @@ def _candidates_json(run: RunRecord, budget: Budget) -> list[dict[str, Any]]:
             "deployed_seed": f.deployed_seed,
             "accuracy": _accuracies_json(f.val, f.test),
             **_scores_json(run, f),
+            "compression_score": score_json(run, f.id),
             "size_bytes": f.costs.size_bytes,
             "parameters": f.costs.parameters,
             "macs": f.costs.macs,
@@ -96,6 +102,24 @@ def _candidates_json(run: RunRecord, budget: Budget) -> list[dict[str, Any]]:
     ]
 
 
+def _baseline_json(run: RunRecord, baseline: BaselineRecord, budget: Budget) -> dict[str, Any]:
+    return {
+        "id": baseline.id,
+        "techniques": list(baseline.techniques),
+        "description": baseline.description,
+        "precision": baseline.precision,
+        "seeds": [s.seed for s in baseline.seeds],
+        "deployed_seed": baseline.deployed_seed,
+        "accuracy": _accuracies_json(baseline.val, baseline.test),
+        **_scores_json(run, baseline),
+        "compression_score": score_json(run, baseline.id),
+        "size_bytes": baseline.costs.size_bytes,
+        "latency_ms": _latency_json(baseline.costs.latency_ms),
+        "within_budget": within_budget(baseline.costs, budget),
+        "notes": list(baseline.notes),
+    }
+
+
 def _teacher_json(run: RunRecord) -> dict[str, Any] | None:
     teacher = run.teacher
     if teacher is None:
@@ -105,12 +129,13 @@ def _teacher_json(run: RunRecord) -> dict[str, Any] | None:
         "accuracy": _accuracies_json(teacher.val, teacher.test),
         **({"label_set": "other"} if teacher.knows_other_classes else {}),
         **_scores_json(run, teacher),
+        "compression_score": teacher_score_json(run),
         "size_bytes": teacher.costs.size_bytes,
         "latency_ms": _latency_json(teacher.costs.latency_ms),
     }
 
 
-def _scores_json(run: RunRecord, network: FinalistRecord | TeacherRecord) -> dict[str, Any]:
+def _scores_json(run: RunRecord, network: FinalistRecord | TeacherRecord | BaselineRecord) -> dict[str, Any]:
     """The score that decides, where it is not accuracy, and balanced accuracy on test, where it is known."""
     scores = {} if run.decides_on_accuracy else {"score": _accuracies_json(network.val_score, network.test_score)}
     balanced = {} if network.balanced is None else {"balanced_accuracy": _interval_json(network.balanced, "test")}

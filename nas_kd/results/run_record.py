@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from math import sqrt
 from typing import Any, ClassVar, Literal
 
+from nas_kd.results.compression_record import BaselineRecord, CompressionRecord
 from nas_kd.results.confusion import Confusion, is_unbalanced
 from nas_kd.results.finalist_record import Accuracy, FinalistPlan, FinalistRecord
 from nas_kd.results.recipe_record import RecipeRecord
@@ -251,6 +252,8 @@ class RunRecord(Record):
         trials: all proposals, by number.
         finalist_plan: how many of them, and of their controls, are trained; None while the search is under way.
         finalists: trained in full, in the order of the front.
+        baselines: the teacher, compressed in other ways.
+        compression: how all of these compare; None before the test split is read, and in older runs.
         cache: use of the store by kind (weights, logits, export, latency).
         environment: machine and versions.
         seconds: of each part of the run: teacher, recipe, propose, gate, assistants, distill, finalists, test.
@@ -274,6 +277,8 @@ class RunRecord(Record):
     trials: tuple[TrialRecord, ...] = ()
     finalist_plan: FinalistPlan | None = None
     finalists: tuple[FinalistRecord, ...] = ()
+    baselines: tuple[BaselineRecord, ...] = ()
+    compression: CompressionRecord | None = None
     cache: Mapping[str, CacheRecord] = {}
     environment: Mapping[str, Any] = {}
     seconds: Mapping[str, float] = {}

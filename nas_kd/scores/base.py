@@ -107,7 +107,7 @@ class Score(ABC):
             b: of the other by seed, on the same samples in the same order.
         """
         mine, theirs = ([self.value(d.confusion) for d in group] for group in (a, b))
-        drawn = _resampled(self, [*a, *b])
+        drawn = resampled_scores(self, [*a, *b])
         differences = drawn[: len(a)].mean(axis=0) - drawn[len(a) :].mean(axis=0)
         low, middle, high = (float(v) for v in np.percentile(differences, [2.5, 50, 97.5]))
         least = paired_gain(mine, theirs, len(a[0].labels))
@@ -193,8 +193,16 @@ def combined_interval(value: float, parts: Sequence[tuple[float, float, float]])
     return max(0.0, value - below), min(1.0, value + above)
 
 
-def _resampled(score: Score, networks: Sequence[Decisions]) -> Counts:
-    """(networks, RESAMPLES) scores on the same resamples of the samples of each class."""
+def resampled_scores(score: Score, networks: Sequence[Decisions]) -> Counts:
+    """Draw the scores of several networks anew, all on the same resamples of the samples of each class; seeded.
+
+    Args:
+        score: that is computed.
+        networks: their decisions on the same samples in the same order.
+
+    Returns:
+        (networks, RESAMPLES) values.
+    """
     generator, first = np.random.default_rng(0), networks[0]
     drawn = [ClassCounts(*np.zeros((3, RESAMPLES, first.n_classes))) for _ in networks]
     for label in np.unique(first.labels):

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from nas_kd.commands.choose_finalists import choose, fallback_finalist
-from nas_kd.commands.finalists import FinalistTrainer, TrainedFile, TrainedFinalist
+from nas_kd.commands.finalists import FinalistTrainer
 from nas_kd.commands.search import search
+from nas_kd.commands.trained_files import TrainedFile, TrainedFinalist
 from nas_kd.config.options import Budget
 from nas_kd.context.callbacks import Callback, StopRun
 from nas_kd.kd.artifacts import ArtifactBuilder, ExportedFile

@@ -107,7 +107,7 @@ def test_forms_of_files(form: dict[str, Any], data: Dataset, fitted: Fitted, tmp
     assert ("channels last" in said) == form.get("channels_last", False)
     assert (f"exactly {form.get('batch')} sample" in said) == ("batch" in form)
     assert "probabilities" not in said
-    file = read_onnx(made.onnx, n_classes=10)  # what is measured has no open side but the batch
+    file = read_onnx(made.file.content, n_classes=10)  # what is measured has no open side but the batch
     assert None not in file.input_shape
     assert count_onnx_macs(file, tuple(s for s in file.input_shape if s)) == 640
 
@@ -243,5 +243,7 @@ def test_a_file_with_its_weights_beside_it(data: Dataset, fitted: Fitted, tmp_pa
     onnx.save_model(model, path, save_as_external_data=True, location="model.onnx.data", size_threshold=0)
     made = from_onnx(TeacherOptions(onnx=path, preprocessing="unit"), data)
     assert agrees(made, data, fitted)
-    assert len(made.onnx) == pytest.approx(len(inside), rel=0.02)
-    assert np.array_equal(OnnxClassifier(made.onnx).predict(data.val.x), OnnxClassifier(inside).predict(data.val.x))
+    assert len(made.file.content) == pytest.approx(len(inside), rel=0.02)
+    assert np.array_equal(
+        OnnxClassifier(made.file.content).predict(data.val.x), OnnxClassifier(inside).predict(data.val.x)
+    )

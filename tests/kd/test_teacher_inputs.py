@@ -17,7 +17,7 @@ from nas_kd.engine.feature_extractor import find_feature_points
 from nas_kd.engine.teacher_outputs import TeacherOutputs
 from nas_kd.errors import InputError
 from nas_kd.export.onnx_classifier import OnnxClassifier
-from nas_kd.export.teacher_file import teacher_file
+from nas_kd.export.teacher_file import export_teacher
 from nas_kd.kd.user_teachers import UserTeacher, from_factory
 from nas_kd.plugins import remember
 from nas_kd.results.candidate import Candidate, Recipe
@@ -120,8 +120,8 @@ def test_resolution(colour: Dataset) -> None:
         assert torch.allclose(seen, resized / 255, atol=1e-5)
         way = "bilinear, anti-aliased" if min(sides) < 8 else "bilinear"
         assert (f"samples are resized to {sides[0]}x{sides[1]} pixels ({way})" in teacher.notes) == (sides != (8, 8))
-        file = teacher_file(teacher.teacher.model, colour)
-        found = OnnxClassifier(file).predict(x)  # what is measured takes samples as they are
+        file = export_teacher(teacher.teacher.model, colour)
+        found = OnnxClassifier(file.content).predict(x)  # what is measured takes samples as they are
         assert np.allclose(found, teacher.teacher.model(as_input(x)).detach().numpy(), atol=1e-4)
 
 

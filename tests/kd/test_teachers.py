@@ -105,8 +105,8 @@ def test_factory_and_weights(weights: Path, tmp_path: Path) -> None:
     assert ready.record.origin == "factory"
     assert ready.record.val.mean > 0.9
     assert ready.record.costs.parameters == sum(p.numel() for p in Mine().parameters())
-    assert ready.onnx is not None
-    assert ready.record.costs.size_bytes == len(ready.onnx) + metadata_size(dataset_record(context.data))
+    assert ready.file is not None
+    assert ready.record.costs.size_bytes == len(ready.file.content) + metadata_size(dataset_record(context.data))
     assert accuracy_of(ready.teacher.model, context.data.val, context.numerics) == ready.record.val.mean
 
 
@@ -126,7 +126,8 @@ def test_onnx(trained: Mine, tmp_path: Path) -> None:
     path.write_bytes(export_onnx(trained, (1, 8, 8)))
     context, ready = prepare(config_with(onnx=path, preprocessing="unit"), tmp_path)
     assert ready.record.origin == "onnx"
-    assert ready.record.costs.size_bytes == len(ready.onnx or b"")
+    assert ready.file is not None
+    assert ready.record.costs.size_bytes == len(ready.file.content)
     assert ready.record.val.mean > 0.9
     assert ready.record.costs.macs > 0
     candidate = Candidate(context.space.size_ladder(6)[1], (), Recipe("soft_targets", {"strength": 1.0}))

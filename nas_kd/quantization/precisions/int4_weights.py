@@ -24,7 +24,11 @@ class PackedWeights:
 
     def make(self, model: nn.Module, inputs: QuantizationInputs) -> PrecisionFile:
         """Export the network and pack its weights."""
-        return PrecisionFile(pack_weights(export_onnx(model, inputs.input_shape), self._packing))
+        return self.convert(export_onnx(model, inputs.input_shape), inputs)
+
+    def convert(self, content: bytes, inputs: QuantizationInputs) -> PrecisionFile:
+        """Pack the weights of an fp32 file."""
+        return PrecisionFile(pack_weights(content, self._packing))
 
     def verify(self, content: bytes, model: nn.Module, x: Tensor) -> Parity:
         """Compare the file with the fp32 network; the loss of accuracy is measured, not limited."""

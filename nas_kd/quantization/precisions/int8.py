@@ -24,11 +24,12 @@ class Int8:
         return model
 
     def make(self, model: nn.Module, inputs: QuantizationInputs) -> PrecisionFile:
-        """Export and quantise the network; layers that cannot be quantised stay in fp32 and are noted."""
-        content, notes = quantize(
-            export_onnx(model, inputs.input_shape), inputs.samples, inputs.calibration, inputs.scheme
-        )
-        return PrecisionFile(content, notes)
+        """Export and quantise the network; see `convert`."""
+        return self.convert(export_onnx(model, inputs.input_shape), inputs)
+
+    def convert(self, content: bytes, inputs: QuantizationInputs) -> PrecisionFile:
+        """Quantise an fp32 file; layers that cannot be quantised stay in fp32 and are noted."""
+        return PrecisionFile(*quantize(content, inputs.samples, inputs.calibration, inputs.scheme))
 
     def verify(self, content: bytes, model: nn.Module, x: Tensor) -> Parity:
         """Compare the file with the fp32 network; the loss of accuracy is measured, not limited."""
