@@ -278,7 +278,7 @@ class FinalistOptions(Options):
         3.0, ge=1, description="most epochs of a control, as a multiple of distill.epochs"
     )
     baselines: Annotated[Names, NotInKeysAtDefault()] = Field(
-        ("quantization",),
+        ("quantization", "pruning", "low_rank"),
         description="other compression of the teacher to compare with, measured and tested with the finalists "
         "(`nas-kd list baselines`)",
     )

@@ -190,6 +190,26 @@ def test_what_fails_of_a_baseline_is_left_out_with_a_note(with_teachers: Seed, t
     assert any("baseline broken left out" in note and "nothing left" in note for note in notes)
 
 
+@pytest.mark.usefixtures("brief_measurements")
+def test_the_teacher_is_pruned_and_factorised_without_training(with_teachers: Seed, tmp_path: Path) -> None:
+    config = small_config(finalists={"baselines": ["pruning", "low_rank"]}, budget={"max_size_kb": 100})
+    found, notes = compressed(config, with_teachers(tmp_path / "run"))
+    assert [one.baseline.name for one in found] == ["pruning"] * 3 + ["low_rank"] * 2, notes
+    whole = 31_000  # weights of the teacher
+    pruned, factorised = found[:3], found[3:]
+    for one in found:
+        (file,) = one.files
+        assert file.epochs == 0
+        assert one.network.counts.parameters is not None
+        assert 0.15 * whole < one.network.counts.parameters < 0.95 * whole
+    accuracies = {one.id: one.val[0].confusion.accuracy for one in found}
+    largest = max(pruned, key=lambda one: one.network.counts.parameters or 0)
+    assert accuracies[largest.id] > 0.3  # four fifths of the weights, statistics estimated again
+    assert accuracies["low_rank/rank 50 %"] >= accuracies["low_rank/rank 25 %"] - 0.05
+    assert accuracies["low_rank/rank 50 %"] > 0.5
+    assert len({one.files[0].file.sha256 for one in factorised}) == 2
+
+
 def without_file(teacher: ReadyTeacher) -> ReadyTeacher:
     return replace(teacher, file=None)
 

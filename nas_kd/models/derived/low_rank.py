@@ -5,7 +5,7 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 
-SMALLEST = 64  # outputs and inputs of a layer, from which it is worth two calls
+SMALLEST = 32  # outputs and inputs of a layer, from which it is worth two calls
 
 
 def low_rank(network: nn.Module, share: float) -> nn.Module:
