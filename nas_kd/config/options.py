@@ -64,7 +64,11 @@ def _true_false_or_all(value: Any) -> Any:
 class SpaceOptions(Options):
     """The search space that students come from."""
 
-    name: str = Field("resnet", description="family of networks: resnet | mobilenet | package.module:Name")
+    name: str = Field(
+        "resnet",
+        description="family of networks: resnet | mobilenet | for photographs: resnet_photo | mobilenet_photo | "
+        "package.module:Name",
+    )
 
 
 class ChainOptions(Options):
