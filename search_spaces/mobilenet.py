@@ -35,7 +35,11 @@ class MobileNetSpace(GridSpace):
     """Space of two stages, each with its width, number of blocks, expansion, kernel and squeeze-excite."""
 
     name = "mobilenet"
-    summary = "inverted residuals: stages' widths, depths, expansions, kernels, squeeze-excite; 3 kB to 1.1 MB"
+    summary = (
+        "inverted residuals: stages' widths, depths, expansions, kernels, squeeze-excite; below 96 px; 3 kB to 1.1 MB"
+    )
+    sides = (1, 95)  # larger images would still be 12x12 and more at its end
+    elsewhere = "mobilenet_photo"
 
     def __init__(self, dimensions: Sequence[Dimension] = DIMENSIONS) -> None:
         """Use the space's own dimensions, or others of the same names."""

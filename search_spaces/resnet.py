@@ -32,7 +32,9 @@ class ResNetSpace(GridSpace):
     """Space of three stages, each with its width, number of blocks and kernel of the blocks' second convolution."""
 
     name = "resnet"
-    summary = "residual networks: stages' widths, depths, kernels, stem stride; 3 kB to 1.5 MB"
+    summary = "residual networks: stages' widths, depths, kernels, stem stride; below 96 px; 3 kB to 1.5 MB"
+    sides = (1, 95)  # larger images would still be 12x12 and more at its end
+    elsewhere = "resnet_photo"
 
     def __init__(self, dimensions: Sequence[Dimension] = DIMENSIONS) -> None:
         """Use the space's own dimensions, or others of the same names."""

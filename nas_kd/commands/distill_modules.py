@@ -101,7 +101,8 @@ def distill(
         threads: training threads; None: one for small samples, else every core.
         precision: bf16: bfloat16 where autocast allows; auto: bfloat16 where it is faster on this CPU.
         callbacks: their on_stage, on_note, on_progress and on_epoch_end are called.
-        augment: shifts, mirroring and cutout for arrays of images, e.g. {"crop": 4, "flip": True}; None: none.
+        augment: what is done to arrays of images, e.g. {"crop": 4, "flip": True}, or {"resized_crop": 0.35, "flip":
+            True} for photographs; None: nothing.
         optimizer: SGD with Nesterov momentum, or AdamW.
         weight_decay: of weights, not of biases and normalisation. None: the optimiser's usual one.
         class_weights: of the classes in the label loss: "balanced": samples / (classes x samples of the class), for

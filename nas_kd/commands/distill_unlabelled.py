@@ -9,7 +9,7 @@ from torch import Tensor
 
 from nas_kd.commands.module_checks import name_of_method
 from nas_kd.config.options import Augmentation
-from nas_kd.data.augment import UNLABELLED_SEEDS, Augmenter, mixed
+from nas_kd.data.augment import UNLABELLED_SEEDS, augmented, mixed
 from nas_kd.data.augmentation_choices import NONE, AugmentationChoices
 from nas_kd.data.duplicates import sample_digests
 from nas_kd.data.in_memory_arrays import unlabelled_array
@@ -114,7 +114,7 @@ class ReadyUnlabelled:
             return source
         choices = AugmentationChoices(self.augment, tuple(self.x.shape[1:]), flip_safe=False, pictures=False)
         changes = choices.at(self.augment.strength or "standard")
-        augmenter = Augmenter(self.x, train.statistics()[0], changes, UNLABELLED_SEEDS + self.seed)
+        augmenter = augmented(self.x, train.statistics()[0], changes, UNLABELLED_SEEDS + self.seed)
         return MixedBatches(source, mixed(augmenter, mix), self.share, use_unlabelled=True)
 
 

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
+from nas_kd.config.key_facts import NotInKeysAtDefault
 from nas_kd.config.section import Options
 from nas_kd.config.value_types import AutoFloat, AutoIfNone, MayBeAuto
 
@@ -42,10 +43,15 @@ class Augmentation(Options):
 
     strength: Annotated[Literal["none", "standard", "strong"] | None, MayBeAuto, AutoIfNone()] = Field(
         None,
-        description="none | standard: shifts and mirroring | strong: cutout, too; auto: standard for pictures, "
+        description="none | standard: shifts and mirroring | strong: cutout, too; photographs (96 pixels and more): "
+        "random resized crops and mirroring | colours, operations and erasing, too; auto: standard for pictures, "
         "none for arrays, unless short trainings show better",
     )
-    crop: int | None = Field(None, ge=0, description="largest random shift in pixels (default: an eighth of the side)")
+    crop: int | None = Field(
+        None,
+        ge=0,
+        description="largest random shift in pixels (default: an eighth of the side; 0 with resized_crop)",
+    )
     flip: bool | None = Field(
         None, description="random left-right mirroring (default: colour pictures, not of symbols)"
     )
@@ -54,6 +60,42 @@ class Augmentation(Options):
         ge=0,
         description="side in pixels of a randomly placed square that is blanked (default: 0; strong: a quarter)",
     )
+    resized_crop: Annotated[float | None, NotInKeysAtDefault()] = Field(
+        None,
+        gt=0,
+        le=1,
+        description="least share of the area that a random crop keeps, which is resized to the whole; 1: no crop "
+        "(default: 1; photographs: 0.35)",
+    )
+    colour: Annotated[float | None, NotInKeysAtDefault()] = Field(
+        None,
+        ge=0,
+        le=1,
+        description="brightness, contrast and saturation change by up to this share (default: 0; photographs, strong: "
+        "0.2)",
+    )
+    operations: Annotated[int | None, NotInKeysAtDefault()] = Field(
+        None,
+        ge=0,
+        le=8,
+        description="number of random operations of RandAugment on a picture (default: 0; photographs, strong: 1)",
+    )
+    erase: Annotated[float | None, NotInKeysAtDefault()] = Field(
+        None,
+        ge=0,
+        le=1,
+        description="probability that a random rectangle is blanked (default: 0; photographs, strong: 0.25)",
+    )
+
+    @property
+    def resamples(self) -> bool:
+        """Whether pictures are cropped and resized, or moved by random operations."""
+        return self.resized_crop not in (None, 1) or bool(self.operations)
+
+    @property
+    def paints(self) -> bool:
+        """Whether colours are changed."""
+        return bool(self.colour or self.operations)
 
 
 class DataOptions(Options):

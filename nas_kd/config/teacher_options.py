@@ -71,7 +71,9 @@ Sides = Annotated[tuple[int, ...] | None, BeforeValidator(_sides)]  # of a squar
 class TeacherOptions(Options):
     """The network that students learn from: trained here (space), or your own (factory + weights, or onnx)."""
 
-    space: str | None = Field(None, description="train one from this search space (default: resnet)")
+    space: str | None = Field(
+        None, description="train one from this search space (default: resnet; from 96 pixels on resnet_photo)"
+    )
     architecture: dict[str, Any] | None = Field(None, description="its choices in that space (default: the largest)")
     epochs: int | None = Field(None, ge=1, description="its training epochs (default: distill.epochs)")
     factory: str | None = Field(None, description="package.module:function that returns your torch.nn.Module")

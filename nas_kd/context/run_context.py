@@ -20,7 +20,7 @@ from nas_kd.errors import InputError
 from nas_kd.latency.device import Device, open_device
 from nas_kd.methods.combine import make_method, uses_unlabelled
 from nas_kd.methods.teaching_choices import check_enough_classes
-from nas_kd.models.search_space import SearchSpace, load_space
+from nas_kd.models.search_space import SearchSpace, check_image_size, load_space
 from nas_kd.plugins import display_name, load
 from nas_kd.results.run_record import DatasetRecord, MetricRecord
 from nas_kd.results.split_notes import imbalance_note, small_split_notes
@@ -85,6 +85,7 @@ class RunContext:
             check_precisions(config, device)
         callback.on_stage("loading data")
         data = load_dataset(config.data, config.search.seed)
+        _check_image_sizes(config, space, data)
         check_pairs(config, data)
         known = any(not teacher.knows_other_classes for teacher in config.teacher)
         check_enough_classes(known and True in config.distill.standardize, data.n_classes)
@@ -261,6 +262,13 @@ def split_notes(config: SearchConfig, data: Dataset) -> list[str]:
     return [*filter(None, [unbalanced]), *small_split_notes(counts)]
 
 
+def _check_image_sizes(config: SearchConfig, space: SearchSpace, data: Dataset) -> None:
+    check_image_size(space, data.input_shape)
+    for teacher in config.teacher:
+        if teacher.space is not None:
+            check_image_size(load_space(teacher.space), (data.teacher_view or data).input_shape)
+
+
 def class_counts(data: Dataset) -> dict[str, tuple[int, ...]]:
     """Samples by class of "train", "val" and "test"."""
     splits = {"train": data.train, "val": data.val, "test": data.test}
@@ -269,7 +277,7 @@ def class_counts(data: Dataset) -> dict[str, tuple[int, ...]]:
 
 def dataset_record(data: Dataset) -> DatasetRecord:
     """Summarise the data for the run's record."""
-    strengths = {s: data.augmentation.at(s).model_dump(exclude={"strength"}) for s in STRENGTHS}
+    strengths = {s: data.augmentation.at(s).model_dump(exclude={"strength"}, exclude_none=True) for s in STRENGTHS}
     return DatasetRecord(
         name=data.name,
         source=data.source,

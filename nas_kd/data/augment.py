@@ -17,6 +17,7 @@ from nas_kd.config.options import Augmentation
 from nas_kd.data.augmentation_choices import matching_augmentation
 from nas_kd.data.dataset import Dataset, as_input
 from nas_kd.data.mixing import MixedView, Mixer
+from nas_kd.data.photographs import PhotographView
 from nas_kd.data.view import View
 from nas_kd.errors import InputError
 
@@ -143,7 +144,28 @@ class Augmenter:
         return padded
 
 
-def mixed(augmenter: Augmenter, mix: str) -> View:
+Augmented = Augmenter | PhotographView
+
+
+def augmented(x: Tensor, mean: Tensor, augment: Augmentation, seed: int) -> Augmented:
+    """Show a split with all that an augmentation does.
+
+    Args:
+        x: (N, C, H, W); any (N, ...) if `augment` changes nothing.
+        mean: (C,) in stored units.
+        augment: with neither crop, flip nor cutout left None.
+        seed: of the random parameters.
+
+    Raises:
+        InputError: samples that are not images are to be augmented.
+    """
+    if not (augment.resamples or augment.paints or augment.erase):
+        return Augmenter(x, mean, augment, seed)
+    before = augment.model_copy(update={"flip": False}) if augment.resamples else augment
+    return PhotographView(Augmenter(x, mean, before, seed), x, mean, augment, seed)
+
+
+def mixed(augmenter: Augmented, mix: str) -> View:
     """Mix the augmented samples of a split with each other.
 
     Args:
@@ -189,20 +211,20 @@ class TrainingViews:
         views._mixed = self._mixed
         return views
 
-    def _other(self, strength: str) -> Augmenter | None:
+    def _other(self, strength: str) -> Augmented | None:
         data = self._data
         if data.unlabelled is None:
             return None
         augment = data.augmentation.at(strength)
-        return Augmenter(data.unlabelled.x, data.mean, augment, UNLABELLED_SEEDS + self._seed)
+        return augmented(data.unlabelled.x, data.mean, augment, UNLABELLED_SEEDS + self._seed)
 
-    def _student(self, strength: str) -> Augmenter:
+    def _student(self, strength: str) -> Augmented:
         data = self._data
-        return Augmenter(data.train.x, data.mean, data.augmentation.at(strength), self._seed)
+        return augmented(data.train.x, data.mean, data.augmentation.at(strength), self._seed)
 
-    def _teacher(self, strength: str) -> Augmenter:
+    def _teacher(self, strength: str) -> Augmented:
         data, view = self._data, self._data.teacher_view
         if view is None:
             return self._students(strength)
         augment = matching_augmentation(data.augmentation.at(strength), data.input_shape, view.input_shape)
-        return Augmenter(view.train.x, view.mean, augment, self._seed)
+        return augmented(view.train.x, view.mean, augment, self._seed)

@@ -14,7 +14,12 @@ from torch import Tensor
 
 from nas_kd import plugins
 from nas_kd.config.options import DataOptions
-from nas_kd.data.augmentation_choices import AugmentationChoices, check_augmentation, look_like_pictures
+from nas_kd.data.augmentation_choices import (
+    AugmentationChoices,
+    are_photographs,
+    check_augmentation,
+    look_like_pictures,
+)
 from nas_kd.data.dataset import Dataset, Split
 from nas_kd.data.duplicates import count_duplicates, duplicates_sentence
 from nas_kd.data.labels import Labels, validated_labels
@@ -74,8 +79,9 @@ def _prepared(raw: RawData, options: DataOptions, seed: int, labelled_only: bool
     parts, carved = _carved(labels.numbers, classes, options, seed)
     ys, x = _with_parts(labels.numbers, parts), xs["train"]
     pictures = look_like_pictures(x.dtype, x.shape[1:]) if raw.pictures is None else raw.pictures
-    check_augmentation(options.augment, x.shape[1:])
-    augmentation = AugmentationChoices(options.augment, x.shape[1:], raw.flip_safe, pictures)
+    check_augmentation(options.augment, x.shape[1:], str(x.dtype))
+    photographs = are_photographs(pictures, x.dtype, x.shape[1:])
+    augmentation = AugmentationChoices(options.augment, x.shape[1:], raw.flip_safe, pictures, photographs)
     assemble = partial(_dataset, ys=ys, source=options.source, classes=classes, augmentation=augmentation)
     xs = _with_parts(xs, parts)
     unlabelled = None if labelled_only else find_unlabelled(options, raw, xs)

@@ -10,7 +10,7 @@ from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import IterableDataset, TensorDataset
 
 from nas_kd.config.options import Augmentation
-from nas_kd.data.augment import Augmenter
+from nas_kd.data.augment import augmented
 from nas_kd.data.augmentation_choices import NONE, AugmentationChoices, check_augmentation
 from nas_kd.data.dataset import as_input
 from nas_kd.data.prepare import channel_statistics
@@ -125,7 +125,7 @@ class ArrayData:
         choices = AugmentationChoices(augment, tuple(x.shape[1:]), flip_safe=False, pictures=False)
         self._augment = choices.at(augment.strength or "standard")
         try:
-            check_augmentation(augment, tuple(x.shape[1:]))
+            check_augmentation(augment, tuple(x.shape[1:]), str(x.dtype).removeprefix("torch."))
         except InputError as error:  # which names the options of a config
             raise InputError(str(error).replace("data.augment", "augment")) from error
 
@@ -150,7 +150,7 @@ class ArrayData:
 
     def source(self, n_classes: int, own_order: bool) -> BatchSource:
         """Batches of augmented samples; `own_order` makes no difference."""
-        augmenter = Augmenter(self._x, self.statistics()[0], self._augment, self._seed)
+        augmenter = augmented(self._x, self.statistics()[0], self._augment, self._seed)
         return ArrayBatches(augmenter, self.labels(n_classes))
 
     def batches(self, n_classes: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -94,7 +94,7 @@ def teacher_recipe_key(context: RunContext, options: TeacherOptions, place: int)
 def _key(context: RunContext, facts: dict[str, Any]) -> str:
     common = {
         "data": context.data.training_key,
-        "augment": context.config.data.augment.model_dump(mode="json"),
+        "augment": key_facts(context.config.data.augment),
         "distill": key_facts(context.config.distill, NOT_PROBED),
         "seed": context.seed,
         "torch": torch.__version__,

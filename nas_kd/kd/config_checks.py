@@ -13,7 +13,7 @@ from nas_kd.export.onnx_file import read_whole
 from nas_kd.kd.chain_policies.base import load_policy
 from nas_kd.kd.weights_file import check_weights_file
 from nas_kd.methods.teaching_choices import check_teaching
-from nas_kd.models.search_space import SpaceOfTeacher, load_space
+from nas_kd.models.search_space import USUAL, SpaceOfTeacher, load_space
 from nas_kd.plugins import IN_MEMORY, import_object
 
 
@@ -106,7 +106,7 @@ def _check(options: TeacherOptions) -> None:
         if not options.outputs.is_file():
             raise InputError(f"teacher.outputs: {options.outputs}: no such file")
     elif options.factory is None:
-        load_space(options.space or "resnet")
+        load_space(options.space or USUAL)
     elif not options.factory.startswith(IN_MEMORY):
         if options.weights is not None:
             check_weights_file(options.weights, "teacher.weights")

@@ -64,7 +64,7 @@ class RecipeProbe:
         self._chance, config = context.metric.chance, context.config
         self._facts = {
             "data": context.data.training_key,
-            "augment": config.data.augment.model_dump(mode="json"),
+            "augment": key_facts(config.data.augment),
             "distill": key_facts(config.distill, {"methods", "probe_minutes", *NOT_PROBED}),
             "network": network.to_json(),
             "method": method,

@@ -28,7 +28,7 @@ from nas_kd.kd.teacher_check import check_knowledge
 from nas_kd.kd.teacher_checkpoints import given_checkpoints, judged_checkpoints, snapshot_epochs, train_snapshots
 from nas_kd.kd.training_job import TrainedModel, TrainingJob
 from nas_kd.kd.user_teachers import UserTeacher, from_factory
-from nas_kd.models.search_space import SearchSpace, load_space
+from nas_kd.models.search_space import SearchSpace, load_space, usual_space
 from nas_kd.results.candidate import DEFAULT_POLICY, NO_DISTILLATION, Architecture, Recipe
 from nas_kd.results.finalist_record import Accuracy
 from nas_kd.results.recipe_record import RecipeRecord
@@ -112,7 +112,7 @@ def untrained_teachers(context: RunContext) -> list[Teacher]:
 
 def _architecture(options: TeacherOptions, context: RunContext) -> tuple[SearchSpace, Architecture]:
     """The network to be trained as a teacher: the config's, else the largest of its space."""
-    space = load_space(options.space or "resnet")
+    space = usual_space(context.data.input_shape) if options.space is None else load_space(options.space)
     if options.architecture is not None:
         return space, Architecture(space.name, options.architecture)
     return space, NetworkBuilder(context.data, space).largest()

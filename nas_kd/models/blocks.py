@@ -64,13 +64,24 @@ class ConvNorm(nn.Module):
 class ResidualBlock(nn.Module):
     """A 3x3 convolution, then one of size `kernel`, and a shortcut (He et al. 2015, arXiv:1512.03385, basic block).
 
-    The shortcut has a 1x1 projection where the stride or the width changes. With kernel 1 the block costs about half.
+    The shortcut has a 1x1 projection where the stride or the width changes. With kernel 1 the block costs about half;
+    with fewer channels between its convolutions, it is a bottleneck.
     """
 
-    def __init__(self, c_in: int, c_out: int, kernel: int, stride: int) -> None:
+    def __init__(self, c_in: int, c_out: int, kernel: int, stride: int, inner: int | None = None) -> None:
+        """Create the block.
+
+        Args:
+            c_in: input channels.
+            c_out: output channels.
+            kernel: side of the second kernel, odd.
+            stride: step of the first convolution in both directions.
+            inner: channels between the convolutions (default: `c_out`).
+        """
         super().__init__()
-        self.first = ConvNorm(c_in, c_out, 3, stride)
-        self.second = ConvNorm(c_out, c_out, kernel, activate=False)
+        inner = inner or c_out
+        self.first = ConvNorm(c_in, inner, 3, stride)
+        self.second = ConvNorm(inner, c_out, kernel, activate=False)
         projected = stride != 1 or c_in != c_out
         self.shortcut = ConvNorm(c_in, c_out, 1, stride, activate=False) if projected else None
 
@@ -96,17 +107,77 @@ class SqueezeExcite(nn.Module):
         return x * F.hardsigmoid(self.excite(weights), inplace=True)
 
 
+class ConcatenatedReLU(nn.Module):
+    """A 1x1 or larger convolution whose filters each give two features (Shang et al. 2016, arXiv:1603.05201, eq. 1).
+
+    ReLU of the filters' answers and of their negatives: early filters often come in pairs of opposite phase, so that
+    half of them are enough.
+    """
+
+    def __init__(self, c_in: int, c_out: int, kernel: int = 1, stride: int = 1) -> None:
+        """Create c_out / 2 filters; the other arguments are those of `ConvNorm`."""
+        super().__init__()
+        self.conv = nn.Conv2d(c_in, c_out // 2, kernel, stride, padding=kernel // 2, bias=False)
+        self.norm = BatchNorm(c_out // 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the layer: (B, c_in, H, W) -> (B, c_out, ceil(H / stride), ceil(W / stride))."""
+        y = self.norm(self.conv(x))
+        return F.relu_(torch.cat([y, -y], dim=1))
+
+
+class GhostFeatures(nn.Module):
+    """Features, and as many again by a cheap depthwise convolution (Han et al. 2020, arXiv:1911.11907, eq. 3).
+
+    With a stride the features themselves are averaged over 3x3 pixels.
+    """
+
+    def __init__(self, c_out: int, kernel: int, stride: int) -> None:
+        """Create the layer.
+
+        Args:
+            c_out: channels, half of which come in.
+            kernel: side of the depthwise kernel, odd.
+            stride: step in both directions, 1 or 2.
+        """
+        super().__init__()
+        half, self.stride = c_out // 2, stride
+        self.conv = DepthwiseConv(half, half, kernel, stride, padding=kernel // 2, groups=half, bias=False)
+        self.norm = BatchNorm(half)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the layer: (B, c_out / 2, H, W) -> (B, c_out, ceil(H / stride), ceil(W / stride))."""
+        cheap = F.relu_(self.norm(self.conv(x)))
+        kept = x if self.stride == 1 else F.avg_pool2d(x, 3, self.stride, padding=1)
+        return torch.cat([kept, cheap], dim=1)
+
+
 class InvertedResidual(nn.Module):
     """Widen by `expansion`, depthwise convolution, narrow again (Sandler et al. 2018, arXiv:1801.04381).
 
-    The input is added where neither stride nor width changes; `squeeze` adds squeeze-excite.
+    The input is added where neither stride nor width changes; `squeeze` adds squeeze-excite. With compact filters half
+    as many widen the input: `crelu` adds their negatives, `ghost` what the depthwise convolution makes of them. Their
+    weights are leading parts of those without.
     """
 
-    def __init__(self, c_in: int, c_out: int, expansion: int, kernel: int, stride: int, *, squeeze: bool) -> None:
+    def __init__(
+        self,
+        c_in: int,
+        c_out: int,
+        expansion: int,
+        kernel: int,
+        stride: int,
+        *,
+        squeeze: bool,
+        crelu: bool = False,
+        ghost: bool = False,
+    ) -> None:
         super().__init__()
         inner = c_in * expansion
-        self.expand = ConvNorm(c_in, inner)
-        self.spatial = ConvNorm(inner, inner, kernel, stride, groups=inner)
+        self.expand = ConcatenatedReLU(c_in, inner) if crelu else ConvNorm(c_in, inner // 2 if ghost else inner)
+        self.spatial = (
+            GhostFeatures(inner, kernel, stride) if ghost else ConvNorm(inner, inner, kernel, stride, groups=inner)
+        )
         self.weigh = SqueezeExcite(inner) if squeeze else None
         self.project = ConvNorm(inner, c_out, activate=False)
         self.residual = stride == 1 and c_in == c_out
@@ -130,6 +201,8 @@ class ConvNet(nn.Module):
         head: nn.Module | None,
         width: int,
         n_classes: int,
+        *,
+        resolution: float = 1.0,
     ) -> None:
         """Join the parts and initialise all weights.
 
@@ -139,8 +212,10 @@ class ConvNet(nn.Module):
             head: layers between the last stage and the pooling; None: nothing.
             width: channels that reach the classifier.
             n_classes: number of logits.
+            resolution: share of each image's sides at which the stem sees it, 1/2..1.
         """
         super().__init__()
+        self.resolution = resolution
         self.stem = stem
         self.stages = nn.Sequential(*(nn.Sequential(*blocks) for blocks in stages))
         self.head = head
@@ -149,6 +224,8 @@ class ConvNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Classify normalised images (B, channels, H, W): logits (B, n_classes)."""
+        if self.resolution != 1:  # two pixels of a row are averaged at 1/2, so that none is left out
+            x = F.interpolate(x, scale_factor=self.resolution, mode="bilinear", align_corners=False)
         x = self.stages(self.stem(x))
         if self.head is not None:
             x = self.head(x)

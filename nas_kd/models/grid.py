@@ -15,7 +15,7 @@ from nas_kd.results.candidate import Architecture
 from nas_kd.user_code import describe_error, unchanged_settings
 
 IMAGE_AXES = 3
-_REFERENCE = ((3, 32, 32), 10)  # input shape and number of classes for which the size ladder counts weights
+_REFERENCE_SIDE, _REFERENCE_CLASSES = 32, 10  # of the networks whose weights the size ladder counts
 _MAX_LISTED = 6  # allowed values in a message; above that only the range is given
 
 
@@ -81,6 +81,13 @@ class Dimension:
 class GridSpace(ABC):
     """A search space for images whose choices are `Dimension`s; subclasses define `network` and `describe`.
 
+    Attributes:
+        name: the name in configs.
+        summary: one line for `nas-kd list spaces`.
+        dimensions: in the order in which they are drawn.
+        sides: least and largest shorter side, in pixels, of the images that it is for; None: no largest one.
+        elsewhere: name of the space for images of other sizes, if there is one.
+
     Example:
         >>> import nas_kd
         >>> from torch import nn
@@ -98,6 +105,8 @@ class GridSpace(ABC):
 
     name: str
     summary: str
+    sides: tuple[int, int | None] = (1, None)
+    elsewhere: str | None = None
 
     def __init__(self, dimensions: Sequence[Dimension]) -> None:
         """Define the space by its dimensions, in the order in which they are drawn."""
@@ -135,11 +144,36 @@ class GridSpace(ABC):
         """Build a freshly initialised network: normalised (B, *input_shape) -> logits (B, n_classes).
 
         Raises:
-            InputError: `input_shape` is not (C, H, W), or the architecture is not one of this space.
+            InputError: `input_shape` is not (C, H, W) or of another size than the space is for, or the architecture is
+                not one of this space.
         """
         if len(input_shape) != IMAGE_AXES or min(input_shape) < 1:
             raise InputError(f"space {self.name!r} needs images (C, H, W); the data has shape {input_shape}")
+        self.check_size(input_shape)
         return self.network(self.checked(architecture), input_shape[0], n_classes)
+
+    def takes(self, input_shape: tuple[int, ...]) -> bool:
+        """Whether the space is for images of this size, by their shorter side; samples of other kinds do not count."""
+        if len(input_shape) != IMAGE_AXES:
+            return True
+        (least, most), side = self.sides, min(input_shape[1:])
+        return least <= side and (most is None or side <= most)
+
+    def check_size(self, input_shape: tuple[int, ...]) -> None:
+        """Refuse images of a size that the space is not for.
+
+        Args:
+            input_shape: of one sample.
+
+        Raises:
+            InputError: it is for larger or smaller ones; names the space for these.
+        """
+        if self.takes(input_shape):
+            return
+        (least, most), (height, width) = self.sides, input_shape[1:]
+        sizes = f"{least} pixels and more" if most is None else f"up to {most} pixels"
+        other = "" if self.elsewhere is None else f"; use {self.elsewhere!r} in its place"
+        raise InputError(f"space {self.name!r} is for images of {sizes}, these have {height}x{width}{other}")
 
     def checked(self, architecture: Architecture) -> dict[str, int]:
         """Validate an architecture and return its choices.
@@ -207,9 +241,9 @@ class GridSpace(ABC):
         return sorted(by_size.items(), key=lambda item: item[0])
 
     def _weights(self, choices: Mapping[str, int]) -> int:
-        shape, n_classes = _REFERENCE
+        side = max(_REFERENCE_SIDE, self.sides[0])
         with unchanged_settings():  # the "meta" device is three times slower, after a start of 1.5 s
-            network = self.build(self.canonical(choices), shape, n_classes)
+            network = self.build(self.canonical(choices), (3, side, side), _REFERENCE_CLASSES)
         return max(1, sum(p.numel() for p in network.parameters()))
 
     def cardinality(self) -> int:

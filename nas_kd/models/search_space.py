@@ -6,9 +6,12 @@ from optuna.trial import BaseTrial
 from torch import Tensor, nn
 
 from nas_kd.errors import InputError
+from nas_kd.models.grid import GridSpace
 from nas_kd.plugins import load
 from nas_kd.results.candidate import Architecture
 from nas_kd.user_code import describe_error, unchanged_settings
+
+USUAL = "resnet"
 
 
 class SearchSpace(Protocol):
@@ -111,3 +114,29 @@ def load_space(given: Any) -> SearchSpace:
         if not hasattr(space, part):
             raise InputError(f"space {given!r} has no {part!r}; see nas_kd.models.search_space.SearchSpace")
     return space  # type: ignore[no-any-return]
+
+
+def usual_space(input_shape: tuple[int, ...]) -> SearchSpace:
+    """The space of teachers for which no other is given: `resnet`, or the one that it names for larger images.
+
+    Args:
+        input_shape: of one sample.
+    """
+    space = load_space(USUAL)
+    if isinstance(space, GridSpace) and space.elsewhere is not None and not space.takes(input_shape):
+        return load_space(space.elsewhere)
+    return space
+
+
+def check_image_size(space: SearchSpace, input_shape: tuple[int, ...]) -> None:
+    """Refuse images of a size that a space says it is not for.
+
+    Args:
+        space: any; those that say nothing take what they can build.
+        input_shape: of one sample.
+
+    Raises:
+        InputError: see `GridSpace.check_size`.
+    """
+    if isinstance(space, GridSpace):
+        space.check_size(input_shape)

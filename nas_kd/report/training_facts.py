@@ -148,11 +148,16 @@ def _strength_meaning(strength: str, data: DatasetRecord | None) -> str:
     change = None if data is None or strength == "none" else data.augmentation.get(strength)
     if change is None:
         return ""
-    crop, cutout = change.get("crop"), change.get("cutout")
+    crop, cutout, colour = change.get("crop"), change.get("cutout"), change.get("colour")
+    kept, operations, erase = change.get("resized_crop"), change.get("operations"), change.get("erase")
     words = [
-        *([f"random shifts of up to {fmt.count(crop, 'pixel')}"] if crop else []),
+        *([f"random crops of {_percent(kept)} of the area and more, resized"] if kept else []),
+        *([f"random shifts of up to {fmt.count(int(crop), 'pixel')}"] if crop else []),
         *(["mirroring"] if change.get("flip") else []),
+        *([f"colours changed by up to {_percent(colour)}"] if colour else []),
+        *([fmt.count(int(operations), "random operation")] if operations else []),
         *([f"a blanked square of {cutout}{fmt.TIMES}{cutout} pixels"] if cutout else []),
+        *([f"a blanked rectangle in {_percent(erase)} of the samples"] if erase else []),
     ]
     return f" ({fmt.join_with_and(words)})" if words else " (which changes nothing on these data)"
 

@@ -127,7 +127,8 @@ class DatasetRecord(Record):
         duplicates: how many samples of val and test are in an earlier split, too.
         layout: order of the axes of stored samples, such as "hwc"; None: does not apply.
         label_encoding: how labels became class numbers, where that needed to be said.
-        augmentation: what each strength does with students' samples: crop, flip and cutout, in pixels.
+        augmentation: what each strength does with students' samples: crop, flip and cutout, in pixels; and
+            resized_crop, colour, operations and erase where it does them.
         teacher_view: whether teachers see other samples than students, in pairs.
         n_unlabelled: samples without labels; students learn from the teacher's outputs on them.
         unlabelled_share: of a student's training batch that these take, but for rounding.
@@ -153,7 +154,7 @@ class DatasetRecord(Record):
     layout: str | None = None
     label_encoding: str | None = None
     picture_steps: Mapping[str, Any] | None = None
-    augmentation: Mapping[str, Mapping[str, int | bool | None]] = {}
+    augmentation: Mapping[str, Mapping[str, float | int | bool | None]] = {}
     teacher_view: bool = False
     n_unlabelled: int = 0
     unlabelled_share: float = 0.0

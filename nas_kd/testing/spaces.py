@@ -35,7 +35,7 @@ RULES = (
 def check_space(
     space: SearchSpace | Callable[[], SearchSpace],
     *,
-    input_shapes: tuple[InputShape, ...] = SHAPES,
+    input_shapes: tuple[InputShape, ...] | None = None,
     n_classes: int = 5,
     nested: bool = True,
 ) -> None:
@@ -44,7 +44,7 @@ def check_space(
     Args:
         space: the space, or its class if it takes no arguments.
         input_shapes: shapes of one sample, without the batch, that the space must take; the default are grey, colour
-            and two-channel images of several sides.
+            and two-channel images of several sides, as small as the space is for (`sides`).
         n_classes: length of the logits.
         nested: whether each network of the size ladder must be a leading part of the next, as `search.inherit` and
             the strategy "once-for-all" need.
@@ -57,6 +57,15 @@ def check_space(
         >>> check_space(available("space")["resnet"], input_shapes=((3, 16, 16),))
     """
     made = space() if isinstance(space, type) else space
-    case = SpaceCase(made, input_shapes, n_classes, nested=nested)  # type: ignore[arg-type]
+    shapes = _usual_shapes(made) if input_shapes is None else input_shapes
+    case = SpaceCase(made, shapes, n_classes, nested=nested)  # type: ignore[arg-type]
     with one_thread():
         check_rules(f"space {getattr(made, 'name', type(made).__name__)!r}", RULES, case)
+
+
+def _usual_shapes(space: object) -> tuple[InputShape, ...]:
+    """Shapes of small images that the space says it is for."""
+    least, _ = getattr(space, "sides", (1, None))
+    if least <= min(SHAPES[0][1:]):
+        return SHAPES
+    return (3, least, least), (1, least, least), (2, least + 6, least + 35)

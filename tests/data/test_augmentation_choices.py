@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from nas_kd.config.options import Augmentation
 from nas_kd.data.augmentation_choices import (
     AugmentationChoices,
+    are_photographs,
     check_augmentation,
     look_like_pictures,
     matching_augmentation,
@@ -82,6 +83,39 @@ def test_only_strengths_that_differ_are_listed(found: AugmentationChoices, want:
     assert found.strengths == want
 
 
+def photographs(side: int, **options: Any) -> AugmentationChoices:
+    shape = 3, side, side
+    return AugmentationChoices(Augmentation(**options), shape, True, True, are_photographs(True, np.uint8, shape))
+
+
+def test_photographs_are_cropped_and_resized_instead_of_shifted() -> None:
+    found = photographs(96)
+    assert triple(found.at("standard")) == (0, True, 0)
+    assert triple(found.at("strong")) == (0, True, 0)
+    assert found.at("none").model_copy(update={"strength": None}) == Augmentation(crop=0, flip=False, cutout=0)
+    assert found.at("standard").resized_crop == found.at("strong").resized_crop == 0.35
+    assert not found.at("standard").paints
+    strong = found.at("strong")
+    assert (strong.colour, strong.operations, strong.erase) == (0.2, 1, 0.25)
+    assert found.strengths == STRENGTHS
+    assert found.usual_strength == "standard"
+
+
+def test_what_is_given_of_photographs_is_kept() -> None:
+    assert triple(photographs(96, resized_crop=1).at("standard")) == (12, True, 0)  # shifts in its place
+    still = photographs(96, resized_crop=1, colour=0, operations=0, erase=0, crop=0, flip=False)
+    assert not still.at("strong").resamples
+    assert triple(choices((3, 32, 32), resized_crop=0.5).at("standard")) == (0, True, 0)
+    assert choices((3, 32, 32), resized_crop=0.5).at("none").resized_crop == 0.5
+
+
+def test_smaller_pictures_have_nothing_of_photographs() -> None:
+    assert photographs(95).at("strong") == Augmentation(strength="strong", crop=11, flip=True, cutout=23)
+    assert not are_photographs(True, np.float32, (3, 128, 128))  # of unknown range
+    assert not are_photographs(False, np.uint8, (3, 128, 128))
+    assert not are_photographs(True, np.uint8, (1, 128, 128))
+
+
 def test_pictures_get_the_standard_and_arrays_none_unless_a_strength_is_given() -> None:
     assert choices((3, 32, 32)).usual_strength == "standard"
     assert choices((3, 32, 32), pictures=False).usual_strength == "none"
@@ -124,7 +158,7 @@ def test_strengths_listed_differ_pairwise_and_hold_the_usual_one(
 @given(st.integers(1, 4), st.integers(1, 300), st.integers(1, 300), st.sampled_from(STRENGTHS))
 def test_no_strength_exceeds_the_image(channels: int, height: int, width: int, strength: str) -> None:
     shape = channels, height, width
-    check_augmentation(choices(shape).at(strength), shape)
+    check_augmentation(choices(shape).at(strength), shape, "uint8")
 
 
 @pytest.mark.parametrize(
@@ -135,17 +169,21 @@ def test_no_strength_exceeds_the_image(channels: int, height: int, width: int, s
         ({"crop": 1}, (9,), "needs images"),
         ({"flip": True}, (9,), "needs images"),
         ({"cutout": 1}, (9,), "needs images"),
+        ({"resized_crop": 0.5}, (9,), "needs images"),
+        ({"erase": 0.5}, (9,), "needs images"),
+        ({"colour": 0.1}, (3, 9, 9), r"augment\.colour needs colour pictures, uint8 \(3, H, W\), samples are float32"),
+        ({"operations": 1}, (1, 9, 9), r"augment\.operations needs colour pictures"),
         ({"strength": "standard"}, (9,), r"needs images \(C, H, W\), samples have shape \(9,\); leave it out"),
     ],
 )
 def test_mistakes(options: Any, shape: tuple[int, ...], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        check_augmentation(Augmentation(**options), shape)
+        check_augmentation(Augmentation(**options), shape, "float32")
 
 
 def test_samples_that_are_no_images_may_be_told_that_they_have_none() -> None:
-    check_augmentation(Augmentation(), (50,))
-    check_augmentation(Augmentation(strength="none", crop=0, flip=False, cutout=0), (50,))
+    check_augmentation(Augmentation(), (50,), "uint8")
+    check_augmentation(Augmentation(strength="none", crop=0, flip=False, cutout=0), (50,), "uint8")
     assert triple(choices((50,), crop=0, flip=False).at("standard")) == (0, False, 0)
 
 

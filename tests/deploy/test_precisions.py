@@ -14,6 +14,7 @@ import pytest
 import torch
 from onnx import TensorProto, numpy_helper
 from torch import Tensor, nn
+from torch.nn import functional
 
 from nas_kd.errors import TrialError
 from nas_kd.export.onnx_classifier import OnnxClassifier
@@ -35,10 +36,16 @@ def quantising(samples: Tensor) -> QuantizationInputs:
     return QuantizationInputs(SHAPE, samples[:64])
 
 
+def shape_for(space: str) -> tuple[int, int, int]:
+    """The smallest images that the space is for, from those of `SHAPE` on."""
+    side = max(SHAPE[1], available("space")[space].sides[0])
+    return SHAPE[0], side, side
+
+
 def of_space(space: str, rung: int = 2) -> nn.Module:
     torch.manual_seed(0)
     built = available("space")[space]
-    body = built.build(built.size_ladder(6)[rung], SHAPE, 4)
+    body = built.build(built.size_ladder(6)[rung], shape_for(space), 4)
     return Normalized(body, torch.full((3,), 120.0), torch.full((3,), 64.0))
 
 
@@ -50,11 +57,12 @@ def test_device_profiles_allow_all_that_there_are() -> None:
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("space", sorted(available("space")))
 def test_an_untrained_file_is_as_large_as_a_trained_one_and_has_the_same_nodes(
-    space: str, precision: str, quantising: QuantizationInputs, randomise: Callable[[nn.Module], nn.Module]
+    space: str, precision: str, samples: Tensor, randomise: Callable[[nn.Module], nn.Module]
 ) -> None:
-    plugin = load_precision(precision)
-    untrained = plugin.make(plugin.prepare(of_space(space), SHAPE), quantising).content
-    trained = plugin.make(plugin.prepare(randomise(of_space(space)), SHAPE), quantising).content
+    plugin, shape = load_precision(precision), shape_for(space)
+    quantising = QuantizationInputs(shape, functional.interpolate(samples[:64].float(), shape[1:]))
+    untrained = plugin.make(plugin.prepare(of_space(space), shape), quantising).content
+    trained = plugin.make(plugin.prepare(randomise(of_space(space)), shape), quantising).content
     assert len(untrained) == len(trained)
     kinds = [[n.op_type for n in onnx.load_from_string(c).graph.node] for c in (untrained, trained)]
     assert kinds[0] == kinds[1]

@@ -18,6 +18,9 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 import nas_kd
+from nas_kd.config.loading import load_config
+from nas_kd.models.search_space import check_image_size, load_space
+from nas_kd.plugins import available
 
 pytestmark = pytest.mark.xdist_group("examples")
 ROOT = Path(__file__).parents[2]
@@ -195,3 +198,11 @@ def test_every_example_is_listed_and_tested() -> None:
     assert sorted(listed) == sorted([*SCRIPTS, "tour.ipynb"])
     tested = Path(__file__).read_text(encoding="utf-8")
     assert [name for name in listed if f'EXAMPLES / "{name}"' not in tested] == []
+
+
+def test_the_config_for_photographs_names_what_there_is() -> None:
+    config = load_config(EXAMPLES / "photographs.toml")
+    assert load_space(config.space.name) is available("space")["mobilenet_photo"]
+    assert config.data.image_size == 128
+    for name in (config.space.name, config.teacher[0].space):
+        check_image_size(load_space(name), (3, 128, 128))

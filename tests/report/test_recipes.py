@@ -264,6 +264,12 @@ def test_an_option_that_is_auto_is_not_stated_as_none() -> None:
             "of up to 4 pixels and a blanked square of 8\u00d78 pixels)",
         ),
         ("standard", {"crop": 0, "flip": False, "cutout": 0}, "standard (which changes nothing on these data)"),
+        (
+            "strong",
+            {"crop": 0, "flip": True, "cutout": 0, "resized_crop": 0.35, "colour": 0.2, "operations": 1, "erase": 0.25},
+            "strong (random crops of 35\u00a0% of the area and more, resized, mirroring, colours changed by up to "
+            "20\u00a0%, 1 random operation and a blanked rectangle in 25\u00a0% of the samples)",
+        ),
         ("none", {"crop": 0, "flip": False, "cutout": 0}, "no augmentation."),
     ],
 )

@@ -1,4 +1,4 @@
-"""The two built-in spaces: descriptions, refusals, cardinality, and smaller networks as parts of larger ones."""
+"""The spaces for small images: descriptions, refusals, cardinality, smaller networks as parts of larger ones."""
 
 from collections.abc import Callable, Mapping
 from itertools import product
