@@ -1,4 +1,4 @@
-"""Which content files have: read once, and known again by size, times and place on the disk as long as none changes.
+"""Identifies files by their content, which is read once and known again by size, times and inode until one changes.
 
 As in git's index, files that were changed just before they were read are read again the next time: a later change in
 the same instant would not show in their times.

@@ -152,7 +152,7 @@ class PictureReader:
             raise _not_skipped(found)
 
     def _facts(self) -> list[Any]:
-        """What pictures and facts about them follow from beside the files: rules, and versions of what computes them."""
+        """What pictures, and facts about them, follow from beside the files: rules, and versions of libraries."""
         versions = [PIL.__version__, features.version_feature("libjpeg_turbo"), np.__version__]
         return [*self.size, self._resize, self._colour, versions]
 

@@ -1,4 +1,4 @@
-"""How far the loading of data has come, and what should be known of it: said to whoever has asked for it.
+"""How far the loading of data has come, and what the user should know of it: reported to a listener.
 
 Sources are called with their options alone, so what they report goes to the listener of the current context.
 """

@@ -1,8 +1,8 @@
 """Keeps decoded pictures for later runs: in files that are named by the content of what was decoded, and mapped.
 
 An entry is a folder that appears as a whole, by a rename, once all is on the disk: `pictures.bin` (N, C, H, W) uint8,
-`entry.json`, and `facts/` that were found out about the pictures. Whoever makes an entry holds a lock that ends with
-its process.
+`entry.json`, and `facts/` that were found out about the pictures. An entry is made under a lock that ends with its
+process.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Samples of one split, in memory or mapped from a file: whoever reads them asks for rows and gets tensors."""
+"""Samples of one split, in memory or mapped from a file: read by rows, as tensors."""
 
 from collections.abc import Iterator
 from typing import Protocol
