@@ -210,11 +210,11 @@ def in_grey(data: Dataset) -> Dataset:
     weights = torch.tensor(LUMINANCE).view(1, 3, 1, 1)
 
     def grey(split: Split) -> Split:
-        parts = [(part.float() * weights).sum(dim=1, keepdim=True).round() for part in torch.split(split.x, 1_000)]
+        parts = [(part.float() * weights).sum(dim=1, keepdim=True).round() for part in torch.split(split.x[:], 1_000)]
         return Split(torch.cat([p.to(torch.uint8) for p in parts]), split.y)
 
     train = grey(data.train)
-    mean, std = channel_statistics(train.x.numpy())
+    mean, std = channel_statistics(train.x[:].numpy())
     key = fingerprint([data.key, LUMINANCE])
     return replace(data, train=train, val=grey(data.val), test=grey(data.test), mean=mean, std=std, key=key)
 

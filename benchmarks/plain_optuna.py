@@ -109,8 +109,8 @@ def prepare(case: dict[str, Any]) -> tuple[Task, nn.Module]:
 
     task = Task(
         space=load("space", case["space"]),
-        train=(normalised(data.train.x), data.train.y),
-        val=(normalised(data.val.x), data.val.y),
+        train=(normalised(data.train.x[:]), data.train.y),
+        val=(normalised(data.val.x[:]), data.val.y),
         classes=data.n_classes,
         shift=augment.crop or 0,
         flip=bool(augment.flip),

@@ -29,7 +29,7 @@ def network(family: Family, role: str, seed: int, data: Dataset) -> nn.Module:
         seed: of its weights.
         data: whose training samples' mean and standard deviation it normalises by.
     """
-    mean, std = channel_statistics(data.train.x.numpy())
+    mean, std = channel_statistics(data.train.x[:].numpy())
     with seeded(seed, 0):
         if family == "vit":
             return Normalized(VisionTransformer(*TRANSFORMERS[role], data.n_classes), mean, std)

@@ -151,7 +151,7 @@ class Trainings:
             choices |= {f"width_{stage}": width, f"depth_{stage}": 1, f"kernel_{stage}": 3}
         with seeded(seed, 0):
             body = load("space", "resnet").network(choices, train.x.shape[1], n_classes)
-        return Normalized(body, *channel_statistics(train.x.numpy()))
+        return Normalized(body, *channel_statistics(train.x[:].numpy()))
 
     def _distill(self, net: nn.Module, teacher: nn.Module | None, rows: Tensor, more: Tensor | None, seed: int) -> None:
         """Train for as many steps as all other networks, on these rows and, if there are any, unlabelled pictures."""

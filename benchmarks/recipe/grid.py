@@ -102,7 +102,7 @@ class CaseRuns:
 
     @property
     def _shift(self) -> int:
-        return FOR_LARGE_SAMPLES if self.context.data.train.x[0].numel() > LARGE_SAMPLE else 0
+        return FOR_LARGE_SAMPLES if self.context.data.train.x[:1].numel() > LARGE_SAMPLE else 0
 
     @cached_property
     def teacher(self) -> Teacher:

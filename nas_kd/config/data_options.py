@@ -34,6 +34,13 @@ def _checked_files(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
+def _checked_cache(value: Any) -> Any:
+    """A folder, or false."""
+    if value is not None and value is not False and not (isinstance(value, str | Path) and str(value)):
+        raise ValueError(f'must be a folder (a text), "auto" or false, got {value!r}')
+    return value
+
+
 ImageSize = Annotated[int | tuple[int, int] | None, BeforeValidator(_checked_size)]
 Files = Annotated[Path | tuple[Path, ...] | None, BeforeValidator(_checked_files)]
 
@@ -141,6 +148,14 @@ class DataOptions(Options):
     on_error: Literal["fail", "skip"] = Field(
         "fail",
         description="broken pictures and missing labels: fail: refuse the data | skip: leave them out, and say so",
+    )
+    cache: Annotated[Path | Literal[False] | None, MayBeAuto, AutoIfNone(), BeforeValidator(_checked_cache)] = Field(
+        None,
+        description="where decoded pictures are kept for later runs, and read from without taking memory: a folder | "
+        "false: in memory only; auto: the user's cache folder, for more than 256 MB of them",
+    )
+    cache_gb: float = Field(
+        50.0, gt=0, description="GB of data.cache; beyond, what was not used for longest is removed"
     )
     score: str = Field(
         "accuracy",

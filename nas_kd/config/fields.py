@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from nas_kd.config.section import Options
-from nas_kd.config.value_types import AutoIfNone, FileIfEndsWith
+from nas_kd.config.value_types import AUTO, AutoIfNone, FileIfEndsWith
 
 LIMITS = (("gt", ">"), ("ge", ">="), ("lt", "<"), ("le", "<="))
 
@@ -18,6 +18,8 @@ def section_class(field: FieldInfo) -> type[Options] | None:
 
 def is_path(field: FieldInfo, value: str) -> bool:
     """Whether this value of the field is the path of a file or folder."""
+    if is_auto(field) and value == AUTO:
+        return False
     endings = [mark.ending for mark in field.metadata if isinstance(mark, FileIfEndsWith)]
     return Path in _parts(field.annotation) or ("://" not in value and any(value.endswith(e) for e in endings))
 

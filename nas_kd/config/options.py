@@ -66,8 +66,8 @@ class SpaceOptions(Options):
 
     name: str = Field(
         "resnet",
-        description="family of networks: resnet | mobilenet | for photographs: resnet_photo | mobilenet_photo | own: cut "
-        "out of the teacher | package.module:Name",
+        description="family of networks: resnet | mobilenet | for photographs: resnet_photo | mobilenet_photo | own: "
+        "cut out of the teacher | package.module:Name",
     )
     start: Annotated[tuple[Literal["inherited", "fresh"], ...], AfterValidator(without_repeats)] = Field(
         ("inherited",),

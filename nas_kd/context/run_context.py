@@ -12,6 +12,7 @@ from nas_kd.context.recipe_rules import recipe_by_rules, schedule_note
 from nas_kd.context.run_folder import RunFolder
 from nas_kd.data.augment import TrainingViews
 from nas_kd.data.dataset import Dataset
+from nas_kd.data.loading_events import listening
 from nas_kd.data.prepare import load_dataset
 from nas_kd.data.unlabelled_files import check_paths
 from nas_kd.data.view import View
@@ -84,7 +85,8 @@ class RunContext:
             device.check()
             check_precisions(config, device)
         callback.on_stage("loading data")
-        data = load_dataset(config.data, config.search.seed)
+        with listening(callback):
+            data = load_dataset(config.data, config.search.seed)
         _check_image_sizes(config, space, data)
         check_pairs(config, data)
         known = any(not teacher.knows_other_classes for teacher in config.teacher)
@@ -285,7 +287,7 @@ def dataset_record(data: Dataset) -> DatasetRecord:
         classes=data.classes,
         input_shape=data.input_shape,
         scale=data.scale,
-        value_range=(float(data.train.x.min()), float(data.train.x.max())),
+        value_range=(data.pixels.low, data.pixels.high),
         mean=tuple(data.mean.tolist()),
         std=tuple(data.std.tolist()),
         picture_steps=data.picture_steps.to_json() if data.picture_steps else None,

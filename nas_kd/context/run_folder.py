@@ -25,6 +25,7 @@ from nas_kd.serialization import write_atomic
 PACKAGES = ("nas-kd", "torch", "optuna", "onnx", "onnxruntime", "numpy", "pillow")
 MAY_CHANGE = frozenset(
     {"name", "search.trials", "search.max_minutes", "search.workers", "engine.threads", "device.wait_s", "plugin_dir"}
+    | {"data.cache", "data.cache_gb"}
     | {f"card.{name}" for name in CardOptions.model_fields}
 )
 

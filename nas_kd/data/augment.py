@@ -16,8 +16,10 @@ from torch import Tensor
 from nas_kd.config.options import Augmentation
 from nas_kd.data.augmentation_choices import matching_augmentation
 from nas_kd.data.dataset import Dataset, as_input
+from nas_kd.data.mapped_array import remembered
 from nas_kd.data.mixing import MixedView, Mixer
 from nas_kd.data.photographs import PhotographView
+from nas_kd.data.samples import Samples, chunks
 from nas_kd.data.view import View
 from nas_kd.errors import InputError
 
@@ -41,7 +43,7 @@ class AugmentationParams(NamedTuple):
 class Augmenter:
     """Augmented batches of one split; shifted-in and cut-out pixels are the channel's mean, about 0 once normalised."""
 
-    def __init__(self, x: Tensor, mean: Tensor, augment: Augmentation, seed: int) -> None:
+    def __init__(self, x: Samples, mean: Tensor, augment: Augmentation, seed: int) -> None:
         """Prepare the augmentation of a split.
 
         Args:
@@ -69,11 +71,16 @@ class Augmenter:
     @cached_property
     def key(self) -> str:
         """Content key of the batches: sha256 (hex) of the samples, the augmentation and the random numbers."""
+        # NumPy may change its generators from one version to the next.
+        changes = [self.crop, self.flip, self.cutout, self.fill.tolist(), self.seed, np.__version__]
+        chance = "" if self.identity else repr(changes)
+        return remembered(f"key of a view {chance}", [self.x], lambda: self._digest(chance))
+
+    def _digest(self, chance: str) -> str:
         digest = hashlib.sha256(f"{self.x.dtype} {tuple(self.x.shape)}".encode())
-        digest.update(self.x.cpu().contiguous().numpy().data)
-        if not self.identity:  # NumPy may change its generators from one version to the next
-            chance = [self.crop, self.flip, self.cutout, self.fill.tolist(), self.seed, np.__version__]
-            digest.update(repr(chance).encode())
+        for part in chunks(self.x):
+            digest.update(part.cpu().contiguous().numpy().data)
+        digest.update(chance.encode())
         return digest.hexdigest()
 
     def example(self) -> Tensor:
@@ -147,7 +154,7 @@ class Augmenter:
 Augmented = Augmenter | PhotographView
 
 
-def augmented(x: Tensor, mean: Tensor, augment: Augmentation, seed: int) -> Augmented:
+def augmented(x: Samples, mean: Tensor, augment: Augmentation, seed: int) -> Augmented:
     """Show a split with all that an augmentation does.
 
     Args:

@@ -1,4 +1,4 @@
-"""Samples in memory: three splits, their classes, and the statistics that go into the exported graph."""
+"""Samples, in memory or mapped: three splits, their classes, and the statistics that go into the exported graph."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -13,6 +13,7 @@ from nas_kd.data.augmentation_choices import AugmentationChoices
 from nas_kd.data.notes import DataNotes
 from nas_kd.data.picture_steps import PictureSteps
 from nas_kd.data.pixel_range import PixelRange
+from nas_kd.data.samples import Samples
 from nas_kd.serialization import fingerprint
 
 
@@ -21,11 +22,11 @@ class Split:
     """Samples and labels of one split.
 
     Attributes:
-        x: (N, ...) uint8 or float32, as stored.
+        x: (N, ...) uint8 or float32, as stored: a tensor, or samples that are read from a file when they are asked for.
         y: (N,) int64 class numbers in 0..n_classes-1.
     """
 
-    x: Tensor
+    x: Samples
     y: Tensor
 
     def __len__(self) -> int:
@@ -44,7 +45,7 @@ class UnlabelledSamples:
         total: number of those that were given.
     """
 
-    x: Tensor
+    x: Samples
     share: float
     key: str
     rows: Tensor

@@ -2,17 +2,16 @@
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from nas_kd.data.mapped_array import StoredArray, remembered
 from nas_kd.data.split_names import SPLITS
 
 _DIGEST_BYTES = 16
 
 
-def count_duplicates(xs: Mapping[str, NDArray[Any]]) -> dict[str, int]:
+def count_duplicates(xs: Mapping[str, StoredArray]) -> dict[str, int]:
     """Count exact copies across splits.
 
     Args:
@@ -22,6 +21,10 @@ def count_duplicates(xs: Mapping[str, NDArray[Any]]) -> dict[str, int]:
         For "val", how many of its samples are in train, for "test", how many are in train or val; those without any
         are left out.
     """
+    return remembered("duplicates", [xs[split] for split in SPLITS], lambda: _counted(xs))
+
+
+def _counted(xs: Mapping[str, StoredArray]) -> dict[str, int]:
     seen: set[bytes] = set()
     found = {}
     for split in SPLITS:
@@ -45,6 +48,6 @@ def duplicates_sentence(found: Mapping[str, int], sizes: Mapping[str, int]) -> s
     return f"duplicates: {' and '.join(parts)}, too, to the last bit" if parts else None
 
 
-def sample_digests(x: NDArray[Any]) -> list[bytes]:
+def sample_digests(x: StoredArray) -> list[bytes]:
     """A digest of each of the samples (N, ...); copies have equal ones."""
     return [hashlib.blake2b(np.ascontiguousarray(sample).tobytes(), digest_size=_DIGEST_BYTES).digest() for sample in x]

@@ -1,74 +1,72 @@
 """Decodes picture files into arrays of one shape; broken ones are refused or, by option, left out and counted."""
 
-import io
-import os
-import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import PIL
 import psutil
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import features
 
-from nas_kd.data.notes import LeftOut, printable
+from nas_kd.config.options import DataOptions
+from nas_kd.data.encoded_pictures import (
+    BrokenSampleError,
+    EncodedImage,
+    Pictures,
+    open_picture,
+    picture_warnings,
+    unreadable,
+)
+from nas_kd.data.in_order import in_order, usable_cores
+from nas_kd.data.loading_events import report_note, report_progress
+from nas_kd.data.mapped_array import MappedArray
+from nas_kd.data.notes import LeftOut
+from nas_kd.data.picture_cache import CacheUnusableError, PictureCache
+from nas_kd.data.picture_file import PictureFile
 from nas_kd.data.picture_steps import (
-    COLOUR,
     GREY,
     PictureSteps,
     Pixels,
     Resize,
     Size,
-    default_size,
     picture_pixels,
     size_sentence,
     upright_size,
 )
-from nas_kd.data.source import Arrays, error_summary
+from nas_kd.data.source import Arrays
+from nas_kd.data.stacked_pictures import ReadPictures, stack_pictures
 from nas_kd.errors import InputError
 
-FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
-Label = int | float | str
 ALPHA = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})
+PROGRESS_EVERY = 100  # pictures
 
 
-class EncodedImage(NamedTuple):
-    """One labelled picture file before decoding.
-
-    Attributes:
-        content: the file's bytes, or its path; None: there are none.
-        label: class number or name; None: it has none.
-        where: its row or path, for messages.
-        name: the same without the folders above the data, for notes.
-    """
-
-    content: bytes | Path | None
-    label: Label | None
-    where: str
-    name: str
-
-
-class DecodedImages(NamedTuple):
-    """Pictures of one split, all of one size, and their labels."""
-
-    images: list[Pixels]
-    labels: list[Label]
-
-
-class BrokenSampleError(InputError):
-    """One sample among many cannot be used.
+@dataclass
+class DecodingLog:
+    """What was met while the pictures of a split were decoded; a value of JSON, as `to_json` gives it.
 
     Attributes:
-        reason: a few words that others with the same fault share.
+        seen: how many pictures had what, by what.
+        broken: row and reason of each picture that cannot be used.
     """
 
-    def __init__(self, where: str, problem: str, reason: str) -> None:
-        """Say what is wrong with the sample at `where`."""
-        super().__init__(printable(f"{where}: {problem}"))
-        self.reason = reason
+    seen: Counter[str] = field(default_factory=Counter)
+    broken: list[tuple[int, str]] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """The log as values of JSON."""
+        return {"seen": dict(self.seen), "broken": self.broken}
+
+    @staticmethod
+    def from_json(value: dict[str, Any]) -> "DecodingLog":
+        """Read what `to_json` wrote."""
+        return DecodingLog(Counter(value["seen"]), [(row, reason) for row, reason in value["broken"]])
 
 
 class PictureReader:
@@ -82,8 +80,9 @@ class PictureReader:
         self,
         size: Size,
         why: str,
-        resize: Resize,
-        on_error: Literal["fail", "skip"],
+        options: DataOptions,
+        *,
+        resize: Resize | None = None,
         colour: Literal["grey", "rgb"] | None = None,
     ) -> None:
         """Set the size.
@@ -91,48 +90,119 @@ class PictureReader:
         Args:
             size: height and width of all samples, pixels.
             why: where the size comes from, for the notes.
-            resize: the rule for pictures of another size.
-            on_error: refuse broken samples, or leave them out.
+            options: `on_error`: refuse broken samples, or leave them out; `cache` and `cache_gb`: where decoded
+                pictures are kept; `resize`.
+            resize: the rule for pictures of another size; None: that of the options.
             colour: channels of every sample; None: as the pictures have them.
         """
         self.size, self.left_out = size, LeftOut()
-        self._why, self._resize, self._skips, self._colour = why, resize, on_error == "skip", colour
+        self._why, self._colour = why, colour
+        self._resize: Resize = options.resize if resize is None else resize
+        self._skips = options.on_error == "skip"
+        self._cache = PictureCache.of(options)
         self._seen: Counter[str] = Counter()
 
-    def read(self, images: Iterable[EncodedImage], count: int, split: str) -> DecodedImages:
-        """Decode all pictures of a split.
+    def read(self, pictures: Pictures, split: str) -> ReadPictures:
+        """Decode all pictures of a split, or map what was decoded before.
 
         Args:
-            images: the picture files.
-            count: how many there are.
+            pictures: the picture files.
             split: its name, for messages.
 
         Raises:
-            InputError: a picture is broken, all are, or they would not fit into memory.
+            InputError: a picture is broken, all are, or they would not fit into memory or into the cache.
         """
-        decoded = DecodedImages([], [])
-        broken = LeftOut()
-        for encoded in images:
-            try:
-                pixels, label = self._decoded(encoded)
-            except BrokenSampleError as error:
-                if not self._skips:
-                    raise InputError(f'{error}; data.on_error = "skip" leaves such samples out') from error
-                broken.add(error.reason, encoded.name)
-                continue
-            if not decoded.images:
-                check_memory(count * 2 * pixels.nbytes)  # the list, then the array made from it
-            decoded.images.append(pixels)
-            decoded.labels.append(label)
-        if not decoded.images:
-            raise InputError(f"none of the {count:,} samples of {split} can be used: {broken.summary()}")
-        self.left_out.include(broken)
-        return decoded
+        x, log = self._kept(pictures, split) or self._in_memory(pictures, split)
+        self.left_out.include(_left_out(pictures, log))
+        self._seen.update(log.seen)
+        broken = {row for row, _ in log.broken}
+        labels = [label for row, label in enumerate(pictures.labels()) if row not in broken and label is not None]
+        return ReadPictures(x, labels, log.seen["grey"])
 
-    def _decoded(self, encoded: EncodedImage) -> tuple[Pixels, Label]:
+    def _kept(self, pictures: Pictures, split: str) -> tuple[MappedArray, DecodingLog] | None:
+        """The pictures in the cache; None: they are to be kept in memory."""
+        height, width = self.size
+        largest = len(pictures) * 3 * height * width
+        if self._cache is None or not self._cache.is_for(largest):
+            return None
+        try:
+            return self._mapped(self._cache, pictures, split, largest)
+        except CacheUnusableError as error:
+            if not self._cache.is_default:
+                raise
+            report_note(f"{error}; until then pictures of {split} are decoded into memory")
+            return None
+
+    def _mapped(
+        self, cache: PictureCache, pictures: Pictures, split: str, largest: int
+    ) -> tuple[MappedArray, DecodingLog]:
+        key = cache.key(pictures, self._facts(), split)
+        found = cache.find(key)
+        if found is None:
+            found = cache.make(key, pictures, split, largest, lambda path: self._write(path, pictures, split))
+        log = DecodingLog.from_json(found.log)
+        if log.broken and not self._skips:  # they were skipped when these were decoded
+            self._refuse(pictures, log.broken[0][0])
+        return found.array, log
+
+    def _refuse(self, pictures: Pictures, row: int) -> None:
+        with picture_warnings():
+            found = self._decoded(next(islice(pictures.encoded(), row, None)))
+        if isinstance(found, BrokenSampleError):
+            raise _not_skipped(found)
+
+    def _facts(self) -> list[Any]:
+        """What pictures, and facts about them, follow from beside the files: rules, and versions of libraries."""
+        versions = [PIL.__version__, features.version_feature("libjpeg_turbo"), np.__version__]
+        return [*self.size, self._resize, self._colour, versions]
+
+    def _write(self, path: Path, pictures: Pictures, split: str) -> tuple[tuple[int, ...], dict[str, Any]]:
+        """Decode into a file; returns its shape (N, C, H, W), and the log."""
+        log = DecodingLog()
+        with PictureFile(path, self.size) as file:
+            self._decode(pictures, split, log, file.append)
+        return file.shape, log.to_json()
+
+    def _in_memory(self, pictures: Pictures, split: str) -> tuple[NDArray[np.uint8], DecodingLog]:
+        images, log = list[Pixels](), DecodingLog()
+
+        def keep(pixels: Pixels) -> None:
+            if not images:
+                check_memory(len(pictures) * 2 * pixels.nbytes)  # the list, then the array made from it
+            images.append(pixels)
+
+        self._decode(pictures, split, log, keep)
+        return stack_pictures(images, 1 if log.seen["grey"] == len(images) else 3), log
+
+    def _decode(self, pictures: Pictures, split: str, log: DecodingLog, keep: Callable[[Pixels], None]) -> None:
+        """Decode all pictures in their order on all cores."""
+        total = len(pictures)
+        with picture_warnings(), ThreadPoolExecutor(usable_cores()) as pool:
+            for row, found in enumerate(in_order(pool, self._decoded, pictures.encoded())):
+                if isinstance(found, BrokenSampleError):
+                    if not self._skips:
+                        raise _not_skipped(found)
+                    log.broken.append((row, found.reason))
+                else:
+                    keep(found.pixels)
+                    log.seen.update(found.seen)
+                if (row + 1) % PROGRESS_EVERY == 0 or row + 1 == total:
+                    report_progress(f"decoding pictures of {split}:", row + 1, total)
+        if len(log.broken) == total:
+            raise InputError(
+                f"none of the {total:,} samples of {split} can be used: {_left_out(pictures, log).summary()}"
+            )
+
+    def _decoded(self, encoded: EncodedImage) -> "DecodedImage | BrokenSampleError":
+        try:
+            return self._pixels(encoded)
+        except BrokenSampleError as error:
+            return error
+
+    def _pixels(self, encoded: EncodedImage) -> "DecodedImage":
         if encoded.label is None:
             raise BrokenSampleError(encoded.where, "has no label", "without a label")
-        with opened(encoded) as image:
+        with open_picture(encoded) as image:
             seen = {
                 "all": True,
                 "resized": upright_size(image) != self.size,
@@ -143,9 +213,9 @@ class PictureReader:
             try:
                 pixels = picture_pixels(image, self.size, self._resize, self._colour)
             except Exception as error:  # Pillow's readers raise many kinds of errors on broken files
-                raise _unreadable(encoded, error) from error
-        self._seen.update(seen)
-        return pixels, encoded.label
+                raise unreadable(encoded, error) from error
+        seen["grey"] = pixels.ndim == 2
+        return DecodedImage(pixels, {what: int(was) for what, was in seen.items()})
 
     def steps(self, splits: dict[str, Arrays]) -> PictureSteps:
         """The steps that led to these samples, (N, C, H, W) by split."""
@@ -166,73 +236,22 @@ class PictureReader:
         return notes
 
 
-@contextmanager
-def opened(encoded: EncodedImage) -> Iterator[Image.Image]:
-    """Open a picture file and read its header.
+class DecodedImage(NamedTuple):
+    """A picture (H, W) or (H, W, 3), and what was seen of it."""
 
-    Raises:
-        BrokenSampleError: it is broken, of an unknown format, or has more than 8 bits a channel.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of broken metadata, which do not matter
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        with _open(encoded) as image:
-            yield image
+    pixels: Pixels
+    seen: dict[str, int]
 
 
-def _open(encoded: EncodedImage) -> Image.Image:
-    content, where = encoded.content, encoded.where
-    if content is None:
-        raise BrokenSampleError(where, "holds no image bytes (a path alone is not followed)", "without image bytes")
-    try:
-        if not (len(content) if isinstance(content, bytes) else os.stat(content).st_size):
-            raise BrokenSampleError(where, "not a readable image (the file is empty)", "empty")
-        image = Image.open(io.BytesIO(content) if isinstance(content, bytes) else content, formats=FORMATS)
-    except BrokenSampleError:
-        raise
-    except Exception as error:  # Pillow's readers raise many kinds of errors on broken files
-        raise _unreadable(encoded, error) from error
-    if image.mode not in GREY | COLOUR:
-        image.close()
-        problem = f"images of mode {image.mode!r} are not supported; convert to 8-bit grey or RGB, or use npz"
-        raise BrokenSampleError(where, problem, "more than 8 bits a channel")
-    return image
+def _not_skipped(error: BrokenSampleError) -> InputError:
+    return InputError(f'{error}; data.on_error = "skip" leaves such samples out')
 
 
-def _unreadable(encoded: EncodedImage, error: Exception) -> BrokenSampleError:
-    if isinstance(error, Image.DecompressionBombWarning | Image.DecompressionBombError):
-        most = f"more than {Image.MAX_IMAGE_PIXELS:,} pixels" if Image.MAX_IMAGE_PIXELS else "too many pixels"
-        return BrokenSampleError(encoded.where, f"not a readable image: {most}; make it smaller first", "too large")
-    if isinstance(error, UnidentifiedImageError):
-        known = f"none of {', '.join(FORMATS)}"
-        return BrokenSampleError(encoded.where, f"not a readable image ({known}, or damaged)", "not a picture")
-    return BrokenSampleError(encoded.where, f"not a readable image ({error_summary(error)})", "unreadable")
-
-
-def chosen_size(given: int | tuple[int, int] | None, examples: Iterable[EncodedImage]) -> tuple[Size, str]:
-    """Choose the size of samples.
-
-    Args:
-        given: `data.image_size`.
-        examples: pictures whose headers are read if no size is given; broken ones do not count.
-
-    Returns:
-        Height and width in pixels, and where they come from.
-    """
-    if given is not None:
-        return given if isinstance(given, tuple) else (given, given), "data.image_size"
-    return default_size(_sizes(examples))
-
-
-def _sizes(examples: Iterable[EncodedImage]) -> Sequence[Size]:
-    sizes = []
-    for encoded in examples:
-        try:
-            with opened(encoded) as image:
-                sizes.append(upright_size(image))
-        except BrokenSampleError:  # is met again, and then counted or refused
-            continue
-    return sizes
+def _left_out(pictures: Pictures, log: DecodingLog) -> LeftOut:
+    found = LeftOut()
+    for row, reason in log.broken:
+        found.add(reason, pictures.name(row))
+    return found
 
 
 def check_memory(needed_bytes: float) -> None:
@@ -245,30 +264,5 @@ def check_memory(needed_bytes: float) -> None:
     if needed_bytes > free:
         raise InputError(
             f"the samples need {needed_bytes / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free; "
-            "set data.train_rows, or data.image_size for images"
+            "set data.train_rows, or data.image_size or data.cache for images"
         )
-
-
-def stack_splits(splits: dict[str, DecodedImages]) -> tuple[dict[str, Arrays], list[str]]:
-    """Stack each split's pictures into one array; grey ones become RGB if any picture has colour.
-
-    Args:
-        splits: decoded pictures of one size and labels by split.
-
-    Returns:
-        Arrays by split, with `x` (N, C, H, W) uint8, and notes for the user.
-    """
-    total = sum(len(split.images) for split in splits.values())
-    grey = sum(image.ndim == 2 for split in splits.values() for image in split.images)
-    notes = [f"{grey:,} grey images of {total:,} were converted to RGB"] if 0 < grey < total else []
-    channels = 1 if grey == total else 3
-    arrays = {name: Arrays(stack_pictures(images, channels), np.asarray(y)) for name, (images, y) in splits.items()}
-    return arrays, notes
-
-
-def stack_pictures(images: list[Pixels], channels: int) -> NDArray[np.uint8]:
-    """Stack pictures of one size; grey ones are repeated to all channels: (N, channels, H, W)."""
-    out = np.empty((len(images), channels, *images[0].shape[:2]), dtype=np.uint8)
-    for target, image in zip(out, images, strict=True):
-        target[...] = image.transpose(2, 0, 1) if image.ndim == 3 else image  # (H, W) broadcasts over the channels
-    return out

@@ -1,14 +1,16 @@
 """A folder of images by class: `path/<class>/*.png`, or `path/train|val|test/<class>/*.png`."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 
 from nas_kd.config.options import DataOptions
+from nas_kd.data.encoded_pictures import FolderPictures, Label, chosen_size
 from nas_kd.data.file_kind import describe_file
 from nas_kd.data.folder_listing import ByClass, list_folder, same_classes
-from nas_kd.data.image_decoding import EncodedImage, PictureReader, chosen_size, stack_splits
+from nas_kd.data.image_decoding import PictureReader
 from nas_kd.data.notes import LeftOut
 from nas_kd.data.source import RawData, error_summary, is_flip_safe
+from nas_kd.data.stacked_pictures import with_same_channels
 from nas_kd.errors import InputError
 
 N_EXAMPLES = 500  # training pictures whose headers decide the size of samples
@@ -19,14 +21,14 @@ class ImageFolder:
 
     name = "image_folder"
     summary = "a folder of images, one sub-folder a class, optionally below train, val and test"
-    uses = frozenset({"path", "image_size", "resize", "follow_links", "on_error"})
+    uses = frozenset({"path", "image_size", "resize", "follow_links", "on_error", "cache", "cache_gb"})
 
     def load(self, options: DataOptions) -> RawData:
         """Decode every image; what is left out is counted and said.
 
         Args:
             options: `path`, and optionally `image_size`, `resize`, `follow_links`, `on_error`, `train_rows`,
-                `test_rows`.
+                `test_rows`, `cache`, `cache_gb`.
 
         Raises:
             InputError: there is no such folder, no class folder, or a broken image.
@@ -40,9 +42,9 @@ class ImageFolder:
         limits = {"train": options.train_rows, "test": options.test_rows}
         files = {split: interleave(by_class)[: limits.get(split)] for split, by_class in by_split.items()}
         train = files["train"]
-        size, why = chosen_size(options.image_size, _encoded(train[:: -(-len(train) // N_EXAMPLES)]))
-        reader = PictureReader(size, why, options.resize, options.on_error)
-        splits, notes = stack_splits({s: reader.read(_encoded(f), len(f), s) for s, f in files.items()})
+        size, why = chosen_size(options.image_size, _pictures(train[:: -(-len(train) // N_EXAMPLES)]).encoded())
+        reader = PictureReader(size, why, options)
+        splits, notes = with_same_channels({split: reader.read(_pictures(f), split) for split, f in files.items()})
         classes = tuple(by_split["train"])
         return RawData(
             name=path.resolve().name or self.name,
@@ -72,12 +74,11 @@ def _left_out(left_out: LeftOut) -> list[str]:
     return [f"entries that were not read: {left_out.summary()}"] if left_out.counts else []
 
 
-def _encoded(samples: list[tuple[str, Path]]) -> Iterator[EncodedImage]:
-    for name, file in samples:
-        yield EncodedImage(file, name, str(file), f"{name}/{file.name}")
+def _pictures(samples: Sequence[tuple[Label, Path]]) -> FolderPictures:
+    return FolderPictures(samples, lambda name, file: f"{name}/{file.name}")
 
 
-def interleave(by_class: ByClass) -> list[tuple[str, Path]]:
+def interleave(by_class: ByClass) -> list[tuple[Label, Path]]:
     """Order files as the first of each class, then the second of each: the first N rows are a balanced subset."""
     ranked = [(rank, name, file) for name, files in by_class.items() for rank, file in enumerate(files)]
     return [(name, file) for _, name, file in sorted(ranked, key=lambda item: item[:2])]

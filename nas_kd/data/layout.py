@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, bfloat16
 
+from nas_kd.data.mapped_array import MappedArray, StoredArray
 from nas_kd.data.source import error_summary
 from nas_kd.errors import InputError
 
@@ -100,6 +101,15 @@ def to_chw(x: NDArray[Any], order: PictureOrder | None) -> NDArray[Any]:
 def layout_sentence(layout: str | None) -> str | None:
     """Say in one line how axes were read; None: there is nothing to say."""
     return f"samples were read as {_MEANINGS.get(layout, layout)}" if layout else None
+
+
+def as_stored(values: Any) -> StoredArray:
+    """Convert samples to a NumPy array of one axis or more; those that are mapped from a file stay there.
+
+    Raises:
+        InputError: rows of a list differ in length.
+    """
+    return values if isinstance(values, MappedArray) else np.atleast_1d(as_numpy(values))
 
 
 def as_numpy(values: Any) -> NDArray[Any]:

@@ -1,23 +1,27 @@
 """Parquet files in the Hugging Face image layout: an image column, a label column, class names in the metadata."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import islice
+from dataclasses import dataclass
+from itertools import islice, repeat
 from math import isnan
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from nas_kd.config.options import DataOptions
+from nas_kd.data.encoded_pictures import EncodedImage, Label, chosen_size
 from nas_kd.data.file_kind import describe_file
-from nas_kd.data.image_decoding import DecodedImages, EncodedImage, Label, PictureReader, chosen_size, stack_splits
+from nas_kd.data.image_decoding import PictureReader
 from nas_kd.data.notes import few
 from nas_kd.data.parquet_columns import Columns, find_columns, find_image_column
 from nas_kd.data.shards import data_name, find_shards
 from nas_kd.data.source import RawData, error_summary, is_flip_safe, optional_module
+from nas_kd.data.stacked_pictures import with_same_channels
 from nas_kd.errors import InputError
 
 BATCH_ROWS = 1000
 N_EXAMPLES = 500  # first training pictures whose headers decide the size of samples
+UNLABELLED = 0  # in the place of labels that are not read
 MISSING = -1  # what Hugging Face stores for an unknown class
 
 
@@ -29,6 +33,56 @@ class Shard(NamedTuple):
     n_rows: int
 
 
+@dataclass(frozen=True)
+class ParquetPictures:
+    """Pictures in files of one split; only the rows that are read.
+
+    Attributes:
+        shards: the files.
+        minus_one_is_missing: whether a label of -1 stands for none; None: labels are not read.
+    """
+
+    shards: list[Shard]
+    minus_one_is_missing: bool | None
+
+    def __len__(self) -> int:
+        return sum(shard.n_rows for shard in self.shards)
+
+    def encoded(self) -> Iterator[EncodedImage]:
+        """All of them."""
+        labels = self.labels()
+        for shard in self.shards:
+            for row, (cell,) in enumerate(_rows(shard, [shard.columns.image])):
+                yield EncodedImage(_content(cell), next(labels), f"row {row} of {shard.path}")
+
+    def labels(self) -> Iterator[Label | None]:
+        """Their labels; 0 where they are not read."""
+        if self.minus_one_is_missing is None:
+            yield from repeat(UNLABELLED, len(self))
+            return
+        for shard in self.shards:
+            for row, (label,) in enumerate(_rows(shard, [shard.columns.label])):
+                missing = _is_missing(label, self.minus_one_is_missing)
+                yield None if missing else _class_label(label, f"row {row} of {shard.path}")
+
+    def name(self, row: int) -> str:
+        """Name of a picture, for notes."""
+        for shard in self.shards:
+            if row < shard.n_rows:
+                return f"row {row} of {shard.path.name}"
+            row -= shard.n_rows
+        raise IndexError(row)
+
+    def files(self) -> Sequence[tuple[str, Path]]:
+        """The files by name."""
+        return [(shard.path.name, shard.path) for shard in self.shards]
+
+    def selection(self) -> Any:
+        """Rows and columns; those of labels decide which rows are left out."""
+        columns = [[shard.n_rows, shard.columns.image, shard.columns.label] for shard in self.shards]
+        return [columns, self.minus_one_is_missing]
+
+
 class Parquet:
     """One or more files per split; images are PNG, JPEG or similar, brought to one size."""
 
@@ -36,14 +90,27 @@ class Parquet:
     summary = (
         "Parquet files in the Hugging Face image layout: train, optionally val and test, shards or folders of them"
     )
-    uses = frozenset({"train", "val", "test", "image_size", "resize", "on_error", "image_column", "label_column"})
+    uses = frozenset(
+        {
+            "train",
+            "val",
+            "test",
+            "image_size",
+            "resize",
+            "on_error",
+            "image_column",
+            "label_column",
+            "cache",
+            "cache_gb",
+        }
+    )
 
     def load(self, options: DataOptions) -> RawData:
         """Decode the files that the options name.
 
         Args:
             options: `train`, and optionally `val`, `test`, `train_rows`, `test_rows`, `image_size`, `resize`,
-                `on_error`, `image_column`, `label_column`.
+                `on_error`, `image_column`, `label_column`, `cache`, `cache_gb`.
 
         Raises:
             InputError: a file is missing or broken, columns are ambiguous, or class names differ between files.
@@ -55,11 +122,12 @@ class Parquet:
         shards = {split: _shards(paths, rows.get(split), options) for split, paths in files.files.items()}
         classes = _same_classes(shards)
         minus_one_is_missing = classes is not None or not _only_signs(shards["train"])
-        size, why = chosen_size(options.image_size, islice(_encoded(shards["train"], minus_one_is_missing), N_EXAMPLES))
-        reader = PictureReader(size, why, options.resize, options.on_error)
-        splits, notes = stack_splits(
-            {name: _decoded(reader, name, parts, minus_one_is_missing) for name, parts in shards.items()}
-        )
+        pictures = {split: ParquetPictures(parts, minus_one_is_missing) for split, parts in shards.items()}
+        size, why = chosen_size(options.image_size, islice(pictures["train"].encoded(), N_EXAMPLES))
+        reader = PictureReader(size, why, options)
+        for split, found in pictures.items():
+            _require_labels(found, split)
+        splits, notes = with_same_channels({split: reader.read(found, split) for split, found in pictures.items()})
         columns = dict.fromkeys(shard.columns.note for parts in shards.values() for shard in parts)
         return RawData(
             name=data_name(files.files["train"], self.name),
@@ -91,7 +159,7 @@ def _shards(paths: tuple[Path, ...], rows: int | None, options: DataOptions) -> 
     return shards
 
 
-def unlabelled_pictures(paths: list[Path], image_column: str | None) -> tuple[Iterator[EncodedImage], int, list[str]]:
+def unlabelled_pictures(paths: list[Path], image_column: str | None) -> tuple["ParquetPictures", list[str]]:
     """Find the pictures of files whose labels, if they have any, are not read.
 
     Args:
@@ -99,7 +167,7 @@ def unlabelled_pictures(paths: list[Path], image_column: str | None) -> tuple[It
         image_column: `data.image_column`.
 
     Returns:
-        The pictures, how many there are, and what is to be said about the files.
+        The pictures, and what is to be said about the files.
 
     Raises:
         InputError: a file is broken, or has no column of pictures.
@@ -110,13 +178,8 @@ def unlabelled_pictures(paths: list[Path], image_column: str | None) -> tuple[It
             image, label = find_image_column(path, file.schema_arrow, image_column)
             shards.append(Shard(path, Columns(image, "", None, None), file.metadata.num_rows))
         labels |= {label} if label is not None else set()
-    pictures = (
-        EncodedImage(_content(cell), 0, f"row {row} of {shard.path}", f"row {row} of {shard.path.name}")
-        for shard in shards
-        for row, (cell,) in enumerate(_rows(shard, [shard.columns.image]))
-    )
     notes = [f"labels in column {few(sorted(labels))} were not read"] if labels else []
-    return pictures, sum(shard.n_rows for shard in shards), notes
+    return ParquetPictures(shards, None), notes
 
 
 def _content(cell: Any) -> bytes | None:
@@ -150,25 +213,12 @@ def _only_signs(shards: list[Shard]) -> bool:
     return all(label is None or (isinstance(label, int | float) and label in (-1, 1)) for label in _labels(shards))
 
 
-def _decoded(reader: PictureReader, split: str, shards: list[Shard], minus_one_is_missing: bool) -> DecodedImages:
-    if all(_is_missing(label, minus_one_is_missing) for label in _labels(shards)):
+def _require_labels(pictures: ParquetPictures, split: str) -> None:
+    """Refuse a split all of whose labels are missing."""
+    if all(label is None for label in pictures.labels()):
         way = "" if split == "train" else f"; leave data.{split} out, and {split} is carved from train"
-        raise InputError(f"{split} has no labels: all of column {shards[0].columns.label!r} are missing{way}")
-    return reader.read(_encoded(shards, minus_one_is_missing), sum(shard.n_rows for shard in shards), split)
-
-
-def _encoded(shards: list[Shard], minus_one_is_missing: bool) -> Iterator[EncodedImage]:
-    """The rows of all files of a split; later ones are not read."""
-    for shard in shards:
-        columns = shard.columns
-        for row, (cell, label) in enumerate(_rows(shard, [columns.image, columns.label])):
-            where = f"row {row} of {shard.path}"
-            yield EncodedImage(
-                _content(cell),
-                None if _is_missing(label, minus_one_is_missing) else _class_label(label, where),
-                where,
-                f"row {row} of {shard.path.name}",
-            )
+        column = pictures.shards[0].columns.label
+        raise InputError(f"{split} has no labels: all of column {column!r} are missing{way}")
 
 
 def _rows(shard: Shard, columns: list[str]) -> Iterator[tuple[Any, ...]]:

@@ -17,6 +17,7 @@ from nas_kd.data.colours import both, jitter, no_change, painted_
 from nas_kd.data.dataset import as_input
 from nas_kd.data.rand_augment import Operations
 from nas_kd.data.resampling import after, erased, erased_boxes, placements, resampled, resized_crops
+from nas_kd.data.samples import Samples
 from nas_kd.data.view import View
 from nas_kd.serialization import fingerprint
 
@@ -48,7 +49,7 @@ class PhotographView:
 
     identity = False
 
-    def __init__(self, view: View, x: Tensor, mean: Tensor, augment: Augmentation, seed: int) -> None:
+    def __init__(self, view: View, x: Samples, mean: Tensor, augment: Augmentation, seed: int) -> None:
         """Augment the pictures of a view.
 
         Args:

@@ -1,15 +1,16 @@
 """Finds what stands for full intensity in stored samples, so that `unit` means 0..1 whatever they are stored as."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
 
+from nas_kd.data.mapped_array import remembered
+from nas_kd.data.samples import Samples, chunks
 from nas_kd.errors import InputError
 
 BYTE, WORD = 255.0, 65535.0
 DARKEST_BYTE = 128.0  # pixels 0..255 use the upper half of their range somewhere; what does not may be anything
-CHUNK = 4096  # samples that are looked at together
 SLACK = 1e-3  # by which interpolation and rounding may leave 0..1, as a share of the range
 
 
@@ -30,16 +31,16 @@ class PixelRange:
     whole: bool = False
 
     @staticmethod
-    def of(x: Tensor, dtype: str = "") -> "PixelRange":
+    def of(x: Samples, dtype: str = "") -> "PixelRange":
         """Look at samples.
 
         Args:
             x: (N, ...) training samples, as stored.
             dtype: the type in which they were given, where `x` was converted from it.
         """
-        low, high = x.aminmax()
-        whole = not x.is_floating_point() or all(bool((part == part.round()).all()) for part in torch.split(x, CHUNK))
-        return PixelRange(dtype or str(x.dtype).removeprefix("torch."), float(low), float(high), whole)
+        return PixelRange(
+            dtype or str(x.dtype).removeprefix("torch."), **remembered("range", [x], lambda: _range_of(x))
+        )
 
     @property
     def scale(self) -> float | None:
@@ -70,3 +71,12 @@ class PixelRange:
                 'preprocessing = "raw" or "normalized"'
             )
         return self.scale
+
+
+def _range_of(x: Samples) -> dict[str, Any]:
+    limits, whole = list[torch.Tensor](), True
+    for part in chunks(x):
+        limits.append(torch.stack(part.aminmax()))
+        whole = whole and (not x.is_floating_point() or bool((part == part.round()).all()))
+    low, high = torch.stack(limits).aminmax()
+    return {"low": float(low), "high": float(high), "whole": whole}

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -23,13 +23,15 @@ from nas_kd.data.augmentation_choices import (
 from nas_kd.data.dataset import Dataset, Split
 from nas_kd.data.duplicates import count_duplicates, duplicates_sentence
 from nas_kd.data.labels import Labels, validated_labels
-from nas_kd.data.layout import as_numpy, layout_sentence
+from nas_kd.data.layout import as_numpy, as_stored, layout_sentence
+from nas_kd.data.mapped_array import Stored, StoredArray, remembered, select_rows
 from nas_kd.data.notes import DataNotes
+from nas_kd.data.samples import chunks
 from nas_kd.data.source import Arrays, RawData, Source
 from nas_kd.data.split_names import SPLITS
 from nas_kd.data.splits import Indices, carve, check_class_sizes
 from nas_kd.data.teacher_view import paired_samples, with_teacher_view
-from nas_kd.data.tensors import as_tensor
+from nas_kd.data.tensors import as_samples, as_tensor
 from nas_kd.data.unlabelled import FoundUnlabelled, find_unlabelled
 from nas_kd.data.user_source import load_user_source
 from nas_kd.data.validation import check_same_layout, validated_samples
@@ -48,7 +50,9 @@ COMMON_OPTIONS = frozenset(
         "unlabelled_share",
     }
 )
-OF_UNLABELLED = frozenset({"on_error", "follow_links", "image_column", "layout"})  # apply to its files, too
+OF_UNLABELLED = frozenset(
+    {"on_error", "follow_links", "image_column", "layout", "cache", "cache_gb"}
+)  # apply to its files, too
 CHUNK_VALUES = 2**22  # values summed at a time in float64 for the statistics
 
 
@@ -85,7 +89,7 @@ def _prepared(raw: RawData, options: DataOptions, seed: int, labelled_only: bool
     assemble = partial(_dataset, ys=ys, source=options.source, classes=classes, augmentation=augmentation)
     xs = _with_parts(xs, parts)
     unlabelled = None if labelled_only else find_unlabelled(options, raw, xs)
-    stored = str(as_numpy(raw.train[0]).dtype)
+    stored = str(as_stored(raw.train[0]).dtype)
     dataset = assemble(raw.name, xs)
     about = _about(raw, labels, carved, xs)
     dataset = replace(dataset, about=about, picture_steps=raw.picture_steps, stored_dtype=stored)
@@ -103,7 +107,7 @@ def _prepared(raw: RawData, options: DataOptions, seed: int, labelled_only: bool
     return with_teacher_view(dataset, replace(view, stored_dtype=stored))
 
 
-def _about(raw: RawData, labels: Labels, carved: list[str], xs: Mapping[str, NDArray[Any]]) -> DataNotes:
+def _about(raw: RawData, labels: Labels, carved: list[str], xs: Mapping[str, StoredArray]) -> DataNotes:
     duplicates = count_duplicates(xs)
     twice = duplicates_sentence(duplicates, {split: len(x) for split, x in xs.items()})
     return DataNotes(
@@ -129,15 +133,16 @@ def _with_unlabelled(about: DataNotes, found: FoundUnlabelled) -> DataNotes:
 
 def _dataset(
     name: str,
-    xs: Mapping[str, NDArray[Any]],
+    xs: Mapping[str, StoredArray],
     ys: Mapping[str, NDArray[np.int64]],
     *,
     source: str,
     classes: tuple[str, ...],
     augmentation: AugmentationChoices,
 ) -> Dataset:
-    mean, std = channel_statistics(xs["train"])
-    splits = {split: Split(as_tensor(xs[split]), as_tensor(ys[split])) for split in SPLITS}
+    train = xs["train"]
+    mean, std = map(torch.tensor, remembered("statistics", [train], lambda: _as_lists(channel_statistics(train))))
+    splits = {split: Split(as_samples(xs[split]), as_tensor(ys[split])) for split in SPLITS}
     return Dataset(
         name=name,
         source=source,
@@ -171,14 +176,14 @@ def find_source(options: DataOptions) -> Source:
     return source
 
 
-def _checked(raw: RawData, limits: Mapping[str, int | None]) -> tuple[dict[str, NDArray[Any]], Labels]:
+def _checked(raw: RawData, limits: Mapping[str, int | None]) -> tuple[dict[str, StoredArray], Labels]:
     given = {name: Arrays(*split) for name in SPLITS if (split := getattr(raw, name)) is not None}
     xs, labels = {}, {}
     for name, split in given.items():
-        x, y = np.atleast_1d(as_numpy(split.x)), np.atleast_1d(as_numpy(split.y))
+        x, y = as_stored(split.x), np.atleast_1d(as_numpy(split.y))
         if len(x) != len(y):
             raise InputError(f"{name} has {len(x):,} samples but {len(y):,} labels")
-        xs[name] = validated_samples(x[: limits.get(name)], name)
+        xs[name] = validated_samples(select_rows(x, slice(limits.get(name))), name)
         labels[name] = y[: limits.get(name)]
     check_same_layout(xs)
     return xs, validated_labels(labels, raw.classes)
@@ -204,11 +209,11 @@ def _carved(
     return parts, notes
 
 
-def _with_parts(arrays: dict[str, NDArray[Any]], parts: Mapping[str, Indices]) -> dict[str, NDArray[Any]]:
-    return arrays | {name: arrays["train"][rows] for name, rows in parts.items()}
+def _with_parts(arrays: Mapping[str, Stored], parts: Mapping[str, Indices]) -> dict[str, Stored]:
+    return {**arrays, **{name: select_rows(arrays["train"], rows) for name, rows in parts.items()}}
 
 
-def channel_statistics(x: NDArray[Any]) -> tuple[Tensor, Tensor]:
+def channel_statistics(x: StoredArray) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation per channel, or of all values if the samples are not images.
 
     Summed by NumPy on one thread: the numbers go into the exported graph and must not depend on the machine's load.
@@ -222,12 +227,15 @@ def channel_statistics(x: NDArray[Any]) -> tuple[Tensor, Tensor]:
     Raises:
         InputError: all values of all channels are the same.
     """
-    values = x.reshape(len(x), x.shape[1], -1) if x.ndim == 4 else x.reshape(len(x), 1, -1)
-    rows = max(1, CHUNK_VALUES // values[0].size)
-    starts = range(0, len(values), rows)
-    count = len(values) * values.shape[2]
-    mean = np.sum([values[i : i + rows].sum(axis=(0, 2), dtype=np.float64) for i in starts], axis=0) / count
-    squares = [np.square(values[i : i + rows] - mean[:, None]).sum(axis=(0, 2)) for i in starts]
+    channels, size = x.shape[1] if x.ndim == 4 else 1, x.size // len(x)
+    rows = max(1, CHUNK_VALUES // size)
+    count = x.size // channels
+
+    def parts() -> Iterator[NDArray[Any]]:
+        return (x[i : i + rows].reshape(-1, channels, size // channels) for i in range(0, len(x), rows))
+
+    mean = np.sum([part.sum(axis=(0, 2), dtype=np.float64) for part in parts()], axis=0) / count
+    squares = [np.square(part - mean[:, None]).sum(axis=(0, 2)) for part in parts()]
     std = np.sqrt(np.sum(squares, axis=0) / count)
     limits = np.finfo(np.float32)
     constant = std <= np.maximum(limits.eps * np.abs(mean), limits.tiny)  # too small to divide by
@@ -238,9 +246,22 @@ def channel_statistics(x: NDArray[Any]) -> tuple[Tensor, Tensor]:
 
 def content_key(splits: dict[str, Split], classes: tuple[str, ...]) -> str:
     """Content key of the splits: sha256 (hex) of class names, and of types, shapes and bytes of all arrays."""
+    labels = [hashlib.sha256(split.y.numpy().tobytes()).hexdigest() for split in splits.values()]
+    xs = [split.x for split in splits.values()]
+    return remembered(f"content {classes!r} {labels}", xs, lambda: _digest(splits, classes))
+
+
+def _digest(splits: dict[str, Split], classes: tuple[str, ...]) -> str:
     digest = hashlib.sha256(repr(classes).encode())
     for name, split in splits.items():
-        for values in (split.x.numpy(), split.y.numpy()):
-            digest.update(f"{name} {values.dtype} {values.shape}".encode())
-            digest.update(np.ascontiguousarray(values).data)
+        for values in (split.x, split.y):
+            dtype = str(values.dtype).removeprefix("torch.")
+            digest.update(f"{name} {dtype} {tuple(values.shape)}".encode())
+            for part in chunks(values):
+                digest.update(part.contiguous().numpy().data)
     return digest.hexdigest()
+
+
+def _as_lists(statistics: tuple[Tensor, Tensor]) -> list[list[float]]:
+    """Mean and standard deviation as JSON, which keeps every bit."""
+    return [values.tolist() for values in statistics]

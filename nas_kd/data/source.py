@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nas_kd.config.options import DataOptions
+from nas_kd.data.mapped_array import MappedArray
 from nas_kd.data.notes import printable
 from nas_kd.data.picture_steps import PictureSteps
 from nas_kd.errors import InputError
@@ -20,11 +21,11 @@ class Arrays(NamedTuple):
     """Samples and labels of one split.
 
     Attributes:
-        x: (N, ...) numbers, images as (N, C, H, W).
+        x: (N, ...) numbers, images as (N, C, H, W); in memory, or mapped from a file.
         y: (N,) class numbers or names.
     """
 
-    x: NDArray[Any] | Tensor
+    x: NDArray[Any] | Tensor | MappedArray
     y: NDArray[Any] | Tensor
 
 
@@ -92,7 +93,7 @@ class Source(Protocol):
     uses: frozenset[str]
 
     def load(self, options: DataOptions) -> RawData:
-        """Read all samples into memory.
+        """Read all samples, into memory if they are not mapped from a file.
 
         Args:
             options: the `[data]` section; its paths are absolute.

@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +12,12 @@ from nas_kd.config.options import DataOptions
 from nas_kd.data.dataset import UnlabelledSamples
 from nas_kd.data.duplicates import sample_digests
 from nas_kd.data.layout import as_numpy
+from nas_kd.data.mapped_array import Stored, StoredArray, remembered, select_rows
 from nas_kd.data.notes import printable
+from nas_kd.data.samples import Samples, chunks
 from nas_kd.data.source import RawData
 from nas_kd.data.split_names import SPLITS
-from nas_kd.data.tensors import as_tensor
+from nas_kd.data.tensors import as_samples, as_tensor
 from nas_kd.data.unlabelled_files import UnlabelledFiles, read_unlabelled
 from nas_kd.data.validation import validated_samples
 from nas_kd.errors import InputError
@@ -43,7 +44,7 @@ class FoundUnlabelled:
     skipped: Mapping[str, int]
 
 
-def find_unlabelled(options: DataOptions, raw: RawData, xs: Mapping[str, NDArray[Any]]) -> FoundUnlabelled | None:
+def find_unlabelled(options: DataOptions, raw: RawData, xs: Mapping[str, StoredArray]) -> FoundUnlabelled | None:
     """Read the unlabelled samples of a data set; None if it has none.
 
     Args:
@@ -69,14 +70,14 @@ def find_unlabelled(options: DataOptions, raw: RawData, xs: Mapping[str, NDArray
     else:
         where, files = "data.unlabelled", read_unlabelled(options, raw, xs["train"])
     x = checked_unlabelled(files.x, xs["train"], where)
-    keep, duplicates = find_copies(x, {split: set(sample_digests(xs[split])) for split in SPLITS})
-    if not keep.any():
+    copies, duplicates = remembered("copies", [x, *(xs[split] for split in SPLITS)], lambda: _copies(x, xs))
+    if len(copies) == len(x):
         raise InputError(f"{where}: all of its {len(x):,} samples are in train, val or test, too; give others")
-    samples = _samples(x, keep, len(xs["train"]), options.unlabelled_share)
+    samples = _samples(x, copies, len(xs["train"]), options.unlabelled_share)
     return FoundUnlabelled(samples, duplicates, _sentences(samples, files, duplicates, len(x)), files.skipped)
 
 
-def checked_unlabelled(x: NDArray[Any], train: NDArray[Any], where: str) -> NDArray[Any]:
+def checked_unlabelled(x: Stored, train: StoredArray, where: str) -> Stored:
     """Check that samples are like those of the training split, and convert them as these were.
 
     Args:
@@ -104,7 +105,7 @@ def checked_unlabelled(x: NDArray[Any], train: NDArray[Any], where: str) -> NDAr
     return values
 
 
-def find_copies(x: NDArray[Any], known: Mapping[str, AbstractSet[bytes]]) -> tuple[NDArray[np.bool_], dict[str, int]]:
+def find_copies(x: StoredArray, known: Mapping[str, AbstractSet[bytes]]) -> tuple[NDArray[np.bool_], dict[str, int]]:
     """Find exact copies of labelled samples.
 
     Args:
@@ -123,6 +124,12 @@ def find_copies(x: NDArray[Any], known: Mapping[str, AbstractSet[bytes]]) -> tup
     return keep, found
 
 
+def _copies(x: StoredArray, xs: Mapping[str, StoredArray]) -> tuple[list[int], dict[str, int]]:
+    """Rows of unlabelled samples that a labelled split has, too; and how many each of the splits has."""
+    keep, found = find_copies(x, {split: set(sample_digests(xs[split])) for split in SPLITS})
+    return np.flatnonzero(~keep).tolist(), found
+
+
 def copies_sentence(found: Mapping[str, int], total: int) -> str | None:
     """Say in one line how many of `total` unlabelled samples were left out; None: none were.
 
@@ -134,13 +141,22 @@ def copies_sentence(found: Mapping[str, int], total: int) -> str | None:
     return f"unlabelled: of {total:,} samples, {splits}, too, to the last bit, and were left out" if splits else None
 
 
-def _samples(given: NDArray[Any], keep: NDArray[np.bool_], n_labelled: int, share: float | None) -> UnlabelledSamples:
-    x, rows = given[keep], as_tensor(np.flatnonzero(keep))
-    digest = hashlib.sha256(f"{x.dtype} {x.shape} of {len(given)}".encode())
-    for values in (x, np.flatnonzero(keep).astype(np.int64)):  # rows decide which stored outputs belong to samples
-        digest.update(np.ascontiguousarray(values).data)
+def _samples(given: StoredArray, copies: list[int], n_labelled: int, share: float | None) -> UnlabelledSamples:
+    rows = np.delete(np.arange(len(given)), copies)
+    x = as_samples(select_rows(given, rows) if copies else given)
+    key = remembered(f"unlabelled of {len(given)}", [x], lambda: _digest(x, rows, len(given)))
     usual = min(len(x) / (n_labelled + len(x)), LARGEST_SHARE)
-    return UnlabelledSamples(as_tensor(x), usual if share is None else share, digest.hexdigest(), rows, len(given))
+    return UnlabelledSamples(x, usual if share is None else share, key, as_tensor(rows), len(given))
+
+
+def _digest(x: Samples, rows: NDArray[np.int64], total: int) -> str:
+    """Sha256 (hex) of samples and of their rows, which decide which stored outputs belong to samples."""
+    dtype = str(x.dtype).removeprefix("torch.")
+    digest = hashlib.sha256(f"{dtype} {tuple(x.shape)} of {total}".encode())
+    for part in chunks(x):
+        digest.update(part.contiguous().numpy().data)
+    digest.update(rows.data)
+    return digest.hexdigest()
 
 
 def _sentences(

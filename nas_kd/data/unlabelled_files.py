@@ -1,6 +1,6 @@
 """Reads unlabelled samples from what `data.unlabelled` names: a folder of pictures, Parquet files, or one array."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 from nas_kd.config.options import DataOptions
 from nas_kd.data.array_files import read_arrays
 from nas_kd.data.array_names import means_labels
+from nas_kd.data.encoded_pictures import FolderPictures, Pictures
 from nas_kd.data.folder_listing import list_pictures
-from nas_kd.data.image_decoding import EncodedImage, PictureReader, stack_pictures
+from nas_kd.data.image_decoding import PictureReader
 from nas_kd.data.layout import axis_order, to_chw
+from nas_kd.data.mapped_array import StoredArray
 from nas_kd.data.notes import LeftOut, few, printable
-from nas_kd.data.parquet import unlabelled_pictures
+from nas_kd.data.parquet import UNLABELLED, unlabelled_pictures
 from nas_kd.data.picture_steps import PictureSteps
 from nas_kd.data.shards import SUFFIX as PARQUET
 from nas_kd.data.shards import find_files
@@ -32,12 +34,12 @@ PICTURE_CHANNELS = (1, 3)
 class UnlabelledFiles:
     """What was read: samples (U, ...), and what is to be said about the files."""
 
-    x: NDArray[Any]
+    x: StoredArray
     notes: tuple[str, ...]
     skipped: Mapping[str, int] = field(default_factory=dict)
 
 
-def read_unlabelled(options: DataOptions, raw: RawData, train: NDArray[Any]) -> UnlabelledFiles:
+def read_unlabelled(options: DataOptions, raw: RawData, train: StoredArray) -> UnlabelledFiles:
     """Read what `data.unlabelled` names; pictures are decoded and resized as the labelled ones were.
 
     Args:
@@ -65,9 +67,9 @@ def read_unlabelled(options: DataOptions, raw: RawData, train: NDArray[Any]) -> 
     files = [file for path in paths for file in found[path]]
     if twice := next((file for n, file in enumerate(files) if file in files[:n]), None):
         raise InputError(f"{OPTION} has {printable(twice)} twice; each file must be there once")
-    pictures, count, notes = unlabelled_pictures(files, options.image_column)
+    pictures, notes = unlabelled_pictures(files, options.image_column)
     notes += [note for path in paths if (note := _pictures_beside(path, options.follow_links))]
-    return _decoded(pictures, count, options, steps, notes=notes, where=str(paths[0]))
+    return _decoded(pictures, options, steps, notes=notes, where=str(paths[0]))
 
 
 def check_paths(options: DataOptions) -> None:
@@ -113,7 +115,7 @@ def _listed(folder: Path, follow_links: bool) -> tuple[list[Path], LeftOut]:
         raise InputError(f"{OPTION}: cannot list {printable(folder)}: {error_summary(error)}") from error
 
 
-def _picture_steps(raw: RawData, train: NDArray[Any], path: Path) -> PictureSteps:
+def _picture_steps(raw: RawData, train: StoredArray, path: Path) -> PictureSteps:
     """How a picture becomes a sample like those of train."""
     if raw.picture_steps is not None:
         return raw.picture_steps
@@ -148,27 +150,20 @@ def _read_folder(folder: Path, options: DataOptions, steps: PictureSteps) -> Unl
     if not files:
         found = f": {left_out.summary()}" if left_out.counts else ""
         raise InputError(f"{OPTION}: {printable(folder)} has no pictures{found}")
-    pictures = (EncodedImage(file, 0, str(file), str(file.relative_to(folder))) for file in files)
+    pictures = FolderPictures([(UNLABELLED, file) for file in files], lambda _, file: str(file.relative_to(folder)))
     unread = [f"entries that were not read: {left_out.summary()}"] if left_out.counts else []
-    read = _decoded(pictures, len(files), options, steps, notes=unread, where=str(folder))
+    read = _decoded(pictures, options, steps, notes=unread, where=str(folder))
     return UnlabelledFiles(read.x, read.notes, {**left_out.counts, **read.skipped})
 
 
 def _decoded(
-    pictures: Iterator[EncodedImage],
-    count: int,
-    options: DataOptions,
-    steps: PictureSteps,
-    *,
-    notes: list[str],
-    where: str,
+    pictures: Pictures, options: DataOptions, steps: PictureSteps, *, notes: list[str], where: str
 ) -> UnlabelledFiles:
-    if count == 0:
+    if not len(pictures):
         raise InputError(f"{OPTION}: {printable(where)} has no rows")
-    reader = PictureReader(steps.image_size, "as in train", steps.resize, options.on_error, steps.colour)
+    reader = PictureReader(steps.image_size, "as in train", options, resize=steps.resize, colour=steps.colour)
     try:
-        decoded = reader.read(pictures, count, "unlabelled")
+        x = reader.read(pictures, "unlabelled").x
     except InputError as error:
         raise InputError(f"{OPTION}: {error}") from error
-    x = stack_pictures(decoded.images, 1 if steps.colour == "grey" else 3)
     return UnlabelledFiles(x, (*reader.notes(), *notes), reader.left_out.counts)

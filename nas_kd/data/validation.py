@@ -1,14 +1,14 @@
 """Validates samples that a source returned: they become uint8 or float32 arrays."""
 
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 
+from nas_kd.data.mapped_array import MappedArray, Stored, StoredArray
 from nas_kd.errors import InputError
 
 
-def validated_samples(x: NDArray[Any], split: str) -> NDArray[Any]:
+def validated_samples(x: Stored, split: str) -> Stored:
     """Validate samples and convert all types but uint8 to float32.
 
     Args:
@@ -26,7 +26,7 @@ def validated_samples(x: NDArray[Any], split: str) -> NDArray[Any]:
         raise InputError(f"x of {split} has no samples; leave {split} out, and it is carved from train")
     if x.ndim < 2 or x.size == 0:
         raise InputError(f"x of {split} has shape {x.shape}; want (N, ...) with at least one number a sample")
-    if x.dtype == np.uint8:
+    if isinstance(x, MappedArray) or x.dtype == np.uint8:
         return x
     with np.errstate(over="ignore"):  # what overflows float32 is reported below
         values = x.astype(np.float32, copy=False)
@@ -37,7 +37,7 @@ def validated_samples(x: NDArray[Any], split: str) -> NDArray[Any]:
     return values
 
 
-def check_same_layout(xs: dict[str, NDArray[Any]]) -> None:
+def check_same_layout(xs: Mapping[str, StoredArray]) -> None:
     """Check that every split has samples of the training split's shape and type.
 
     Raises:

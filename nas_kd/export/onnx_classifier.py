@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nas_kd.data.dataset import Split, as_input
+from nas_kd.data.samples import Samples
 from nas_kd.errors import InputError
 from nas_kd.export.error_text import first_line
 from nas_kd.export.onnx_file import OnnxFile, read_onnx
@@ -39,7 +40,7 @@ class OnnxClassifier:
         self.file = source if isinstance(source, OnnxFile) else read_onnx(source)
         self._session = _session(self.file, threads)
 
-    def predict(self, x: Tensor) -> Logits:
+    def predict(self, x: Samples) -> Logits:
         """Compute the outputs of samples, batch by batch.
 
         Args:

@@ -7,9 +7,10 @@ import onnx
 import torch
 from numpy.typing import NDArray
 from onnx import TensorProto
-from torch import Tensor, nn
+from torch import nn
 
 from nas_kd.data.dataset import as_input
+from nas_kd.data.samples import Samples
 from nas_kd.errors import InputError, TrialError
 from nas_kd.export.error_text import first_line
 from nas_kd.export.eval_mode import device_of, evaluating
@@ -50,7 +51,7 @@ class Parity:
     tolerance: float
 
 
-def verify(content: bytes, model: nn.Module, x: Tensor) -> Parity:
+def verify(content: bytes, model: nn.Module, x: Samples) -> Parity:
     """Compare an fp32 file with the network it was exported from.
 
     Args:
@@ -69,7 +70,7 @@ def verify(content: bytes, model: nn.Module, x: Tensor) -> Parity:
     return parity
 
 
-def verify_quantized(content: bytes, model: nn.Module, x: Tensor, *, rounds_alike: bool = False) -> Parity:
+def verify_quantized(content: bytes, model: nn.Module, x: Samples, *, rounds_alike: bool = False) -> Parity:
     """Compare a quantised file with a network.
 
     The distance to an fp32 network cannot be bounded in advance and is not limited here; accuracy, which is measured,
@@ -102,7 +103,7 @@ def verify_quantized(content: bytes, model: nn.Module, x: Tensor, *, rounds_alik
     return parity
 
 
-def verify_converted(content: bytes, source: bytes, x: Tensor) -> Parity:
+def verify_converted(content: bytes, source: bytes, x: Samples) -> Parity:
     """Compare a quantised file with the fp32 file that it was made of; see `verify_quantized`.
 
     Args:
@@ -117,7 +118,7 @@ def verify_converted(content: bytes, source: bytes, x: Tensor) -> Parity:
     return _quantized_parity(content, _file_logits(source, x)[0], x)[0]
 
 
-def _quantized_parity(content: bytes, wanted: Logits, x: Tensor) -> tuple[Parity, float]:
+def _quantized_parity(content: bytes, wanted: Logits, x: Samples) -> tuple[Parity, float]:
     """The distance of a quantised file's logits from the wanted ones, and how much of it rounding explains."""
     ours, single = _file_logits(content, x)
     parity = _distance(ours, wanted, tolerance=float("inf"))
@@ -127,7 +128,7 @@ def _quantized_parity(content: bytes, wanted: Logits, x: Tensor) -> tuple[Parity
     return parity, rounding
 
 
-def _file_logits(content: bytes, x: Tensor) -> tuple[Logits, Logits]:
+def _file_logits(content: bytes, x: Samples) -> tuple[Logits, Logits]:
     """Logits of all samples in batches, and of the first two samples one by one."""
     _check_file(content)
     try:
@@ -195,7 +196,7 @@ def _check_file(content: bytes) -> None:
         raise TrialError("the exported ONNX file keeps weights in external files")
 
 
-def _logits(model: nn.Module, x: Tensor) -> Logits:
+def _logits(model: nn.Module, x: Samples) -> Logits:
     device = device_of(model)
     with evaluating(model):
         parts = [model(as_input(x[i : i + BATCH]).to(device)).float().cpu() for i in range(0, len(x), BATCH)]

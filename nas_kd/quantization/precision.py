@@ -6,6 +6,7 @@ from typing import Protocol, runtime_checkable
 from torch import Tensor, nn
 
 from nas_kd.config.options import Calibration
+from nas_kd.data.samples import Samples
 from nas_kd.export.verify import Parity
 from nas_kd.plugins import load
 from nas_kd.results.candidate import IntegerScheme
@@ -71,7 +72,7 @@ class PrecisionFormat(Protocol):
             TrialError: the network cannot be exported in this precision.
         """
 
-    def verify(self, content: bytes, model: nn.Module, x: Tensor) -> Parity:
+    def verify(self, content: bytes, model: nn.Module, x: Samples) -> Parity:
         """Compare a file with the network it was made from.
 
         Args:

@@ -161,7 +161,7 @@ def _labels(given: ToySettings) -> Tensor:
 
 
 def _augmenter(given: ToySettings) -> Augmenter:
-    x = toy_samples(given.samples).x
+    x = toy_samples(given.samples).x[:]
     if given.equal:
         x = x[:1].expand_as(x).clone()
     kind: Callable[..., Augmenter] = _Secret if given.secret else Augmenter
@@ -171,7 +171,7 @@ def _augmenter(given: ToySettings) -> Augmenter:
 def _teachers(method: Method, given: ToySettings, augmenter: Augmenter) -> Sequence[tuple[nn.Module, Augmenter]]:
     count = {"none": 0, "one": 1, "several": N_TEACHERS}[method.teachers]
     if "pairs" in method.needs:
-        augmenter = Augmenter(other_view(augmenter.x), _MEAN, _STILL, 0)
+        augmenter = Augmenter(other_view(augmenter.x[:]), _MEAN, _STILL, 0)
     networks = []
     for i in range(count):
         with seeded(100 + i, 0):

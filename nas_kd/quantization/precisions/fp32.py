@@ -1,7 +1,8 @@
 """The fp32 precision: the network in single precision, as it was trained."""
 
-from torch import Tensor, nn
+from torch import nn
 
+from nas_kd.data.samples import Samples
 from nas_kd.export.onnx_export import export_onnx
 from nas_kd.export.verify import Parity, verify
 from nas_kd.quantization.precision import PrecisionFile, QuantizationInputs
@@ -23,7 +24,7 @@ class Fp32:
         """Export the network as it is."""
         return PrecisionFile(export_onnx(model, inputs.input_shape))
 
-    def verify(self, content: bytes, model: nn.Module, x: Tensor) -> Parity:
+    def verify(self, content: bytes, model: nn.Module, x: Samples) -> Parity:
         """Compare the file with the PyTorch network; see `export.verify.verify`."""
         return verify(content, model, x)
 

@@ -1,7 +1,8 @@
 """Weights of a few bits, packed after training: smaller files at the speed of fp32."""
 
-from torch import Tensor, nn
+from torch import nn
 
+from nas_kd.data.samples import Samples
 from nas_kd.export.onnx_export import export_onnx
 from nas_kd.export.verify import Parity, verify_quantized
 from nas_kd.quantization.packed_weights import FOUR_BITS, Packing, pack_weights
@@ -30,7 +31,7 @@ class PackedWeights:
         """Pack the weights of an fp32 file."""
         return PrecisionFile(pack_weights(content, self._packing))
 
-    def verify(self, content: bytes, model: nn.Module, x: Tensor) -> Parity:
+    def verify(self, content: bytes, model: nn.Module, x: Samples) -> Parity:
         """Compare the file with the fp32 network; the loss of accuracy is measured, not limited."""
         return verify_quantized(content, model, x)
 

@@ -3,8 +3,9 @@
 Jacob et al. 2018 (arXiv:1712.05877); ranges of activations are calibrated on training samples.
 """
 
-from torch import Tensor, nn
+from torch import nn
 
+from nas_kd.data.samples import Samples
 from nas_kd.export.onnx_export import export_onnx
 from nas_kd.export.verify import Parity, verify_quantized
 from nas_kd.quantization.precision import PrecisionFile, QuantizationInputs
@@ -31,7 +32,7 @@ class Int8:
         """Quantise an fp32 file; layers that cannot be quantised stay in fp32 and are noted."""
         return PrecisionFile(*quantize(content, inputs.samples, inputs.calibration, inputs.scheme))
 
-    def verify(self, content: bytes, model: nn.Module, x: Tensor) -> Parity:
+    def verify(self, content: bytes, model: nn.Module, x: Samples) -> Parity:
         """Compare the file with the fp32 network; the loss of accuracy is measured, not limited."""
         return verify_quantized(content, model, x)
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from nas_kd.data.dataset import as_input
+from nas_kd.data.samples import Samples
 from nas_kd.errors import TrialError
 from nas_kd.export.error_text import first_line
 from nas_kd.export.eval_mode import device_of, evaluating
@@ -56,7 +57,7 @@ class Int8Qat:
         notes = tuple(f"weights of {name!r} are kept in fp32: no 8-bit kernel is known for it" for name in left)
         return PrecisionFile(integer_file(content, inputs.scheme), notes)
 
-    def verify(self, content: bytes, model: nn.Module, x: Tensor) -> Parity:
+    def verify(self, content: bytes, model: nn.Module, x: Samples) -> Parity:
         """Compare the file with the fake-quantised network, which rounds alike."""
         return verify_quantized(content, model, x, rounds_alike=True)
 

@@ -1,0 +1,55 @@
+"""Samples of one split, in memory or mapped from a file: read by rows, as tensors."""
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+CHUNK_BYTES = 2**26  # read at a time where all samples are looked at
+
+
+class Samples(Protocol):
+    """(N, ...) samples whose rows can be read. A tensor is one; so is `nas_kd.data.mapped_array.MappedSamples`.
+
+    Attributes:
+        shape: (N, ...).
+        dtype: number type, uint8 or float32 in a data set.
+        device: where rows are read to.
+        ndim: number of axes.
+    """
+
+    @property
+    def shape(self) -> torch.Size:
+        """(N, ...)."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Number type."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where rows are read to."""
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+
+    def __len__(self) -> int:
+        """Number of samples."""
+
+    def __getitem__(self, rows: slice | Tensor, /) -> Tensor:
+        """Read the rows of a slice, or those at positions (B,) int64."""
+
+    def index_select(self, dim: int, index: Tensor, /) -> Tensor:
+        """Read the rows at positions `index` (B,) int64; `dim` is 0."""
+
+    def is_floating_point(self) -> bool:
+        """Whether they are real numbers."""
+
+
+def chunks(x: Samples) -> Iterator[Tensor]:
+    """Read all samples in their order, some at a time."""
+    n = max(1, CHUNK_BYTES // max(1, x[:1].nbytes))
+    for start in range(0, len(x), n):
+        yield x[start : start + n]
