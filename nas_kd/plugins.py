@@ -27,6 +27,7 @@ REGISTRIES: Mapping[str, str] = {
     "sampler": "nas_kd.nas.samplers",
     "executor": "nas_kd.executors",
     "score": "nas_kd.scores",
+    "collection": "nas_kd.models.collections",
 }
 ATTRIBUTE = "PLUGIN"
 IN_MEMORY = "memory:"  # begins the name of an object that was given in Python

@@ -23,7 +23,7 @@ from nas_kd.kd.choose_recipe import ProbeBudget, choose_recipe, describe_choice,
 from nas_kd.kd.config_checks import check_config
 from nas_kd.kd.distiller import Distiller
 from nas_kd.kd.load_model import load_weights, weights_file
-from nas_kd.kd.network_builder import NetworkBuilder
+from nas_kd.kd.network_builder import NetworkBuilder, note_start
 from nas_kd.kd.ready_teacher import tested_record
 from nas_kd.kd.teachers import prepare_teachers
 from nas_kd.methods.combine import make_method
@@ -97,7 +97,8 @@ def distill_one(config: SearchConfig, run_dir: Path, callback: Callback) -> Dist
 
 def _distill(context: RunContext) -> DistillResult:
     config, folder, callback = context.config, context.folder, context.callback
-    builder = NetworkBuilder(context.data, context.space)
+    builder = NetworkBuilder.for_run(context)
+    note_start(builder, callback)
     gate = Gate(context, builder)
     candidate = _candidate(config, context, builder)
     builder.parameters(candidate.student)

@@ -22,7 +22,7 @@ from nas_kd.engine.numerics import training_threads
 from nas_kd.errors import InputError, TrialError
 from nas_kd.kd.candidate_failure import as_trial_error
 from nas_kd.kd.config_checks import check_config
-from nas_kd.kd.network_builder import NetworkBuilder
+from nas_kd.kd.network_builder import NetworkBuilder, note_start
 from nas_kd.kd.teachers import untrained_teachers
 from nas_kd.nas.feasibility import log_excess
 from nas_kd.nas.gate import Gate
@@ -195,7 +195,8 @@ class _Deadline:
 
 
 def _profile(context: RunContext, sample: int, deadline: _Deadline, on_costs: OnCosts) -> SpaceProfile:
-    space, builder, budget = context.space, NetworkBuilder(context.data, context.space), context.config.budget
+    space, builder, budget = context.space, NetworkBuilder.for_run(context), context.config.budget
+    note_start(builder, context.callback)
     teachers = untrained_teachers(context)  # first, as this is where a config may be wrong yet
     gate, sampler = Gate(context, builder), ArchitectureSampler(space, context.seed)
     drawn = [sampler.draw() for _ in range(sample)]

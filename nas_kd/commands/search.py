@@ -19,7 +19,7 @@ from nas_kd.errors import BudgetError
 from nas_kd.kd.chain_policies.base import load_policy
 from nas_kd.kd.config_checks import check_config
 from nas_kd.kd.distiller import Distiller
-from nas_kd.kd.network_builder import NetworkBuilder
+from nas_kd.kd.network_builder import NetworkBuilder, note_start
 from nas_kd.kd.teachers import prepare_teachers
 from nas_kd.latency.environment import describe_differences
 from nas_kd.nas.gate import Gate
@@ -85,7 +85,8 @@ def _open(context: RunContext, pool: WorkerPool) -> "Search":
     config, folder, callback = context.config, context.folder, context.callback
     inputs = inputs_of(context)
     require_same_inputs(folder, inputs)
-    builder = NetworkBuilder(context.data, context.space)
+    builder = NetworkBuilder.for_run(context)
+    note_start(builder, callback)
     gate = Gate(context, builder, pool.reserve)
     callback.on_stage("preparing the teacher" if len(config.teacher) == 1 else "preparing the teachers")
     started = time.monotonic()

@@ -90,7 +90,7 @@ class SearchWorker:
         teachers = load_teachers(self._context)
         recipe = known_recipe(self._context, student_recipe_key(self._context, teachers))
         context = self._context if recipe is None else self._context.with_recipe(recipe.recipe)
-        distiller = Distiller.for_run(context, NetworkBuilder(context.data, context.space), teachers)
+        distiller = Distiller.for_run(context, NetworkBuilder.for_run(context), teachers)
         return JobRunner.for_run(context, distiller, ArtifactBuilder.for_run(context))
 
     def handle(self, job: Mapping[str, Any]) -> dict[str, Any]:

@@ -65,6 +65,11 @@ class SpaceOptions(Options):
     """The search space that students come from."""
 
     name: str = Field("resnet", description="family of networks: resnet | mobilenet | package.module:Name")
+    weights: Annotated[Path | None, NotInKeysAtDefault()] = Field(
+        None,
+        description="networks of this space start from these weights of one of them, usually a large one trained on "
+        "more data, a .safetensors file: leading channels and blocks, as far as names and shapes fit",
+    )
 
 
 class ChainOptions(Options):

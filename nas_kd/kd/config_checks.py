@@ -13,6 +13,7 @@ from nas_kd.export.onnx_file import read_whole
 from nas_kd.kd.chain_policies.base import load_policy
 from nas_kd.kd.weights_file import check_weights_file
 from nas_kd.methods.teaching_choices import check_teaching
+from nas_kd.models.collections.base import collection_of, fetched_weights, is_in_collection
 from nas_kd.models.search_space import load_space
 from nas_kd.plugins import IN_MEMORY, import_object
 
@@ -36,6 +37,8 @@ def check_config(config: SearchConfig) -> None:
     check_unlabelled_options(config)
     check_mix_options(config)
     _check_policy(config)
+    if config.space.weights is not None:
+        check_weights_file(config.space.weights, "space.weights")
     for place, options in enumerate(config.teacher):
         try:
             _check(options)
@@ -88,7 +91,11 @@ def _check(options: TeacherOptions) -> None:
             check_weights_file(options.weights, "teacher.weights")
         for path in checkpoints:
             check_weights_file(path, "teacher.checkpoints")
-        if not callable(import_object(options.factory)):
+        if is_in_collection(options.factory):
+            collection_of(options.factory)[0].require()
+            if (fetched := fetched_weights(options.factory, options.weights)) is not None:
+                check_weights_file(fetched, "teacher.factory")
+        elif not callable(import_object(options.factory)):
             raise InputError(f"teacher.factory: {options.factory} must be a function that returns a torch.nn.Module")
 
 

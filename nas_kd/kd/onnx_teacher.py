@@ -42,7 +42,7 @@ def from_onnx(options: TeacherOptions, data: Dataset) -> UserTeacher:
     description = f"{path.name}, {in_thousands(parameters)} weights"
     teacher = Teacher(loaded.model, key, description, parameters, _macs(module, inputs.shape))
     teacher = replace(teacher, other_classes=options.knows_other_classes)
-    return UserTeacher(teacher, module.classifier.file.content, loaded.notes, loaded.behind)
+    return UserTeacher(teacher, module.classifier.file.content, loaded.notes, loaded.behind, options)
 
 
 @dataclass(frozen=True)

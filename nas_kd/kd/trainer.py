@@ -86,6 +86,7 @@ class Trainer:
             **clipping_facts(options.calibrate),
             "numerics": [numerics.bf16, numerics.channels_last],
             **({} if weights is None else {"class_weights": weights}),
+            **({} if builder.start is None else {"start": builder.start.key}),
             **({} if self.score.name == DEFAULT_SCORE else {"score": self.score.name}),
         }
         self.cache = TrainingCache(store, conditions, qat_start)
