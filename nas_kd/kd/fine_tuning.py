@@ -42,7 +42,8 @@ LEARNING_RATE, TRUNK_FACTOR = 1e-3, 0.1  # of AdamW
 BATCH_SIZE = 32
 HEAD_STEPS, FEWEST_HEAD_EPOCHS, MOST_HEAD_EPOCHS = 1000, 5, 100
 STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 1500, 4, 20
-PATIENCE = 1 / 3  # of the schedule: epochs without a better one
+# Epochs without a better one, of the schedule: at first, all layers together are worse than a head trained alone.
+PATIENCE, LEAST_PATIENCE = 1 / 2, 3
 
 
 @dataclass(frozen=True)
@@ -209,6 +210,7 @@ class _FineTuning:
         if (entry := store.load("checkpoint", self._head_key)) is None:
             state, known = self._train_head()
             store.save("checkpoint", self._head_key, state, known)
+            self._best[-1].forget()
         else:
             state, known = entry.tensors, entry.meta
         layer.load_state_dict(state)
@@ -258,7 +260,9 @@ class _FineTuning:
         return best, training
 
     def _watched(self, network: nn.Module, judge: Any, key: str, epochs: int) -> BestEpoch:
-        best = BestEpoch(network, judge, self._context.store, key, patience=max(2, ceil(PATIENCE * epochs)))
+        best = BestEpoch(
+            network, judge, self._context.store, key, patience=max(LEAST_PATIENCE, ceil(PATIENCE * epochs))
+        )
         self._best.append(best)
         return best
 

@@ -200,3 +200,18 @@ def test_real_packages(package: str, factory: str, classes: int, tmp_path: Path)
     assert teacher.head is not None
     assert (teacher.head.n_classes, teacher.head.is_new) == (classes, True)
     assert teacher.options.std is not None
+
+
+def test_real_transformers(tmp_path: Path) -> None:
+    if find_spec("transformers") is None:
+        pytest.skip("transformers is not installed")
+    transformers = import_module("transformers")
+    config = transformers.ResNetConfig(
+        embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic", num_labels=7
+    )
+    transformers.AutoModelForImageClassification.from_config(config).save_pretrained(tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text('{"size": {"shortest_edge": 32}}')
+    teacher = opened(factory=f"hf:{tmp_path}", preprocessing="unit")
+    assert teacher.head is not None
+    assert (teacher.head.n_classes, teacher.head.is_new, teacher.head.gives_logits) == (7, True, True)
+    assert teacher.options.image_size == (32, 32)
