@@ -161,7 +161,8 @@ def plugins_page() -> str:
     policies = available("policy").values()
     rows = ((f"`{p.name}`", p.summary, p.source) for p in policies)
     lines += ["## Chain policies", "", *table(("policy", "how a chain of assistants is taught", "source"), rows)]
-    for title, kind in (("Samplers", "sampler"), ("Executors", "executor"), ("Scores", "score")):
+    simple = {"Samplers": "sampler", "Executors": "executor", "Scores": "score", "Collections": "collection"}
+    for title, kind in simple.items():
         rows_of_kind = ((f"`{p.name}`", p.summary) for p in available(kind).values())
         lines += [f"## {title}", "", *table((kind, "what it is"), rows_of_kind)]
     return "\n".join(lines)
