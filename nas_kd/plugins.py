@@ -28,6 +28,7 @@ REGISTRIES: Mapping[str, str] = {
     "executor": "nas_kd.executors",
     "score": "nas_kd.scores",
     "baseline": "nas_kd.kd.baselines",
+    "collection": "nas_kd.models.collections",
 }
 ATTRIBUTE = "PLUGIN"
 IN_MEMORY = "memory:"  # begins the name of an object that was given in Python

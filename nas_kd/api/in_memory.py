@@ -22,6 +22,7 @@ from nas_kd.data.user_source import FunctionSource
 from nas_kd.errors import InputError
 from nas_kd.latency.device_profile import DeviceProfile
 from nas_kd.methods.base import Method
+from nas_kd.models.collections.base import is_in_collection
 from nas_kd.models.search_space import load_space
 from nas_kd.plugins import remember
 from nas_kd.serialization import fingerprint
@@ -47,8 +48,8 @@ def teacher_options(teacher: Any) -> list[Options]:
     """Options of `[teacher]` for what was given.
 
     Args:
-        teacher: a module, an `.onnx` path, `TeacherOptions`, a mapping of options in which `module` may be a module and
-            `space` an object, or a list of these.
+        teacher: a module, an `.onnx` path, a name such as `timm:resnet18`, `TeacherOptions`, a mapping of options in
+            which `module` may be a module and `space` an object, or a list of these.
 
     Raises:
         InputError: it is anything else, or a module that cannot be run here.
@@ -72,12 +73,19 @@ def teacher_options(teacher: Any) -> list[Options]:
         if not isinstance(module, nn.Module):
             raise InputError(f"teacher: module must be a torch.nn.Module, got {_kind(module)}")
         return [given | teacher_options(module)[0]]
-    if isinstance(teacher, str | Path) and str(teacher).endswith(".onnx"):
-        return [{"onnx": str(Path(teacher).absolute())}]
+    if isinstance(teacher, str | Path) and (named := _named_teacher(str(teacher))):
+        return [named]
     raise InputError(
         f"teacher must be a torch.nn.Module, the path of an .onnx file, options of [teacher], or a list of these, "
         f"got {_kind(teacher)}{_teacher_hint(teacher)}"
     )
+
+
+def _named_teacher(name: str) -> Options:
+    """Options of a teacher given as a text: an ONNX file or a network of a collection; empty: it is neither."""
+    if name.endswith(".onnx"):
+        return {"onnx": str(Path(name).absolute())}
+    return {"factory": name} if is_in_collection(name) else {}
 
 
 def _teacher_hint(teacher: Any) -> str:

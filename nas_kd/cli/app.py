@@ -30,7 +30,10 @@ MinScore = Annotated[
     float | None, typer.Option(help="of data.score on validation, 0..1: the fastest that reaches it wins")
 ]
 MinAccuracy = Annotated[float | None, typer.Option(help="older name of --min-score, where the score is accuracy")]
-LISTED = "methods | spaces | datasets | devices | precisions | policies | samplers | executors | scores | baselines"
+LISTED = (
+    "methods | spaces | datasets | devices | precisions | policies | samplers | executors | scores | baselines | "
+    "collections"
+)
 Verbose = Annotated[
     bool, typer.Option("--verbose", "-v", help="show log messages, and what libraries print; else they are in run.log")
 ]

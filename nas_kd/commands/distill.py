@@ -23,7 +23,7 @@ from nas_kd.kd.choose_recipe import ProbeBudget, choose_recipe, describe_choice,
 from nas_kd.kd.config_checks import check_config
 from nas_kd.kd.distiller import Distiller
 from nas_kd.kd.load_model import load_weights, weights_file
-from nas_kd.kd.network_builder import NetworkBuilder
+from nas_kd.kd.network_builder import NetworkBuilder, note_start
 from nas_kd.kd.own_space import with_own_space
 from nas_kd.kd.ready_teacher import decisions_on_test, tested_record
 from nas_kd.kd.teachers import prepare_teachers
@@ -98,13 +98,14 @@ def distill_one(config: SearchConfig, run_dir: Path, callback: Callback) -> Dist
 
 def _distill(context: RunContext) -> DistillResult:
     config, folder, callback = context.config, context.folder, context.callback
-    builder = NetworkBuilder(context.data, context.space)
+    builder = NetworkBuilder.for_run(context)
     if not isinstance(context.space, SpaceOfTeacher):  # a wrong student is found before the teacher is trained
+        note_start(builder, callback)
         builder.parameters(_candidate(config, context, builder).student)
     callback.on_stage("preparing the teacher" if len(config.teacher) == 1 else "preparing the teachers")
     teachers = prepare_teachers(context, Gate(context, builder).of_file)
     context = with_own_space(context, [t.teacher for t in teachers])
-    builder = NetworkBuilder(context.data, context.space)
+    builder = NetworkBuilder.for_run(context)
     gate = Gate(context, builder)
     candidate = _candidate(config, context, builder)
     builder.parameters(candidate.student)

@@ -11,6 +11,7 @@ from nas_kd.context.run_context import RunContext
 from nas_kd.context.run_folder import RunFolder
 from nas_kd.errors import InputError
 from nas_kd.export.onnx_file import read_whole
+from nas_kd.models.collections.base import fetched_weights
 from nas_kd.nas.database import study_attributes
 from nas_kd.results.trial_record import Record
 from nas_kd.serialization import fingerprint, sha256
@@ -41,6 +42,8 @@ def files_of(config: SearchConfig) -> dict[str, str]:
     found = {key: _identity(path) for key, path in paths.items() if key != NOT_READ and path.is_file()}
     if checkpoints := [path for path in checkpoint_files(config.teacher) if path.is_file()]:
         found["teacher.checkpoints"] = fingerprint([_identity(path) for path in checkpoints])
+    if fetched := [path for t in config.teacher if (path := fetched_weights(t.factory, t.weights)) is not None]:
+        found["teacher.factory"] = fingerprint([_identity(path) for path in fetched])
     return found
 
 

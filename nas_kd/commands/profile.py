@@ -22,7 +22,7 @@ from nas_kd.engine.numerics import training_threads
 from nas_kd.errors import InputError, TrialError
 from nas_kd.kd.candidate_failure import as_trial_error
 from nas_kd.kd.config_checks import check_config
-from nas_kd.kd.network_builder import NetworkBuilder
+from nas_kd.kd.network_builder import NetworkBuilder, note_start
 from nas_kd.kd.own_space import dimensions_of, with_own_space
 from nas_kd.kd.teachers import untrained_teachers
 from nas_kd.nas.feasibility import log_excess
@@ -200,7 +200,8 @@ class _Deadline:
 def _profile(context: RunContext, sample: int, deadline: _Deadline, on_costs: OnCosts) -> SpaceProfile:
     teachers = untrained_teachers(context)  # first, as this is where a config may be wrong yet
     context = with_own_space(context, teachers)
-    space, builder, budget = context.space, NetworkBuilder(context.data, context.space), context.config.budget
+    space, builder, budget = context.space, NetworkBuilder.for_run(context), context.config.budget
+    note_start(builder, context.callback)
     gate, sampler = Gate(context, builder), ArchitectureSampler(space, context.seed)
     drawn = [sampler.draw() for _ in range(sample)]
     ladder = builder.size_ladder(N_SIZES)

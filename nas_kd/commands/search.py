@@ -20,7 +20,7 @@ from nas_kd.kd.baselines.base import load_baseline
 from nas_kd.kd.chain_policies.base import load_policy
 from nas_kd.kd.config_checks import check_config
 from nas_kd.kd.distiller import Distiller
-from nas_kd.kd.network_builder import NetworkBuilder
+from nas_kd.kd.network_builder import NetworkBuilder, note_start
 from nas_kd.kd.own_space import with_own_space
 from nas_kd.kd.teachers import prepare_teachers
 from nas_kd.latency.environment import describe_differences
@@ -89,11 +89,10 @@ def _open(context: RunContext, pool: WorkerPool) -> "Search":
     require_same_inputs(folder, inputs)
     callback.on_stage("preparing the teacher" if len(config.teacher) == 1 else "preparing the teachers")
     started = time.monotonic()
-    teachers = prepare_teachers(
-        context, Gate(context, NetworkBuilder(context.data, context.space), pool.reserve).of_file
-    )
+    teachers = prepare_teachers(context, Gate(context, NetworkBuilder.for_run(context), pool.reserve).of_file)
     context = with_own_space(context, [t.teacher for t in teachers])
-    builder = NetworkBuilder(context.data, context.space)
+    builder = NetworkBuilder.for_run(context)
+    note_start(builder, callback)
     gate = Gate(context, builder, pool.reserve)
     distiller = Distiller.for_run(context, builder, [t.teacher for t in teachers])
     smallest, options = builder.smallest(), config.distill

@@ -92,7 +92,7 @@ class SearchWorker:
         context = with_own_space(self._context, teachers)
         recipe = known_recipe(context, student_recipe_key(context, teachers))
         context = context if recipe is None else context.with_recipe(recipe.recipe)
-        distiller = Distiller.for_run(context, NetworkBuilder(context.data, context.space), teachers)
+        distiller = Distiller.for_run(context, NetworkBuilder.for_run(context), teachers)
         return JobRunner.for_run(context, distiller, ArtifactBuilder.for_run(context))
 
     def handle(self, job: Mapping[str, Any]) -> dict[str, Any]:

@@ -74,6 +74,11 @@ class SpaceOptions(Options):
         min_length=1,
         description="of students of space own: with the teacher's weights, or random ones; the search chooses of both",
     )
+    weights: Annotated[Path | None, NotInKeysAtDefault()] = Field(
+        None,
+        description="networks of this space start from these weights of one of them, usually a large one trained on "
+        "more data, a .safetensors file: leading channels and blocks, as far as names and shapes fit",
+    )
 
 
 class ChainOptions(Options):

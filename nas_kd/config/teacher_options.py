@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from nas_kd.config.key_facts import NotInKeysAtDefault
 from nas_kd.config.section import Options
 from nas_kd.config.value_types import Names
-from nas_kd.plugins import IN_MEMORY
+from nas_kd.plugins import IN_MEMORY, available
 
 IMAGENET = "imagenet"
 MAX_SIDE = 4096  # pixels
@@ -18,6 +18,7 @@ WITHOUT_WEIGHTS = (
     "be untrained without it; if your function loads weights itself, save them once with safetensors.torch.save_model"
 )
 WITHOUT_FACTORY = "factory and weights go together: factory is the package.module:function that builds the network"
+FineTune = Literal["auto", "head", "all", "never"]
 
 
 def _by_channel(value: Any) -> Any:
@@ -68,6 +69,12 @@ Files = Annotated[tuple[Path, ...] | int | None, BeforeValidator(_files_or_numbe
 Sides = Annotated[tuple[int, ...] | None, BeforeValidator(_sides)]  # of a square, or height and width, in pixels
 
 
+def _brings_weights(factory: str) -> bool:
+    """Whether a factory needs no file of weights: a module given in Python, or a network of a collection."""
+    prefix = factory.partition(":")[0]
+    return factory.startswith(IN_MEMORY) or (factory != prefix and prefix in available("collection"))
+
+
 class TeacherOptions(Options):
     """The network that students learn from: trained here (space), or your own (factory + weights, or onnx)."""
 
@@ -75,9 +82,25 @@ class TeacherOptions(Options):
         None, description="train one from this search space (default: resnet; from 96 pixels on resnet_photo)"
     )
     architecture: dict[str, Any] | None = Field(None, description="its choices in that space (default: the largest)")
-    epochs: int | None = Field(None, ge=1, description="its training epochs (default: distill.epochs)")
-    factory: str | None = Field(None, description="package.module:function that returns your torch.nn.Module")
-    weights: Path | None = Field(None, description="weights of your network, a .safetensors file; always with factory")
+    epochs: int | None = Field(
+        None,
+        ge=1,
+        description="its training epochs (default: distill.epochs); with fine_tune = head or all, the most of that",
+    )
+    factory: str | None = Field(
+        None,
+        description="package.module:function that returns your torch.nn.Module; timm:NAME, torchvision:NAME or hf:NAME",
+    )
+    weights: Path | None = Field(
+        None,
+        description="weights of your network, a .safetensors file; always with factory (of timm, torchvision and hf by "
+        "default those that the package has fetched)",
+    )
+    fine_tune: Annotated[FineTune, NotInKeysAtDefault()] = Field(
+        "auto",
+        description="train your network (factory) on your data first. auto: if its head has another number of classes, "
+        "a new head, then all layers | head: the head alone | all: head, then all layers | never",
+    )
     onnx: Path | None = Field(None, description="your teacher as an ONNX file: logits only, so no methods on features")
     outputs: Annotated[Path | None, NotInKeysAtDefault()] = Field(
         None,
@@ -133,6 +156,11 @@ class TeacherOptions(Options):
         return any(origin is not None for origin in (self.factory, self.onnx, self.outputs))
 
     @property
+    def is_fine_tuned_when_asked(self) -> bool:
+        """Whether it is fine-tuned whatever its head is."""
+        return self.fine_tune in ("head", "all")
+
+    @property
     def knows_other_classes(self) -> bool:
         """Whether its logits are of other classes than the data's."""
         return self.label_set == "other"
@@ -167,15 +195,32 @@ class TeacherOptions(Options):
         origins = [k for k in ("space", "factory", "onnx", "outputs") if getattr(self, k) is not None]
         if len(origins) > 1:
             raise ValueError(f"give one of space, factory, onnx, outputs; got {' and '.join(origins)}")
-        in_memory = self.factory is not None and self.factory.startswith(IN_MEMORY)
-        if not in_memory and (self.factory is None) != (self.weights is None):
-            raise ValueError(WITHOUT_WEIGHTS if self.weights is None else WITHOUT_FACTORY)
+        if self.factory is None and self.weights is not None:
+            raise ValueError(WITHOUT_FACTORY)
+        if self.factory is not None and self.weights is None and not _brings_weights(self.factory):
+            raise ValueError(WITHOUT_WEIGHTS)
         own = "factory" if self.factory is not None else "onnx" if self.onnx is not None else None
-        given = [name for name in ("architecture", "epochs", "seed") if getattr(self, name) is not None]
+        trained = () if self.is_fine_tuned_when_asked else ("epochs", "seed")
+        given = [name for name in ("architecture", *trained) if getattr(self, name) is not None]
         if own is not None and given:
             raise ValueError(f"{' and '.join(given)} mean nothing to a teacher that is given ({own}); leave them out")
         if own is None and self.preprocessing != "raw":
             raise ValueError("preprocessing is for teachers that are given (factory or onnx); leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _fine_tuned_module(self) -> "TeacherOptions":
+        if self.fine_tune != self._default("fine_tune") and self.factory is None:
+            raise ValueError(
+                "fine_tune is for a module of your own (factory): a teacher of a space is trained here anyway, and an "
+                "ONNX file or stored outputs cannot be trained"
+            )
+        if self.is_fine_tuned_when_asked and self.knows_other_classes:
+            raise ValueError(
+                'fine_tune trains a teacher for the data\'s classes; leave out either that or label_set = "other"'
+            )
+        if self.is_fine_tuned_when_asked and self.checkpoints is not None:
+            raise ValueError("checkpoints are earlier states of a teacher; one that is fine-tuned here has none")
         return self
 
     @model_validator(mode="after")

@@ -18,7 +18,7 @@ from nas_kd.engine.evaluation import accuracy_of
 from nas_kd.engine.feature_extractor import FeatureExtractor
 from nas_kd.engine.method_setup import DatasetInfo, MethodSetup, loss_terms, reinitialized
 from nas_kd.engine.numerics import PLAIN, Numerics, is_out_of_memory, seeded
-from nas_kd.engine.optimizer import make_optimizer
+from nas_kd.engine.optimizer import ALL_ALIKE, RATE_FACTOR, SlowWeights, make_optimizer
 from nas_kd.engine.qat_schedule import QATSchedule
 from nas_kd.engine.schedule import Schedule
 from nas_kd.engine.teacher_outputs import LiveTeacher, TeacherReader
@@ -39,6 +39,7 @@ class TrainingSetup:
         calibrated: whether the method's terms are scaled by their gradients, see `nas_kd.engine.calibration`.
         qat_start: see `nas_kd.engine.qat_schedule`; has no effect on a student without quantizers.
         class_weights: (C,) weights of the classes in the label loss; None: all count alike.
+        slow: weights of the student that are trained at a lower learning rate.
     """
 
     source: BatchSource
@@ -49,6 +50,7 @@ class TrainingSetup:
     calibrated: bool = True
     qat_start: float = 0.7
     class_weights: Tensor | None = None
+    slow: SlowWeights = ALL_ALIKE
 
 
 @dataclass
@@ -112,7 +114,7 @@ class Training:
         method_setup.attach(setup.dataset, rebuild or partial(reinitialized, self.student), setup.seed)
         self._points, self._student_needs = method_setup.points, method_setup.student_needs
         self._weights = [list(self.student.parameters()), method.trained()]
-        self.optimizer = make_optimizer([p for group in self._weights for p in group], setup.schedule)
+        self.optimizer = make_optimizer([p for group in self._weights for p in group], setup.schedule, setup.slow)
         self._averaged = [t for net in self.networks for t in net.state_dict().values() if t.is_floating_point()]
         self.average = [t.clone() for t in self._averaged]
         self.steps_per_epoch = setup.source.steps_per_epoch(setup.schedule.batch_size)
@@ -213,7 +215,7 @@ class Training:
             for weights in self._weights:  # apart: what a method trains beside it must not slow the student down
                 torch.nn.utils.clip_grad_norm_(weights, schedule.clip_norm, foreach=True)
         for group in self.optimizer.param_groups:
-            group["lr"] = schedule.learning_rate_at((done + 1) / total_steps)
+            group["lr"] = schedule.learning_rate_at((done + 1) / total_steps) * group[RATE_FACTOR]
         self.optimizer.step()
         torch._foreach_lerp_(self.average, self._averaged, 1 - schedule.ema_decay_at(done, total_steps))
         return terms

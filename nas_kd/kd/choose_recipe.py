@@ -11,6 +11,7 @@ from nas_kd.config.options import TeacherOptions
 from nas_kd.context.run_context import RunContext
 from nas_kd.engine.teacher_outputs import Teacher
 from nas_kd.kd.network_builder import NetworkBuilder
+from nas_kd.kd.pretrained_start import PretrainedStart, start_facts
 from nas_kd.kd.probe_plan import ProbePlan, settings_around
 from nas_kd.kd.recipe_probe import NOT_PROBED, RecipeProbe
 from nas_kd.kd.training_work import TrainingWork
@@ -77,18 +78,23 @@ def student_recipe_key(context: RunContext, teachers: Sequence[Teacher]) -> str:
     config = context.config
     facts = {"budget": key_facts(config.budget), "device": config.device.name, "student": config.student}
     facts |= method_facts(*map(make_method, config.distill.methods), calibrated=config.distill.calibrate)
+    facts |= start_facts(config.space)
     return _key(context, facts | {"space": config.space.name, "teachers": [t.key for t in teachers]})
 
 
-def teacher_recipe_key(context: RunContext, options: TeacherOptions, place: int) -> str:
+def teacher_recipe_key(
+    context: RunContext, options: TeacherOptions, place: int, start: PretrainedStart | None = None
+) -> str:
     """Key of the recipe of a teacher that the tool trains.
 
     Args:
         context: with the teacher's view of the data.
         options: of the teacher.
         place: in the list of teachers.
+        start: pretrained weights of its space.
     """
-    return _key(context, {"teacher": key_facts(options, ["checkpoints"]), "place": place})
+    facts = {"teacher": key_facts(options, ["checkpoints"]), "place": place}
+    return _key(context, facts if start is None else facts | {"start": start.key})
 
 
 def _key(context: RunContext, facts: dict[str, Any]) -> str:
@@ -172,7 +178,7 @@ def teacher_recipe(
     """
     recipe = replace(context.recipe, epochs=options.epochs or context.recipe.epochs, mix="none")
     context = context.with_recipe(recipe)
-    builder = NetworkBuilder(context.data, space)
+    builder = NetworkBuilder.for_run(context, space)
     whole = builder.macs(architecture)
     sizes = [a for a in builder.size_ladder(PROXY_SIZES) if builder.can_build(a)] or [architecture]
     proxy = max((a for a in sizes if builder.macs(a) <= PROXY_SHARE * whole), key=builder.macs, default=sizes[0])
@@ -182,7 +188,7 @@ def teacher_recipe(
         context,
         builder,
         [],
-        key=teacher_recipe_key(context, options, place),
+        key=teacher_recipe_key(context, options, place, builder.start),
         network=lambda: proxy,
         method=NO_DISTILLATION,
         budget=ProbeBudget(allowed),

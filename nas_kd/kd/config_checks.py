@@ -13,6 +13,7 @@ from nas_kd.export.onnx_file import read_whole
 from nas_kd.kd.chain_policies.base import load_policy
 from nas_kd.kd.weights_file import check_weights_file
 from nas_kd.methods.teaching_choices import check_teaching
+from nas_kd.models.collections.base import collection_of, fetched_weights, is_in_collection
 from nas_kd.models.search_space import USUAL, SpaceOfTeacher, load_space
 from nas_kd.plugins import IN_MEMORY, import_object
 
@@ -37,6 +38,8 @@ def check_config(config: SearchConfig) -> None:
     check_mix_options(config)
     _check_policy(config)
     _check_own_space(config)
+    if config.space.weights is not None:
+        check_weights_file(config.space.weights, "space.weights")
     for place, options in enumerate(config.teacher):
         try:
             _check(options)
@@ -60,6 +63,11 @@ def _check_own_space(config: SearchConfig) -> None:
         raise InputError(
             f"space.name = {space.name!r} cuts students out of the first teacher's module, and it is given as {given}: "
             "give teacher.factory and teacher.weights"
+        )
+    if config.space.weights is not None:
+        raise InputError(
+            f"space.weights: students of space {space.name!r} begin with the teacher's weights; leave it out, and give "
+            "the teacher's own by teacher.weights"
         )
     if teacher.knows_other_classes:
         raise InputError(
@@ -112,7 +120,11 @@ def _check(options: TeacherOptions) -> None:
             check_weights_file(options.weights, "teacher.weights")
         for path in checkpoints:
             check_weights_file(path, "teacher.checkpoints")
-        if not callable(import_object(options.factory)):
+        if is_in_collection(options.factory):
+            collection_of(options.factory)[0].require()
+            if (fetched := fetched_weights(options.factory, options.weights)) is not None:
+                check_weights_file(fetched, "teacher.factory")
+        elif not callable(import_object(options.factory)):
             raise InputError(f"teacher.factory: {options.factory} must be a function that returns a torch.nn.Module")
 
 

@@ -9,12 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nas_kd.context.callbacks import Callback
+from nas_kd.context.run_context import RunContext
 from nas_kd.data.dataset import Dataset
 from nas_kd.engine.numerics import PLAIN, seeded
 from nas_kd.errors import InputError, TrialError
 from nas_kd.export.eval_mode import evaluating
 from nas_kd.export.network_costs import count_macs, count_parameters
 from nas_kd.kd.candidate_failure import as_trial_error
+from nas_kd.kd.pretrained_start import PretrainedStart, Started, class_tensors, describe_start
 from nas_kd.models.raw_output import LogitsOnly, find_logits
 from nas_kd.models.search_space import SearchSpace, identity_of, load_space, takes_stored_units
 from nas_kd.models.wrappers import ContiguousLayout, Normalized
@@ -29,16 +32,34 @@ N_SIZES = 32  # of a space, among which those that can be built are looked for
 class NetworkBuilder:
     """Builds one data set's networks: (B, *input_shape) in stored units -> (B, C) logits, normalisation inside."""
 
-    def __init__(self, data: Dataset, space: SearchSpace) -> None:
+    def __init__(self, data: Dataset, space: SearchSpace, start: PretrainedStart | None = None) -> None:
         """Build networks for these data.
 
         Args:
             data: gives input shape, classes and statistics.
             space: of students; others are found by name.
+            start: pretrained weights of networks of `space`; None: they start at random.
         """
-        self._data, self._students = data, space
+        self._data, self._students, self.start = data, space, start
         self._spaces = {space.name: space}
         self._counted = lru_cache(maxsize=None)(self._count)
+        self._class_tensors = lru_cache(maxsize=None)(self._find_class_tensors)
+
+    @staticmethod
+    def for_run(context: RunContext, space: SearchSpace | None = None) -> "NetworkBuilder":
+        """Build a run's networks, from pretrained weights where its config names some.
+
+        Args:
+            context: of the run.
+            space: None: that of its students; networks of any other start at random.
+
+        Raises:
+            InputError: the weights are missing.
+        """
+        space = space or context.space
+        of_students = space.name == context.space.name
+        start = PretrainedStart.of(context.config.space, space.name) if of_students else None
+        return NetworkBuilder(context.data, space, start)
 
     def space(self, architecture: Architecture) -> SearchSpace:
         """Find the space that an architecture belongs to."""
@@ -48,26 +69,48 @@ class NetworkBuilder:
         return self._spaces[name]
 
     def build(self, architecture: Architecture, seed: int) -> nn.Module:
-        """Build a network with initial weights that depend on the architecture and the seed alone.
+        """Build a network; its initial weights depend on architecture, seed and pretrained weights, if there are any.
 
         Raises:
             InputError: the space does not support the data, or the architecture is not one of it.
             TrialError: the space raised anything else.
         """
         data = self._data
-        space = self.space(architecture)
-        with as_trial_error(inputs=False), seeded(seed, 0):
-            body = space.build(architecture, data.input_shape, data.n_classes)
-        if not isinstance(body, nn.Module):
-            kind = type(body).__name__
-            raise TrialError(f"space {architecture.space!r}: build must return a torch.nn.Module, got {kind}")
+        body, _ = self.started(architecture, seed)
         network = trainable(body, data.input_shape, data.n_classes)
-        return network if takes_stored_units(space) else Normalized(network, data.mean, data.std)
+        if takes_stored_units(self.space(architecture)):
+            return network
+        return Normalized(network, data.mean, data.std)
 
     @property
     def identity(self) -> dict[str, Any]:
         """What keys of networks need to have of the students' space, see `identity_of`."""
         return identity_of(self._students)
+
+    def started(self, architecture: Architecture, seed: int = 0) -> tuple[nn.Module, Started]:
+        """Build what the space builds of an architecture, without normalisation, and say what of it is pretrained.
+
+        Raises:
+            InputError: see `build`.
+            TrialError: likewise.
+        """
+        body = self._body(architecture, self._data.n_classes, seed)
+        if self.start is None or architecture.space != self.start.space:
+            return body, Started(0, ())
+        with as_trial_error(inputs=False):
+            return body, self.start.give_to(body, self._class_tensors(architecture))
+
+    def _body(self, architecture: Architecture, n_classes: int, seed: int) -> nn.Module:
+        with as_trial_error(inputs=False), seeded(seed, 0):
+            body = self.space(architecture).build(architecture, self._data.input_shape, n_classes)
+        if not isinstance(body, nn.Module):
+            kind = type(body).__name__
+            raise TrialError(f"space {architecture.space!r}: build must return a torch.nn.Module, got {kind}")
+        return body
+
+    def _find_class_tensors(self, architecture: Architecture) -> frozenset[str]:
+        n_classes = self._data.n_classes
+        return class_tensors(self._body(architecture, n_classes, 0), self._body(architecture, n_classes + 1, 0))
 
     def parameters(self, architecture: Architecture) -> int:
         """Count the network's trained weights."""
@@ -146,6 +189,22 @@ class NetworkBuilder:
                 f"shape {self._data.input_shape}; the last one: {error}"
             ) from error
         return ladder[-1]
+
+
+def note_start(builder: NetworkBuilder, callback: Callback) -> None:
+    """Note what of a run's networks starts from pretrained weights, if its config names some.
+
+    Args:
+        builder: of the run's networks.
+        callback: receives the note.
+
+    Raises:
+        InputError: none of the weights fits.
+    """
+    if builder.start is not None:
+        ends = zip(("the smallest", "the largest"), builder.ends(), strict=False)
+        started = [(name, builder.started(architecture)[1]) for name, architecture in ends]
+        callback.on_note(describe_start(builder.start, started))
 
 
 def size_ladder(space: SearchSpace, n: int) -> list[Architecture]:

@@ -46,7 +46,7 @@ def from_onnx(options: TeacherOptions, data: Dataset) -> UserTeacher:
     description = f"{path.name}, {in_thousands(parameters)} weights"
     teacher = Teacher(loaded.model, key, description, parameters, _macs(module, inputs.shape))
     teacher = replace(teacher, other_classes=options.knows_other_classes)
-    return UserTeacher(teacher, loaded.teacher_file, loaded.notes, loaded.behind)
+    return UserTeacher(teacher, loaded.teacher_file, loaded.notes, loaded.behind, options)
 
 
 @dataclass(frozen=True)

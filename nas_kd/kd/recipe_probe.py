@@ -73,6 +73,7 @@ class RecipeProbe:
             "numerics": [context.numerics.bf16, context.numerics.channels_last],
             "torch": torch.__version__,
             **score_facts(config.data.score),
+            **({} if builder.start is None else {"start": builder.start.key}),
             **clipping_facts(config.distill.calibrate),
             **method_facts(make_method(method), calibrated=config.distill.calibrate),
         }

@@ -82,7 +82,10 @@ def given_checkpoints(options: TeacherOptions, data: Dataset, final: Teacher) ->
 
 def _given(options: TeacherOptions, path: Path, data: Dataset) -> Teacher:
     if options.onnx is None:
-        return from_factory(options.model_copy(update={"weights": path}), data, OPTION).teacher
+        found = from_factory(options.model_copy(update={"weights": path}), data, OPTION)
+        if found.head is not None:
+            raise InputError(f"{OPTION}: {path.name}: is of {found.head.n_classes} classes, the data have others")
+        return found.teacher
     try:
         return from_onnx(options.model_copy(update={"onnx": path}), data).teacher
     except InputError as error:

@@ -1,43 +1,33 @@
 """The teacher: trained by the tool, or the user's own; checked before anything is built on it."""
 
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
 
 from nas_kd.config.options import TeacherOptions
-from nas_kd.context.callbacks import Callback, EpochEnd
 from nas_kd.context.recipe_rules import schedule_note
 from nas_kd.context.run_context import RunContext
 from nas_kd.engine.evaluation import confusion_of
-from nas_kd.engine.schedule import Schedule
 from nas_kd.engine.teacher_outputs import Teacher
 from nas_kd.errors import InputError, TrialError
 from nas_kd.export.teacher_file import TeacherFile, export_teacher
-from nas_kd.kd.candidate_failure import as_trial_error
-from nas_kd.kd.chain_policies.base import load_policy
-from nas_kd.kd.choose_recipe import describe_choice, teacher_recipe
+from nas_kd.kd.choose_recipe import describe_choice
 from nas_kd.kd.config_checks import ordinal
-from nas_kd.kd.distiller import Distiller
+from nas_kd.kd.fine_tuning import describe_fine_tuning
 from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.kd.onnx_teacher import from_onnx
 from nas_kd.kd.preprocessing_check import CLEAR_GAIN, N_SAMPLES, CheckedSamples, better_preprocessing
 from nas_kd.kd.ready_teacher import MAY_HAVE_SEEN_VALIDATION, ReadyTeacher, ready_from_outputs
 from nas_kd.kd.stored_outputs import from_outputs
 from nas_kd.kd.teacher_check import check_knowledge
-from nas_kd.kd.teacher_checkpoints import given_checkpoints, judged_checkpoints, snapshot_epochs, train_snapshots
-from nas_kd.kd.training_job import TrainedModel, TrainingJob
+from nas_kd.kd.teacher_checkpoints import judged_checkpoints
+from nas_kd.kd.teacher_loading import LoadedTeacher, open_teacher, trained_architecture
 from nas_kd.kd.user_teachers import UserTeacher, from_factory
-from nas_kd.models.search_space import SearchSpace, load_space, usual_space
-from nas_kd.results.candidate import DEFAULT_POLICY, NO_DISTILLATION, Architecture, Recipe
 from nas_kd.results.finalist_record import Accuracy
 from nas_kd.results.recipe_record import RecipeRecord
 from nas_kd.results.run_record import TeacherRecord, is_under_trained
 from nas_kd.results.trial_record import Costs
 from nas_kd.scores.base import DEFAULT_SCORE, load_score
 from nas_kd.serialization import fingerprint
-
-LATE = 0.8  # share of a teacher's training after which its score should hardly rise any more
 
 MeasureFile = Callable[[bytes, Costs], Costs]  # all costs of an exported file, from what was counted of the network
 
@@ -81,7 +71,9 @@ def load_teachers(context: RunContext) -> list[Teacher]:
     """
     data, context = context.data, context.for_teacher()
     return [
-        _loaded(options, context, place).teacher if options.outputs is None else from_outputs(options, data).teacher
+        open_teacher(options, context, place).teacher
+        if options.outputs is None
+        else from_outputs(options, data).teacher
         for place, options in enumerate(context.config.teacher)
     ]
 
@@ -101,8 +93,8 @@ def untrained_teachers(context: RunContext) -> list[Teacher]:
         elif options.factory is not None:
             found.append(from_factory(options, context.data).teacher)
         else:
-            space, architecture = _architecture(options, context)
-            builder = NetworkBuilder(context.data, space)
+            space, architecture = trained_architecture(options, context)
+            builder = NetworkBuilder.for_run(context, space)
             key = fingerprint(["untrained", architecture.to_json(), place])
             description, parameters = builder.description(architecture), builder.parameters(architecture)
             model, macs = builder.build(architecture, place), builder.macs(architecture)
@@ -110,56 +102,21 @@ def untrained_teachers(context: RunContext) -> list[Teacher]:
     return [replace(teacher, paired=True) for teacher in found]
 
 
-def _architecture(options: TeacherOptions, context: RunContext) -> tuple[SearchSpace, Architecture]:
-    """The network to be trained as a teacher: the config's, else the largest of its space."""
-    space = usual_space(context.data.input_shape) if options.space is None else load_space(options.space)
-    if options.architecture is not None:
-        return space, Architecture(space.name, options.architecture)
-    return space, NetworkBuilder(context.data, space).largest()
-
-
-@dataclass(frozen=True)
-class _Loaded:
-    """A teacher, and how it was trained, if the tool did that; `own`: the user's, if it is one."""
-
-    teacher: Teacher
-    origin: Literal["space", "factory", "onnx"]
-    own: UserTeacher | None = None
-    seconds: float = 0.0
-    recipe: RecipeRecord | None = None
-    late_gain: float | None = None
-
-
-def _loaded(options: TeacherOptions, context: RunContext, place: int) -> _Loaded:
-    if options.onnx is not None:
-        own = from_onnx(options, context.data)
-        found = _Loaded(own.teacher, "onnx", own)
-    elif options.factory is not None:
-        own = from_factory(options, context.data)
-        found = _Loaded(own.teacher, "factory", own)
-    else:
-        found = _trained(options, context, place)
-    final = found.teacher
-    checkpoints = final.checkpoints or given_checkpoints(options, context.data, final)
-    paired = tuple(replace(checkpoint, paired=True) for checkpoint in checkpoints)
-    return replace(found, teacher=replace(final, paired=True, checkpoints=paired))
-
-
 def _prepare(options: TeacherOptions, context: RunContext, measure: MeasureFile, place: int) -> ReadyTeacher:
-    found = _loaded(options, context, place)
+    found = open_teacher(options, context, place)
     teacher = found.teacher
     name = _name(context, place)
     for note in found.own.notes if found.own else ():
         context.callback.on_note(f"{name} {note}")
-    if found.own is not None and not teacher.other_classes and "val" in context.data.about.carved:
+    if found.keeps_its_head and not teacher.other_classes and "val" in context.data.about.carved:
         context.callback.on_note(f"{name} {MAY_HAVE_SEEN_VALIDATION}")
     file, costs = _file_and_costs(found, context, measure, name)
     if teacher.other_classes:
         return _of_other_classes(found, file, costs, context, name)
     confusion = confusion_of(teacher.model, context.data.val, context.numerics)
     val = load_score(DEFAULT_SCORE).of(confusion)
-    advice = None if found.own is None else _advice(found.own, options, context, val)
-    hint = advice or (_CHECK_IT if found.recipe is None else _TRAIN_LONGER)
+    advice = None if found.own is None or found.fine_tuning else _advice(found.own, context, val)
+    hint = advice or (_CHECK_IT if found.recipe is None and found.fine_tuning is None else _TRAIN_LONGER)
     for note in filter(None, [check_knowledge(confusion, hint), advice and f"{name} {advice}"]):
         context.callback.on_note(note)
     val_score = context.score.of(confusion)
@@ -173,6 +130,7 @@ def _prepare(options: TeacherOptions, context: RunContext, measure: MeasureFile,
             "val_score": val_score,
             "training_s": round(found.seconds, 3),
             "recipe": found.recipe,
+            "fine_tuning": found.fine_tuning,
             "late_gain": found.late_gain,
             "advice": advice,
             "checkpoints": judged_checkpoints(teacher.checkpoints, context),
@@ -182,7 +140,7 @@ def _prepare(options: TeacherOptions, context: RunContext, measure: MeasureFile,
 
 
 def _of_other_classes(
-    found: _Loaded, file: TeacherFile | None, costs: Costs, context: RunContext, name: str
+    found: LoadedTeacher, file: TeacherFile | None, costs: Costs, context: RunContext, name: str
 ) -> ReadyTeacher:
     """A teacher whose classes are not the data's: nothing can be said of how good it is, or of its preprocessing."""
     context.callback.on_note(
@@ -199,7 +157,7 @@ def _name(context: RunContext, place: int) -> str:
 
 
 def _file_and_costs(
-    found: _Loaded, context: RunContext, measure: MeasureFile, name: str
+    found: LoadedTeacher, context: RunContext, measure: MeasureFile, name: str
 ) -> tuple[TeacherFile | None, Costs]:
     """The teacher's file and what it costs, both as far as there are any: nothing else depends on them."""
     counted = Costs(parameters=found.teacher.parameters, macs=found.teacher.macs)
@@ -215,70 +173,6 @@ def _file_and_costs(
     return file, costs if given is None else costs.model_copy(update={"size_bytes": len(given.content)})
 
 
-def _trained(options: TeacherOptions, context: RunContext, place: int) -> _Loaded:
-    """Train a network of a space; `place`: in the list of teachers, each of which has a seed of its own."""
-    space, architecture = _architecture(options, context)
-    chosen = teacher_recipe(context, options, place, space, architecture)
-    schedule = Schedule.of(context.config.distill, chosen.recipe)
-    seed = context.seed + place if options.seed is None else options.seed
-    snapshots = snapshot_epochs(options.n_checkpoints, schedule.epochs)
-    late = _LateScore(context.callback, schedule.epochs)
-    watched = replace(context, callback=late).with_recipe(chosen.recipe)
-    distiller = Distiller.for_run(watched, NetworkBuilder(context.data, space))
-    started = time.perf_counter()
-    job = TrainingJob(architecture, Recipe(NO_DISTILLATION), chosen.recipe, schedule, seed, schedule.epochs)
-
-    def train(job: TrainingJob) -> TrainedModel:
-        return distiller.train(job, [], load_policy(DEFAULT_POLICY))
-
-    def as_teacher(trained: TrainedModel) -> Teacher:
-        return distiller.as_teacher(trained, architecture)
-
-    try:
-        with as_trial_error():
-            checkpoints = train_snapshots(job, snapshots, train, as_teacher)
-            trained = train(job)
-    except TrialError as error:
-        raise InputError(f"teacher: its training failed: {error}") from error
-    spent = max(trained.seconds, time.perf_counter() - started)
-    if late.score is not None:
-        context.store.save_json("late_accuracy", trained.key, late.score)
-    before = context.store.load_json("late_accuracy", trained.key)
-    return _Loaded(
-        teacher=replace(as_teacher(trained), checkpoints=checkpoints),
-        origin="space",
-        seconds=spent,
-        recipe=chosen,
-        late_gain=None if before is None else trained.val_score - before,
-    )
-
-
-class _LateScore(Callback):
-    """Passes the training's progress on, and keeps the score that it had when four fifths were done."""
-
-    def __init__(self, outer: Callback, epochs: int) -> None:
-        self._outer, self._epoch = outer, round(LATE * epochs)
-        self.score: float | None = None
-
-    def on_epoch_end(self, event: EpochEnd) -> None:
-        """Take the score on validation, once."""
-        if event.epoch == self._epoch:
-            self.score = event.val_score
-        self._outer.on_epoch_end(event)
-
-    def on_progress(self, what: str, done: int, total: int) -> None:
-        """Pass on how far the training has come."""
-        self._outer.on_progress(what, done, total)
-
-    def on_stage(self, text: str) -> None:
-        """Pass on that a new stage begins."""
-        self._outer.on_stage(text)
-
-    def on_note(self, text: str) -> None:
-        """Pass on what the user should know."""
-        self._outer.on_note(text)
-
-
 def _note_schedule(recipe: RecipeRecord | None, name: str, context: RunContext) -> None:
     """Say what is odd about the schedule of a teacher that is trained here, on the labelled samples alone."""
     odd = None if recipe is None else schedule_note(recipe.recipe, len(context.data.train), teacher=True)
@@ -286,8 +180,11 @@ def _note_schedule(recipe: RecipeRecord | None, name: str, context: RunContext) 
         context.callback.on_note(f"{name} {odd}")
 
 
-def _note_training(found: _Loaded, val_score: Accuracy, context: RunContext) -> None:
+def _note_training(found: LoadedTeacher, val_score: Accuracy, context: RunContext) -> None:
     """Say how the tool trained a teacher, and whether it needs more training."""
+    if found.fine_tuning is not None:
+        said = describe_fine_tuning(found.fine_tuning, context.data.n_classes, context.score.title)
+        context.callback.on_note(f"teacher: {said}")
     if found.recipe is not None:
         context.callback.on_note(f"teacher: {describe_choice(found.recipe)}")
     if found.late_gain is not None and is_under_trained(found.late_gain, val_score):
@@ -301,7 +198,7 @@ _CHECK_IT = "check its weights, the order of the classes, and teacher.preprocess
 _TRAIN_LONGER = "train it for longer (teacher.epochs), or check the labels"
 
 
-def _advice(own: UserTeacher, options: TeacherOptions, context: RunContext, val: Accuracy) -> str | None:
+def _advice(own: UserTeacher, context: RunContext, val: Accuracy) -> str | None:
     """Which preprocessing fits the teacher better; found once, then read from the store."""
     if val.samples >= N_SAMPLES and val.mean > 1 - CLEAR_GAIN:  # large teachers take long
         return None
@@ -309,6 +206,6 @@ def _advice(own: UserTeacher, options: TeacherOptions, context: RunContext, val:
     key = fingerprint([own.teacher.key, context.data.key, *filled_up])
     stored = context.store.load_json("preprocessing", key)
     if stored is None:
-        stored = [better_preprocessing(options, own.behind, CheckedSamples.of(context.data))]
+        stored = [better_preprocessing(own.options, own.behind, CheckedSamples.of(context.data))]
         context.store.save_json("preprocessing", key, stored)
     return None if stored[0] is None else str(stored[0])

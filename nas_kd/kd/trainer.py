@@ -87,6 +87,7 @@ class Trainer:
             "numerics": [numerics.bf16, numerics.channels_last],
             **builder.identity,
             **({} if weights is None else {"class_weights": weights}),
+            **({} if builder.start is None else {"start": builder.start.key}),
             **({} if self.score.name == DEFAULT_SCORE else {"score": self.score.name}),
         }
         self.cache = TrainingCache(store, conditions, qat_start)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -90,6 +91,7 @@ def run_from_checkpoint(
     callback: Callback,
     description: str,
     judge: Callable[[Training], Judged | None] = lambda _: None,
+    enough: Callable[[Training], bool] = lambda _: False,
 ) -> None:
     """Train up to epoch `until`, from a checkpoint if there is one; leave one where more epochs may follow.
 
@@ -101,10 +103,13 @@ def run_from_checkpoint(
         callback: receives how far the training has come.
         description: of the network, for people.
         judge: judges the network so far on validation; called only if a callback reads it.
+        enough: asked after every epoch whether the training may end there.
     """
     epochs = training.setup.schedule.epochs
     if (checkpoint := store.load("checkpoint", key)) is not None and checkpoint.meta["epoch"] <= until:
         training.restore(checkpoint.tensors)
+        if enough(training):
+            return
     saved_at = time.monotonic()
 
     def after_epoch(running: Training) -> None:
@@ -116,5 +121,12 @@ def run_from_checkpoint(
             state = {k: v.contiguous() for k, v in running.state().items()}
             store.save("checkpoint", key, state, {"epoch": running.epoch})
             saved_at = time.monotonic()
+        if enough(running):
+            raise _Enough
 
-    training.run(until, after_epoch)
+    with suppress(_Enough):
+        training.run(until, after_epoch)
+
+
+class _Enough(Exception):
+    """Ends a training after an epoch."""

@@ -2,27 +2,25 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from nas_kd.config.options import EngineOptions, TeacherOptions
 from nas_kd.data.dataset import Dataset, as_input
 from nas_kd.engine.feature_extractor import find_feature_points
-from nas_kd.engine.numerics import Numerics, seeded
+from nas_kd.engine.numerics import Numerics
 from nas_kd.engine.teacher_outputs import Teacher
 from nas_kd.errors import InputError
 from nas_kd.export.network_costs import count_macs, count_parameters
 from nas_kd.export.teacher_file import TeacherFile
+from nas_kd.kd.class_head import ClassHead, find_head, with_new_head
 from nas_kd.kd.network_builder import in_any_layout, in_thousands
 from nas_kd.kd.teacher_inputs import SampleFacts, TeacherInputs, inner_path
-from nas_kd.kd.user_module import UserNetwork, as_network, copied, prepared, uncompiled
-from nas_kd.kd.weights_file import load_weights_file
-from nas_kd.plugins import IN_MEMORY, import_object, load
-from nas_kd.serialization import fingerprint, sha256
-from nas_kd.user_code import describe_error, unchanged_settings
+from nas_kd.kd.teacher_modules import open_module
+from nas_kd.kd.user_module import UserNetwork, as_network, prepared
+from nas_kd.serialization import fingerprint
+from nas_kd.user_code import unchanged_settings
 
 PROBED_SAMPLES = 64  # that a user's module is run on to see what it does
 
@@ -36,12 +34,16 @@ class UserTeacher:
         file: that it came as; None: it is a module.
         notes: what was recognised or done with samples, one sentence each.
         behind: the same network behind what other options ask for; it may fail on samples.
+        options: of the teacher, completed by what its package says.
+        head: what fine-tuning begins with; None: it teaches as it is.
     """
 
     teacher: Teacher
     file: TeacherFile | None
     notes: tuple[str, ...]
     behind: Callable[[TeacherOptions], nn.Module]
+    options: TeacherOptions
+    head: ClassHead | None = None
 
 
 def from_factory(options: TeacherOptions, data: Dataset, option: str = "teacher.weights") -> UserTeacher:
@@ -55,31 +57,73 @@ def from_factory(options: TeacherOptions, data: Dataset, option: str = "teacher.
     Raises:
         InputError: it cannot be built or run, or it does not fit the data.
     """
-    name = options.factory or ""
-    net, identity, description, found = (
-        _given_module(name) if name.startswith(IN_MEMORY) else _made_module(options, option)
-    )
-    net = prepared(net, "teacher:")
-    inputs = inputs_of_module(net, options, SampleFacts.of(data))
+    facts = SampleFacts.of(data)
+    made = open_module(options, facts, option)
+    options, net = made.options, prepared(made.module, "teacher:")
+    inputs = inputs_of_module(net, options, facts)
     samples = as_input(data.val.x[:PROBED_SAMPLES])
 
     def behind(wanted: TeacherInputs) -> UserNetwork:
         n_classes = None if options.knows_other_classes else data.n_classes
         return as_network(wanted.in_front_of(net), samples, n_classes, "teacher:")
 
-    network = behind(inputs)
+    front = inputs.in_front_of(net)
+    network, head = _with_fitting_head(front, lambda: behind(inputs), options, samples[:2], data.n_classes)
     channels_last = Numerics.choose(EngineOptions(), data.input_shape).channels_last
     model = in_any_layout(network.model, samples[:2]) if channels_last else network.model
     features = None
     if options.features is not None:
         paths = [inner_path(f, model) for f in options.features]
         features = find_feature_points(model, samples[:2].clone(), paths).features
-    facts = [*inputs.identity(options, data.scale), *label_facts(options)]
-    key = fingerprint([*identity, options.preprocessing, data.input_shape, *facts])
-    teacher = _described(model, key, description, data, features=features)
+    key_parts = [*inputs.identity(options, data.scale), *label_facts(options)]
+    key = fingerprint([*made.identity, options.preprocessing, data.input_shape, *key_parts])
+    teacher = _described(model, key, made.description, data, features=features)
     teacher = replace(teacher, other_classes=options.knows_other_classes)
-    notes = (*found, *network.notes, *inputs.notes(options))
-    return UserTeacher(teacher, None, notes, lambda other: behind(inputs.like(other)).model)
+    notes = (*made.notes, *network.notes, *inputs.notes(options))
+    return UserTeacher(teacher, None, notes, lambda other: behind(inputs.like(other)).model, options, head)
+
+
+def _with_fitting_head(
+    front: nn.Module,
+    as_it_is: Callable[[], UserNetwork],
+    options: TeacherOptions,
+    x: Tensor,
+    n_classes: int,
+) -> tuple[UserNetwork, ClassHead | None]:
+    """Make a network of a module, with a new head where its own is of other classes, and say what is to be trained.
+
+    Args:
+        front: the module behind what is done with samples; may get a new head, in place.
+        as_it_is: makes the network of it.
+        options: of the teacher.
+        x: (2, ...) samples.
+        n_classes: C, of the data.
+
+    Raises:
+        InputError: it cannot be run on them or has other classes, and a new head is not wanted or not possible.
+    """
+    try:
+        network = as_it_is()
+    except InputError:
+        head = None if _stays_as_it_is(options) else find_head(front, x)
+        if head is None or head.n_classes == n_classes:
+            raise
+        head = with_new_head(front.float(), head, n_classes)
+        return as_it_is(), head
+    if not options.is_fine_tuned_when_asked:
+        return network, None
+    front.float()
+    head = find_head(front, x)
+    if head is None or head.n_classes != n_classes:
+        raise InputError(
+            "teacher.fine_tune: no linear layer or 1x1 convolution gives its logits, so its head is not known; leave "
+            "fine_tune out, or return the logits of such a layer"
+        )
+    return as_it_is(), head
+
+
+def _stays_as_it_is(options: TeacherOptions) -> bool:
+    return options.fine_tune == "never" or options.knows_other_classes
 
 
 def label_facts(options: TeacherOptions) -> list[str]:
@@ -112,29 +156,6 @@ def _runs(inputs: TeacherInputs, net: nn.Module) -> bool:
     except (Exception, SystemExit):  # a user's network may raise anything; that is reported when it is run for good
         return False
     return True
-
-
-def _given_module(name: str) -> tuple[nn.Module, list[str], str, list[str]]:
-    """A copy of a module given in Python: the user's own stays as it is. Its name follows from its content."""
-    module = load("teacher", name, nn.Module)
-    return copied(module), [name], type(uncompiled(module)).__name__, []
-
-
-def _made_module(options: TeacherOptions, option: str) -> tuple[nn.Module, list[str], str, list[str]]:
-    """What the user's function returns, with the user's weights; its identity, name, and what made the weights fit."""
-    factory, weights = options.factory or "", options.weights or Path()
-    try:
-        with unchanged_settings(), seeded(0):  # whatever the weights' file does not hold is the same in every process
-            net: Any = import_object(factory)()
-    except InputError:
-        raise
-    except (Exception, SystemExit) as error:  # a user's function may raise anything
-        raise InputError(f"teacher.factory: {factory}() failed: {describe_error(error)}") from error
-    if not isinstance(net, nn.Module):
-        raise InputError(f"teacher.factory: {factory}() must return a torch.nn.Module, got {type(net).__name__}")
-    notes: list[str] = []
-    load_weights_file(net, weights, option, whose="the network of teacher.factory", on_note=notes.append)
-    return net, [factory, sha256(weights.read_bytes())], factory, notes
 
 
 def _described(

@@ -50,6 +50,23 @@ def fit_weights(network: nn.Module, given: Mapping[str, Tensor]) -> FittedWeight
     return FittedWeights(*_converted(wanted, named, notes))
 
 
+def classes_in_file(network: nn.Module, given: Mapping[str, Tensor]) -> int | None:
+    """Number of classes of the network that tensors are of, where only its head differs in that; None: it does not.
+
+    Args:
+        network: whose last layer has another number of outputs.
+        given: by their names in the file.
+    """
+    wanted = {name: value for name, value in network.state_dict().items() if isinstance(value, Tensor)}
+    try:
+        named, _ = _renamed(wanted, given)
+    except ValueError:  # it is raised again when the weights are loaded
+        return None
+    shapes = [name for name in wanted if name in named and named[name].shape != wanted[name].shape]
+    numbers = _class_numbers(wanted, named, shapes)
+    return None if numbers is None else numbers[0]
+
+
 def shared_prefix(names: Iterable[str], allowed: Sequence[str]) -> str:
     """The longest prefix of all names that is made of the allowed components, such as `module._orig_mod.`.
 
@@ -164,17 +181,23 @@ def _problems(wanted: Mapping[str, Tensor], named: Mapping[str, Tensor]) -> list
 
 
 def _class_hint(wanted: Mapping[str, Tensor], named: Mapping[str, Tensor], shapes: Sequence[str]) -> list[str]:
-    """Where only the last layer differs, in its number of outputs: most likely another number of classes."""
+    if (numbers := _class_numbers(wanted, named, shapes)) is None:
+        return []
+    return [f"the file seems to be of {numbers[0]} classes: build the network for as many, it has {numbers[1]}"]
+
+
+def _class_numbers(
+    wanted: Mapping[str, Tensor], named: Mapping[str, Tensor], shapes: Sequence[str]
+) -> tuple[int, int] | None:
+    """Where only the last layer differs, in its number of outputs: those of file and network, most likely classes."""
     layers = {name.rpartition(".")[0] for name in shapes}
     rows = {(named[name].shape[:1], wanted[name].shape[:1]) for name in shapes}
     same_inputs = all(named[name].shape[1:] == wanted[name].shape[1:] for name in shapes)
     last = list(wanted)[-1].rpartition(".")[0]
     if layers != {last} or len(rows) != 1 or not same_inputs:
-        return []
+        return None
     ((in_file, in_network),) = rows
-    if not in_file or not in_network:
-        return []
-    return [f"the file seems to be of {in_file[0]} classes: build the network for as many, it has {in_network[0]}"]
+    return (in_file[0], in_network[0]) if in_file and in_network else None
 
 
 def _converted(

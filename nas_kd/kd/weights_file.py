@@ -1,7 +1,7 @@
 """Reads a user's weights, a .safetensors file, into a network."""
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import safetensors
@@ -29,7 +29,31 @@ def load_weights_file(
     Raises:
         InputError: there is no such file, it is not a safetensors file, or it is another network's.
     """
-    tensors = read_weights_file(path, option)
+    load_tensors(network, read_weights_file(path, option), path, option, whose=whose, on_note=on_note)
+
+
+def load_tensors(
+    network: nn.Module,
+    tensors: Mapping[str, Tensor],
+    path: Path,
+    option: str,
+    *,
+    whose: str,
+    on_note: Callable[[str], None],
+) -> None:
+    """Load what was read from a file into a network, as `load_weights_file` does.
+
+    Args:
+        network: changed in place.
+        tensors: of the file.
+        path: of the file, for messages.
+        option: that names it, for messages.
+        whose: the network, for messages.
+        on_note: receives notes.
+
+    Raises:
+        InputError: they are another network's.
+    """
     try:
         fitted = fit_weights(network, tensors)
     except ValueError as error:

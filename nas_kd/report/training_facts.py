@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from nas_kd.config.options import DistillOptions
 from nas_kd.report import number_format as fmt
 from nas_kd.report.recipe_words import FIELD_NAMES, describe_strength, name_fields
 from nas_kd.report.report_context import named_teachers, search_option
+from nas_kd.results.fine_tuning_record import FineTuningRecord
 from nas_kd.results.recipe_record import RecipeRecord
 from nas_kd.results.run_record import DatasetRecord, RunRecord, TeacherRecord, is_under_trained
 
@@ -37,11 +39,15 @@ def training_facts(run: RunRecord) -> list[tuple[str, str]]:
     if run.recipe is not None:
         text = _recipe_text(run.recipe, distill, data, distill.get("epochs"))
         facts.append(("Training of students", f"{text}{_varied_text(run)}"))
+    if (start := _section(run.config.get("space")).get("weights")) is not None:
+        facts.append(("Pretrained start", _START.format(file=Path(start).name, space=run.config["space"]["name"])))
     facts += _teaching_facts(run, distill)
     own = [_section(options) for options in run.config.get("teacher") or ()]
     for place, (name, teacher) in enumerate(named_teachers(run)):
         if teacher.knows_other_classes:
             facts.append((f"{name[0].upper()}{name[1:]}", _OTHER_CLASSES))
+        if teacher.fine_tuning is not None:
+            facts.append((f"Fine-tuning of {name}", _fine_tuning_text(teacher.fine_tuning, run)))
         if teacher.recipe is None:
             continue
         given = (own[place].get("epochs") if place < len(own) else None) or distill.get("epochs")
@@ -50,6 +56,44 @@ def training_facts(run: RunRecord) -> list[tuple[str, str]]:
         warning = under_trained_text(name, teacher, run.score_title)
         facts.append((f"Training of {name}", f"{text} {warning}".strip()))
     return facts
+
+
+_START = (
+    "Networks of space {space!r} did not start at random but from the weights in {file}, leading channels and blocks, "
+    "as far as names and shapes fit (space.weights)."
+)
+
+
+def _fine_tuning_text(record: FineTuningRecord, run: RunRecord) -> str:
+    """How a teacher was trained on the data before it taught, and how good it was after each step."""
+    score, classes = run.score_title, len(run.dataset.classes) if run.dataset else 0
+    sentences = []
+    if record.published_classes is not None:
+        sentences.append(
+            f"A new head for {fmt.count(classes, 'class', 'classes')} took the place of the one for "
+            f"{record.published_classes:,}."
+        )
+    if record.val_before is not None:
+        sentences.append(f"As it was given, its {score} on validation was {fmt.percent(record.val_before)}.")
+    if record.val_head is not None:
+        sentences.append(
+            f"Its head was trained alone, on what the other layers give for samples without augmentation "
+            f"({fmt.count(record.head_epochs, 'epoch')}): {fmt.percent(record.val_head)}."
+        )
+    if record.trained_epochs:
+        outcome = (
+            f"the best epoch, number {record.epochs}, had {fmt.percent(record.val_score)}"
+            if record.epochs
+            else "none was better, so that this is not in use"
+        )
+        sentences.append(
+            f"Then all layers were trained for {record.trained_epochs} of at most "
+            f"{fmt.count(record.most_epochs, 'epoch')} with AdamW, batches of "
+            f"{fmt.count(record.batch_size, 'sample')}, {describe_strength(record.augment)} and peak learning rates of "
+            f"{record.learning_rate:g} for the head and {record.trunk_learning_rate:g} for the others: {outcome}."
+        )
+    sentences.append(f"Epochs are chosen by {score} on validation. It took {fmt.duration(record.seconds)}.")
+    return " ".join(sentences)
 
 
 def _teaching_facts(run: RunRecord, distill: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

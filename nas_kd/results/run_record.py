@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 from nas_kd.results.compression_record import BaselineRecord, CompressionRecord
 from nas_kd.results.confusion import Confusion, is_unbalanced
 from nas_kd.results.finalist_record import Accuracy, FinalistPlan, FinalistRecord
+from nas_kd.results.fine_tuning_record import FineTuningRecord
 from nas_kd.results.recipe_record import RecipeRecord
 from nas_kd.results.trial_record import Costs, Record, ScoredRecord, TrialRecord
 
@@ -60,8 +61,9 @@ class TeacherRecord(ScoredRecord):
         test_score: the same on test, read at the end only.
         balanced: balanced accuracy on test.
         confusion: what its file does with the test samples.
-        training_s: seconds of its training; 0 for a user's own.
+        training_s: seconds of its training or fine-tuning; 0 for a user's own that teaches as it is.
         recipe: how it was trained, where the tool did that.
+        fine_tuning: how a user's own was trained on the data before it taught; None: it teaches as it is.
         late_gain: score on validation that it gained in the last fifth of its training, 0..1.
         advice: which preprocessing fits a user's own better, where that is clear.
         checkpoints: earlier states of it that may teach, early to late.
@@ -80,6 +82,7 @@ class TeacherRecord(ScoredRecord):
     confusion: Confusion | None = None
     training_s: float = 0.0
     recipe: RecipeRecord | None = None
+    fine_tuning: FineTuningRecord | None = None
     late_gain: float | None = None
     advice: str | None = None
     checkpoints: tuple[CheckpointRecord, ...] = ()

@@ -94,7 +94,7 @@ def test_data(data: Any, message: str, teacher: Net, tmp_path: Path) -> None:
     ("given", "message"),
     [
         (
-            net(8, classes=4),
+            {"module": net(8, classes=4), "fine_tune": "never"},
             r"teacher: must give logits of shape \(2, 3\) for 2 samples, got \(2, 4\); the data has 3 .*",
         ),
         (nn.LazyLinear(3), r"teacher: 'weight' has no shape yet; run the network on a batch before"),

@@ -175,7 +175,7 @@ def test_a_teacher_no_better_than_chance(tmp_path: Path) -> None:
 def test_a_teacher_of_the_wrong_classes_or_shape(tmp_path: Path) -> None:
     eleven = tmp_path / "eleven.safetensors"
     save_file(Mine(11).state_dict(), eleven)
-    said = refusal(tmp_path, factory=HERE + "eleven_classes", weights=eleven)
+    said = refusal(tmp_path, factory=HERE + "eleven_classes", weights=eleven, fine_tune="never")
     assert "must give logits of shape (2, 10) for 2 samples, got (2, 11)" in said
     path = tmp_path / "other.onnx"
     path.write_bytes(export_onnx(nn.Sequential(nn.Flatten(), nn.Linear(2 * 64, 10)), (2, 8, 8)))
