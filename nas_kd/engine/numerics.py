@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from nas_kd.config.options import EngineOptions
-from nas_kd.engine.strided_pointwise import avoid_faulty_gradients
+from nas_kd.models.strided_pointwise import avoid_faulty_gradients
 
 # Below this many input values a network is bound by the overhead of its operators: casts and threads only add to it.
 SMALL_INPUT = 500

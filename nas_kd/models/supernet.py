@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from nas_kd.models.strided_pointwise import avoid_faulty_gradients
 from nas_kd.models.subnetwork import kept_places, weight_slice
 from nas_kd.results.candidate import Architecture
 
@@ -62,6 +63,7 @@ class Supernet(nn.Module):
         """Build the sub-network without weights, and scratch buffers for the running statistics it writes."""
         with torch.device("meta"):
             shell = _without_weights(self._build(architecture).train())
+        avoid_faulty_gradients(shell)
         buffers = {n: torch.zeros_like(b, device="cpu") for n, b in shell.named_buffers() if b.is_meta}
         return shell, buffers
 

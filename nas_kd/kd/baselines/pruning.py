@@ -6,6 +6,8 @@ Li et al. 2017 (arXiv:1608.08710) on groups of channels that belong together (Fa
 from collections.abc import Callable, Iterator
 from functools import partial
 
+from torch import nn
+
 from nas_kd.data.dataset import as_input
 from nas_kd.errors import InputError, TrialError
 from nas_kd.kd.baselines.base import Baseline, BaselineInputs, CompressedNetwork
@@ -54,7 +56,7 @@ def _shares(inputs: BaselineInputs, weights: int) -> list[float]:
     return [*SHARES, *(share for share in allowed if share < 1)]
 
 
-def _build(space: DerivedSpace, size: Architecture, inputs: BaselineInputs):  # type: ignore[no-untyped-def]
+def _build(space: DerivedSpace, size: Architecture, inputs: BaselineInputs) -> nn.Module:
     return space.build(size, inputs.context.data.input_shape, inputs.context.data.n_classes)
 
 

@@ -64,17 +64,26 @@ def derive(network: nn.Module, example: Tensor) -> Derived:
         raise InputError("the network must return a tensor")
     if not torch.isfinite(whole).all():
         raise InputError("the network's outputs on the example are not finite")
-    with unchanged_settings():
-        groups = _without_shared(find_groups(model, tried), model, calls)
-        blocks = _find_blocks(model, calls, tried, whole)
-        tensors = model.state_dict()
-        cutter = Cutter(model, groups, [rank_channels(group, tensors) for group in groups], blocks)
-        cutter = _with_sound_blocks(_tried(cutter, tried, whole), tried, whole)
-        changes = block_changes(model, list(cutter.blocks), example)
+    try:
+        with unchanged_settings():
+            cutter = _cutter(model, calls, tried, whole)
+            changes = block_changes(model, list(cutter.blocks), example)
+    except InputError:
+        raise
+    except Exception as error:  # of a network that does what no other was seen to do
+        raise InputError(f"what can be cut of the network could not be found: {describe_error(error)}") from error
     if not cutter.blocks and all(group.frozen for group in cutter.groups):
         reasons = "; ".join(dict.fromkeys(f"{group.root}: {group.frozen}" for group in cutter.groups)) or "no layers"
         raise InputError(f"nothing of the network can be cut ({reasons[:200]})")
     return Derived(cutter, calls, changes)
+
+
+def _cutter(model: nn.Module, calls: Mapping[str, Call], x: Tensor, whole: Tensor) -> Cutter:
+    groups = _without_shared(find_groups(model, x), model, calls)
+    tensors = model.state_dict()
+    ranks = [rank_channels(group, tensors) for group in groups]
+    cutter = Cutter(model, groups, ranks, _find_blocks(model, calls, x, whole))
+    return _with_sound_blocks(_tried(cutter, x, whole), x, whole)
 
 
 def _without_shared(groups: Sequence[ChannelGroup], model: nn.Module, calls: Mapping[str, Call]) -> list[ChannelGroup]:
@@ -82,7 +91,8 @@ def _without_shared(groups: Sequence[ChannelGroup], model: nn.Module, calls: Map
     places = Counter(tensor.data_ptr() for tensor in model.state_dict(keep_vars=True).values() if tensor.numel())
     tied = {name for name, tensor in model.state_dict(keep_vars=True).items() if places[tensor.data_ptr()] > 1}
     repeated = {path for path, call in calls.items() if call.calls > 1}
-    last = max((path for path in calls if isinstance(model.get_submodule(path), ROOTS)), key=lambda p: calls[p].order)
+    layers = [path for path in calls if isinstance(model.get_submodule(path), ROOTS)]
+    last = max(layers, key=lambda path: calls[path].order, default="")
 
     def reason(group: ChannelGroup) -> str:
         names = {member.tensor for member in group.members}

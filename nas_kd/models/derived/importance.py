@@ -1,6 +1,6 @@
 """Ranks channels and blocks of a trained network: those that matter least are cut first."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -48,7 +48,7 @@ def block_changes(model: nn.Module, paths: Sequence[str], example: Tensor) -> di
     """
     found: dict[str, float] = {}
 
-    def hook(path: str):  # type: ignore[no-untyped-def]
+    def hook(path: str) -> Callable[..., None]:
         def measure(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor | tuple[Tensor, ...]) -> None:
             out = output[0] if isinstance(output, tuple) else output
             similarity = torch.cosine_similarity(inputs[0].flatten(1), out.flatten(1), dim=1)

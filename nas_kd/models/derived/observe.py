@@ -1,5 +1,6 @@
 """Runs a network once and notes of every layer when it is called, how often, and what it takes and returns."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -29,7 +30,7 @@ def observe(model: nn.Module, example: Tensor) -> dict[str, Call]:
     """
     calls: dict[str, Call] = {}
 
-    def hook_of(path: str):  # type: ignore[no-untyped-def]
+    def hook_of(path: str) -> Callable[..., None]:
         def note(_: nn.Module, inputs: tuple[object, ...], output: object) -> None:
             if path in calls:
                 calls[path].calls += 1

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from nas_kd.engine.numerics import Numerics
-from nas_kd.engine.strided_pointwise import StridedPointwise
+from nas_kd.models.strided_pointwise import StridedPointwise
 
 CHANNELS_LAST = Numerics(bf16=False, channels_last=True)
 TRAINING = """
@@ -42,7 +42,7 @@ def test_same_values_and_gradients(monkeypatch: pytest.MonkeyPatch, size: tuple[
     plain = deepcopy(placed).double()
     CHANNELS_LAST.place(placed)
     assert type(placed) is StridedPointwise
-    x = torch.rand(2, 4, *size)
+    x = torch.rand(2, 4, *size, requires_grad=True)
     expected = plain(x.double())
     right = torch.autograd.grad(expected.square().sum(), [plain.weight])[0]
     result = placed(CHANNELS_LAST.to_layout(x))

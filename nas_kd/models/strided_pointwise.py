@@ -15,8 +15,8 @@ class StridedPointwise(nn.Conv2d):
     """A strided 1x1 convolution that drops the pixels it does not read before it multiplies, with the same results."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Convolve x (B, C, H, W); in exported files as any other convolution."""
-        if torch.onnx.is_in_onnx_export():
+        """Convolve x (B, C, H, W); as any other convolution where no gradient of x is wanted, as in exported files."""
+        if not x.requires_grad or torch.onnx.is_in_onnx_export():
             return super().forward(x)
         rows, columns = self.stride
         return F.conv2d(x[:, :, ::rows, ::columns], self.weight, self.bias, groups=self.groups)
