@@ -17,6 +17,7 @@ from nas_kd.kd.training_job import TrainedModel
 from nas_kd.latency.device import Device
 from nas_kd.models.wrappers import sum_networks
 from nas_kd.quantization.precision import PrecisionFile, QuantizationInputs, load_precision
+from nas_kd.quantization.weight_range import weight_facts
 from nas_kd.results.trial_record import Judged
 from nas_kd.scores.base import DEFAULT_SCORE, Score, load_score
 from nas_kd.serialization import fingerprint, sha256
@@ -154,7 +155,7 @@ class ArtifactBuilder:
             return trained.key
         options = self._options
         ranges = [options.calibration, options.samples, self._seed, self._device.integer_scheme]
-        return fingerprint([trained.key, precision, ranges, onnxruntime.__version__])
+        return fingerprint([trained.key, precision, [*ranges, *weight_facts().values()], onnxruntime.__version__])
 
     @cached_property
     def quantization_inputs(self) -> QuantizationInputs:

@@ -12,6 +12,7 @@ from nas_kd.kd.training_job import TrainedModel, TrainingJob
 from nas_kd.kd.warm_start import WeightSource
 from nas_kd.methods.base import Method
 from nas_kd.methods.combine import method_facts
+from nas_kd.quantization.weight_range import weight_facts
 from nas_kd.serialization import fingerprint
 from nas_kd.store.store import Store
 
@@ -73,7 +74,7 @@ class TrainingCache:
         if source is not None:
             facts["inherits"] = source.key
         if job.precision != "fp32":
-            facts |= {"precision": job.precision, "qat_start": self._qat_start}
+            facts |= {"precision": job.precision, "qat_start": self._qat_start, **weight_facts()}
         return self.key_of(facts, job.schedule, augmentation, teachers)
 
     def load(self, key: str, build: Callable[[], nn.Module]) -> TrainedModel | None:

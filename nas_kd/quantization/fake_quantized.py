@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from nas_kd.errors import TrialError
 from nas_kd.quantization.op_interceptor import OpInterceptor
-from nas_kd.quantization.quantizer import N_STEPS, WEIGHT_LIMIT, RangeQuantizer, quantized_weight, weight_steps
+from nas_kd.quantization.quantizer import N_STEPS, RangeQuantizer, quantized_weight, weight_steps
+from nas_kd.quantization.weight_range import WHOLE
 
 Phase = Literal["off", "observing", "on"]
 PHASES: tuple[Phase, ...] = ("off", "observing", "on")
@@ -138,7 +139,7 @@ class FakeQuantized(nn.Module):
         if step is None:
             return value
         zeros = torch.zeros_like(step, dtype=torch.int32)
-        return torch.fake_quantize_per_channel_affine(value, step, zeros, 0, -WEIGHT_LIMIT - 1, WEIGHT_LIMIT)
+        return torch.fake_quantize_per_channel_affine(value, step, zeros, 0, -WHOLE - 1, WHOLE)
 
 
 def _changing_network_error() -> TrialError:

@@ -10,6 +10,7 @@ from onnx import NodeProto, helper
 
 from nas_kd.export.editable_graph import EditableGraph
 from nas_kd.quantization.quantized_file import finalize_quantized
+from nas_kd.quantization.weight_range import weight_limit
 from nas_kd.results.candidate import IntegerScheme
 
 # Kernels read and write integers. Operators that only move values keep the grid; a pair after them restates it.
@@ -51,7 +52,7 @@ def integer_file(content: bytes, scheme: IntegerScheme) -> bytes:
 def _store_integers(graph: EditableGraph, node: NodeProto) -> None:
     """Replace the QuantizeLinear of a weight by its result."""
     weight, step = (graph.finite_constant(name) for name in node.input[:2])
-    whole = np.rint(weight / step.reshape(-1, *(1 for _ in weight.shape[1:]))).clip(-127, 127)
+    whole = np.rint(weight / step.reshape(-1, *(1 for _ in weight.shape[1:]))).clip(-weight_limit(), weight_limit())
     name = f"{node.output[0]}.whole"
     graph.constants[name] = whole.astype(np.int8)
     graph.replace_input(node.output[0], name)

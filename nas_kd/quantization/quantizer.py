@@ -4,9 +4,9 @@ x^ = s (clip(round(x / s) + z, 0, 255) - z), z whole, so that 0 stays exact   Ja
 dx^/dx = 1 inside the range, else 0                                           straight through
 dx^/dlog s = s (round(x/s) - x/s) inside, s (-z) or s (255 - z) outside       Jain et al. 2020, arXiv:1903.08066, eq. 7
 
-Weights are symmetric, -127..127, with one step per output channel: its current largest weight / 127 (Jacob, section
-3.1). Ranges of activations start from observed ones and are learnt from then on, in the log domain: a learning rate
-then means the same for wide and narrow ranges, and no step becomes negative.
+Weights are symmetric, -127..127 or less (`weight_range`), with one step per output channel: its current largest weight
+over that limit (Jacob, section 3.1). Ranges of activations start from observed ones and are learnt from then on, in the
+log domain: a learning rate then means the same for wide and narrow ranges, and no step becomes negative.
 """
 
 import math
@@ -15,8 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nas_kd.quantization.weight_range import weight_limit
+
 N_STEPS = 255  # steps from the lowest to the highest activation of a range
-WEIGHT_LIMIT = 127  # largest whole number of a weight
 MIN_STEP = 1e-7  # for tensors that are always 0
 MOMENTUM = 0.1  # of observed ranges
 
@@ -56,19 +57,19 @@ def fake_quantize(x: Tensor, step: Tensor, bounds: tuple[int, int]) -> Tensor:
 
 
 def weight_steps(weight: Tensor) -> Tensor:
-    """Compute the step of each output channel, its largest weight / 127: (out, ...) -> (out,), without gradient.
+    """Compute the step of each output channel, its largest weight over the limit: (out, ...) -> (out,), no gradient.
 
     With a step per channel, batch normalisation can be folded into a layer without a second rounding: its factor scales
     a channel's weights and its step alike.
     """
     largest = weight.detach().float().abs().flatten(1).amax(dim=1)
-    return (largest / WEIGHT_LIMIT).clamp_min(MIN_STEP)
+    return (largest / weight_limit()).clamp_min(MIN_STEP)
 
 
 def quantized_weight(weight: Tensor) -> Tensor:
     """Round a layer's weights (out, in, ...) to their grid; none is clipped."""
     steps = weight_steps(weight).view(-1, *(1 for _ in weight.shape[1:]))
-    return fake_quantize(weight, steps, (-WEIGHT_LIMIT, WEIGHT_LIMIT))
+    return fake_quantize(weight, steps, (-weight_limit(), weight_limit()))
 
 
 class RangeQuantizer(nn.Module):

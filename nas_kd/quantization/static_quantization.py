@@ -24,6 +24,7 @@ from nas_kd.errors import InputError, TrialError
 from nas_kd.export.error_text import first_line
 from nas_kd.export.onnx_classifier import OnnxClassifier, as_number_type
 from nas_kd.quantization.quantized_file import finalize_quantized
+from nas_kd.quantization.weight_range import WHOLE, weight_limit
 from nas_kd.results.candidate import IntegerScheme
 
 BATCH = 32
@@ -112,6 +113,7 @@ def _quantised(
                     _Batches(model.graph.input[0], samples),
                     quant_format=QuantFormat.QDQ,
                     per_channel=True,
+                    reduce_range=weight_limit() < WHOLE,
                     activation_type=ACTIVATIONS[scheme],
                     weight_type=QuantType.QInt8,
                     nodes_to_quantize=list(names),

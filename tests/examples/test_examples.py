@@ -195,7 +195,7 @@ def test_the_header_says_what_how_and_how_long(name: str) -> None:
 
 def test_every_example_is_listed_and_tested() -> None:
     listed = re.findall(r"^\| \[(\S+)\]\(\1\) \|", (EXAMPLES / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
-    assert sorted(listed) == sorted([*SCRIPTS, "tour.ipynb"])
+    assert sorted(listed) == sorted([*SCRIPTS, "tour.ipynb", "photographs.toml"])
     tested = Path(__file__).read_text(encoding="utf-8")
     assert [name for name in listed if f'EXAMPLES / "{name}"' not in tested] == []
 

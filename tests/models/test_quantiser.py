@@ -36,11 +36,14 @@ def test_a_learnt_range_gets_the_gradient_of_the_logarithm_of_its_step() -> None
     assert quantiser.log_step.grad.item() == pytest.approx(0.2 * (255 + (1 - 1.25)), rel=1e-5)
 
 
-def test_weights_have_a_step_a_channel_and_nothing_is_clipped() -> None:
-    weight = torch.tensor([[1.27, -0.634], [0.0, 0.0], [-0.5, 0.25]], requires_grad=True)
-    assert weight_steps(weight).tolist() == pytest.approx([0.01, 1e-7, 0.5 / 127])
+@pytest.mark.parametrize("limit", [127, 63])
+def test_weights_have_a_step_a_channel_and_nothing_is_clipped(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nas_kd.quantization.quantizer.weight_limit", lambda: limit)
+    weight = torch.tensor([[limit / 100, -0.627], [0.0, 0.0], [-0.5, 0.25]], requires_grad=True)
+    assert weight_steps(weight).tolist() == pytest.approx([0.01, 1e-7, 0.5 / limit])
     rounded = quantized_weight(weight)
-    assert rounded.detach().flatten().tolist() == pytest.approx([1.27, -0.63, 0.0, 0.0, -0.5, 64 * 0.5 / 127])
+    half = {127: 64, 63: 31}[limit] * 0.5 / limit
+    assert rounded.detach().flatten().tolist() == pytest.approx([limit / 100, -0.63, 0.0, 0.0, -0.5, half])
     rounded.sum().backward()
     assert weight.grad is not None
     assert bool((weight.grad == 1).all())
