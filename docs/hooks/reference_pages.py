@@ -9,6 +9,7 @@ from typer.main import get_command
 
 from nas_kd.cli.app import app
 from nas_kd.config.options import SearchConfig
+from nas_kd.models.search_space import SpaceOfTeacher
 from nas_kd.plugins import available
 
 Schema = Mapping[str, Any]
@@ -194,7 +195,8 @@ def _method(method: Any) -> tuple[str, ...]:
 
 
 def _space(space: Any) -> tuple[str, ...]:
-    return f"`{space.name}`", space.summary, f"{space.cardinality():,}"
+    students = "as the teacher allows" if isinstance(space, SpaceOfTeacher) else f"{space.cardinality():,}"
+    return f"`{space.name}`", space.summary, students
 
 
 def _source(source: Any) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from statistics import fmean
 
 import numpy as np
 
+from nas_kd.models.search_space import SearchSpace, techniques_of_space
 from nas_kd.quantization.precision import load_precision
 from nas_kd.results.candidate import Candidate
 from nas_kd.results.compression import TEACHER_FACTORS, CompressionDraws, Draws, difference, estimate
@@ -25,6 +26,7 @@ from nas_kd.scores.base import RESAMPLES, Decisions, Score, resampled_scores
 
 COSTS: tuple[CostName, ...] = ("size", "latency")
 DISTILLATION, SCRATCH, QUANTIZATION = "distillation", "training from scratch", "quantization"
+FINE_TUNING = "fine-tuning"  # by labels alone, of a network that begins with the teacher's weights
 
 
 @dataclass(frozen=True)
@@ -53,10 +55,11 @@ class JudgedNetwork:
         return " + ".join(self.techniques)
 
 
-def techniques_of(candidate: Candidate) -> tuple[str, ...]:
-    """Name the techniques that a candidate of the search is compressed by."""
-    training = DISTILLATION if candidate.recipe.distills else SCRATCH
-    return (training,) if load_precision(candidate.precision).exact else (training, QUANTIZATION)
+def techniques_of(candidate: Candidate, space: SearchSpace) -> tuple[str, ...]:
+    """Name the techniques that a candidate of the search is compressed by; `space`: of its student."""
+    made = techniques_of_space(space, candidate.student)
+    training = DISTILLATION if candidate.recipe.distills else FINE_TUNING if made else SCRATCH
+    return (*made, training, *(() if load_precision(candidate.precision).exact else (QUANTIZATION,)))
 
 
 def compare(

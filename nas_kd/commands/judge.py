@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from nas_kd.commands.compare_compression import SCRATCH, JudgedNetwork, compare, techniques_of
+from nas_kd.commands.compare_compression import FINE_TUNING, SCRATCH, JudgedNetwork, compare, techniques_of
 from nas_kd.commands.trained_files import (
     MeasuredBaseline,
     TrainedFile,
@@ -19,6 +19,7 @@ from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.kd.ready_teacher import ReadyTeacher, decisions_on_test, tested_record
 from nas_kd.nas.gate import Gate
 from nas_kd.nas.study import RunStudy
+from nas_kd.results.candidate import Candidate
 from nas_kd.results.compression_record import BaselineRecord, CompressionRecord
 from nas_kd.results.finalist_record import Accuracy, ControlRecord, FinalistRecord, SeedRecord
 from nas_kd.results.intervals import accuracy_over_seeds, paired_gain
@@ -49,7 +50,7 @@ class Judge:
         tested = [self._decisions(f) for f in files]
         seeds = tuple(self._seed_record(f, d) for f, d in zip(files, tested, strict=True))
         best, costs = deployed_file(finalist, self._builder, self._gate)
-        self._keep(trial.id, techniques_of(candidate), files, tested, costs)
+        self._keep(trial.id, self._techniques(candidate), files, tested, costs)
         return FinalistRecord(
             id=trial.id,
             trial=trial.number,
@@ -137,6 +138,9 @@ class Judge:
             return self._val_accuracy(files)
         return self._context.score.over_seeds([decisions(f.file.onnx, self._context.data.val).confusion for f in files])
 
+    def _techniques(self, candidate: Candidate) -> tuple[str, ...]:
+        return techniques_of(candidate, self._builder.space(candidate.student))
+
     def _control(
         self,
         finalist: str,
@@ -149,7 +153,8 @@ class Judge:
         seeds = tuple(self._seed_record(f, d) for f, d in zip(files, tested, strict=True))
         mine, theirs = ([d.confusion.accuracy for d in group] for group in (distilled, tested))
         gain = paired_gain(mine, theirs, len(self._context.data.test))
-        if (techniques := techniques_of(control.candidate))[0] == SCRATCH:  # files as large and as fast
+        techniques = self._techniques(control.candidate)
+        if {SCRATCH, FINE_TUNING} & {*techniques}:  # files as large and as fast
             self._keep(f"{finalist}/{control.kind}", techniques, files, tested, costs)
         return ControlRecord(
             kind=control.kind,

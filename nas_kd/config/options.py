@@ -69,7 +69,9 @@ class SpaceOptions(Options):
         description="family of networks: resnet | mobilenet | for photographs: resnet_photo | mobilenet_photo | own: "
         "cut out of the teacher | package.module:Name",
     )
-    start: Annotated[tuple[Literal["inherited", "fresh"], ...], AfterValidator(without_repeats)] = Field(
+    start: Annotated[
+        tuple[Literal["inherited", "fresh"], ...], AfterValidator(without_repeats), NotInKeysAtDefault()
+    ] = Field(
         ("inherited",),
         min_length=1,
         description="of students of space own: with the teacher's weights, or random ones; the search chooses of both",

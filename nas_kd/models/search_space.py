@@ -23,7 +23,7 @@ class SearchSpace(Protocol):
 
     A space may have `takes_stored_units = True`: its networks then take samples as they are stored, and normalise them
     on their own. A space may have an `identity`, JSON-able: what its networks' initial weights depend on beside
-    architecture and seed.
+    architecture and seed; and `techniques(architecture)`: names of those by which its networks are compressed already.
     """
 
     name: str
@@ -87,6 +87,12 @@ class SpaceOfTeacher(Protocol):
 def takes_stored_units(space: SearchSpace) -> bool:
     """Whether networks of a space take samples as they are stored, rather than normalised ones."""
     return bool(getattr(space, "takes_stored_units", False))
+
+
+def techniques_of_space(space: SearchSpace, architecture: Architecture) -> tuple[str, ...]:
+    """The techniques by which a network of a space is compressed before any training, such as pruning; mostly none."""
+    found = getattr(space, "techniques", None)
+    return () if found is None else tuple(found(architecture))
 
 
 def identity_of(space: SearchSpace) -> dict[str, Any]:

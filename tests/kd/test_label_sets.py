@@ -58,8 +58,10 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def config_of(weights: Path, *methods: str, label_set: str = "other", **sections: Any) -> SearchConfig:
-    teacher = {"factory": f"{HERE}make", "weights": weights, "label_set": label_set}
+def config_of(
+    weights: Path, *methods: str, label_set: str = "other", fine_tune: str = "auto", **sections: Any
+) -> SearchConfig:
+    teacher = {"factory": f"{HERE}make", "weights": weights, "label_set": label_set, "fine_tune": fine_tune}
     return small_config(
         teacher=[teacher], distill={"methods": list(methods), "epochs": 2}, chain={"max_assistants": 0}, **sections
     )
@@ -178,7 +180,7 @@ def test_only_a_given_network_has_classes_of_its_own(options: dict[str, Any]) ->
 
 
 def test_without_the_option_the_message_names_it(weights: Path, tmp_path: Path) -> None:
-    context = open_context(config_of(weights, "fitnet", label_set="same"), tmp_path)
+    context = open_context(config_of(weights, "fitnet", label_set="same", fine_tune="never"), tmp_path)
     with pytest.raises(InputError, match=r"the data has 10 classes: .*; if it was trained on other classes, label_set"):
         prepare_teachers(context, no_costs)
 

@@ -137,6 +137,11 @@ class DerivedSpace(GridSpace):
             )
         return self.network(self.checked(architecture), input_shape[0], n_classes)
 
+    def techniques(self, architecture: Architecture) -> tuple[str, ...]:
+        """The technique that a network is compressed by before it is trained: pruning, unless its weights are fresh."""
+        is_fresh = architecture.choices.get(FRESH, int(self._starts == ("fresh",)))
+        return () if is_fresh else ("pruning",)
+
     def describe(self, architecture: Architecture) -> str:
         """Describe it by its widest groups: `stream 16-24-48, inner 8-16-32, heads 2-2-2, 3 blocks left out`."""
         choices = self.checked(architecture)
