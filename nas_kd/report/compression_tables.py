@@ -182,7 +182,7 @@ def _verdict(pair: FamilyPair, value: Difference) -> str:
     text = f"{pair.first if value.value > 0 else pair.second} is ahead"
     if not value.holds_for_fewer:
         text += ", with as many networks, not with fewer"
-    return text if value.holds_for_teachers else f"{text}, not beside any teacher of a quarter to four times the costs"
+    return text if value.holds_for_teachers else f"{text}, but not beside every teacher of 1/4 to 4 times the costs"
 
 
 def _estimate_text(value: Estimate, decimals: int, *, signed: bool = False) -> str:
