@@ -13,13 +13,16 @@ import torch_pruning as tp
 from torch import Tensor, nn
 
 from nas_kd.errors import InputError
-from nas_kd.models.derived.attention import find_attention
+from nas_kd.models.derived.attention import Attention, find_attention
 from nas_kd.user_code import describe_error
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
 ROOTS = (*CONVOLUTIONS, *TRANSPOSED, nn.Linear)
+Item = tuple[Any, list[int], list[int]]  # a dependency of the library, places, and the root's channels there
+MOST_MEMBERS, MOST_ENTANGLED = 600, 2  # members of a group before merging, and groups with more that are looked at
+ENTANGLED = "its channels are split and joined too often to be followed"
 
 
 @dataclass(frozen=True)
@@ -91,47 +94,91 @@ def find_groups(model: nn.Module, example: Tensor) -> list[ChannelGroup]:
 def _groups(graph: Any, model: nn.Module) -> Iterator[ChannelGroup]:
     names = {module: name for name, module in model.named_modules()}
     parameters = {parameter: name for name, parameter in model.named_parameters()}
-    attention = find_attention(model)
-    by_layer = {layer: found for found in attention for layer in found.layers}
-    for group in graph.get_all_groups(root_module_types=ROOTS):
-        items = [(item.dep, list(item.idxs), list(item.root_idxs)) for item in group]
-        root = items[0][0].target.module
-        heads = [by_layer[m] for dep, *_ in items if (m := dep.target.module) in by_layer and _makes(graph, dep)]
-        size = heads[0].width if heads else len(items[0][1])
-        members, producers, unit, frozen = [], [], 1, ""
-        for dep, places, roots in items:
-            target = dep.target.module
-            if not isinstance(target, nn.Module | nn.Parameter) or (
-                isinstance(target, nn.Module) and target not in names
-            ):
-                continue
-            channels = torch.tensor(roots) % size
+    by_layer = {layer: found for found in find_attention(model) for layer in found.layers}
+    seen, entangled = set[nn.Module](), 0
+    for root in [m for m in graph.module2node if m in names and isinstance(m, ROOTS) and graph.get_pruner_of_module(m)]:
+        if root in seen:
+            continue
+        reason, items = ENTANGLED, list[Item]()
+        if entangled < MOST_ENTANGLED:
             try:
-                parts = _parts(graph, dep, target, names, parameters)
-            except _CannotCutError as reason:
-                frozen = frozen or str(reason)
-                continue
-            if isinstance(target, nn.GroupNorm):
-                unit = max(unit, size // target.num_groups) if size == target.num_channels else 0
-            if isinstance(target, ROOTS) and _makes(graph, dep) and not _is_depthwise(target):
-                producers.append(names[target])
-            reads = isinstance(target, ROOTS) and not _makes(graph, dep)
-            members += [Member(n, axis, torch.tensor(places), channels, reads) for n, axis in parts]
-        if heads:
-            unit = heads[0].width // heads[0].heads
-            if len({(h.width, h.heads) for h in heads}) > 1:
-                frozen = frozen or "attention modules of different numbers of heads share it"
-        if unit == 0:
-            unit, frozen = 1, frozen or "it is normalised together with other channels"
-        yield ChannelGroup(
-            names[root],
-            size,
-            unit,
-            tuple(members),
-            tuple(dict.fromkeys(producers)),
-            tuple(dict.fromkeys(names[h.module] for h in heads)),
-            frozen,
-        )
+                items = _items(graph, root)
+            except _EntangledError:
+                entangled += 1
+            except Exception as error:  # of the library
+                reason = f"its graph cannot be followed ({describe_error(error)})"
+        if not items:
+            yield ChannelGroup(names[root], root.weight.shape[0], 1, (), (names[root],), (), reason)
+            continue
+        seen |= {dep.target.module for dep, *_ in items if _makes(graph, dep)}
+        yield _group(graph, items, names, parameters, by_layer)
+
+
+def _items(graph: Any, root: nn.Module) -> list[Item]:
+    """All that goes with a layer's outputs: what is cut, places, and the layer's channels at them.
+
+    Raises:
+        _EntangledError: there is no end of it, as where channels are split, shuffled and joined again and again.
+    """
+    pruner = graph.get_pruner_of_module(root)
+    bounded = tp.dependency.graph.Group
+    tp.dependency.graph.Group = _BoundedGroup
+    try:
+        group = graph.get_pruning_group(root, pruner.prune_out_channels, list(range(pruner.get_out_channels(root))))
+    finally:
+        tp.dependency.graph.Group = bounded
+    return [(item.dep, list(item.idxs), list(item.root_idxs)) for item in group]
+
+
+class _EntangledError(Exception):
+    """A group of channels has no end."""
+
+
+class _BoundedGroup(tp.dependency.group.Group):  # type: ignore[misc]
+    """A group of the library that gives up where the library would go on for hours."""
+
+    def add_dep(self, dep: Any, idxs: Any) -> None:
+        """Add a member, unless there are too many."""
+        if len(self._group) >= MOST_MEMBERS:
+            raise _EntangledError
+        super().add_dep(dep, idxs)
+
+
+def _group(
+    graph: Any,
+    items: Sequence[Item],
+    names: dict[Any, str],
+    parameters: dict[Any, str],
+    by_layer: dict[Any, Attention],
+) -> ChannelGroup:
+    root = items[0][0].target.module
+    heads = [by_layer[m] for dep, *_ in items if (m := dep.target.module) in by_layer and _makes(graph, dep)]
+    size = heads[0].width if heads else len(items[0][1])
+    members, producers, unit, frozen = list[Member](), list[str](), 1, ""
+    for dep, places, roots in items:
+        target = dep.target.module
+        if not (isinstance(target, nn.Parameter) or target in names):
+            continue
+        channels = torch.tensor(roots) % size
+        try:
+            parts = _parts(graph, dep, target, names, parameters)
+        except _CannotCutError as reason:
+            frozen = frozen or str(reason)
+            continue
+        if isinstance(target, nn.GroupNorm):
+            unit = max(unit, size // target.num_groups) if size == target.num_channels else 0
+        if isinstance(target, ROOTS) and _makes(graph, dep) and not _is_depthwise(target):
+            producers.append(names[target])
+        reads = isinstance(target, ROOTS) and not _makes(graph, dep)
+        members += [Member(n, axis, torch.tensor(places), channels, reads) for n, axis in parts]
+    if heads:
+        unit = heads[0].width // heads[0].heads
+        if len({(h.width, h.heads) for h in heads}) > 1:
+            frozen = frozen or "attention modules of different numbers of heads share it"
+    if unit == 0:
+        unit, frozen = 1, frozen or "it is normalised together with other channels"
+    attention = tuple(dict.fromkeys(names[h.module] for h in heads))
+    return ChannelGroup(names[root], size, unit, tuple(members), tuple(dict.fromkeys(producers)), attention, frozen)
 
 
 def _consistent(groups: Sequence[ChannelGroup], model: nn.Module) -> list[ChannelGroup]:

@@ -251,3 +251,28 @@ def example_of(shape: tuple[int, ...], n: int = 4) -> Tensor:
     if len(shape) == 1:
         return torch.randint(0, 50, (n, *shape), generator=generator)
     return torch.rand(n, *shape, generator=generator)
+
+
+class SplitUnit(nn.Module):
+    """Half of the channels pass, half are convolved; then both change places, as in ShuffleNet v2."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        half = channels // 2
+        self.body = nn.Sequential(nn.Conv2d(half, half, 1), nn.ReLU(), nn.Conv2d(half, half, 3, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        passed, changed = x.chunk(2, 1)
+        return torch.cat([self.body(changed), passed], 1)
+
+
+class ShuffleNet(nn.Module):
+    """Channels are split and joined again and again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.units = nn.Conv2d(3, 64, 3, 2, 1), nn.Sequential(*[SplitUnit(64) for _ in range(12)])
+        self.last, self.fc = nn.Conv2d(64, 64, 1), nn.Linear(64, N_CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(F.relu(self.last(self.units(self.stem(x)))).mean((2, 3)))  # type: ignore[no-any-return]

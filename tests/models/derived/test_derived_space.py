@@ -12,6 +12,7 @@ from nas_kd.errors import InputError
 from nas_kd.export.network_costs import count_macs
 from nas_kd.export.onnx_export import export_onnx
 from nas_kd.export.verify import verify
+from nas_kd.models.derived import channel_groups
 from nas_kd.models.derived.derived_space import FRESH, STARTS, DerivedSpace
 from nas_kd.models.subnetwork import cut_weights
 from nas_kd.models.supernet import Supernet
@@ -25,6 +26,7 @@ from tests.models.derived.networks import (
     MobileNet,
     ResNet,
     Shuffled,
+    ShuffleNet,
     example_of,
     network_of,
     trained_like,
@@ -173,6 +175,21 @@ def test_groups_that_the_graph_gets_wrong_are_frozen() -> None:
     padded = DerivedSpace(trained_like(ResNet(padded=True)), example_of(PICTURES))
     assert "stem.0" in padded.frozen
     assert any(cut.name.startswith("width") for cut in padded.cuts)
+
+
+def test_channels_that_are_split_and_joined_are_cut_where_this_is_right() -> None:
+    torch.manual_seed(0)
+    space = DerivedSpace(trained_like(ShuffleNet()), example_of(PICTURES))
+    assert "fails" in space.frozen["units.11.body.2"]
+    assert {"width_1", "depth_1"} <= {cut.name for cut in space.cuts}
+
+
+def test_groups_without_end_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The graph's library would follow some networks for hours."""
+    monkeypatch.setattr(channel_groups, "MOST_MEMBERS", 3)
+    space = space_of("resnet")
+    assert {*space.frozen.values()} == {channel_groups.ENTANGLED, "it gives the network's outputs"}
+    assert all(cut.blocks for cut in space.cuts)
 
 
 def test_weights_inherited_fresh_or_either() -> None:
