@@ -54,6 +54,8 @@ def networks(clones: Path | None, *, installed: bool) -> Iterator[tuple[str, Mak
 def _of_collection(path: Path, imports: str, expression: str) -> Make:
     def make() -> nn.Module:
         sys.path.insert(0, str(path.resolve()))
+        for module in [name for name in sys.modules if name.partition(".")[0] in {"models", "cifar"}]:
+            del sys.modules[module]  # of another collection
         names: dict[str, Any] = {}
         exec(imports, names)  # of the benchmark's own table
         return eval(expression, names)  # type: ignore[no-any-return]

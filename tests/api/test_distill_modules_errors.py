@@ -202,7 +202,10 @@ def test_a_method_that_returns_no_terms_by_name() -> None:
         ({"seed": 1.5}, "seed must be a whole number >= 0, got 1.5"),
         ({"augment": True}, "augment is of type bool; want e.g. {'crop': 4, 'flip': True}"),
         ({"augment": {"crop": 8}}, "augment.crop must be below the image's side of 8 pixels, got 8"),
-        ({"augment": {"rotate": 8}}, "augment.rotate: unknown key; allowed: colour, crop, cutout, erase"),
+        (
+            {"augment": {"rotate": 8}},
+            "augment.rotate: unknown key; allowed: colour, crop, cutout, erase, flip, operations, resized_crop, strength",
+        ),
         ({"augment": {"crp": 2}}, "augment.crp: unknown key; did you mean 'crop'.?"),
         (
             {"augment": {"crop": 1}, "train": (X.flatten(1), Y)},
