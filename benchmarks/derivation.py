@@ -44,6 +44,8 @@ def networks(clones: Path | None, *, installed: bool) -> Iterator[tuple[str, Mak
         yield f"tests: {name}", make, shape
     for collection, of in COLLECTIONS.items() if clones else ():
         assert clones is not None
+        if not (clones / of.path).exists():
+            continue
         for name, expression in of.networks.items():
             yield f"{collection}: {name}", _of_collection(clones / of.path, of.imports, expression), (3, 32, 32)
     for package, names in INSTALLED.items() if installed else ():
@@ -72,11 +74,24 @@ def _of_package(package: str, name: str) -> Make:
     return make
 
 
+class First(nn.Module):
+    """A network that returns its logits alone, of a tuple that begins with them."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Run the network on x (B, ...): logits (B, C)."""
+        return self.body(x)[0]  # type: ignore[no-any-return]
+
+
 def figures(make: Make, shape: tuple[int, ...]) -> dict[str, Any]:
     """Derive a space, and judge its smallest and middle students."""
     torch.manual_seed(0)
-    network = trained_like(make())
-    x = example_of(shape)
+    x, network = example_of(shape), trained_like(make())
+    if not isinstance(network(x[:2]), Tensor):
+        network = First(network)  # as teachers are that return more than logits
     started = time.perf_counter()
     try:
         space = DerivedSpace(network, x)
