@@ -51,7 +51,7 @@ class JudgedNetwork:
 
     @property
     def family(self) -> str:
-        """The techniques in words."""
+        """Name of its family: the techniques, joined by plus signs."""
         return " + ".join(self.techniques)
 
 

@@ -25,7 +25,7 @@ from nas_kd.kd.distiller import Distiller
 from nas_kd.kd.load_model import load_weights, weights_file
 from nas_kd.kd.network_builder import NetworkBuilder, note_start
 from nas_kd.kd.own_space import with_own_space
-from nas_kd.kd.ready_teacher import decisions_on_test, tested_record
+from nas_kd.kd.ready_teacher import ReadyTeacher, decisions_on_test, tested_record
 from nas_kd.kd.teachers import prepare_teachers
 from nas_kd.methods.combine import make_method
 from nas_kd.methods.teaching import usable_teaching
@@ -97,14 +97,8 @@ def distill_one(config: SearchConfig, run_dir: Path, callback: Callback) -> Dist
 
 
 def _distill(context: RunContext) -> DistillResult:
+    context, teachers = _with_teachers(context)
     config, folder, callback = context.config, context.folder, context.callback
-    builder = NetworkBuilder.for_run(context)
-    if not isinstance(context.space, SpaceOfTeacher):  # a wrong student is found before the teacher is trained
-        note_start(builder, callback)
-        builder.parameters(_candidate(config, context, builder).student)
-    callback.on_stage("preparing the teacher" if len(config.teacher) == 1 else "preparing the teachers")
-    teachers = prepare_teachers(context, Gate(context, builder).of_file)
-    context = with_own_space(context, [t.teacher for t in teachers])
     builder = NetworkBuilder.for_run(context)
     gate = Gate(context, builder)
     candidate = _candidate(config, context, builder)
@@ -162,6 +156,17 @@ def _distill(context: RunContext) -> DistillResult:
         latency=facts.costs.require_latency(),
         teacher=teacher,
     )
+
+
+def _with_teachers(context: RunContext) -> tuple[RunContext, list[ReadyTeacher]]:
+    """Prepare the teachers; the context then has the space that students come from."""
+    config, builder = context.config, NetworkBuilder.for_run(context)
+    if not isinstance(context.space, SpaceOfTeacher):  # a wrong student is found before the teacher is trained
+        note_start(builder, context.callback)
+        builder.parameters(_candidate(config, context, builder).student)
+    context.callback.on_stage("preparing the teacher" if len(config.teacher) == 1 else "preparing the teachers")
+    teachers = prepare_teachers(context, Gate(context, builder).of_file)
+    return with_own_space(context, [t.teacher for t in teachers]), teachers
 
 
 def _facts(

@@ -101,7 +101,7 @@ class Augmentation(Options):
 
     @property
     def paints(self) -> bool:
-        """Whether colours are changed."""
+        """Whether colours are changed, by jitter or by an operation."""
         return bool(self.colour or self.operations)
 
 

@@ -24,7 +24,7 @@ INERT = (
 
 
 def main() -> None:
-    """Convert one checkpoint."""
+    """Convert the checkpoint that the job on standard input names."""
     job = json.loads(sys.stdin.readline())
     sys.path[:] = job["path"]
     here = Path(__file__).parent

@@ -41,7 +41,7 @@ class Pictures(Protocol):
         """Number of pictures, broken ones included."""
 
     def encoded(self) -> Iterator[EncodedImage]:
-        """All of them."""
+        """Read all pictures as they are stored, in order."""
 
     def labels(self) -> Iterator[Label | None]:
         """Their labels; None: there is none."""
@@ -72,11 +72,11 @@ class FolderPictures:
         return len(self.samples)
 
     def encoded(self) -> Iterator[EncodedImage]:
-        """All of them."""
+        """Read all pictures as they are stored, in order."""
         return (EncodedImage(file, label, str(file)) for label, file in self.samples)
 
     def labels(self) -> Iterator[Label | None]:
-        """Their labels."""
+        """Labels of the pictures, in order."""
         return (label for label, _ in self.samples)
 
     def name(self, row: int) -> str:
@@ -84,7 +84,7 @@ class FolderPictures:
         return self.naming(*self.samples[row])
 
     def files(self) -> Sequence[tuple[str, Path]]:
-        """The files by name."""
+        """Files that the pictures come from, by name."""
         return [(self.naming(*sample), sample[1]) for sample in self.samples]
 
     def selection(self) -> Any:

@@ -65,7 +65,7 @@ class DecodingLog:
 
     @staticmethod
     def from_json(value: dict[str, Any]) -> "DecodingLog":
-        """Read what `to_json` wrote."""
+        """Read the log that `to_json` wrote."""
         return DecodingLog(Counter(value["seen"]), [(row, reason) for row, reason in value["broken"]])
 
 

@@ -117,7 +117,7 @@ class MappedSamples:
 
     @property
     def shape(self) -> torch.Size:
-        """(N, C, H, W)."""
+        """Number of pictures, then the shape of one: (N, C, H, W)."""
         return torch.Size(self.array.shape)
 
     def __len__(self) -> int:
@@ -132,7 +132,7 @@ class MappedSamples:
         return self[index]
 
     def is_floating_point(self) -> bool:
-        """Return false."""
+        """Return false: decoded pictures are bytes."""
         return False
 
 

@@ -49,7 +49,7 @@ class ParquetPictures:
         return sum(shard.n_rows for shard in self.shards)
 
     def encoded(self) -> Iterator[EncodedImage]:
-        """All of them."""
+        """Read all pictures as they are stored, in order."""
         labels = self.labels()
         for shard in self.shards:
             for row, (cell,) in enumerate(_rows(shard, [shard.columns.image])):
@@ -74,7 +74,7 @@ class ParquetPictures:
         raise IndexError(row)
 
     def files(self) -> Sequence[tuple[str, Path]]:
-        """The files by name."""
+        """Files that the pictures come from, by name."""
         return [(shard.path.name, shard.path) for shard in self.shards]
 
     def selection(self) -> Any:

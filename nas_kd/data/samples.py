@@ -21,11 +21,11 @@ class Samples(Protocol):
 
     @property
     def shape(self) -> torch.Size:
-        """(N, ...)."""
+        """Number of samples, then the shape of one: (N, ...)."""
 
     @property
     def dtype(self) -> torch.dtype:
-        """Number type."""
+        """Number type of the values, uint8 or float32."""
 
     @property
     def device(self) -> torch.device:
@@ -33,7 +33,7 @@ class Samples(Protocol):
 
     @property
     def ndim(self) -> int:
-        """Number of axes."""
+        """Number of axes, that of the samples included."""
 
     def __len__(self) -> int:
         """Number of samples."""

@@ -55,11 +55,11 @@ class CompressionDraws:
 
     @property
     def scores(self) -> Draws:
-        """(D, n) compression scores."""
+        """Compression score of each network in each draw, (D, n)."""
         return np.asarray(self.retention * self.savings.mean(axis=2))
 
     def hypervolumes(self, members: Sequence[int]) -> Draws:
-        """(D, m) mean hypervolume of 1, 2, ... m of these m networks, over all choices of so many."""
+        """(D, m) mean hypervolume of 1, 2, ... m of these m networks, over all choices of that number."""
         kept = (self.retention[:, members] - REFERENCE_RETENTION) / (1 - REFERENCE_RETENTION)
         saved = self.savings[:, members] / log2(10)
         return expected_hypervolumes(np.concatenate([kept[..., np.newaxis], saved], axis=2))

@@ -113,7 +113,7 @@ class FamilyPair(Record):
         first: name of one.
         second: of the other.
         members: as many of each as are compared: those of the smaller family.
-        hypervolume: the first's less the second's, as the mean over all choices of so many members.
+        hypervolume: the first's less the second's, as the mean over all choices of that many members.
         score: the compression score of the first's best member less that of the second's.
     """
 

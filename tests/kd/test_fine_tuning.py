@@ -66,7 +66,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Heard(Callback):
-    """Keeps what is said, and stops a run where it is told to."""
+    """Keeps notes and epochs, and stops a run at a given one."""
 
     def __init__(self, stop_at: tuple[str, int] | None = None) -> None:
         self.notes: list[str] = []

@@ -23,7 +23,7 @@ class Torchvision(Collection):
         )
 
     def weights_places(self, network: str) -> list[Path]:
-        """The cache of torch.hub."""
+        """Folder in which torch.hub keeps what it has fetched."""
         weights: Any = self._models(network).get_model_weights(network).DEFAULT
         return [hub_checkpoint(weights.url)]
 

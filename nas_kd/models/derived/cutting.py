@@ -22,7 +22,7 @@ class Passthrough(nn.Module):
         self.as_tuple = as_tuple
 
     def forward(self, x: Tensor, *_: Any, **__: Any) -> Any:
-        """Return x."""
+        """Return x (B, ...) unchanged, in a tuple of one where the block did so."""
         return (x,) if self.as_tuple else x
 
 
@@ -36,7 +36,7 @@ class Block:
 
 @dataclass(frozen=True)
 class _Side:
-    """Who owns the places along one side of a tensor: a group (-1: nobody), and the rank of the channel in it."""
+    """Owners of the places along a side of a tensor: the group (-1: none), and the rank of the channel in it."""
 
     group: Tensor
     rank: Tensor
@@ -86,7 +86,7 @@ class Cutter:
         Args:
             kept: channels that are kept of each group that loses any, by the group's number.
         """
-        limits = torch.full((len(self.groups) + 1,), torch.iinfo(torch.long).max)  # the last: nobody's
+        limits = torch.full((len(self.groups) + 1,), torch.iinfo(torch.long).max)  # the last: of no group
         for number, channels in kept.items():
             limits[number] = channels
         found: dict[str, list[Tensor | None]] = {}

@@ -1,11 +1,12 @@
 """Ranks channels and blocks of a trained network: those that matter least are cut first."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from nas_kd.models.derived.channel_groups import ChannelGroup
+from nas_kd.models.derived.observe import Hook, run_with_hooks
 
 
 def rank_channels(group: ChannelGroup, tensors: Mapping[str, Tensor]) -> Tensor:
@@ -48,7 +49,7 @@ def block_changes(model: nn.Module, paths: Sequence[str], example: Tensor) -> di
     """
     found: dict[str, float] = {}
 
-    def hook(path: str) -> Callable[..., None]:
+    def measure_of(path: str) -> Hook:
         def measure(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor | tuple[Tensor, ...]) -> None:
             out = output[0] if isinstance(output, tuple) else output
             similarity = torch.cosine_similarity(inputs[0].flatten(1), out.flatten(1), dim=1)
@@ -56,11 +57,5 @@ def block_changes(model: nn.Module, paths: Sequence[str], example: Tensor) -> di
 
         return measure
 
-    hooks = [model.get_submodule(path).register_forward_hook(hook(path)) for path in paths]
-    try:
-        with torch.no_grad():
-            model(example)
-    finally:
-        for handle in hooks:
-            handle.remove()
+    run_with_hooks(model, example, {path: measure_of(path) for path in paths})
     return found

@@ -1,6 +1,6 @@
 """Runs a network once and notes of every layer when it is called, how often, and what it takes and returns."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 BATCH_AND_CHANNELS = 2
 VECTOR = 2  # sides of a batch of vectors
+Hook = Callable[..., None]
 
 
 @dataclass
@@ -30,7 +31,7 @@ def observe(model: nn.Module, example: Tensor) -> dict[str, Call]:
     """
     calls: dict[str, Call] = {}
 
-    def hook_of(path: str) -> Callable[..., None]:
+    def note_of(path: str) -> Hook:
         def note(_: nn.Module, inputs: tuple[object, ...], output: object) -> None:
             if path in calls:
                 calls[path].calls += 1
@@ -42,14 +43,25 @@ def observe(model: nn.Module, example: Tensor) -> dict[str, Call]:
 
         return note
 
-    hooks = [module.register_forward_hook(hook_of(path)) for path, module in model.named_modules()]
+    run_with_hooks(model, example, {path: note_of(path) for path, _ in model.named_modules()})
+    return calls
+
+
+def run_with_hooks(model: nn.Module, example: Tensor, hooks: Mapping[str, Hook]) -> None:
+    """Run a network once without gradients, with forward hooks that are gone afterwards.
+
+    Args:
+        model: any.
+        example: (B, ...) what it takes.
+        hooks: of modules, by path.
+    """
+    handles = [model.get_submodule(path).register_forward_hook(hook) for path, hook in hooks.items()]
     try:
         with torch.no_grad():
             model(example)
     finally:
-        for handle in hooks:
+        for handle in handles:
             handle.remove()
-    return calls
 
 
 def _shape(value: object) -> tuple[int, ...] | None:
