@@ -27,6 +27,7 @@ from nas_kd.kd.choose_recipe import ProbeBudget, choose_recipe, student_recipe_k
 from nas_kd.nas.search_plan import SearchPlan, probe_epochs
 from nas_kd.results.recipe_record import RecipeRecord
 from nas_kd.results.training_recipe import TrainingRecipe
+from nas_kd.serialization import write_atomic
 
 SEEDS = (1, 2, 3)  # none of them has a part in choosing the grid's best settings but by their validation accuracy
 MORE_SEEDS, FEW_TEST_SAMPLES = (4, 5, 6), 1000  # for the middle student, where one test sample is a tenth of a point
@@ -78,13 +79,13 @@ def figures(runs: CaseRuns, sizes: Sequence[str]) -> dict[str, Any]:
     """Test accuracies by student and arm; a training is shared by all arms with its recipe."""
     arms, epochs = arms_of(runs), runs.case.epochs
     found: dict[str, Any] = {"recipes": {arm: recipe.to_json() for arm, recipe in arms.items()}, "test": {}}
+    teacher = runs.done["teacher"]["test"]
     for size in sizes:
         for arm, recipe in arms.items():
             more = size == "middle" and len(runs.context.data.test) < FEW_TEST_SAMPLES
             seeds = SEEDS + (MORE_SEEDS if more else ())
             rows = [runs.train(Run(size, recipe, epochs, seed)) for seed in seeds]
-            found["test"].setdefault(size, {})[arm] = [r["test"] for r in rows]
-    found["test"]["teacher"] = runs.done["teacher"]["test"]
+            found["test"].setdefault(size, {"teacher": teacher})[arm] = [r["test"] for r in rows]
     record = RecipeRecord.model_validate(runs.done["automatic"]["record"])
     found["probe"] = {
         "origin": record.origin,
@@ -122,7 +123,7 @@ def _table(names: Sequence[str], results: dict[str, dict[str, Any]]) -> str:
         test = results[name]["test"]
         for size in (s for s in SIZES if s in test):
             rows.append(
-                [name, size, *(f"{100 * fmean(test[size][arm]):.1f}" for arm in ARMS), f"{100 * test['teacher']:.1f}"]
+                [name, size, *(f"{100 * fmean(test[size][arm]):.1f}" for arm in ARMS), f"{100 * test[size]['teacher']:.1f}"]
             )
     return markdown_table(["case", "student", *ARMS.values(), "teacher"], rows)
 
@@ -153,11 +154,13 @@ def _words(recipe: dict[str, Any]) -> str:
 
 
 def result_of(case: Case, data_dir: Path | None, out: Path, sizes: Sequence[str]) -> None:
-    """Do what is missing of one case, and write its result."""
+    """Do what is missing of one case, and write its result; students that are not asked for keep theirs."""
     found = figures(CaseRuns(case, data_dir, out), sizes)
     path = out / "results" / f"{case.name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(found, indent=1) + "\n")
+    if path.exists():
+        found["test"] = json.loads(path.read_text())["test"] | found["test"]
+    write_atomic(path, json.dumps(found, indent=1) + "\n")
 
 
 def main() -> int:
