@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import Path
 
 
 class InputError(ValueError):
@@ -68,3 +69,13 @@ def unknown(kind: str, given: str, allowed: Iterable[str]) -> InputError:
     near = get_close_matches(given, names, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"allowed: {', '.join(names)}"
     return InputError(f"unknown {kind} {given!r}; {hint}")
+
+
+def printable(name: str | Path) -> str:
+    """A name that fits into one line: control characters and bytes that are not UTF-8 as escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(name))
+
+
+def few(names: tuple[str, ...] | list[str], limit: int = 8) -> str:
+    """The first names of a list that may be long, joined by commas."""
+    return ", ".join(map(printable, names[:limit])) + (", ..." if len(names) > limit else "")

@@ -27,6 +27,7 @@ REGISTRIES: Mapping[str, str] = {
     "sampler": "nas_kd.nas.samplers",
     "executor": "nas_kd.executors",
     "score": "nas_kd.scores",
+    "task": "nas_kd.tasks",
     "baseline": "nas_kd.kd.baselines",
     "collection": "nas_kd.models.collections",
 }

@@ -28,8 +28,8 @@ from nas_kd.methods.base import Batch, Outputs
 from nas_kd.methods.combine import make_method
 from nas_kd.nas.samplers.base import make_sampler
 from nas_kd.plugins import available, load
-from nas_kd.results.confusion import Confusion
 from nas_kd.scores.base import load_score
+from nas_kd.scores.class_score import Decisions
 
 ROOT = Path(__file__).parent.parent
 GUIDE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
@@ -152,7 +152,7 @@ def test_a_sampler(add: Any) -> None:
 def test_a_score(add: Any) -> None:
     add("worst_recall.py")
     score = load_score("worst_recall")
-    found = score.of(Confusion.of([0] * 8 + [1] * 2, [0] * 9 + [1], 2))
+    found = score.of(Decisions(np.repeat([0, 1], [8, 2]), np.repeat([0, 1], [9, 1]), 2))
     assert found.mean == 0.5
     assert 0 < found.low < 0.5 < found.high < 1
-    assert score.metric((90, 10), (8, 2)).chance == 0.5
+    assert score.guessing(np.repeat([0, 1], [90, 10]), np.repeat([0, 1], [8, 2]), 2) == 0.5

@@ -122,9 +122,8 @@ def _table(names: Sequence[str], results: dict[str, dict[str, Any]]) -> str:
     for name in names:
         test = results[name]["test"]
         for size in (s for s in SIZES if s in test):
-            rows.append(
-                [name, size, *(f"{100 * fmean(test[size][arm]):.1f}" for arm in ARMS), f"{100 * test[size]['teacher']:.1f}"]
-            )
+            found = [fmean(test[size][arm]) for arm in ARMS] + [test[size]["teacher"]]
+            rows.append([name, size, *(f"{100 * share:.1f}" for share in found)])
     return markdown_table(["case", "student", *ARMS.values(), "teacher"], rows)
 
 

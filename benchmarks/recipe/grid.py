@@ -29,7 +29,7 @@ from nas_kd.config.options import SearchConfig
 from nas_kd.context.callbacks import Callback
 from nas_kd.context.run_context import RunContext
 from nas_kd.context.run_folder import RunFolder
-from nas_kd.engine.evaluation import accuracy_of, cross_entropy_of
+from nas_kd.engine.evaluation import accuracy_of, label_loss_of
 from nas_kd.engine.numerics import training_threads
 from nas_kd.engine.teacher_outputs import Teacher
 from nas_kd.errors import TrialError
@@ -114,7 +114,7 @@ class CaseRuns:
             distiller = Distiller.for_run(self.context.with_recipe(recipe), self.builder)
             candidate = Candidate(architecture, (), Recipe(NO_DISTILLATION))
             trained = distiller.distill(candidate, 1000, self.case.epochs)
-            loss = cross_entropy_of(trained.model, data.val, self.context.numerics)
+            loss = label_loss_of(trained.model, data.val, data.task, self.context.numerics)
             found.append((trained.val_accuracy, -loss, distiller.as_teacher(trained, architecture)))
         best = max(found, key=lambda f: f[:2])[2]
         self.write({"key": "teacher", "description": best.description, **self.judged(best.model)})
@@ -167,7 +167,7 @@ class CaseRuns:
         data, numerics = self.context.data, self.context.numerics
         return {
             "val": round(accuracy_of(model, data.val, numerics), 5),
-            "val_loss": round(cross_entropy_of(model, data.val, numerics), 5),
+            "val_loss": round(label_loss_of(model, data.val, data.task, numerics), 5),
             "test": round(accuracy_of(model, data.test, numerics), 5),
         }
 

@@ -12,6 +12,7 @@ from nas_kd.api.in_memory import (
     device_name,
     method_names,
     space_name,
+    task_name,
     teacher_options,
     with_unlabelled,
 )
@@ -45,6 +46,7 @@ def search(
     run_dir: Path | str | None = None,
     callbacks: Callback | Sequence[Callback] = (),
     unlabelled: Any = None,
+    task: Any = None,
 ) -> Run:
     """Search for the most accurate student within a budget; write the winner and the report into the run's folder.
 
@@ -74,6 +76,9 @@ def search(
         unlabelled: samples without labels: students learn from the teacher's outputs on them. An array, a tensor
             or a Dataset beside `data` given in Python; or the path of a folder of pictures, of Parquet files (a list),
             or of an .npy or .npz array.
+        task: what the data ask of a network: "classification" (the default), "multi_label", "regression",
+            "package.module:Name", or a `Task`. y of multi_label: (N, C), 1 for samples that have a label, else 0; of
+            regression: numbers, (N,) or (N, k).
 
     Returns:
         The run, finished, or as far as it came before a callback stopped it.
@@ -96,6 +101,7 @@ def search(
         "teacher": None if teacher is None else teacher_options(teacher),
         "data": None if data is None else data_options(data),
         "data.unlabelled": files,
+        "data.task": None if task is None else task_name(task),
         "space.name": None if space is None else space_name(space),
         "distill.methods": None if methods is None else method_names(methods),
         "budget": None if budget is None else budget_options(budget),

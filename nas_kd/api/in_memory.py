@@ -24,8 +24,9 @@ from nas_kd.latency.device_profile import DeviceProfile
 from nas_kd.methods.base import Method
 from nas_kd.models.collections.base import is_in_collection
 from nas_kd.models.search_space import load_space
-from nas_kd.plugins import remember
+from nas_kd.plugins import available, remember
 from nas_kd.serialization import fingerprint
+from nas_kd.tasks.base import load_task
 
 Options = dict[str, Any]
 
@@ -181,6 +182,21 @@ def space_name(space: Any) -> str:
     sizes = [architecture.to_json() for architecture in found.size_ladder(5)]
     identity = fingerprint([source_identity(type(found)), found.name, found.cardinality(), sizes])
     return remember("space", f"{found.name}-{identity[:16]}", found)
+
+
+def task_name(task: Any) -> str:
+    """A name for a task: a class, an instance, or a name already.
+
+    Raises:
+        InputError: it is no task.
+    """
+    if isinstance(task, str):
+        return task
+    found = load_task(task)
+    if available("task").get(found.name) == found:
+        return found.name
+    identity = fingerprint([source_identity(type(found)), repr(found)])
+    return remember("task", f"{found.name}-{identity[:16]}", found)
 
 
 def method_names(methods: Any) -> list[str]:

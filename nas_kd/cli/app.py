@@ -31,8 +31,8 @@ MinScore = Annotated[
 ]
 MinAccuracy = Annotated[float | None, typer.Option(help="older name of --min-score, where the score is accuracy")]
 LISTED = (
-    "methods | spaces | datasets | devices | precisions | policies | samplers | executors | scores | baselines | "
-    "collections"
+    "methods | spaces | datasets | tasks | devices | precisions | policies | samplers | executors | scores | "
+    "baselines | collections"
 )
 Verbose = Annotated[
     bool, typer.Option("--verbose", "-v", help="show log messages, and what libraries print; else they are in run.log")
@@ -149,6 +149,8 @@ def export(
         from nas_kd.cli.printed_results import print_finalist
         from nas_kd.commands.write_winner import export_winner
         from nas_kd.config.loading import card_overrides, load_config
+        from nas_kd.context.run_folder import RunFolder
+        from nas_kd.tasks.base import load_task
 
         limits = {
             "budget.max_latency_ms": max_latency_ms,
@@ -160,7 +162,9 @@ def export(
         }
         given = any(limit is not None for limit in limits.values())
         budget = load_config(None, limits).budget if given else None
-        print_finalist(export_winner(run_dir, out, budget, trial=trial, card=card_overrides(settings)), out)
+        finalist = export_winner(run_dir, out, budget, trial=trial, card=card_overrides(settings))
+        task = load_task(load_config(RunFolder(run_dir).config).data.task)
+        print_finalist(finalist, task.headline_score.title, out)
 
 
 @app.command()

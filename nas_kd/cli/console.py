@@ -17,7 +17,8 @@ from nas_kd.context.callbacks import Callback
 from nas_kd.context.run_folder import RunFolder
 from nas_kd.results.run_record import NO_SCORE, TeacherRecord
 from nas_kd.results.trial_record import Costs, TrialRecord, TrialStatus
-from nas_kd.scores.base import DEFAULT_SCORE, Score, load_score
+from nas_kd.scores.base import DEFAULT_SCORE, Score
+from nas_kd.tasks.base import load_task
 
 # Without a terminal:
 LINE_EVERY = 10  # trials or trainings
@@ -47,7 +48,8 @@ class ConsoleCallback(Callback):
         self._terminal = Terminal(verbose)
         self._console = Console(stderr=True)
         self._n_trials = config.search.trials
-        self._score = load_score(config.data.score)
+        self._headline = load_task(config.data.task).headline_score
+        self._score = load_task(config.data.task).score(config.data.score)
         self._live: Live | None = None
         self._status = ""
         self._comparable = True  # whether every teacher's size and latency are known
@@ -107,14 +109,15 @@ class ConsoleCallback(Callback):
         self._print_line(f"note: {text}")
 
     def on_teacher(self, record: TeacherRecord) -> None:
-        """Print the teacher's accuracy, size and latency."""
+        """Print the teacher's score, size and latency."""
         costs, score = record.costs, ""
         self._comparable = self._comparable and costs.size_bytes is not None and costs.latency_ms is not None
         accuracy = NO_SCORE if record.val is None else f"{record.val.mean:.2%}"
-        if self._score.name != DEFAULT_SCORE and record.val_score is not None:
+        if self._score.name != self._headline.name and record.val_score is not None:
             score = f"{self._score.title} {record.val_score.mean:.2%}, "
         self._print_line(
-            f"teacher: {record.description}; validation accuracy {accuracy}, {score}{size_and_latency(costs)}"
+            f"teacher: {record.description}; validation {self._headline.title} {accuracy}, {score}"
+            f"{size_and_latency(costs)}"
         )
 
     def on_measured(self, done: int, total: int) -> None:

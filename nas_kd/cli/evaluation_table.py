@@ -19,16 +19,20 @@ def print_evaluation(result: Evaluation) -> None:
         console.print(f"note: {escape(note)}", soft_wrap=True, highlight=False)
     table = Table(title=escape(result.file), title_justify="left", show_header=False)
     table.add_row("data", escape(f"{result.dataset}, {result.split} split, {accuracy.samples:,} samples"))
-    table.add_row("accuracy", f"{_percent(accuracy)}, {result.correct:,} of {accuracy.samples:,} right")
+    right = "" if result.correct is None else f", {result.correct:,} of {accuracy.samples:,} right"
+    table.add_row(result.title, f"{_percent(accuracy)}{right}")
     for name, value in result.scores.items():
         table.add_row(load_score(name).title, _percent(value))
     for name, figure in (("calibration error (ECE)", result.ece), ("cross-entropy, nats", result.nll)):
+        if figure is None:
+            continue
         stated = f", {figure.after:.4f} at the file's temperature {result.temperature:.4g}"
         table.add_row(name, f"{figure.before:.4f}{stated if result.temperature != 1 else ''}")
     if result.preprocessing != "raw":
         table.add_row("preprocessing", result.preprocessing)
     console.print(table)
-    _print_classes(console, result.classes)
+    if result.classes:
+        _print_classes(console, result.classes)
 
 
 def _print_classes(console: Console, classes: tuple[ClassResult, ...]) -> None:

@@ -64,10 +64,10 @@ def print_result(run: RunRecord, folder: Path) -> None:
 
 
 def _other_scores(run: RunRecord, winner: FinalistRecord) -> Iterator[str]:
-    """Accuracy and balanced accuracy on test, of the winner and the teacher, where the table does not have them."""
+    """The task's own score and balanced accuracy on test, of winner and teacher, where the table does not have them."""
     teacher = run.teacher
     shown = (
-        ("accuracy", winner.test, teacher.test if teacher else None),
+        (run.headline_title, winner.test, teacher.test if teacher else None),
         ("balanced accuracy", winner.balanced, teacher.balanced if teacher else None),
     )
     for title, mine, theirs in shown:
@@ -97,18 +97,18 @@ def _figure_cells(accuracy: Accuracy, costs: Costs, unstable: str = UNSTABLE) ->
     return percent(accuracy), kilobytes(costs.size_bytes), milliseconds(costs.latency_ms, unstable)
 
 
-def print_finalist(finalist: FinalistRecord, out: Path) -> None:
-    """Print which finalist was exported to `out`, with its figures."""
+def print_finalist(finalist: FinalistRecord, title: str, out: Path) -> None:
+    """Print which finalist was exported to `out`, with its figures; `title`: of the task's own score."""
     parts = (f"trial {finalist.trial}", finalist.description, _method(finalist))
     accuracy, *costs = _figure_cells(finalist.test, finalist.costs)
-    figures = (f"test accuracy {accuracy}", *costs)
+    figures = (f"test {title} {accuracy}", *costs)
     print_plain(Console(), f"{out}: {'; '.join((*parts, *figures))}")
 
 
 def print_distilled(distilled: DistillResult) -> None:
     """Print the figures of a student that was distilled without a search, beside the teacher's on the same split."""
     teacher = distilled.teacher
-    shown = {"test accuracy": (distilled.test, teacher.test)}
+    shown = {f"test {distilled.title}": (distilled.test, teacher.test)}
     for title, value in distilled.scores.items():
         theirs = teacher.balanced if title == load_score("balanced_accuracy").title else teacher.test_score
         shown[title] = (value, theirs)

@@ -10,7 +10,7 @@ from nas_kd.kd.baselines.base import Baseline, BaselineInputs, CompressedFile, C
 from nas_kd.kd.candidate_failure import as_trial_error
 from nas_kd.kd.ready_teacher import ReadyTeacher
 from nas_kd.nas.gate import Gate
-from nas_kd.scores.base import Decisions
+from nas_kd.scores.base import Evidence
 from nas_kd.serialization import sha256
 
 
@@ -56,13 +56,14 @@ def _variants(baseline: Baseline, inputs: BaselineInputs) -> list[Callable[[], C
         return []
 
 
-def _judged(made: CompressedFile, network: CompressedNetwork, context: RunContext) -> tuple[TrainedFile, Decisions]:
-    val = network.decide(made.onnx, context.data.val)
+def _judged(made: CompressedFile, network: CompressedNetwork, context: RunContext) -> tuple[TrainedFile, Evidence]:
+    task, split = context.data.task, context.data.val
+    val = task.evidence(network.run(made.onnx, split.x), split.y.numpy())
     file = ExportedFile(
         onnx=made.onnx,
         sha256=sha256(made.onnx),
-        val_accuracy=val.confusion.accuracy,
-        val_score=context.score.value(val.confusion),
+        val_accuracy=task.first_score(val),
+        val_score=context.score.value(val),
         parity=made.parity.max_abs_difference,
         agreement=made.parity.agreement,
         seconds=made.seconds,

@@ -22,7 +22,7 @@ from nas_kd.results.latency import Latency
 from nas_kd.results.limits import CostName, cost_values
 from nas_kd.results.run_record import TeacherRecord
 from nas_kd.results.trial_record import Costs
-from nas_kd.scores.base import RESAMPLES, Decisions, Score, resampled_scores
+from nas_kd.scores.base import RESAMPLES, Evidence, Score
 
 COSTS: tuple[CostName, ...] = ("size", "latency")
 DISTILLATION, SCRATCH, QUANTIZATION = "distillation", "training from scratch", "quantization"
@@ -44,7 +44,7 @@ class JudgedNetwork:
 
     id: str
     techniques: tuple[str, ...]
-    decisions: Mapping[int, Decisions]
+    decisions: Mapping[int, Evidence]
     val_score: float
     costs: Costs
     within_budget: bool
@@ -63,14 +63,14 @@ def techniques_of(candidate: Candidate, space: SearchSpace) -> tuple[str, ...]:
 
 
 def compare(
-    networks: Iterable[JudgedNetwork], teacher: TeacherRecord, tested: Decisions | None, score: Score, chance: float
+    networks: Iterable[JudgedNetwork], teacher: TeacherRecord, tested: Evidence | None, score: Score, chance: float
 ) -> CompressionRecord:
     """Score networks and families of them.
 
     Args:
         networks: all that were judged.
         teacher: the reference.
-        tested: the classes that it gave the test samples.
+        tested: what it did with the test samples.
         score: that decides.
         chance: what guessing gets on test.
     """
@@ -79,7 +79,7 @@ def compare(
         return CompressionRecord(undefined="the teacher has no score on the test samples")
     if "size" not in names:
         return CompressionRecord(undefined="the teacher's size is unknown")
-    if (reached := score.value(tested.confusion)) <= chance:
+    if (reached := score.value(tested)) <= chance:
         return CompressionRecord(undefined="the teacher is no better than guessing on the test samples")
     known = [n for n in networks if all(cost_values(n.costs)[name] for name in names)]
     draws = _draw(known, teacher.costs, tested, names=names, score=score, chance=chance)
@@ -99,7 +99,7 @@ def compare(
 def _draw(
     networks: Sequence[JudgedNetwork],
     teacher: Costs,
-    tested: Decisions,
+    tested: Evidence,
     *,
     names: Sequence[CostName],
     score: Score,
@@ -125,7 +125,7 @@ def _draw(
     return CompressionDraws.of(scores[:, :-1], scores[:, -1], chance, table.transpose(2, 0, 1), teachers.T)
 
 
-def _draw_scores(networks: Sequence[Mapping[int, Decisions]], score: Score, generator: np.random.Generator) -> Draws:
+def _draw_scores(networks: Sequence[Mapping[int, Evidence]], score: Score, generator: np.random.Generator) -> Draws:
     """(D, n) mean scores over seeds; row 0 as measured.
 
     The test samples are resampled. The mean over n seeds varies by Student's t with n - 1 degrees of freedom: the sum
@@ -134,7 +134,7 @@ def _draw_scores(networks: Sequence[Mapping[int, Decisions]], score: Score, gene
     do. One sample more may go either way: networks that happen to agree do not claim an exact tie.
     """
     flat = [d for by_seed in networks for d in by_seed.values()]
-    measured, resampled = [score.value(d.confusion) for d in flat], resampled_scores(score, flat)
+    measured, resampled = [score.value(d) for d in flat], score.resampled(flat)
     seeds = sorted({seed for by_seed in networks for seed in by_seed})
     shared = {seed: generator.standard_normal(RESAMPLES) for seed in seeds}
     scales = {
@@ -144,7 +144,7 @@ def _draw_scores(networks: Sequence[Mapping[int, Decisions]], score: Score, gene
     for by_seed in networks:
         n, rows = len(by_seed), slice(start, start + len(by_seed))
         values, mean = measured[rows], fmean(measured[rows])
-        drawn = resampled[rows].mean(axis=0) + generator.standard_normal(RESAMPLES) / len(flat[0].labels)
+        drawn = resampled[rows].mean(axis=0) + generator.standard_normal(RESAMPLES) / flat[0].samples
         if n > 1:
             spread = sum(shared[seed] * (value - mean) for seed, value in zip(by_seed, values, strict=True))
             drawn = drawn + spread * scales[n] / sqrt(n * (n - 1))

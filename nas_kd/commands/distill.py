@@ -17,15 +17,15 @@ from nas_kd.deployment.facts import StudentFacts
 from nas_kd.engine.numerics import training_threads
 from nas_kd.errors import InputError
 from nas_kd.export.calibrated_file import calibrate_file
-from nas_kd.export.verify import decisions
+from nas_kd.export.verify import evidence_of_file
 from nas_kd.kd.artifacts import ArtifactBuilder, ExportedFile
 from nas_kd.kd.choose_recipe import ProbeBudget, choose_recipe, describe_choice, probe_method, student_recipe_key
-from nas_kd.kd.config_checks import check_config
+from nas_kd.kd.config_checks import checked_config
 from nas_kd.kd.distiller import Distiller
 from nas_kd.kd.load_model import load_weights, weights_file
 from nas_kd.kd.network_builder import NetworkBuilder, note_start
 from nas_kd.kd.own_space import with_own_space
-from nas_kd.kd.ready_teacher import ReadyTeacher, decisions_on_test, tested_record
+from nas_kd.kd.ready_teacher import ReadyTeacher, evidence_on_test, tested_record
 from nas_kd.kd.teachers import prepare_teachers
 from nas_kd.methods.combine import make_method
 from nas_kd.methods.teaching import usable_teaching
@@ -34,11 +34,10 @@ from nas_kd.models.search_space import SpaceOfTeacher, load_space
 from nas_kd.nas.gate import Gate
 from nas_kd.results.candidate import Architecture, Candidate, Recipe
 from nas_kd.results.finalist_record import Accuracy
-from nas_kd.results.intervals import accuracy_over_seeds, measured_accuracy
 from nas_kd.results.latency import Latency
 from nas_kd.results.limits import describe_exceeded, unmeasured_limits
 from nas_kd.results.run_record import TeacherRecord
-from nas_kd.scores.base import DEFAULT_SCORE, load_score
+from nas_kd.scores.base import Evidence, load_score
 from nas_kd.serialization import write_atomic
 
 SIZES = 5  # of the space; the middle one is distilled if the config names none
@@ -47,15 +46,16 @@ DISTILL_SHARE = 1.5  # of the student's own training, for finding its recipe
 
 @dataclass(frozen=True)
 class DistillResult:
-    """A distilled student; accuracies are the file's, through ONNX Runtime.
+    """A distilled student; scores are the file's, through ONNX Runtime.
 
     Attributes:
         path: of the ONNX file.
         description: of the student, for people.
         method: of distillation, and how it was shown its teacher, if not as usual.
-        val_accuracy: on the validation split, 0..1.
-        test: accuracy on the test split with its interval.
-        scores: balanced accuracy, and the config's score, on the test split, by title.
+        title: name of the task's own score.
+        val_accuracy: the task's own score, which is accuracy of classes, on the validation split, 0..1.
+        test: the same on the test split with its interval.
+        scores: further ones, such as balanced accuracy and the config's score, on the test split, by title.
         size_bytes: of the file.
         latency: of one call on the device.
         teacher: record of the first teacher, with its scores on the test split, too.
@@ -64,6 +64,7 @@ class DistillResult:
     path: Path
     description: str
     method: str
+    title: str
     val_accuracy: float
     test: Accuracy
     scores: Mapping[str, Accuracy]
@@ -86,7 +87,7 @@ def distill_one(config: SearchConfig, run_dir: Path, callback: Callback) -> Dist
         InputError: something given is not usable.
         TrialError: the student cannot be trained or exported.
     """
-    check_config(config)
+    config = checked_config(config)
     _check_student_space(config)
     folder, callback = RunFolder(run_dir), LoggedCallback(callback)
     with locked(folder, config, is_search=False) as resumed, run_log(folder):
@@ -123,12 +124,13 @@ def _distill(context: RunContext) -> DistillResult:
     trained = distiller.distill(candidate, context.seed, context.recipe.epochs)
     file = ArtifactBuilder.for_run(context).verified_file(trained, candidate.precision)
     callback.on_stage("reading the test split")  # once, with nothing left to choose
-    confusion = decisions(file.onnx, context.data.test).confusion
-    teacher = tested_record(teachers[0].record, decisions_on_test(teachers[0], context), context)
-    others = {score.title: score for score in (load_score("balanced_accuracy"), context.score)}
+    task = context.data.task
+    tested = evidence_of_file(file.onnx, context.data.test, task)
+    teacher = tested_record(teachers[0].record, evidence_on_test(teachers[0], context), context)
+    others = {score.title: score for score in (load_score(task.knowledge), context.score)}
     facts = replace(
-        _facts(context, builder, candidate, file, confusion.accuracy),
-        scores_over_seeds={t: score.of(confusion) for t, score in others.items() if score.name != DEFAULT_SCORE},
+        _facts(context, builder, candidate, file, tested),
+        scores_over_seeds={t: score.of(tested) for t, score in others.items() if score.name != task.headline},
         costs=gate.of_file(file.onnx, builder.counted([candidate.student])),
         notes=gate.notes(candidate.student, precision=candidate.precision),
         teacher=teacher,
@@ -149,6 +151,7 @@ def _distill(context: RunContext) -> DistillResult:
         path=paths.onnx,
         description=facts.description,
         method=", ".join(filter(None, [method, teaching.describe()])),
+        title=task.headline_score.title,
         val_accuracy=file.val_accuracy,
         test=facts.test,
         scores=facts.scores_over_seeds,
@@ -170,18 +173,19 @@ def _with_teachers(context: RunContext) -> tuple[RunContext, list[ReadyTeacher]]
 
 
 def _facts(
-    context: RunContext, builder: NetworkBuilder, candidate: Candidate, file: ExportedFile, test_accuracy: float
+    context: RunContext, builder: NetworkBuilder, candidate: Candidate, file: ExportedFile, tested: Evidence
 ) -> StudentFacts:
     """What is known of the file, its costs apart."""
-    data = context.data
+    data, score = context.data, context.data.task.headline_score
+    validated = evidence_of_file(file.onnx, data.val, data.task)
     return StudentFacts(
         candidate=candidate,
         description=builder.description(candidate.student),
         data=dataset_record(data),
-        val=measured_accuracy(file.val_accuracy, len(data.val)),
-        test=measured_accuracy(test_accuracy, len(data.test)),
-        val_over_seeds=accuracy_over_seeds([file.val_accuracy], len(data.val)),
-        test_over_seeds=accuracy_over_seeds([test_accuracy], len(data.test)),
+        val=score.of(validated),
+        test=score.of(tested),
+        val_over_seeds=score.over_seeds([validated]),
+        test_over_seeds=score.over_seeds([tested]),
         seed=context.seed,
         parity=file.parity,
         agreement=file.agreement,

@@ -39,7 +39,7 @@ from nas_kd.engine.teacher_outputs import Teacher, outputs_on
 from nas_kd.engine.training import Training, TrainingSetup
 from nas_kd.engine.user_data import UserData, open_data
 from nas_kd.errors import InputError
-from nas_kd.kd.class_weights import class_weights as class_weights_of
+from nas_kd.kd.class_weights import weights_of_classes
 from nas_kd.methods.base import Method
 from nas_kd.methods.combine import make_method, uses_unlabelled
 from nas_kd.methods.teaching_choices import check_enough_classes
@@ -309,7 +309,7 @@ def _class_weights(given: str | tuple[float, ...], train: UserData, n_classes: i
     """Weights of the classes (C,), as in a config; labels are read only where they are counted."""
     labels = train.labels(n_classes) if given == "balanced" else torch.zeros(0, dtype=torch.int64)
     try:
-        weights = class_weights_of(given, labels, tuple(map(str, range(n_classes))))
+        weights = weights_of_classes(given, labels, tuple(map(str, range(n_classes))))
     except InputError as error:  # which names the option of a config
         raise InputError(str(error).replace("distill.class_weights", "class_weights")) from error
     return None if weights is None else torch.tensor(weights)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,8 +31,9 @@ from nas_kd.results.calibration import (
 from nas_kd.results.confusion import Confusion
 from nas_kd.results.finalist_record import Accuracy
 from nas_kd.results.intervals import measured_accuracy
-from nas_kd.scores.base import DEFAULT_SCORE, load_score
+from nas_kd.scores.base import Score, load_score
 from nas_kd.serialization import sha256
+from nas_kd.tasks.base import load_task
 
 Preprocessing = Literal["raw", "unit", "normalized"]
 PREPROCESSINGS: tuple[Preprocessing, ...] = ("raw", "unit", "normalized")
@@ -66,12 +67,13 @@ class Evaluation:
         sha256: of its content.
         dataset: name of the data.
         split: train, val or test.
-        correct: number of samples that are classified right.
-        accuracy: share of them, with its 95 % interval.
-        scores: balanced accuracy, and the config's score, by name.
-        classes: results by class, in the order of the class numbers.
+        title: name of the task's own score, which is accuracy of classes.
+        accuracy: its value, with its 95 % interval.
+        scores: further ones, such as balanced accuracy and the config's score, by name.
+        correct: number of samples that are classified right; None where samples have no single class.
+        classes: results by class, in the order of the class numbers; empty likewise.
         temperature: that the file states for calibrated probabilities; 1 if it states none.
-        ece: expected calibration error, at temperature 1 and at the file's.
+        ece: expected calibration error, at temperature 1 and at the file's; None likewise.
         nll: mean negative log likelihood in nats, likewise.
         preprocessing: what was done to the samples.
         notes: on what was assumed.
@@ -81,15 +83,16 @@ class Evaluation:
     sha256: str
     dataset: str
     split: str
-    correct: int
+    title: str
     accuracy: Accuracy
     scores: Mapping[str, Accuracy]
-    classes: tuple[ClassResult, ...]
     temperature: float
-    ece: BeforeAfter
-    nll: BeforeAfter
     preprocessing: str
     notes: tuple[str, ...]
+    correct: int | None = None
+    classes: tuple[ClassResult, ...] = ()
+    ece: BeforeAfter | None = None
+    nll: BeforeAfter | None = None
 
     def to_json(self) -> dict[str, Any]:
         """All figures as JSON, with the definition of the calibration error."""
@@ -101,8 +104,8 @@ class Evaluation:
             "accuracy": self.accuracy.model_dump(exclude={"seeds"}),
             "scores": {name: value.model_dump(exclude={"seeds"}) for name, value in self.scores.items()},
             "classes": classes,
-            "ece": self.ece.model_dump(),
-            "nll": self.nll.model_dump(),
+            "ece": self.ece and self.ece.model_dump(),
+            "nll": self.nll and self.nll.model_dump(),
         }
         return asdict(self) | figures | {"notes": list(self.notes), "ece_definition": ECE_DEFINITION}
 
@@ -114,7 +117,7 @@ def evaluate(
     split: str = "test",
     preprocessing: Preprocessing | None = None,
 ) -> Evaluation:
-    """Score an ONNX classifier, of nas-kd or of any other origin, on a split of a config's data.
+    """Score an ONNX file, of nas-kd or of any other origin, on a split of a config's data.
 
     Classes of a file of nas-kd are matched by name, those of another by position.
 
@@ -141,21 +144,21 @@ def evaluate(
         raise unknown("split", split, SPLITS)
     expected = _expected(path, options, checked_preprocessing(preprocessing))
     found = read_onnx(path, expected.output)
-    load_score(options.data.score)  # an unknown one is refused before data are read
+    load_task(options.data.task).score(options.data.score)  # an unknown one is refused before data are read
     data = load_dataset(options.data, options.search.seed, labelled_only=True)
     _check_picture_size(found, data)
     loaded = load_onnx(found, expected, SampleFacts.of(data), None)
     samples: Split = getattr(data, split)
     logits = _logits(loaded.model, samples)
     if logits.shape[1] != data.n_classes:
-        raise InputError(f"{path} has {logits.shape[1]} classes, the data has {data.n_classes}: {_short(data.classes)}")
+        raise InputError(f"{path} has {logits.shape[1]} outputs, the data has {data.n_classes}: {_short(data.classes)}")
     stated = stated_facts(path, found.content)
     order, notes = _order(stated.get("nas_kd.classes"), data.classes, path)
     return _evaluation(
         logits[:, order],
         samples.y.numpy(),
-        data.classes,
-        options.data.score,
+        data,
+        data.task.score(options.data.score),
         file=str(path),
         sha256=sha256(path.read_bytes()),
         dataset=data.name,
@@ -200,25 +203,32 @@ def checked_preprocessing(given: str | None) -> Preprocessing | None:
 
 
 def _evaluation(
-    logits: NDArray[np.float32],
-    y: NDArray[np.int64],
-    classes: Sequence[str],
-    score: str,
+    outputs: NDArray[np.float32],
+    y: NDArray[Any],
+    data: Dataset,
+    score: Score,
     *,
     temperature: float,
     **facts: Any,
 ) -> Evaluation:
-    confusion = Confusion.of(y, logits.argmax(axis=1), len(classes))
-    matrix = confusion.matrix().astype(np.int64)
-    return Evaluation(
+    task = data.task
+    evidence, first = task.evidence(outputs, y), task.headline_score
+    others = {s.name: s.of(evidence) for s in (load_score(task.knowledge), score) if s.name != first.name}
+    found = Evaluation(title=first.title, accuracy=first.of(evidence), scores=others, temperature=temperature, **facts)
+    return _with_classes(found, outputs, y, data.classes) if task.one_class else found
+
+
+def _with_classes(
+    found: Evaluation, logits: NDArray[np.float32], y: NDArray[np.int64], classes: Sequence[str]
+) -> Evaluation:
+    """Add what can be said of networks that give every sample one class."""
+    matrix = Confusion.of(y, logits.argmax(axis=1), len(classes)).matrix().astype(np.int64)
+    return replace(
+        found,
         correct=int(matrix.trace()),
-        accuracy=load_score(DEFAULT_SCORE).of(confusion),
-        scores={name: load_score(name).of(confusion) for name in ("balanced_accuracy", score) if name != DEFAULT_SCORE},
         classes=tuple(_class_result(number, matrix[number], classes) for number in range(len(classes))),
-        temperature=temperature,
-        ece=_before_after(expected_calibration_error, logits, y, temperature),
-        nll=_before_after(negative_log_likelihood, logits, y, temperature),
-        **facts,
+        ece=_before_after(expected_calibration_error, logits, y, found.temperature),
+        nll=_before_after(negative_log_likelihood, logits, y, found.temperature),
     )
 
 

@@ -13,20 +13,19 @@ from nas_kd.commands.trained_files import (
 )
 from nas_kd.context.run_context import RunContext
 from nas_kd.export.calibrated_file import calibrate_file
-from nas_kd.export.verify import decisions
+from nas_kd.export.verify import evidence_of_file
 from nas_kd.kd.controls import Control
 from nas_kd.kd.network_builder import NetworkBuilder
-from nas_kd.kd.ready_teacher import ReadyTeacher, decisions_on_test, tested_record
+from nas_kd.kd.ready_teacher import ReadyTeacher, evidence_on_test, tested_record
 from nas_kd.nas.gate import Gate
 from nas_kd.nas.study import RunStudy
 from nas_kd.results.candidate import Candidate
 from nas_kd.results.compression_record import BaselineRecord, CompressionRecord
 from nas_kd.results.finalist_record import Accuracy, ControlRecord, FinalistRecord, SeedRecord
-from nas_kd.results.intervals import accuracy_over_seeds, paired_gain
 from nas_kd.results.limits import within_budget
 from nas_kd.results.run_record import TeacherRecord
 from nas_kd.results.trial_record import Costs
-from nas_kd.scores.base import DEFAULT_SCORE, Decisions, load_score
+from nas_kd.scores.base import Evidence
 
 
 class Judge:
@@ -47,7 +46,8 @@ class Judge:
         """Read the test split with every file, and measure the deployed one's latency again."""
         trial, files, candidate = finalist.trial, finalist.files, finalist.trial.candidate
         context, score = self._context, self._context.score
-        tested = [self._decisions(f) for f in files]
+        first = context.data.task.headline_score
+        tested = [self._evidence(f) for f in files]
         seeds = tuple(self._seed_record(f, d) for f, d in zip(files, tested, strict=True))
         best, costs = deployed_file(finalist, self._builder, self._gate)
         self._keep(trial.id, self._techniques(candidate), files, tested, costs)
@@ -61,12 +61,13 @@ class Judge:
             notes=trial.notes,
             val=self._val_accuracy(files),
             val_score=self._val_score(files),
-            test=self._test_accuracy(seeds),
-            test_score=score.over_seeds([d.confusion for d in tested]),
-            balanced=load_score("balanced_accuracy").over_seeds([d.confusion for d in tested]),
-            confusion=tested[files.index(best)].confusion,
+            test=self._first_score(tested),
+            test_score=score.over_seeds(tested),
+            **context.data.task.details(tested, tested[files.index(best)]),
             seeds=seeds,
             deployed_seed=best.seed,
+            deployed_val=first.of(self._on_validation([best])[0]),
+            deployed_test=first.of(tested[files.index(best)]),
             controls=tuple(self._control(trial.id, c, others, tested, costs) for c, others in finalist.controls),
             training_s=round(sum(f.file.seconds for f in files) + trial.seconds.get("assistants", 0.0), 3),
             within_budget=within_budget(costs, context.config.budget),
@@ -76,8 +77,8 @@ class Judge:
     def baseline(self, made: MeasuredBaseline) -> BaselineRecord:
         """Read the test split with every file of a baseline."""
         context, score, files = self._context, self._context.score, made.files
-        test = context.for_teacher().data.test
-        tested = [made.network.decide(f.file.onnx, test) for f in files]
+        task, test = context.data.task, context.for_teacher().data.test
+        tested = [task.evidence(made.network.run(f.file.onnx, test.x), test.y.numpy()) for f in files]
         seeds = tuple(self._seed_record(f, d) for f, d in zip(files, tested, strict=True))
         best = best_file(files)
         self._keep(made.id, made.baseline.techniques, files, tested, made.costs)
@@ -88,32 +89,31 @@ class Judge:
             precision=made.network.precision,
             costs=made.costs,
             notes=made.network.notes,
-            val=self._val_accuracy(files),
-            val_score=score.over_seeds([d.confusion for d in made.val]),
-            test=self._test_accuracy(seeds),
-            test_score=score.over_seeds([d.confusion for d in tested]),
-            balanced=load_score("balanced_accuracy").over_seeds([d.confusion for d in tested]),
-            confusion=tested[files.index(best)].confusion,
+            val=context.data.task.headline_score.over_seeds(made.val),
+            val_score=score.over_seeds(made.val),
+            test=self._first_score(tested),
+            test_score=score.over_seeds(tested),
+            **context.data.task.details(tested, tested[files.index(best)]),
             seeds=seeds,
             deployed_seed=best.seed,
             within_budget=within_budget(made.costs, context.config.budget),
         )
 
-    def teacher(self, teacher: ReadyTeacher, record: TeacherRecord) -> tuple[TeacherRecord, Decisions | None]:
+    def teacher(self, teacher: ReadyTeacher, record: TeacherRecord) -> tuple[TeacherRecord, Evidence | None]:
         """Read the test split with a teacher, as far as that is possible.
 
         Returns:
-            Its record with the scores on test, and the classes that it gave the samples.
+            Its record with the scores on test, and what it did with the samples.
         """
-        tested = decisions_on_test(teacher, self._context)
+        tested = evidence_on_test(teacher, self._context)
         return tested_record(record, tested, self._context), tested
 
-    def compare(self, teacher: TeacherRecord, tested: Decisions | None) -> CompressionRecord:
+    def compare(self, teacher: TeacherRecord, tested: Evidence | None) -> CompressionRecord:
         """Compare all that was judged with the teacher and with each other.
 
         Args:
             teacher: the run's first.
-            tested: the classes that it gave the test samples.
+            tested: what it did with the test samples.
         """
         return compare(self._tested, teacher, tested, self._context.score, self._context.test_chance)
 
@@ -122,7 +122,7 @@ class Judge:
         name: str,
         techniques: tuple[str, ...],
         files: Sequence[TrainedFile],
-        tested: Sequence[Decisions],
+        tested: Sequence[Evidence],
         costs: Costs,
     ) -> None:
         within = within_budget(costs, self._context.config.budget)
@@ -130,13 +130,18 @@ class Judge:
         self._tested.append(JudgedNetwork(name, techniques, seeds, mean_val_score(files), costs, within))
 
     def _val_accuracy(self, files: Sequence[TrainedFile]) -> Accuracy:
-        return accuracy_over_seeds([f.file.val_accuracy for f in files], len(self._context.data.val))
+        """The headline score on validation over seeds."""
+        return self._context.data.task.headline_score.over_seeds(self._on_validation(files))
+
+    def _on_validation(self, files: Sequence[TrainedFile]) -> list[Evidence]:
+        data = self._context.data
+        return [evidence_of_file(f.file.onnx, data.val, data.task) for f in files]
 
     def _val_score(self, files: Sequence[TrainedFile]) -> Accuracy:
         """The score on validation over seeds."""
-        if self._context.score.name == DEFAULT_SCORE:  # known without running the files again
+        if self._context.score.name == self._context.data.task.headline:  # known without running the files again
             return self._val_accuracy(files)
-        return self._context.score.over_seeds([decisions(f.file.onnx, self._context.data.val).confusion for f in files])
+        return self._context.score.over_seeds(self._on_validation(files))
 
     def _techniques(self, candidate: Candidate) -> tuple[str, ...]:
         return techniques_of(candidate, self._builder.space(candidate.student))
@@ -146,41 +151,39 @@ class Judge:
         finalist: str,
         control: Control,
         files: Sequence[TrainedFile],
-        distilled: Sequence[Decisions],
+        distilled: Sequence[Evidence],
         costs: Costs,
     ) -> ControlRecord:
-        score, tested = self._context.score, [self._decisions(f) for f in files]
+        score, tested = self._context.score, [self._evidence(f) for f in files]
         seeds = tuple(self._seed_record(f, d) for f, d in zip(files, tested, strict=True))
-        mine, theirs = ([d.confusion.accuracy for d in group] for group in (distilled, tested))
-        gain = paired_gain(mine, theirs, len(self._context.data.test))
         techniques = self._techniques(control.candidate)
         if {SCRATCH, FINE_TUNING} & {*techniques}:  # files as large and as fast
             self._keep(f"{finalist}/{control.kind}", techniques, files, tested, costs)
         return ControlRecord(
             kind=control.kind,
             seeds=seeds,
-            accuracy=self._test_accuracy(seeds),
-            gain=gain,
-            score=score.over_seeds([d.confusion for d in tested]),
+            accuracy=self._first_score(tested),
+            gain=self._context.data.task.headline_score.gain(distilled, tested),
+            score=score.over_seeds(tested),
             score_gain=score.gain(distilled, tested),
             cost_ratio=round(control.cost_ratio, 4),
         )
 
-    def _test_accuracy(self, seeds: Sequence[SeedRecord]) -> Accuracy:
-        return accuracy_over_seeds([s.test_accuracy for s in seeds], len(self._context.data.test))
+    def _first_score(self, tested: Sequence[Evidence]) -> Accuracy:
+        return self._context.data.task.headline_score.over_seeds(tested)
 
-    def _decisions(self, trained: TrainedFile) -> Decisions:
-        return decisions(trained.file.onnx, self._context.data.test)
+    def _evidence(self, trained: TrainedFile) -> Evidence:
+        return evidence_of_file(trained.file.onnx, self._context.data.test, self._context.data.task)
 
-    def _seed_record(self, trained: TrainedFile, tested: Decisions) -> SeedRecord:
+    def _seed_record(self, trained: TrainedFile, tested: Evidence) -> SeedRecord:
         file = trained.file
         return SeedRecord(
             seed=trained.seed,
             epochs=trained.epochs,
             val_accuracy=file.val_accuracy,
-            test_accuracy=tested.confusion.accuracy,
+            test_accuracy=self._context.data.task.first_score(tested),
             val_score=file.val_score,
-            test_score=self._context.score.value(tested.confusion),
+            test_score=self._context.score.value(tested),
             seconds=file.seconds,
             parity=file.parity,
             agreement=file.agreement,

@@ -21,7 +21,7 @@ from nas_kd.context.run_folder import RunFolder
 from nas_kd.engine.numerics import training_threads
 from nas_kd.errors import InputError, TrialError
 from nas_kd.kd.candidate_failure import as_trial_error
-from nas_kd.kd.config_checks import check_config
+from nas_kd.kd.config_checks import checked_config
 from nas_kd.kd.network_builder import NetworkBuilder, note_start
 from nas_kd.kd.own_space import dimensions_of, with_own_space
 from nas_kd.kd.teachers import untrained_teachers
@@ -157,7 +157,7 @@ def profile_space(
     refuse_student(config, "profile")
     if max_minutes is not None and not 0 < max_minutes < inf:
         raise InputError(f"--max-minutes must be > 0, got {max_minutes:g}")
-    check_config(config)
+    config = checked_config(config)
     callback = callback or Callback()
     with TemporaryDirectory(prefix="nas-kd-profile-") as folder, _Deadline(max_minutes) as deadline:
         context = RunContext.prepare(config, RunFolder(Path(folder)), callback)

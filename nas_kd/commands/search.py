@@ -18,7 +18,7 @@ from nas_kd.engine.numerics import training_threads
 from nas_kd.errors import BudgetError
 from nas_kd.kd.baselines.base import load_baseline
 from nas_kd.kd.chain_policies.base import load_policy
-from nas_kd.kd.config_checks import check_config
+from nas_kd.kd.config_checks import checked_config
 from nas_kd.kd.distiller import Distiller
 from nas_kd.kd.network_builder import NetworkBuilder, note_start
 from nas_kd.kd.own_space import with_own_space
@@ -47,7 +47,7 @@ def search(config: SearchConfig, run_dir: Path, callback: Callback | None = None
         BudgetError: no candidate can meet the budget, or no finalist does; the run's record says which come closest.
     """
     _check_plugins(config)
-    check_config(config)
+    config = checked_config(config)
     folder, callback = RunFolder(run_dir), LoggedCallback(callback or Callback())
     with locked(folder, config) as resumed, run_log(folder):
         callback.on_start(str(run_dir), resumed)

@@ -11,7 +11,7 @@ from nas_kd.kd.controls import Control
 from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.nas.gate import Gate
 from nas_kd.results.trial_record import Costs, TrialRecord
-from nas_kd.scores.base import Decisions
+from nas_kd.scores.base import Evidence
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class MeasuredBaseline:
     baseline: Baseline
     network: CompressedNetwork
     files: tuple[TrainedFile, ...]
-    val: tuple[Decisions, ...]
+    val: tuple[Evidence, ...]
     costs: Costs
 
     @property

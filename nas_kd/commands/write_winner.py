@@ -83,8 +83,8 @@ def _facts(folder: RunFolder, run: RunRecord, finalist: FinalistRecord) -> Stude
         description=finalist.description,
         chain_description=finalist.chain_description,
         data=data,
-        val=measured_accuracy(deployed.val_accuracy, data.n_val),
-        test=measured_accuracy(deployed.test_accuracy, data.n_test),
+        val=finalist.deployed_val or measured_accuracy(deployed.val_accuracy, data.n_val),
+        test=finalist.deployed_test or measured_accuracy(deployed.test_accuracy, data.n_test),
         val_over_seeds=finalist.val,
         test_over_seeds=finalist.test,
         scores_over_seeds=_other_scores(run, finalist),
@@ -106,7 +106,7 @@ def _facts(folder: RunFolder, run: RunRecord, finalist: FinalistRecord) -> Stude
 def _other_scores(run: RunRecord, finalist: FinalistRecord) -> dict[str, Accuracy]:
     """Balanced accuracy, and what the run decided on, by title; accuracy apart."""
     found = {} if finalist.balanced is None else {"balanced accuracy": finalist.balanced}
-    return found if run.decides_on_accuracy else found | {run.score_title: finalist.test_score}
+    return found if run.decides_on_headline else found | {run.score_title: finalist.test_score}
 
 
 def write_weights(folder: RunFolder, run: RunRecord, finalist: FinalistRecord, out: Path) -> None:
@@ -154,7 +154,7 @@ def choose_finalist(run: RunRecord, budget: Budget, trial: int | None = None) ->
             trials = ", ".join(str(f.trial) for f in run.finalists)
             raise InputError(f"trial {trial} is not a finalist, its weights were not kept; finalists: trial {trials}")
         return chosen
-    if budget.min_accuracy is not None and not run.decides_on_accuracy:
+    if budget.min_accuracy is not None and not run.decides_on_headline:
         raise InputError(f"min_accuracy asks for an accuracy, this run decides on {run.score_title}: give min_score")
     chosen = winner(run.finalists, budget)
     if chosen is None:

@@ -157,9 +157,14 @@ class DataOptions(Options):
     cache_gb: float = Field(
         50.0, gt=0, description="GB of data.cache; beyond, what was not used for longest is removed"
     )
-    score: str = Field(
-        "accuracy",
-        description="what the search makes as good as it can on validation: accuracy | balanced_accuracy | macro_f1 "
-        "(where classes differ in size) | package.module:Name",
+    task: str = Field(
+        "classification",
+        description="what the data ask of a network: classification (one class a sample) | multi_label (any number of "
+        "labels) | regression (numbers) | package.module:Name",
+    )
+    score: Annotated[str | None, MayBeAuto, AutoIfNone()] = Field(
+        None,
+        description="what the search makes as good as it can on validation; auto: the task's own. Of classification: "
+        "accuracy (auto) | balanced_accuracy | macro_f1 (where classes differ in size) | package.module:Name",
     )
     augment: Augmentation = Augmentation()

@@ -28,13 +28,14 @@ def key_facts(options: Options, leave_out: Collection[str] = ()) -> dict[str, An
     return options.model_dump(mode="json", exclude={*leave_out, *late})
 
 
-def score_facts(score: str) -> dict[str, Any]:
-    """Collect what results depend on that a score decides, likewise: nothing where it is accuracy, the default.
+def score_facts(score: str, usual: str) -> dict[str, Any]:
+    """Collect what results depend on that a score decides, likewise: nothing where it is the task's own.
 
     Args:
-        score: `data.score`.
+        score: its name.
+        usual: the name of the task's own.
     """
-    return {} if score == "accuracy" else {"score": score}
+    return {} if score == usual else {"score": score}
 
 
 def clipping_facts(calibrate: bool) -> dict[str, Any]:

@@ -105,7 +105,8 @@ class DistillOptions(Options):
     methods: Names = Field(
         ("soft_targets", "dkd", "similarity", "soft_targets+similarity"),
         min_length=1,
-        description="the search chooses one (`nas-kd list methods`); a+b sums the terms of both",
+        description="the search chooses one (`nas-kd list methods`); a+b sums the terms of both. Where none is "
+        "given, regression has others: logits, similarity, logits+similarity",
     )
     epochs: AutoInt = Field(
         None, ge=1, description="training epochs of the full schedule; auto: 30, more for few samples"
@@ -356,7 +357,7 @@ class SearchConfig(Options):
 
     @model_validator(mode="after")
     def _minimum_is_about_the_score(self) -> "SearchConfig":
-        if self.budget.min_accuracy is not None and self.data.score != "accuracy":
+        if self.budget.min_accuracy is not None and self.data.score not in (None, "accuracy"):
             raise ValueError(
                 f"budget.min_accuracy asks for an accuracy, but data.score is {self.data.score!r}: give "
                 "budget.min_score, which is about that score"

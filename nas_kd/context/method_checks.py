@@ -8,6 +8,8 @@ from nas_kd.engine.teacher_outputs import can_use_cache
 from nas_kd.errors import InputError
 from nas_kd.methods.base import Method
 from nas_kd.methods.combine import make_method
+from nas_kd.plugins import available
+from nas_kd.tasks.base import Task, load_task
 
 KNOWN_BY_LOGITS = {"an ONNX teacher": "onnx", "a teacher given by teacher.outputs": "outputs"}
 ONNX_LACKS = {"features": "features", "embedding": "embedding", "stem": "stem", "network": "gradients"}
@@ -19,12 +21,22 @@ def check_methods(config: SearchConfig) -> None:
     Raises:
         InputError: says which.
     """
+    task = load_task(config.data.task)
     for name in (*config.distill.methods, config.chain.method):
         method = make_method(name)
+        if not method.suits(task.decisions):
+            raise InputError(
+                f"method {name!r} is not made for {task.title}; methods that are: {', '.join(methods_for(task))}"
+            )
         if method.teachers == "several" and len(config.teacher) < 2:
             raise InputError(f"method {name!r} needs several teachers, the config has one: write [[teacher]] twice")
         _check_parts_of_teachers(name, method, config.teacher)
         check_classes(method, [t.knows_other_classes for t in config.teacher])
+
+
+def methods_for(task: Task) -> list[str]:
+    """Names of the built-in methods that make sense for a task."""
+    return [name for name in available("method") if make_method(name).suits(task.decisions)]
 
 
 def _check_parts_of_teachers(name: str, method: Method, teachers: Sequence[TeacherOptions]) -> None:

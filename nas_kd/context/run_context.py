@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass, replace
 
-import torch
-
 from nas_kd.config.options import SearchConfig
 from nas_kd.context.callbacks import Callback
 from nas_kd.context.method_checks import check_methods
@@ -26,8 +24,9 @@ from nas_kd.plugins import display_name, load
 from nas_kd.results.run_record import DatasetRecord, MetricRecord
 from nas_kd.results.split_notes import imbalance_note, small_split_notes
 from nas_kd.results.training_recipe import STRENGTHS, TrainingRecipe
-from nas_kd.scores.base import DEFAULT_SCORE, Score, load_score
+from nas_kd.scores.base import DEFAULT_SCORE, Score
 from nas_kd.store.store import Store
+from nas_kd.tasks.base import load_task
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,8 @@ class RunContext:
         _check_image_sizes(config, space, data)
         check_pairs(config, data)
         known = any(not teacher.knows_other_classes for teacher in config.teacher)
-        check_enough_classes(known and True in config.distill.standardize, data.n_classes)
+        if data.task.one_class:
+            check_enough_classes(known and True in config.distill.standardize, data.n_classes)
         check_unlabelled(config, data)
         check_mixes(config, data)
         recipe = recipe_by_rules(config.distill, data.epoch_samples, data.augmentation.usual_strength)
@@ -161,19 +161,17 @@ class RunContext:
     @property
     def score(self) -> Score:
         """What networks are judged by on validation."""
-        return load_score(self.config.data.score)
+        return self.data.task.score(self.config.data.score)
 
     @property
     def metric(self) -> MetricRecord:
         """The score with what guessing gets on these data."""
-        counts = class_counts(self.data)
-        return self.score.metric(counts["train"], counts["val"])
+        return self.score.metric(self.data.guessing(self.score))
 
     @property
     def test_chance(self) -> float:
         """What guessing gets on the test split, in the run's score."""
-        counts = class_counts(self.data)
-        return self.score.chance(counts["train"], counts["test"])
+        return self.data.guessing(self.score, "test")
 
     @property
     def seed(self) -> int:
@@ -192,10 +190,11 @@ def check_names(config: SearchConfig) -> None:
         "policy": config.chain.policy,
         "baseline": config.finalists.baselines,
     }
-    single = {"sampler": [config.search.sampler], "executor": [config.search.executor], "score": [config.data.score]}
+    single = {"sampler": [config.search.sampler], "executor": [config.search.executor]}
     for kind, names in (named | single).items():
         for name in names:
             load(kind, name)
+    load_task(config.data.task).score(config.data.score)
 
 
 def check_precisions(config: SearchConfig, device: Device) -> None:
@@ -259,9 +258,10 @@ def _check_use_of_unlabelled(config: SearchConfig) -> None:
 
 def split_notes(config: SearchConfig, data: Dataset) -> list[str]:
     """What to know about splits that are small, and about unbalanced classes where accuracy decides."""
-    counts = class_counts(data)
-    unbalanced = imbalance_note(counts, data.classes) if config.data.score == DEFAULT_SCORE else ""
-    return [*filter(None, [unbalanced]), *small_split_notes(counts)]
+    decides_on_accuracy = data.task.score(config.data.score).name == DEFAULT_SCORE
+    unbalanced = imbalance_note(class_counts(data), data.classes) if decides_on_accuracy else ""
+    sizes = {"val": len(data.val), "test": len(data.test)}
+    return [*filter(None, [unbalanced]), *small_split_notes(sizes, data.task.headline_score.title)]
 
 
 def _check_image_sizes(config: SearchConfig, space: SearchSpace, data: Dataset) -> None:
@@ -272,9 +272,9 @@ def _check_image_sizes(config: SearchConfig, space: SearchSpace, data: Dataset) 
 
 
 def class_counts(data: Dataset) -> dict[str, tuple[int, ...]]:
-    """Samples by class of "train", "val" and "test"."""
+    """Samples by class of "train", "val" and "test"; empty tuples where samples have no single class."""
     splits = {"train": data.train, "val": data.val, "test": data.test}
-    return {name: tuple(torch.bincount(split.y, minlength=data.n_classes).tolist()) for name, split in splits.items()}
+    return {name: data.task.class_counts(split.y.numpy(), data.n_classes) for name, split in splits.items()}
 
 
 def dataset_record(data: Dataset) -> DatasetRecord:
@@ -294,6 +294,10 @@ def dataset_record(data: Dataset) -> DatasetRecord:
         n_train=len(data.train),
         n_val=len(data.val),
         n_test=len(data.test),
+        task=data.task_name,
+        output=data.task.describe_output(data.classes),
+        headline=data.task.headline,
+        headline_title=data.task.headline_score.title,
         class_counts=class_counts(data),
         notes=data.notes,
         skipped=data.about.skipped,

@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas_kd.data.file_kind import describe_file
-from nas_kd.data.notes import printable
 from nas_kd.data.source import error_summary
-from nas_kd.errors import InputError
+from nas_kd.errors import InputError, printable
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,8 @@
 import re
 from collections.abc import Iterable
 
-from nas_kd.data.notes import printable
 from nas_kd.data.split_names import SPLITS, split_named
-from nas_kd.errors import InputError
+from nas_kd.errors import InputError, printable
 
 KINDS = {
     "x": ("x", "image", "images", "img", "imgs", "data", "samples", "features", "inputs"),

@@ -1,4 +1,4 @@
-"""Samples, in memory or mapped: three splits, their classes, and the statistics that go into the exported graph."""
+"""Samples, in memory or mapped: three splits, their task, and the statistics that go into the exported graph."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -14,16 +14,19 @@ from nas_kd.data.notes import DataNotes
 from nas_kd.data.picture_steps import PictureSteps
 from nas_kd.data.pixel_range import PixelRange
 from nas_kd.data.samples import Samples
+from nas_kd.scores.base import Score
 from nas_kd.serialization import fingerprint
+from nas_kd.tasks.base import Task
+from nas_kd.tasks.classification import CLASSIFICATION
 
 
 @dataclass(frozen=True)
 class Split:
-    """Samples and labels of one split.
+    """Samples and targets of one split.
 
     Attributes:
         x: (N, ...) uint8 or float32, as stored: a tensor, or samples that are read from a file when they are asked for.
-        y: (N,) int64 class numbers in 0..n_classes-1.
+        y: (N, ...) targets as the task has them: of classification (N,) int64 class numbers in 0..n_classes-1.
     """
 
     x: Samples
@@ -65,7 +68,7 @@ class Dataset:
         train: training split.
         val: validation split.
         test: test split.
-        classes: class names in the order of the class numbers.
+        classes: class names in the order of the class numbers; of other tasks, names of the outputs.
         mean: (C,) mean of `train` per channel of images (C, H, W), else (1,); in the units of `x`.
         std: standard deviation, of the same shape and unit.
         scale: divides stored values into 0..1: 255 for uint8, else 1.
@@ -81,6 +84,8 @@ class Dataset:
             split, "train" among them; empty: nothing was carved.
         limited: how many samples were asked for, the first ones, of each split that was limited; broken ones that
             were left out are not made up for.
+        task: what the targets are, and what networks are to do with them.
+        task_name: the task as the config names it.
     """
 
     name: str
@@ -101,6 +106,8 @@ class Dataset:
     unlabelled: UnlabelledSamples | None = None
     carved_rows: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
     limited: Mapping[str, int] = field(default_factory=dict)
+    task: Task = CLASSIFICATION
+    task_name: str = CLASSIFICATION.name
 
     @cached_property
     def pixels(self) -> PixelRange:
@@ -134,8 +141,18 @@ class Dataset:
 
     @property
     def n_classes(self) -> int:
-        """Number of classes, and of logits."""
+        """Number of classes, or of other outputs of a network."""
         return len(self.classes)
+
+    def guessing(self, score: Score, split: str = "val") -> float:
+        """What a network gets that learned nothing but what the training targets are like, 0..1.
+
+        Args:
+            score: by which it is judged.
+            split: that it is judged on.
+        """
+        judged: Split = getattr(self, split)
+        return score.guessing(self.train.y.numpy(), judged.y.numpy(), self.n_classes)
 
 
 def as_input(x: Tensor) -> Tensor:

@@ -11,10 +11,9 @@ from typing import Any, NamedTuple, Protocol
 
 from PIL import Image, UnidentifiedImageError
 
-from nas_kd.data.notes import printable
 from nas_kd.data.picture_steps import COLOUR, GREY, Size, default_size, upright_size
 from nas_kd.data.source import error_summary
-from nas_kd.errors import InputError
+from nas_kd.errors import InputError, printable
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 Label = int | float | str

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from nas_kd.data.notes import LeftOut, few, printable
+from nas_kd.data.notes import LeftOut
 from nas_kd.data.split_names import SPLITS, split_named
-from nas_kd.errors import InputError
+from nas_kd.errors import InputError, few, printable
 
 SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"}

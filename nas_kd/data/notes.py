@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from nas_kd.errors import printable
+
 N_NAMED = 3  # of those left out for one reason
 
 
@@ -65,13 +67,3 @@ class LeftOut:
     def _named(self, reason: str) -> str:
         more = ", ..." if self.counts[reason] > len(self._names[reason]) else ""
         return ", ".join(self._names[reason]) + more
-
-
-def printable(name: str | Path) -> str:
-    """A name that fits into one line: control characters and bytes that are not UTF-8 as escapes."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(name))
-
-
-def few(names: tuple[str, ...] | list[str], limit: int = 8) -> str:
-    """The first names of a list that may be long, joined by commas."""
-    return ", ".join(map(printable, names[:limit])) + (", ..." if len(names) > limit else "")

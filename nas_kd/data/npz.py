@@ -20,10 +20,9 @@ from nas_kd.config.options import DataOptions
 from nas_kd.data.array_names import named_arrays, names_sentence
 from nas_kd.data.file_kind import describe_file
 from nas_kd.data.layout import Layout, as_numpy, axis_order, order_of_view, to_chw
-from nas_kd.data.notes import few
 from nas_kd.data.source import Arrays, RawData, TeacherView, error_summary, is_flip_safe
 from nas_kd.data.split_names import SPLITS
-from nas_kd.errors import InputError
+from nas_kd.errors import InputError, few
 
 
 class Npz:

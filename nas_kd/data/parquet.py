@@ -12,12 +12,11 @@ from nas_kd.config.options import DataOptions
 from nas_kd.data.encoded_pictures import EncodedImage, Label, chosen_size
 from nas_kd.data.file_kind import describe_file
 from nas_kd.data.image_decoding import PictureReader
-from nas_kd.data.notes import few
 from nas_kd.data.parquet_columns import Columns, find_columns, find_image_column
 from nas_kd.data.shards import data_name, find_shards
 from nas_kd.data.source import RawData, error_summary, is_flip_safe, optional_module
 from nas_kd.data.stacked_pictures import with_same_channels
-from nas_kd.errors import InputError
+from nas_kd.errors import InputError, few
 
 BATCH_ROWS = 1000
 N_EXAMPLES = 500  # first training pictures whose headers decide the size of samples

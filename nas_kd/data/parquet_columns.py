@@ -5,8 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nas_kd.data.notes import few, printable
-from nas_kd.errors import InputError
+from nas_kd.errors import InputError, few, printable
 
 # The first that is there is taken; of the further names there may be only one.
 IMAGE_COLUMNS = ("image", "img")

@@ -22,20 +22,20 @@ from nas_kd.data.augmentation_choices import (
 )
 from nas_kd.data.dataset import Dataset, Split
 from nas_kd.data.duplicates import count_duplicates, duplicates_sentence
-from nas_kd.data.labels import Labels, validated_labels
 from nas_kd.data.layout import as_numpy, as_stored, layout_sentence
 from nas_kd.data.mapped_array import Stored, StoredArray, remembered, select_rows
 from nas_kd.data.notes import DataNotes
 from nas_kd.data.samples import chunks
 from nas_kd.data.source import Arrays, RawData, Source
 from nas_kd.data.split_names import SPLITS
-from nas_kd.data.splits import Indices, carve, check_class_sizes
+from nas_kd.data.splits import Indices, carve
 from nas_kd.data.teacher_view import paired_samples, with_teacher_view
 from nas_kd.data.tensors import as_samples, as_tensor
 from nas_kd.data.unlabelled import FoundUnlabelled, find_unlabelled
 from nas_kd.data.user_source import load_user_source
 from nas_kd.data.validation import check_same_layout, validated_samples
 from nas_kd.errors import InputError
+from nas_kd.tasks.base import Targets, Task, load_task
 
 COMMON_OPTIONS = frozenset(
     {
@@ -46,6 +46,7 @@ COMMON_OPTIONS = frozenset(
         "test_fraction",
         "augment",
         "score",
+        "task",
         "unlabelled",
         "unlabelled_share",
     }
@@ -77,16 +78,18 @@ def load_dataset(options: DataOptions, seed: int, *, labelled_only: bool = False
 
 def _prepared(raw: RawData, options: DataOptions, seed: int, labelled_only: bool) -> Dataset:
     limits = {"train": options.train_rows, "test": options.test_rows}
-    xs, labels = _checked(raw, limits)
-    classes = labels.classes
+    xs, labels = _checked(raw, limits, load_task(options.task))
+    classes = labels.names
     teacher_xs = paired_samples(raw, limits)
-    parts, carved = _carved(labels.numbers, classes, options, seed)
-    ys, x = _with_parts(labels.numbers, parts), xs["train"]
+    parts, carved = _carved(labels, options, seed)
+    ys, x = _with_parts(labels.values, parts), xs["train"]
     pictures = look_like_pictures(x.dtype, x.shape[1:]) if raw.pictures is None else raw.pictures
     check_augmentation(options.augment, x.shape[1:], str(x.dtype))
     photographs = are_photographs(pictures, x.dtype, x.shape[1:])
     augmentation = AugmentationChoices(options.augment, x.shape[1:], raw.flip_safe, pictures, photographs)
-    assemble = partial(_dataset, ys=ys, source=options.source, classes=classes, augmentation=augmentation)
+    assemble = partial(
+        _dataset, ys=ys, source=options.source, classes=classes, task=labels.task, augmentation=augmentation
+    )
     xs = _with_parts(xs, parts)
     unlabelled = None if labelled_only else find_unlabelled(options, raw, xs)
     stored = str(as_stored(raw.train[0]).dtype)
@@ -94,7 +97,7 @@ def _prepared(raw: RawData, options: DataOptions, seed: int, labelled_only: bool
     about = _about(raw, labels, carved, xs)
     dataset = replace(dataset, about=about, picture_steps=raw.picture_steps, stored_dtype=stored)
     limited = {split: limit for split, limit in limits.items() if limit is not None}
-    dataset = replace(dataset, carved_rows=parts, limited=limited)
+    dataset = replace(dataset, carved_rows=parts, limited=limited, task_name=options.task)
     if unlabelled is not None:
         dataset = replace(dataset, about=_with_unlabelled(about, unlabelled), unlabelled=unlabelled.samples)
     if not teacher_xs:
@@ -107,7 +110,7 @@ def _prepared(raw: RawData, options: DataOptions, seed: int, labelled_only: bool
     return with_teacher_view(dataset, replace(view, stored_dtype=stored))
 
 
-def _about(raw: RawData, labels: Labels, carved: list[str], xs: Mapping[str, StoredArray]) -> DataNotes:
+def _about(raw: RawData, labels: Targets, carved: list[str], xs: Mapping[str, StoredArray]) -> DataNotes:
     duplicates = count_duplicates(xs)
     twice = duplicates_sentence(duplicates, {split: len(x) for split, x in xs.items()})
     return DataNotes(
@@ -134,10 +137,11 @@ def _with_unlabelled(about: DataNotes, found: FoundUnlabelled) -> DataNotes:
 def _dataset(
     name: str,
     xs: Mapping[str, StoredArray],
-    ys: Mapping[str, NDArray[np.int64]],
+    ys: Mapping[str, NDArray[Any]],
     *,
     source: str,
     classes: tuple[str, ...],
+    task: Task,
     augmentation: AugmentationChoices,
 ) -> Dataset:
     train = xs["train"]
@@ -155,6 +159,7 @@ def _dataset(
         scale=255.0 if xs["train"].dtype == np.uint8 else 1.0,
         augmentation=augmentation,
         key=content_key(splits, classes),
+        task=task,
     )
 
 
@@ -176,7 +181,7 @@ def find_source(options: DataOptions) -> Source:
     return source
 
 
-def _checked(raw: RawData, limits: Mapping[str, int | None]) -> tuple[dict[str, StoredArray], Labels]:
+def _checked(raw: RawData, limits: Mapping[str, int | None], task: Task) -> tuple[dict[str, StoredArray], Targets]:
     given = {name: Arrays(*split) for name in SPLITS if (split := getattr(raw, name)) is not None}
     xs, labels = {}, {}
     for name, split in given.items():
@@ -186,24 +191,23 @@ def _checked(raw: RawData, limits: Mapping[str, int | None]) -> tuple[dict[str, 
         xs[name] = validated_samples(select_rows(x, slice(limits.get(name))), name)
         labels[name] = y[: limits.get(name)]
     check_same_layout(xs)
-    return xs, validated_labels(labels, raw.classes)
+    return xs, task.read_targets(labels, raw.classes)
 
 
-def _carved(
-    ys: dict[str, NDArray[np.int64]], classes: tuple[str, ...], options: DataOptions, seed: int
-) -> tuple[dict[str, Indices], list[str]]:
+def _carved(targets: Targets, options: DataOptions, seed: int) -> tuple[dict[str, Indices], list[str]]:
     """Rows of the given training split for each split to carve and for the rest, with notes for the user."""
+    task, ys = targets.task, targets.values
     wanted = {"test": options.test_fraction, "val": options.val_fraction}
     fractions = {name: fraction for name, fraction in wanted.items() if name not in ys}
     if "test" in fractions and options.test_rows is not None:
         raise InputError("data.test_rows needs test data of its own; what is carved is set by data.test_fraction")
-    check_class_sizes(ys["train"], classes, tuple(fractions))
+    task.check_carving(ys["train"], targets.names, tuple(fractions))
     if not fractions:
         return {}, []
-    parts = carve(ys["train"], fractions, seed)
+    parts = carve(task.strata(ys["train"]), fractions, seed)
     notes = [
-        f"{name}: {len(parts[name]):,} of the {len(ys['train']):,} training samples, the same share of each class, "
-        f"drawn by seed {seed}"
+        f"{name}: {len(parts[name]):,} of the {len(ys['train']):,} training samples, the same share of each "
+        f"{task.stratum}, drawn by seed {seed}"
         for name in fractions
     ]
     return parts, notes

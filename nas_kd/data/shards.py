@@ -5,9 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from nas_kd.data.notes import few, printable
 from nas_kd.data.split_names import SPLITS, split_named
-from nas_kd.errors import InputError
+from nas_kd.errors import InputError, few, printable
 
 SUFFIX = ".parquet"
 _PART = re.compile(r"[-_.](\d+)[-_]of[-_](\d+)")  # of 00000-of-00002, as Hugging Face and Spark number shards

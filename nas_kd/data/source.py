@@ -10,9 +10,8 @@ from torch import Tensor
 
 from nas_kd.config.options import DataOptions
 from nas_kd.data.mapped_array import MappedArray
-from nas_kd.data.notes import printable
 from nas_kd.data.picture_steps import PictureSteps
-from nas_kd.errors import InputError
+from nas_kd.errors import InputError, printable
 
 MIRROR_SENSITIVE = ("left", "right", "clockwise")
 

@@ -3,32 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from nas_kd.errors import InputError
-
 Indices = NDArray[np.int64]
-
-
-def check_class_sizes(y: Indices, classes: tuple[str, ...], carved: tuple[str, ...]) -> None:
-    """Check that each class has a sample for train and for every split carved from it, and at least two.
-
-    Args:
-        y: (N,) class numbers of the training split.
-        classes: class names.
-        carved: names of the splits to carve.
-
-    Raises:
-        InputError: a class has fewer samples.
-    """
-    counts = np.bincount(y, minlength=len(classes))
-    least = max(2, 1 + len(carved))
-    small = int(counts.argmin())
-    if counts[small] < least:
-        purpose = f"train and the {' and '.join(carved)} split carved from it" if carved else "train"
-        have = f"{counts[small]} sample" + ("" if counts[small] == 1 else "s")
-        raise InputError(
-            f"class {classes[small]!r} has {have} in train, {purpose} need {least}: add samples, drop the class, "
-            "or raise data.train_rows if it is set"
-        )
 
 
 def carve(y: Indices, fractions: dict[str, float], seed: int) -> dict[str, Indices]:

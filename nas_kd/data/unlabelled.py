@@ -13,14 +13,13 @@ from nas_kd.data.dataset import UnlabelledSamples
 from nas_kd.data.duplicates import sample_digests
 from nas_kd.data.layout import as_numpy
 from nas_kd.data.mapped_array import Stored, StoredArray, remembered, select_rows
-from nas_kd.data.notes import printable
 from nas_kd.data.samples import Samples, chunks
 from nas_kd.data.source import RawData
 from nas_kd.data.split_names import SPLITS
 from nas_kd.data.tensors import as_samples, as_tensor
 from nas_kd.data.unlabelled_files import UnlabelledFiles, read_unlabelled
 from nas_kd.data.validation import validated_samples
-from nas_kd.errors import InputError
+from nas_kd.errors import InputError, printable
 
 # Of a batch, unless the option says otherwise: 7 unlabelled samples to 1 labelled one, as in FixMatch (Sohn et al.
 # 2020, arXiv:2001.07685), so that few labels among many pictures are still in every batch.

@@ -16,13 +16,13 @@ from nas_kd.data.folder_listing import list_pictures
 from nas_kd.data.image_decoding import PictureReader
 from nas_kd.data.layout import axis_order, to_chw
 from nas_kd.data.mapped_array import StoredArray
-from nas_kd.data.notes import LeftOut, few, printable
+from nas_kd.data.notes import LeftOut
 from nas_kd.data.parquet import UNLABELLED, unlabelled_pictures
 from nas_kd.data.picture_steps import PictureSteps
 from nas_kd.data.shards import SUFFIX as PARQUET
 from nas_kd.data.shards import find_files
 from nas_kd.data.source import RawData, error_summary
-from nas_kd.errors import InputError
+from nas_kd.errors import InputError, few, printable
 
 OPTION = "data.unlabelled"
 ARRAYS = (".npy", ".npz")

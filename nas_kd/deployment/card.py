@@ -7,8 +7,10 @@ from nas_kd.data.picture_steps import PictureSteps
 from nas_kd.deployment.facts import StudentFacts
 from nas_kd.export.onnx_export import get_opset
 from nas_kd.results.calibration import ECE_DEFINITION
+from nas_kd.results.output_record import OutputRecord
 from nas_kd.results.run_record import DatasetRecord
 from nas_kd.serialization import sha256
+from nas_kd.tasks.classification import CLASSIFICATION
 
 COLOURS = {1: "grey", 3: "RGB"}
 PREPROCESSING = "none; normalisation is in the graph"
@@ -45,6 +47,7 @@ def student_facts(facts: StudentFacts) -> dict[str, Any]:
 
 def data_facts(data: DatasetRecord) -> dict[str, Any]:
     """Collect those of `student_facts` that follow from the data, and are the same for all students of a run."""
+    output = output_of(data)
     return {
         "nas_kd.classes": list(data.classes),
         "nas_kd.preprocessing": PREPROCESSING,
@@ -56,13 +59,17 @@ def data_facts(data: DatasetRecord) -> dict[str, Any]:
             "units": "of the input",
         },
         "nas_kd.output": {
-            "name": "logits",
+            "name": output.name,
             "dtype": "float32",
             "shape": ["batch", len(data.classes)],
-            "kind": "logits",
-            "probabilities": "softmax(logits / temperature)",
+            **output.model_dump(include={"kind", "probabilities"} if output.probabilities else {"kind"}),
         },
     }
+
+
+def output_of(data: DatasetRecord) -> OutputRecord:
+    """What networks of a run return; those of older versions classify."""
+    return data.output or CLASSIFICATION.describe_output(data.classes)
 
 
 def input_facts(data: DatasetRecord) -> dict[str, Any]:

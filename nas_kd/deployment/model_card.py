@@ -6,7 +6,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from nas_kd.deployment.card import input_facts
+from nas_kd.deployment.card import input_facts, output_of
 from nas_kd.deployment.facts import StudentFacts
 from nas_kd.results.finalist_record import Accuracy
 from nas_kd.results.markdown import Markdown, code_span, escape_markdown, paragraph
@@ -14,10 +14,6 @@ from nas_kd.results.run_record import NO_SCORE
 
 SHOWN_CLASSES = 50
 TAGS = ("nas-kd", "knowledge-distillation", "neural-architecture-search", "onnx", "onnxruntime")
-TASKS = {
-    3: ("image-classification", "Image Classification"),
-    1: ("tabular-classification", "Tabular Classification"),
-}  # by the number of axes of a sample
 
 
 def model_card(facts: StudentFacts, names: Mapping[str, str], size_bytes: int) -> str:
@@ -28,7 +24,8 @@ def model_card(facts: StudentFacts, names: Mapping[str, str], size_bytes: int) -
         names: of the files: `onnx`, `card`, `program`, and `weights` where they are written.
         size_bytes: of the ONNX file.
     """
-    inputs = input_facts(facts.data)
+    inputs, output = input_facts(facts.data), output_of(facts.data)
+    probabilities = output.probabilities.replace("temperature", f"{facts.temperature:.4g}")
     shape = ", ".join(map(str, facts.data.input_shape))
     values = {
         "front_matter": Markdown(front_matter(facts)),
@@ -44,9 +41,11 @@ def model_card(facts: StudentFacts, names: Mapping[str, str], size_bytes: int) -
         "units": _units(inputs),
         "normalization": "Mean and standard deviation are in the graph: normalise nothing.",
         "picture": _picture(inputs),
-        "logits_shape": f"(batch, {len(facts.data.classes)})",
-        "temperature": Markdown(f"{facts.temperature:.4g}"),
-        "calibration": _calibration(facts),
+        "score": facts.data.headline_title,
+        "output": output,
+        "output_shape": f"(batch, {len(facts.data.classes)})",
+        "probabilities": probabilities,
+        "calibration": _calibration(facts) if "temperature" in output.probabilities else "",
         "shown_classes": facts.data.classes[:SHOWN_CLASSES],
         "more_classes": _more(len(facts.data.classes) - SHOWN_CLASSES),
         "accuracy": [
@@ -58,7 +57,7 @@ def model_card(facts: StudentFacts, names: Mapping[str, str], size_bytes: int) -
         "agreement": Markdown(f"{facts.agreement:.2%}"),
         "costs": _costs(facts, size_bytes),
         "made": _made(facts),
-        "limits": _small_split(facts.test),
+        "limits": _small_split(facts.test, facts.data.headline_title),
         "licence": _licence(facts),
     }
     return _environment().get_template("model_card.md").render(values).strip() + "\n"
@@ -87,12 +86,14 @@ def _environment() -> Environment:
 def front_matter(facts: StudentFacts) -> str:
     """The YAML head of the README, without its fences; everything from outside is quoted."""
     card, data = facts.card, facts.data
-    pipeline, task = TASKS.get(len(data.input_shape), (None, None))
+    words = output_of(data)
+    pipeline, task = words.hub_tasks.get(len(data.input_shape), (None, None))
+    named = f"Test {data.headline_title} (95 % interval {facts.test.low:.4f} to {facts.test.high:.4f})"
     tags = list(dict.fromkeys([*TAGS, *card.tags]))
     lines = [f"license: {yaml_string(card.license)}"] if card.license else []
     lines += ["library_name: onnx"]
     lines += [f"pipeline_tag: {pipeline}"] if pipeline else []
-    lines += ["tags:", *(f"- {yaml_string(tag)}" for tag in tags), "metrics:", "- accuracy"]
+    lines += ["tags:", *(f"- {yaml_string(tag)}" for tag in tags), "metrics:", f"- {words.hub_metric}"]
     results = [
         "model-index:",
         f"- name: {yaml_string(f'{data.name} {facts.candidate.id}')}",
@@ -105,9 +106,9 @@ def front_matter(facts: StudentFacts) -> str:
         f"      type: {yaml_string(data.name)}",
         "      split: test",
         "    metrics:",
-        "    - type: accuracy",
+        f"    - type: {words.hub_metric}",
         f"      value: {facts.test.mean!r}",
-        f"      name: {yaml_string(f'Test accuracy (95 % interval {facts.test.low:.4f} to {facts.test.high:.4f})')}",
+        f"      name: {yaml_string(named)}",
     ]
     return "\n".join([*lines, *results]) + "\n"
 
@@ -212,7 +213,7 @@ def _made(facts: StudentFacts) -> list[str]:
         accuracy = facts.teacher.test or facts.teacher.val
         split = "test" if facts.teacher.test else "validation"
         known = NO_SCORE if accuracy is None else percent(accuracy)
-        lines.append(f"Teacher: {facts.teacher.description}, {split} accuracy {known}")
+        lines.append(f"Teacher: {facts.teacher.description}, {split} {facts.data.headline_title} {known}")
     chain = f", over {len(facts.candidate.assistants)} assistants: {facts.chain_description}"
     assistants = chain if facts.candidate.assistants else ""
     lines.append(f"Method: {recipe.method_name}{f' ({parameters})' if parameters else ''}{assistants}")
@@ -241,11 +242,9 @@ def _licence(facts: StudentFacts) -> list[str]:
     return [*lines, *([f"Author: {card.author}"] if card.author else [])]
 
 
-def _small_split(test: Accuracy) -> str:
+def _small_split(test: Accuracy, score: str) -> str:
     points = (test.high - test.low) * 50
-    return (
-        f"The test split has {test.samples:,} samples: its accuracy is known to about {points:.1f} percentage points."
-    )
+    return f"The test split has {test.samples:,} samples: its {score} is known to about {points:.1f} percentage points."
 
 
 def _more(number: int) -> str:

@@ -1,4 +1,4 @@
-"""Classify images or arrays with an exported network; needs numpy, onnxruntime and, for images, pillow.
+"""Run an exported network on images or arrays; needs numpy, onnxruntime and, for images, pillow.
 
     python predict.py photo.jpg more_photos/     pictures, and folders of them; --top 3 prints three classes of each
     python predict.py samples.npy archive.npz    arrays (N, ...) in the units of the training data
@@ -9,7 +9,8 @@ In a program:
         print(found.label, found.probability)
 
 The card says what the network takes and what its outputs mean. A picture goes through the steps that the training
-pictures went through; logits are divided by the card's temperature, and their softmax is the probability of each class.
+pictures went through. Of a network that tells classes, logits are divided by the card's temperature, and their softmax
+is the probability of each class; of one that tells labels, a logit's sigmoid is the probability of its label.
 """
 
 from __future__ import annotations
@@ -43,13 +44,19 @@ class PredictError(ValueError):
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the network says of one sample: the likeliest class, and a probability and a logit for each class."""
+    """What the network says of one sample.
+
+    Of classes: the likeliest one, and a probability and a logit for each. Of labels: `labels` has those whose
+    probability is 1/2 at least, and `label` is the likeliest. Of numbers: `values` has them by name.
+    """
 
     label: str
     index: int
     probability: float
     probabilities: np.ndarray
     logits: np.ndarray
+    labels: tuple[str, ...] = ()
+    values: dict[str, float] | None = None
 
 
 class Predictor:
@@ -77,9 +84,10 @@ class Predictor:
         except KeyError as error:
             raise PredictError(f"{card or file}: has no {error}, it is not a card of nas-kd; {NO_CARD}") from error
         self.shape = tuple(int(side) for side in self._input["shape"][1:])
+        self.kind: str = self._output.get("kind", "logits")
 
     def predict(self, x: Any, array: str | None = None) -> list[Prediction]:
-        """Classify pictures or arrays; returns one prediction a sample, in order.
+        """Run the network on pictures or arrays; returns one prediction a sample, in order.
 
         Args:
             x: a path (picture, .npy, .npz, or a folder of these), a PIL image, an array (one sample or a batch), or a
@@ -96,15 +104,27 @@ class Predictor:
         logits = self.logits(self.read(x, array))
         probabilities, best = self.probabilities(logits), logits.argmax(axis=1)
         rows = zip(best, probabilities, logits, strict=True)
-        return [Prediction(self.labels[b], int(b), float(p[b]), p, z) for b, p, z in rows]
+        return [Prediction(self.labels[b], int(b), float(p[b]), p, z, **self._told(z)) for b, p, z in rows]
+
+    def _told(self, logits: np.ndarray) -> dict[str, Any]:
+        """Labels or numbers of one sample, where the network tells these."""
+        if self.kind == "labels":
+            return {"labels": tuple(name for name, z in zip(self.labels, logits, strict=True) if z >= 0)}
+        if self.kind == "values":
+            return {"values": {name: float(z) for name, z in zip(self.labels, logits, strict=True)}}
+        return {}
 
     def logits(self, samples: np.ndarray) -> np.ndarray:
-        """Run the network on samples (N, *shape) float32; returns logits (N, classes)."""
+        """Run the network on samples (N, *shape) float32; returns logits (N, classes), or numbers."""
         feeds = ({self._input["name"]: samples[i : i + BATCH]} for i in range(0, len(samples), BATCH))
         return np.concatenate([np.asarray(self._session.run([self._output["name"]], feed)[0]) for feed in feeds])
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
-        """Calibrated probabilities (N, classes) of logits."""
+        """Calibrated probabilities (N, classes) of logits; NaN where the network tells numbers."""
+        if self.kind == "values":
+            return np.full(logits.shape, np.nan)
+        if self.kind == "labels":
+            return 1 / (1 + np.exp(-logits.astype(np.float64)))
         scaled = logits.astype(np.float64) / self._output["temperature"]
         powers: np.ndarray = np.exp(scaled - scaled.max(axis=1, keepdims=True))
         return powers / powers.sum(axis=1, keepdims=True)  # type: ignore[no-any-return]
@@ -243,7 +263,7 @@ def _first_line(error: Exception) -> str:
 
 
 def main() -> int:
-    """Print the class of every picture and of every row of an array; returns the exit code."""
+    """Print what the network says of every picture and of every row of an array; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("inputs", nargs="+", type=Path, help="pictures, .npy and .npz files, and folders of them")
     parser.add_argument("--card", help="card, its folder, or .onnx file [default: what lies beside this program]")
@@ -269,7 +289,7 @@ def main() -> int:
             continue
         for number, one in enumerate(found):
             where = f"{file}[{number}]" if file.suffix.lower() in ARRAYS else str(file)
-            rows.append(_row(where, one, predictor.labels, asked))
+            rows.append(_row(where, one, predictor, asked))
         if not asked.json:
             print("\n".join(map(_text, rows)))
             rows = []
@@ -283,16 +303,26 @@ def _complain(error: PredictError) -> int:
     return 2
 
 
-def _row(where: str, found: Prediction, labels: list[str], asked: argparse.Namespace) -> dict[str, Any]:
+def _row(where: str, found: Prediction, predictor: Predictor, asked: argparse.Namespace) -> dict[str, Any]:
+    labels, kind = predictor.labels, predictor.kind
+    raw = {"logits": found.logits.tolist()} if asked.logits else {}
+    if found.values is not None:
+        return {"input": where, "values": found.values} | raw
     order = np.argsort(-found.logits, kind="stable")[: max(1, asked.top)]
     top = [{"label": labels[i], "index": int(i), "probability": float(found.probabilities[i])} for i in order]
-    row = {"input": where, **top[0], "top": top}
-    return row | {"logits": found.logits.tolist()} if asked.logits else row
+    told = {"labels": list(found.labels)} if kind == "labels" else {}
+    return {"input": where, **top[0], "top": top} | told | raw
 
 
 def _text(row: dict[str, Any]) -> str:
     logits = "; logits " + " ".join(f"{z:.6g}" for z in row["logits"]) if "logits" in row else ""
-    return f"{row['input']}: " + ", ".join(f"{c['label']} ({c['probability']:.1%})" for c in row["top"]) + logits
+    if "values" in row:
+        shown = [f"{name} {value:.6g}" for name, value in row["values"].items()]
+    elif "labels" in row:
+        shown = [", ".join(row["labels"]) or "no label", *(f"{c['label']} {c['probability']:.1%}" for c in row["top"])]
+    else:
+        shown = [f"{c['label']} ({c['probability']:.1%})" for c in row["top"]]
+    return f"{row['input']}: " + ("; " if "labels" in row else ", ").join(shown) + logits
 
 
 if __name__ == "__main__":

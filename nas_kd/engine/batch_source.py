@@ -9,7 +9,8 @@ from torch import Tensor
 
 from nas_kd.data.view import View
 from nas_kd.engine.numerics import mix_seeds
-from nas_kd.methods.base import Method, MixedLabels, Shown
+from nas_kd.methods.base import Method, Shown
+from nas_kd.tasks.base import MixedLabels
 
 
 class Samples(NamedTuple):

@@ -15,7 +15,7 @@ from nas_kd.engine.evaluation import EVALUATION_BATCH
 from nas_kd.engine.random_stream import RandomStream
 from nas_kd.engine.sample_checks import as_labels, as_network_input, as_pair, as_tensor, length_of, moments
 from nas_kd.errors import InputError
-from nas_kd.methods.base import MixedLabels
+from nas_kd.tasks.base import MixedLabels
 
 STATISTICS_SAMPLES = 256
 

@@ -1,15 +1,17 @@
-"""Accuracy of a network on labelled samples, in float32 arithmetic whatever format training used."""
+"""How good a network is on the samples of a split, in float32 arithmetic whatever format training used."""
 
 from collections.abc import Iterable, Iterator
 
+import numpy as np
 import torch
-import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nas_kd.data.dataset import Split, as_input
+from nas_kd.data.samples import Samples
 from nas_kd.engine.numerics import Numerics
-from nas_kd.results.confusion import Confusion
-from nas_kd.scores.base import Decisions
+from nas_kd.scores.base import Evidence
+from nas_kd.tasks.base import Task
 
 EVALUATION_BATCH = 512
 
@@ -19,38 +21,31 @@ def accuracy_of(model: nn.Module, split: Split, numerics: Numerics) -> float:
 
     Args:
         model: (B, ...) in stored units -> (B, C) logits; left in eval mode.
-        split: at least one sample.
+        split: at least one sample, of classification.
         numerics: the memory layout that the model is in.
     """
     return accuracy_on(model, _chunks(split), numerics)
 
 
-def confusion_of(model: nn.Module, split: Split, numerics: Numerics) -> Confusion:
-    """Count how often a network gives samples of each class each class.
+def evidence_of(model: nn.Module, split: Split, task: Task, numerics: Numerics) -> Evidence:
+    """What a network does with the samples of a split, which its scores follow from.
 
     Args:
-        model: (B, ...) in stored units -> (B, C) logits; left in eval mode.
+        model: (B, ...) in stored units -> (B, ...) what the task asks for; left in eval mode.
         split: at least one sample.
+        task: of the split.
         numerics: the memory layout that the model is in.
     """
-    return decisions_of(model, split, numerics).confusion
+    return task.evidence(outputs_of(model, split.x, numerics), split.y.numpy())
 
 
 @torch.no_grad()
-def decisions_of(model: nn.Module, split: Split, numerics: Numerics) -> Decisions:
-    """Find the class that a network gives each sample of a split; see `confusion_of` for the arguments."""
+def outputs_of(model: nn.Module, x: Samples, numerics: Numerics) -> NDArray[np.float32]:
+    """What a network returns for samples (N, ...) in stored units; see `evidence_of` for the arguments."""
     model.eval()
-    found, n_classes = [], 0
-    for x, _ in _chunks(split):
-        logits = model(numerics.to_layout(x)).float()
-        found.append(logits.argmax(dim=1))
-        n_classes = logits.shape[1]
-    return Decisions(split.y.numpy(), torch.cat(found).numpy(), n_classes)
-
-
-def decisions_of_logits(logits: Tensor, labels: Tensor) -> Decisions:
-    """Find the class that stored logits (N, C) give each sample, beside the samples' own (N,)."""
-    return Decisions(labels.numpy(), logits.argmax(dim=1).numpy(), logits.shape[1])
+    starts = range(0, len(x), EVALUATION_BATCH)
+    parts = [model(numerics.to_layout(as_input(x[i : i + EVALUATION_BATCH]))).float() for i in starts]
+    return torch.cat(parts).numpy()
 
 
 @torch.no_grad()
@@ -71,18 +66,20 @@ def accuracy_on(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], nume
 
 
 @torch.no_grad()
-def cross_entropy_of(model: nn.Module, split: Split, numerics: Numerics) -> float:
-    """Mean cross-entropy of a network on a split.
+def label_loss_of(model: nn.Module, split: Split, task: Task, numerics: Numerics) -> float:
+    """Mean loss on the labels of a network on a split, unweighted.
 
     Args:
-        model: (B, ...) in stored units -> (B, C) logits; left in eval mode.
+        model: (B, ...) in stored units -> (B, ...) what the task asks for; left in eval mode.
         split: at least one sample.
+        task: of the split.
         numerics: the memory layout that the model is in.
     """
     model.eval()
-    total = sum(
-        float(F.cross_entropy(model(numerics.to_layout(x)).float(), y, reduction="sum")) for x, y in _chunks(split)
-    )
+    total = 0.0
+    for x, y in _chunks(split):
+        decided = task.decide(model(numerics.to_layout(x)).float())
+        total += float(task.summed_loss(decided, y))
     return total / len(split)
 
 

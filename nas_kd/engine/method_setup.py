@@ -22,6 +22,8 @@ from nas_kd.engine.teacher_outputs import LiveTeacher
 from nas_kd.errors import InputError
 from nas_kd.methods.base import OF_LABELLED_SAMPLES, Batch, Method, MethodContext, Need, Network, Outputs
 from nas_kd.methods.losses import standardized
+from nas_kd.tasks.base import Task
+from nas_kd.tasks.classification import CLASSIFICATION
 from nas_kd.user_code import describe_error
 
 
@@ -34,12 +36,18 @@ class DatasetInfo:
         n_classes: number of classes, the width of the logits.
         mean: (C,) of each channel, in stored units; (1,) where samples are no images.
         std: standard deviation, of the same shape.
+        task: what networks are to do with them.
     """
 
     n_samples: int
     n_classes: int
     mean: Tensor
     std: Tensor
+    task: Task = CLASSIFICATION
+
+    def decided(self, outputs: Outputs) -> Outputs:
+        """What methods see of a network's outputs: the task's decisions in place of what the network returns."""
+        return outputs._replace(logits=self.task.decide(outputs.logits))
 
 
 def _check_declarations(method: Method) -> None:
@@ -73,7 +81,8 @@ def loss_terms(method: Method, student: Outputs, teachers: Sequence[Outputs], ba
     """
     student = as_seen_by(method, student)
     if batch.has_unlabelled and method.needs & OF_LABELLED_SAMPLES:
-        student, teachers = _first(student, len(batch.y)), [_first(t, len(batch.y)) for t in teachers]
+        rows = len(batch.targets)
+        student, *teachers = (_first(o, len(batch.y), rows) for o in (student, *teachers))
         batch = batch.labelled()
     if method.sees_standardized:
         student, *teachers = (o._replace(logits=standardized(o.logits)) for o in (student, *teachers))
@@ -93,10 +102,10 @@ def loss_terms(method: Method, student: Outputs, teachers: Sequence[Outputs], ba
     return terms
 
 
-def _first(outputs: Outputs, n: int) -> Outputs:
-    """The outputs for the first n samples."""
+def _first(outputs: Outputs, n: int, rows: int) -> Outputs:
+    """The outputs for the first n samples, about which there are `rows` decisions."""
     stem = None if outputs.stem is None else outputs.stem[:n]
-    return Outputs(outputs.logits[:n], tuple(f[:n] for f in outputs.features), outputs.embedding[:n], stem)
+    return Outputs(outputs.logits[:rows], tuple(f[:n] for f in outputs.features), outputs.embedding[:n], stem)
 
 
 class MethodSetup:
@@ -142,6 +151,7 @@ class MethodSetup:
         """
         check_classes(self._method, self._taught_other_classes)
         remove_label_heads(self._method)
+        self._decided = dataset.decided
         with seeded(seed, 1):
             context = MethodContext(
                 student=self._student,
@@ -166,15 +176,16 @@ class MethodSetup:
         student = self._student
         was_training = student.training
         with torch.no_grad(), FeatureExtractor(student.eval(), self.points, self.student_needs) as extractor:
-            outputs = extractor(self._example)
+            outputs = self._decided(extractor(self._example))
         student.train(was_training)
         return outputs
 
     def _outputs_of_teacher(self, teacher: LiveTeacher) -> Outputs:
-        return teacher.example_outputs(teacher.given_of(self._method))
+        return self._decided(teacher.example_outputs(teacher.given_of(self._method)))
 
     def _observe(self, model: nn.Module, example: Tensor) -> Network:
-        return ObservedNetwork(model, find_feature_points(model, example), self._method.needs, self._numerics)
+        points = find_feature_points(model, example)
+        return ObservedNetwork(model, points, self._method.needs, self._numerics, self._decided)
 
     @property
     def _branch_stage(self) -> int:
@@ -189,7 +200,14 @@ class MethodSetup:
 class ObservedNetwork:
     """A network that runs as the student does; it carries hooks only while it runs, so that copies of it have none."""
 
-    def __init__(self, model: nn.Module, points: FeaturePoints, needs: frozenset[Need], numerics: Numerics) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        points: FeaturePoints,
+        needs: frozenset[Need],
+        numerics: Numerics,
+        decided: Callable[[Outputs], Outputs],
+    ) -> None:
         """Keep a network for a method.
 
         Args:
@@ -197,14 +215,16 @@ class ObservedNetwork:
             points: where its features are read.
             needs: what the method looks at.
             numerics: number format in which it runs.
+            decided: makes what the method sees of what the network returns.
         """
+        self._decided = decided
         self._model = (model,)  # in a tuple, or the method would register the network as its own submodule
         self._points, self._needs, self._numerics = points, needs, numerics
 
     def __call__(self, x: Tensor) -> Outputs:
         """Run the network on x (B, ...); outputs are float32."""
         with FeatureExtractor(self._model[0], self._points, self._needs) as extractor, self._numerics.autocast():
-            return extractor(x)
+            return self._decided(extractor(x))
 
 
 def reinitialized(model: nn.Module, seed: int) -> nn.Module:

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from nas_kd.data.view import View
 from nas_kd.engine.batch_source import EpochBatches, NumberedBatches, Order, Samples
-from nas_kd.methods.base import MixedLabels, Shown
+from nas_kd.methods.base import Shown
 from nas_kd.results.mixed_plan import MixedPlan
+from nas_kd.tasks.base import MixedLabels
 
 KEPT_ORDERS = 4  # of passes: a batch rarely has rows of more
 

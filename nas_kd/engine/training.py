@@ -14,7 +14,7 @@ from nas_kd.data.dataset import Split
 from nas_kd.engine import checkpoint
 from nas_kd.engine.batch_source import BatchSource, Order, Samples
 from nas_kd.engine.calibration import BATCHES, calibrate, calibration_steps
-from nas_kd.engine.evaluation import accuracy_of
+from nas_kd.engine.evaluation import evidence_of
 from nas_kd.engine.feature_extractor import FeatureExtractor
 from nas_kd.engine.method_setup import DatasetInfo, MethodSetup, loss_terms, reinitialized
 from nas_kd.engine.numerics import PLAIN, Numerics, is_out_of_memory, seeded
@@ -170,13 +170,13 @@ class Training:
         for network in self.networks:
             network.train()
         self.method.train()
-        losses = Losses()
+        losses, decided = Losses(), setup.dataset.decided
 
         def forward(step: int, progress: float) -> tuple[Outputs, list[Outputs], Batch]:
             batch = self.method.draw(lambda: self._real(samples(step), progress))
             with setup.numerics.autocast():
-                outputs = student(batch.x)
-            return outputs, [read(self.epoch, batch) for read in teachers], batch
+                outputs = decided(student(batch.x))
+            return outputs, [decided(read(self.epoch, batch)) for read in teachers], batch
 
         with seeded(setup.seed, 3, self.epoch):
             for step in range(self.steps_per_epoch):
@@ -200,7 +200,8 @@ class Training:
     def _real(self, samples: Samples, progress: float) -> Batch:
         """Training samples as a batch; `progress`: share of the schedule done."""
         x, weights = self.setup.numerics.to_layout(samples.x), self.setup.class_weights
-        return Batch(x, samples.y, samples.indices, progress, weights, samples.shown, samples.mixed)
+        task = self.setup.dataset.task
+        return Batch(x, samples.y, samples.indices, progress, weights, samples.shown, samples.mixed, task)
 
     def _step(self, forward: _Forward, step: int, done: int) -> dict[str, Tensor]:
         """One step of the optimiser; `step` counts from the epoch's start, `done` from the training's."""
@@ -262,17 +263,18 @@ class Training:
             torch._foreach_copy_(self._averaged, trained)
 
     def deployed(self, split: Split) -> tuple[nn.Module, float]:
-        """Find the most accurate of the averaged networks; the student, if none is better.
+        """Find the best of the averaged networks; the student, if none is better.
 
         Returns:
-            A copy of the network with averaged weights, and its accuracy on `split`, 0..1.
+            A copy of the network with averaged weights, and its headline score on `split`, 0..1.
         """
         judged = [(network, self.accuracy(network, split)) for network in self.averaged_students()]
         return max(judged, key=lambda pair: pair[1])
 
     def accuracy(self, network: nn.Module, split: Split) -> float:
-        """Accuracy on `split`, 0..1, of a network in this training's memory layout."""
-        return accuracy_of(network, split, self.setup.numerics)
+        """Headline score on `split`, 0..1, of a network in this training's memory layout."""
+        task = self.setup.dataset.task
+        return task.first_score(evidence_of(network, split, task, self.setup.numerics))
 
     def calibration(self) -> dict[str, float]:
         """The factor that calibration gave each part of the method, by name."""

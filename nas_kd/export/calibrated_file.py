@@ -5,16 +5,21 @@ from nas_kd.export.onnx_classifier import OnnxClassifier
 from nas_kd.results.calibration import CalibrationRecord, calibrate
 
 
-def calibrate_file(content: bytes, data: Dataset) -> CalibrationRecord:
+def calibrate_file(content: bytes, data: Dataset) -> CalibrationRecord | None:
     """Fit the temperature on validation, and judge it on validation and test.
 
     Args:
         content: an exported file.
         data: its splits.
 
+    Returns:
+        What was found; None where outputs are not probabilities of one class.
+
     Raises:
         InputError: the file does not take these samples.
     """
+    if not data.task.one_class:
+        return None
     classifier, splits = OnnxClassifier(content), {"val": data.val, "test": data.test}
     logits = {name: classifier.predict(split.x) for name, split in splits.items()}
     return calibrate(logits, {name: split.y.numpy() for name, split in splits.items()})

@@ -19,12 +19,13 @@ TRACER_WARNING = "TracerWarning"  # a class that torch.jit does not export
 DYNAMO_OPSET = 18  # the oldest that the other exporter writes without converting
 
 
-def trace(model: nn.Module, example: Tensor) -> tuple[ModelProto, bool]:
+def trace(model: nn.Module, example: Tensor, output: str) -> tuple[ModelProto, bool]:
     """Export by the TorchScript-based exporter, which takes a tenth of the time of the other one.
 
     Args:
         model: in evaluation mode; x (B, ...) -> logits (B, C).
         example: (B, ...) what it is traced with.
+        output: name of the output.
 
     Returns:
         The model, and whether tracing may have made a constant of something that depends on the input.
@@ -43,8 +44,8 @@ def trace(model: nn.Module, example: Tensor) -> tuple[ModelProto, bool]:
                 dynamo=False,
                 opset_version=OPSET,
                 input_names=["input"],
-                output_names=["logits"],
-                dynamic_axes={"input": {0: "batch"}, "logits": {0: "batch"}},
+                output_names=[output],
+                dynamic_axes={"input": {0: "batch"}, output: {0: "batch"}},
             )
     except (Exception, SystemExit) as error:  # a user's network and the exporter may raise anything
         raise TrialError(f"the network cannot be exported to ONNX: {first_line(error)}") from error
@@ -59,12 +60,13 @@ def has_dynamo() -> bool:
     return find_spec("onnxscript") is not None
 
 
-def export_by_dynamo(model: nn.Module, example: Tensor) -> ModelProto:
+def export_by_dynamo(model: nn.Module, example: Tensor, output: str) -> ModelProto:
     """Export by the exporter that follows torch.export; it needs the package onnxscript.
 
     Args:
         model: in evaluation mode; x (B, ...) -> logits (B, C).
         example: (B, ...) what it takes.
+        output: name of the output.
 
     Raises:
         TrialError: the network cannot be exported.
@@ -77,7 +79,7 @@ def export_by_dynamo(model: nn.Module, example: Tensor) -> ModelProto:
                 dynamo=True,
                 opset_version=DYNAMO_OPSET,
                 input_names=["input"],
-                output_names=["logits"],
+                output_names=[output],
                 dynamic_shapes=({0: torch.export.Dim("batch")},),
                 verbose=False,
             )

@@ -1,4 +1,4 @@
-"""Runs ONNX classifiers on the CPU through ONNX Runtime; every reported accuracy is measured this way."""
+"""Runs ONNX files on the CPU through ONNX Runtime; every reported score is measured this way."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ from nas_kd.data.samples import Samples
 from nas_kd.errors import InputError
 from nas_kd.export.error_text import first_line
 from nas_kd.export.onnx_file import OnnxFile, read_onnx
-from nas_kd.scores.base import Decisions
+from nas_kd.scores.base import Evidence
+from nas_kd.tasks.base import Task
 
 BATCH = 256
 Logits = NDArray[np.float32]
@@ -87,22 +88,34 @@ def accuracy(model: OnnxClassifier | bytes, split: Split) -> float:
     Raises:
         InputError: the split is empty, or the model does not fit it.
     """
-    found = decisions(model, split)
-    return float(np.mean(found.predictions == found.labels))
+    return float(np.mean(outputs_of_file(model, split.x).argmax(1) == split.y.numpy()))
 
 
-def decisions(model: OnnxClassifier | bytes, split: Split) -> Decisions:
-    """Find the class that ONNX Runtime gives each sample of a split.
+def outputs_of_file(model: OnnxClassifier | bytes, x: Samples) -> Logits:
+    """What ONNX Runtime computes of samples (N, ...) in stored units; see `OnnxClassifier.predict`.
 
     Args:
-        model: a loaded classifier, or the bytes of a file.
-        split: samples and labels.
+        model: a loaded file, or its bytes.
+        x: at least one sample.
+
+    Raises:
+        InputError: there are no samples, or the model does not fit them.
+    """
+    return (model if isinstance(model, OnnxClassifier) else OnnxClassifier(model)).predict(x)
+
+
+def evidence_of_file(model: OnnxClassifier | bytes, split: Split, task: Task) -> Evidence:
+    """What a file does with the samples of a split, which its scores follow from.
+
+    Args:
+        model: a loaded file, or its bytes.
+        split: samples and targets.
+        task: of the split.
 
     Raises:
         InputError: the split is empty, or the model does not fit it.
     """
-    logits = (model if isinstance(model, OnnxClassifier) else OnnxClassifier(model)).predict(split.x)
-    return Decisions(split.y.numpy(), logits.argmax(1), logits.shape[1])
+    return task.evidence(outputs_of_file(model, split.x), split.y.numpy())
 
 
 def as_number_type(values: NDArray[np.float32], dtype: np.dtype[Any]) -> NDArray[Any]:

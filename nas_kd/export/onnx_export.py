@@ -21,7 +21,7 @@ BATCHES = (1, 3)  # sizes that a file is tried with where tracing may have fixed
 RELATIVE_TOLERANCE = 1e-3  # of the largest logit, in that trial; what is deployed is verified closely
 
 
-def export_onnx(model: nn.Module, input_shape: tuple[int, ...]) -> bytes:
+def export_onnx(model: nn.Module, input_shape: tuple[int, ...], output: str = "logits") -> bytes:
     """Export a network: `input` float32 (batch, *input_shape) -> `logits` (batch, n_classes), batch dynamic.
 
     Batch normalisation after a convolution is folded into it. Names and comments that no runtime needs are left out, so
@@ -32,6 +32,7 @@ def export_onnx(model: nn.Module, input_shape: tuple[int, ...]) -> bytes:
     Args:
         model: the network, on any device.
         input_shape: shape of one sample.
+        output: name of the output.
 
     Returns:
         The bytes of the file.
@@ -43,7 +44,7 @@ def export_onnx(model: nn.Module, input_shape: tuple[int, ...]) -> bytes:
         example = torch.rand(2, *input_shape, generator=torch.Generator().manual_seed(0)).to(device_of(model))
         _check_output(model, example)
         first_failure: TrialError | None = None
-        for exported in _attempts(model, example):
+        for exported in _attempts(model, example, output):
             if isinstance(exported, TrialError):
                 first_failure = first_failure or exported
                 continue
@@ -94,24 +95,24 @@ def _check_output(model: nn.Module, example: Tensor) -> None:
         raise TrialError(f"the network must return logits (batch, n_classes) to be exported, got {got}")
 
 
-def _attempts(model: nn.Module, example: Tensor) -> Iterator[ModelProto | TrialError]:
+def _attempts(model: nn.Module, example: Tensor, output: str) -> Iterator[ModelProto | TrialError]:
     """What each exporter makes of the network, the usual one first."""
     for attempt in (_traced, _exported_by_dynamo) if has_dynamo() else (_traced,):
         try:
-            yield attempt(model, example)
+            yield attempt(model, example, output)
         except TrialError as error:
             yield error
 
 
-def _exported_by_dynamo(model: nn.Module, example: Tensor) -> ModelProto:
-    exported = export_by_dynamo(model, example)
+def _exported_by_dynamo(model: nn.Module, example: Tensor, output: str) -> ModelProto:
+    exported = export_by_dynamo(model, example, output)
     _check_batches(exported, model, example)
     return exported
 
 
-def _traced(model: nn.Module, example: Tensor) -> ModelProto:
+def _traced(model: nn.Module, example: Tensor, output: str) -> ModelProto:
     """Trace the network; where a batch size became a constant on the way, it is made the input's again."""
-    exported, doubtful = trace(model, example)
+    exported, doubtful = trace(model, example, output)
     if not doubtful:
         return exported
     try:
@@ -120,7 +121,7 @@ def _traced(model: nn.Module, example: Tensor) -> ModelProto:
     except TrialError as failure:
         three = torch.cat([example, example[:1]])
         try:
-            exported = with_dynamic_batch(exported, trace(model, three)[0], len(example), len(three))
+            exported = with_dynamic_batch(exported, trace(model, three, output)[0], len(example), len(three))
             _check_batches(exported, model, example)
         except TrialError:
             raise failure from None  # which says what is wrong with the network

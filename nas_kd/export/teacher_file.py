@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor, nn
 
-from nas_kd.data.dataset import Dataset, Split, as_input
+from nas_kd.data.dataset import Dataset, as_input
+from nas_kd.data.samples import Samples
 from nas_kd.errors import InputError, TrialError
 from nas_kd.export.eval_mode import evaluating
-from nas_kd.export.onnx_classifier import OnnxClassifier, decisions
+from nas_kd.export.onnx_classifier import Logits, OnnxClassifier, outputs_of_file
 from nas_kd.export.onnx_export import export_onnx
 from nas_kd.models.wrappers import ContiguousLayout
-from nas_kd.scores.base import Decisions
 
 COMPARED = 64  # samples on which file and network are compared
 RELATIVE_TOLERANCE = 1e-2  # of the largest logit: enough to tell rounding from another function
@@ -25,12 +25,12 @@ class TeacherFile:
     Attributes:
         content: its bytes.
         prepare: what is done with samples (N, ...) in stored units before the file takes them.
-        decide: the classes that a file with the same inputs and outputs gives the samples of a split, in stored units.
+        run: what a file with the same inputs and outputs returns for samples (N, ...) in stored units.
     """
 
     content: bytes
     prepare: Callable[[Tensor], Tensor] = as_input
-    decide: Callable[[bytes, Split], Decisions] = decisions
+    run: Callable[[bytes, Samples], Logits] = outputs_of_file
 
 
 def export_teacher(model: nn.Module, data: Dataset) -> TeacherFile:
@@ -43,7 +43,8 @@ def export_teacher(model: nn.Module, data: Dataset) -> TeacherFile:
     Raises:
         TrialError: there is no such file; the message says why.
     """
-    content = export_onnx(model.body if isinstance(model, ContiguousLayout) else model, data.input_shape)
+    body = model.body if isinstance(model, ContiguousLayout) else model
+    content = export_onnx(body, data.input_shape, data.task.output)
     x = data.val.x[:COMPARED]
     with evaluating(model):
         wanted = model(as_input(x).clone()).float().numpy()

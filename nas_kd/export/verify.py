@@ -14,10 +14,22 @@ from nas_kd.data.samples import Samples
 from nas_kd.errors import InputError, TrialError
 from nas_kd.export.error_text import first_line
 from nas_kd.export.eval_mode import device_of, evaluating
-from nas_kd.export.onnx_classifier import BATCH, Logits, OnnxClassifier, accuracy, decisions
+from nas_kd.export.onnx_classifier import BATCH, Logits, OnnxClassifier, accuracy, evidence_of_file, outputs_of_file
 from nas_kd.export.onnx_graph import tensors
+from nas_kd.tasks.base import Task
+from nas_kd.tasks.classification import CLASSIFICATION
 
-__all__ = ["OnnxClassifier", "Parity", "accuracy", "decisions", "verify", "verify_converted", "verify_quantized"]
+__all__ = [
+    "Logits",
+    "OnnxClassifier",
+    "Parity",
+    "accuracy",
+    "evidence_of_file",
+    "outputs_of_file",
+    "verify",
+    "verify_converted",
+    "verify_quantized",
+]
 
 # fp32: two orders of summation differ by a few float32 steps (1.2e-7) of the largest logit. The absolute limit applies
 # to logits up to 100; beyond, the relative one does, as 1e-4 would be below float32's resolution.
@@ -36,9 +48,9 @@ class Parity:
 
     Attributes:
         max_abs_difference: largest difference between two logits.
-        agreement: share (0..1) of equal top-1 decisions.
-        disagreements: number of different top-1 decisions.
-        not_ties: disagreements in which PyTorch's two logits are further apart than rounding explains.
+        agreement: share (0..1) of samples with equal decisions.
+        disagreements: number of samples with other decisions.
+        not_ties: disagreements in which PyTorch's outputs are further apart than rounding explains.
         samples: number of samples compared.
         tolerance: largest difference allowed.
     """
@@ -51,26 +63,29 @@ class Parity:
     tolerance: float
 
 
-def verify(content: bytes, model: nn.Module, x: Samples) -> Parity:
+def verify(content: bytes, model: nn.Module, x: Samples, task: Task = CLASSIFICATION) -> Parity:
     """Compare an fp32 file with the network it was exported from.
 
     Args:
         content: the file.
         model: the network.
         x: (N, ...) samples in stored units.
+        task: says what the network decides.
 
     Raises:
         TrialError: the file is not valid or not a single file, its logits are not finite, or it differs from the
             network by more than float32's rounding; the message states which and by how much.
     """
     ours, single = _file_logits(content, x)
-    parity = compare(ours, _logits(model, x))
+    parity = compare(ours, _logits(model, x), task)
     if float(np.abs(single - ours[: len(single)]).max()) > parity.tolerance:
         raise TrialError("the exported file's logits depend on the size of the batch")
     return parity
 
 
-def verify_quantized(content: bytes, model: nn.Module, x: Samples, *, rounds_alike: bool = False) -> Parity:
+def verify_quantized(
+    content: bytes, model: nn.Module, x: Samples, task: Task = CLASSIFICATION, *, rounds_alike: bool = False
+) -> Parity:
     """Compare a quantised file with a network.
 
     The distance to an fp32 network cannot be bounded in advance and is not limited here; accuracy, which is measured,
@@ -81,13 +96,14 @@ def verify_quantized(content: bytes, model: nn.Module, x: Samples, *, rounds_ali
         content: the file.
         model: the network.
         x: (N, ...) samples in stored units.
+        task: says what the network decides.
         rounds_alike: whether the network rounds as the file does (`FakeQuantized`), which limits the distance.
 
     Raises:
         TrialError: the file is not valid or not a single file, logits are not finite or depend on the size of the
             batch, or the file is further from a network that rounds alike than rounding explains.
     """
-    parity, rounding = _quantized_parity(content, _logits(model, x), x)
+    parity, rounding = _quantized_parity(content, _logits(model, x), x, task)
     if rounds_alike and parity.max_abs_difference > rounding:
         raise TrialError(
             f"the quantised file's logits differ from the network's by up to {parity.max_abs_difference:.2g}; "
@@ -97,31 +113,32 @@ def verify_quantized(content: bytes, model: nn.Module, x: Samples, *, rounds_ali
         MIN_ALLOWED_DIFFERENCES, (1 - MIN_QUANTIZED_AGREEMENT) * parity.samples
     ):
         raise TrialError(
-            f"the quantised file predicts another class than the network for {parity.disagreements} of "
+            f"the quantised file decides otherwise than the network for {parity.disagreements} of "
             f"{parity.samples} samples; allowed: {1 - MIN_QUANTIZED_AGREEMENT:.1%}"
         )
     return parity
 
 
-def verify_converted(content: bytes, source: bytes, x: Samples) -> Parity:
+def verify_converted(content: bytes, source: bytes, x: Samples, task: Task = CLASSIFICATION) -> Parity:
     """Compare a quantised file with the fp32 file that it was made of; see `verify_quantized`.
 
     Args:
         content: the quantised file.
         source: the fp32 file.
         x: (N, ...) samples as both files take them.
+        task: says what the networks decide.
 
     Raises:
         TrialError: the file is not valid or not a single file, or its logits are not finite or depend on the size of
             the batch.
     """
-    return _quantized_parity(content, _file_logits(source, x)[0], x)[0]
+    return _quantized_parity(content, _file_logits(source, x)[0], x, task)[0]
 
 
-def _quantized_parity(content: bytes, wanted: Logits, x: Samples) -> tuple[Parity, float]:
+def _quantized_parity(content: bytes, wanted: Logits, x: Samples, task: Task) -> tuple[Parity, float]:
     """The distance of a quantised file's logits from the wanted ones, and how much of it rounding explains."""
     ours, single = _file_logits(content, x)
-    parity = _distance(ours, wanted, tolerance=float("inf"))
+    parity = _distance(ours, wanted, float("inf"), task)
     rounding = ROUNDING * float(np.abs(ours).max()) + ABSOLUTE
     if float(np.abs(single - ours[: len(single)]).max()) > rounding:
         raise TrialError("the quantised file's logits depend on the size of the batch")
@@ -138,38 +155,37 @@ def _file_logits(content: bytes, x: Samples) -> tuple[Logits, Logits]:
         raise TrialError(str(error)) from error
 
 
-def compare(onnx_logits: Logits, torch_logits: Logits) -> Parity:
+def compare(onnx_logits: Logits, torch_logits: Logits, task: Task = CLASSIFICATION) -> Parity:
     """Compare the logits of a file with those of its network.
 
     Args:
         onnx_logits: (N, n_classes) of the file.
         torch_logits: (N, n_classes) of the network.
+        task: says what they decide.
 
     Raises:
         TrialError: they differ by more than float32's rounding; see `verify`.
     """
     tolerance = max(ABSOLUTE, RELATIVE * float(np.abs(torch_logits).max(initial=0)))
-    parity = _distance(onnx_logits, torch_logits, tolerance)
+    parity = _distance(onnx_logits, torch_logits, tolerance, task)
     _check(parity)
     return parity
 
 
-def _distance(onnx_logits: Logits, torch_logits: Logits, tolerance: float) -> Parity:
+def _distance(onnx_logits: Logits, torch_logits: Logits, tolerance: float, task: Task) -> Parity:
     if onnx_logits.shape != torch_logits.shape:
         raise TrialError(f"the exported file's logits are {onnx_logits.shape}, the network's {torch_logits.shape}")
     for origin, logits in (("network", torch_logits), ("exported file", onnx_logits)):
         if not np.isfinite(logits).all():
             raise TrialError(f"the {origin}'s logits are not finite on {_bad_rows(logits)} of {len(logits)} samples")
     difference = float(np.abs(onnx_logits - torch_logits).max())
-    top, other = torch_logits.argmax(1), onnx_logits.argmax(1)
-    rows = np.flatnonzero(top != other)
-    gaps = torch_logits[rows, top[rows]] - torch_logits[rows, other[rows]]
+    rows, gaps = task.differences(torch_logits, onnx_logits)
     return Parity(
         max_abs_difference=difference,
-        agreement=1 - len(rows) / len(top),
+        agreement=1 - len(rows) / len(torch_logits),
         disagreements=len(rows),
         not_ties=int((gaps > 2 * tolerance).sum()),
-        samples=len(top),
+        samples=len(torch_logits),
         tolerance=tolerance,
     )
 
@@ -182,7 +198,7 @@ def _check(parity: Parity) -> None:
         )
     if parity.not_ties or (parity.agreement < MIN_AGREEMENT and parity.disagreements > 1):
         raise TrialError(
-            f"the exported file predicts another class than the network for {parity.disagreements} of {parity.samples} "
+            f"the exported file decides otherwise than the network for {parity.disagreements} of {parity.samples} "
             f"samples, {parity.not_ties} of them not ties; allowed: {1 - MIN_AGREEMENT:.1%}, ties only"
         )
 

@@ -12,14 +12,14 @@ from torch import nn
 from nas_kd.config.options import QuantizationOptions
 from nas_kd.context.run_context import RunContext
 from nas_kd.data.dataset import Dataset
-from nas_kd.export.verify import decisions
+from nas_kd.export.verify import evidence_of_file
 from nas_kd.kd.training_job import TrainedModel
 from nas_kd.latency.device import Device
 from nas_kd.models.wrappers import sum_networks
 from nas_kd.quantization.precision import PrecisionFile, QuantizationInputs, load_precision
 from nas_kd.quantization.weight_range import weight_facts
 from nas_kd.results.trial_record import Judged
-from nas_kd.scores.base import DEFAULT_SCORE, Score, load_score
+from nas_kd.scores.base import Score
 from nas_kd.serialization import fingerprint, sha256
 from nas_kd.store.store import Store
 
@@ -72,9 +72,9 @@ class ArtifactBuilder:
             quantization: how ranges are found.
             seed: draws the calibration samples.
             device: states the integer types that its kernels are made for.
-            score: that files are judged by; None: accuracy.
+            score: that files are judged by; None: the task's own.
         """
-        self._score = score or load_score(DEFAULT_SCORE)
+        self._score = score or data.task.headline_score
         self._data, self._store, self._options = data, store, quantization
         self._seed, self._device = seed, device
 
@@ -130,7 +130,7 @@ class ArtifactBuilder:
         if facts is None or onnx is None:
             plugin = load_precision(precision)
             onnx = plugin.make(trained.model, self.quantization_inputs).content
-            parity = plugin.verify(onnx, trained.model, self._data.val.x)
+            parity = plugin.verify(onnx, trained.model, self._data.val.x, self._data.task)
             facts = {
                 "sha256": sha256(onnx),
                 **dict(zip(("val_accuracy", "val_score"), self._judged(onnx), strict=True)),
@@ -147,8 +147,9 @@ class ArtifactBuilder:
         return ExportedFile(onnx=onnx, **facts, weights_key=key)
 
     def _judged(self, onnx: bytes) -> Judged:
-        confusion = decisions(onnx, self._data.val).confusion
-        return Judged(confusion.accuracy, self._score.value(confusion))
+        task = self._data.task
+        evidence = evidence_of_file(onnx, self._data.val, task)
+        return Judged(task.first_score(evidence), self._score.value(evidence))
 
     def _key(self, trained: TrainedModel, precision: str) -> str:
         if load_precision(precision).exact:
@@ -163,4 +164,4 @@ class ArtifactBuilder:
         x = self._data.train.x
         chosen = torch.randperm(len(x), generator=torch.Generator().manual_seed(self._seed))[: self._options.samples]
         calibration, scheme = self._options.calibration, self._device.integer_scheme
-        return QuantizationInputs(self._data.input_shape, x[chosen], calibration, scheme)
+        return QuantizationInputs(self._data.input_shape, x[chosen], calibration, scheme, self._data.task.output)

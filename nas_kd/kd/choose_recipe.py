@@ -104,7 +104,7 @@ def _key(context: RunContext, facts: dict[str, Any]) -> str:
         "distill": key_facts(context.config.distill, NOT_PROBED),
         "seed": context.seed,
         "torch": torch.__version__,
-        **score_facts(context.config.data.score),
+        **score_facts(context.score.name, context.data.task.headline),
         **clipping_facts(context.config.distill.calibrate),
     }
     return fingerprint(common | facts)

@@ -3,10 +3,12 @@
 import torch
 from torch import Tensor
 
+from nas_kd.data.dataset import Dataset
 from nas_kd.errors import InputError
+from nas_kd.tasks.base import no_single_class
 
 
-def class_weights(given: str | tuple[float, ...], labels: Tensor, classes: tuple[str, ...]) -> list[float] | None:
+def weights_of_classes(given: str | tuple[float, ...], labels: Tensor, classes: tuple[str, ...]) -> list[float] | None:
     """Weights w_c of sum_i w_(y_i) CE_i / sum_i w_(y_i), the mean over a batch of the labels' cross-entropy.
 
     "balanced" is w_c = N / (C n_c) for C classes with n_c of N training samples: each class then weighs as much as any
@@ -37,3 +39,18 @@ def class_weights(given: str | tuple[float, ...], labels: Tensor, classes: tuple
             "give one for each, in this order"
         )
     return weights
+
+
+def class_weights(given: str | tuple[float, ...], data: Dataset) -> list[float] | None:
+    """Weights of the classes of a data set, see `weights_of_classes`.
+
+    Args:
+        given: `distill.class_weights`.
+        data: with the training samples' labels and the classes' names.
+
+    Raises:
+        InputError: likewise; or its samples do not have one class each.
+    """
+    if given != "none" and not data.task.one_class:
+        raise no_single_class(data.task, "distill.class_weights are for")
+    return weights_of_classes(given, data.train.y, data.classes) if data.task.one_class else None

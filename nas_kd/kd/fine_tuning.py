@@ -17,7 +17,7 @@ from nas_kd.config.options import Augmentation, TeacherOptions
 from nas_kd.context.run_context import RunContext
 from nas_kd.data.augment import Augmenter
 from nas_kd.engine.batch_source import ArrayBatches
-from nas_kd.engine.evaluation import confusion_of
+from nas_kd.engine.evaluation import evidence_of
 from nas_kd.engine.method_setup import DatasetInfo
 from nas_kd.engine.numerics import PLAIN
 from nas_kd.engine.optimizer import SlowWeights
@@ -230,15 +230,18 @@ class _FineTuning:
         linear = features.standardized_head(layer)
 
         def judge(network: nn.Module) -> Judged:
-            confusion = confusion_of(network, features.val, PLAIN)
-            return Judged(confusion.accuracy, context.score.value(confusion))
+            task = context.data.task
+            evidence = evidence_of(network, features.val, task, PLAIN)
+            return Judged(task.first_score(evidence), context.score.value(evidence))
 
         recipe = replace(plan.recipe, epochs=plan.head_epochs)
         unchanged = Augmenter(features.train.x, torch.zeros(1), Augmentation(crop=0, flip=False, cutout=0), plan.seed)
         setup = replace(
             self._trainer.setup(Schedule.of(context.config.distill, recipe), recipe, plan.seed, self._method),
             source=ArrayBatches(unchanged, features.train.y),
-            dataset=DatasetInfo(len(features.train), context.data.n_classes, torch.zeros(1), torch.ones(1)),
+            dataset=DatasetInfo(
+                len(features.train), context.data.n_classes, torch.zeros(1), torch.ones(1), context.data.task
+            ),
             numerics=PLAIN,
         )
         best = self._watched(linear, judge, fingerprint([self._head_key, "training"]), plan.head_epochs)

@@ -4,12 +4,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nas_kd.config.options import TeacherOptions
-from nas_kd.data.dataset import Dataset, Split, as_input
-from nas_kd.engine.evaluation import decisions_of
+from nas_kd.data.dataset import Dataset, as_input
+from nas_kd.data.samples import Samples
+from nas_kd.engine.evaluation import outputs_of
 from nas_kd.engine.numerics import PLAIN
 from nas_kd.engine.teacher_outputs import Teacher
 from nas_kd.errors import InputError
@@ -20,7 +23,6 @@ from nas_kd.export.teacher_file import TeacherFile
 from nas_kd.kd.network_builder import in_thousands
 from nas_kd.kd.teacher_inputs import SampleFacts, TeacherInputs
 from nas_kd.kd.user_teachers import UserTeacher, label_facts
-from nas_kd.scores.base import Decisions
 from nas_kd.serialization import fingerprint, sha256
 
 
@@ -78,16 +80,16 @@ class LoadedOnnx:
     @property
     def teacher_file(self) -> TeacherFile:
         """The file, its sides closed, and how files made of it are run on samples in stored units."""
-        return TeacherFile(self.module.classifier.file.content, self._prepare, self._decide)
+        return TeacherFile(self.module.classifier.file.content, self._prepare, self._run)
 
     def _prepare(self, x: Tensor) -> Tensor:
         with torch.no_grad():
             return self.module.in_file_layout(self.inputs.in_front_of(nn.Identity())(as_input(x).clone()))
 
-    def _decide(self, content: bytes, split: Split) -> Decisions:
+    def _run(self, content: bytes, x: Samples) -> NDArray[np.float32]:
         file = read_onnx(content, self.file.output_name)
         module = OnnxModule(file, self.inputs.shape, None, channels_last=self.module.channels_last)
-        return decisions_of(self.inputs.in_front_of(module), split, PLAIN)
+        return outputs_of(self.inputs.in_front_of(module), x, PLAIN)
 
     def behind(self, other: TeacherOptions) -> nn.Module:
         """The module behind what other options ask for.
@@ -122,7 +124,8 @@ def load_onnx(file: OnnxFile, options: TeacherOptions, facts: SampleFacts, n_cla
             first = first or error
             continue
         with torch.no_grad():
-            module.recognize_probabilities(attempt.in_front_of(nn.Identity())(facts.examples))
+            if facts.one_class:
+                module.recognize_probabilities(attempt.in_front_of(nn.Identity())(facts.examples))
             if not bool(torch.isfinite(attempt.in_front_of(module)(facts.examples)).all()):
                 raise InputError(f"{file.source} gives NaN or infinite values for samples of the data")
         return LoadedOnnx(file, module, attempt, options)

@@ -5,14 +5,15 @@ from dataclasses import dataclass
 from nas_kd.config.options import TeacherOptions
 from nas_kd.context.run_context import RunContext
 from nas_kd.data.dataset import Dataset
-from nas_kd.engine.evaluation import decisions_of, decisions_of_logits
+from nas_kd.engine.evaluation import outputs_of
 from nas_kd.engine.teacher_outputs import Teacher
 from nas_kd.export.teacher_file import TeacherFile
 from nas_kd.kd.stored_outputs import from_outputs
 from nas_kd.kd.teacher_check import check_knowledge
 from nas_kd.results.run_record import TeacherRecord
 from nas_kd.results.trial_record import Costs
-from nas_kd.scores.base import DEFAULT_SCORE, Decisions, load_score
+from nas_kd.scores.base import Evidence
+from nas_kd.tasks.base import no_single_class
 
 MAY_HAVE_SEEN_VALIDATION = (
     "validation was drawn from the training samples: if it was trained on them, it looks too good"
@@ -38,7 +39,7 @@ class ReadyTeacher:
     record: TeacherRecord
 
 
-def decisions_on_test(teacher: ReadyTeacher, context: RunContext) -> Decisions | None:
+def evidence_on_test(teacher: ReadyTeacher, context: RunContext) -> Evidence | None:
     """Read the test split with a teacher, which is for the end of a run: nothing may be chosen by it.
 
     Args:
@@ -46,34 +47,38 @@ def decisions_on_test(teacher: ReadyTeacher, context: RunContext) -> Decisions |
         context: of the run.
 
     Returns:
-        The classes that it gives the test samples; None if only its outputs on other splits are known, or its classes
-        are not the data's.
+        What it does with the test samples; None if only its outputs on other splits are known, or its classes are not
+        the data's.
     """
     if teacher.teacher.other_classes:
         return None
     test, stored = context.for_teacher().data.test, teacher.teacher.stored
+    if stored is not None and "test" not in stored:
+        return None
     if stored is not None:
-        return decisions_of_logits(stored["test"], test.y) if "test" in stored else None
-    if teacher.file is None:
-        return decisions_of(teacher.teacher.model, test, context.numerics)
-    return teacher.file.decide(teacher.file.content, test)
+        outputs = stored["test"].numpy()
+    elif teacher.file is None:
+        outputs = outputs_of(teacher.teacher.model, test.x, context.numerics)
+    else:
+        outputs = teacher.file.run(teacher.file.content, test.x)
+    return context.data.task.evidence(outputs, test.y.numpy())
 
 
-def tested_record(record: TeacherRecord, tested: Decisions | None, context: RunContext) -> TeacherRecord:
+def tested_record(record: TeacherRecord, tested: Evidence | None, context: RunContext) -> TeacherRecord:
     """Complete a teacher's record by its scores on the test split.
 
     Args:
         record: of the teacher.
-        tested: what `decisions_on_test` returned.
+        tested: what `evidence_on_test` returned.
         context: of the run.
     """
     if tested is None:
         return record
+    task = context.data.task
     update = {
-        "test": load_score(DEFAULT_SCORE).of(tested.confusion),
-        "test_score": context.score.of(tested.confusion),
-        "balanced": load_score("balanced_accuracy").of(tested.confusion),
-        "confusion": tested.confusion,
+        "test": task.headline_score.of(tested),
+        "test_score": context.score.of(tested),
+        **task.details([tested], tested),
     }
     return record.model_copy(update=update)
 
@@ -90,20 +95,23 @@ def ready_from_outputs(options: TeacherOptions, context: RunContext, data: Datas
     Raises:
         InputError: the outputs do not fit the data, or are no better than chance.
     """
+    if not data.task.one_class:
+        raise no_single_class(data.task, "teacher.outputs are of")
     found = from_outputs(options, data)
     stored = found.teacher.stored or {}
     for note in (*found.notes, "its size and latency are unknown, as it is known by its outputs alone"):
         context.callback.on_note(f"{name} {note}")
     if "val" in data.about.carved:
         context.callback.on_note(f"{name} {MAY_HAVE_SEEN_VALIDATION}")
-    confusion = decisions_of_logits(stored["val"], data.val.y).confusion
-    if note := check_knowledge(confusion, CHECK_ORDER):
+    evidence = data.task.evidence(stored["val"].numpy(), data.val.y.numpy())
+    chance = data.guessing(data.task.knowledge_score)
+    if note := check_knowledge(evidence, data.task, chance, CHECK_ORDER):
         context.callback.on_note(note)
     record = TeacherRecord(
         description=found.teacher.description,
         origin="outputs",
         costs=Costs(parameters=0, macs=0),
-        val=load_score(DEFAULT_SCORE).of(confusion),
-        val_score=context.score.of(confusion),
+        val=data.task.headline_score.of(evidence),
+        val_score=context.score.of(evidence),
     )
     return ReadyTeacher(found.teacher, None, record)

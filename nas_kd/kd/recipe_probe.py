@@ -13,7 +13,7 @@ import torch
 from nas_kd.config.key_facts import clipping_facts, key_facts, score_facts
 from nas_kd.context.callbacks import Callback, EpochEnd, StopRun
 from nas_kd.context.run_context import RunContext
-from nas_kd.engine.evaluation import confusion_of, cross_entropy_of
+from nas_kd.engine.evaluation import evidence_of, label_loss_of
 from nas_kd.engine.teacher_outputs import Teacher
 from nas_kd.errors import TrialError
 from nas_kd.kd.candidate_failure import as_trial_error
@@ -72,7 +72,7 @@ class RecipeProbe:
             "seed": context.seed,
             "numerics": [context.numerics.bf16, context.numerics.channels_last],
             "torch": torch.__version__,
-            **score_facts(config.data.score),
+            **score_facts(context.score.name, context.data.task.headline),
             **({} if builder.start is None else {"start": builder.start.key}),
             **clipping_facts(config.distill.calibrate),
             **method_facts(make_method(method), calibrated=config.distill.calibrate),
@@ -150,7 +150,8 @@ class RecipeProbe:
                     candidate, self._context.seed, rounds[-1], until=epochs, restarts=rounds[:-1]
                 )
             data, numerics, score = self._context.data, self._context.numerics, self._context.score
-            low, high = score.interval(trained.val_score, confusion_of(trained.model, data.val, numerics))
+            evidence = evidence_of(trained.model, data.val, data.task, numerics)
+            low, high = score.interval(trained.val_score, [evidence])
             record = ProbeRecord(
                 recipe=recipe,
                 epochs=epochs,
@@ -158,7 +159,7 @@ class RecipeProbe:
                 val_score=trained.val_score,
                 low=low,
                 high=high,
-                val_loss=cross_entropy_of(trained.model, data.val, numerics),
+                val_loss=label_loss_of(trained.model, data.val, data.task, numerics),
                 curve=tuple(self._watch.curve.get(e) for e in range(1, epochs + 1)),
                 rounds=(*before.rounds, (epochs, trained.val_score)),
                 seconds=round(trained.seconds, 3),

@@ -20,10 +20,9 @@ from torch import Tensor, nn
 from nas_kd.config.options import TeacherOptions
 from nas_kd.data.array_files import read_arrays
 from nas_kd.data.dataset import Dataset
-from nas_kd.data.notes import few, printable
 from nas_kd.data.split_names import SPLITS
 from nas_kd.engine.teacher_outputs import Teacher
-from nas_kd.errors import InputError
+from nas_kd.errors import InputError, few, printable
 from nas_kd.serialization import fingerprint, sha256
 
 OPTION = "teacher.outputs"

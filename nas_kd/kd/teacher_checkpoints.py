@@ -11,14 +11,13 @@ from pathlib import Path
 from nas_kd.config.options import TeacherOptions
 from nas_kd.context.run_context import RunContext
 from nas_kd.data.dataset import Dataset
-from nas_kd.engine.evaluation import confusion_of
+from nas_kd.engine.evaluation import evidence_of
 from nas_kd.engine.teacher_outputs import Teacher
 from nas_kd.errors import InputError
 from nas_kd.kd.onnx_teacher import from_onnx
 from nas_kd.kd.training_job import TrainedModel, TrainingJob
 from nas_kd.kd.user_teachers import from_factory
 from nas_kd.results.run_record import CheckpointRecord
-from nas_kd.scores.base import DEFAULT_SCORE, load_score
 
 OPTION = "teacher.checkpoints"
 
@@ -99,9 +98,9 @@ def judged_checkpoints(teachers: Sequence[Teacher], context: RunContext) -> tupl
         teachers: the checkpoints.
         context: of the run, as teachers see it.
     """
-    confusions = [(t, confusion_of(t.model, context.data.val, context.numerics)) for t in teachers]
-    accuracy = load_score(DEFAULT_SCORE)
+    data = context.data
+    found = [(t, evidence_of(t.model, data.val, data.task, context.numerics)) for t in teachers]
     return tuple(
-        CheckpointRecord(description=t.description, val=accuracy.of(c), val_score=context.score.of(c))
-        for t, c in confusions
+        CheckpointRecord(description=t.description, val=data.task.headline_score.of(e), val_score=context.score.of(e))
+        for t, e in found
     )

@@ -30,6 +30,7 @@ class SampleFacts:
         mean: (C,) of the training samples by channel of images, else (1,); in stored units.
         std: standard deviation, of the same shape and unit.
         examples: (B, ...) a few samples, float32 in stored units.
+        one_class: whether each has one class, so that a teacher may return probabilities of a softmax.
     """
 
     shape: tuple[int, ...]
@@ -37,12 +38,13 @@ class SampleFacts:
     mean: Tensor
     std: Tensor
     examples: Tensor
+    one_class: bool = True
 
     @staticmethod
     def of(data: Dataset) -> "SampleFacts":
         """The facts of a data set; the examples are the first of its validation split."""
         examples = as_input(data.val.x[:N_EXAMPLES])
-        return SampleFacts(data.input_shape, data.pixels, data.mean, data.std, examples)
+        return SampleFacts(data.input_shape, data.pixels, data.mean, data.std, examples, data.task.one_class)
 
     @property
     def is_image(self) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from nas_kd.config.options import TeacherOptions
 from nas_kd.context.recipe_rules import schedule_note
 from nas_kd.context.run_context import RunContext
-from nas_kd.engine.evaluation import confusion_of
+from nas_kd.engine.evaluation import outputs_of
 from nas_kd.engine.teacher_outputs import Teacher
 from nas_kd.errors import InputError, TrialError
 from nas_kd.export.teacher_file import TeacherFile, export_teacher
@@ -26,7 +26,6 @@ from nas_kd.results.finalist_record import Accuracy
 from nas_kd.results.recipe_record import RecipeRecord
 from nas_kd.results.run_record import TeacherRecord, is_under_trained
 from nas_kd.results.trial_record import Costs
-from nas_kd.scores.base import DEFAULT_SCORE, load_score
 from nas_kd.serialization import fingerprint
 
 MeasureFile = Callable[[bytes, Costs], Costs]  # all costs of an exported file, from what was counted of the network
@@ -113,13 +112,18 @@ def _prepare(options: TeacherOptions, context: RunContext, measure: MeasureFile,
     file, costs = _file_and_costs(found, context, measure, name)
     if teacher.other_classes:
         return _of_other_classes(found, file, costs, context, name)
-    confusion = confusion_of(teacher.model, context.data.val, context.numerics)
-    val = load_score(DEFAULT_SCORE).of(confusion)
-    advice = None if found.own is None or found.fine_tuning else _advice(found.own, context, val)
+    task = context.data.task
+    outputs = outputs_of(teacher.model, context.data.val.x, context.numerics)
+    if fault := task.fault_of_outputs(outputs):
+        raise InputError(f"teacher: {fault}")
+    evidence = task.evidence(outputs, context.data.val.y.numpy())
+    val, chance = task.headline_score.of(evidence), context.data.guessing(task.knowledge_score)
+    unchecked = found.own is None or found.fine_tuning or not task.one_class
+    advice = None if unchecked or found.own is None else _advice(found.own, context, val)
     hint = advice or (_CHECK_IT if found.recipe is None and found.fine_tuning is None else _TRAIN_LONGER)
-    for note in filter(None, [check_knowledge(confusion, hint), advice and f"{name} {advice}"]):
+    for note in filter(None, [check_knowledge(evidence, task, chance, hint), advice and f"{name} {advice}"]):
         context.callback.on_note(note)
-    val_score = context.score.of(confusion)
+    val_score = context.score.of(evidence)
     _note_training(found, val_score, context)
     record = TeacherRecord.model_validate(
         {

@@ -13,7 +13,7 @@ from nas_kd.context.callbacks import Callback
 from nas_kd.data.augment import TrainingViews
 from nas_kd.data.dataset import Dataset
 from nas_kd.engine.batch_source import ArrayBatches, BatchSource
-from nas_kd.engine.evaluation import confusion_of
+from nas_kd.engine.evaluation import evidence_of
 from nas_kd.engine.method_setup import DatasetInfo
 from nas_kd.engine.mixed_batches import MixedBatches
 from nas_kd.engine.numerics import Numerics
@@ -35,7 +35,7 @@ from nas_kd.models.wrappers import sum_networks
 from nas_kd.quantization.precision import load_precision
 from nas_kd.results.training_recipe import TrainingRecipe
 from nas_kd.results.trial_record import Judged
-from nas_kd.scores.base import DEFAULT_SCORE, Score, load_score
+from nas_kd.scores.base import Score
 from nas_kd.store.store import Store
 
 MethodFactory = Callable[[], Method]
@@ -71,14 +71,14 @@ class Trainer:
             views: the training split as networks are shown it.
             numerics: number format and memory layout.
             qat_start: share of a learning-rate cycle after which quantization-aware training rounds.
-            score: that networks are judged by; None: accuracy.
+            score: that networks are judged by; None: the task's own.
             callback: receives how far a training has come.
         """
         self.data, self.builder, self.outputs, self.options = data, builder, outputs, options
         self.recipe, self._views, self._numerics, self._qat_start = recipe, views, numerics, qat_start
         self._callback = callback or Callback()
-        self.score = score or load_score(DEFAULT_SCORE)
-        weights = class_weights(options.class_weights, data.train.y, data.classes)
+        self.score = score or data.task.headline_score
+        weights = class_weights(options.class_weights, data)
         self._class_weights = None if weights is None else torch.tensor(weights)
         conditions = {
             "data": data.training_key,
@@ -88,7 +88,7 @@ class Trainer:
             **builder.identity,
             **({} if weights is None else {"class_weights": weights}),
             **({} if builder.start is None else {"start": builder.start.key}),
-            **({} if self.score.name == DEFAULT_SCORE else {"score": self.score.name}),
+            **({} if self.score.name == data.task.headline else {"score": self.score.name}),
         }
         self.cache = TrainingCache(store, conditions, qat_start)
 
@@ -159,13 +159,13 @@ class Trainer:
         return TrainedModel(model, key, *judged, training.seconds, *known)
 
     def judge(self, network: nn.Module) -> Judged:
-        """Accuracy and score of a network on the validation split.
+        """Headline score and deciding score of a network on the validation split.
 
         Args:
-            network: (B, ...) in stored units -> (B, C) logits, in the memory layout of training.
+            network: (B, ...) in stored units -> what the task asks for, in the memory layout of training.
         """
-        confusion = confusion_of(network, self.data.val, self._numerics)
-        return Judged(confusion.accuracy, self.score.value(confusion))
+        evidence = evidence_of(network, self.data.val, self.data.task, self._numerics)
+        return Judged(self.data.task.first_score(evidence), self.score.value(evidence))
 
     def build(self, job: TrainingJob, seed: int, source: WeightSource | None = None) -> nn.Module:
         """Build the job's network with the initial weights of `seed`, or cut out of `source`."""
@@ -205,7 +205,7 @@ class Trainer:
             raise InputError(f"training needs two samples a batch at least, the training split has {len(data.train)}")
         return TrainingSetup(
             source=self._source(recipe, method),
-            dataset=DatasetInfo(len(data.train), data.n_classes, data.mean, data.std),
+            dataset=DatasetInfo(len(data.train), data.n_classes, data.mean, data.std, data.task),
             schedule=schedule,
             numerics=self._numerics,
             seed=seed,

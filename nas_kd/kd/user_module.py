@@ -36,7 +36,9 @@ class UserNetwork:
     notes: tuple[str, ...] = ()
 
 
-def as_network(module: nn.Module, x: Tensor, n_classes: int | None, what: str) -> UserNetwork:
+def as_network(
+    module: nn.Module, x: Tensor, n_classes: int | None, what: str, *, one_class: bool = True
+) -> UserNetwork:
     """Run a module on samples, and wrap it where it does anything but return logits (B, C).
 
     Global settings that it changes are put back. Weights of another precision than float32 are converted, in place, if
@@ -47,6 +49,7 @@ def as_network(module: nn.Module, x: Tensor, n_classes: int | None, what: str) -
         x: (N, ...) samples, N >= 2; unchanged.
         n_classes: C; None: any number from two.
         what: the module with a colon, for messages, such as "teacher:".
+        one_class: whether it may return probabilities of a softmax in place of logits.
 
     Raises:
         InputError: it cannot be run on them, or gives no logits that can be told.
@@ -55,7 +58,7 @@ def as_network(module: nn.Module, x: Tensor, n_classes: int | None, what: str) -
     with unchanged_settings(), torch.no_grad():
         runnable, raw = _first_run(module, first.clone(), what)
         reader = find_logits(raw, len(first), n_classes, what)
-        return _wrapped(runnable, reader, x, what)
+        return _wrapped(runnable, reader, x, what, one_class=one_class)
 
 
 def _first_run(module: nn.Module, x: Tensor, what: str) -> tuple[nn.Module, Any]:
@@ -79,7 +82,7 @@ def _first_run(module: nn.Module, x: Tensor, what: str) -> tuple[nn.Module, Any]
     raise InputError(f"{what} cannot take samples of shape {shape}: {describe_error(failure)}") from failure
 
 
-def _wrapped(runnable: nn.Module, reader: LogitsReader, x: Tensor, what: str) -> UserNetwork:
+def _wrapped(runnable: nn.Module, reader: LogitsReader, x: Tensor, what: str, *, one_class: bool) -> UserNetwork:
     notes = []
     if isinstance(runnable, FixedBatch):
         notes.append(f"takes batches of {runnable.size} only, so it is run batch by batch")
@@ -96,7 +99,7 @@ def _wrapped(runnable: nn.Module, reader: LogitsReader, x: Tensor, what: str) ->
         )
     elif not _alike(logits[:FIRST_SAMPLES], reader(runnable(x[:FIRST_SAMPLES].clone()))):
         notes.append("its outputs for a sample depend on the other samples of the batch, in evaluation mode too")
-    if are_probabilities(logits):
+    if one_class and are_probabilities(logits):
         reader = LogitsReader(reader.path, reader.flattened, probabilities=True)
         notes.append("returns probabilities: their logarithms are used as logits")
     scripted = isinstance(runnable, torch.jit.ScriptModule)  # which lacks some of a module's methods

@@ -65,7 +65,8 @@ def from_factory(options: TeacherOptions, data: Dataset, option: str = "teacher.
 
     def behind(wanted: TeacherInputs) -> UserNetwork:
         n_classes = None if options.knows_other_classes else data.n_classes
-        return as_network(wanted.in_front_of(net), samples, n_classes, "teacher:")
+        shown = wanted.in_front_of(net)
+        return as_network(shown, samples, n_classes, "teacher:", one_class=data.task.one_class)
 
     front = inputs.in_front_of(net)
     network, head = _with_fitting_head(front, lambda: behind(inputs), options, samples[:2], data.n_classes)

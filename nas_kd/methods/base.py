@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple, get_args
 
 import torch
-import torch.nn.functional as F
 from torch import Generator, Tensor, nn
+
+from nas_kd.tasks.base import DecisionKind, MixedLabels, Task
+from nas_kd.tasks.classification import CLASSIFICATION
 
 # What a method reads. Of student and teachers: "logits", "features", "embedding", "stem". "indices": positions of the
 # samples in the training split; "network": the teacher itself, for gradients through it; "pairs": the teacher's own
@@ -20,7 +22,8 @@ class Outputs(NamedTuple):
     """Outputs of one forward pass; parts that the method does not need are empty.
 
     Attributes:
-        logits: (B, C).
+        logits: (B, C): a row for each decision, which is a sample unless the task says otherwise (then (P, C)); of a
+            task that asks for numbers, these, (B, k), in standard deviations of the training targets.
         features: one tensor per stage, (B, c, h, w) or tokens (B, t, d).
         embedding: (B, d), the input of the classifier.
         stem: what the first stage computes its feature from, of the same resolution: (B, c, h, w) or (B, t, d). None if
@@ -47,18 +50,6 @@ class Shown(NamedTuple):
     indices: Tensor
 
 
-class MixedLabels(NamedTuple):
-    """Labels of what L samples are mixed with.
-
-    Attributes:
-        y: (L,) int64 class numbers of the other samples.
-        share: (L,) float32, what is left of the samples themselves, 1/2..1.
-    """
-
-    y: Tensor
-    share: Tensor
-
-
 class Batch(NamedTuple):
     """One training batch, as the student sees it: L labelled samples, then unlabelled ones where the data have any.
 
@@ -66,12 +57,14 @@ class Batch(NamedTuple):
 
     Attributes:
         x: (B, ...) float32, augmented, in stored units.
-        y: (L,) int64 class numbers of the first L samples; L = B in a run without unlabelled data.
+        y: (L, ...) targets of the first L samples, of classification int64 class numbers (L,); L = B in a run without
+            unlabelled data.
         indices: (L,) int64 positions of these in the training split; empty if the samples are synthetic.
         progress: completed share of the training schedule, 0..1.
         class_weights: (C,) weights of the classes in the label loss; None: all count alike.
         shown: where all B samples come from, in their order; empty where an epoch is one pass over the training split.
         mixed: labels of what the first L samples are mixed with; None: they are not mixed.
+        task: what the targets are.
     """
 
     x: Tensor
@@ -81,6 +74,7 @@ class Batch(NamedTuple):
     class_weights: Tensor | None = None
     shown: tuple[Shown, ...] = ()
     mixed: MixedLabels | None = None
+    task: Task = CLASSIFICATION
 
     @property
     def has_unlabelled(self) -> bool:
@@ -91,37 +85,29 @@ class Batch(NamedTuple):
         """Return the batch without its unlabelled samples."""
         return self._replace(x=self.x[: len(self.y)], shown=tuple(s for s in self.shown if not s.unlabelled))
 
+    @property
+    def targets(self) -> Tensor:
+        """What is to be decided about the first L samples, in the order of rows of logits: class numbers, or values."""
+        return self.task.targets(self.y)
+
     def label_loss(self, logits: Tensor) -> Tensor:
-        """Cross-entropy with the labels, sum_i w_(y_i) CE_i / sum_i w_(y_i), as torch.nn.CrossEntropyLoss has it.
-
-        Of a sample i with share s_i that is mixed with one of class z_i, both labels count, as soft targets:
-
-          sum_i (s_i w_(y_i) CE_i(y_i) + (1 - s_i) w_(z_i) CE_i(z_i)) / sum_i (s_i w_(y_i) + (1 - s_i) w_(z_i)).
+        """The loss on the labels, of classes the weighted cross-entropy; see `Task.label_loss`.
 
         Samples without a label have weight 0.
 
         Args:
-            logits: (B, C), of the student or of a network that is trained beside it.
+            logits: (P, C) rows of B samples, of the student or of a network that is trained beside it.
 
         Returns:
             A scalar.
         """
         weights = None if self.class_weights is None else self.class_weights.to(logits)
-        labelled = logits[: len(self.y)] if self.has_unlabelled else logits
-        if self.mixed is None:
-            return F.cross_entropy(labelled, self.y, weight=weights)
-        both, share = (self.y, self.mixed.y), self.mixed.share
-        first, second = (F.cross_entropy(labelled, y, weight=weights, reduction="none") for y in both)
-        return (share * first + (1 - share) * second).sum() / self.label_weights().sum()
+        labelled = logits[: len(self.targets)] if self.has_unlabelled else logits
+        return self.task.label_loss(labelled, self.y, weights, self.mixed)
 
     def label_weights(self) -> Tensor:
-        """What each labelled sample counts in the label loss, (L,): the weight of its class, or of its mixture."""
-        if self.class_weights is None:
-            return torch.ones(len(self.y), device=self.y.device)
-        own = self.class_weights[self.y]
-        if self.mixed is None:
-            return own
-        return self.mixed.share * own + (1 - self.mixed.share) * self.class_weights[self.mixed.y]
+        """What each labelled row counts in the label loss, (P,): the weight of its class, or of its mixture."""
+        return self.task.row_weights(self.y, self.class_weights, self.mixed)
 
 
 Network = Callable[[Tensor], Outputs]
@@ -183,6 +169,8 @@ class Method(nn.Module):
         optional: which of `needs` some of several teachers may lack; these parts of their outputs are then empty.
         any_classes: whether the terms compare logits of student and teacher alone, so that they hold for classes other
             than the data's: with a teacher of such classes, the student's logits are those of a head of its own.
+        decisions: kinds of decisions that its terms make sense for, see `Task.decisions`; None: of a method that reads
+            logits, labels or the teacher itself, one class a sample, of any other, all.
         tunable: which of "temperature" and "strength" change the method's loss.
         ce_weight: weight of the cross-entropy on the labels.
         target_grad_ratio: ratio of the terms' gradient norm to cross-entropy's that calibration aims at; None: not
@@ -221,6 +209,7 @@ class Method(nn.Module):
     teachers: Literal["none", "one", "several"] = "one"
     optional: frozenset[Need] = frozenset()
     any_classes: bool = False
+    decisions: frozenset[DecisionKind] | None = None
     tunable: tuple[str, ...] = ("strength",)
     ce_weight: float = 1.0
     target_grad_ratio: float | None = 1.0
@@ -303,6 +292,10 @@ class Method(nn.Module):
         """Networks of the student's architecture that are deployed instead of it if better on validation."""
         return ()
 
+    def suits(self, decisions: DecisionKind) -> bool:
+        """Whether all of its parts make sense for a kind of decisions."""
+        return all(decisions in _suitable(part) for part in self.parts())
+
     @property
     def has_own_order(self) -> bool:
         """Whether it orders samples itself."""
@@ -326,3 +319,10 @@ class Method(nn.Module):
     def parts(self) -> Sequence["Method"]:
         """The methods whose terms are calibrated separately: this one, or the summands of `a+b`."""
         return (self,)
+
+
+def _suitable(method: Method) -> frozenset[DecisionKind]:
+    if method.decisions is not None:
+        return method.decisions
+    reads_classes = method.needs & {"logits", "labels", "network"}
+    return frozenset({"sample"}) if reads_classes else frozenset(get_args(DecisionKind))

@@ -169,6 +169,8 @@ def _fits(value: Tensor, n_samples: int, n_classes: int | None) -> bool:
     if value.ndim < 2 or value.shape[0] != n_samples or not value.is_floating_point():
         return False
     sizes = [size for size in value.shape[1:] if size != 1]
+    if n_classes == 1:
+        return not sizes
     return len(sizes) == 1 and n_classes in (None, *sizes)
 
 

@@ -10,6 +10,8 @@ from nas_kd.data.samples import Samples
 from nas_kd.export.verify import Parity
 from nas_kd.plugins import load
 from nas_kd.results.candidate import IntegerScheme
+from nas_kd.tasks.base import Task
+from nas_kd.tasks.classification import CLASSIFICATION
 
 
 @dataclass(frozen=True)
@@ -21,12 +23,14 @@ class QuantizationInputs:
         samples: (N, *input_shape) training samples without augmentation, in stored units, for ranges of activations.
         calibration: how ranges follow from the samples.
         scheme: integer types of activations and weights on the device.
+        output: name of the file's output.
     """
 
     input_shape: tuple[int, ...]
     samples: Tensor
     calibration: Calibration = "minmax"
     scheme: IntegerScheme = "u8s8"
+    output: str = "logits"
 
 
 @dataclass(frozen=True)
@@ -72,13 +76,14 @@ class PrecisionFormat(Protocol):
             TrialError: the network cannot be exported in this precision.
         """
 
-    def verify(self, content: bytes, model: nn.Module, x: Samples) -> Parity:
+    def verify(self, content: bytes, model: nn.Module, x: Samples, task: Task = CLASSIFICATION) -> Parity:
         """Compare a file with the network it was made from.
 
         Args:
             content: the file.
             model: the network.
             x: (N, ...) samples in stored units.
+            task: says what the network decides.
 
         Raises:
             TrialError: the file is not valid, its logits are not finite, or it differs by more than this precision

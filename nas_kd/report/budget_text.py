@@ -54,7 +54,7 @@ def budget_text(context: ReportContext) -> str:
 def min_score_text(context: ReportContext) -> str:
     """Write the score that the budget asks for: `at least 90 % on validation`; empty if there is none."""
     minimum = context.budget.least_score
-    named = "" if context.run.decides_on_accuracy else f" {context.score}"
+    named = "" if context.run.decides_on_headline else f" {context.score}"
     return "" if minimum is None else f"at least {minimum * 100:.6g}{fmt.NBSP}%{named} on validation"
 
 
@@ -85,7 +85,7 @@ def budget_verdict(context: ReportContext, finalist: FinalistRecord) -> str:
         WITHIN_BUDGET
         if meets
         else "within the limits, but not accurate enough"
-        if context.run.decides_on_accuracy
+        if context.run.decides_on_headline
         else f"within the limits, but too low a {context.score}"
     )
 

@@ -97,8 +97,9 @@ def build_finalist_table(context: ReportContext) -> CandidateTable:
     run = context.run
     gains = [GAIN_COLUMNS[kind] for kind in _shown_gains(context)]
     columns: tuple[Column, ...] = (*FINALIST_COLUMNS, *gains, *TRAINING_COLUMNS)
-    if not run.decides_on_accuracy:
-        columns = (columns[0], Column(f"Test {context.score}", True), Column("Test accuracy", True), *columns[2:])
+    if not run.decides_on_headline:
+        scores = [Column(f"Test {title}", True) for title in (context.score, run.headline_title)]
+        columns = (columns[0], *scores, *columns[2:])
     teachers = [] if run.teacher is None else [run.teacher, *run.other_teachers]
     teacher_rows = [_teacher_row(context, teacher, number) for number, teacher in enumerate(teachers, start=1)]
     return CandidateTable(columns, (*teacher_rows, *(_finalist_row(context, f) for f in context.finalists)))
@@ -200,8 +201,8 @@ def _details(record: FinalistRecord | TrialRecord) -> Iterator[tuple[str, str]]:
 
 
 def _test_cells(context: ReportContext, network: FinalistRecord | TeacherRecord) -> Iterator[Cell]:
-    """Test accuracy; before it the score that decides, where that is another."""
-    if not context.run.decides_on_accuracy:
+    """The task's own score on test; before it the score that decides, where that is another."""
+    if not context.run.decides_on_headline:
         yield _test_cell(context, network.test_score)
     yield _test_cell(context, network.test)
 

@@ -60,7 +60,7 @@ def _trial_columns(context: ReportContext, trial: TrialRecord, finalist: Finalis
         "notes": "; ".join(trial.notes),
         **_cost_columns(trial.costs),
         **({f"forecast.{k}": v for k, v in dict(trial.forecast).items()} if trial.forecast else {}),
-        "val_accuracy": trial.val_accuracy,
+        f"val_{context.run.headline}": trial.val_accuracy,
         **_score_column(context, "val_", trial.val_score),
         f"inherited_{context.score_name}": trial.inherited_accuracy,
         "rungs": [_without_copies(context, r) for r in trial.rungs],
@@ -89,7 +89,7 @@ def _finalist_columns(context: ReportContext, finalist: FinalistRecord) -> dict[
     for kind in CONTROL_TITLES:
         control = control_of(finalist, kind)
         if control is not None:
-            row[f"final.{kind}.accuracy"] = control.accuracy.mean
+            row[f"final.{kind}.{context.run.headline}"] = control.accuracy.mean
             row |= {f"final.{kind}.gain.{k}": v for k, v in dict(control.gain).items() if k in ("mean", "low", "high")}
             row |= _score_column(context, f"final.{kind}.", control.score.mean)
             for k, v in _interval(control.score_gain).items():
@@ -137,13 +137,13 @@ def _compression_columns(context: ReportContext, name: str, prefix: str = "") ->
 
 
 def _score_column(context: ReportContext, before: str, value: float | None, after: str = "") -> dict[str, Any]:
-    """A column of the score that decides, named after it; none where that is accuracy, which has its own."""
-    return {} if context.run.decides_on_accuracy else {f"{before}{context.score_name}{after}": value}
+    """A column of the score that decides, named after it; none where that is the task's own, which has one."""
+    return {} if context.run.decides_on_headline else {f"{before}{context.score_name}{after}": value}
 
 
 def _without_copies(context: ReportContext, record: RungRecord | SeedRecord) -> dict[str, Any]:
-    """All of a record; its scores where they are not accuracy, which it has."""
-    return record.model_dump(exclude=set(record.scored) if context.run.decides_on_accuracy else None)
+    """All of a record; its scores where they are not the task's own, which it has."""
+    return record.model_dump(exclude=set(record.scored) if context.run.decides_on_headline else None)
 
 
 def _interval(value: Accuracy) -> dict[str, float]:

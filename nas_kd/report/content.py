@@ -131,6 +131,8 @@ def _figures_caption(context: ReportContext) -> str:
     """Begins the sentence below the finalists' table."""
     if context.run.decides_on_accuracy:
         return "Accuracies in percent of samples"
+    if context.run.decides_on_headline:
+        return "Scores in percent"
     return f"{context.score[0].upper()}{context.score[1:]} decides; scores in percent"
 
 

@@ -76,10 +76,10 @@ def _data_facts(run: RunRecord) -> list[tuple[str, str]]:
         return []
     shape = "\u00d7".join(str(n) for n in data.input_shape)
     sizes = f"{data.n_train:,} training, {data.n_val:,} validation and {data.n_test:,} test samples"
-    source, classes = display_name(data.source), len(data.classes)
+    source, outputs = display_name(data.source), f"{len(data.classes)} {data.items}"
     counts = data.class_counts.get("train", ())
     facts = [
-        ("Data", f"{data.name} ({source}): {classes} classes, samples of {shape}; sha256 {data.key}"),
+        ("Data", f"{data.name} ({source}): {outputs}, samples of {shape}; sha256 {data.key}"),
         ("Splits", f"{sizes}. The test split is used once, at the end, for finalists, controls and the teacher."),
     ]
     if data.n_unlabelled:
@@ -88,7 +88,8 @@ def _data_facts(run: RunRecord) -> list[tuple[str, str]]:
         spread = f"{min(counts):,} to {max(counts):,} training samples each"
         verdict = ": unbalanced (a factor of 2 or more)" if data.is_unbalanced else ""
         facts.append(("Classes", f"{spread}{verdict}."))
-    facts += [("Small splits", f"{note[0].upper()}{note[1:]}.") for note in small_split_notes(data.class_counts)]
+    small = small_split_notes(data.split_sizes, data.headline_title)
+    facts += [("Small splits", f"{note[0].upper()}{note[1:]}.") for note in small]
     return facts + ([("Notes on the data", " ".join(n.rstrip(".") + "." for n in data.notes))] if data.notes else [])
 
 
@@ -197,7 +198,7 @@ def _selection_facts(run: RunRecord) -> list[tuple[str, str]]:
 def _score_meaning(run: RunRecord) -> str:
     """What the score is and what guessing gets, where it is not accuracy on balanced classes."""
     metric = run.metric
-    if metric is None or (run.decides_on_accuracy and not (run.dataset and run.dataset.is_unbalanced)):
+    if metric is None or (run.decides_on_headline and not (run.dataset and run.dataset.is_unbalanced)):
         return ""
     unit = f"{metric.unit[0].upper()}{metric.unit[1:]}"
     return f"{unit}; a network that learned nothing gets {fmt.percent(metric.chance)} on validation. "

@@ -51,7 +51,7 @@ class ReportContext:
 
     def judged_on(self, split: str) -> str:
         """Name a split before a figure: `test`, or `test macro-F1` where another score than accuracy decides."""
-        return split if self.run.decides_on_accuracy else f"{split} {self.score}"
+        return split if self.run.decides_on_headline else f"{split} {self.score}"
 
     @property
     def finalists(self) -> tuple[FinalistRecord, ...]:

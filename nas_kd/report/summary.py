@@ -86,7 +86,7 @@ def _split_warnings(context: ReportContext) -> Iterator[str]:
         return
     if context.run.decides_on_accuracy and (note := imbalance_note(data.class_counts, data.classes)):
         yield f"{note[0].upper()}{note[1:]}."
-    for note in small_split_notes(data.class_counts):
+    for note in small_split_notes(data.split_sizes, data.headline_title):
         yield f"{note[0].upper()}{note[1:]}."
     if winner and (note := describe_uncertain_minimum(winner.val_score, context.budget)):
         yield f"{context.letters[winner.id]} is not shown to reach the {context.score} asked for: {note}."
@@ -202,7 +202,7 @@ def _score_card(context: ReportContext, winner: FinalistRecord, teacher: Teacher
 
 def _other_scores(context: ReportContext, winner: FinalistRecord) -> str:
     """Accuracy where another score decides, and balanced accuracy where it is not the same to a point."""
-    shown = {} if context.run.decides_on_accuracy else {"accuracy": winner.test}
+    shown = {} if context.run.decides_on_headline else {context.run.headline_title: winner.test}
     balanced = winner.balanced if context.score_name != "balanced_accuracy" else None
     if balanced is not None and (shown or abs(balanced.mean - winner.test.mean) >= 0.005):
         shown["balanced accuracy"] = balanced

@@ -32,7 +32,7 @@ CACHE_NAMES = {
     "inherited": "sub-networks evaluated with inherited weights",
     "probe": "settings of training recipes",
     "recipe": "choices of training recipes",
-    "late_accuracy": "late accuracies of teachers",
+    "late_accuracy": "late scores of teachers",
     "file": "files of finalists and controls",
 }
 

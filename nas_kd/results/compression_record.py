@@ -22,7 +22,7 @@ class BaselineRecord(ScoredRecord):
         val_score: what decides, on validation, over seeds.
         test_score: the same on test.
         balanced: balanced accuracy on test over seeds.
-        confusion: what the file does with the test samples.
+        confusion: what the file does with the test samples; None where samples have no single class.
         seeds: one training each, or one conversion.
         deployed_seed: the best on validation, whose file was measured.
         within_budget: whether its costs are within the budget.
@@ -40,8 +40,8 @@ class BaselineRecord(ScoredRecord):
     test: Accuracy
     val_score: Accuracy
     test_score: Accuracy
-    balanced: Accuracy
-    confusion: Confusion
+    balanced: Accuracy | None = None
+    confusion: Confusion | None = None
     seeds: tuple[SeedRecord, ...]
     deployed_seed: int
     within_budget: bool

@@ -116,7 +116,9 @@ class FinalistRecord(ScoredRecord):
         val_score: what decides, on validation, over seeds.
         test_score: the same on test.
         balanced: balanced accuracy on test over seeds.
-        confusion: what the exported file does with the test samples.
+        confusion: what the exported file does with the test samples; None where samples have no single class.
+        deployed_val: the task's own score of the exported file on validation; None in older runs.
+        deployed_test: the same on test.
         seeds: one training each.
         deployed_seed: the best on validation, whose file is exported.
         controls: the same student trained other ways.
@@ -140,6 +142,8 @@ class FinalistRecord(ScoredRecord):
     test_score: Accuracy
     balanced: Accuracy | None = None
     confusion: Confusion | None = None
+    deployed_val: Accuracy | None = None
+    deployed_test: Accuracy | None = None
     seeds: tuple[SeedRecord, ...]
     deployed_seed: int
     controls: tuple[ControlRecord, ...] = ()

@@ -13,8 +13,9 @@ from nas_kd.results.latency import Latency
 from nas_kd.results.limits import active_limits, within_budget
 from nas_kd.results.run_record import RunRecord, TeacherRecord
 
+FIRST = "accuracy"  # the score of classifiers
 UNITS = {
-    "accuracy": "share of samples, 0..1; intervals are 95 %",
+    FIRST: "share of samples, 0..1; intervals are 95 %",
     "size_bytes": "bytes of the ONNX file",
     "latency_ms": "milliseconds per call; low and high: 95 % interval of the median",
     "compression_score": "doublings of the teacher's compression, times the retained score; see compression.formulas",
@@ -29,12 +30,14 @@ def front_document(run: RunRecord) -> dict[str, Any]:
         run: finished or not; without a measured teacher, `hypervolume` is null.
 
     Returns:
-        A JSON-able object, schema 1: fronts, winner, candidates, teacher and units.
+        A JSON-able object: fronts, winner, candidates, teacher and units. Of classifiers it is schema 1, which has
+        `accuracy` everywhere, and `score` beside it where another score decides. Of other tasks it is schema 2, which
+        has `score`, and beside it the task's own under its name where another one decides.
     """
     budget = Budget.model_validate(run.config.get("budget") or {})
     best = winner(run.finalists, budget)
     return {
-        "schema": 1,
+        "schema": 1 if run.headline == FIRST else 2,
         "run": run.name,
         "state": run.state,
         "dataset": run.dataset.name if run.dataset else None,
@@ -57,7 +60,7 @@ def _metric_json(run: RunRecord) -> dict[str, Any]:
         return {}
     facts = run.metric.model_dump(include={"name", "unit", "higher_is_better"})
     units = {
-        **UNITS,
+        **{name: unit for name, unit in UNITS.items() if name != FIRST or run.headline == FIRST},
         "score": run.metric.unit,
         "hypervolume": UNITS["hypervolume"].replace("accuracy", run.metric.title),
     }
@@ -84,7 +87,7 @@ def _candidates_json(run: RunRecord, budget: Budget) -> list[dict[str, Any]]:
             "description": f.description,
             "seeds": [s.seed for s in f.seeds],
             "deployed_seed": f.deployed_seed,
-            "accuracy": _accuracies_json(f.val, f.test),
+            **_first_json(run, f),
             **_scores_json(run, f),
             "compression_score": score_json(run, f.id),
             "size_bytes": f.costs.size_bytes,
@@ -110,7 +113,7 @@ def _baseline_json(run: RunRecord, baseline: BaselineRecord, budget: Budget) -> 
         "precision": baseline.precision,
         "seeds": [s.seed for s in baseline.seeds],
         "deployed_seed": baseline.deployed_seed,
-        "accuracy": _accuracies_json(baseline.val, baseline.test),
+        **_first_json(run, baseline),
         **_scores_json(run, baseline),
         "compression_score": score_json(run, baseline.id),
         "size_bytes": baseline.costs.size_bytes,
@@ -126,7 +129,7 @@ def _teacher_json(run: RunRecord) -> dict[str, Any] | None:
         return None
     return {
         "description": teacher.description,
-        "accuracy": _accuracies_json(teacher.val, teacher.test),
+        **_first_json(run, teacher),
         **({"label_set": "other"} if teacher.knows_other_classes else {}),
         **_scores_json(run, teacher),
         "compression_score": teacher_score_json(run),
@@ -135,9 +138,18 @@ def _teacher_json(run: RunRecord) -> dict[str, Any] | None:
     }
 
 
+def _first_key(run: RunRecord) -> str:
+    """Where the task's own score stands: under its name, unless it decides and is not accuracy."""
+    return run.headline if run.headline == FIRST or not run.decides_on_headline else "score"
+
+
+def _first_json(run: RunRecord, network: FinalistRecord | TeacherRecord | BaselineRecord) -> dict[str, Any]:
+    return {_first_key(run): _accuracies_json(network.val, network.test)}
+
+
 def _scores_json(run: RunRecord, network: FinalistRecord | TeacherRecord | BaselineRecord) -> dict[str, Any]:
-    """The score that decides, where it is not accuracy, and balanced accuracy on test, where it is known."""
-    scores = {} if run.decides_on_accuracy else {"score": _accuracies_json(network.val_score, network.test_score)}
+    """The score that decides, where it is not the task's own, and balanced accuracy on test, where it is known."""
+    scores = {} if run.decides_on_headline else {"score": _accuracies_json(network.val_score, network.test_score)}
     balanced = {} if network.balanced is None else {"balanced_accuracy": _interval_json(network.balanced, "test")}
     return {**scores, **balanced}
 
@@ -153,9 +165,9 @@ def _interval_json(value: Accuracy | None, name: str) -> dict[str, float | None]
 
 
 def _control_json(control: ControlRecord, run: RunRecord) -> dict[str, Any]:
-    score = {} if run.decides_on_accuracy else _interval_json(control.score, "score")
+    score = {} if run.decides_on_headline else _interval_json(control.score, "score")
     return {
-        **_interval_json(control.accuracy, "accuracy"),
+        **_interval_json(control.accuracy, _first_key(run)),
         "gain": _gain_json(control.gain),
         **score,
         **({"score_gain": _gain_json(control.score_gain)} if score else {}),

@@ -8,6 +8,7 @@ from nas_kd.results.compression_record import BaselineRecord, CompressionRecord
 from nas_kd.results.confusion import Confusion, is_unbalanced
 from nas_kd.results.finalist_record import Accuracy, FinalistPlan, FinalistRecord
 from nas_kd.results.fine_tuning_record import FineTuningRecord
+from nas_kd.results.output_record import OutputRecord
 from nas_kd.results.recipe_record import RecipeRecord
 from nas_kd.results.trial_record import Costs, Record, ScoredRecord, TrialRecord
 
@@ -115,7 +116,7 @@ class DatasetRecord(Record):
         name: for people.
         source: as the config names it.
         key: sha256 of all samples and labels.
-        classes: names, in the order of the logits.
+        classes: names, in the order of the logits; of other tasks, names of the outputs.
         input_shape: of one sample.
         scale: 255 where stored values are pixels 0..255, else 1.
         value_range: smallest and largest stored value of the training samples; None in older runs.
@@ -124,7 +125,12 @@ class DatasetRecord(Record):
         n_train: training samples.
         n_val: validation samples.
         n_test: test samples.
-        class_counts: samples by class of "train", "val" and "test"; empty in records of older versions.
+        class_counts: samples by class of "train", "val" and "test"; empty in records of older versions, and where
+            samples have no single class.
+        task: what the targets are.
+        output: what networks return; None in records of older versions, in which they are classifiers.
+        headline: name of the task's own score, which comes first everywhere.
+        headline_title: its name in sentences.
         notes: everything that was said about the data, one sentence each.
         skipped: how many files or samples were left out, by reason.
         duplicates: how many samples of val and test are in an earlier split, too.
@@ -151,6 +157,10 @@ class DatasetRecord(Record):
     n_val: int
     n_test: int
     class_counts: Mapping[str, tuple[int, ...]] = {}
+    task: str = "classification"
+    output: OutputRecord | None = None
+    headline: str = "accuracy"
+    headline_title: str = "accuracy"
     notes: tuple[str, ...] = ()
     skipped: Mapping[str, int] = {}
     duplicates: Mapping[str, int] = {}
@@ -162,6 +172,16 @@ class DatasetRecord(Record):
     n_unlabelled: int = 0
     unlabelled_share: float = 0.0
     unlabelled_duplicates: Mapping[str, int] = {}
+
+    @property
+    def items(self) -> str:
+        """What `classes` are: classes, labels, targets."""
+        return "classes" if self.output is None else self.output.items
+
+    @property
+    def split_sizes(self) -> dict[str, int]:
+        """Samples of the splits that networks are judged on."""
+        return {"val": self.n_val, "test": self.n_test}
 
     @property
     def is_unbalanced(self) -> bool:
@@ -297,9 +317,24 @@ class RunRecord(Record):
         return 1 / len(self.dataset.classes) if self.dataset else 1.0
 
     @property
+    def decides_on_headline(self) -> bool:
+        """Whether the score that decides is the task's own."""
+        return self.metric is None or self.metric.name == self.headline
+
+    @property
     def decides_on_accuracy(self) -> bool:
-        """Whether the score is accuracy, the default."""
+        """Whether the score that decides is accuracy."""
         return self.metric is None or self.metric.name == "accuracy"
+
+    @property
+    def headline(self) -> str:
+        """The name of the task's own score in configs."""
+        return self.dataset.headline if self.dataset else "accuracy"
+
+    @property
+    def headline_title(self) -> str:
+        """The name of the task's own score in sentences."""
+        return self.dataset.headline_title if self.dataset else "accuracy"
 
     @property
     def score_title(self) -> str:

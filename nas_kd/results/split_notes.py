@@ -27,18 +27,19 @@ def imbalance_note(counts: Mapping[str, Sequence[int]], classes: Sequence[str]) 
     )
 
 
-def small_split_notes(counts: Mapping[str, Sequence[int]]) -> list[str]:
+def small_split_notes(sizes: Mapping[str, int], score: str = "accuracy") -> list[str]:
     """Warn of splits on which networks can hardly be told apart.
 
     Args:
-        counts: samples by class of "val" and "test".
+        sizes: samples of "val" and "test".
+        score: the name of the task's own, in sentences.
     """
     notes = []
     for name, (title, consequence) in SPLITS.items():
-        samples = sum(counts.get(name, ()))
+        samples = sizes.get(name, 0)
         if 0 < samples < FEW_SAMPLES:
             low, high = wilson_interval(0.5, samples)
             only = f"the {title} split has {samples} sample{'s' if samples > 1 else ''} only"
-            reach = f"95 % intervals of accuracy reach up to {(high - low) * 50:.0f} points to either side"
+            reach = f"95 % intervals of {score} reach up to {(high - low) * 50:.0f} points to either side"
             notes.append(f"{only}: {reach}" + (f", and {consequence}" if consequence else ""))
     return notes

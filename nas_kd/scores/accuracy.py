@@ -7,10 +7,10 @@ import numpy as np
 from nas_kd.results.confusion import ClassCounts, Confusion, Counts, is_unbalanced, largest_class_share
 from nas_kd.results.finalist_record import Accuracy
 from nas_kd.results.intervals import paired_gain, wilson_interval
-from nas_kd.scores.base import Decisions, Score
+from nas_kd.scores.class_score import ClassScore, Decisions
 
 
-class AccuracyScore(Score):
+class AccuracyScore(ClassScore):
     """sum_c n_cc / N, with Wilson's interval."""
 
     name = "accuracy"
@@ -26,13 +26,13 @@ class AccuracyScore(Score):
         """1 / C; where classes are unbalanced, what always naming the largest class gets."""
         return largest_class_share(train, split) if is_unbalanced(train) else 1 / len(split)
 
-    def interval(self, value: float, confusion: Confusion) -> tuple[float, float]:
+    def interval_of(self, value: float, confusion: Confusion) -> tuple[float, float]:
         """Wilson's interval of a share (1927)."""
         return wilson_interval(value, confusion.samples)
 
     def gain(self, a: Sequence[Decisions], b: Sequence[Decisions]) -> Accuracy:
         """In closed form, see `paired_gain`."""
-        mine, theirs = ([self.value(d.confusion) for d in group] for group in (a, b))
+        mine, theirs = ([self.value(d) for d in group] for group in (a, b))
         return paired_gain(mine, theirs, len(a[0].labels))
 
 

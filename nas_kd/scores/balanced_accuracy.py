@@ -6,10 +6,10 @@ import numpy as np
 
 from nas_kd.results.confusion import ClassCounts, Confusion, Counts
 from nas_kd.results.intervals import wilson_interval
-from nas_kd.scores.base import Score, combined_interval
+from nas_kd.scores.class_score import ClassScore, combined_interval
 
 
-class BalancedAccuracy(Score):
+class BalancedAccuracy(ClassScore):
     """1/C sum_c n_cc / n_c over the classes that the split has: all classes count alike, however large.
 
     The interval puts together Wilson's for the recall of each class (MOVER, Zou & Donner 2008): a class of three
@@ -31,7 +31,7 @@ class BalancedAccuracy(Score):
         """One over the classes of the split: a network that does not look at its input gets that, whatever it says."""
         return 1 / sum(n > 0 for n in split)
 
-    def interval(self, value: float, confusion: Confusion) -> tuple[float, float]:
+    def interval_of(self, value: float, confusion: Confusion) -> tuple[float, float]:
         """Wilson's intervals of all recalls, combined."""
         counts = confusion.by_class
         recalls = [(float(k / n), round(float(n))) for k, n in zip(counts.correct, counts.labelled, strict=True) if n]

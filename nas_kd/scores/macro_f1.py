@@ -6,10 +6,10 @@ import numpy as np
 
 from nas_kd.results.confusion import ClassCounts, Confusion, Counts
 from nas_kd.results.intervals import wilson_interval
-from nas_kd.scores.base import Score, bootstrap_by_class, combined_interval
+from nas_kd.scores.class_score import ClassScore, bootstrap_by_class, combined_interval
 
 
-class MacroF1(Score):
+class MacroF1(ClassScore):
     """1/C sum_c 2 n_cc / (n_c + m_c) over the classes that occur: n_c samples of the class, m_c samples given it.
 
     The interval is a percentile bootstrap over samples, stratified by class and seeded, moved to the value. It is never
@@ -40,7 +40,7 @@ class MacroF1(Score):
         always = 2 * largest / (1 + largest) / max(1, (q > 0).sum())
         return float(max(drawn, always))
 
-    def interval(self, value: float, confusion: Confusion) -> tuple[float, float]:
+    def interval_of(self, value: float, confusion: Confusion) -> tuple[float, float]:
         """Bootstrap, no narrower than Wilson's intervals of all classes combined."""
         drawn = bootstrap_by_class(self, confusion)
         middle = float(np.median(drawn))

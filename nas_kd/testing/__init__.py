@@ -14,5 +14,6 @@ from nas_kd.testing.methods import check_method
 from nas_kd.testing.rules import BrokenRule
 from nas_kd.testing.sources import check_source
 from nas_kd.testing.spaces import check_space
+from nas_kd.testing.tasks import check_task
 
-__all__ = ["BrokenRule", "check_device", "check_method", "check_source", "check_space"]
+__all__ = ["BrokenRule", "check_device", "check_method", "check_source", "check_space", "check_task"]

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas_kd.config.options import DataOptions
-from nas_kd.data.labels import validated_labels
 from nas_kd.data.layout import as_numpy
 from nas_kd.data.prepare import COMMON_OPTIONS
 from nas_kd.data.source import Arrays, RawData, Source
@@ -18,6 +17,7 @@ from nas_kd.data.split_names import SPLITS
 from nas_kd.data.teacher_view import paired_samples
 from nas_kd.data.validation import check_same_layout, validated_samples
 from nas_kd.errors import InputError
+from nas_kd.tasks.class_labels import validated_labels
 from nas_kd.testing.generators import generator_states, moved_generators
 from nas_kd.testing.rules import check_rules, fault_of_line, one_line
 

@@ -11,7 +11,8 @@ from nas_kd.results.intervals import t_quantile, wilson_interval
 from nas_kd.results.latency import Latency
 from nas_kd.results.run_record import TeacherRecord
 from nas_kd.results.trial_record import Costs
-from nas_kd.scores.base import Decisions, load_score
+from nas_kd.scores.base import load_score
+from nas_kd.scores.class_score import Decisions
 from tests import records
 
 N, CLASSES = 1000, 10

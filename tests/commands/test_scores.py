@@ -19,6 +19,7 @@ from nas_kd.report import write_report
 from nas_kd.results.front_document import front_document
 from nas_kd.results.run_record import RunRecord
 from nas_kd.scores.base import load_score
+from nas_kd.scores.class_score import ClassScore
 from tests.small_runs import MakeOnce, open_context, small_config
 
 N_RARE = 24
@@ -89,7 +90,9 @@ def test_test_figures_follow_from_the_exported_file(found: RunRecord) -> None:
     assert best.confusion is not None
     deployed = next(s for s in best.seeds if s.seed == best.deployed_seed)
     assert best.confusion.accuracy == deployed.test_accuracy
-    assert load_score("macro_f1").value(best.confusion) == pytest.approx(deployed.test_score)
+    score = load_score("macro_f1")
+    assert isinstance(score, ClassScore)
+    assert float(score.values(best.confusion.by_class)) == pytest.approx(deployed.test_score)
     assert best.confusion.samples == found.dataset.n_test  # type: ignore[union-attr]
     assert best.balanced is not None
     (control,) = best.controls

@@ -11,7 +11,7 @@ from nas_kd.config.key_facts import key_facts
 from nas_kd.config.loading import commented_config, dump_config, load_config
 from nas_kd.config.options import SearchConfig
 from nas_kd.errors import InputError
-from nas_kd.kd.config_checks import check_config
+from nas_kd.kd.config_checks import checked_config
 from nas_kd.methods.teaching_choices import TeachingChoices, check_enough_classes, check_teaching, fixed_teaching
 from nas_kd.results.teaching import Teaching
 
@@ -95,7 +95,7 @@ def test_what_is_refused_when_a_config_is_read(given: dict[str, Any], message: s
 def test_what_no_method_can_use_is_refused(methods: str, given: dict[str, Any], message: str) -> None:
     config = load_config(None, {"distill.methods": [methods], **given})
     with pytest.raises(InputError, match=f"^{re.escape(message)}"):
-        check_config(config)
+        checked_config(config)
     mixed = load_config(None, {"distill.methods": [methods, "soft_targets+afd"], **given})
     check_teaching(mixed, mixed.distill.methods)  # one of them can
 

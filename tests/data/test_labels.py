@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nas_kd.data.labels import validated_labels
 from nas_kd.errors import InputError
+from nas_kd.tasks.class_labels import validated_labels
 
 Y = np.array([0, 1, 1, 0, 1])
 

@@ -14,8 +14,9 @@ from nas_kd import plugins
 from nas_kd.config.options import Augmentation, DataOptions
 from nas_kd.data.prepare import channel_statistics, load_dataset
 from nas_kd.data.source import Arrays, RawData, is_flip_safe, optional_module
-from nas_kd.data.splits import carve, check_class_sizes
+from nas_kd.data.splits import carve
 from nas_kd.errors import InputError
+from nas_kd.tasks.class_labels import check_class_sizes
 
 Write = Callable[..., Path]
 MODULE = """

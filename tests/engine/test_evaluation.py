@@ -8,8 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nas_kd.data.dataset import Split
-from nas_kd.engine.evaluation import EVALUATION_BATCH, accuracy_of, cross_entropy_of
+from nas_kd.engine.evaluation import EVALUATION_BATCH, accuracy_of, label_loss_of
 from nas_kd.engine.numerics import PLAIN
+from nas_kd.tasks.classification import CLASSIFICATION
 
 from .conftest import FP32, net, stripes
 
@@ -24,7 +25,7 @@ class Logits(nn.Module):
 def test_by_hand() -> None:
     x = torch.tensor([[0.0, 0.0], [math.log(3), 0.0], [0.0, math.log(3)]])
     split = Split(x, torch.tensor([0, 0, 0]))  # probabilities of the right class: 1/2, 3/4, 1/4
-    assert cross_entropy_of(Logits(), split, PLAIN) == pytest.approx(-math.log(1 / 2 * 3 / 4 * 1 / 4) / 3)
+    assert label_loss_of(Logits(), split, CLASSIFICATION, PLAIN) == pytest.approx(-math.log(1 / 2 * 3 / 4 * 1 / 4) / 3)
     assert accuracy_of(Logits(), split, PLAIN) == pytest.approx(2 / 3)
 
 
@@ -32,13 +33,15 @@ def test_by_hand() -> None:
 def test_pieces_of_any_size_count_by_their_samples(n: int) -> None:
     generator = torch.Generator().manual_seed(0)
     x, y = 3 * torch.randn(n, 5, generator=generator), torch.randint(5, (n,), generator=generator)
-    assert cross_entropy_of(Logits(), Split(x, y), PLAIN) == pytest.approx(float(F.cross_entropy(x, y)), rel=1e-5)
+    assert label_loss_of(Logits(), Split(x, y), CLASSIFICATION, PLAIN) == pytest.approx(
+        float(F.cross_entropy(x, y)), rel=1e-5
+    )
 
 
 def test_a_network_is_judged_as_it_is_deployed() -> None:
     x, y = stripes()
     model = net(4, dropout=0.5).train()
-    found = [cross_entropy_of(model, Split(x, y), FP32) for _ in range(2)]
+    found = [label_loss_of(model, Split(x, y), CLASSIFICATION, FP32) for _ in range(2)]
     assert found[0] == found[1]
     assert not model.training
     assert found[0] == pytest.approx(float(F.cross_entropy(model(x.float()), y).detach()), rel=1e-5)

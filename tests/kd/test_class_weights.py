@@ -11,7 +11,7 @@ import nas_kd
 from nas_kd.config.key_facts import key_facts
 from nas_kd.config.options import Budget, DistillOptions, TeacherOptions
 from nas_kd.errors import InputError
-from nas_kd.kd.class_weights import class_weights
+from nas_kd.kd.class_weights import weights_of_classes
 from nas_kd.methods.base import Batch, Outputs
 from tests.small_runs import distiller_of, open_context, small_config
 
@@ -20,16 +20,16 @@ LABELS = torch.tensor([0] * 6 + [1] * 3 + [2] * 1)
 
 
 def test_weights_by_hand() -> None:
-    assert class_weights("none", LABELS, CLASSES) is None
-    assert class_weights("balanced", LABELS, CLASSES) == pytest.approx([10 / (3 * 6), 10 / (3 * 3), 10 / 3])
-    assert class_weights("balanced", LABELS[:6], CLASSES) == pytest.approx([1 / 3, 1, 1])
-    assert class_weights((1.0, 2.0, 7.5), LABELS, CLASSES) == [1, 2, 7.5]
+    assert weights_of_classes("none", LABELS, CLASSES) is None
+    assert weights_of_classes("balanced", LABELS, CLASSES) == pytest.approx([10 / (3 * 6), 10 / (3 * 3), 10 / 3])
+    assert weights_of_classes("balanced", LABELS[:6], CLASSES) == pytest.approx([1 / 3, 1, 1])
+    assert weights_of_classes((1.0, 2.0, 7.5), LABELS, CLASSES) == [1, 2, 7.5]
     with pytest.raises(InputError, match=r"has 2 numbers, the data has 3 classes \(cat, dog, fox\)"):
-        class_weights((1.0, 2.0), LABELS, CLASSES)
+        weights_of_classes((1.0, 2.0), LABELS, CLASSES)
 
 
 def test_balanced_weights_have_mean_one_and_every_class_weighs_the_same() -> None:
-    weights = torch.tensor(class_weights("balanced", LABELS, CLASSES))
+    weights = torch.tensor(weights_of_classes("balanced", LABELS, CLASSES))
     each = weights[LABELS]
     assert float(each.mean()) == pytest.approx(1)
     assert [float(each[c == LABELS].sum()) for c in range(3)] == pytest.approx([10 / 3] * 3)

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from nas_kd.config.options import SearchConfig
 from nas_kd.data.prepare import load_dataset
 from nas_kd.errors import InputError
-from nas_kd.kd.config_checks import check_config
+from nas_kd.kd.config_checks import checked_config
 from nas_kd.kd.user_teachers import UserTeacher, from_factory
 from nas_kd.models.collections.base import collection_of, is_in_collection
 from nas_kd.plugins import available
@@ -93,7 +93,7 @@ def config_with(**teacher: object) -> SearchConfig:
 
 def opened(**teacher: object) -> UserTeacher:
     config = config_with(**teacher)
-    check_config(config)
+    checked_config(config)
     return from_factory(config.teacher[0], load_dataset(config.data, 0))
 
 

@@ -15,7 +15,7 @@ from nas_kd.data.prepare import load_dataset
 from nas_kd.engine.teacher_outputs import Teacher
 from nas_kd.errors import InputError
 from nas_kd.export.onnx_export import export_onnx
-from nas_kd.kd.config_checks import check_config
+from nas_kd.kd.config_checks import checked_config
 from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.kd.ready_teacher import ReadyTeacher
 from nas_kd.kd.teachers import prepare_teachers
@@ -116,7 +116,7 @@ def test_checkpoints_of_an_onnx_teacher_are_onnx_files(files: list[Path], tmp_pa
 
 def begin(folder: Path, teacher: dict[str, Any]) -> None:
     config = config_with(teacher)
-    check_config(config)
+    checked_config(config)
     prepare(config, folder)
 
 

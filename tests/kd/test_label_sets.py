@@ -20,7 +20,7 @@ from nas_kd.config.options import SearchConfig, TeacherOptions
 from nas_kd.context.run_folder import RunFolder
 from nas_kd.engine.label_heads import HEAD, methods_of_any_classes
 from nas_kd.errors import InputError
-from nas_kd.kd.config_checks import check_config
+from nas_kd.kd.config_checks import checked_config
 from nas_kd.kd.teachers import prepare_teachers
 from nas_kd.methods.combine import make_method
 from nas_kd.methods.response.soft_targets import SoftTargets
@@ -146,7 +146,7 @@ def test_methods_that_compare_class_by_class_are_refused(name: str, weights: Pat
     if "average" in name:
         config = config.model_copy(update={"teacher": (*config.teacher, TeacherOptions())})
     with pytest.raises(InputError) as caught:
-        check_config(config)
+        checked_config(config)
     first, known = name.split("+", maxsplit=1)[0], ", ".join(methods_of_any_classes())
     which = "the 1. [[teacher]]" if "average" in name else "the teacher"
     assert str(caught.value) == (
@@ -155,13 +155,13 @@ def test_methods_that_compare_class_by_class_are_refused(name: str, weights: Pat
     )
     for other in methods_of_any_classes():
         if "pairs" not in make_method(other).needs:
-            check_config(config_of(weights, other))
+            checked_config(config_of(weights, other))
 
 
 def test_once_for_all_is_refused(weights: Path) -> None:
     config = config_of(weights, "soft_targets", search={"strategy": "once-for-all"})
     with pytest.raises(InputError, match=r"^search.strategy = 'once-for-all' trains its network by a teacher [^\n]+$"):
-        check_config(config)
+        checked_config(config)
 
 
 @pytest.mark.parametrize("policy", ["dense", "residual"])
@@ -169,7 +169,7 @@ def test_chains_that_mix_teachers_are_refused(policy: str, weights: Path) -> Non
     config = config_of(weights, "soft_targets")
     chain = config.chain.model_copy(update={"max_assistants": 1, "policy": (policy,)})
     with pytest.raises(InputError, match=rf"^chain.policy '{policy}' needs teachers of the data's classes[^\n]+$"):
-        check_config(config.model_copy(update={"chain": chain}))
+        checked_config(config.model_copy(update={"chain": chain}))
 
 
 @pytest.mark.parametrize("options", [{"space": "resnet"}, {"outputs": "o.npz"}])

@@ -16,7 +16,7 @@ from nas_kd.context.run_context import RunContext
 from nas_kd.data.mixing import MixedView
 from nas_kd.data.prepare import load_dataset
 from nas_kd.errors import InputError
-from nas_kd.kd.config_checks import check_config
+from nas_kd.kd.config_checks import checked_config
 from nas_kd.kd.teachers import prepare_teachers
 from nas_kd.results.training_recipe import MIXES
 from nas_kd.results.trial_record import Costs
@@ -155,6 +155,6 @@ def test_a_teacher_of_stored_outputs_cannot_be_shown_mixed_samples(asked: dict[s
     config = SearchConfig.model_validate({"teacher": {"outputs": tmp_path / "logits.npz"}, **asked, "distill": learns})
     message = r"^(distill.mix = 'mixup'|mix in search.recipe): a teacher given by teacher.outputs has [^\n]+$"
     with pytest.raises(InputError, match=message):
-        check_config(config)
+        checked_config(config)
     with pytest.raises(InputError, match=message):
         open_context(config, tmp_path / "run")

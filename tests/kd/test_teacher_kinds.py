@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from nas_kd.config.options import SearchConfig
 from nas_kd.errors import InputError
-from nas_kd.kd.config_checks import check_config
+from nas_kd.kd.config_checks import checked_config
 from nas_kd.kd.teachers import untrained_teachers
 from nas_kd.kd.weights_file import check_weights_file
 from nas_kd.testing.toy_networks import AttentionBlock, toy_network, with_opinions
@@ -102,7 +102,7 @@ def test_methods_of_one_teacher_learn_from_the_first_whatever_the_others_lack(
     method: str, kinds: dict[str, dict[str, Any]], tmp_path: Path
 ) -> None:
     config = config_of(kinds, method, "patches", "onnx")
-    check_config(config)
+    checked_config(config)
     context = open_context(config, tmp_path)
     training = distiller_of(context, untrained_teachers(context)).untrained(method, context.space.size_ladder(6)[0])
     training.run(until=1)
@@ -115,14 +115,14 @@ LACKING = [("onnx", "an ONNX teacher"), ("outputs", "a teacher given by teacher.
 @pytest.mark.parametrize(("first", "kind"), LACKING)
 def test_which_teacher_lacks_features_is_said(first: str, kind: str, kinds: dict[str, dict[str, Any]]) -> None:
     with pytest.raises(InputError) as caught:
-        check_config(config_of(kinds, "irg", first, "residual"))
+        checked_config(config_of(kinds, "irg", first, "residual"))
     assert str(caught.value) == (
         f"1. [[teacher]]: method 'irg' needs the teacher's embedding and features; {kind} provides its logits only, "
         "and methods that take one teacher get the first"
     )
-    check_config(config_of(kinds, "irg", "residual", first))
+    checked_config(config_of(kinds, "irg", "residual", first))
     with pytest.raises(InputError, match=rf"^2. \[\[teacher\]\]: .* needs the teacher's features and stem; {kind}"):
-        check_config(config_of(kinds, "adaptive_teachers+fsp", "residual", first))
+        checked_config(config_of(kinds, "adaptive_teachers+fsp", "residual", first))
 
 
 def test_a_list_of_tensors_whose_length_looks_like_a_pickle_is_read(tmp_path: Path) -> None:

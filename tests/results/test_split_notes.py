@@ -15,9 +15,9 @@ def test_unbalanced_classes_are_named_with_what_guessing_gets() -> None:
 
 
 def test_small_splits_say_how_wide_intervals_are() -> None:
-    (val, test) = small_split_notes({"train": (3, 3), "val": (3, 3), "test": (1, 0)})
+    (val, test) = small_split_notes({"val": 6, "test": 1})
     assert val.startswith("the validation split has 6 samples only: 95 % intervals of accuracy reach up to 31 points")
     assert "chosen by chance" in val
     assert test.startswith("the test split has 1 sample only")
-    assert small_split_notes({"val": (50, 50), "test": (60, 60)}) == []
+    assert small_split_notes({"val": 100, "test": 120}) == []
     assert small_split_notes({}) == []

@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from nas_kd.context.run_context import RunContext
-from nas_kd.data.dataset import Split
-from nas_kd.export.verify import Parity, decisions
+from nas_kd.data.samples import Samples
+from nas_kd.export.verify import Logits, Parity, outputs_of_file
 from nas_kd.kd.artifacts import ArtifactBuilder
 from nas_kd.kd.ready_teacher import ReadyTeacher
 from nas_kd.plugins import load
 from nas_kd.results.trial_record import Costs
-from nas_kd.scores.base import Decisions
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ class CompressedNetwork:
         files: one a seed, all of the same size and speed.
         counts: parameters and multiply-adds.
         notes: on the files, such as layers kept in fp32.
-        decide: the classes that a file gives the samples of a split.
+        run: what a file returns for samples (N, ...) in stored units.
     """
 
     name: str
@@ -74,7 +73,7 @@ class CompressedNetwork:
     files: tuple[CompressedFile, ...]
     counts: Costs
     notes: tuple[str, ...] = ()
-    decide: Callable[[bytes, Split], Decisions] = decisions
+    run: Callable[[bytes, Samples], Logits] = outputs_of_file
 
 
 class Baseline(ABC):

@@ -44,7 +44,7 @@ def _quantized(precision: FilePrecision, inputs: BaselineInputs, file: TeacherFi
     made = precision.convert(file.content, replace(settings, samples=file.prepare(settings.samples)))
     if made.content == file.content:
         raise TrialError("; ".join(made.notes) or "nothing of the file can be quantised")
-    parity = verify_converted(made.content, file.content, file.prepare(data.val.x[:COMPARED]))
+    parity = verify_converted(made.content, file.content, file.prepare(data.val.x[:COMPARED]), data.task)
     seconds = round(time.perf_counter() - started, 4)
     return CompressedNetwork(
         name=precision.name,
@@ -53,7 +53,7 @@ def _quantized(precision: FilePrecision, inputs: BaselineInputs, file: TeacherFi
         files=(CompressedFile(inputs.context.seed, made.content, parity, seconds),),
         counts=Costs(parameters=teacher.parameters, macs=teacher.macs),
         notes=made.notes,
-        decide=file.decide,
+        run=file.run,
     )
 
 

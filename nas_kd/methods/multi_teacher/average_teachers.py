@@ -22,6 +22,7 @@ class AverageTeachers(Method):
     name = "average_teachers"
     source = "You 2017, KDD"
     summary = "KL divergence to the mean of several teachers' softened probabilities"
+    decisions = frozenset({"sample", "rows"})
     target_grad_ratio = 1.8
     teachers = "several"
     tunable = ("temperature", "strength")

@@ -19,6 +19,7 @@ class RandomTeacher(Method):
     name = "random_teacher"
     source = "Fukuda 2017, Interspeech"
     summary = "soft targets of one of several teachers, drawn for every batch"
+    decisions = frozenset({"sample", "rows"})
     target_grad_ratio = 1.8
     teachers = "several"
     tunable = ("temperature", "strength")

@@ -21,6 +21,7 @@ class DeepMutualLearning(Method):
     name = "dml"
     source = "Zhang 2018, arXiv:1706.00384"
     summary = "three networks of the student's architecture teach each other while they learn"
+    decisions = frozenset({"sample", "rows"})
     teachers = "none"
     tunable = ("temperature", "strength")
     target_grad_ratio = None

@@ -28,6 +28,7 @@ class DiversePeers(Method):
     source = "Chen 2020, arXiv:1912.00350"
     summary = "branches learn from mixtures of each other chosen by attention, the student from their mean"
     needs = frozenset({"features", "embedding"})
+    decisions = frozenset({"sample"})
     teachers = "none"
     tunable = ("temperature", "strength")
     target_grad_ratio = None

@@ -55,6 +55,7 @@ class NativeEnsemble(Method):
     source = "Lan 2018, arXiv:1806.04606"
     summary = "branches on the student's trunk learn from their gated ensemble"
     needs = frozenset({"features"})
+    decisions = frozenset({"sample"})
     teachers = "none"
     tunable = ("temperature", "strength")
     target_grad_ratio = None

@@ -29,6 +29,7 @@ class DIST(Method):
     source = "Huang 2022, arXiv:2205.10536"
     tunable = ("temperature", "strength")
     summary = "correlation of class probabilities, among classes and among the batch's samples"
+    decisions = frozenset({"sample", "rows"})
     target_grad_ratio = None
     clipped = False
     version = 2

@@ -24,6 +24,7 @@ class DecoupledKD(Method):
     source = "Zhao 2022, arXiv:2203.08679"
     tunable = ("temperature", "strength")
     summary = "target-class and non-target-class parts of the soft targets, weighted separately"
+    decisions = frozenset({"sample", "rows"})
     target_grad_ratio = 3.7
     target_weight = 1.0
     rest_weight = 2.0
@@ -33,7 +34,7 @@ class DecoupledKD(Method):
         """Return `dkd_target` and `dkd_rest`, the two divergences of logits (B, C), with the warm-up factor."""
         log_s = F.log_softmax(student.logits / self.temperature, dim=1)
         log_t = F.log_softmax(teachers[0].logits / self.temperature, dim=1)
-        is_target = F.one_hot(_targets(batch.y, log_t), log_s.shape[1]).bool()
+        is_target = F.one_hot(_targets(batch.targets, log_t), log_s.shape[1]).bool()
         scale = min(1.0, batch.progress / self.warmup) * self.temperature**2
         return {
             "dkd_target": scale * self.target_weight * _kl(_binary(log_s, is_target), _binary(log_t, is_target)),

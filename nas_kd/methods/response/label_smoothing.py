@@ -22,6 +22,7 @@ class LabelSmoothing(Method):
     name = "label_smoothing"
     source = "Szegedy 2016, arXiv:1512.00567"
     summary = "cross-entropy on labels that are smoothed by 0.1: a control, without any teacher"
+    decisions = frozenset({"sample", "rows"})
     needs = frozenset({"logits", "labels"})
     teachers = "none"
     target_grad_ratio = None

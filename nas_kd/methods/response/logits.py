@@ -13,11 +13,12 @@ from nas_kd.methods.base import Batch, Method, Outputs
 
 
 class Logits(Method):
-    """The student's logits imitate the teacher's, without a softmax in between."""
+    """The student's logits, or numbers, imitate the teacher's, without a softmax in between."""
 
     name = "logits"
     source = "Ba & Caruana 2014, arXiv:1312.6184"
-    summary = "mean squared difference of the logits"
+    summary = "mean squared difference of the logits, or of the numbers of a regression"
+    decisions = frozenset({"sample", "rows", "values"})
     target_grad_ratio = 0.42
     any_classes = True
     weight = 0.1

@@ -18,6 +18,7 @@ class SoftTargets(Method):
     source = "Hinton 2015, arXiv:1503.02531"
     tunable = ("temperature", "strength")
     summary = "KL divergence between class probabilities softened by a temperature"
+    decisions = frozenset({"sample", "rows"})
     target_grad_ratio = 1.8
     any_classes = True
     ce_weight = 0.1

@@ -19,6 +19,7 @@ class BornAgain(Method):
     name = "born_again"
     source = "Furlanello 2018, arXiv:1805.04770"
     summary = "generations of the student's own architecture, each learning from the one before"
+    decisions = frozenset({"sample", "rows"})
     tunable = ("temperature", "strength")
     generations = 2
     default_temperature = 1.0

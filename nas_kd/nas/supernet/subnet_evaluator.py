@@ -14,7 +14,7 @@ from torch import Tensor
 from nas_kd.data.dataset import Dataset, Split
 from nas_kd.data.view import View
 from nas_kd.engine.batch_statistics import re_estimate
-from nas_kd.engine.evaluation import confusion_of
+from nas_kd.engine.evaluation import evidence_of
 from nas_kd.engine.numerics import Numerics
 from nas_kd.errors import TrialError
 from nas_kd.kd.network_builder import NetworkBuilder
@@ -76,7 +76,7 @@ class SubnetEvaluator:
             network = self._builder.build(architecture, self._seed)
             network.load_state_dict(cut_weights(self._weights(key), network))
             network = re_estimate(self._numerics.place(network), self._batches)
-            score = self._score.value(confusion_of(network, self._validation, self._numerics))
+            score = self._score.value(evidence_of(network, self._validation, self._data.task, self._numerics))
             self._store.save_json("inherited", entry, score)
         return float(score)
 

@@ -6,6 +6,8 @@ from nas_kd.data.samples import Samples
 from nas_kd.export.onnx_export import export_onnx
 from nas_kd.export.verify import Parity, verify
 from nas_kd.quantization.precision import PrecisionFile, QuantizationInputs
+from nas_kd.tasks.base import Task
+from nas_kd.tasks.classification import CLASSIFICATION
 
 
 class Fp32:
@@ -22,11 +24,11 @@ class Fp32:
 
     def make(self, model: nn.Module, inputs: QuantizationInputs) -> PrecisionFile:
         """Export the network as it is."""
-        return PrecisionFile(export_onnx(model, inputs.input_shape))
+        return PrecisionFile(export_onnx(model, inputs.input_shape, inputs.output))
 
-    def verify(self, content: bytes, model: nn.Module, x: Samples) -> Parity:
+    def verify(self, content: bytes, model: nn.Module, x: Samples, task: Task = CLASSIFICATION) -> Parity:
         """Compare the file with the PyTorch network; see `export.verify.verify`."""
-        return verify(content, model, x)
+        return verify(content, model, x, task)
 
 
 PLUGIN = Fp32()

@@ -7,6 +7,8 @@ from nas_kd.export.onnx_export import export_onnx
 from nas_kd.export.verify import Parity, verify_quantized
 from nas_kd.quantization.packed_weights import FOUR_BITS, Packing, pack_weights
 from nas_kd.quantization.precision import PrecisionFile, QuantizationInputs
+from nas_kd.tasks.base import Task
+from nas_kd.tasks.classification import CLASSIFICATION
 
 
 class PackedWeights:
@@ -25,15 +27,15 @@ class PackedWeights:
 
     def make(self, model: nn.Module, inputs: QuantizationInputs) -> PrecisionFile:
         """Export the network and pack its weights."""
-        return self.convert(export_onnx(model, inputs.input_shape), inputs)
+        return self.convert(export_onnx(model, inputs.input_shape, inputs.output), inputs)
 
     def convert(self, content: bytes, inputs: QuantizationInputs) -> PrecisionFile:
         """Pack the weights of an fp32 file."""
         return PrecisionFile(pack_weights(content, self._packing))
 
-    def verify(self, content: bytes, model: nn.Module, x: Samples) -> Parity:
+    def verify(self, content: bytes, model: nn.Module, x: Samples, task: Task = CLASSIFICATION) -> Parity:
         """Compare the file with the fp32 network; the loss of accuracy is measured, not limited."""
-        return verify_quantized(content, model, x)
+        return verify_quantized(content, model, x, task)
 
 
 PLUGIN = PackedWeights(

@@ -10,6 +10,8 @@ from nas_kd.export.onnx_export import export_onnx
 from nas_kd.export.verify import Parity, verify_quantized
 from nas_kd.quantization.precision import PrecisionFile, QuantizationInputs
 from nas_kd.quantization.static_quantization import quantize
+from nas_kd.tasks.base import Task
+from nas_kd.tasks.classification import CLASSIFICATION
 
 
 class Int8:
@@ -26,15 +28,15 @@ class Int8:
 
     def make(self, model: nn.Module, inputs: QuantizationInputs) -> PrecisionFile:
         """Export and quantise the network; see `convert`."""
-        return self.convert(export_onnx(model, inputs.input_shape), inputs)
+        return self.convert(export_onnx(model, inputs.input_shape, inputs.output), inputs)
 
     def convert(self, content: bytes, inputs: QuantizationInputs) -> PrecisionFile:
         """Quantise an fp32 file; layers that cannot be quantised stay in fp32 and are noted."""
         return PrecisionFile(*quantize(content, inputs.samples, inputs.calibration, inputs.scheme))
 
-    def verify(self, content: bytes, model: nn.Module, x: Samples) -> Parity:
+    def verify(self, content: bytes, model: nn.Module, x: Samples, task: Task = CLASSIFICATION) -> Parity:
         """Compare the file with the fp32 network; the loss of accuracy is measured, not limited."""
-        return verify_quantized(content, model, x)
+        return verify_quantized(content, model, x, task)
 
 
 PLUGIN = Int8()

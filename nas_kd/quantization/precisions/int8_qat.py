@@ -19,6 +19,8 @@ from nas_kd.export.verify import Parity, verify_quantized
 from nas_kd.quantization.fake_quantized import FakeQuantized, fake_quantized_modules
 from nas_kd.quantization.integer_file import integer_file
 from nas_kd.quantization.precision import PrecisionFile, QuantizationInputs
+from nas_kd.tasks.base import Task
+from nas_kd.tasks.classification import CLASSIFICATION
 
 BATCH = 32
 
@@ -52,14 +54,14 @@ class Int8Qat:
         with ExitStack() as stack:
             for part in parts:
                 stack.enter_context(part.exporting())
-            content = export_onnx(model, inputs.input_shape)
+            content = export_onnx(model, inputs.input_shape, inputs.output)
         left = sorted({name for part in parts for name in part.unquantized})
         notes = tuple(f"weights of {name!r} are kept in fp32: no 8-bit kernel is known for it" for name in left)
         return PrecisionFile(integer_file(content, inputs.scheme), notes)
 
-    def verify(self, content: bytes, model: nn.Module, x: Samples) -> Parity:
+    def verify(self, content: bytes, model: nn.Module, x: Samples, task: Task = CLASSIFICATION) -> Parity:
         """Compare the file with the fake-quantised network, which rounds alike."""
-        return verify_quantized(content, model, x, rounds_alike=True)
+        return verify_quantized(content, model, x, task, rounds_alike=True)
 
 
 def _observe(model: nn.Module, parts: list[FakeQuantized], samples: Tensor) -> None:

@@ -5,8 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from nas_kd.data.notes import few, printable
-from nas_kd.errors import InputError
+from nas_kd.errors import InputError, few, printable
 
 Numbers = dict[str, NDArray[np.int64]]
 
@@ -50,6 +49,29 @@ def validated_labels(ys: dict[str, NDArray[Any]], names: tuple[str, ...] | None)
         only = printable(found.classes[found.numbers["train"][0]])
         raise InputError(f"train has one class only ({only!r}); want two or more")
     return found._replace(encoding="one-hot rows were read as their class numbers") if one_hot else found
+
+
+def check_class_sizes(y: NDArray[np.int64], classes: tuple[str, ...], carved: tuple[str, ...]) -> None:
+    """Check that each class has a sample for train and for every split carved from it, and at least two.
+
+    Args:
+        y: (N,) class numbers of the training split.
+        classes: class names.
+        carved: names of the splits to carve.
+
+    Raises:
+        InputError: a class has fewer samples.
+    """
+    counts = np.bincount(y, minlength=len(classes))
+    least = max(2, 1 + len(carved))
+    small = int(counts.argmin())
+    if counts[small] < least:
+        purpose = f"train and the {' and '.join(carved)} split carved from it" if carved else "train"
+        have = f"{counts[small]} sample" + ("" if counts[small] == 1 else "s")
+        raise InputError(
+            f"class {classes[small]!r} has {have} in train, {purpose} need {least}: add samples, drop the class, "
+            "or raise data.train_rows if it is set"
+        )
 
 
 def _is_one_hot(y: NDArray[Any]) -> bool:

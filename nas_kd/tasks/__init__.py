@@ -1,0 +1,1 @@
+"""What data ask of a network: one file a task."""
