@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from nas_kd.methods.base import Method
     from nas_kd.models.derived.derived_space import DerivedSpace
     from nas_kd.models.grid import Dimension, GridSpace
+    from nas_kd.tasks.base import Task
 
     __version__: str
 
@@ -49,6 +50,7 @@ _HOMES = {
     "Run": "nas_kd.api.run",
     "SearchConfig": "nas_kd.config.options",
     "StopRun": "nas_kd.context.callbacks",
+    "Task": "nas_kd.tasks.base",
     "TrialError": "nas_kd.errors",
     "distill": "nas_kd.commands.distill_modules",
     "evaluate": "nas_kd.commands.evaluate",
@@ -72,6 +74,7 @@ __all__ = [
     "Run",
     "SearchConfig",
     "StopRun",
+    "Task",
     "TrialError",
     "distill",
     "evaluate",
