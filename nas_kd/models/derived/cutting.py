@@ -145,9 +145,8 @@ def _set_sizes(module: nn.Module) -> None:
     if not isinstance(weight, Tensor):
         return
     if isinstance(module, CONVOLUTIONS):
-        depthwise = module.groups > 1
-        numbers = {"out_channels": len(weight), "in_channels": len(weight) if depthwise else weight.shape[1]}
-        numbers |= {"groups": len(weight)} if depthwise else {}
+        groups = module.groups * len(weight) // module.out_channels if module.groups > 1 else 1
+        numbers = {"out_channels": len(weight), "in_channels": groups * weight.shape[1], "groups": groups}
     elif isinstance(module, TRANSPOSED):
         numbers = {"out_channels": weight.shape[1], "in_channels": len(weight)}
     elif isinstance(module, nn.Linear):

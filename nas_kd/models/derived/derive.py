@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from nas_kd.errors import InputError
 from nas_kd.models.derived.attention import split_attention
-from nas_kd.models.derived.channel_groups import ROOTS, ChannelGroup, find_groups
+from nas_kd.models.derived.channel_groups import ROOTS, ChannelGroup
 from nas_kd.models.derived.cutting import Block, Cutter
+from nas_kd.models.derived.dependency_graph import find_groups
 from nas_kd.models.derived.importance import block_changes, rank_channels
 from nas_kd.models.derived.observe import Call, observe
 from nas_kd.user_code import describe_error, unchanged_settings

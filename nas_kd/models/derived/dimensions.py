@@ -133,8 +133,9 @@ def _is_stream(derived: Derived, group: ChannelGroup) -> bool:
 
 def _width_dimension(role: str, stage: int, groups: tuple[int, ...], cutter: Cutter) -> CutDimension:
     kind = "heads" if role == "heads" else "channels"
-    sizes = sorted({cutter.groups[n].size // cutter.groups[n].unit for n in groups}, reverse=True)
-    wide = "-".join(map(str, sizes[:4])) + ("-..." if len(sizes) > 4 else "")
+    sizes = sorted({(cutter.groups[n].size, cutter.groups[n].unit) for n in groups}, reverse=True)
+    shown = [str(size // unit) + (f"x{unit}" if unit > 1 and role != "heads" else "") for size, unit in sizes[:4]]
+    wide = "-".join(shown) + ("-..." if len(sizes) > 4 else "")
     detail = f"{wide} {kind}: {_some([cutter.groups[n].root for n in groups])}"
     return CutDimension(f"{role}_{stage + 1}", groups, (), 0, f"{ROLES[role]}, stage {stage + 1}; {detail}")
 

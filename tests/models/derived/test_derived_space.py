@@ -12,17 +12,15 @@ from nas_kd.errors import InputError
 from nas_kd.export.network_costs import count_macs
 from nas_kd.export.onnx_export import export_onnx
 from nas_kd.export.verify import verify
-from nas_kd.models.derived import channel_groups
+from nas_kd.models.derived import dependency_graph
 from nas_kd.models.derived.derived_space import FRESH, STARTS, DerivedSpace
 from nas_kd.models.subnetwork import cut_weights
 from nas_kd.models.supernet import Supernet
 from nas_kd.results.candidate import Architecture
 from nas_kd.testing import check_space
 from tests.models.derived.networks import (
-    N_CLASSES,
     NETWORKS,
     PICTURES,
-    FusedAttention,
     MobileNet,
     ResNet,
     Shuffled,
@@ -31,6 +29,7 @@ from tests.models.derived.networks import (
     network_of,
     trained_like,
 )
+from tests.models.derived.transformers import N_CLASSES, FusedAttention
 
 ALL = pytest.mark.parametrize("name", NETWORKS)
 
@@ -186,9 +185,9 @@ def test_channels_that_are_split_and_joined_are_cut_where_this_is_right() -> Non
 
 def test_groups_without_end_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """The graph's library would follow some networks for hours."""
-    monkeypatch.setattr(channel_groups, "MOST_MEMBERS", 3)
+    monkeypatch.setattr(dependency_graph, "MOST_MEMBERS", 3)
     space = space_of("resnet")
-    assert {*space.frozen.values()} == {channel_groups.ENTANGLED, "it gives the network's outputs"}
+    assert {*space.frozen.values()} == {dependency_graph.ENTANGLED, "it gives the network's outputs"}
     assert all(cut.blocks for cut in space.cuts)
 
 
