@@ -196,6 +196,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "vit, fused attention": (VisionTransformer, PICTURES),
     "vit, separate attention": (lambda: VisionTransformer(SeparateAttention), PICTURES),
     "vit, torch's attention": (lambda: VisionTransformer(TorchAttention), PICTURES),
+    "vit, large linear layers": (lambda: VisionTransformer(dim=64), PICTURES),
     "vit, grouped queries": (lambda: VisionTransformer(GroupedQueryAttention), PICTURES),
     "conv1d": (Conv1d, SERIES),
     "text": (TextTransformer, TOKENS),

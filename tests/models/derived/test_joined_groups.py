@@ -8,8 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nas_kd.errors import InputError
+from nas_kd.models.derived import dependency_graph
 from nas_kd.models.derived.derived_space import DerivedSpace
-from tests.models.derived.networks import PICTURES, Multiplied, ResNeXt, example_of, trained_like
+from tests.models.derived.networks import PICTURES, Multiplied, ResNeXt, example_of, network_of, trained_like
 from tests.models.derived.transformers import N_CLASSES, GroupedQueryAttention, VisionTransformer
 
 
@@ -124,3 +125,11 @@ def test_groups_that_cannot_be_followed_stay_with_a_reason() -> None:
     assert "shuffled: its channels are mixed" in str(raised.value)
     assert "the groups of joined are mixed with others" in str(raised.value)
     assert "the groups of first read what cannot be cut" in str(raised.value)
+
+
+def test_groups_without_end_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The graph's library would follow some networks for hours."""
+    monkeypatch.setattr(dependency_graph, "MOST_MEMBERS", 3)
+    space = space_of(network_of("resnet"))
+    assert {*space.frozen.values()} == {dependency_graph.ENTANGLED, "it gives the network's outputs"}
+    assert all(cut.blocks for cut in space.cuts)

@@ -94,12 +94,14 @@ class Encoder(nn.Module):
 
 
 class VisionTransformer(nn.Module):
-    def __init__(self, attention: Callable[[int, int], nn.Module] = FusedAttention, dim: int = 32) -> None:
+    def __init__(
+        self, attention: Callable[[int, int], nn.Module] = FusedAttention, dim: int = 32, n_classes: int = N_CLASSES
+    ) -> None:
         super().__init__()
         self.patches = nn.Conv2d(3, dim, 4, 4)
         self.token, self.places = nn.Parameter(torch.randn(1, 1, dim)), nn.Parameter(torch.randn(1, 17, dim))
         self.blocks = nn.ModuleList([Encoder(dim, 4, attention) for _ in range(3)])
-        self.norm, self.head = nn.LayerNorm(dim), nn.Linear(dim, N_CLASSES)
+        self.norm, self.head = nn.LayerNorm(dim), nn.Linear(dim, n_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.patches(x).flatten(2).transpose(1, 2)
