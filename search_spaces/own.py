@@ -16,9 +16,9 @@ class OwnSpace:
     name = "own"
     summary = DerivedSpace.summary
 
-    def derive(self, network: nn.Module, example: Tensor, starts: tuple[str, ...]) -> DerivedSpace:
-        """Make the space of a trained network, see `DerivedSpace`."""
-        return DerivedSpace(network, example, starts=starts)
+    def derive(self, network: nn.Module, example: Tensor, starts: tuple[str, ...], *, gathered: bool) -> DerivedSpace:
+        """Make the space of a trained network, see `DerivedSpace`; factors of layers are computed, not gathered."""
+        return DerivedSpace(network, example, starts=starts, ranks=not gathered)
 
     def suggest(self, trial: BaseTrial, prefix: str = "") -> Architecture:
         """Raise an error: there is no network yet."""

@@ -34,11 +34,17 @@ def with_own_space(context: RunContext, teachers: Sequence[Teacher]) -> RunConte
     if context.data.teacher_view is not None:
         raise InputError(f"space {space.name!r} needs students to be shown what their teacher is shown")
     example = as_input(context.data.val.x[:EXAMPLES])
+    shares_weights = context.config.search.strategy == "once-for-all"
     try:
-        derived = space.derive(teachers[0].model, example, options.start)
+        derived = space.derive(teachers[0].model, example, options.start, gathered=shares_weights)
     except InputError as error:
         raise InputError(f"space {space.name!r}: {error}") from error
     context.callback.on_note(f"space {space.name}: {_summary(derived)}")
+    if shares_weights and (whole := getattr(derived, "large_layers", ())):
+        context.callback.on_note(
+            f"space {space.name}: {len(whole)} large linear layers keep their full rank: once-for-all trains "
+            "weights that students share, and those of layers of lower rank are computed"
+        )
     return replace(context, space=derived)
 
 

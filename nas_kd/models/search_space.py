@@ -71,13 +71,14 @@ class SpaceOfTeacher(Protocol):
 
     name: str
 
-    def derive(self, network: nn.Module, example: Tensor, starts: tuple[str, ...]) -> SearchSpace:
+    def derive(self, network: nn.Module, example: Tensor, starts: tuple[str, ...], *, gathered: bool) -> SearchSpace:
         """Make the space.
 
         Args:
             network: the teacher, which takes samples as they are stored.
             example: (B, ...) such samples.
             starts: where students' weights may come from, see `space.start`.
+            gathered: whether all weights of a student must stand somewhere in the network's tensors.
 
         Raises:
             InputError: nothing can be made of this network.

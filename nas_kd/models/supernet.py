@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from nas_kd.models.strided_pointwise import avoid_faulty_gradients
-from nas_kd.models.subnetwork import kept_places, weight_slice
+from nas_kd.models.subnetwork import kept_parts, weight_slice
 from nas_kd.results.candidate import Architecture
 
 Build = Callable[[Architecture], nn.Module]
@@ -55,8 +55,8 @@ class Supernet(nn.Module):
         """Run the active sub-network on x (B, ...) in stored units and return its logits (B, C)."""
         shell, scratch = self._shell(self._active)
         held = dict(self.weights.named_parameters())
-        places = kept_places(shell)
-        parts = {name: weight_slice(held, name, p.shape, places.get(name)) for name, p in shell.named_parameters()}
+        known = kept_parts(shell)
+        parts = {name: weight_slice(held, name, p.shape, known.get(name)) for name, p in shell.named_parameters()}
         return functional_call(shell, parts | scratch, (x,))  # type: ignore[no-any-return]
 
     def _make_shell(self, architecture: Architecture) -> tuple[nn.Module, dict[str, Tensor]]:

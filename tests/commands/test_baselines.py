@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from onnx import TensorProto
+from torch import Tensor, nn
 
 from benchmarks.resume_kills import without_times
 from nas_kd.commands.baseline_step import compress_teacher
@@ -22,8 +23,11 @@ from nas_kd.context.run_folder import RunFolder
 from nas_kd.errors import InputError
 from nas_kd.export.onnx_classifier import OnnxClassifier
 from nas_kd.kd.network_builder import NetworkBuilder
+from nas_kd.kd.own_space import with_own_space
 from nas_kd.kd.ready_teacher import ReadyTeacher
 from nas_kd.kd.teachers import prepare_teachers
+from nas_kd.models.derived import derived_space
+from nas_kd.models.derived.derive import Derived, derive
 from nas_kd.nas.gate import Gate
 from nas_kd.report import write_report
 from nas_kd.results.run_record import RunRecord
@@ -150,6 +154,7 @@ def compressed(
     context.callback.on_note = notes.append  # type: ignore[method-assign]
     gate = Gate(context, NetworkBuilder(context.data, context.space))
     (teacher,) = prepare_teachers(context, gate.of_file)
+    context = with_own_space(context, [teacher.teacher])
     return compress_teacher(context, changed(teacher), gate, 2), notes
 
 
@@ -208,6 +213,26 @@ def test_the_teacher_is_pruned_and_factorised_without_training(with_teachers: Se
     assert accuracies["low_rank/rank 50 %"] >= accuracies["low_rank/rank 25 %"] - 0.05
     assert accuracies["low_rank/rank 50 %"] > 0.5
     assert len({one.files[0].file.sha256 for one in factorised}) == 2
+
+
+@pytest.mark.usefixtures("brief_measurements")
+def test_pruning_cuts_in_the_space_that_the_run_has(
+    with_teachers: Seed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    derived: list[nn.Module] = []
+
+    def counted(network: nn.Module, example: Tensor) -> Derived:
+        derived.append(network)
+        return derive(network, example)
+
+    monkeypatch.setattr(derived_space, "derive", counted)
+    config = small_config(
+        space={"name": "own", "start": ["fresh"]}, finalists={"baselines": ["pruning"]}, budget={"max_size_kb": 100}
+    )
+    found, notes = compressed(config, with_teachers(tmp_path / "run"))
+    assert len(derived) == 1
+    assert [one.baseline.name for one in found] == ["pruning"] * 3, notes
+    assert max(one.val[0].confusion.accuracy for one in found) > 0.3  # of inherited weights
 
 
 def without_file(teacher: ReadyTeacher) -> ReadyTeacher:

@@ -2,22 +2,26 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import onnxruntime
 import pytest
 import torch
+from torch import nn
 
 import nas_kd
 from nas_kd.commands.profile import profile_space
 from nas_kd.commands.search import search
 from nas_kd.config.options import SearchConfig
 from nas_kd.context.callbacks import Callback
+from nas_kd.engine.teacher_outputs import Teacher
 from nas_kd.errors import InputError
+from nas_kd.kd.own_space import dimensions_of, with_own_space
 from nas_kd.results.run_record import RunRecord
 from nas_kd.serialization import canonical_json
-from tests.small_runs import MakeOnce, Seed, small_config
+from tests.small_runs import MakeOnce, Seed, open_context, small_config
 
 pytestmark = pytest.mark.usefixtures("brief_measurements")
 
@@ -105,6 +109,18 @@ def test_profile_says_what_the_dimensions_are() -> None:
     assert found.cardinality > 1_000
     assert "residual stream" in found.dimensions["stream_1"]
     assert any("gives the network's outputs" in note for note in callback.notes)
+
+
+@pytest.mark.parametrize(("strategy", "whole"), [("trials", False), ("once-for-all", True)])
+def test_shared_weights_keep_layers_whole(tmp_path: Path, strategy: str, whole: bool) -> None:
+    callback, options = Notes(), {"strategy": strategy, "trials": 4}
+    context = replace(open_context(config_of(search=options), tmp_path), callback=callback)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 96), nn.ReLU(), nn.Linear(96, 64), nn.ReLU(), nn.Linear(64, 10))
+    space = with_own_space(context, [Teacher(network.eval())]).space
+    assert any(name.startswith("rank") for name in dimensions_of(space)) is not whole
+    notes = [note for note in callback.notes if "keep their full rank" in note]
+    assert len(notes) == int(whole)
+    assert not whole or "2 large linear layers" in notes[0]
 
 
 @pytest.mark.parametrize(

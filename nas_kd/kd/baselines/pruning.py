@@ -35,11 +35,7 @@ class Pruning(Baseline):
         """
         if inputs.teacher.record.origin == "onnx":
             raise TrialError("the teacher is an ONNX file, and has no layers that could be cut")
-        data = inputs.context.data
-        try:
-            space = DerivedSpace(inputs.teacher.teacher.model, as_input(data.val.x[:EXAMPLES]))
-        except InputError as error:
-            raise TrialError(str(error)) from error
+        space = _space(inputs)
         sizes = space.size_ladder(SIZES)
         weights = [sum(p.numel() for p in _build(space, size, inputs).parameters()) for size in sizes]
         seen = set[int]()
@@ -48,6 +44,17 @@ class Pruning(Baseline):
             if place not in seen and place < len(sizes) - 1:
                 seen.add(place)
                 yield partial(_pruned, space, sizes[place], round(100 * weights[place] / weights[-1]), inputs)
+
+
+def _space(inputs: BaselineInputs) -> DerivedSpace:
+    """The teacher's own space, which the run has already where its students are cut out of the teacher."""
+    found = inputs.context.space
+    try:
+        if isinstance(found, DerivedSpace):
+            return found.of_whole_layers()
+        return DerivedSpace(inputs.teacher.teacher.model, as_input(inputs.context.data.val.x[:EXAMPLES]), ranks=False)
+    except InputError as error:
+        raise TrialError(str(error)) from error
 
 
 def _shares(inputs: BaselineInputs, weights: int) -> list[float]:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import TypeIs
@@ -13,6 +14,8 @@ TRIPLES = (
     ("q_lin", "k_lin", "v_lin"),
     ("to_q", "to_k", "to_v"),
     ("q", "k", "v"),
+    ("wq", "wk", "wv"),
+    ("c_q", "c_k", "c_v"),
 )
 FUSED = ("qkv", "to_qkv", "in_proj", "c_attn", "query_key_value")
 WIDTHS = ("dim", "embed_dim", "attn_dim", "inner_dim", "attention_dim", "all_head_size", "hidden_size")
@@ -24,7 +27,8 @@ class Attention:
 
     Attributes:
         module: it.
-        heads: their number.
+        heads: number of query heads.
+        kv_heads: number of key and value heads; fewer than `heads` where several queries share them.
         width: heads x channels of a head.
         fused: the linear layer of queries, keys and values one after the other; None: there are three.
         layers: the linear layers that make queries, keys and values.
@@ -32,18 +36,32 @@ class Attention:
 
     module: nn.Module
     heads: int
+    kv_heads: int
     width: int
     fused: nn.Linear | None
     layers: tuple[nn.Linear, ...]
 
+    @property
+    def unit(self) -> int:
+        """Channels of the queries that are cut together: those of all heads that share keys and values."""
+        return self.width // self.kv_heads
+
+    def channels_of(self, layer: nn.Linear) -> Tensor:
+        """The channel of the queries that each output (P,) of one of `layers` goes with."""
+        places = torch.arange(layer.out_features)
+        if layer is self.fused or layer is self.layers[0]:
+            return places % self.width
+        head = self.width // self.heads
+        return places // head * self.unit + places % head
+
     def repair(self, width: int) -> None:
         """Set the module's own numbers to those of a network with fewer heads, that are `width` wide together."""
-        heads = width * self.heads // self.width
         for name, value in list(vars(self.module).items()):
             if type(value) is not int:
                 continue
-            if value == self.heads and (name in HEADS or name.endswith("heads")):
-                setattr(self.module, name, heads)
+            is_heads = name in HEADS or name.endswith(("heads", "kv_head"))
+            if is_heads and value in {self.heads, self.kv_heads}:
+                setattr(self.module, name, value * width // self.width)
             elif value == self.width and name in WIDTHS:
                 setattr(self.module, name, width)
 
@@ -55,18 +73,25 @@ def find_attention(model: nn.Module) -> list[Attention]:
 
 def _attention(module: nn.Module) -> Attention | None:
     heads = next((v for name in HEADS if type(v := getattr(module, name, None)) is int and v > 0), None)
-    if heads is None:
-        return None
-    for name in FUSED:
+    for name in FUSED if heads else ():
         layer = getattr(module, name, None)
-        if isinstance(layer, nn.Linear) and layer.out_features % (3 * heads) == 0:
-            return Attention(module, heads, layer.out_features // 3, layer, (layer,))
+        if isinstance(layer, nn.Linear) and heads and layer.out_features % (3 * heads) == 0:
+            return Attention(module, heads, heads, layer.out_features // 3, layer, (layer,))
     for names in TRIPLES:
         layers = tuple(layer for name in names if isinstance(layer := getattr(module, name, None), nn.Linear))
-        widths = {layer.out_features for layer in layers}
-        if len(layers) == len(names) and len(widths) == 1 and layers[0].out_features % heads == 0:
-            return Attention(module, heads, layers[0].out_features, None, layers)
+        if len(layers) == len(names) and (found := _of_three(module, heads, layers)) is not None:
+            return found
     return None
+
+
+def _of_three(module: nn.Module, heads: int | None, layers: tuple[nn.Linear, ...]) -> Attention | None:
+    """Attention with a layer each for queries, keys and values, if their widths are whole heads."""
+    query, key, value = (layer.out_features for layer in layers)
+    head = query // heads if heads else getattr(module, "head_dim", None)
+    if type(head) is not int or head < 1 or key != value or any(width % head for width in (query, key)):
+        return None
+    heads, kv_heads = query // head, key // head
+    return None if heads % kv_heads else Attention(module, heads, kv_heads, query, None, layers)
 
 
 class SplitAttention(nn.Module):

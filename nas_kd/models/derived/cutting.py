@@ -1,6 +1,6 @@
 """Cuts smaller networks out of one: which channels are kept of every tensor, and layers that know their new sizes."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from nas_kd.models.derived.attention import find_attention
 from nas_kd.models.derived.channel_groups import CONVOLUTIONS, TRANSPOSED, ChannelGroup
-from nas_kd.models.subnetwork import Places, keep_places
+from nas_kd.models.derived.low_rank import factorised
+from nas_kd.models.subnetwork import Factor, Part, Places, keep_parts
 
 
 class Passthrough(nn.Module):
@@ -86,9 +87,7 @@ class Cutter:
         Args:
             kept: channels that are kept of each group that loses any, by the group's number.
         """
-        limits = torch.full((len(self.groups) + 1,), torch.iinfo(torch.long).max)  # the last: of no group
-        for number, channels in kept.items():
-            limits[number] = channels
+        limits = self._limits(kept)
         found: dict[str, list[Tensor | None]] = {}
         for (name, axis), side in self._sides.items():
             keep = side.rank < limits[side.group]
@@ -96,12 +95,38 @@ class Cutter:
                 found.setdefault(name, [None] * len(self._shapes[name]))[axis] = keep.nonzero()[:, 0]
         return {name: Places(tuple(self._shapes[name]), tuple(sides)) for name, sides in found.items()}
 
-    def cut(self, kept: Mapping[int, int], left_out: Collection[str] = ()) -> nn.Module:
+    def shapes(self, names: Iterable[str], kept: Mapping[int, int]) -> dict[str, tuple[int, ...]]:
+        """Find the shapes of tensors in a cut network.
+
+        Args:
+            names: of the tensors.
+            kept: as of `places`.
+        """
+        limits = self._limits(kept)
+
+        def length(name: str, axis: int) -> int:
+            side = self._sides.get((name, axis))
+            return self._shapes[name][axis] if side is None else int((side.rank < limits[side.group]).sum())
+
+        return {name: tuple(length(name, axis) for axis in range(len(self._shapes[name]))) for name in names}
+
+    def _limits(self, kept: Mapping[int, int]) -> Tensor:
+        """The rank from which channels of each group are left out; the last: of no group."""
+        limits = torch.full((len(self.groups) + 1,), torch.iinfo(torch.long).max, device="cpu")
+        for number, channels in kept.items():
+            limits[number] = channels
+        return limits
+
+    def cut(
+        self, kept: Mapping[int, int], left_out: Collection[str] = (), ranks: Mapping[str, int] | None = None
+    ) -> nn.Module:
         """Cut a network with the weights of the whole one.
 
         Args:
             kept: as of `places`.
             left_out: paths of blocks.
+            ranks: of linear layers that become two, by their path: not above the narrower side of what is cut of them,
+                and of none inside a block that is left out.
         """
         model = deepcopy(self.model)
         before = find_attention(model)
@@ -114,10 +139,38 @@ class Cutter:
             if width != attention.width:
                 attention.repair(width)
         for path in left_out:
-            parent, _, name = path.rpartition(".")
-            setattr(model.get_submodule(parent), name, Passthrough(self.blocks[path].as_tuple))
+            replace_module(model, path, Passthrough(self.blocks[path].as_tuple))
+        parts = {name: Part(name, of) for name, of in places.items()}
+        for path, rank in (ranks or {}).items():
+            parts |= self._factorise(model, path, rank, parts)
+            parts = {name: part for name, part in parts.items() if name not in {f"{path}.weight", f"{path}.bias"}}
         gone = tuple(f"{path}." for path in left_out)
-        return keep_places(model, {name: p for name, p in places.items() if not name.startswith(gone)})
+        return keep_parts(model, {name: part for name, part in parts.items() if not name.startswith(gone)})
+
+    def _factorise(self, model: nn.Module, path: str, rank: int, parts: Mapping[str, Part]) -> dict[str, Part]:
+        """Make two layers of one; returns what of the whole network their tensors are."""
+        layer = model.get_submodule(path)
+        assert isinstance(layer, nn.Linear)  # only such have a rank
+        pair = factorised(layer, rank)
+        replace_module(model, path, pair)
+        found = {}
+        for name, of, factor in (
+            ("0.weight", "weight", Factor(rank, left=False)),
+            ("1.weight", "weight", Factor(rank, left=True)),
+            ("1.bias", "bias", None),
+        ):
+            tensor = f"{path}.{of}"
+            if tensor in self._shapes:
+                shape = tuple(self._shapes[tensor])
+                places = parts[tensor].places if tensor in parts else Places(shape, (None,) * len(shape))
+                found[f"{path}.{name}"] = Part(tensor, places, factor)
+        return found
+
+
+def replace_module(model: nn.Module, path: str, module: nn.Module) -> None:
+    """Put a module in the place of one of a network's."""
+    parent, _, name = path.rpartition(".")
+    setattr(model.get_submodule(parent), name, module)
 
 
 def narrow(model: nn.Module, kept: Mapping[str, Places]) -> None:
@@ -145,9 +198,8 @@ def _set_sizes(module: nn.Module) -> None:
     if not isinstance(weight, Tensor):
         return
     if isinstance(module, CONVOLUTIONS):
-        depthwise = module.groups > 1
-        numbers = {"out_channels": len(weight), "in_channels": len(weight) if depthwise else weight.shape[1]}
-        numbers |= {"groups": len(weight)} if depthwise else {}
+        groups = module.groups * len(weight) // module.out_channels if module.groups > 1 else 1
+        numbers = {"out_channels": len(weight), "in_channels": groups * weight.shape[1], "groups": groups}
     elif isinstance(module, TRANSPOSED):
         numbers = {"out_channels": weight.shape[1], "in_channels": len(weight)}
     elif isinstance(module, nn.Linear):

@@ -12,9 +12,11 @@ from torch import Tensor, nn
 
 from nas_kd.errors import InputError
 from nas_kd.models.derived.attention import split_attention
-from nas_kd.models.derived.channel_groups import ROOTS, ChannelGroup, find_groups
+from nas_kd.models.derived.channel_groups import ROOTS, ChannelGroup
 from nas_kd.models.derived.cutting import Block, Cutter
+from nas_kd.models.derived.dependency_graph import find_groups
 from nas_kd.models.derived.importance import block_changes, rank_channels
+from nas_kd.models.derived.large_layers import LargeLayer, find_large_layers
 from nas_kd.models.derived.observe import Call, observe
 from nas_kd.user_code import describe_error, unchanged_settings
 
@@ -31,11 +33,13 @@ class Derived:
         cutter: cuts networks; its groups say why those that are frozen cannot be cut.
         calls: of the network's modules.
         changes: how much each block changes what passes through it.
+        large_layers: linear layers whose rank can be chosen, or why not.
     """
 
     cutter: Cutter
     calls: Mapping[str, Call]
     changes: Mapping[str, float]
+    large_layers: tuple[LargeLayer, ...]
 
 
 def derive(network: nn.Module, example: Tensor) -> Derived:
@@ -68,14 +72,15 @@ def derive(network: nn.Module, example: Tensor) -> Derived:
         with unchanged_settings():
             cutter = _cutter(model, calls, tried, whole)
             changes = block_changes(model, list(cutter.blocks), example)
+            large = tuple(find_large_layers(model, calls, _tied(model), tried, whole))
     except InputError:
         raise
     except Exception as error:  # of a network that does what no other was seen to do
         raise InputError(f"what can be cut of the network could not be found: {describe_error(error)}") from error
-    if not cutter.blocks and all(group.frozen for group in cutter.groups):
+    if not cutter.blocks and all(x.frozen for x in cutter.groups) and all(x.fixed for x in large):
         reasons = "; ".join(dict.fromkeys(f"{group.root}: {group.frozen}" for group in cutter.groups)) or "no layers"
         raise InputError(f"nothing of the network can be cut ({reasons[:200]})")
-    return Derived(cutter, calls, changes)
+    return Derived(cutter, calls, changes, large)
 
 
 def _cutter(model: nn.Module, calls: Mapping[str, Call], x: Tensor, whole: Tensor) -> Cutter:
@@ -88,8 +93,7 @@ def _cutter(model: nn.Module, calls: Mapping[str, Call], x: Tensor, whole: Tenso
 
 def _without_shared(groups: Sequence[ChannelGroup], model: nn.Module, calls: Mapping[str, Call]) -> list[ChannelGroup]:
     """Freeze groups of layers that are called several times, share a tensor, or make the network's outputs."""
-    places = Counter(tensor.data_ptr() for tensor in model.state_dict(keep_vars=True).values() if tensor.numel())
-    tied = {name for name, tensor in model.state_dict(keep_vars=True).items() if places[tensor.data_ptr()] > 1}
+    tied = _tied(model)
     repeated = {path for path, call in calls.items() if call.calls > 1}
     layers = [path for path in calls if isinstance(model.get_submodule(path), ROOTS)]
     last = max(layers, key=lambda path: calls[path].order, default="")
@@ -105,6 +109,13 @@ def _without_shared(groups: Sequence[ChannelGroup], model: nn.Module, calls: Map
         return ""
 
     return [group if group.frozen else replace(group, frozen=reason(group)) for group in groups]
+
+
+def _tied(model: nn.Module) -> set[str]:
+    """Names of tensors that are used in several places."""
+    tensors = model.state_dict(keep_vars=True)
+    places = Counter(tensor.data_ptr() for tensor in tensors.values() if tensor.numel())
+    return {name for name, tensor in tensors.items() if places[tensor.data_ptr()] > 1}
 
 
 def _find_blocks(model: nn.Module, calls: Mapping[str, Call], x: Tensor, whole: Tensor) -> list[Block]:

@@ -5,6 +5,8 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 
+from nas_kd.models.low_rank_factors import low_rank_factors
+
 SMALLEST = 32  # outputs and inputs of a layer, from which it is worth two calls
 
 
@@ -44,21 +46,29 @@ def _pair(layer: nn.Module, share: float) -> nn.Sequential | None:
     rank = int(share * outputs * inputs / (outputs + inputs))
     if min(outputs, inputs) < SMALLEST or rank < 1:
         return None
-    left, right = _factors(matrix.detach(), rank)
-    first, second = _layers(layer, rank)
+    return _product(layer, matrix, rank).eval()
+
+
+def factorised(layer: nn.Linear, rank: int) -> nn.Sequential:
+    """Make two thin linear layers of one: inputs -> rank -> outputs, the closest of that rank.
+
+    Args:
+        layer: not changed.
+        rank: up to the narrower of its sides, at which the two give what the one gives.
+    """
+    return _product(layer, layer.weight, rank).train(layer.training)
+
+
+def _product(layer: nn.Linear | nn.Conv2d, matrix: Tensor, rank: int) -> nn.Sequential:
+    left, right = low_rank_factors(matrix.detach(), rank)
+    with torch.device(matrix.device):
+        first, second = _layers(layer, rank)
     with torch.no_grad():
         first.weight.copy_(right.reshape(first.weight.shape))
         second.weight.copy_(left.reshape(second.weight.shape))
         if second.bias is not None:
             second.bias.copy_(layer.bias)  # type: ignore[arg-type]
-    return nn.Sequential(first, second).to(matrix.device).eval()
-
-
-def _factors(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """The best product (outputs, rank) x (rank, inputs), both factors of equal scale."""
-    u, s, v = torch.linalg.svd(matrix.double(), full_matrices=False)
-    root = s[:rank].sqrt()
-    return (u[:, :rank] * root).to(matrix.dtype), (root[:, None] * v[:rank]).to(matrix.dtype)
+    return nn.Sequential(first, second)
 
 
 def _layers(layer: nn.Linear | nn.Conv2d, rank: int) -> tuple[nn.Linear | nn.Conv2d, nn.Linear | nn.Conv2d]:

@@ -6,7 +6,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-N_CLASSES = 4
+from tests.models.derived.transformers import (
+    N_CLASSES,
+    GroupedQueryAttention,
+    SeparateAttention,
+    TextTransformer,
+    TorchAttention,
+    VisionTransformer,
+)
+
 PICTURES, SERIES, TOKENS = (3, 16, 16), (2, 32), (12,)
 
 
@@ -107,68 +115,47 @@ class Vgg(nn.Module):
         return self.classifier(self.features(x).flatten(1))  # type: ignore[no-any-return]
 
 
-class FusedAttention(nn.Module):
-    def __init__(self, dim: int, heads: int) -> None:
+class ResNeXtBlock(nn.Module):
+    """Bottleneck whose 3x3 convolution works in groups."""
+
+    def __init__(self, c_in: int, c_inner: int, groups: int, stride: int) -> None:
         super().__init__()
-        self.num_heads, self.head_dim = heads, dim // heads
-        self.qkv, self.proj = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
+        c_out = 2 * c_inner
+        self.conv1, self.bn1 = nn.Conv2d(c_in, c_inner, 1, bias=False), nn.BatchNorm2d(c_inner)
+        self.conv2 = nn.Conv2d(c_inner, c_inner, 3, stride, 1, groups=groups, bias=False)
+        self.bn2 = nn.BatchNorm2d(c_inner)
+        self.conv3, self.bn3 = nn.Conv2d(c_inner, c_out, 1, bias=False), nn.BatchNorm2d(c_out)
+        self.short = nn.Conv2d(c_in, c_out, 1, stride) if stride > 1 or c_in != c_out else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        n, t, _ = x.shape
-        q, k, v = self.qkv(x).reshape(n, t, 3, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4).unbind(0)
-        y = F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
-        return self.proj(y.reshape(n, t, self.num_heads * self.head_dim))  # type: ignore[no-any-return]
+        y = F.relu(self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x))))))
+        return F.relu(self.bn3(self.conv3(y)) + self.short(x))
 
 
-class SeparateAttention(nn.Module):
-    def __init__(self, dim: int, heads: int) -> None:
+class ResNeXt(nn.Module):
+    def __init__(self) -> None:
         super().__init__()
-        self.num_attention_heads, self.attention_head_size, self.all_head_size = heads, dim // heads, dim
-        self.query, self.key, self.value, self.out = (nn.Linear(dim, dim) for _ in range(4))
+        self.stem = nn.Conv2d(3, 16, 3, 1, 1)
+        rows = [(16, 16, 4, 1), (32, 16, 4, 1), (32, 32, 8, 2), (64, 32, 8, 1)]
+        self.blocks, self.fc = nn.Sequential(*[ResNeXtBlock(*row) for row in rows]), nn.Linear(64, N_CLASSES)
 
     def forward(self, x: Tensor) -> Tensor:
-        q, k, v = (self._heads(layer(x)) for layer in (self.query, self.key, self.value))
-        weights = (q @ k.transpose(-1, -2) / self.attention_head_size**0.5).softmax(-1)
-        return self.out((weights @ v).transpose(1, 2).reshape(*x.shape[:2], self.all_head_size))  # type: ignore[no-any-return]
-
-    def _heads(self, x: Tensor) -> Tensor:
-        return x.view(*x.shape[:2], self.num_attention_heads, self.attention_head_size).transpose(1, 2)
+        return self.fc(self.blocks(F.relu(self.stem(x))).mean((2, 3)))  # type: ignore[no-any-return]
 
 
-class TorchAttention(nn.Module):
-    def __init__(self, dim: int, heads: int) -> None:
+class Multiplied(nn.Module):
+    """A depthwise convolution that makes three maps of each, and one in groups that makes more than it reads."""
+
+    def __init__(self) -> None:
         super().__init__()
-        self.attention = nn.MultiheadAttention(dim, heads, batch_first=True)
+        self.stem = nn.Conv2d(3, 16, 3, 1, 1)
+        self.depthwise, self.norm = nn.Conv2d(16, 48, 3, 2, 1, groups=16), nn.BatchNorm2d(48)
+        self.pointwise, self.grouped = nn.Conv2d(48, 32, 1), nn.Conv2d(32, 64, 3, 2, 1, groups=8)
+        self.fc = nn.Linear(64, N_CLASSES)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.attention(x, x, x, need_weights=False)[0]  # type: ignore[no-any-return]
-
-
-class Encoder(nn.Module):
-    def __init__(self, dim: int, heads: int, attention: Callable[[int, int], nn.Module]) -> None:
-        super().__init__()
-        self.norm1, self.attention, self.norm2 = nn.LayerNorm(dim), attention(dim, heads), nn.LayerNorm(dim)
-        self.fc1, self.fc2 = nn.Linear(dim, 2 * dim), nn.Linear(2 * dim, dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attention(self.norm1(x))
-        return x + self.fc2(F.gelu(self.fc1(self.norm2(x))))  # type: ignore[no-any-return]
-
-
-class VisionTransformer(nn.Module):
-    def __init__(self, attention: Callable[[int, int], nn.Module] = FusedAttention) -> None:
-        super().__init__()
-        self.patches = nn.Conv2d(3, 32, 4, 4)
-        self.token, self.places = nn.Parameter(torch.randn(1, 1, 32)), nn.Parameter(torch.randn(1, 17, 32))
-        self.blocks = nn.ModuleList([Encoder(32, 4, attention) for _ in range(3)])
-        self.norm, self.head = nn.LayerNorm(32), nn.Linear(32, N_CLASSES)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.patches(x).flatten(2).transpose(1, 2)
-        x = torch.cat([self.token.expand(len(x), -1, -1), x], 1) + self.places
-        for block in self.blocks:
-            x = block(x)
-        return self.head(self.norm(x)[:, 0])  # type: ignore[no-any-return]
+        x = F.relu(self.norm(self.depthwise(F.relu(self.stem(x)))))
+        return self.fc(F.relu(self.grouped(F.relu(self.pointwise(x)))).mean((2, 3)))  # type: ignore[no-any-return]
 
 
 class Conv1d(nn.Module):
@@ -183,22 +170,6 @@ class Conv1d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc(self.layers(x).mean(2))  # type: ignore[no-any-return]
-
-
-class TextTransformer(nn.Module):
-    """Torch's own encoder layers on token numbers, with a mask of padding."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.tokens, self.places = nn.Embedding(50, 32, padding_idx=0), nn.Embedding(12, 32)
-        layer = nn.TransformerEncoderLayer(32, 4, 64, 0.0, batch_first=True)
-        self.encoder, self.head = nn.TransformerEncoder(layer, 2), nn.Linear(32, N_CLASSES)
-
-    def forward(self, ids: Tensor) -> Tensor:
-        ids = ids.long()
-        x = self.tokens(ids) + self.places(torch.arange(ids.shape[1]))
-        x = self.encoder(x, src_key_padding_mask=ids == 0)
-        return self.head(x.mean(1))  # type: ignore[no-any-return]
 
 
 class Shuffled(nn.Module):
@@ -220,9 +191,13 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "mobilenet": (MobileNet, PICTURES),
     "densenet": (DenseNet, PICTURES),
     "vgg": (Vgg, PICTURES),
+    "resnext": (ResNeXt, PICTURES),
+    "depthwise with multipliers": (Multiplied, PICTURES),
     "vit, fused attention": (VisionTransformer, PICTURES),
     "vit, separate attention": (lambda: VisionTransformer(SeparateAttention), PICTURES),
     "vit, torch's attention": (lambda: VisionTransformer(TorchAttention), PICTURES),
+    "vit, large linear layers": (lambda: VisionTransformer(dim=64), PICTURES),
+    "vit, grouped queries": (lambda: VisionTransformer(GroupedQueryAttention), PICTURES),
     "conv1d": (Conv1d, SERIES),
     "text": (TextTransformer, TOKENS),
 }

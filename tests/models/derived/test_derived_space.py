@@ -12,17 +12,14 @@ from nas_kd.errors import InputError
 from nas_kd.export.network_costs import count_macs
 from nas_kd.export.onnx_export import export_onnx
 from nas_kd.export.verify import verify
-from nas_kd.models.derived import channel_groups
 from nas_kd.models.derived.derived_space import FRESH, STARTS, DerivedSpace
 from nas_kd.models.subnetwork import cut_weights
 from nas_kd.models.supernet import Supernet
 from nas_kd.results.candidate import Architecture
 from nas_kd.testing import check_space
 from tests.models.derived.networks import (
-    N_CLASSES,
     NETWORKS,
     PICTURES,
-    FusedAttention,
     MobileNet,
     ResNet,
     Shuffled,
@@ -31,12 +28,13 @@ from tests.models.derived.networks import (
     network_of,
     trained_like,
 )
+from tests.models.derived.transformers import N_CLASSES, FusedAttention
 
 ALL = pytest.mark.parametrize("name", NETWORKS)
 
 
-def space_of(name: str, **options: tuple[str, ...]) -> DerivedSpace:
-    return DerivedSpace(network_of(name), example_of(NETWORKS[name][1]), **options)
+def space_of(name: str, starts: tuple[str, ...] = STARTS[:1]) -> DerivedSpace:
+    return DerivedSpace(network_of(name), example_of(NETWORKS[name][1]), starts=starts)
 
 
 def build(space: DerivedSpace, architecture: Architecture) -> nn.Module:
@@ -184,14 +182,6 @@ def test_channels_that_are_split_and_joined_are_cut_where_this_is_right() -> Non
     assert {"width_1", "depth_1"} <= {cut.name for cut in space.cuts}
 
 
-def test_groups_without_end_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The graph's library would follow some networks for hours."""
-    monkeypatch.setattr(channel_groups, "MOST_MEMBERS", 3)
-    space = space_of("resnet")
-    assert {*space.frozen.values()} == {channel_groups.ENTANGLED, "it gives the network's outputs"}
-    assert all(cut.blocks for cut in space.cuts)
-
-
 def test_weights_inherited_fresh_or_either() -> None:
     fresh = space_of("resnet", starts=("fresh",))
     whole = fresh.size_ladder(2)[-1]
@@ -223,7 +213,7 @@ def test_choices_that_change_nothing_are_one_architecture() -> None:
 
 @pytest.mark.parametrize("name", ["conv1d", "vgg"])
 def test_students_are_counted(name: str) -> None:
-    space = space_of(name)
+    space = space_of(name).of_whole_layers()
     every = itertools.product(*(d.values for d in space.dimensions))
     names = [d.name for d in space.dimensions]
     assert space.cardinality() == len({space.canonical(dict(zip(names, v, strict=True))) for v in every})
