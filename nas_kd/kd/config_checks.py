@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from nas_kd.config.options import SearchConfig, TeacherOptions
 from nas_kd.config.teaching_options import checkpoint_files
-from nas_kd.context.method_checks import check_methods
+from nas_kd.context.method_checks import check_methods, with_usual_methods
 from nas_kd.context.mixing_checks import check_mix_options
 from nas_kd.context.run_context import check_names, check_unlabelled_options
 from nas_kd.errors import InputError
@@ -17,7 +16,6 @@ from nas_kd.methods.teaching_choices import check_teaching
 from nas_kd.models.collections.base import collection_of, fetched_weights, is_in_collection
 from nas_kd.models.search_space import USUAL, SpaceOfTeacher, load_space
 from nas_kd.plugins import IN_MEMORY, import_object
-from nas_kd.tasks.base import load_task
 
 
 def checked_config(config: SearchConfig) -> SearchConfig:
@@ -29,14 +27,14 @@ def checked_config(config: SearchConfig) -> SearchConfig:
         config: of the run.
 
     Returns:
-        The config, with methods that suit its task where it names none.
+        The config, with methods that suit its task and its teachers where it names none.
 
     Raises:
         InputError: a name is unknown, methods or mixing need more than the teachers provide, a teacher's file is
             missing or of another kind, its function or space cannot be imported, or unlabelled samples are missing or
             not used.
     """
-    config = with_methods_of_task(config)
+    config = with_usual_methods(config)
     check_names(config)
     check_methods(config)
     check_teaching(config, config.distill.methods)
@@ -53,16 +51,6 @@ def checked_config(config: SearchConfig) -> SearchConfig:
             several = len(config.teacher) > 1
             raise InputError(f"{ordinal(place)} {error}" if several else str(error)) from error
     return config
-
-
-def with_methods_of_task(config: SearchConfig) -> SearchConfig:
-    """The config with methods that suit its task, where it names none."""
-    usual, updates = load_task(config.data.task).default_methods, dict[str, Any]()
-    if "methods" not in config.distill.model_fields_set:
-        updates["distill"] = config.distill.model_copy(update={"methods": usual})
-    if "method" not in config.chain.model_fields_set:
-        updates["chain"] = config.chain.model_copy(update={"method": usual[0]})
-    return config.model_copy(update=updates)
 
 
 def _check_own_space(config: SearchConfig) -> None:

@@ -16,6 +16,7 @@ from nas_kd.nas.worker_pool import PoolResult, WorkerPool
 from nas_kd.results.run_record import OnceForAllRecord
 from nas_kd.results.trial_record import TrialRecord
 
+OUT_OF_TIME = "the time was over before its training began"
 OnTrialEnd = Callable[[TrialRecord], None]
 
 
@@ -78,6 +79,8 @@ class SearchLoop:
     def _start(self) -> bool:
         """Start a training, or bring a candidate to the gate; False: there is nothing to start now."""
         late = self._out_of_time()
+        if late:
+            self._leave_untrained()
         if not late and (paused := self._to_promote()) is not None:
             self._submit(paused)
             return True
@@ -140,6 +143,12 @@ class SearchLoop:
 
     def _out_of_time(self) -> bool:
         return self._study.left_s(self._config.search.max_minutes) <= 0 and self._any("paused", "finished")
+
+    def _leave_untrained(self) -> None:
+        """Out of time: end what waits behind the gate, which could be an hour of training whatever it reached."""
+        while self._feasible:
+            changed = {"status": "pruned", "reason": OUT_OF_TIME}
+            self._on_trial_end(self._study.tell(self._feasible.popleft().model_copy(update=changed)))
 
     def _any(self, *statuses: str) -> bool:
         return any(t.status in statuses for t in self._study.records)

@@ -16,6 +16,7 @@ LOSSES: dict[TrialStatus, tuple[str, str]] = {
     "paused": ("Paused", "may still be trained further"),
     "running": ("Running", "when the record was read"),
 }
+NEVER_BEGUN = ("Not trained", "the time was over")  # pruned before the first rung
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,8 @@ def _loss(name: str, count: int, note: str) -> FlowStep:
 def _losses_at(here: Sequence[TrialRecord], level: int) -> list[FlowStep]:
     """Losses among the candidates whose last rung so far is `level`, by status."""
     losses = []
-    for status, (name, note) in LOSSES.items():
+    for status, usual in LOSSES.items():
+        name, note = NEVER_BEGUN if status == "pruned" and not level else usual
         trials = [t for t in here if t.status == status]
         preposition = "after" if status in ("failed", "running") else "at"
         full_name = f"{name} {preposition} rung {level}" if level else name

@@ -66,6 +66,12 @@ def test_failure_at_a_later_rung_is_counted_there() -> None:
     assert lost == [("Failed after rung 1", 1, "NaN (1)"), ("Pruned at rung 1", 1, "others did better")]
 
 
+def test_what_the_time_left_untrained_did_not_lose_to_others() -> None:
+    trials = (trial_with_rungs(1, 0.5, 0.6), trial(2, None, 1000, 0.1, status="pruned", reason="the time was over"))
+    lost = [(s.name, s.count, s.note) for s in build_trial_flow(run(trials=trials)) if s.is_loss]
+    assert lost == [("Not trained", 1, "the time was over")]
+
+
 def test_trial_found_too_slow_after_a_rung_is_not_counted_at_the_gate() -> None:
     at_the_gate = trial(0, None, 1000, 0.1, status="infeasible", reason="0.2 ms > 0.1 ms")
     trials = (

@@ -1,0 +1,1 @@
+"""Inherited against fresh weights, for students cut out of a trained network."""

@@ -1,0 +1,1 @@
+"""A search among photographs against a plain script and a hand-picked student."""

@@ -1,0 +1,88 @@
+"""The loop of a search with several workers, when the time is over."""
+
+from collections import deque
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from nas_kd.context.callbacks import Callback
+from nas_kd.data.prepare import load_dataset
+from nas_kd.kd.network_builder import NetworkBuilder
+from nas_kd.models.search_space import load_space
+from nas_kd.nas import search_loop
+from nas_kd.nas.gate import Gate
+from nas_kd.nas.jobs import Job, TrainTrial
+from nas_kd.nas.propose import Proposal
+from nas_kd.nas.search_loop import OUT_OF_TIME, SearchLoop
+from nas_kd.nas.search_plan import SearchPlan
+from nas_kd.nas.worker_pool import PoolResult, WorkerPool
+from nas_kd.results.trial_record import TrialRecord
+from tests.nas.searching import EPOCHS, Searching
+from tests.small_runs import small_config
+
+
+@pytest.fixture(scope="module")
+def builder() -> NetworkBuilder:
+    return NetworkBuilder(load_dataset(small_config().data, 0), load_space("resnet"))
+
+
+class TwoWorkers:
+    """Workers whose trainings are made up; the one that began first ends first."""
+
+    workers, result_ready = 2, False
+
+    def __init__(self, searching: Searching) -> None:
+        self._searching, self._under_way = searching, deque[Job]()
+        self.submitted: list[int] = []
+
+    @property
+    def busy(self) -> int:
+        return len(self._under_way)
+
+    @property
+    def has_room(self) -> bool:
+        return self.busy < self.workers
+
+    def submit(self, job: TrainTrial) -> None:
+        self.submitted.append(job.record.number)
+        self._under_way.append(job)
+
+    def wait(self) -> PoolResult[Job]:
+        job = cast(TrainTrial, self._under_way.popleft())
+        reached = self._searching.judged(job.record.number, job.record.candidate, job.record.rungs)
+        return PoolResult(job, reached.model_dump(mode="json"))
+
+
+def test_out_of_time_what_waits_behind_the_gate_is_not_trained(
+    builder: NetworkBuilder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searching = Searching(tmp_path / "run", builder, "random", distill={"epochs": EPOCHS[-1]})
+
+    def gated(proposal: Proposal, *_args: Any, **_facts: Any) -> TrialRecord:
+        judged = searching.judged(proposal.trial.number, proposal.candidate)
+        return judged.model_copy(update={"status": "running", "rungs": (), "val_accuracy": None})
+
+    monkeypatch.setattr(search_loop, "check_feasibility", gated)
+    monkeypatch.setattr(searching.study, "left_s", lambda _minutes: 0.0)
+    pool, heard = TwoWorkers(searching), list[TrialRecord]()
+    SearchLoop(
+        searching.study,
+        builder,
+        cast(Gate, SimpleNamespace()),
+        searching.proposer,
+        config=searching.config,
+        plan=SearchPlan(20, 6, EPOCHS, 3, 0),
+        pool=cast(WorkerPool, pool),
+        callback=Callback(),
+        on_trial_end=heard.append,
+    ).run()
+    first, second, *last = pool.submitted
+    assert len(set(last)) == 1  # the more accurate one of the two, trained to the end
+    assert last[0] in (first, second)
+    ended = {r.number: r for r in searching.study.records}
+    untrained = [r for r in ended.values() if not r.rungs]
+    assert len(untrained) == 2
+    assert {(r.status, r.reason) for r in untrained} == {("pruned", OUT_OF_TIME)}
+    assert {r.number for r in untrained} <= {r.number for r in heard}
