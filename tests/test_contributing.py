@@ -20,6 +20,7 @@ from nas_kd.context.run_context import RunContext
 from nas_kd.context.run_folder import RunFolder
 from nas_kd.data.prepare import load_dataset
 from nas_kd.engine.teacher_outputs import Teacher
+from nas_kd.errors import InputError
 from nas_kd.kd.chain_policies.base import load_policy
 from nas_kd.kd.distiller import Distiller
 from nas_kd.kd.network_builder import NetworkBuilder
@@ -30,6 +31,7 @@ from nas_kd.nas.samplers.base import make_sampler
 from nas_kd.plugins import available, load
 from nas_kd.scores.base import load_score
 from nas_kd.scores.class_score import Decisions
+from nas_kd.tasks.base import load_task
 
 ROOT = Path(__file__).parent.parent
 GUIDE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
@@ -66,7 +68,7 @@ def add(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 def test_there_is_an_example_and_a_check_of_each_kind() -> None:
-    assert len(EXAMPLES) == 7
+    assert len(EXAMPLES) == 8
     assert CHECKS.keys() == {name for name in nas_kd.testing.__all__ if name.startswith("check_")}
 
 
@@ -156,3 +158,10 @@ def test_a_score(add: Any) -> None:
     assert found.mean == 0.5
     assert 0 < found.low < 0.5 < found.high < 1
     assert score.guessing(np.repeat([0, 1], [90, 10]), np.repeat([0, 1], [8, 2]), 2) == 0.5
+
+
+def test_a_task(add: Any) -> None:
+    add("counting.py")
+    run_check("check_task")
+    with pytest.raises(InputError, match="values that are no counts"):
+        load_task("counting").read_targets({"train": np.array([0.5, 1.0])}, None)

@@ -62,7 +62,11 @@ def refused(result: Result) -> str:
         ("[search]\nworkers = 0", "search.workers"),
         ("[teacher]\nspace = 'resnet'\nonnx = 't.onnx'", "give one of space, factory, onnx"),
         ("[teacher]\nfactory = 'a.b:c'", "factory and weights go together"),
-        ("[teacher]\nonnx = 't.onnx'", 'provides its logits only; set distill.methods = ["soft_targets", "dkd"]'),
+        ("[teacher]\nonnx = 't.onnx'", "t.onnx"),
+        (
+            "[teacher]\nonnx = 't.onnx'\n[distill]\nmethods = ['similarity']",
+            'provides its logits only; set distill.methods = ["soft_targets", "dkd"]',
+        ),
         ("[teacher]\nonnx = 't.onnx'\n[distill]\nmethods = ['dkd']", "t.onnx"),
         ("[data]\nsource = 'npz'\npath = 'no.npz'", "no.npz"),
         ("[teacher]\nspace = 'resnet'\narchitecture = {width_1 = 5}", "space 'resnet'"),

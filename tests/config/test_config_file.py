@@ -184,6 +184,7 @@ def test_mistakes_in_the_file(write: Any, text: str, message: str) -> None:
 AUTO_OPTIONS = {
     "data.unlabelled_share": 0.5,
     "data.cache": Path("/kept"),
+    "data.score": "macro_f1",
     "data.augment.strength": "strong",
     "distill.epochs": 3,
     "distill.batch_size": 16,

@@ -25,7 +25,7 @@ def judged_run(classes: tuple[str, ...] = ("healthy", "ill"), mine: Confusion = 
     counts = {"train": (90, 10), "val": (8, 2), "test": (8, 2)}
     data = run().dataset
     assert data is not None
-    data = data.model_copy(update={"classes": classes, "class_counts": counts})
+    data = data.model_copy(update={"classes": classes, "class_counts": counts, "n_val": 10, "n_test": 10})
     return run(**{"finalists": (best,), "teacher": theirs, "dataset": data, "state": "finished", **other})
 
 
