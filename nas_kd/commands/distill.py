@@ -32,6 +32,7 @@ from nas_kd.methods.teaching import usable_teaching
 from nas_kd.methods.teaching_choices import fixed_teaching
 from nas_kd.models.search_space import SpaceOfTeacher, load_space
 from nas_kd.nas.gate import Gate
+from nas_kd.nas.supernet.student_friendly import prepare_student_friendly
 from nas_kd.results.candidate import Architecture, Candidate, Recipe
 from nas_kd.results.finalist_record import Accuracy
 from nas_kd.results.latency import Latency
@@ -109,8 +110,8 @@ def _distill(context: RunContext) -> DistillResult:
     recipe = choose_recipe(
         context,
         builder,
-        [t.teacher for t in teachers],
-        key=student_recipe_key(context, [t.teacher for t in teachers]),
+        [t.teaching for t in teachers],
+        key=student_recipe_key(context, [t.teaching for t in teachers]),
         network=lambda: candidate.student,
         method=probe_method([candidate.recipe.method]),
         budget=_probe_budget(context),
@@ -118,7 +119,7 @@ def _distill(context: RunContext) -> DistillResult:
     callback.on_note(f"training recipe: {describe_choice(recipe)}")
     context = context.with_recipe(recipe.recipe)
     callback.on_stage("distilling the student")
-    distiller = Distiller.for_run(context, builder, [t.teacher for t in teachers])
+    distiller = Distiller.for_run(context, builder, [t.teaching for t in teachers])
     method, teaching = candidate.recipe.method, candidate.recipe.teaching
     distiller.check([method], builder.smallest(), config.search.precisions, [teaching.progression])
     trained = distiller.distill(candidate, context.seed, context.recipe.epochs)
@@ -169,7 +170,7 @@ def _with_teachers(context: RunContext) -> tuple[RunContext, list[ReadyTeacher]]
         builder.parameters(_candidate(config, context, builder).student)
     context.callback.on_stage("preparing the teacher" if len(config.teacher) == 1 else "preparing the teachers")
     teachers = prepare_teachers(context, Gate(context, builder).of_file)
-    return with_own_space(context, [t.teacher for t in teachers]), teachers
+    return prepare_student_friendly(with_own_space(context, [t.teacher for t in teachers]), teachers)
 
 
 def _facts(

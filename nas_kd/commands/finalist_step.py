@@ -6,7 +6,7 @@ from nas_kd.commands.failed_search import give_up, require_trainable
 from nas_kd.commands.finalist_plan import describe_plan
 from nas_kd.commands.finalists import FinalistTrainer
 from nas_kd.commands.trained_files import TrainedFinalist
-from nas_kd.commands.training_costs import search_cost, supernet_cost, teachers_cost
+from nas_kd.commands.training_costs import search_cost, student_friendly_cost, supernet_cost, teachers_cost
 from nas_kd.context.run_context import RunContext
 from nas_kd.kd.artifacts import ArtifactBuilder
 from nas_kd.kd.distiller import Distiller
@@ -87,8 +87,12 @@ class FinalistStep:
         full, trials = self.context.recipe.epochs, self.study.records
         macs = (work.of_macs(t.teacher.macs) for t in self.teachers)
         teachers = zip(self.context.config.teacher, macs, strict=True)
-        trained = self.context.teacher_epoch * teachers_cost(teachers, self.context.teacher_epochs)
-        cost = search_cost(trials, work, full) + trained
+        trained = teachers_cost(teachers, self.context.teacher_epochs)
+        if (tuned := self.teachers[0].record.student_friendly) is not None:
+            networks = [tuned.macs / tuned.networks_per_step] * tuned.networks_per_step
+            students = [float(cut.macs) for cut in tuned.cuts]
+            trained += student_friendly_cost(tuned.epochs, networks, tuned.student_epochs, students, work)
+        cost = search_cost(trials, work, full) + self.context.teacher_epoch * trained
         if (supernet := self.study.load("once_for_all", OnceForAllRecord)) is not None:
             members = [t.candidate.student for t in trials]
             ends = self.distiller.builder.ends()

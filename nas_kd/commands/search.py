@@ -27,6 +27,7 @@ from nas_kd.latency.environment import describe_differences
 from nas_kd.nas.gate import Gate
 from nas_kd.nas.samplers.base import load_sampler
 from nas_kd.nas.study import RunStudy
+from nas_kd.nas.supernet.student_friendly import prepare_student_friendly
 from nas_kd.nas.worker_pool import WorkerPool
 from nas_kd.plugins import remembered
 from nas_kd.results.fronts import describe_closest_finalists, winner
@@ -90,11 +91,11 @@ def _open(context: RunContext, pool: WorkerPool) -> "Search":
     callback.on_stage("preparing the teacher" if len(config.teacher) == 1 else "preparing the teachers")
     started = time.monotonic()
     teachers = prepare_teachers(context, Gate(context, NetworkBuilder.for_run(context), pool.reserve).of_file)
-    context = with_own_space(context, [t.teacher for t in teachers])
+    context, teachers = prepare_student_friendly(with_own_space(context, [t.teacher for t in teachers]), teachers)
     builder = NetworkBuilder.for_run(context)
     note_start(builder, callback)
     gate = Gate(context, builder, pool.reserve)
-    distiller = Distiller.for_run(context, builder, [t.teacher for t in teachers])
+    distiller = Distiller.for_run(context, builder, [t.teaching for t in teachers])
     smallest, options = builder.smallest(), config.distill
     distiller.check((*options.methods, config.chain.method), smallest, config.search.precisions, options.progression)
     name = config.name or folder.path.resolve().name

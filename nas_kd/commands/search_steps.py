@@ -92,7 +92,7 @@ class Search:
         """Use this context's recipe for all trainings from now on."""
         self.context, self.distiller = context, distiller
         self.plan = SearchPlan.of(self.config, context.recipe.epochs, context.steps_per_epoch)
-        weights, recipes = self.teacher.teacher.weights_limit, RecipeDimensions.of(context)
+        weights, recipes = self.teacher.teaching.weights_limit, RecipeDimensions.of(context)
         self.proposer = Proposer(self.config, context.space, distiller.builder, weights, recipes)
 
     def close(self) -> None:
@@ -142,7 +142,7 @@ class Search:
     def choose_recipe(self) -> None:
         """Fit what of the training recipe is "auto" to the data, by short trainings of a network within the budget."""
         context, builder = self.context, self.distiller.builder
-        teachers = [ready.teacher for ready in (self.teacher, *self.others)]
+        teachers = [ready.teaching for ready in (self.teacher, *self.others)]
         key = student_recipe_key(context, teachers)
         record = self.study.load("recipe", RecipeRecord)
         if record is not None:
@@ -218,7 +218,7 @@ class Search:
         plan, context = SupernetPlan.of(self.config, self.context.recipe.epochs), self.context
         trainer = SupernetTrainer(
             self.distiller.trainer,
-            self.teacher.teacher,
+            self.teacher.teaching,
             plan,
             seed=context.seed,
             callback=self.callback,

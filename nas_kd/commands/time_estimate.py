@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from math import inf
 from statistics import fmean
 
@@ -13,11 +14,17 @@ from optuna.samplers import RandomSampler
 
 from nas_kd.commands.finalist_plan import FinalistCost, plan_finalists
 from nas_kd.commands.step_timing import StepTimes, measure_step_times, uses_cache
-from nas_kd.commands.training_costs import student_cost, supernet_cost, teachers_cost, trained_teachers
+from nas_kd.commands.training_costs import (
+    student_cost,
+    student_friendly_cost,
+    supernet_cost,
+    teachers_cost,
+    trained_teachers,
+)
 from nas_kd.context.run_context import RunContext
 from nas_kd.engine.teacher_outputs import Teacher
 from nas_kd.kd.chain_policies.base import load_policy
-from nas_kd.kd.choose_recipe import free_fields
+from nas_kd.kd.choose_recipe import free_fields, probe_method
 from nas_kd.kd.controls import controls_of
 from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.kd.training_work import TrainingWork
@@ -26,6 +33,7 @@ from nas_kd.nas.cost_model import CostModel
 from nas_kd.nas.propose import Proposer
 from nas_kd.nas.samplers.base import optuna_silenced
 from nas_kd.nas.search_plan import ELASTIC, SearchPlan, SupernetPlan, probe_epochs, probe_minutes
+from nas_kd.nas.supernet.student_friendly_plan import StudentFriendlyPlan
 from nas_kd.results.candidate import Architecture, Candidate, Recipe
 from nas_kd.results.limits import within_budget
 from nas_kd.results.trial_record import Costs
@@ -172,11 +180,29 @@ class SearchCostModel:
         return epochs * self._steps * self._times.step(macs, method)
 
     def _teachers(self, macs: Sequence[int]) -> Span:
-        """Teachers that the tool trains itself, which it does before there are workers."""
+        """Teachers that the tool trains itself, alone or with cuts of them, which it does before there are workers."""
         own = trained_teachers(zip(self._config.teacher, macs, strict=True), self._context.teacher_epochs)
+        low, high = self._student_friendly_s()
         trained = self._context.teacher_epoch * sum(self._training(m, "none", epochs) for epochs, m in own)
         seconds = trained + self._gate_s * len(macs)
-        return seconds, seconds
+        return seconds + low, seconds + high
+
+    @cached_property
+    def _student_friendly(self) -> StudentFriendlyPlan | None:
+        """The cuts that the teacher is trained together with, if it is."""
+        if not self._config.teacher[0].student_friendly_epochs:
+            return None
+        return StudentFriendlyPlan.of(self._context, self._builder)
+
+    def _student_friendly_s(self) -> Span:
+        """A teacher's training together with cuts of itself; at most with students of it before and after."""
+        if (plan := self._student_friendly) is None:
+            return 0.0, 0.0
+        epochs = self._context.teacher_epoch * self._config.teacher[0].student_friendly_epochs
+        trained = sum(self._training(macs, "none", epochs) for macs in plan.macs(self._builder))
+        method = probe_method(self._config.distill.methods)
+        students = [self._training(self._builder.macs(a), method, self._context.recipe.epochs) for a in plan.compared]
+        return trained, trained + 2 * sum(students)
 
     def _recipe(self, fitting: Sequence[Candidate]) -> Span:
         """The recipe probe, which has one process: from two settings compared up to its share of the run."""
@@ -291,8 +317,12 @@ class SearchCostModel:
         students = fmean(student_cost(c, work, epochs, full) for c in fitting)
         assistants = full * sum(map(work.macs, self._shared_assistants(drawn, number)))
         teachers = zip(self._config.teacher, map(work.of_macs, teachers_macs), strict=True)
-        trained = self._context.teacher_epoch * teachers_cost(teachers, self._context.teacher_epochs)
-        cost = students + assistants + trained
+        trained = teachers_cost(teachers, self._context.teacher_epochs)
+        if (tuned := self._student_friendly) is not None:
+            networks, epochs = tuned.macs(self._builder), self._config.teacher[0].student_friendly_epochs
+            compared = [float(self._builder.macs(a)) for a in tuned.compared]
+            trained += student_friendly_cost(epochs, networks, full, compared, work)
+        cost = students + assistants + self._context.teacher_epoch * trained
         if self._config.search.strategy == ELASTIC:
             plan = SupernetPlan.of(self._config, self._context.recipe.epochs)
             ends = self._builder.ends()

@@ -9,7 +9,7 @@ from statistics import fmean
 from nas_kd.config.options import TeacherOptions
 from nas_kd.kd.chain_policies.base import load_policy
 from nas_kd.kd.controls import training_cost
-from nas_kd.kd.training_work import CountsWork
+from nas_kd.kd.training_work import CountsWork, TrainingWork
 from nas_kd.results.candidate import Architecture, Candidate
 from nas_kd.results.trial_record import TrialRecord, without_duplicates
 
@@ -67,6 +67,21 @@ def trained_teachers(teachers: Iterable[tuple[TeacherOptions, float]], full_epoc
         full_epochs: of those whose options do not say.
     """
     return [(t.epochs or full_epochs, macs) for t, macs in teachers if not t.is_given]
+
+
+def student_friendly_cost(
+    epochs: int, networks: Sequence[float], student_epochs: int, students: Sequence[float], work: TrainingWork
+) -> float:
+    """Count the multiply-adds of training a teacher together with cuts of itself, and the fixed part of each step.
+
+    Args:
+        epochs: of the training.
+        networks: multiply-adds of those trained in every step, the teacher among them.
+        student_epochs: that each student of the comparison is trained for, from either teacher.
+        students: multiply-adds of each.
+        work: counts what a step takes however small its network is.
+    """
+    return epochs * sum(map(work.of_macs, networks)) + 2 * student_epochs * sum(map(work.of_macs, students))
 
 
 def supernet_cost(

@@ -21,6 +21,7 @@ from nas_kd.kd.own_space import with_own_space
 from nas_kd.kd.teachers import load_teachers
 from nas_kd.nas.jobs import JobTools, job_from_json
 from nas_kd.nas.search_plan import SearchPlan
+from nas_kd.nas.supernet.student_friendly import student_friendly
 from nas_kd.nas.supernet.subnet_evaluator import SubnetEvaluator
 
 TARGET = f"{__name__}:SearchWorker"
@@ -90,6 +91,8 @@ class SearchWorker:
     def _runner(self) -> JobRunner:
         teachers = load_teachers(self._context)
         context = with_own_space(self._context, teachers)
+        if (adjusted := student_friendly(context, teachers[0])) is not None:
+            context, teachers = adjusted.context, [adjusted.teacher, *teachers[1:]]
         recipe = known_recipe(context, student_recipe_key(context, teachers))
         context = context if recipe is None else context.with_recipe(recipe.recipe)
         distiller = Distiller.for_run(context, NetworkBuilder.for_run(context), teachers)

@@ -101,6 +101,12 @@ class TeacherOptions(Options):
         description="train your network (factory) on your data first. auto: if its head has another number of classes, "
         "a new head, then all layers | head: the head alone | all: head, then all layers | never",
     )
+    student_friendly_epochs: Annotated[int, NotInKeysAtDefault()] = Field(
+        0,
+        ge=0,
+        description="space own: epochs of training the teacher together with cuts of itself before the search; it is "
+        "used so only if it is not worse on validation, and cuts and students of it are better; 0: off",
+    )
     onnx: Path | None = Field(None, description="your teacher as an ONNX file: logits only, so no methods on features")
     outputs: Annotated[Path | None, NotInKeysAtDefault()] = Field(
         None,
@@ -221,6 +227,16 @@ class TeacherOptions(Options):
             )
         if self.is_fine_tuned_when_asked and self.checkpoints is not None:
             raise ValueError("checkpoints are earlier states of a teacher; one that is fine-tuned here has none")
+        return self
+
+    @model_validator(mode="after")
+    def _student_friendly_module(self) -> "TeacherOptions":
+        if self.student_friendly_epochs and self.onnx is not None:
+            raise ValueError("student_friendly_epochs: an ONNX file cannot be trained; give factory and weights")
+        if self.student_friendly_epochs and self.checkpoints is not None:
+            raise ValueError(
+                "student_friendly_epochs and checkpoints: these are states of the teacher as it was; leave out either"
+            )
         return self
 
     @model_validator(mode="after")

@@ -6,6 +6,26 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from nas_kd.data.view import View
+from nas_kd.engine.numerics import Numerics
+
+
+def statistics_batches(view: View, numerics: Numerics, *, batch_size: int, count: int, seed: int) -> list[Tensor]:
+    """Draw batches of training samples to estimate statistics on: (B, ...) each, in stored units, all of one size.
+
+    Args:
+        view: the training split as networks are shown it; its first epoch is used.
+        numerics: memory layout.
+        batch_size: samples of a batch, or all where there are fewer.
+        count: batches at most.
+        seed: draws the samples.
+    """
+    n = len(view)
+    size = min(batch_size, n)
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
+    starts = range(0, min(count * size, n - size + 1), size)
+    return [numerics.to_layout(view.batch(0, order[i : i + size])) for i in starts]
+
 
 @torch.no_grad()
 def re_estimate(model: nn.Module, batches: Iterable[Tensor]) -> nn.Module:

@@ -42,6 +42,7 @@ def checked_config(config: SearchConfig) -> SearchConfig:
     check_mix_options(config)
     _check_policy(config)
     _check_own_space(config)
+    _check_student_friendly(config)
     if config.space.weights is not None:
         check_weights_file(config.space.weights, "space.weights")
     for place, options in enumerate(config.teacher):
@@ -78,6 +79,28 @@ def _check_own_space(config: SearchConfig) -> None:
         raise InputError(
             f"space.name = {space.name!r} cuts students out of the first teacher, whose classes are not the data's "
             "(label_set)"
+        )
+
+
+def _check_student_friendly(config: SearchConfig) -> None:
+    """Refuse to adjust a teacher to students that are not cuts of it, or of several teachers.
+
+    Raises:
+        InputError: says why.
+    """
+    if not any(teacher.student_friendly_epochs for teacher in config.teacher):
+        return
+    option = "teacher.student_friendly_epochs"
+    if not isinstance(load_space(config.space.name), SpaceOfTeacher):
+        raise InputError(
+            f"{option} trains a teacher together with cuts of itself, and students of space {config.space.name!r} are "
+            'none: use space.name = "own", or leave it out'
+        )
+    if len(config.teacher) > 1:
+        raise InputError(f"{option} is for a single teacher, there are {len(config.teacher)}: leave it out")
+    if "inherited" not in config.space.start:
+        raise InputError(
+            f'{option} is for students that begin with the teacher\'s weights; leave it out, or space.start = ["fresh"]'
         )
 
 

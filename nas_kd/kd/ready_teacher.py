@@ -29,14 +29,21 @@ class ReadyTeacher:
     """A teacher that passed the checks.
 
     Attributes:
-        teacher: the network.
+        teacher: the network, which students are compared with.
         file: its ONNX file; None: there is none.
         record: what the run keeps of it.
+        adjusted: the network as it was made student-friendly, which teaches in its place; None: it teaches itself.
     """
 
     teacher: Teacher
     file: TeacherFile | None
     record: TeacherRecord
+    adjusted: Teacher | None = None
+
+    @property
+    def teaching(self) -> Teacher:
+        """The network that students learn from, and are cut out of."""
+        return self.adjusted or self.teacher
 
 
 def evidence_on_test(teacher: ReadyTeacher, context: RunContext) -> Evidence | None:

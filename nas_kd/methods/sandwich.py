@@ -2,7 +2,7 @@
 
 Every step trains the largest sub-network, the smallest and a few random ones on one batch. Each learns from the teacher
 with L = 0.1 CE + 0.9 T^2 KL (soft targets, T = 4), and the mean over the sub-networks is minimised. In the paper the
-largest learns from the labels and the others from the largest.
+largest learns from the labels and the others from the largest: so does `InPlaceDistillation`, without a teacher.
 """
 
 from collections.abc import Sequence
@@ -86,3 +86,28 @@ class Sandwich(Method):
         elastic, run = self._student
         with elastic.as_subnet(architecture):
             return run(x).logits
+
+
+class InPlaceDistillation(Sandwich):
+    """Trains an elastic student from labels, and its sub-networks from itself; its current sub-network is its largest.
+
+    L = CE(largest) + mean over the others of T^2 KL(largest || sub-network), T = 4. The largest gets no gradient by the
+    divergence from its own outputs, which would become easy to learn and wrong.
+    """
+
+    name = "in_place"
+    summary = "trains an elastic network from the labels, and its smaller sub-networks from the outputs of the largest"
+    teachers = "none"
+    ce_weight = 1.0
+
+    def forward(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> dict[str, Tensor]:
+        """Return `in_place`, the mean over the smallest and the random sub-networks.
+
+        Args:
+            student: outputs of the largest sub-network; the others are run here.
+            teachers: none.
+            batch: the batch, also the input of the other sub-networks.
+        """
+        soft = student.logits.detach()
+        others = [self._logits(architecture, batch.x) for architecture in [self._smallest, *self._draw()]]
+        return {"in_place": torch.stack([kl_divergence(z, soft, self.temperature) for z in others]).mean()}

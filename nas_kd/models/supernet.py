@@ -54,7 +54,7 @@ class Supernet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Run the active sub-network on x (B, ...) in stored units and return its logits (B, C)."""
         shell, scratch = self._shell(self._active)
-        held = dict(self.weights.named_parameters())
+        held = dict(self.weights.named_parameters(remove_duplicate=False))  # the shell's tensors are not tied
         known = kept_parts(shell)
         parts = {name: weight_slice(held, name, p.shape, known.get(name)) for name, p in shell.named_parameters()}
         return functional_call(shell, parts | scratch, (x,))  # type: ignore[no-any-return]

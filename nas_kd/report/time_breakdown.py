@@ -32,6 +32,7 @@ CACHE_NAMES = {
     "inherited": "sub-networks evaluated with inherited weights",
     "probe": "settings of training recipes",
     "recipe": "choices of training recipes",
+    "student_friendly": "comparisons of student-friendly teachers with what they were",
     "late_accuracy": "late scores of teachers",
     "file": "files of finalists and controls",
 }

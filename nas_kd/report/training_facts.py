@@ -9,6 +9,7 @@ from nas_kd.config.options import DistillOptions
 from nas_kd.report import number_format as fmt
 from nas_kd.report.recipe_words import FIELD_NAMES, describe_strength, name_fields
 from nas_kd.report.report_context import named_teachers, search_option
+from nas_kd.report.student_friendly import student_friendly_text
 from nas_kd.results.fine_tuning_record import FineTuningRecord
 from nas_kd.results.recipe_record import RecipeRecord
 from nas_kd.results.run_record import DatasetRecord, RunRecord, TeacherRecord, is_under_trained
@@ -48,6 +49,9 @@ def training_facts(run: RunRecord) -> list[tuple[str, str]]:
             facts.append((f"{name[0].upper()}{name[1:]}", _OTHER_CLASSES))
         if teacher.fine_tuning is not None:
             facts.append((f"Fine-tuning of {name}", _fine_tuning_text(teacher.fine_tuning, run)))
+        if teacher.student_friendly is not None:
+            text = student_friendly_text(teacher.student_friendly, run.score_title)
+            facts.append((f"Student-friendly training of {name}", text))
         if teacher.recipe is None:
             continue
         given = (own[place].get("epochs") if place < len(own) else None) or distill.get("epochs")

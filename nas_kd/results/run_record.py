@@ -10,6 +10,7 @@ from nas_kd.results.finalist_record import Accuracy, FinalistPlan, FinalistRecor
 from nas_kd.results.fine_tuning_record import FineTuningRecord
 from nas_kd.results.output_record import OutputRecord
 from nas_kd.results.recipe_record import RecipeRecord
+from nas_kd.results.student_friendly_record import StudentFriendlyRecord
 from nas_kd.results.trial_record import Costs, Record, ScoredRecord, TrialRecord
 
 RunState = Literal["searching", "finalists", "finished", "unreachable"]
@@ -65,6 +66,8 @@ class TeacherRecord(ScoredRecord):
         training_s: seconds of its training or fine-tuning; 0 for a user's own that teaches as it is.
         recipe: how it was trained, where the tool did that.
         fine_tuning: how a user's own was trained on the data before it taught; None: it teaches as it is.
+        student_friendly: its training together with cuts of itself; None: there was none. Everything else here is about
+            the teacher as it was, whichever of the two teaches: it is what students are compared with.
         late_gain: score on validation that it gained in the last fifth of its training, 0..1.
         advice: which preprocessing fits a user's own better, where that is clear.
         checkpoints: earlier states of it that may teach, early to late.
@@ -84,6 +87,7 @@ class TeacherRecord(ScoredRecord):
     training_s: float = 0.0
     recipe: RecipeRecord | None = None
     fine_tuning: FineTuningRecord | None = None
+    student_friendly: StudentFriendlyRecord | None = None
     late_gain: float | None = None
     advice: str | None = None
     checkpoints: tuple[CheckpointRecord, ...] = ()

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from nas_kd.errors import InputError
 from nas_kd.methods.base import Outputs
-from nas_kd.methods.sandwich import Sandwich
+from nas_kd.methods.sandwich import InPlaceDistillation, Sandwich
 from nas_kd.models.search_space import load_space
 from nas_kd.models.supernet import Supernet
 from nas_kd.results.candidate import Architecture
@@ -36,6 +36,29 @@ def test_the_mean_over_all_networks_of_the_soft_target_loss(monkeypatch: pytest.
     labels = [-float(torch.log_softmax(torch.tensor(s), 1)[range(6), batch.y].mean()) for s in shown]
     assert terms["sandwich_ce"].item() == pytest.approx(0.1 * sum(labels) / 4)
     assert terms["sandwich"].item() == pytest.approx(0.9 * sum(16 * kl(taught, softmax(s, 4.0)) for s in shown) / 4)
+
+
+def test_in_place_the_others_learn_from_the_largest(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = {name: outputs(seed, 6, 5, []).logits for seed, name in enumerate(("small", "one", "two"))}
+    pool = [Architecture("toy", {"name": name}) for name in ("one", "two")]
+    method = InPlaceDistillation(Architecture("toy", {"name": "small"}), pool, n_random=2)
+    asked: list[str] = []
+
+    def logits(architecture: Architecture, _x: Tensor) -> Tensor:
+        asked.append(str(architecture.choices["name"]))
+        return said[asked[-1]].requires_grad_(True)
+
+    monkeypatch.setattr(method, "_logits", logits)
+    student = outputs(7, 6, 5, [])
+    student = student._replace(logits=student.logits.requires_grad_(True))
+    (term,) = method(student, [], batch_of(6, 5)).values()
+    taught = softmax(student.logits.detach().numpy(), 4.0)
+    expected = [16 * kl(taught, softmax(said[name].detach().numpy(), 4.0)) for name in asked]
+    assert (asked[0], len(asked), method.ce_weight) == ("small", 3, 1.0)
+    assert term.item() == pytest.approx(sum(expected) / 3)
+    term.backward()
+    assert student.logits.grad is None
+    assert said["small"].grad is not None
 
 
 def test_it_draws_from_the_pool_by_torchs_generator() -> None:

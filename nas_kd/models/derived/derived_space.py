@@ -1,7 +1,7 @@
 """The search space of a network's own smaller versions: narrower, with fewer heads and blocks, of lower rank."""
 
 from collections.abc import Iterable, Mapping
-from copy import copy
+from copy import copy, deepcopy
 from functools import cached_property
 from itertools import product
 from math import prod
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from nas_kd.errors import InputError
+from nas_kd.models.derived.cutting import Cutter
 from nas_kd.models.derived.derive import derive
 from nas_kd.models.derived.dimensions import CutDimension, dimensions_of
 from nas_kd.models.derived.fresh import fresh_weights
@@ -64,6 +65,7 @@ class DerivedSpace(GridSpace):
             InputError: the network cannot be run on the example, traced, or cut anywhere.
         """
         self._derived = derive(network, example)
+        self._ranked_by: str | None = None
         self._cutter = self._derived.cutter
         with torch.no_grad():
             self.n_classes = int(self._cutter.model(example[:2]).shape[-1])
@@ -102,8 +104,33 @@ class DerivedSpace(GridSpace):
     @cached_property
     def identity(self) -> list[Any]:
         """What students' initial weights depend on, beside their architecture and seed."""
-        tensors = self._cutter.model.state_dict()
-        return [fingerprint({name: _digest(tensor) for name, tensor in tensors.items()}), list(self._starts)]
+        weights = self._weights_digest
+        return [weights, list(self._starts), *([] if self._ranked_by in (None, weights) else [self._ranked_by])]
+
+    @cached_property
+    def _weights_digest(self) -> str:
+        return fingerprint({name: _digest(tensor) for name, tensor in self._cutter.model.state_dict().items()})
+
+    @property
+    def inherits(self) -> bool:
+        """Whether networks of the space may begin with the weights of the whole one."""
+        return self._starts != ("fresh",)
+
+    def with_weights(self, tensors: Mapping[str, Tensor]) -> "DerivedSpace":
+        """The same space with other weights: architectures keep their meaning, as channels and blocks keep their ranks.
+
+        Args:
+            tensors: state dict of the whole network, by its names in the largest one that the space builds.
+        """
+        model = deepcopy(self._cutter.model)
+        model.load_state_dict(dict(tensors))
+        other = copy(self)
+        for cached in ("identity", "_weights_digest"):
+            other.__dict__.pop(cached, None)
+        cutter = self._cutter
+        other._cutter = Cutter(model, cutter.groups, cutter.ranks, list(cutter.blocks.values()))
+        other._ranked_by = self._ranked_by or self._weights_digest
+        return other
 
     def canonical(self, choices: Mapping[str, int]) -> Architecture:
         """Make the architecture of `choices`, each share set to the smallest that gives the same network."""

@@ -8,12 +8,11 @@ from collections.abc import Mapping
 from functools import cached_property, lru_cache
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from nas_kd.data.dataset import Dataset, Split
 from nas_kd.data.view import View
-from nas_kd.engine.batch_statistics import re_estimate
+from nas_kd.engine.batch_statistics import re_estimate, statistics_batches
 from nas_kd.engine.evaluation import evidence_of
 from nas_kd.engine.numerics import Numerics
 from nas_kd.errors import TrialError
@@ -95,11 +94,13 @@ class SubnetEvaluator:
 
     @cached_property
     def _batches(self) -> list[Tensor]:
-        n = len(self._data.train)
-        size = min(self._batch_size, n)
-        order = torch.randperm(n, generator=torch.Generator().manual_seed(self._seed))
-        starts = range(0, min(STATISTICS_BATCHES * size, n - size + 1), size)
-        return [self._numerics.to_layout(self._augmenter.batch(0, order[i : i + size])) for i in starts]
+        return statistics_batches(
+            self._augmenter,
+            self._numerics,
+            batch_size=self._batch_size,
+            count=STATISTICS_BATCHES,
+            seed=self._seed,
+        )
 
     @cached_property
     def _validation(self) -> Split:

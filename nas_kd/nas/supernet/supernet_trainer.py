@@ -3,7 +3,7 @@
 Cai et al. 2019 (arXiv:1908.09791), in one stage by the sandwich rule (Yu et al. 2020, BigNAS, arXiv:2003.11142).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from nas_kd.context.callbacks import Callback
 from nas_kd.engine.schedule import Schedule
@@ -16,6 +16,7 @@ from nas_kd.methods.sandwich import Sandwich
 from nas_kd.models.supernet import Supernet
 from nas_kd.nas.search_plan import SupernetPlan
 from nas_kd.results.candidate import Architecture
+from nas_kd.store.store import Entry, Store
 
 
 class SupernetTrainer:
@@ -63,28 +64,39 @@ class SupernetTrainer:
         schedule = Schedule.of(self._trainer.options, recipe, self._plan.epochs)
         facts = {"elastic": [a.to_json() for a in (smallest, shown, *pool)], "seed": seed}
         key = self._trainer.cache.key_of(facts, schedule, self._trainer.augmentation_key(recipe), [self._teacher])
-        with store.lock("weights", key):
-            if (entry := store.load("weights", key)) is None:
-                elastic = Supernet(lambda a: builder.build(a, seed), largest, shown)
-                method = Sandwich(smallest, pool, self._plan.drawn_per_step)
-                training = self._training(elastic, method, schedule)
-                run_from_checkpoint(
-                    training,
-                    store,
-                    key,
-                    schedule.epochs,
-                    callback=self._callback,
-                    description="the elastic network",
-                )
-                (averaged,) = training.averaged_students()
-                state = {k: v.contiguous() for k, v in averaged.get_submodule("weights").state_dict().items()}
-                store.save("weights", key, state, {"seconds": training.seconds})
-                store.remove("checkpoint", key)
-                entry = store.load("weights", key)
-        if entry is None:
-            raise OSError(f"{store.root}: the elastic network was written and cannot be read")
+
+        def begin() -> Training:
+            elastic = Supernet(lambda a: builder.build(a, seed), largest, shown)
+            method = Sandwich(smallest, pool, self._plan.drawn_per_step)
+            setup = self._trainer.setup(schedule, recipe, seed, method)
+            return Training(elastic, [self._trainer.outputs.of(self._teacher)], method, setup, lambda _: elastic)
+
+        entry = trained_supernet(store, key, begin, callback=self._callback, description="the elastic network")
         return key, float(entry.meta["seconds"])
 
-    def _training(self, elastic: Supernet, method: Sandwich, schedule: Schedule) -> Training:
-        setup = self._trainer.setup(schedule, self._trainer.recipe, self._seed, method)
-        return Training(elastic, [self._trainer.outputs.of(self._teacher)], method, setup, lambda _: elastic)
+
+def trained_supernet(
+    store: Store, key: str, begin: Callable[[], Training], *, callback: Callback, description: str
+) -> Entry:
+    """Train an elastic network, or find it in the store; a training that was interrupted goes on.
+
+    Args:
+        store: keeps checkpoints, then the averaged weights of the whole network, and the seconds that training took.
+        key: of the weights.
+        begin: sets up the training of a `Supernet`.
+        callback: receives how far it has come.
+        description: of the network, for people.
+    """
+    with store.lock("weights", key):
+        if (entry := store.load("weights", key)) is None:
+            training = begin()
+            epochs = training.setup.schedule.epochs
+            run_from_checkpoint(training, store, key, epochs, callback=callback, description=description)
+            (averaged,) = training.averaged_students()
+            state = {k: v.contiguous() for k, v in averaged.get_submodule("weights").state_dict().items()}
+            store.save("weights", key, state, {"seconds": training.seconds})
+            store.remove("checkpoint", key)
+            entry = store.load("weights", key)
+    if entry is None:
+        raise OSError(f"{store.root}: {description} was written and cannot be read")
+    return entry

@@ -259,6 +259,54 @@ def test_a_supernet_of_the_own_space_learns_in_the_right_places() -> None:
     assert int((learned.abs().sum(1) > 0).sum()) <= kept.out_features
 
 
+class Tied(nn.Module):
+    """Two layers of one weight, behind layers that can be cut."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.front, self.back = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 16)), nn.Linear(16, 4)
+        self.first, self.second = nn.Linear(16, 16), nn.Linear(16, 16)
+        self.second.weight = self.first.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.back(self.second(self.first(self.front(x)).relu()))  # type: ignore[no-any-return]
+
+
+def test_a_supernet_of_a_network_that_shares_a_tensor() -> None:
+    torch.manual_seed(0)
+    net, x = Tied().eval(), torch.rand(4, 8)
+    space = DerivedSpace(net, x)
+    smallest, largest = space.size_ladder(2)
+    elastic = Supernet(lambda a: build(space, a), largest, smallest)
+    torch.testing.assert_close(elastic(x), run(build(space, smallest), x))
+    elastic(x).sum().backward()
+    assert elastic.weights.get_parameter("first.weight") is elastic.weights.get_parameter("second.weight")
+    assert elastic.weights.get_parameter("first.weight").grad is not None
+
+
+@pytest.mark.parametrize("name", ["resnet", "mobilenet"])
+def test_other_weights_of_the_same_space(name: str) -> None:
+    """Architectures keep their meaning: the same places are kept, although other channels are the largest now."""
+    space = space_of(name)
+    smallest, middle, largest = space.size_ladder(3)
+    tensors = build(space, largest).state_dict()
+    generator = torch.Generator().manual_seed(1)
+    shuffled = {
+        n: t[torch.randperm(len(t), generator=generator)] if t.dim() > 1 else t.clone() for n, t in tensors.items()
+    }
+    other = space.with_weights(shuffled)
+    assert other.cardinality() == space.cardinality()
+    assert other.size_ladder(3) == [smallest, middle, largest]
+    for architecture in (smallest, middle):
+        part = build(other, architecture)
+        expected = cut_weights(shuffled, build(space, architecture))
+        assert all(torch.equal(t, expected[n]) for n, t in part.state_dict().items())
+    assert all(torch.equal(t, tensors[n]) for n, t in build(space, largest).state_dict().items())  # left as it was
+    assert other.identity != space.identity
+    assert other.identity[0] == other.with_weights(shuffled).identity[0]
+    assert space.with_weights(tensors).identity == space.identity
+
+
 @pytest.mark.parametrize("network", [ResNet, MobileNet])
 def test_contract_of_spaces(network: Callable[[], nn.Module]) -> None:
     torch.manual_seed(0)
