@@ -5,7 +5,6 @@ from torch import Tensor
 
 from nas_kd.data.dataset import Dataset
 from nas_kd.errors import InputError
-from nas_kd.tasks.base import no_single_class
 
 
 def weights_of_classes(given: str | tuple[float, ...], labels: Tensor, classes: tuple[str, ...]) -> list[float] | None:
@@ -49,8 +48,6 @@ def class_weights(given: str | tuple[float, ...], data: Dataset) -> list[float] 
         data: with the training samples' labels and the classes' names.
 
     Raises:
-        InputError: likewise; or its samples do not have one class each.
+        InputError: likewise.
     """
-    if given != "none" and not data.task.one_class:
-        raise no_single_class(data.task, "distill.class_weights are for")
     return weights_of_classes(given, data.train.y, data.classes) if data.task.one_class else None

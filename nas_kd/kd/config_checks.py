@@ -16,6 +16,7 @@ from nas_kd.methods.teaching_choices import check_teaching
 from nas_kd.models.collections.base import collection_of, fetched_weights, is_in_collection
 from nas_kd.models.search_space import USUAL, SpaceOfTeacher, load_space
 from nas_kd.plugins import IN_MEMORY, import_object
+from nas_kd.tasks.base import load_task
 
 
 def checked_config(config: SearchConfig) -> SearchConfig:
@@ -37,6 +38,7 @@ def checked_config(config: SearchConfig) -> SearchConfig:
     config = with_usual_methods(config)
     check_names(config)
     check_methods(config)
+    _check_one_class(config)
     check_teaching(config, config.distill.methods)
     check_unlabelled_options(config)
     check_mix_options(config)
@@ -52,6 +54,23 @@ def checked_config(config: SearchConfig) -> SearchConfig:
             several = len(config.teacher) > 1
             raise InputError(f"{ordinal(place)} {error}" if several else str(error)) from error
     return config
+
+
+def _check_one_class(config: SearchConfig) -> None:
+    """Refuse options that make sense for one class a sample only, on data of another task.
+
+    Raises:
+        InputError: says which.
+    """
+    task = load_task(config.data.task)
+    asked = {
+        "distill.standardize is": True in config.distill.standardize,
+        "distill.class_weights are": config.distill.class_weights != "none",
+        "teacher.label_set is": any(teacher.knows_other_classes for teacher in config.teacher),
+        "teacher.outputs are": any(teacher.outputs is not None for teacher in config.teacher),
+    }
+    if not task.one_class and (wrong := [option for option, given in asked.items() if given]):
+        raise InputError(f"{wrong[0]} for data with one class a sample, and data.task is {task.name!r}: leave it out")
 
 
 def _check_own_space(config: SearchConfig) -> None:
@@ -105,7 +124,14 @@ def _check_student_friendly(config: SearchConfig) -> None:
 
 
 def _check_policy(config: SearchConfig) -> None:
-    """Refuse strategies and chains that would mix the outputs of teachers of different classes."""
+    """Refuse strategies and chains that would mix the outputs of teachers of different classes, or add up numbers."""
+    task = load_task(config.data.task)
+    summing = [name for name in config.chain.policy if load_policy(name).sums_outputs]
+    if task.decisions == "values" and summing and config.chain.max_assistants:
+        raise InputError(
+            f"chain.policy {summing[0]!r} adds up what networks say of classes, and data.task is {task.name!r}: set "
+            'chain.policy = "sequential" or chain.max_assistants = 0'
+        )
     if not any(t.knows_other_classes for t in config.teacher):
         return
     if config.search.strategy == "once-for-all":

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from nas_kd.errors import InputError
 from nas_kd.methods.base import Batch, Method, MethodContext, Network, Outputs
-from nas_kd.methods.losses import kl_divergence
 from nas_kd.methods.response.soft_targets import SoftTargets
 from nas_kd.results.candidate import Architecture
 
@@ -70,7 +69,7 @@ class Sandwich(Method):
         logits = [student.logits, *(self._logits(a, batch.x) for a in [self._smallest, *self._draw()])]
         kd_weight = SoftTargets.kd_weight / len(logits)
         label_terms = [batch.label_loss(z) for z in logits]
-        kd_terms = [kl_divergence(z, teachers[0].logits, self.temperature) for z in logits]
+        kd_terms = [batch.task.divergence(z, teachers[0].logits, self.temperature) for z in logits]
         ce_weight = SoftTargets.ce_weight / len(logits)
         return {
             "sandwich_ce": ce_weight * torch.stack(label_terms).sum(),
@@ -110,4 +109,4 @@ class InPlaceDistillation(Sandwich):
         """
         soft = student.logits.detach()
         others = [self._logits(architecture, batch.x) for architecture in [self._smallest, *self._draw()]]
-        return {"in_place": torch.stack([kl_divergence(z, soft, self.temperature) for z in others]).mean()}
+        return {"in_place": torch.stack([batch.task.divergence(z, soft, self.temperature) for z in others]).mean()}

@@ -19,6 +19,7 @@ from nas_kd.errors import InputError
 from nas_kd.plugins import load
 from nas_kd.results.output_record import OutputRecord
 from nas_kd.scores.base import Evidence, Score, load_score
+from nas_kd.tasks.divergence import kl_divergence
 
 Array = NDArray[Any]
 # What a network decides about a sample, which methods that read logits are made for: "sample": one of C classes;
@@ -170,6 +171,16 @@ class Task(ABC):
         share = self.per_row(mixed.share, own)
         return (share * first + (1 - share) * second).sum() / self.row_weights(y, weights, mixed).sum()
 
+    def divergence(self, decided: Tensor, wanted: Tensor, temperature: float) -> Tensor:
+        """How far a network's decisions are from a teacher's, where no method says: soft targets' divergence.
+
+        Args:
+            decided: (P, C) of the network.
+            wanted: (P, C) of the teacher. Gradients reach both.
+            temperature: T > 0.
+        """
+        return kl_divergence(decided, wanted, temperature)
+
     def summed_loss(self, decided: Tensor, y: Tensor) -> Tensor:
         """The label loss, unweighted and summed over samples; see `label_loss` for the arguments."""
         own = self.targets(y)
@@ -282,13 +293,3 @@ def load_task(given: Any) -> Task:
     if isinstance(found, type) and issubclass(found, Task):
         found = found()
     return load("task", found, Task)  # type: ignore[type-abstract]
-
-
-def no_single_class(task: Task, what: str) -> InputError:
-    """The error for something that needs one class a sample.
-
-    Args:
-        task: of the run.
-        what: the option or the method, with its verb, such as "teacher.outputs reads".
-    """
-    return InputError(f"{what} one class a sample, and data.task is {task.name!r}")

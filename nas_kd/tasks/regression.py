@@ -88,6 +88,10 @@ class Regression(Task):
         first, second = (F.huber_loss(decided, t, reduction="none").mean(dim=1) for t in both)
         return (mixed.share * first + (1 - mixed.share) * second).mean()
 
+    def divergence(self, decided: Tensor, wanted: Tensor, temperature: float) -> Tensor:
+        """The mean squared difference, in variances of the training targets."""
+        return F.mse_loss(decided, wanted)
+
     def summed_loss(self, decided: Tensor, y: Tensor) -> Tensor:
         """Huber's loss, summed over samples."""
         return F.huber_loss(decided, self.targets(y), reduction="none").mean(dim=1).sum()

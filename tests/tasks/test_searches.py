@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -17,8 +18,10 @@ from nas_kd.commands.load_run import read_run
 from nas_kd.commands.search import search
 from nas_kd.config.options import SearchConfig
 from nas_kd.context.callbacks import Callback
+from nas_kd.context.method_checks import with_usual_methods
 from nas_kd.context.run_folder import RunFolder
 from nas_kd.errors import InputError
+from nas_kd.kd.config_checks import checked_config
 from nas_kd.report import write_report
 from nas_kd.tasks.base import load_task
 from tests.small_runs import SMALL_TEACHER, MakeOnce, small_config
@@ -146,3 +149,40 @@ def test_what_a_method_cannot_do_is_refused_before_the_data_are_read(task: str, 
 
 def test_scenes_have_what_tasks_ask_for() -> None:
     assert set(TASKS) == set(TARGETS)
+
+
+def test_numbers_of_several_networks_are_not_added_up(tmp_path: Path) -> None:
+    given = small_config(
+        data={"source": "npz", "path": tmp_path / "nothing.npz", "task": "regression", "train_rows": None},
+        chain={"policy": "residual", "max_assistants": 1, "method": "logits"},
+        distill={"methods": ["logits"]},
+    )
+    with pytest.raises(InputError, match="'residual' adds up what networks say of classes"):
+        search(given, tmp_path / "run")
+
+
+def test_methods_follow_from_task_and_teacher(tmp_path: Path) -> None:
+    usual = with_usual_methods(SearchConfig())
+    assert usual.distill.methods == SearchConfig().distill.methods
+    numbers = with_usual_methods(SearchConfig.model_validate({"data": {"task": "regression"}}))
+    assert numbers.distill.methods == ("logits", "similarity", "logits+similarity")
+    assert numbers.chain.method == "logits"
+    onnx = with_usual_methods(SearchConfig.model_validate({"teacher": {"onnx": tmp_path / "t.onnx"}}))
+    assert onnx.distill.methods == ("soft_targets", "dkd")
+    named = SearchConfig.model_validate({"data": {"task": "regression"}, "distill": {"methods": ["rkd"]}})
+    assert with_usual_methods(named).distill.methods == ("rkd",)
+
+
+@pytest.mark.parametrize(
+    ("section", "options", "option"),
+    [
+        ("distill", {"standardize": [True, False]}, "distill.standardize is"),
+        ("distill", {"class_weights": "balanced"}, "distill.class_weights are"),
+        ("teacher", {"onnx": "t.onnx", "label_set": "other"}, "teacher.label_set is"),
+        ("teacher", {"outputs": "t.npz"}, "teacher.outputs are"),
+    ],
+)
+def test_what_is_for_one_class_is_refused(section: str, options: dict[str, Any], option: str) -> None:
+    given = SearchConfig.model_validate({"data": {"task": "multi_label"}, section: options})
+    with pytest.raises(InputError, match=f"{option} for data with one class a sample, and data.task is 'multi_label'"):
+        checked_config(given)

@@ -26,6 +26,7 @@ class ChainPolicy(ABC):
     name: ClassVar[str]
     source: ClassVar[str]  # author year, arXiv id
     summary: ClassVar[str]  # one line for `nas-kd list policies`
+    sums_outputs: ClassVar[bool] = False  # whether what is deployed adds up the outputs of several networks
     any_classes: ClassVar[bool] = False  # whether no link adds up what several networks say of classes
 
     def usable_assistants(

@@ -17,7 +17,6 @@ from nas_kd.kd.chain_policies.base import ChainPolicy
 from nas_kd.kd.training_job import TrainedModel, TrainingJob
 from nas_kd.methods.base import Batch, Method, Outputs
 from nas_kd.methods.combine import make_method
-from nas_kd.methods.losses import kl_divergence
 from nas_kd.models.wrappers import sum_networks
 from nas_kd.results.candidate import NO_DISTILLATION, Architecture, Candidate, Recipe
 from nas_kd.serialization import fingerprint
@@ -58,7 +57,7 @@ class ResidualError(Method):
         error = batch.label_loss(logits)
         if not self._taught:
             return {"residual_ce": error}
-        distilled = kl_divergence(logits, teachers[-1].logits, self.temperature)
+        distilled = batch.task.divergence(logits, teachers[-1].logits, self.temperature)
         return {"residual_ce": (1 - self.kd_weight) * error, "residual": self.kd_weight * distilled}
 
 
@@ -68,6 +67,7 @@ class Residual(ChainPolicy):
     name = "residual"
     source = "Gao 2021, arXiv:2002.09168"
     summary = "each link adds what the sum so far gets wrong; all of them are deployed as one network"
+    sums_outputs = True
 
     def usable_assistants(
         self,
