@@ -9,6 +9,7 @@ from nas_kd.commands.baseline_step import compress_teacher
 from nas_kd.commands.failed_search import give_up
 from nas_kd.commands.finalist_step import FinalistStep
 from nas_kd.commands.judge import Judge, read_test
+from nas_kd.commands.schedule_length import with_affordable_schedule
 from nas_kd.commands.trained_files import MeasuredBaseline, TrainedFinalist
 from nas_kd.commands.worker import JobRunner
 from nas_kd.context.run_context import RunContext
@@ -149,6 +150,15 @@ class Search:
             context.store.save_json("recipe", key, record.model_dump(mode="json"))  # where workers look for it
         else:
             with self.study.timed("recipe"):
+                context = with_affordable_schedule(
+                    context,
+                    builder,
+                    teachers,
+                    network=self._middle_of_the_budget,
+                    left_s=self.study.left_s(self.config.search.max_minutes),
+                    workers=self.pool.workers,
+                )
+                self._train_by(context, Distiller.for_run(context, builder, teachers))
                 record = choose_recipe(
                     context,
                     builder,

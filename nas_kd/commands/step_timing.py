@@ -10,7 +10,7 @@ from nas_kd.config.options import SearchConfig
 from nas_kd.context.run_context import RunContext
 from nas_kd.data.augment import TrainingViews
 from nas_kd.data.dataset import Dataset, Split
-from nas_kd.engine.evaluation import accuracy_of
+from nas_kd.engine.evaluation import outputs_of
 from nas_kd.engine.teacher_outputs import Teacher, can_use_cache
 from nas_kd.errors import TrialError
 from nas_kd.kd.artifacts import ArtifactBuilder
@@ -18,6 +18,7 @@ from nas_kd.kd.distiller import Distiller
 from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.kd.training_job import TrainedModel, training_precision
 from nas_kd.methods.combine import make_method
+from nas_kd.nas.search_plan import EpochTimes
 from nas_kd.quantization.precision import load_precision
 from nas_kd.results.candidate import Architecture
 
@@ -97,7 +98,7 @@ def measure_step_times(
                 extra_s[name] = 0.0
     _, largest_s = _time_steps(distiller, PLAIN, largest)
     started = time.perf_counter()
-    accuracy_of(context.numerics.place(builder.build(typical, 0)), context.data.val, context.numerics)
+    outputs_of(context.numerics.place(builder.build(typical, 0)), context.data.val.x, context.numerics)
     judge_s = time.perf_counter() - started
     pair = ((builder.macs(typical), plain_s), (builder.macs(largest), largest_s))
     heard = max(len(teachers) if make_method(m).teachers == "several" else 1 for m in config.distill.methods)
@@ -113,6 +114,31 @@ def measure_step_times(
         },
         file_s={p: _time_file(small, builder, p, typical) for p in config.search.precisions},
     )
+
+
+def measure_epoch(
+    context: RunContext, builder: NetworkBuilder, teachers: Sequence[Teacher], student: Architecture, method: str
+) -> EpochTimes:
+    """Time an epoch of one student from a few steps.
+
+    Args:
+        context: of the run; its store is used.
+        builder: builds networks for its data.
+        teachers: trained.
+        student: to be timed.
+        method: of distillation.
+
+    Raises:
+        TrialError: it cannot be trained.
+    """
+    small = _few_batches(context)
+    distiller = Distiller.for_run(small, builder, teachers)
+    share, made = context.data.epoch_samples / small.data.epoch_samples, make_method(method)
+    heard = teachers if made.teachers == "several" else teachers[:1]
+    outputs_s = 0.0
+    if made.teachers != "none" and can_use_cache(made.needs):
+        outputs_s = share * sum(_time_outputs(distiller, teacher) for teacher in heard)
+    return EpochTimes(context.steps_per_epoch * _time_steps(distiller, method, student)[1], outputs_s)
 
 
 def uses_cache(config: SearchConfig) -> bool:

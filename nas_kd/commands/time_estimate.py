@@ -13,6 +13,7 @@ import torch
 from optuna.samplers import RandomSampler
 
 from nas_kd.commands.finalist_plan import FinalistCost, plan_finalists
+from nas_kd.commands.schedule_length import with_planned_schedule
 from nas_kd.commands.step_timing import StepTimes, measure_step_times, uses_cache
 from nas_kd.commands.training_costs import (
     student_cost,
@@ -88,6 +89,7 @@ def estimate_time(
     typical, largest = fitting[len(fitting) // 2], builder.largest()
     with _threads(context):
         times = measure_step_times(context, builder, teachers, typical, largest)
+    context = with_planned_schedule(context, builder, times, typical)
     plan = SearchCostModel(context, builder, times, gate_s, teachers[0].weights_limit)
     parts = plan.parts(measured, [t.macs for t in teachers])
     low, high = (sum(span[end] for span in parts.values()) * MARGIN[end] for end in (0, 1))

@@ -109,7 +109,10 @@ class DistillOptions(Options):
         "given, regression has others: logits, similarity, logits+similarity",
     )
     epochs: AutoInt = Field(
-        None, ge=1, description="training epochs of the full schedule; auto: 30, more for few samples"
+        None,
+        ge=1,
+        description="training epochs of the full schedule; auto: 30, more for few samples, "
+        "fewer where search.max_minutes would not do for several candidates",
     )
     batch_size: AutoInt = Field(None, ge=2, description="training samples per step; auto: fitted to the data")
     optimizer: Annotated[Literal["sgd", "adamw"] | None, MayBeAuto, AutoIfNone()] = Field(

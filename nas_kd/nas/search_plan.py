@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from math import log2
+from math import ceil, log2
+from typing import NamedTuple
 
 from nas_kd.config.options import SearchConfig, SearchSection
 
@@ -11,6 +12,8 @@ N_INITIAL_TRIALS = 6  # from the budget's upper edge downwards, trained in full 
 # The largest of them has at most this many times the weights of the smallest. Networks of a hundredth of the budget
 # cannot learn the task: trained in full, they would cost time and show nothing of the front.
 MAX_INITIAL_SIZE_RATIO = 30
+N_FULL_TRAININGS = N_INITIAL_TRIALS + 2  # that a limited time has to have room for
+FEWEST_EPOCHS = 3  # of a schedule, however little time there is
 N_EDGE_SIZES = 32  # sizes among which the largest within the budget is looked for
 ELASTIC = "once-for-all"
 RUN_SHARE = 0.1  # of a run's training, or of its time, that a recipe probe may take
@@ -84,6 +87,32 @@ def probe_minutes(config: SearchConfig) -> float | None:
     if config.distill.probe_minutes is not None or config.search.max_minutes is None:
         return config.distill.probe_minutes
     return RUN_SHARE * config.search.max_minutes
+
+
+class EpochTimes(NamedTuple):
+    """Seconds that an epoch of a usual student takes.
+
+    Attributes:
+        training_s: of its training, with the teacher's outputs at hand.
+        outputs_s: of the teacher's outputs, which all students share.
+    """
+
+    training_s: float
+    outputs_s: float
+
+
+def epochs_within(usual: int, left_s: float, times: EpochTimes, workers: int) -> int:
+    """Epochs of the full schedule that leave time for the trainings that a search begins with, and a few more.
+
+    Args:
+        usual: epochs where there is no limit; there are never more.
+        left_s: seconds until the run's time is over, of which a share is the recipe probe's.
+        times: of an epoch.
+        workers: that train at the same time.
+    """
+    rounds = ceil(N_FULL_TRAININGS / workers)
+    affordable = (1 - RUN_SHARE) * left_s / (times.outputs_s + rounds * times.training_s)
+    return min(usual, max(FEWEST_EPOCHS, int(affordable)))
 
 
 def rung_epochs(epochs: int, steps_per_epoch: int, options: SearchSection) -> tuple[int, ...]:
