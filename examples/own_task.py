@@ -22,13 +22,9 @@ from nas_kd.tasks.regression import Regression
 from nas_kd.testing import check_task
 
 QUICK = {  # leave this out for a real search
-    "teacher.epochs": 10,
-    "teacher.architecture": {
-        "stem_stride": 2,
-        **{f"width_{stage}": width for stage, width in enumerate((8, 16, 24), start=1)},
-        **{f"{what}_{stage}": 1 for what in ("depth", "kernel") for stage in (1, 2, 3)},
-    },
-    "distill.epochs": 4,
+    "teacher.space": "mobilenet",
+    "teacher.epochs": 15,
+    "distill.epochs": 6,
     "distill.batch_size": 32,
     "search.rungs": 1,
     "chain.max_assistants": 0,

@@ -151,7 +151,8 @@ def evaluate(
     samples: Split = getattr(data, split)
     logits = _logits(loaded.model, samples)
     if logits.shape[1] != data.n_classes:
-        raise InputError(f"{path} has {logits.shape[1]} outputs, the data has {data.n_classes}: {_short(data.classes)}")
+        items = data.task.describe_output(data.classes).items
+        raise InputError(f"{path} has {logits.shape[1]} {items}, the data has {data.n_classes}: {_short(data.classes)}")
     stated = stated_facts(path, found.content)
     order, notes = _order(stated.get("nas_kd.classes"), data.classes, path)
     return _evaluation(

@@ -85,6 +85,13 @@ class Task(ABC):
         stratum: what keeps its share when splits are carved.
         output: name of the output of exported files.
         output_words: what a network returns for a sample, for messages, such as "one logit per class".
+
+    Example:
+        >>> import numpy as np, torch
+        >>> from nas_kd.tasks.base import load_task
+        >>> regression = load_task("regression").read_targets({"train": np.array([1.0, 3.0])}, None).task
+        >>> regression.decide(torch.tensor([[2.0], [4.0]])).flatten().tolist()  # in deviations from the mean
+        [0.0, 2.0]
     """
 
     name: ClassVar[str]

@@ -84,6 +84,13 @@ def test_own_method(folder: Path) -> None:
     assert "memory:" not in printed
 
 
+def test_own_task(folder: Path) -> None:
+    printed = run(folder, EXAMPLES / "own_task.py", "runs/own")
+    assert re.fullmatch(r"3 stages, .* weights: R2 0\.[5-9]\d on test\n", printed)
+    found = json.loads((folder / "runs" / "own" / "front.json").read_text())
+    assert (found["schema"], found["metric"]["name"]) == (2, "r2")
+
+
 def test_own_space(folder: Path) -> None:
     printed = run(folder, EXAMPLES / "own_space.py", "runs/own")
     assert printed.startswith("6 networks, from 2 layers, 16 wide to 3 layers, 32 wide\n<Finalist ")

@@ -24,6 +24,7 @@ from nas_kd.kd.own_space import with_own_space
 from nas_kd.kd.teachers import load_teachers
 from nas_kd.kd.training_work import STEP_WORK, TrainingWork
 from nas_kd.models.derived.derived_space import DerivedSpace
+from nas_kd.models.subnetwork import kept_parts
 from nas_kd.nas.search_plan import SupernetPlan
 from nas_kd.nas.supernet import student_friendly_plan
 from nas_kd.nas.supernet.student_friendly import StudentFriendly, student_friendly
@@ -114,11 +115,11 @@ def test_it_teaches_and_is_cut_where_that_pays(tmp_path: Path, with_teachers: Se
     small = space.size_ladder(5)[1]
     whole = weights(found.teacher)
     part, part_before = (of.build(small, shape, classes) for of in (space, before.space))
-    kept, kept_before = (vars(network)["kept_places"] for network in (part, part_before))
+    kept, kept_before = (kept_parts(network) for network in (part, part_before))
     assert kept.keys() == kept_before.keys()
     for name, tensor in part.state_dict().items():  # of the same channels as before, the new weights
-        places = kept_before.get(name)
-        assert torch.equal(tensor, whole[name] if places is None else places.select(whole[name]))
+        known = kept_before.get(name)
+        assert torch.equal(tensor, whole[name] if known is None else known.select(whole[known.tensor]))
     assert not any(torch.equal(p, part_before.get_parameter(n)) for n, p in part.named_parameters())
     again = Heard()  # a worker, or the same run later
     _, known = adjust(config_of(), folder, again)
