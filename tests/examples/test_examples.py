@@ -123,13 +123,19 @@ def test_read_a_run(quick_start: Path, tmp_path: Path) -> None:
 
 
 def test_retarget_and_export(quick_start: Path, tmp_path: Path) -> None:
-    printed = run(tmp_path, EXAMPLES / "retarget_and_export.py", quick_start / "runs" / "first")
+    first = quick_start / "runs" / "first"
+    printed = run(tmp_path, EXAMPLES / "retarget_and_export.py", first)
     gateway, camera, door_bell = printed.splitlines()
     assert door_bell.startswith("door_bell: no finalist meets the budget; closest: ")
-    sizes = [float(re.search(r"([\d.]+) kB$", line)[1]) for line in (gateway, camera)]  # type: ignore[index]
-    assert sizes[1] <= sizes[0]
+    written, lines = ["gateway"], [gateway]
+    if len({finalist.costs.size_bytes for finalist in nas_kd.load_run(first).finalists}) > 1:
+        written, lines = [*written, "camera"], [*lines, camera]
+    else:  # the smallest of three was also the most accurate
+        assert camera.startswith("camera: no finalist meets the budget; closest: ")
+    sizes = [float(re.search(r"([\d.]+) kB$", line)[1]) for line in lines]  # type: ignore[index]
+    assert sizes == sorted(sizes, reverse=True)
     assert {path.name for path in tmp_path.iterdir()} == {
-        *(f"{name}.{ending}" for name in ("gateway", "camera") for ending in ("onnx", "json", "README.md")),
+        *(f"{name}.{ending}" for name in written for ending in ("onnx", "json", "README.md")),
         "predict.py",
         "winner.safetensors",
     }
