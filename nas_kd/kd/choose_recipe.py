@@ -1,5 +1,6 @@
 """Chooses the training recipe of students and of teachers: what is given, completed by a probe, else by rules."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import torch
 
 from nas_kd.config.key_facts import clipping_facts, key_facts, score_facts
-from nas_kd.config.options import TeacherOptions
+from nas_kd.config.options import SearchConfig, TeacherOptions
 from nas_kd.context.run_context import RunContext
 from nas_kd.engine.teacher_outputs import Teacher
 from nas_kd.kd.network_builder import NetworkBuilder
@@ -22,7 +23,7 @@ from nas_kd.results.recipe_record import RecipeRecord
 from nas_kd.results.training_recipe import TrainingRecipe
 from nas_kd.serialization import fingerprint
 
-TEACHER_SHARE = 0.1  # of a teacher's training that its probe may cost
+TEACHER_SHARE = 0.1  # of a teacher's training, or of the run's time, that its probe may cost
 PROXY_SHARE = 1 / 12  # of a teacher's multiply-adds: the network that is probed in its place
 PROXY_SIZES = 9
 _NAMES = {
@@ -191,9 +192,17 @@ def teacher_recipe(
         key=teacher_recipe_key(context, options, place, builder.start),
         network=lambda: proxy,
         method=NO_DISTILLATION,
-        budget=ProbeBudget(allowed),
+        budget=ProbeBudget(allowed, _probe_end(context.config)),
         weakest=context.recipe.augment,
     )
+
+
+def _probe_end(config: SearchConfig) -> float | None:
+    """When the probe of a teacher has to end: as students' do, after its minutes or a share of the run's time."""
+    minutes, whole = config.distill.probe_minutes, config.search.max_minutes
+    if minutes is None and whole is not None:
+        minutes = TEACHER_SHARE * whole
+    return None if minutes is None else time.monotonic() + 60 * minutes
 
 
 def probe_method(methods: Sequence[str]) -> str:
