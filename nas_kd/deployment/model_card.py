@@ -142,7 +142,7 @@ def _files(names: Mapping[str, str]) -> list[tuple[str, str]]:
     what = {
         "onnx": "the network, one file without external data",
         "card": "all facts for programs: input, output, classes, calibration, accuracy, versions, sha256",
-        "program": "classifies pictures and arrays with numpy, pillow and onnxruntime alone",
+        "program": "runs it on pictures and arrays with numpy, pillow and onnxruntime alone",
         "weights": "the same weights for PyTorch, as safetensors",
     }
     return [(names[kind], text) for kind, text in what.items() if kind in names]

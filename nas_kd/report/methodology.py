@@ -273,7 +273,7 @@ def _parity_of(precision: str, run: RunRecord) -> tuple[str, str]:
     reference = "PyTorch" if exact else "the networks that they were quantized from"
     text = (
         f"{len(seeds)} exported files compared with {reference}: "
-        f"logits differ by at most {worst:.1e}, and at least {fmt.percent(least, 2)} of the decisions are the same."
+        f"outputs differ by at most {worst:.1e}, and at least {fmt.percent(least, 2)} of the decisions are the same."
     )
     return ("ONNX against PyTorch" if exact else f"{precision} against PyTorch"), text
 

@@ -66,10 +66,10 @@ def name_fields(fields: tuple[str, ...]) -> str:
 
 
 def grad_ratios_text(finalist: FinalistRecord) -> str:
-    """Describe how strong its method was: `similarity 3.4 times the gradient of cross-entropy`, a mean over seeds."""
+    """Describe how strong its method was, over seeds: `similarity 3.4 times the gradient of the labels' loss`."""
     found = [seed.grad_ratios for seed in finalist.seeds if seed.grad_ratios]
     if not found:
         return ""
     means = {name: fmean(ratios[name] for ratios in found) for name in found[0]}
     parts = [f"{name} {mean:.2g}{fmt.NBSP}times" for name, mean in means.items()]
-    return f"{fmt.join_with_and(parts)} the gradient of cross-entropy, when calibrated"
+    return f"{fmt.join_with_and(parts)} the gradient of the labels' loss, when calibrated"
