@@ -29,6 +29,7 @@ SPLITS = ("train", "val", "test")
 SIDE = 64  # pixels
 CROWDED = 15  # red cells
 MAX_SIZE_KB = 100
+TEACHER_EPOCHS = 20  # some hundreds of pictures: a minute or two of two cores
 Arrays = dict[str, NDArray[Any]]
 
 
@@ -83,6 +84,7 @@ def run(case: str, folder: Path, out: Path, minutes: float) -> nas_kd.Run:
         task=task,
         budget=nas_kd.Budget(max_size_kb=MAX_SIZE_KB),
         max_minutes=minutes,
+        options={"teacher.epochs": TEACHER_EPOCHS},
         run_dir=work,
     )
     shutil.copytree(work / "report", out / case, dirs_exist_ok=True)
