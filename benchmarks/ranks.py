@@ -118,7 +118,7 @@ def students(seed: int) -> Iterator[dict[str, Any]]:
 
 
 def count(network: nn.Module) -> int:
-    """Number of weights."""
+    """Count the weights of a network."""
     return sum(parameter.numel() for parameter in network.parameters())
 
 

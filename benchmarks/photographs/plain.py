@@ -27,7 +27,7 @@ STAGES = ((1, 8, 1, 1), (6, 8, 2, 2), (6, 16, 3, 2), (6, 24, 4, 2), (6, 32, 3, 1
 
 
 def layer(c_in: int, c_out: int, kernel: int, stride: int = 1, groups: int = 1) -> list[nn.Module]:
-    """Convolution, normalisation, ReLU6."""
+    """Make a convolution with normalisation and ReLU6."""
     conv = nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2, groups=groups, bias=False)
     return [conv, nn.BatchNorm2d(c_out), nn.ReLU6()]
 
@@ -61,7 +61,7 @@ class Student(nn.Module):
         self.body = nn.Sequential(*layer(3, STEM, 3, 2), *blocks, *layer(c_in, HEAD, 1), *pool)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Run the network."""
+        """Run the network on pixels (B, 3, H, W): logits (B, C)."""
         return self.body((x - 118.0) / 64.0)  # type: ignore[no-any-return]
 
 

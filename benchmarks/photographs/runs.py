@@ -199,7 +199,7 @@ class Contest:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of the teacher's weights."""
+        """A fingerprint of the teacher's weights."""
         return fingerprint_of(self._teacher)
 
     @cached_property

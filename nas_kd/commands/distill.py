@@ -38,7 +38,7 @@ from nas_kd.results.finalist_record import Accuracy
 from nas_kd.results.latency import Latency
 from nas_kd.results.limits import describe_exceeded, unmeasured_limits
 from nas_kd.results.run_record import TeacherRecord
-from nas_kd.scores.base import Evidence, load_score
+from nas_kd.scores.base import Evidence
 from nas_kd.serialization import write_atomic
 
 SIZES = 5  # of the space; the middle one is distilled if the config names none
@@ -125,13 +125,11 @@ def _distill(context: RunContext) -> DistillResult:
     trained = distiller.distill(candidate, context.seed, context.recipe.epochs)
     file = ArtifactBuilder.for_run(context).verified_file(trained, candidate.precision)
     callback.on_stage("reading the test split")  # once, with nothing left to choose
-    task = context.data.task
-    tested = evidence_of_file(file.onnx, context.data.test, task)
+    tested = evidence_of_file(file.onnx, context.data.test, context.data.task)
     teacher = tested_record(teachers[0].record, evidence_on_test(teachers[0], context), context)
-    others = {score.title: score for score in (load_score(task.knowledge), context.score)}
     facts = replace(
         _facts(context, builder, candidate, file, tested),
-        scores_over_seeds={t: score.of(tested) for t, score in others.items() if score.name != task.headline},
+        scores_over_seeds=_further_scores(context, tested),
         costs=gate.of_file(file.onnx, builder.counted([candidate.student])),
         notes=gate.notes(candidate.student, precision=candidate.precision),
         teacher=teacher,
@@ -152,7 +150,7 @@ def _distill(context: RunContext) -> DistillResult:
         path=paths.onnx,
         description=facts.description,
         method=", ".join(filter(None, [method, teaching.describe()])),
-        title=task.headline_score.title,
+        title=context.data.task.headline_score.title,
         val_accuracy=file.val_accuracy,
         test=facts.test,
         scores=facts.scores_over_seeds,
@@ -196,6 +194,12 @@ def _facts(
         versions=package_versions(),
         card=context.config.card,
     )
+
+
+def _further_scores(context: RunContext, tested: Evidence) -> dict[str, Accuracy]:
+    """By title, the score that shows knowledge and the one that decides, where they are not the task's own."""
+    task = context.data.task
+    return {s.title: s.of(tested) for s in (task.knowledge_score, context.score) if s.name != task.headline}
 
 
 def _misses_of_budget(facts: StudentFacts, val_score: float, budget: Budget) -> list[str]:

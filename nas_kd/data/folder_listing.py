@@ -31,7 +31,7 @@ class Entries:
     left_out: LeftOut
 
     def found(self) -> str:
-        """Counts for messages."""
+        """Count folders and pictures, for messages."""
         parts = [
             f"{len(self.folders):,} folders" * bool(self.folders),
             f"{len(self.pictures):,} pictures" * bool(self.pictures),

@@ -84,7 +84,6 @@ class Task(ABC):
         default_methods: what a search chooses from unless `distill.methods` says.
         stratum: what keeps its share when splits are carved.
         output: name of the output of exported files.
-        output_words: what a network returns for a sample, for messages, such as "one logit per class".
 
     Example:
         >>> import numpy as np, torch
@@ -105,7 +104,6 @@ class Task(ABC):
     default_methods: ClassVar[tuple[str, ...]]
     stratum: ClassVar[str]
     output: ClassVar[str] = "logits"
-    output_words: ClassVar[str]
 
     @abstractmethod
     def read_targets(self, ys: Mapping[str, Array], names: tuple[str, ...] | None) -> Targets:

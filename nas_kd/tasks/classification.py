@@ -28,7 +28,6 @@ class Classification(Task):
     one_class: ClassVar[bool] = True
     default_methods: ClassVar[tuple[str, ...]] = ("soft_targets", "dkd", "similarity", "soft_targets+similarity")
     stratum: ClassVar[str] = "class"
-    output_words: ClassVar[str] = "one logit per class"
 
     def read_targets(self, ys: Mapping[str, Array], names: tuple[str, ...] | None) -> Targets:
         """Read names, class numbers, one-hot rows, or -1 and 1; see `validated_labels`."""

@@ -35,7 +35,6 @@ class MultiLabel(Task):
     decisions: ClassVar[DecisionKind] = "rows"
     default_methods: ClassVar[tuple[str, ...]] = ("soft_targets", "similarity", "soft_targets+similarity")
     stratum: ClassVar[str] = "label"
-    output_words: ClassVar[str] = "one logit per label"
 
     def read_targets(self, ys: Mapping[str, Array], names: tuple[str, ...] | None) -> Targets:
         """Read a column for each label: 1 for samples that have it, else 0."""

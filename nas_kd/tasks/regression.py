@@ -43,7 +43,6 @@ class Regression(Task):
     default_methods: ClassVar[tuple[str, ...]] = ("logits", "similarity", "logits+similarity")
     output: ClassVar[str] = "values"
     stratum: ClassVar[str] = "range of values"
-    output_words: ClassVar[str] = "one number per target"
 
     @property
     def output_scale(self) -> tuple[tuple[float, ...], tuple[float, ...]]:

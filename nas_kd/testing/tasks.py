@@ -16,7 +16,7 @@ from nas_kd.testing.rules import check_rules, fault_of_line
 
 FEW, STEPS, RATE = 8, 200, 0.3  # samples whose outputs are trained, and how
 LONGEST = 110  # characters of a summary: a line of `nas-kd list tasks`
-WORDS = ("name", "title", "summary", "stratum", "output", "output_words")
+WORDS = ("name", "title", "summary", "stratum", "output")
 
 
 @dataclass(frozen=True)
