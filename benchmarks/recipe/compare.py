@@ -3,7 +3,8 @@
     python -m benchmarks.recipe.compare --data-dir DATA [--cases digits,crop] [--report-only]
 
 The grid (`benchmarks.recipe.grid`) comes first. The probe is the one of a search of 20 trials with the case's epochs,
-on the middle student. Results are lines in OUT/trainings/CASE.jsonl, as the grid's; OUT/report.md has the tables.
+on the middle student, and on the small one for its augmentation. Results are lines in OUT/trainings/CASE.jsonl, as the
+grid's; OUT/report.md has the tables.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from benchmarks.recipe.grid import METHOD, OUT, CaseRuns, Run
 from nas_kd.config.options import SearchConfig
 from nas_kd.engine.numerics import training_threads
 from nas_kd.kd.choose_recipe import ProbeBudget, choose_recipe, student_recipe_key
+from nas_kd.kd.training_work import TrainingWork
 from nas_kd.nas.search_plan import SearchPlan, probe_epochs
 from nas_kd.results.recipe_record import RecipeRecord
 from nas_kd.results.training_recipe import TrainingRecipe
@@ -55,6 +57,7 @@ def automatic(runs: CaseRuns) -> RecipeRecord:
         network=lambda: runs.architecture("middle"),
         method=METHOD,
         budget=ProbeBudget(probe_epochs(plan, 1)),
+        small=lambda: runs.architecture("small"),
     )
     wall_s = round(time.perf_counter() - started, 2)
     planned = plan.epochs(TRIALS)[0]
@@ -64,11 +67,12 @@ def automatic(runs: CaseRuns) -> RecipeRecord:
     return record
 
 
-def arms_of(runs: CaseRuns) -> dict[str, TrainingRecipe]:
-    """The recipes that are compared."""
-    best = runs.halve()
+def arms_of(runs: CaseRuns, record: RecipeRecord, size: str) -> dict[str, TrainingRecipe]:
+    """The recipes that are compared on a student."""
+    best, weights = runs.halve(), runs.builder.parameters(runs.architecture(size))
+    changes = {} if record.small is None else record.small.changes(weights)
     return {
-        "auto": automatic(runs).recipe,
+        "auto": record.recipe.with_choices(changes),
         "defaults": defaults_of_before(runs.case.epochs),
         "grid0": best[0],
         "grid1": best[1],
@@ -77,21 +81,26 @@ def arms_of(runs: CaseRuns) -> dict[str, TrainingRecipe]:
 
 def figures(runs: CaseRuns, sizes: Sequence[str]) -> dict[str, Any]:
     """Test accuracies by student and arm; a training is shared by all arms with its recipe."""
-    arms, epochs = arms_of(runs), runs.case.epochs
-    found: dict[str, Any] = {"recipes": {arm: recipe.to_json() for arm, recipe in arms.items()}, "test": {}}
-    teacher = runs.done["teacher"]["test"]
+    record, epochs, teacher = automatic(runs), runs.case.epochs, runs.done["teacher"]["test"]
+    found: dict[str, Any] = {"recipes": {}, "test": {}}
     for size in sizes:
+        arms = arms_of(runs, record, size)
+        found["recipes"][size] = {arm: recipe.to_json() for arm, recipe in arms.items()}
         for arm, recipe in arms.items():
             more = size == "middle" and len(runs.context.data.test) < FEW_TEST_SAMPLES
             seeds = SEEDS + (MORE_SEEDS if more else ())
             rows = [runs.train(Run(size, recipe, epochs, seed)) for seed in seeds]
             found["test"].setdefault(size, {"teacher": teacher})[arm] = [r["test"] for r in rows]
-    record = RecipeRecord.model_validate(runs.done["automatic"]["record"])
+    spent, small = float(record.epochs_spent), record.small
+    if small is not None:
+        work = TrainingWork(runs.builder, record.recipe.batch_size)
+        of_small, of_middle = (work.macs(runs.architecture(size)) for size in ("small", "middle"))
+        spent += small.choice.epochs_spent * of_small / of_middle
     found["probe"] = {
         "origin": record.origin,
-        "settings": len(record.settings),
-        "epochs": record.epochs_spent,
-        "share": record.epochs_spent / (1.5 * runs.done["automatic"]["planned_epochs"]),
+        "settings": len(record.settings) + (0 if small is None else len(small.choice.settings)),
+        "epochs": round(spent, 1),
+        "share": spent / (1.5 * runs.done["automatic"]["planned_epochs"]),
         "wall_s": runs.done["automatic"]["wall_s"],
     }
     return found
@@ -104,14 +113,15 @@ def report(results: dict[str, dict[str, Any]]) -> str:
         names = [n for n in results if CASES[n].held_out == held_out]
         if names:
             parts += [f"## {title}", _table(names, results), _gaps(names, results)]
-    recipes = [[n, *(_words(results[n]["recipes"][arm]) for arm in ("auto", "grid0"))] for n in results]
-    parts += ["## Recipes", markdown_table(["case", "automatic", "grid's best"], recipes)]
+    recipes = [[n, *_recipes(results[n]["recipes"])] for n in results]
+    parts += ["## Recipes", markdown_table(["case", "automatic", "of the small student", "grid's best"], recipes)]
     probes = [
         [n, p["origin"], str(p["settings"]), str(p["epochs"]), f"{100 * p['share']:.1f} %"]
         for n, p in ((n, results[n]["probe"]) for n in results)
     ]
     parts.append(
-        "## What the probe cost\n\nEpochs of all its trainings together, and their share of a search of 20 trials.\n"
+        "## What the probe cost\n\nEpochs of all its trainings together, in those of the middle student, and their "
+        "share of a search of 20 trials.\n"
     )
     parts.append(markdown_table(["case", "chosen by", "settings", "epochs", "of the search"], probes))
     return "\n".join(parts)
@@ -148,6 +158,14 @@ def _gaps(names: Sequence[str], results: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _recipes(of_case: dict[str, Any]) -> list[str]:
+    """The automatic recipe, what is another for the small student, and the grid's best."""
+    usual = of_case["middle"]["auto"]
+    small = of_case.get("small", of_case["middle"])["auto"]
+    apart = f"augmentation {small['augment']}" if small != usual else "the same"
+    return [_words(usual), apart, _words(of_case["middle"]["grid0"])]
+
+
 def _words(recipe: dict[str, Any]) -> str:
     return f"batch {recipe['batch_size']}, {recipe['optimizer']} {recipe['learning_rate']:g}, {recipe['augment']}"
 
@@ -158,7 +176,8 @@ def result_of(case: Case, data_dir: Path | None, out: Path, sizes: Sequence[str]
     path = out / "results" / f"{case.name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists():
-        found["test"] = json.loads(path.read_text())["test"] | found["test"]
+        before = json.loads(path.read_text())
+        found |= {part: before[part] | found[part] for part in ("recipes", "test")}
     write_atomic(path, json.dumps(found, indent=1) + "\n")
 
 

@@ -1,6 +1,6 @@
 """Default searches of 20 trials on every case, by this version and an earlier one: what their best students keep.
 
-    python -m benchmarks.recipe.searches --data-dir DATA --before DIR [--cases digits,crop] [--report-only]
+    python -m benchmarks.recipe.searches --data-dir DATA --before DIR [--cases digits,crop] [--only now] [--report-only]
 
 DIR is a checkout of the version to compare with. Both get the same data, epochs and size limit, and defaults otherwise;
 one finalist over two seeds without controls, as none is compared. Retention is accuracy on test above chance, the
@@ -94,6 +94,7 @@ def main() -> int:
     parser.add_argument("--before", type=Path, metavar="DIR")
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--cases", default=",".join(CASES))
+    parser.add_argument("--only", choices=VERSIONS)
     parser.add_argument("--report-only", action="store_true")
     given = parser.parse_args()
     folder = given.out / "searches"
@@ -102,7 +103,7 @@ def main() -> int:
     for name in [] if given.report_only else given.cases.split(","):
         for version, checkout in checkouts.items():
             path = folder / f"{name}.{version}.json"
-            if checkout is None or path.exists():
+            if checkout is None or path.exists() or given.only not in (None, version):
                 continue
             data = CASES[name].data(given.data_dir, given.out / "work" / "data")
             found = search(CASES[name], checkout.resolve(), data)

@@ -46,7 +46,7 @@ from nas_kd.results.candidate import Architecture
 from nas_kd.results.finalist_record import FinalistPlan
 from nas_kd.results.hypervolume import IncrementalHypervolume, is_valid_reference
 from nas_kd.results.limits import describe_costs, within_budget
-from nas_kd.results.recipe_record import RecipeRecord
+from nas_kd.results.recipe_record import RecipeRecord, SmallStudentsRecord
 from nas_kd.results.run_record import CacheRecord, OnceForAllRecord
 from nas_kd.results.trial_record import TrialRecord
 
@@ -89,11 +89,11 @@ class Search:
         pool.work_here(lambda: JobRunner.for_run(self.context, self.distiller, self.artifacts))
         self._add_to_hypervolume(study.records)
 
-    def _train_by(self, context: RunContext, distiller: Distiller) -> None:
-        """Use this context's recipe for all trainings from now on."""
+    def _train_by(self, context: RunContext, distiller: Distiller, small: SmallStudentsRecord | None = None) -> None:
+        """Use this context's recipe for all trainings from now on, but for small students where theirs is another."""
         self.context, self.distiller = context, distiller
         self.plan = SearchPlan.of(self.config, context.recipe.epochs, context.steps_per_epoch)
-        weights, recipes = self.teacher.teaching.weights_limit, RecipeDimensions.of(context)
+        weights, recipes = self.teacher.teaching.weights_limit, RecipeDimensions.of(context, small)
         self.proposer = Proposer(self.config, context.space, distiller.builder, weights, recipes)
 
     def close(self) -> None:
@@ -167,19 +167,28 @@ class Search:
                     network=self._middle_of_the_budget,
                     method=probe_method(self.config.distill.methods),
                     budget=self._probe_budget(),
+                    small=None if "augment" in self.config.search.recipe else self._smallest_useful,
                 )
             self.study.save("recipe", record)
             self.callback.on_note(f"training recipe: {describe_choice(record)}")
         context = context.with_recipe(record.recipe)
-        self._train_by(context, Distiller.for_run(context, builder, teachers))
+        self._train_by(context, Distiller.for_run(context, builder, teachers), record.small)
 
     def _middle_of_the_budget(self) -> Architecture:
         """A network of the middle sizes that are within the budget and useful."""
+        return self._below_the_edge(MIDDLE)
+
+    def _smallest_useful(self) -> Architecture:
+        """A network as small as the search begins with."""
+        return self._below_the_edge(1.0)
+
+    def _below_the_edge(self, share: float) -> Architecture:
+        """A network so far on the way, in logarithms, from the budget's edge down to the smallest useful size."""
         builder, precision = self.distiller.builder, self.config.search.precisions[0]
         path = builder.size_ladder(self.plan.n_edge_sizes or 2)
         edge = max(0, bisect_left(path, True, key=lambda a: not self._fits(a, precision)) - 1)
         sizes = [a for a in path[: edge + 1] if builder.can_build(a)] or [builder.smallest()]
-        wanted = log(builder.parameters(sizes[-1])) - MIDDLE * log(MAX_INITIAL_SIZE_RATIO)
+        wanted = log(builder.parameters(sizes[-1])) - share * log(MAX_INITIAL_SIZE_RATIO)
         return min(sizes, key=lambda a: abs(log(builder.parameters(a)) - wanted))
 
     def _probe_budget(self) -> ProbeBudget:

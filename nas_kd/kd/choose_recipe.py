@@ -15,6 +15,7 @@ from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.kd.pretrained_start import PretrainedStart, start_facts
 from nas_kd.kd.probe_plan import ProbePlan, settings_around
 from nas_kd.kd.recipe_probe import NOT_PROBED, RecipeProbe
+from nas_kd.kd.small_students import probe_small_students
 from nas_kd.kd.training_work import TrainingWork
 from nas_kd.methods.combine import make_method, method_facts
 from nas_kd.models.search_space import SearchSpace
@@ -80,6 +81,7 @@ def student_recipe_key(context: RunContext, teachers: Sequence[Teacher]) -> str:
     facts = {"budget": key_facts(config.budget), "device": config.device.name, "student": config.student}
     facts |= method_facts(*map(make_method, config.distill.methods), calibrated=config.distill.calibrate)
     facts |= start_facts(config.space)
+    facts |= {"searched": "augment"} if "augment" in config.search.recipe else {}
     return _key(context, facts | {"space": config.space.name, "teachers": [t.key for t in teachers]})
 
 
@@ -121,6 +123,7 @@ def choose_recipe(
     method: str,
     budget: ProbeBudget,
     weakest: str | None = None,
+    small: Callable[[], Architecture] | None = None,
 ) -> RecipeRecord:
     """Complete what the user gave by a probe, or by rules where there is no time for one; kept under `key`.
 
@@ -133,6 +136,7 @@ def choose_recipe(
         method: of distillation.
         budget: of the probe.
         weakest: augmentation that the probe may not go below; None: any.
+        small: makes a small student, whose augmentation is tried apart; None: all are trained alike.
     """
     if (known := known_recipe(context, key)) is not None:
         return known
@@ -151,8 +155,21 @@ def choose_recipe(
             note = f"no other recipe was tried: the training allowed for it is {share}, too little to compare even two"
         else:
             context.callback.on_stage("trying training recipes")
-            probe = RecipeProbe(context, builder, teachers, network=network(), method=method, until=budget.until)
+            middle = network()
+            probe = RecipeProbe(context, builder, teachers, network=middle, method=method, until=budget.until)
             record = probe.run(settings, plan, given)
+            if small is not None and "augment" in free and record.origin == "probe":
+                apart = probe_small_students(
+                    context.with_recipe(record.recipe),
+                    builder,
+                    teachers,
+                    small=small,
+                    middle=middle,
+                    method=method,
+                    left_epochs=budget.epochs - record.epochs_spent,
+                    until=budget.until,
+                )
+                record = record.model_copy(update={"small": apart})
     if record is None:
         record = RecipeRecord.model_validate(
             {"recipe": base, "origin": origin, "given": given, "rules": base, "note": note}
@@ -223,10 +240,18 @@ def describe_choice(record: RecipeRecord) -> str:
         instead = ", ".join(f"{_NAMES[name]} {value}" for name, value in changes.items() if name in _NAMES)
         text += f"; {100 * record.gain:+.1f} points {after} over the rules' {instead}{faster}"
         if changes.keys() == {"augment"}:
-            return text
+            return text + _describe_small(record)
     if record.augmentation_gain is not None and record.augmentation_gain > 0:
         text += f"; augmentation {record.recipe.augment}: {100 * record.augmentation_gain:+.1f} points {after}"
-    return text + (f"; {record.note}" if record.note else "")
+    return text + _describe_small(record) + (f"; {record.note}" if record.note else "")
+
+
+def _describe_small(record: RecipeRecord) -> str:
+    small = record.small
+    if small is None or small.choice.recipe == record.recipe:
+        return ""
+    augment = small.choice.recipe.augment
+    return f"; students of fewer than {small.below_weights:,} weights: augmentation {augment}"
 
 
 def describe_recipe(recipe: TrainingRecipe) -> str:

@@ -179,12 +179,16 @@ class Proposer:
             recipe=Recipe(
                 name,
                 {k: float(f"{v:.2g}") for k, v in drawn.items() if k in method.tunable},
-                self._recipes.suggest(trial) if self._recipes else {},
+                self._recipes.suggest(trial, lambda: self._weights(student)) if self._recipes else {},
                 self._teaching.suggest(trial, method, len(assistants)),
             ),
             precision=str(trial.suggest_categorical("precision", config.search.precisions)),
             policy=policy if assistants else DEFAULT_POLICY,
         )
+
+    def _weights(self, student: Architecture) -> int:
+        """Number of weights; of what cannot be built, which the gate will find, 0."""
+        return self._builder.parameters(student) if self._builder.can_build(student) else 0
 
     @cached_property
     def distributions(self) -> Mapping[str, BaseDistribution]:

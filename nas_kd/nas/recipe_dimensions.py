@@ -1,6 +1,6 @@
 """The training recipe as a part of the search: dimensions around the recipe that suits most candidates."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -10,6 +10,7 @@ from nas_kd.context.mixing_checks import possible_mixes
 from nas_kd.context.run_context import RunContext
 from nas_kd.kd.choose_recipe import given_fields
 from nas_kd.results.candidate import Choice
+from nas_kd.results.recipe_record import SmallStudentsRecord
 from nas_kd.results.training_recipe import MIXES, OPTIMIZERS, TrainingRecipe, rounded
 
 RATE_FACTORS = (0.25, 4.0)  # of the learning rate
@@ -28,6 +29,7 @@ class RecipeDimensions:
         given: Collection[str] = (),
         *,
         mixes: Sequence[str] = MIXES,
+        small: SmallStudentsRecord | None = None,
     ) -> None:
         """Open dimensions around a recipe.
 
@@ -38,8 +40,9 @@ class RecipeDimensions:
             n_samples: of the training split.
             given: names of the fields that the user gave; weight decay is kept where it is one of them.
             mixes: ways of mixing that its samples allow, none among them.
+            small: what of the recipe is another for small students, unless it is opened; None: nothing is.
         """
-        self._recipe = recipe
+        self._recipe, self._small = recipe, small
         self._kept: dict[str, Choice] = {"weight_decay": recipe.weight_decay} if "weight_decay" in given else {}
         batch = recipe.batch_size
         sizes = {b for b in (batch // 2, batch, 2 * batch) if SMALLEST_BATCH <= b <= n_samples // 2} | {batch}
@@ -53,15 +56,23 @@ class RecipeDimensions:
         self._scales_rate = "learning_rate" in opened
 
     @staticmethod
-    def of(context: RunContext) -> "RecipeDimensions":
+    def of(context: RunContext, small: SmallStudentsRecord | None = None) -> "RecipeDimensions":
         """The dimensions that a run's config opens."""
         opened, strengths = context.config.search.recipe, context.data.augmentation.strengths
         n_samples, mixes = context.data.epoch_samples, possible_mixes(context.data)
         given = given_fields(context)
-        return RecipeDimensions(opened, context.recipe, strengths, n_samples, given, mixes=mixes)
+        return RecipeDimensions(opened, context.recipe, strengths, n_samples, given, mixes=mixes, small=small)
 
-    def suggest(self, trial: BaseTrial) -> dict[str, Choice]:
-        """Draw a recipe; returns its fields that are not as in the run's."""
+    def suggest(self, trial: BaseTrial, weights: Callable[[], int]) -> dict[str, Choice]:
+        """Draw a recipe.
+
+        Args:
+            trial: to draw from.
+            weights: counts those of the student, if the recipe depends on it.
+
+        Returns:
+            Its fields that are not as in the run's.
+        """
         drawn = {
             name: cast(Choice, trial.suggest_categorical(f"recipe.{name}", values))
             for name, values in self._choices.items()
@@ -70,7 +81,8 @@ class RecipeDimensions:
         if self._scales_rate:
             factor = trial.suggest_float("recipe.learning_rate", *RATE_FACTORS, log=True)
             recipe = replace(recipe, learning_rate=rounded(recipe.learning_rate * factor))
-        return self._recipe.differences(recipe)
+        of_size = {} if self._small is None else self._small.changes(weights())
+        return of_size | self._recipe.differences(recipe)
 
     def unchanged(self) -> dict[str, Choice]:
         """Parameters that stand for the run's own recipe."""

@@ -8,7 +8,7 @@ from nas_kd.report.probe_plot import ProbePlot, build_probe_plot, setting_symbol
 from nas_kd.report.recipe_words import describe_choices, describe_setting, name_fields
 from nas_kd.report.report_context import named_teachers
 from nas_kd.results.finalist_record import Accuracy
-from nas_kd.results.recipe_record import ProbeRecord, RecipeRecord
+from nas_kd.results.recipe_record import ProbeRecord, RecipeRecord, SmallStudentsRecord
 from nas_kd.results.run_record import RunRecord
 
 
@@ -43,6 +43,8 @@ def build_recipe_choices(run: RunRecord) -> tuple[RecipeChoice, ...]:
     if run.recipe is not None:
         own = run.seconds.get("recipe", 0.0)
         found.append(_choice("The training recipe", "Students", run.recipe, run, own))
+        if run.recipe.small is not None:
+            found.append(_small_students(run.recipe.small, run))
     for name, teacher in named_teachers(run):
         if teacher.recipe is not None and teacher.recipe.settings:
             own = min(teacher.recipe.seconds, run.seconds.get("teacher", 0.0))
@@ -76,6 +78,25 @@ def _choice(
     plot = build_probe_plot(record, run.score_title) if picture else None
     rows = _rows(record, run.dataset.n_val if run.dataset else 0)
     return RecipeChoice(title, " ".join(sentences), rows, plot, _caption(plot) if plot else "")
+
+
+def _small_students(small: SmallStudentsRecord, run: RunRecord) -> RecipeChoice:
+    """Say how small students are augmented, and what was compared for it."""
+    choice = small.choice
+    kept, length = choice.recipe == choice.rules, _compared_after(choice)
+    compared = f" after {length}" if length else ""
+    sentences = [
+        f"Networks of few weights may lose by augmentation what larger ones gain. {choice.network} was trained both "
+        f"ways: students of fewer than {small.below_weights:,} weights "
+        + (
+            f"are augmented as all others ({choice.recipe.augment}), as less was not clearly ahead{compared}."
+            if kept
+            else f"were trained with augmentation {choice.recipe.augment}, which was clearly ahead{compared}."
+        ),
+        *([f"On the short trainings: {choice.note.rstrip('.')}."] if choice.note else []),
+    ]
+    rows = _rows(choice, run.dataset.n_val if run.dataset else 0, "as all others")
+    return RecipeChoice("The augmentation of small students", " ".join(sentences), rows, None, "")
 
 
 def _origin(record: RecipeRecord) -> str:
@@ -132,12 +153,12 @@ def _share_text(share: float) -> str:
     return f"{share * 100:.0f}{fmt.NBSP}%" if share >= 0.01 else f"under 1{fmt.NBSP}%"
 
 
-def _rows(record: RecipeRecord, n_val: int) -> tuple[SettingRow, ...]:
+def _rows(record: RecipeRecord, n_val: int, base: str = "by rules") -> tuple[SettingRow, ...]:
     return tuple(
         SettingRow(
             symbol=symbol,
             setting=_setting_words(record, setting),
-            note="by rules" if setting.recipe == record.rules else "",
+            note=base if setting.recipe == record.rules else "",
             accuracy=fmt.MISSING if setting.failed is not None else fmt.percent(setting.val_score),
             interval=_interval_text(setting, n_val),
             epochs=f"{setting.epochs:,}",

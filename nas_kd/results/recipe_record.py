@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, InstanceOf, PlainSerializer
 
 from nas_kd.results.intervals import wilson_interval
-from nas_kd.results.training_recipe import TrainingRecipe
+from nas_kd.results.training_recipe import Choice, TrainingRecipe
 from nas_kd.results.trial_record import Record, ScoredRecord
 
 RecipeField = Annotated[
@@ -68,6 +68,7 @@ class RecipeRecord(Record):
         epochs_spent: of the probe, all settings together.
         seconds: that the probe took.
         note: why there was no probe, or why it ended early.
+        small: augmentation of small students, where it was tried apart; None: they are trained as all others.
     """
 
     recipe: RecipeField
@@ -82,3 +83,21 @@ class RecipeRecord(Record):
     epochs_spent: int = 0
     seconds: float = 0.0
     note: str | None = None
+    small: "SmallStudentsRecord | None" = None
+
+
+class SmallStudentsRecord(Record):
+    """The augmentation of small students, which may have to leave out what larger ones gain by.
+
+    Attributes:
+        below_weights: students of fewer weights are small.
+        choice: settings that differ in augmentation alone, the run's recipe first, and which one was chosen.
+    """
+
+    below_weights: int
+    choice: RecipeRecord
+
+    def changes(self, weights: int) -> dict[str, Choice]:
+        """Fields of the run's recipe that are others for a student of this many weights."""
+        choice = self.choice
+        return choice.rules.differences(choice.recipe) if weights < self.below_weights else {}

@@ -1,6 +1,7 @@
 """Proposals: the same after every restart, never the same candidate twice, chains in canonical form."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,13 @@ from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.models.search_space import SearchSpace, load_space
 from nas_kd.nas.feasibility import infeasible_reason, log_excess
 from nas_kd.nas.propose import Proposer, propose
+from nas_kd.nas.recipe_dimensions import RecipeDimensions
 from nas_kd.nas.search_plan import MAX_INITIAL_SIZE_RATIO, N_INITIAL_TRIALS, SearchPlan
 from nas_kd.nas.study import INITIAL_TRIALS, RunStudy
 from nas_kd.results.candidate import Architecture, Candidate, Choice, Precision, Recipe
 from nas_kd.results.latency import Latency
+from nas_kd.results.recipe_record import RecipeRecord, SmallStudentsRecord
+from nas_kd.results.training_recipe import TrainingRecipe
 from nas_kd.results.trial_record import Costs, RungRecord, TrialRecord
 from tests.small_runs import (
     few_startup_trials,
@@ -151,6 +155,21 @@ def test_chains_are_largest_first_without_repeats_and_larger_than_the_student(bu
         assert candidate.recipe.method != "none" or not (candidate.assistants or candidate.recipe.params)
         seen.add(len(sizes))
     assert seen == {0, 1, 2}
+
+
+def test_small_students_are_augmented_by_their_own_choice(builder: NetworkBuilder) -> None:
+    usual = TrainingRecipe(30, 32, "sgd", 0.1, 5e-4, "standard")
+    apart = RecipeRecord(recipe=replace(usual, augment="none"), origin="probe", rules=usual)
+    small = SmallStudentsRecord(below_weights=8000, choice=apart)
+    recipes = RecipeDimensions((), usual, ("none", "standard"), 640, small=small)
+    proposer = Proposer(small_config(), load_space("resnet"), builder, 400_000, recipes)
+    study, seen = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0)), set[bool]()
+    for _ in range(30):
+        candidate = proposer.candidate(study.ask())
+        is_small = builder.parameters(candidate.student) < 8000
+        assert candidate.recipe.training == ({"augment": "none"} if is_small else {})
+        seen.add(is_small)
+    assert seen == {True, False}
 
 
 def test_excess_and_reason() -> None:

@@ -8,11 +8,23 @@ from optuna.samplers import RandomSampler
 from optuna.trial import FixedTrial
 
 from nas_kd.nas.recipe_dimensions import RecipeDimensions
+from nas_kd.results.recipe_record import RecipeRecord, SmallStudentsRecord
 from nas_kd.results.training_recipe import MIXES, STRENGTHS, TrainingRecipe
 
 RECIPE_DIMENSIONS = ("batch_size", "learning_rate", "augment", "optimizer", "mix")
 
 RUN = TrainingRecipe(30, 32, "sgd", 0.1, 5e-4, "standard")
+
+
+SMALL = SmallStudentsRecord(
+    below_weights=3000,
+    choice=RecipeRecord(recipe=replace(RUN, augment="none"), origin="probe", rules=RUN),
+)
+
+
+def weights() -> int:
+    """Of a student that is not small."""
+    return 3000
 
 
 def dimensions(*opened: str, n_samples: int = 5000, given: tuple[str, ...] = ()) -> RecipeDimensions:
@@ -21,20 +33,27 @@ def dimensions(*opened: str, n_samples: int = 5000, given: tuple[str, ...] = ())
 
 def drawn(found: RecipeDimensions, **parameters: int | float | str) -> TrainingRecipe:
     fixed = FixedTrial({f"recipe.{name}": value for name, value in parameters.items()})
-    return RUN.with_choices(found.suggest(fixed))
+    return RUN.with_choices(found.suggest(fixed, weights))
 
 
 def test_nothing_is_drawn_where_nothing_is_opened() -> None:
     closed = RecipeDimensions((), RUN, STRENGTHS, 5000)
     trial = optuna.create_study(sampler=RandomSampler(seed=0)).ask()
-    assert closed.suggest(trial) == {}
+    assert closed.suggest(trial, weights) == {}
     assert trial.params == {}
     assert closed.unchanged() == {}
 
 
+def test_small_students_have_their_own_augmentation_whatever_else_is_drawn() -> None:
+    found = RecipeDimensions(("batch_size",), RUN, STRENGTHS, 5000, small=SMALL)
+    trial = FixedTrial({"recipe.batch_size": 16})
+    assert found.suggest(trial, lambda: 2999) == {"augment": "none", "batch_size": 16}
+    assert found.suggest(trial, weights) == {"batch_size": 16}
+
+
 def test_the_runs_own_recipe_is_among_those_that_can_be_drawn() -> None:
     found = dimensions()
-    assert found.suggest(FixedTrial(found.unchanged())) == {}
+    assert found.suggest(FixedTrial(found.unchanged()), weights) == {}
 
 
 def test_the_parameters_are_the_same_for_every_trial() -> None:
@@ -42,7 +61,7 @@ def test_the_parameters_are_the_same_for_every_trial() -> None:
     names = set()
     for _ in range(20):
         trial = study.ask()
-        recipe = RUN.with_choices(found.suggest(trial))
+        recipe = RUN.with_choices(found.suggest(trial, weights))
         names.add(frozenset(trial.params))
         assert recipe.batch_size in (16, 32, 64)
         usual = 0.1 if recipe.optimizer == "sgd" else 0.01
@@ -66,16 +85,16 @@ def test_a_weight_decay_that_was_given_stays() -> None:
 @pytest.mark.parametrize(("n_samples", "sizes"), [(5000, {16, 32, 64}), (100, {16, 32}), (20, {32})])
 def test_batches_leave_two_steps_an_epoch(n_samples: int, sizes: set[int]) -> None:
     study, found = optuna.create_study(sampler=RandomSampler(seed=0)), dimensions("batch_size", n_samples=n_samples)
-    assert {RUN.with_choices(found.suggest(study.ask())).batch_size for _ in range(30)} == sizes
+    assert {RUN.with_choices(found.suggest(study.ask(), weights)).batch_size for _ in range(30)} == sizes
 
 
 def test_mixing_is_drawn_among_what_the_samples_allow() -> None:
     study, found = optuna.create_study(sampler=RandomSampler(seed=0)), dimensions("mix")
-    assert {RUN.with_choices(found.suggest(study.ask())).mix for _ in range(30)} == set(MIXES)
+    assert {RUN.with_choices(found.suggest(study.ask(), weights)).mix for _ in range(30)} == set(MIXES)
     assert found.unchanged() == {"recipe.mix": "none"}
     series = RecipeDimensions(("mix",), RUN, STRENGTHS, 5000, mixes=("none", "mixup"))
     study = optuna.create_study(sampler=RandomSampler(seed=0))
-    assert {RUN.with_choices(series.suggest(study.ask())).mix for _ in range(20)} == {"none", "mixup"}
+    assert {RUN.with_choices(series.suggest(study.ask(), weights)).mix for _ in range(20)} == {"none", "mixup"}
     mixed = RecipeDimensions(("mix",), replace(RUN, mix="mixup"), STRENGTHS, 5000)
-    assert mixed.suggest(FixedTrial({"recipe.mix": "none"})) == {"mix": "none"}
+    assert mixed.suggest(FixedTrial({"recipe.mix": "none"}), weights) == {"mix": "none"}
     assert mixed.unchanged() == {"recipe.mix": "mixup"}

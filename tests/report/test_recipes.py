@@ -24,7 +24,7 @@ from nas_kd.report.render import render_markdown, render_page
 from nas_kd.report.report_context import build_context
 from nas_kd.report.training_facts import teacher_warnings, training_facts
 from nas_kd.results.candidate import Recipe
-from nas_kd.results.recipe_record import ProbeRecord, RecipeRecord
+from nas_kd.results.recipe_record import ProbeRecord, RecipeRecord, SmallStudentsRecord
 from nas_kd.results.run_record import RunRecord
 from tests.records import CANDIDATE, finalist, run, teacher, trial
 
@@ -367,3 +367,28 @@ def test_the_probe_is_drawn_and_fits_the_window(page: Page, tmp_path: Path, widt
     assert "93.0" in page.evaluate("document.querySelector('#probe-plot svg').getAttribute('aria-label')")
     box = "document.querySelector('.settings')"
     assert page.evaluate(f"{box}.scrollWidth <= {box}.clientWidth")
+
+
+@pytest.mark.parametrize("augment", ["none", "standard"])
+def test_small_students_have_a_part_of_their_own(augment: str) -> None:
+    base = replace(recipes.RULES, augment="standard")
+    settings = tuple(
+        ProbeRecord(recipe=replace(base, augment=a), epochs=3, val_score=score)
+        for a, score in (("standard", 0.8), ("none", 0.9))
+    )
+    choice = RecipeRecord(
+        recipe=replace(base, augment=augment),
+        origin="probe",
+        rules=base,
+        network="1 stage, 4 wide",
+        settings=settings,
+        compared_epochs=3,
+    )
+    record = BY_RULES.model_copy(update={"small": SmallStudentsRecord(below_weights=3000, choice=choice)})
+    _, small = build_recipe_choices(run_with(record))
+    assert small.title == "The augmentation of small students"
+    assert "students of fewer than 3,000 weights" in small.text
+    words = "were trained with augmentation none" if augment == "none" else "are augmented as all others (standard)"
+    assert words in small.text
+    assert [row.note for row in small.rows] == ["as all others", ""]
+    assert [row.accuracy for row in small.rows] == ["80.0\N{NO-BREAK SPACE}%", "90.0\N{NO-BREAK SPACE}%"]
