@@ -108,15 +108,36 @@ class Augmentation(Options):
 class DataOptions(Options):
     """Training, validation and test samples: where they come from."""
 
-    source: str = Field("digits", description="digits | parquet | image_folder | npz | package.module:function")
-    path: Path | None = Field(None, description="npz: the file; image_folder: the folder with one sub-folder per class")
-    train: Files = Field(
-        None, description="parquet: the training file; or a folder, a pattern (train-*.parquet) or a list of its shards"
+    source: str = Field(
+        "digits", description="digits | parquet | image_folder | picture_table | npz | package.module:function"
     )
-    val: Files = Field(None, description="parquet: the same for validation (default: carved from train)")
-    test: Files = Field(None, description="parquet: the same for testing (default: carved from train)")
-    image_column: str | None = Field(None, description="parquet: column of the pictures (default: by name and type)")
-    label_column: str | None = Field(None, description="parquet: column of the labels (default: by name)")
+    path: Path | None = Field(
+        None,
+        description="npz: the file; image_folder: the folder with one sub-folder per class; picture_table: the folder "
+        "of the pictures (default: that of the table)",
+    )
+    train: Files = Field(
+        None,
+        description="parquet: the training file; or a folder, a pattern (train-*.parquet) or a list of its shards; "
+        "picture_table: a CSV or TSV table",
+    )
+    val: Files = Field(None, description="the same for validation (default: carved from train)")
+    test: Files = Field(None, description="the same for testing (default: carved from train)")
+    image_column: str | None = Field(
+        None,
+        description="parquet: column of the pictures (default: by name and type); picture_table: of their files",
+    )
+    label_column: str | None = Field(
+        None, description="parquet, picture_table: column of the labels (default: by name)"
+    )
+    label_columns: Annotated[tuple[str, ...] | None, NotInKeysAtDefault()] = Field(
+        None,
+        min_length=2,
+        description="parquet, picture_table: columns of several labels (1 or 0) or numbers, in place of label_column",
+    )
+    label_separator: Annotated[str | None, NotInKeysAtDefault()] = Field(
+        None, min_length=1, description="picture_table: what separates the labels that a cell of label_column lists"
+    )
     unlabelled: Files = Field(
         None,
         description="pictures or samples without labels; students learn from the teacher's outputs on them: a folder "
@@ -144,7 +165,9 @@ class DataOptions(Options):
         description="npz: axes of a sample: chw or hwc: pictures with channels first or last | hw: grey pictures | "
         "ct, tc: series",
     )
-    follow_links: bool = Field(False, description="image_folder: follow links that lead out of the folder")
+    follow_links: bool = Field(
+        False, description="image_folder, picture_table: read files that are outside of the folder"
+    )
     on_error: Literal["fail", "skip"] = Field(
         "fail",
         description="broken pictures and missing labels: fail: refuse the data | skip: leave them out, and say so",

@@ -16,7 +16,7 @@ from nas_kd.data.source import error_summary
 from nas_kd.errors import InputError, printable
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
-Label = int | float | str
+Label = int | float | str | tuple[float, ...]
 
 
 class EncodedImage(NamedTuple):
@@ -24,7 +24,7 @@ class EncodedImage(NamedTuple):
 
     Attributes:
         content: the file's bytes, or its path; None: there are none.
-        label: class number or name; None: it has none.
+        label: class number or name, or a number for each label or target; None: it has none.
         where: its row or path, for messages.
     """
 
@@ -64,8 +64,8 @@ class FolderPictures:
         naming: gives a picture's name from both.
     """
 
-    samples: Sequence[tuple[Label, Path]]
-    naming: Callable[[Label, Path], str]
+    samples: Sequence[tuple[Label | None, Path]]
+    naming: Callable[[Label | None, Path], str]
 
     def __len__(self) -> int:
         return len(self.samples)

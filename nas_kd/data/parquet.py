@@ -60,9 +60,9 @@ class ParquetPictures:
             yield from repeat(UNLABELLED, len(self))
             return
         for shard in self.shards:
-            for row, (label,) in enumerate(_rows(shard, [shard.columns.label])):
-                missing = _is_missing(label, self.minus_one_is_missing)
-                yield None if missing else _class_label(label, f"row {row} of {shard.path}")
+            for row, cells in enumerate(_rows(shard, shard.columns.labels)):
+                missing = any(_is_missing(cell, self.minus_one_is_missing) for cell in cells)
+                yield None if missing else _label(cells, f"row {row} of {shard.path}")
 
     def name(self, row: int) -> str:
         """Name of a picture, for notes."""
@@ -78,7 +78,7 @@ class ParquetPictures:
 
     def selection(self) -> Any:
         """Rows and columns; those of labels decide which rows are left out."""
-        columns = [[shard.n_rows, shard.columns.image, shard.columns.label] for shard in self.shards]
+        columns = [[shard.n_rows, shard.columns.image, *shard.columns.labels] for shard in self.shards]
         return [columns, self.minus_one_is_missing]
 
 
@@ -99,6 +99,7 @@ class Parquet:
             "on_error",
             "image_column",
             "label_column",
+            "label_columns",
             "cache",
             "cache_gb",
         }
@@ -109,7 +110,7 @@ class Parquet:
 
         Args:
             options: `train`, and optionally `val`, `test`, `train_rows`, `test_rows`, `image_size`, `resize`,
-                `on_error`, `image_column`, `label_column`, `cache`, `cache_gb`.
+                `on_error`, `image_column`, `label_column`, `label_columns`, `cache`, `cache_gb`.
 
         Raises:
             InputError: a file is missing or broken, columns are ambiguous, or class names differ between files.
@@ -120,7 +121,9 @@ class Parquet:
         rows = {"train": options.train_rows, "test": options.test_rows}
         shards = {split: _shards(paths, rows.get(split), options) for split, paths in files.files.items()}
         classes = _same_classes(shards)
-        minus_one_is_missing = classes is not None or not _only_signs(shards["train"])
+        minus_one_is_missing = options.label_columns is None and (
+            classes is not None or not _only_signs(shards["train"])
+        )
         pictures = {split: ParquetPictures(parts, minus_one_is_missing) for split, parts in shards.items()}
         size, why = chosen_size(options.image_size, islice(pictures["train"].encoded(), N_EXAMPLES))
         reader = PictureReader(size, why, options)
@@ -150,7 +153,9 @@ def _shards(paths: tuple[Path, ...], rows: int | None, options: DataOptions) -> 
         if left == 0:
             break
         with _opened(path) as file:
-            columns = find_columns(path, file.schema_arrow, options.image_column, options.label_column)
+            columns = find_columns(
+                path, file.schema_arrow, options.image_column, options.label_column, options.label_columns
+            )
             total = file.metadata.num_rows
         shards.append(Shard(path, columns, total if left is None else min(left, total)))
     if not any(shard.n_rows for shard in shards):
@@ -175,7 +180,7 @@ def unlabelled_pictures(paths: list[Path], image_column: str | None) -> tuple["P
     for path in paths:
         with _opened(path) as file:
             image, label = find_image_column(path, file.schema_arrow, image_column)
-            shards.append(Shard(path, Columns(image, "", None, None), file.metadata.num_rows))
+            shards.append(Shard(path, Columns(image, (), None, None), file.metadata.num_rows))
         labels |= {label} if label is not None else set()
     notes = [f"labels in column {few(sorted(labels))} were not read"] if labels else []
     return ParquetPictures(shards, None), notes
@@ -203,7 +208,7 @@ def _opened(path: Path) -> Iterator[Any]:
 
 def _labels(shards: list[Shard]) -> Iterator[Any]:
     for shard in shards:
-        for (label,) in _rows(shard, [shard.columns.label]):
+        for (label,) in _rows(shard, shard.columns.labels):
             yield label
 
 
@@ -216,11 +221,11 @@ def _require_labels(pictures: ParquetPictures, split: str) -> None:
     """Refuse a split all of whose labels are missing."""
     if all(label is None for label in pictures.labels()):
         way = "" if split == "train" else f"; leave data.{split} out, and {split} is carved from train"
-        column = pictures.shards[0].columns.label
-        raise InputError(f"{split} has no labels: all of column {column!r} are missing{way}")
+        columns = few(pictures.shards[0].columns.labels)
+        raise InputError(f"{split} has no labels: all of column {columns!r} are missing{way}")
 
 
-def _rows(shard: Shard, columns: list[str]) -> Iterator[tuple[Any, ...]]:
+def _rows(shard: Shard, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
     """Cells of these columns, row by row, of the rows that are read of a file.
 
     Raises:
@@ -230,7 +235,7 @@ def _rows(shard: Shard, columns: list[str]) -> Iterator[tuple[Any, ...]]:
     if not shard.n_rows:
         return
     with _opened(shard.path) as file:
-        for batch in file.iter_batches(batch_size=min(BATCH_ROWS, shard.n_rows), columns=columns):
+        for batch in file.iter_batches(batch_size=min(BATCH_ROWS, shard.n_rows), columns=list(columns)):
             for cells in zip(*(batch.column(name).to_pylist() for name in columns), strict=True):
                 yield cells
                 row += 1
@@ -244,7 +249,12 @@ def _is_missing(label: Any, minus_one_is_missing: bool) -> bool:
     return label is None or not_a_number or (minus_one_is_missing and label == MISSING)
 
 
-def _class_label(label: Any, where: str) -> Label:
+def _label(cells: tuple[Any, ...], where: str) -> Label:
+    if len(cells) > 1:
+        if not all(isinstance(cell, int | float) for cell in cells):
+            raise InputError(f"{where} has the labels {few([repr(cell) for cell in cells])}; want numbers")
+        return tuple(map(float, cells))
+    (label,) = cells
     if not isinstance(label, int | float | str):
         raise InputError(f"{where} has the label {label!r}; want a class number or name")
     return label

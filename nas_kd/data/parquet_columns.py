@@ -19,18 +19,20 @@ class Columns(NamedTuple):
 
     Attributes:
         image: column of the pictures.
-        label: column of the labels.
+        labels: column of the labels, or one for each label or target.
         classes: class names, if the file has them.
         note: how the columns were chosen, where that is not plain.
     """
 
     image: str
-    label: str
+    labels: tuple[str, ...]
     classes: tuple[str, ...] | None
     note: str | None
 
 
-def find_columns(path: Path, schema: Any, image: str | None, label: str | None) -> Columns:
+def find_columns(
+    path: Path, schema: Any, image: str | None, label: str | None, several: tuple[str, ...] | None = None
+) -> Columns:
     """Choose the columns.
 
     Args:
@@ -38,6 +40,7 @@ def find_columns(path: Path, schema: Any, image: str | None, label: str | None) 
         schema: its Arrow schema.
         image: `data.image_column`.
         label: `data.label_column`.
+        several: `data.label_columns`.
 
     Raises:
         InputError: a column is missing, or several could be meant.
@@ -48,6 +51,13 @@ def find_columns(path: Path, schema: Any, image: str | None, label: str | None) 
     names = list(schema.names)
     image = _column(path, names, "image", image, (IMAGE_COLUMNS, FURTHER_IMAGES, pictures))
     rest = [name for name in names if name != image]
+    if several is not None:
+        if label is not None:
+            raise InputError("data.label_columns holds a number each; leave data.label_column out")
+        for name in several:
+            if name not in rest:
+                raise InputError(f"{path} has no column {name!r} (data.label_columns); its columns: {few(names)}")
+        return Columns(image, several, several, None)
     given, label = label, _column(path, rest, "label", label, (LABEL_COLUMNS, FURTHER_LABELS, named))
     others = [name for name in rest if name.lower() in (*LABEL_COLUMNS, *FURTHER_LABELS) and name != label]
     note = None
@@ -55,7 +65,7 @@ def find_columns(path: Path, schema: Any, image: str | None, label: str | None) 
         note = f"labels are those of column {printable(label)!r}, not {few(others)} (data.label_column chooses)"
     elif image not in IMAGE_COLUMNS or label not in LABEL_COLUMNS:
         note = f"columns that were read: {printable(image)!r} and {printable(label)!r}"
-    return Columns(image, label, _class_names(path, features.get(label)), note)
+    return Columns(image, (label,), _class_names(path, features.get(label)), note)
 
 
 def find_image_column(path: Path, schema: Any, image: str | None) -> tuple[str, str | None]:

@@ -65,6 +65,21 @@ def test_a_column_of_class_labels_is_one_whatever_its_name(write_parquet: Write)
     assert load(plain, label_column="breed").n_classes == 2
 
 
+def test_several_columns_are_several_labels_or_numbers(write_parquet: Write) -> None:
+    path = with_column(write_parquet(PICTURES, LABELS), "red", [n % 3 == 0 for n in range(N)])
+    path = with_column(path, "size", [n / 4 for n in range(N)])
+    labels = load(path, label_columns=["label", "red"], task="multi_label")
+    rows = labels.carved_rows["train"].tolist()
+    assert labels.classes == ("label", "red")
+    assert labels.train.y.int().tolist() == [[row % 2, int(row % 3 == 0)] for row in rows]
+    numbers = load(path, label_columns=["size", "label"], task="regression")
+    assert numbers.train.y.tolist() == [[row / 4, row % 2] for row in numbers.carved_rows["train"].tolist()]
+    assert "has no column 'blue' (data.label_columns)" in refusal(path, label_columns=["red", "blue"])
+    assert "leave data.label_column out" in refusal(path, label_columns=["red", "size"], label_column="red")
+    words = with_column(path, "word", ["a"] * N)
+    assert "has the labels 0.0, 'a'; want numbers" in refusal(words, label_columns=["size", "word"], task="regression")
+
+
 def test_several_that_could_be_meant_are_asked_for(write_parquet: Write) -> None:
     path = with_column(write_parquet(PICTURES, LABELS, columns=("scan", "label"), plain=True), "photo_b", PICTURES)
     assert 'may be the image: scan, photo_b; set data.image_column = "scan"' in refusal(path)
