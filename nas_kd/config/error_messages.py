@@ -106,7 +106,8 @@ def wrong_type(raw: Any, config: Any, name: str = "") -> str | None:
         A message, or None if all types match.
     """
     if isinstance(config, Options) and isinstance(raw, Mapping):
-        pairs = [(raw[k], getattr(config, k), f"{name}.{k}".strip(".")) for k in type(config).model_fields if k in raw]
+        given = [k for k in type(config).model_fields if k in raw and k in config.model_fields_set]
+        pairs = [(raw[k], getattr(config, k), f"{name}.{k}".strip(".")) for k in given]
     elif is_list(config):
         items = raw if is_list(raw) else [raw]
         labels = [name] * len(items) if len(items) == 1 else [f"{name}.{n}" for n in range(len(items))]

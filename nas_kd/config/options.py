@@ -15,6 +15,7 @@ from nas_kd.config.teaching_options import Checkpoints, Progressions, Standardiz
 from nas_kd.config.value_types import (
     AutoFloat,
     AutoIfNone,
+    AutoIfUnset,
     AutoInt,
     FileIfEndsWith,
     LogRange,
@@ -96,17 +97,21 @@ class ChainOptions(Options):
         "are summed and deployed together; the search chooses if several are given",
     )
     assistant_sizes: int = Field(4, ge=2, le=12, description="number of assistant sizes that the search chooses from")
-    method: str = Field("soft_targets", description="distillation method of all assistants, which trials share")
+    method: Annotated[str, AutoIfUnset()] = Field(
+        "soft_targets",
+        description="distillation method of all assistants, which trials share; auto: the first of the task's, of "
+        "classification soft_targets",
+    )
 
 
 class DistillOptions(Options):
     """Distillation methods and the training schedule."""
 
-    methods: Names = Field(
+    methods: Annotated[Names, AutoIfUnset()] = Field(
         ("soft_targets", "dkd", "similarity", "soft_targets+similarity"),
         min_length=1,
-        description="the search chooses one (`nas-kd list methods`); a+b sums the terms of both. Where none is "
-        "given, regression has others: logits, similarity, logits+similarity",
+        description="a list of which the search chooses one (`nas-kd list methods`); a+b sums the terms of both; auto: "
+        "those of the task, of classification soft_targets, dkd, similarity, soft_targets+similarity",
     )
     epochs: AutoInt = Field(
         None,

@@ -3,8 +3,10 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 
+from nas_kd.config.value_types import AUTO, AutoIfUnset
 from nas_kd.errors import InputError
 
 if TYPE_CHECKING:
@@ -28,3 +30,21 @@ class Options(BaseModel, metaclass=_OneLineErrors):
     """Base class of the sections of config.toml, which refuse unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_out_auto(cls, given: Any) -> Any:
+        """Take "auto" as left out where that is what it means."""
+        if not isinstance(given, dict):
+            return given
+        fields = cls.model_fields
+        return {
+            name: value
+            for name, value in given.items()
+            if not (isinstance(value, str) and value == AUTO and name in fields and is_unset_by_auto(fields[name]))
+        }
+
+
+def is_unset_by_auto(field: FieldInfo) -> bool:
+    """Whether "auto" stands for leaving the field out."""
+    return any(isinstance(mark, AutoIfUnset) for mark in field.metadata)

@@ -8,7 +8,7 @@ from pydantic_core import PydanticUndefined
 
 from nas_kd.config.fields import allowed_values, format_limits, is_auto, is_list, is_table, section_class
 from nas_kd.config.options import SearchConfig
-from nas_kd.config.section import Options
+from nas_kd.config.section import Options, is_unset_by_auto
 from nas_kd.config.value_types import AUTO
 
 HEAD = """\
@@ -43,7 +43,7 @@ def _table(model: type[Options], header: str, comment: str) -> list[str]:
 def _option(name: str, field: FieldInfo) -> str:
     default = field.get_default(call_default_factory=True)
     unset = default is None or default is PydanticUndefined
-    if unset and is_auto(field):
+    if (unset and is_auto(field)) or is_unset_by_auto(field):
         default, unset = AUTO, False
     given = f"# {name} = ..." if unset else f"{name} = {_value(default)}"
     return _aligned(given, "; ".join(filter(None, (format_limits(field), field.description or "", _choices(field)))))

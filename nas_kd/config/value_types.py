@@ -49,6 +49,11 @@ class AutoIfNone:
     """Marks an option whose None is written "auto": the tool chooses a value that suits the data."""
 
 
+@dataclass(frozen=True)
+class AutoIfUnset:
+    """Marks an option that may be written "auto", which is as if it were left out: its default depends on others."""
+
+
 AUTO = "auto"
 
 

@@ -22,6 +22,7 @@ from nas_kd.config.loading import (
 )
 from nas_kd.config.options import RENAMED, Budget, DataOptions, DistillOptions, SearchConfig
 from nas_kd.errors import InputError
+from nas_kd.kd.config_checks import checked_config
 
 
 @pytest.fixture
@@ -492,3 +493,13 @@ def test_class_weights_survive_being_written(tmp_path: Path) -> None:
         config = SearchConfig.model_validate({"distill": {"class_weights": weights}})
         (tmp_path / "c.toml").write_text(dump_config(config))
         assert load_config(tmp_path / "c.toml").distill.class_weights == weights
+
+
+def test_methods_may_be_auto_which_is_as_if_left_out(write: Any) -> None:
+    config = load_config(write('[distill]\nmethods = "auto"\n[chain]\nmethod = "auto"\n'))
+    assert "methods" not in config.distill.model_fields_set
+    assert "method" not in config.chain.model_fields_set
+    assert checked_config(config).distill.methods == SearchConfig().distill.methods
+    numbers = config.model_copy(update={"data": config.data.model_copy(update={"task": "regression"})})
+    found = checked_config(numbers)
+    assert (found.distill.methods[0], found.chain.method) == ("logits", "logits")
