@@ -14,6 +14,7 @@ from nas_kd.models.raw_output import find_logits
 from nas_kd.user_code import unchanged_settings
 
 Layer = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
+Scale = tuple[tuple[float, ...], tuple[float, ...]]  # mean and standard deviation of each of a network's outputs
 INITIAL_STD = 0.01  # of a new head's weights
 
 
@@ -87,16 +88,19 @@ def _may_be_head(layer: Layer, n_classes: int) -> bool:
     return layer.weight.shape[0] == n_classes and kernel.numel() == 1 and getattr(layer, "groups", 1) == 1
 
 
-def with_new_head(network: nn.Module, head: ClassHead, n_classes: int) -> ClassHead:
+def with_new_head(network: nn.Module, head: ClassHead, n_classes: int, scale: Scale | None = None) -> ClassHead:
     """Replace a network's head by one for another number of classes, with random weights that are always the same.
 
     Args:
         network: that has the head; changed in place.
         head: of the network.
         n_classes: C of the new one.
+        scale: of what it is to give, from which it begins; None: 0 and 1.
     """
     with seeded(0):
         new = tuple(_like(layer, n_classes) for layer in head.layers)
+    if scale is not None:
+        _begin_at(new, *map(torch.tensor, scale))
     for path, module in list(network.named_modules(remove_duplicate=False)):
         if path and module in head.layers:
             parent, _, name = path.rpartition(".")
@@ -114,3 +118,11 @@ def _like(layer: Layer, n_classes: int) -> Layer:
     assert made.bias is not None
     nn.init.zeros_(made.bias)
     return made
+
+
+@torch.no_grad()
+def _begin_at(layers: Sequence[Layer], mean: Tensor, std: Tensor) -> None:
+    for layer in layers:
+        layer.weight *= std.reshape(-1, *[1] * (layer.weight.dim() - 1))
+        assert layer.bias is not None
+        layer.bias.copy_(mean)

@@ -228,6 +228,7 @@ class _FineTuning:
             lambda done, total: report("what the teacher's head is given: sample", done, total),
         )
         linear = features.standardized_head(layer)
+        network = features.network(linear)
 
         def judge(network: nn.Module) -> Judged:
             task = context.data.task
@@ -244,8 +245,8 @@ class _FineTuning:
             ),
             numerics=PLAIN,
         )
-        best = self._watched(linear, judge, fingerprint([self._head_key, "training"]), plan.head_epochs)
-        best.train(Training(linear, [], self._method, setup), context.callback, "the teacher's head")
+        best = self._watched(network, judge, fingerprint([self._head_key, "training"]), plan.head_epochs)
+        best.train(Training(network, [], self._method, setup), context.callback, "the teacher's head")
         features.write_back(linear, layer)
         seconds = round(time.perf_counter() - started, 3)
         return _state(layer), {"epoch": best.epoch, "score": best.score, "before": best.first, "seconds": seconds}

@@ -69,7 +69,7 @@ def from_factory(options: TeacherOptions, data: Dataset, option: str = "teacher.
         return as_network(shown, samples, n_classes, "teacher:", one_class=data.task.one_class)
 
     front = inputs.in_front_of(net)
-    network, head = _with_fitting_head(front, lambda: behind(inputs), options, samples[:2], data.n_classes)
+    network, head = _with_fitting_head(front, lambda: behind(inputs), options, samples[:2], data)
     channels_last = Numerics.choose(EngineOptions(), data.input_shape).channels_last
     model = in_any_layout(network.model, samples[:2]) if channels_last else network.model
     features = None
@@ -89,7 +89,7 @@ def _with_fitting_head(
     as_it_is: Callable[[], UserNetwork],
     options: TeacherOptions,
     x: Tensor,
-    n_classes: int,
+    data: Dataset,
 ) -> tuple[UserNetwork, ClassHead | None]:
     """Make a network of a module, with a new head where its own is of other classes, and say what is to be trained.
 
@@ -98,18 +98,19 @@ def _with_fitting_head(
         as_it_is: makes the network of it.
         options: of the teacher.
         x: (2, ...) samples.
-        n_classes: C, of the data.
+        data: whose classes, or other outputs, it has to have.
 
     Raises:
         InputError: it cannot be run on them or has other classes, and a new head is not wanted or not possible.
     """
+    n_classes = data.n_classes
     try:
         network = as_it_is()
     except InputError:
         head = None if _stays_as_it_is(options) else find_head(front, x)
         if head is None or head.n_classes == n_classes:
             raise
-        head = with_new_head(front.float(), head, n_classes)
+        head = with_new_head(front.float(), head, n_classes, data.task.output_scale)
         return as_it_is(), head
     if not options.is_fine_tuned_when_asked:
         return network, None

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -12,6 +13,7 @@ from nas_kd.context.callbacks import Callback
 from nas_kd.context.run_context import RunContext
 from nas_kd.context.run_folder import RunFolder
 from nas_kd.data.prepare import load_dataset
+from nas_kd.engine.evaluation import evidence_of
 from nas_kd.errors import InputError
 from nas_kd.kd import training_job
 from nas_kd.kd.network_builder import NetworkBuilder
@@ -200,3 +202,26 @@ def test_options_that_contradict_each_other(options: dict[str, object], said: st
     with pytest.raises(InputError, match=said) as caught:
         SearchConfig(teacher=options)
     assert "\n" not in str(caught.value)
+
+
+def test_a_new_head_for_numbers_learns_them_in_any_unit(weights: Path, tmp_path: Path) -> None:
+    digits = load_dataset(small_config().data, 0)
+    for name, unit, offset in (("small", 1.0, 0.0), ("large", 1e5, 3e6)):
+        values = {split: (getattr(digits, split).y * unit + offset).numpy() for split in ("train", "val", "test")}
+        arrays = {f"x_{split}": getattr(digits, split).x.numpy() for split in values}
+        np.savez(tmp_path / f"{name}.npz", **arrays, **{f"y_{split}": y for split, y in values.items()})
+    scores = []
+    for name in ("small", "large"):
+        data = {"source": "npz", "path": str(tmp_path / f"{name}.npz"), "task": "regression", "layout": "chw"}
+        given = {"factory": f"{HERE}five_classes", "weights": str(weights), "fine_tune": "head", "epochs": 20}
+        config = config_with(**given).model_dump() | {
+            "data": data,
+            "distill": {"methods": ["logits"]},
+            "chain": {"method": "logits"},
+        }
+        context = RunContext.prepare(SearchConfig.model_validate(config), RunFolder(tmp_path / name), Callback())
+        (teacher,) = load_teachers(context)
+        evidence = evidence_of(teacher.model, context.data.val, context.data.task, context.numerics)
+        scores.append(context.score.value(evidence))
+    assert scores[0] > 0.5
+    assert scores[1] == pytest.approx(scores[0], abs=0.02)
