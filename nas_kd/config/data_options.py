@@ -117,6 +117,11 @@ class DataOptions(Options):
     test: Files = Field(None, description="parquet: the same for testing (default: carved from train)")
     image_column: str | None = Field(None, description="parquet: column of the pictures (default: by name and type)")
     label_column: str | None = Field(None, description="parquet: column of the labels (default: by name)")
+    group: str | None = Field(
+        None,
+        description="what stays together when splits are carved, such as a patient: parquet: a column | npz: an array, "
+        "or one a split (patient_train) | image_folder: folder, of path/CLASS/GROUP/*.png (default: nothing)",
+    )
     unlabelled: Files = Field(
         None,
         description="pictures or samples without labels; students learn from the teacher's outputs on them: a folder "
