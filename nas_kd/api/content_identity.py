@@ -54,6 +54,8 @@ def data_identity(raw: RawData) -> str:
         for values in getattr(raw, split) or ():
             content.text(split)
             content.array(values)
+    for split, names in raw.groups.items():
+        content.add((split, [str(name) for name in as_numpy(names).tolist()]))
     if raw.unlabelled is not None:
         content.text("unlabelled")
         content.array(raw.unlabelled)

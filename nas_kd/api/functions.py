@@ -14,6 +14,7 @@ from nas_kd.api.in_memory import (
     space_name,
     task_name,
     teacher_options,
+    with_groups,
     with_unlabelled,
 )
 from nas_kd.api.run import Run
@@ -47,6 +48,7 @@ def search(
     callbacks: Callback | Sequence[Callback] = (),
     unlabelled: Any = None,
     task: Any = None,
+    group: Any = None,
 ) -> Run:
     """Search for the most accurate student within a budget; write the winner and the report into the run's folder.
 
@@ -79,6 +81,8 @@ def search(
         task: what the data ask of a network: "classification" (the default), "multi_label", "regression",
             "package.module:Name", or a `Task`. y of multi_label: (N, C), 1 for samples that have a label, else 0; of
             regression: numbers, (N,) or (N, k).
+        group: what no two splits may share when they are carved, such as patients: (N,) names or numbers for the
+            training samples, or these by split; or a name, see `data.group`.
 
     Returns:
         The run, finished, or as far as it came before a callback stopped it.
@@ -96,11 +100,13 @@ def search(
         >>> budget = nas_kd.Budget(max_latency_ms=0.5, max_size_kb=100)
         >>> run = nas_kd.search(teacher=net, data=(x, y), budget=budget, trials=60)  # doctest: +SKIP
     """
+    data, named_group = with_groups(data, group)
     data, files = with_unlabelled(data, unlabelled)
     given: dict[str, Any] = {
         "teacher": None if teacher is None else teacher_options(teacher),
         "data": None if data is None else data_options(data),
         "data.unlabelled": files,
+        "data.group": named_group,
         "data.task": None if task is None else task_name(task),
         "space.name": None if space is None else space_name(space),
         "distill.methods": None if methods is None else method_names(methods),

@@ -16,6 +16,7 @@ from nas_kd.api.content_identity import data_identity, module_identity, object_i
 from nas_kd.commands.module_checks import check_teacher
 from nas_kd.config.options import Budget, DataOptions, TeacherOptions
 from nas_kd.data.in_memory_arrays import split_arrays, unlabelled_array
+from nas_kd.data.layout import as_numpy
 from nas_kd.data.source import RawData, Source, is_flip_safe
 from nas_kd.data.split_names import SPLITS
 from nas_kd.data.user_source import FunctionSource
@@ -152,6 +153,32 @@ def with_unlabelled(data: Any, unlabelled: Any) -> tuple[Any, list[str] | str | 
     return {**(data if splits else {"train": data}), "unlabelled": unlabelled_array(unlabelled)}, None
 
 
+def with_groups(data: Any, group: Any) -> tuple[Any, str | None]:
+    """Divide what samples belong to into arrays that join data given in Python, and the option that names it.
+
+    Args:
+        data: as given to a search.
+        group: a name, see `data.group`; (N,) names or numbers of the training samples' groups, or these by split; None.
+
+    Returns:
+        The data, with groups where these were given in Python; and `data.group`.
+
+    Raises:
+        InputError: groups are given beside data that are not given in Python.
+    """
+    if group is None or isinstance(group, str):
+        return data, group
+    by_split = {
+        split: as_numpy(of) for split, of in (group if isinstance(group, Mapping) else {"train": group}).items()
+    }
+    if isinstance(data, RawData):
+        return replace(data, groups=by_split), None
+    splits = isinstance(data, Mapping) and "train" in data and not _names_files(data["train"])
+    if not splits and (data is None or isinstance(data, str | Mapping | DataOptions) or callable(data)):
+        raise InputError("group given as an array goes with data given in Python as arrays; with files, give a name")
+    return {**(data if splits else {"train": data}), "group": by_split}, None
+
+
 def _names_files(train: Any) -> bool:
     """Whether this is a file, folder or pattern, or a list of these, rather than samples."""
     return isinstance(train, str | Path) or (
@@ -248,8 +275,10 @@ def _method_name(method: Any) -> str:
 
 
 def _splits(data: Mapping[str, Any]) -> RawData:
-    if unknown := sorted(set(data) - {*SPLITS, "classes", "unlabelled"}):
-        raise InputError(f"data: unknown split {unknown[0]!r}; allowed: {', '.join(SPLITS)}, classes, unlabelled")
+    if unknown := sorted(set(data) - {*SPLITS, "classes", "unlabelled", "group"}):
+        raise InputError(
+            f"data: unknown split {unknown[0]!r}; allowed: {', '.join(SPLITS)}, classes, unlabelled, group"
+        )
     given = {name: data[name] for name in SPLITS if name == "train" or data.get(name) is not None}
     arrays = {name: split_arrays(samples, name) for name, samples in given.items()}
     names = data.get("classes")
@@ -262,6 +291,7 @@ def _splits(data: Mapping[str, Any]) -> RawData:
         classes=classes,
         flip_safe=is_flip_safe(classes),
         unlabelled=None if data.get("unlabelled") is None else unlabelled_array(data["unlabelled"]),
+        groups=data.get("group", {}),
     )
 
 

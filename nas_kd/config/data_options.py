@@ -138,6 +138,12 @@ class DataOptions(Options):
     label_separator: Annotated[str | None, NotInKeysAtDefault()] = Field(
         None, min_length=1, description="picture_table: what separates the labels that a cell of label_column lists"
     )
+    group: str | None = Field(
+        None,
+        description="what stays together when splits are carved, such as a patient: parquet, picture_table: a column | "
+        "npz: an array, or one a split (patient_train) | image_folder: folder, of path/CLASS/GROUP/*.png (default: "
+        "nothing)",
+    )
     unlabelled: Files = Field(
         None,
         description="pictures or samples without labels; students learn from the teacher's outputs on them: a folder "

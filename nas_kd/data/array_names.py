@@ -56,6 +56,20 @@ def _meaning(name: str) -> tuple[str, int] | None:
     return f"{kinds[0]}_{splits[0] if splits else 'train'}", 1 if splits else 2
 
 
+def group_arrays(given: Iterable[str], group: str | None) -> dict[str, str]:
+    """Names of the arrays that say what samples belong to, by split: NAME_train, or NAME alone for train, and so on.
+
+    Args:
+        given: names of all arrays.
+        group: `data.group`; None: there are none.
+    """
+    there = set(given)
+    if group is None:
+        return {}
+    found = {split: f"{group}_{split}" for split in SPLITS if f"{group}_{split}" in there}
+    return {"train": group, **found} if group in there and "train" not in found else found
+
+
 def means_labels(name: str) -> bool:
     """Whether an array of this name would be taken for labels."""
     meaning = _meaning(name)

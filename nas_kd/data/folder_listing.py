@@ -55,18 +55,19 @@ class FolderContent:
     notes: tuple[str, ...]
 
 
-def list_folder(root: Path, follow_links: bool) -> FolderContent:
+def list_folder(root: Path, follow_links: bool, *, grouped: bool = False) -> FolderContent:
     """List picture files by split and class.
 
     Args:
         root: the folder of class folders, or of train, val and test in any of their spellings.
         follow_links: read what links out of the folder lead to.
+        grouped: class folders hold folders of pictures that belong together.
 
     Raises:
         InputError: there are no class folders, one has no pictures, or the splits cannot be told.
         OSError: a folder cannot be listed.
     """
-    return _Reader(root, follow_links).content()
+    return _Reader(root, follow_links, grouped=grouped).content()
 
 
 def list_pictures(root: Path, follow_links: bool) -> tuple[list[Path], LeftOut]:
@@ -83,8 +84,8 @@ def list_pictures(root: Path, follow_links: bool) -> tuple[list[Path], LeftOut]:
 
 
 class _Reader:
-    def __init__(self, path: Path, follow_links: bool) -> None:
-        self._path, self._inside, self._follows = path, path.resolve(), follow_links
+    def __init__(self, path: Path, follow_links: bool, *, grouped: bool = False) -> None:
+        self._path, self._inside, self._follows, self._grouped = path, path.resolve(), follow_links, grouped
         self._listed: dict[Path, Entries] = {}
         self._left_out, self._notes = LeftOut(), list[str]()
 
@@ -184,7 +185,7 @@ class _Reader:
         if not entries.folders:
             way = "" if split == "train" else f"; remove it, and {split} is carved from train"
             raise InputError(f"{printable(folder)} has no class folders: {entries.found()}; {WANTED}{way}")
-        by_class = {_utf8_name(path): self._list(path) for path in entries.folders}
+        by_class = {_utf8_name(path): self._of_class(path) for path in entries.folders}
         self._check_empty(split, folder, by_class)
         self._left_out.include(entries.left_out)
         for picture in entries.pictures:
@@ -194,6 +195,18 @@ class _Reader:
             for inner in found.folders:
                 self._left_out.add("folder inside a class folder", f"{name}/{inner.name}")
         return {name: list(found.pictures) for name, found in by_class.items() if found.pictures}
+
+    def _of_class(self, folder: Path) -> Entries:
+        """What is in a class folder; where pictures are grouped, what is in the folders there."""
+        own = self._list(folder)
+        if not self._grouped:
+            return own
+        left_out, groups = LeftOut(), [self._list(group) for group in own.folders]
+        for entries in (own, *groups):
+            left_out.include(entries.left_out)
+        for path in (*own.pictures, *(deeper for entries in groups for deeper in entries.folders)):
+            left_out.add("not in a group folder, or a folder inside of one", self._name(path))
+        return Entries((), tuple(picture for entries in groups for picture in entries.pictures), left_out)
 
     def _check_empty(self, split: str, folder: Path, by_class: Mapping[str, Entries]) -> None:
         """Refuse class folders without pictures; a class that val or test lacks is only said."""

@@ -116,8 +116,9 @@ class PictureReader:
         self.left_out.include(_left_out(pictures, log))
         self._seen.update(log.seen)
         broken = {row for row, _ in log.broken}
-        labels = [label for row, label in enumerate(pictures.labels()) if row not in broken and label is not None]
-        return ReadPictures(x, labels, log.seen["grey"])
+        kept = [(row, label) for row, label in enumerate(pictures.labels()) if row not in broken and label is not None]
+        labels = [label for _, label in kept]
+        return ReadPictures(x, labels, log.seen["grey"], np.array([row for row, _ in kept], dtype=np.int64))
 
     def _kept(self, pictures: Pictures, split: str) -> tuple[MappedArray, DecodingLog] | None:
         """The pictures in the cache; None: they are to be kept in memory."""

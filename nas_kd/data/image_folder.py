@@ -1,7 +1,14 @@
-"""A folder of images by class: `path/<class>/*.png`, or `path/train|val|test/<class>/*.png`."""
+"""A folder of images by class: `path/<class>/*.png`, or `path/train|val|test/<class>/*.png`.
+
+With `data.group = "folder"` pictures that belong together lie in a folder of their own: `path/<class>/<group>/*.png`. A
+group has one name in all classes.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from nas_kd.config.options import DataOptions
 from nas_kd.data.encoded_pictures import FolderPictures, Label, chosen_size
@@ -13,6 +20,7 @@ from nas_kd.data.source import RawData, error_summary, is_flip_safe
 from nas_kd.data.stacked_pictures import with_same_channels
 from nas_kd.errors import InputError
 
+BY_FOLDER = "folder"  # what `data.group` may be
 N_EXAMPLES = 500  # training pictures whose headers decide the size of samples
 
 
@@ -21,13 +29,13 @@ class ImageFolder:
 
     name = "image_folder"
     summary = "a folder of images, one sub-folder a class, optionally below train, val and test"
-    uses = frozenset({"path", "image_size", "resize", "follow_links", "on_error", "cache", "cache_gb"})
+    uses = frozenset({"path", "image_size", "resize", "follow_links", "on_error", "group", "cache", "cache_gb"})
 
     def load(self, options: DataOptions) -> RawData:
         """Decode every image; what is left out is counted and said.
 
         Args:
-            options: `path`, and optionally `image_size`, `resize`, `follow_links`, `on_error`, `train_rows`,
+            options: `path`, and optionally `image_size`, `resize`, `follow_links`, `on_error`, `group`, `train_rows`,
                 `test_rows`, `cache`, `cache_gb`.
 
         Raises:
@@ -35,7 +43,7 @@ class ImageFolder:
         """
         path = _folder(options.path)
         try:
-            content = list_folder(path, options.follow_links)
+            content = list_folder(path, options.follow_links, grouped=_is_grouped(options.group))
         except OSError as error:
             raise InputError(f"cannot list {path}: {error_summary(error)}") from error
         by_split = same_classes(content.splits)
@@ -44,7 +52,8 @@ class ImageFolder:
         train = files["train"]
         size, why = chosen_size(options.image_size, _pictures(train[:: -(-len(train) // N_EXAMPLES)]).encoded())
         reader = PictureReader(size, why, options)
-        splits, notes = with_same_channels({split: reader.read(_pictures(f), split) for split, f in files.items()})
+        read = {split: reader.read(_pictures(f), split) for split, f in files.items()}
+        splits, notes = with_same_channels(read)
         classes = tuple(by_split["train"])
         return RawData(
             name=path.resolve().name or self.name,
@@ -57,7 +66,26 @@ class ImageFolder:
             notes=(*reader.notes(), *notes, *content.notes, *_left_out(content.left_out)),
             skipped=content.left_out.counts + reader.left_out.counts,
             picture_steps=reader.steps(splits),
+            groups={s: _groups(files[s], read[s].rows) for s in files} if options.group is not None else {},
         )
+
+
+def _is_grouped(group: str | None) -> bool:
+    """Whether `data.group` asks for folders; of a folder of pictures nothing else is known.
+
+    Raises:
+        InputError: it names anything else.
+    """
+    if group not in (None, BY_FOLDER):
+        raise InputError(
+            f'data.group = {group!r}: pictures in folders are grouped by "{BY_FOLDER}" alone, as path/CLASS/GROUP/*.png'
+        )
+    return group is not None
+
+
+def _groups(files: Sequence[tuple[Label, Path]], rows: NDArray[np.int64]) -> NDArray[np.str_]:
+    """The folder that each picture lies in, below that of its class."""
+    return np.array([files[row][1].parent.name for row in rows.tolist()])
 
 
 def _folder(path: Path | None) -> Path:

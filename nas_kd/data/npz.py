@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas_kd.config.options import DataOptions
-from nas_kd.data.array_names import named_arrays, names_sentence
+from nas_kd.data.array_names import group_arrays, named_arrays, names_sentence
 from nas_kd.data.file_kind import describe_file
 from nas_kd.data.layout import Layout, as_numpy, axis_order, order_of_view, to_chw
 from nas_kd.data.source import Arrays, RawData, TeacherView, error_summary, is_flip_safe
@@ -30,7 +30,7 @@ class Npz:
 
     name = "npz"
     summary = "a NumPy .npz with x_train, y_train, and optionally val, test, classes, and x_teacher_* (paired samples)"
-    uses = frozenset({"path", "layout"})
+    uses = frozenset({"path", "layout", "group"})
 
     def load(self, options: DataOptions) -> RawData:
         """Read all arrays of the file `options.path`.
@@ -40,11 +40,16 @@ class Npz:
         """
         if options.path is None:
             raise InputError("source 'npz' needs data.path, the .npz file")
-        return from_mapping(read_npz(options.path), options.layout, str(options.path), options.path.stem)
+        arrays = read_npz(options.path, options.group)
+        return from_mapping(arrays, options.layout, str(options.path), options.path.stem, options.group)
 
 
-def read_npz(path: Path) -> dict[str, NDArray[Any] | None]:
+def read_npz(path: Path, group: str | None = None) -> dict[str, NDArray[Any] | None]:
     """Read the arrays of a file by name; those of unknown meaning stay None, and pickled arrays are refused.
+
+    Args:
+        path: of the file.
+        group: `data.group`.
 
     Raises:
         InputError: the file is missing, broken, not .npz, or holds object arrays.
@@ -60,7 +65,7 @@ def read_npz(path: Path) -> dict[str, NDArray[Any] | None]:
             advice = "write one with numpy.savez(path, x_train=..., y_train=...)"
             raise InputError(f"{path} is not an .npz file, it is {kind}; {advice}")
         with path.open("rb") as content, np.load(content, allow_pickle=False) as file:
-            wanted = set(named_arrays(file.files, str(path)).values())
+            wanted = {*named_arrays(file.files, str(path)).values(), *group_arrays(file.files, group).values()}
             for name in file.files:
                 arrays[name] = file[name] if name in wanted else None
     except InputError:
@@ -77,7 +82,7 @@ def read_npz(path: Path) -> dict[str, NDArray[Any] | None]:
     return arrays
 
 
-def from_mapping(arrays: Mapping[str, Any], layout: Layout, where: str, name: str) -> RawData:
+def from_mapping(arrays: Mapping[str, Any], layout: Layout, where: str, name: str, group: str | None = None) -> RawData:
     """Make splits from arrays that are named as in a file; images are brought to (N, C, H, W).
 
     Args:
@@ -85,6 +90,7 @@ def from_mapping(arrays: Mapping[str, Any], layout: Layout, where: str, name: st
         layout: order of the axes of images.
         where: the file or function, for messages.
         name: name of the data set.
+        group: `data.group`.
 
     Raises:
         InputError: an array is missing, or the order of an image's axes is ambiguous.
@@ -103,7 +109,10 @@ def from_mapping(arrays: Mapping[str, Any], layout: Layout, where: str, name: st
     order = axis_order(splits["train"][0].shape, layout, where)
     classes = _class_names(named["classes"]) if "classes" in named else None
     ordered = {split: Arrays(to_chw(x, order), y) for split, (x, y) in splits.items()}
-    ignored = sorted(set(map(str, arrays)) - set(names.values()))
+    groups = group_arrays(map(str, arrays), group)
+    if group is not None and "train" not in groups:
+        raise InputError(f"{where} has no array {group!r} or {group + '_train'!r}, which data.group names")
+    ignored = sorted(set(map(str, arrays)) - {*names.values(), *groups.values()})
     unread = f"arrays that were not read: {few(ignored)}" if ignored else None
     return RawData(
         name=name,
@@ -116,6 +125,7 @@ def from_mapping(arrays: Mapping[str, Any], layout: Layout, where: str, name: st
         teacher_view=_teacher_view(named, layout, where),
         layout=order,
         unlabelled=to_chw(named["x_unlabelled"], order) if "x_unlabelled" in named else None,
+        groups={split: as_numpy(arrays[name]) for split, name in groups.items()},
     )
 
 

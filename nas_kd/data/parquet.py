@@ -1,6 +1,6 @@
 """Parquet files in the Hugging Face image layout: an image column, a label column, class names in the metadata."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice, repeat
@@ -8,11 +8,14 @@ from math import isnan
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from nas_kd.config.options import DataOptions
 from nas_kd.data.encoded_pictures import EncodedImage, Label, chosen_size
 from nas_kd.data.file_kind import describe_file
 from nas_kd.data.image_decoding import PictureReader
-from nas_kd.data.parquet_columns import Columns, find_columns, find_image_column
+from nas_kd.data.parquet_columns import Columns, find_columns, find_image_column, require_group_column
 from nas_kd.data.shards import data_name, find_shards
 from nas_kd.data.source import RawData, error_summary, is_flip_safe, optional_module
 from nas_kd.data.stacked_pictures import with_same_channels
@@ -100,6 +103,7 @@ class Parquet:
             "image_column",
             "label_column",
             "label_columns",
+            "group",
             "cache",
             "cache_gb",
         }
@@ -110,7 +114,7 @@ class Parquet:
 
         Args:
             options: `train`, and optionally `val`, `test`, `train_rows`, `test_rows`, `image_size`, `resize`,
-                `on_error`, `image_column`, `label_column`, `label_columns`, `cache`, `cache_gb`.
+                `on_error`, `image_column`, `label_column`, `label_columns`, `group`, `cache`, `cache_gb`.
 
         Raises:
             InputError: a file is missing or broken, columns are ambiguous, or class names differ between files.
@@ -129,7 +133,8 @@ class Parquet:
         reader = PictureReader(size, why, options)
         for split, found in pictures.items():
             _require_labels(found, split)
-        splits, notes = with_same_channels({split: reader.read(found, split) for split, found in pictures.items()})
+        read = {split: reader.read(found, split) for split, found in pictures.items()}
+        splits, notes = with_same_channels(read)
         columns = dict.fromkeys(shard.columns.note for parts in shards.values() for shard in parts)
         return RawData(
             name=data_name(files.files["train"], self.name),
@@ -142,6 +147,7 @@ class Parquet:
             notes=(*reader.notes(), *notes, *files.notes, *filter(None, columns)),
             skipped=reader.left_out.counts,
             picture_steps=reader.steps(splits),
+            groups=_groups(shards, {split: one.rows for split, one in read.items()}, options.group),
         )
 
 
@@ -156,11 +162,25 @@ def _shards(paths: tuple[Path, ...], rows: int | None, options: DataOptions) -> 
             columns = find_columns(
                 path, file.schema_arrow, options.image_column, options.label_column, options.label_columns
             )
+            require_group_column(path, file.schema_arrow, options.group)
             total = file.metadata.num_rows
         shards.append(Shard(path, columns, total if left is None else min(left, total)))
     if not any(shard.n_rows for shard in shards):
         raise InputError(f"{paths[0]} has no rows" if len(paths) == 1 else f"none of {len(paths)} files has rows")
     return shards
+
+
+def _groups(
+    shards: Mapping[str, list[Shard]], rows: Mapping[str, NDArray[np.int64]], column: str | None
+) -> dict[str, NDArray[Any]]:
+    """What the pictures of each split belong to, by the column that `data.group` names."""
+    if column is None:
+        return {}
+    found = {}
+    for split, parts in shards.items():
+        cells = [cell for shard in parts for (cell,) in _rows(shard, [column])]
+        found[split] = np.array(cells, dtype=object)[rows[split]]
+    return found
 
 
 def unlabelled_pictures(paths: list[Path], image_column: str | None) -> tuple["ParquetPictures", list[str]]:

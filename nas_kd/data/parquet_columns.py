@@ -88,6 +88,16 @@ def find_image_column(path: Path, schema: Any, image: str | None) -> tuple[str, 
     return column, labels[0] if labels else None
 
 
+def require_group_column(path: Path, schema: Any, group: str | None) -> None:
+    """Refuse a file without the column that `data.group` names.
+
+    Raises:
+        InputError: there is none of this name.
+    """
+    if group is not None and group not in schema.names:
+        raise InputError(f"{path} has no column {group!r} (data.group); its columns: {few(list(schema.names))}")
+
+
 def _column(
     path: Path,
     names: list[str],

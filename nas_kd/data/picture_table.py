@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from nas_kd.config.options import DataOptions
 from nas_kd.data.encoded_pictures import FolderPictures, Label, chosen_size
 from nas_kd.data.image_decoding import PictureReader
@@ -38,6 +40,7 @@ class PictureTable:
             "label_columns",
             "label_separator",
             "follow_links",
+            "group",
             "cache",
             "cache_gb",
         }
@@ -48,8 +51,8 @@ class PictureTable:
 
         Args:
             options: `train`, and optionally `val`, `test`, `path`, `train_rows`, `test_rows`, `image_size`, `resize`,
-                `on_error`, `image_column`, `label_column`, `label_columns`, `label_separator`, `follow_links`, `cache`,
-                `cache_gb`.
+                `on_error`, `image_column`, `label_column`, `label_columns`, `label_separator`, `follow_links`, `group`,
+                `cache`, `cache_gb`.
 
         Raises:
             InputError: a table or a picture is missing or broken, or columns cannot be told.
@@ -65,7 +68,8 @@ class PictureTable:
         train = pictures["train"].samples
         size, why = chosen_size(options.image_size, _spread(pictures["train"]).encoded())
         reader = PictureReader(size, why, options)
-        splits, notes = with_same_channels({split: reader.read(p, split) for split, p in pictures.items()})
+        read = {split: reader.read(of_split, split) for split, of_split in pictures.items()}
+        splits, notes = with_same_channels(read)
         missing = LeftOut()
         for listed in found.values():
             missing.include(listed.missing)
@@ -85,6 +89,7 @@ class PictureTable:
             ),
             skipped=reader.left_out.counts + missing.counts,
             picture_steps=reader.steps(splits),
+            groups={s: np.array(found[s].groups)[read[s].rows] for s in found} if options.group is not None else {},
         )
 
 
@@ -163,10 +168,11 @@ class _Labels:
 
 @dataclass(frozen=True)
 class _Listed:
-    """Rows of a table whose pictures are there: cells of the labels, files, and where each row is."""
+    """Rows of a table whose pictures are there: cells of the labels, files, groups, and where each row is."""
 
     cells: list[tuple[str, ...]] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
+    groups: list[str] = field(default_factory=list)
     where: list[str] = field(default_factory=list)
     missing: LeftOut = field(default_factory=LeftOut)
 
@@ -188,8 +194,9 @@ def _listed(table: TextTable, labels: _Labels, options: DataOptions, limit: int 
         raise InputError(f"no such folder: {printable(folder)} (data.path)")
     names = table.values(table.choose("image", options.image_column, FILE_COLUMNS))
     columns = [table.values(table.column(name, "data.label_columns")) for name in labels.columns]
+    groups = names if options.group is None else table.values(table.column(options.group, "data.group"))
     inside, found = folder.resolve(), _Listed()
-    for row, (name, *cells) in enumerate(list(zip(names, *columns, strict=True))[:limit]):
+    for row, (name, group, *cells) in enumerate(list(zip(names, groups, *columns, strict=True))[:limit]):
         file = folder / name
         if not options.follow_links and not file.resolve().is_relative_to(inside):
             raise InputError(
@@ -199,6 +206,7 @@ def _listed(table: TextTable, labels: _Labels, options: DataOptions, limit: int 
         if name and file.is_file():
             found.cells.append(tuple(cells))
             found.files.append(file)
+            found.groups.append(group)
             found.where.append(table.where(row))
         else:
             found.missing.add("no such picture", name)

@@ -20,15 +20,17 @@ from nas_kd.data.augmentation_choices import (
     check_augmentation,
     look_like_pictures,
 )
+from nas_kd.data.carving import carved
 from nas_kd.data.dataset import Dataset, Split
 from nas_kd.data.duplicates import count_duplicates, duplicates_sentence
+from nas_kd.data.groups import find_groups, shared_sentence
 from nas_kd.data.layout import as_numpy, as_stored, layout_sentence
 from nas_kd.data.mapped_array import Stored, StoredArray, remembered, select_rows
 from nas_kd.data.notes import DataNotes
 from nas_kd.data.samples import chunks
 from nas_kd.data.source import Arrays, RawData, Source
 from nas_kd.data.split_names import SPLITS
-from nas_kd.data.splits import Indices, carve
+from nas_kd.data.splits import Indices
 from nas_kd.data.teacher_view import paired_samples, with_teacher_view
 from nas_kd.data.tensors import as_samples, as_tensor
 from nas_kd.data.unlabelled import FoundUnlabelled, find_unlabelled
@@ -81,7 +83,8 @@ def _prepared(raw: RawData, options: DataOptions, seed: int, labelled_only: bool
     xs, labels = _checked(raw, limits, load_task(options.task))
     classes = labels.names
     teacher_xs = paired_samples(raw, limits)
-    parts, carved = _carved(labels, options, seed)
+    groups = find_groups(raw, limits, labels, options.group)
+    parts, said = carved(labels, groups, options, seed)
     ys, x = _with_parts(labels.values, parts), xs["train"]
     pictures = look_like_pictures(x.dtype, x.shape[1:]) if raw.pictures is None else raw.pictures
     check_augmentation(options.augment, x.shape[1:], str(x.dtype))
@@ -94,7 +97,8 @@ def _prepared(raw: RawData, options: DataOptions, seed: int, labelled_only: bool
     unlabelled = None if labelled_only else find_unlabelled(options, raw, xs)
     stored = str(as_stored(raw.train[0]).dtype)
     dataset = assemble(raw.name, xs)
-    about = _about(raw, labels, carved, xs)
+    shared = None if groups is None else shared_sentence(replace(groups, numbers=_with_parts(groups.numbers, parts)))
+    about = _about(raw, labels, [*said, *filter(None, [shared])], xs)
     dataset = replace(dataset, about=about, picture_steps=raw.picture_steps, stored_dtype=stored)
     limited = {split: limit for split, limit in limits.items() if limit is not None}
     dataset = replace(dataset, carved_rows=parts, limited=limited, task_name=options.task)
@@ -124,7 +128,7 @@ def _about(raw: RawData, labels: Targets, carved: list[str], xs: Mapping[str, St
         duplicates=duplicates,
         layout=raw.layout,
         label_encoding=labels.encoding,
-        carved=tuple(line.partition(":")[0] for line in carved),
+        carved=tuple(word for line in carved if (word := line.partition(":")[0]) in SPLITS),
     )
 
 
@@ -192,25 +196,6 @@ def _checked(raw: RawData, limits: Mapping[str, int | None], task: Task) -> tupl
         labels[name] = y[: limits.get(name)]
     check_same_layout(xs)
     return xs, task.read_targets(labels, raw.classes)
-
-
-def _carved(targets: Targets, options: DataOptions, seed: int) -> tuple[dict[str, Indices], list[str]]:
-    """Rows of the given training split for each split to carve and for the rest, with notes for the user."""
-    task, ys = targets.task, targets.values
-    wanted = {"test": options.test_fraction, "val": options.val_fraction}
-    fractions = {name: fraction for name, fraction in wanted.items() if name not in ys}
-    if "test" in fractions and options.test_rows is not None:
-        raise InputError("data.test_rows needs test data of its own; what is carved is set by data.test_fraction")
-    task.check_carving(ys["train"], targets.names, tuple(fractions))
-    if not fractions:
-        return {}, []
-    parts = carve(task.strata(ys["train"]), fractions, seed)
-    notes = [
-        f"{name}: {len(parts[name]):,} of the {len(ys['train']):,} training samples, the same share of each "
-        f"{task.stratum}, drawn by seed {seed}"
-        for name in fractions
-    ]
-    return parts, notes
 
 
 def _with_parts(arrays: Mapping[str, Stored], parts: Mapping[str, Indices]) -> dict[str, Stored]:

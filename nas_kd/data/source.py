@@ -60,6 +60,7 @@ class RawData:
         layout: order of the axes of samples as they were stored, such as "hwc"; None: does not apply.
         picture_steps: what turned picture files into samples; None: samples were not picture files.
         unlabelled: (U, ...) samples without labels, like those of `train`; None: there are none.
+        groups: by split, (N,) the name or number of what each sample belongs to, such as its patient; empty: not known.
     """
 
     name: str
@@ -75,6 +76,7 @@ class RawData:
     layout: str | None = None
     picture_steps: PictureSteps | None = None
     unlabelled: NDArray[Any] | Tensor | None = None
+    groups: Mapping[str, NDArray[Any] | Tensor] = field(default_factory=dict)
 
 
 @runtime_checkable

@@ -18,11 +18,13 @@ class ReadPictures(NamedTuple):
         x: (N, C, H, W) uint8; C is 1 if all are grey, else 3.
         labels: as many.
         n_grey: how many of the pictures are grey.
+        rows: (N,) which of the split's picture files they are: all but broken ones.
     """
 
     x: StoredArray
     labels: list[Label]
     n_grey: int
+    rows: NDArray[np.int64]
 
 
 def with_same_channels(splits: dict[str, ReadPictures]) -> tuple[dict[str, Arrays], list[str]]:
@@ -38,7 +40,7 @@ def with_same_channels(splits: dict[str, ReadPictures]) -> tuple[dict[str, Array
     grey = sum(split.n_grey for split in splits.values())
     notes = [f"{grey:,} grey images of {total:,} were converted to RGB"] if 0 < grey < total else []
     channels = max(split.x.shape[1] for split in splits.values())
-    return {s: Arrays(_with_channels(x, channels), np.asarray(y)) for s, (x, y, _) in splits.items()}, notes
+    return {s: Arrays(_with_channels(x, channels), np.asarray(y)) for s, (x, y, *_) in splits.items()}, notes
 
 
 def _with_channels(x: StoredArray, channels: int) -> StoredArray:

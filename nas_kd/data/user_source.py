@@ -30,13 +30,13 @@ class FunctionSource:
     name: str
     function: Callable[[], Any]
     summary: str = "your own function: package.module:function"
-    uses: frozenset[str] = frozenset({"layout"})
+    uses: frozenset[str] = frozenset({"layout", "group"})
 
     def load(self, options: DataOptions) -> RawData:
         """Call the function and convert what it returns.
 
         Args:
-            options: the `[data]` section; only `layout` applies.
+            options: the `[data]` section; only `layout` and `group` apply.
 
         Raises:
             InputError: the function raised an error, or returned something else.
@@ -49,7 +49,8 @@ class FunctionSource:
         if isinstance(returned, RawData):
             return returned
         if isinstance(returned, Mapping):
-            return from_mapping(returned, options.layout, repr(self.name), self.name.rpartition(":")[2])
+            name = self.name.rpartition(":")[2]
+            return from_mapping(returned, options.layout, repr(self.name), name, options.group)
         raise InputError(
             f"{self.name!r} returned {type(returned).__name__}; want a mapping with x_train, y_train "
             "(and x_val, y_val, x_test, y_test), or nas_kd.data.source.RawData"

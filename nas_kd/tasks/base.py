@@ -83,6 +83,8 @@ class Task(ABC):
             other ones, and probabilities are those of a softmax.
         default_methods: what a search chooses from unless `distill.methods` says.
         stratum: what keeps its share when splits are carved.
+        together: what `kept_together` keeps together, such as "identity"; "": nothing.
+        least_groups: of what is kept together, in every split that is carved.
         output: name of the output of exported files.
 
     Example:
@@ -103,6 +105,8 @@ class Task(ABC):
     one_class: ClassVar[bool] = False
     default_methods: ClassVar[tuple[str, ...]]
     stratum: ClassVar[str]
+    together: ClassVar[str] = ""
+    least_groups: ClassVar[int] = 1
     output: ClassVar[str] = "logits"
 
     @abstractmethod
@@ -124,6 +128,27 @@ class Task(ABC):
         Args:
             y: checked targets of the training samples.
         """
+
+    def kept_together(self, y: Array) -> NDArray[np.int64] | None:
+        """Number the groups of samples (N,) that must not be in two splits; None: any two may be.
+
+        Args:
+            y: checked targets of a split; a group has one number in all splits.
+        """
+        return None
+
+    def check_split(self, y: Array, split: str) -> None:
+        """Refuse a split that nothing could be judged on, or learned from.
+
+        Args:
+            y: (N, ...) checked targets of its samples.
+            split: its name, for messages.
+
+        Raises:
+            InputError: says why.
+        """
+        if not len(y):
+            raise InputError(f"{split} has no samples")
 
     def check_carving(self, y: Array, names: tuple[str, ...], carved: tuple[str, ...]) -> None:
         """Refuse training samples that are too few to carve splits from; each group may ask for more.

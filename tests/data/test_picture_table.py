@@ -85,6 +85,14 @@ def test_splits_of_their_own_and_first_rows(tmp_path: Path) -> None:
     assert [len(split) for split in (dataset.train, dataset.val, dataset.test)] == [10, 6, 6]
 
 
+def test_rows_of_one_group_stay_together(tmp_path: Path) -> None:
+    table = write(tmp_path, "file,label,patient", [f",{'ab'[n % 2]},p{n // 4}" for n in range(N)])
+    rows = load(table, group="patient").carved_rows
+    patients = {split: {row // 4 for row in found.tolist()} for split, found in rows.items()}
+    assert sum(map(len, patients.values())) == N // 4
+    assert "has no column 'clip' (data.group)" in refusal(table, group="clip")
+
+
 def test_missing_pictures_are_refused_or_skipped_and_counted(tmp_path: Path) -> None:
     table = write(tmp_path, "file,label", [",a" if n % 2 else ",b" for n in range(N)])
     (tmp_path / "pictures" / "3.png").unlink()

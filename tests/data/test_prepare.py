@@ -127,7 +127,7 @@ def test_unknown_source_and_options_without_meaning() -> None:
         load_dataset(DataOptions(source="parket"), 0)
     with pytest.raises(InputError, match=r"data\.path is not used by source 'digits'"):
         load_dataset(DataOptions(path=Path("x")), 0)
-    with pytest.raises(InputError, match=r"data\.train is not used by source 'npz', which takes data\.layout, data\.p"):
+    with pytest.raises(InputError, match=r"data\.train is not used by source 'npz', which takes data\.group, data\.l"):
         load_dataset(DataOptions(source="npz", train=Path("x")), 0)
     with pytest.raises(InputError, match="needs nothing_like_it"):
         optional_module("nothing_like_it", "nothing_like_it", "x")
