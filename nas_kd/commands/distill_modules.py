@@ -5,11 +5,12 @@ from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from nas_kd.commands.distill_data import ModuleTask, as_augmentation, class_weights_of, open_splits
 from nas_kd.commands.distill_mixing import check_mixing, mixed_source
 from nas_kd.commands.distill_teachers import GivenTeacher, as_teachers, checked_samples, load_teachers
 from nas_kd.commands.distill_unlabelled import GivenUnlabelled
@@ -30,16 +31,13 @@ from nas_kd.commands.module_networks import as_student
 from nas_kd.config.options import Augmentation, DistillOptions, EngineOptions
 from nas_kd.context.callbacks import Callback, EpochEnd, StopRun, as_callback
 from nas_kd.context.recipe_rules import recipe_by_rules
-from nas_kd.engine.evaluation import accuracy_on
 from nas_kd.engine.method_setup import DatasetInfo, reinitialized
 from nas_kd.engine.mixed_batches import MixedBatches
 from nas_kd.engine.numerics import Numerics, threads_for, training_threads
 from nas_kd.engine.schedule import Schedule
 from nas_kd.engine.teacher_outputs import Teacher, outputs_on
 from nas_kd.engine.training import Training, TrainingSetup
-from nas_kd.engine.user_data import UserData, open_data
-from nas_kd.errors import InputError
-from nas_kd.kd.class_weights import weights_of_classes
+from nas_kd.engine.user_data import UserData
 from nas_kd.methods.base import Method
 from nas_kd.methods.combine import make_method, uses_unlabelled
 from nas_kd.methods.teaching_choices import check_enough_classes
@@ -76,19 +74,21 @@ def distill(
     unlabelled_share: float | None = None,
     mix: Literal["none", "mixup", "cutmix"] = "none",
     standardize: bool = False,
+    task: Any = "classification",
 ) -> Student:
     """Train your own student by knowledge distillation, in place, with a cosine schedule.
 
     Args:
-        student: x (B, ...) -> logits (B, C), float32, on the CPU, in a tensor, or first in a tuple, or under "logits".
-            It is trained from the weights that it has.
+        student: x (B, ...) -> logits (B, C), float32, on the CPU, in a tensor, or first in a tuple, or under "logits";
+            of other tasks, what these ask for. It is trained from the weights that it has.
         teacher: the same, left as it was, scripted or of other precision if it likes; the path of an `.onnx` file; or a
             mapping of one of these, as `module` or `onnx`, with its `preprocessing`, `mean`, `std`, `image_size`,
             `label_set` and `output` as in a config. A list of several for methods that learn from several, None for
             those without.
         train: (x, y) of arrays or tensors, a Dataset with items (x, y), or a DataLoader, whose batches (x, y) are used
-            as they are; y: class numbers. Samples reach networks as float32, whole numbers wider than uint8 as int64.
-        val: the same; methods that train several networks then return the most accurate one.
+            as they are; y: class numbers, or targets of the task. Samples reach networks as float32, whole numbers
+            wider than uint8 as int64.
+        val: the same; methods that train several networks then return the best one.
         method: a name (`nas-kd list methods`), `a+b`, `package.module:Name`, a `Method` class or an instance.
         epochs: passes over the training data; over as many samples as `train` and `unlabelled` have together.
         batch_size: samples a step; a DataLoader has its own. None: the largest of 16 to 128 that leaves enough steps.
@@ -114,6 +114,8 @@ def distill(
         mix: training samples in pairs, as teachers see them too, and their labels: "mixup": shares of both; "cutmix": a
             rectangle of another picture; not with a DataLoader, whose samples have no numbers.
         standardize: the method sees logits of student and teachers z-scored per sample; for three classes or more.
+        task: what the student is to do: "classification", "multi_label" (y (N, C) of 0 and 1), "regression" (y numbers,
+            (N,) or (N, k)), `package.module:Name` or a `Task`. Targets of all but the first are read once more before.
 
     Returns:
         The student itself with averaged weights, in eval mode.
@@ -145,13 +147,17 @@ def distill(
     }
     settings = _Settings.of(schedule, {"threads": threads, "precision": precision}, seed, callbacks)
     with unchanged_settings(), torch.inference_mode(False):
-        learnt = shown_standardized(as_method(method, temperature, strength), standardize)
+        wanted, learnt = ModuleTask.of(task), as_method(method, temperature, strength)
         teachers = _checked_teachers(student, teacher, learnt)
+        of_classes = {"standardize": standardize is True, "class_weights": settings.schedule.class_weights != "none"}
+        wanted.check(learnt, of_classes | {"label_set": any(t.options.knows_other_classes for t in teachers)})
+        learnt = shown_standardized(learnt, standardize)
         with unchanged(_modules(teachers)):
-            changes = _augmentation(augment)
+            changes = as_augmentation(augment)
             others = GivenUnlabelled(unlabelled, unlabelled_share, changes, settings.seed)
-            data = _open(train, val, settings.seed, changes)
-            _Distillation.prepare(student, teachers, learnt, (*data, others), settings).run()
+            splits = open_splits(train, val, settings.seed, changes, wanted.read)
+            data = _Data(*splits, others, wanted.knowing(*splits))
+            _Distillation.prepare(student, teachers, learnt, data, settings).run()
     return student
 
 
@@ -186,9 +192,18 @@ class _Settings:
         return _Settings(*checked, as_seed(seed), as_callback(callbacks))
 
 
+class _Data(NamedTuple):
+    """What a student learns from: training and validation data, unlabelled samples, and the task."""
+
+    train: UserData
+    val: UserData | None
+    unlabelled: GivenUnlabelled
+    task: ModuleTask
+
+
 @dataclass(frozen=True)
 class _Distillation:
-    """One student to train; `score`: validation accuracy of a network, 0..1, None without validation data."""
+    """One student to train; `score`: of a network on validation, 0..1, None without validation data."""
 
     student: nn.Module
     teachers: Sequence[Teacher]
@@ -203,47 +218,48 @@ class _Distillation:
         student: nn.Module,
         given: Sequence[GivenTeacher],
         method: Method,
-        data: tuple[UserData, UserData | None, GivenUnlabelled],
+        data: _Data,
         settings: _Settings,
     ) -> "_Distillation":
-        """Check that networks, method and data fit together; `data`: for training and validation, and unlabelled."""
-        train, val, unlabelled = data
+        """Check that networks, method and data fit together."""
+        train, val, unlabelled, wanted = data
         check_capabilities(method, train)
         unlabelled.check(method, train)
         mix = settings.schedule.mix
         check_mixing(mix, train)
         example = train.example()
-        student, n_classes = as_student(student, example, "train")
+        student, n_classes = as_student(student, example, "train", wanted.width)
+        wanted = wanted.with_classes(n_classes)
         check_enough_classes(any(part.sees_standardized for part in method.parts()), n_classes, "standardize")
-        loaded = load_teachers(roles_of(given), train, n_classes)
+        loaded = load_teachers(roles_of(given), train, n_classes, one_class=wanted.task.one_class)
         teachers = [Teacher(t.model, other_classes=t.options.knows_other_classes) for t in loaded.values()]
         check_gradient(student, example)
         shape = tuple(example.shape[1:])
         numerics = Numerics(Numerics.choose(settings.engine, shape).bf16, channels_last=False)
         score, first = None, None
         if val is not None:
-            as_student(student, val.example(), "val")
-            first = next(val.batches(n_classes))  # its labels are checked before hours of training, not after
-            score = partial(_accuracy, val=val, n_classes=n_classes, numerics=numerics)
-        checked = checked_samples(train, first, n_classes) if loaded else None
+            as_student(student, val.example(), "val", wanted.width)
+            first = next(val.batches(wanted.read))  # its labels are checked before hours of training, not after
+            score = partial(wanted.score, val=val, numerics=numerics)
+        checked = checked_samples(train, first, n_classes) if loaded and wanted.task.one_class else None
         for role, one in loaded.items():
             for note in (*one.notes, *filter(None, [checked and one.advice(checked)])):
                 settings.callback.on_note(f"{role}: {note}")
-        others = unlabelled.ready(train, val, n_classes)
+        others = unlabelled.ready(train, val, wanted.read)
         if others is not None and others.note is not None:
             settings.callback.on_note(others.note)
-        source = train.source(n_classes, method.has_own_order)
+        source = train.source(wanted.read, method.has_own_order)
         source = mixed_source(source, train, mix, settings.seed)
         setup = TrainingSetup(
             source=source if others is None else others.mixed_into(source, train, mix),
-            dataset=DatasetInfo(len(train), n_classes, *train.statistics()),
+            dataset=DatasetInfo(len(train), n_classes, *train.statistics(), wanted.task),
             schedule=Schedule.of(
                 settings.schedule, _recipe(settings.schedule, train, 0 if others is None else len(others))
             ),
             numerics=numerics,
             seed=settings.seed,
             calibrated=settings.schedule.calibrate,
-            class_weights=_class_weights(settings.schedule.class_weights, train, n_classes),
+            class_weights=class_weights_of(settings.schedule.class_weights, train, n_classes),
         )
         threads = threads_for(settings.engine, shape)
         return _Distillation(student, teachers, method, setup, threads, score, settings.callback)
@@ -282,7 +298,7 @@ class _Distillation:
         self._finish(training)
 
     def _finish(self, training: Training) -> None:
-        """Give the student the averaged weights of the most accurate network: its own, unless a peer is better."""
+        """Give the student the averaged weights of the best network: its own, unless a peer is better."""
         training.load_average()
         if self.score is not None and len(training.networks) > 1:
             best = max(training.networks, key=self.score)
@@ -296,8 +312,8 @@ class _Distillation:
         if self.score is None:
             return None
         with training.averaged():
-            accuracy = max(self.score(network) for network in training.networks)
-            return Judged(accuracy, accuracy)
+            score = max(self.score(network) for network in training.networks)
+            return Judged(score, score)
 
 
 def _plain(given: Any) -> Any:
@@ -305,36 +321,7 @@ def _plain(given: Any) -> Any:
     return given.tolist() if hasattr(given, "tolist") else given
 
 
-def _class_weights(given: str | tuple[float, ...], train: UserData, n_classes: int) -> Tensor | None:
-    """Weights of the classes (C,), as in a config; labels are read only where they are counted."""
-    labels = train.labels(n_classes) if given == "balanced" else torch.zeros(0, dtype=torch.int64)
-    try:
-        weights = weights_of_classes(given, labels, tuple(map(str, range(n_classes))))
-    except InputError as error:  # which names the option of a config
-        raise InputError(str(error).replace("distill.class_weights", "class_weights")) from error
-    return None if weights is None else torch.tensor(weights)
-
-
 def _recipe(options: DistillOptions, train: UserData, n_unlabelled: int) -> TrainingRecipe:
     """What the caller gives, completed by rules; a DataLoader's batches are as large as they are."""
     given = options if train.batch_size is None else options.model_copy(update={"batch_size": train.batch_size})
     return recipe_by_rules(given, len(train) + n_unlabelled, "none")
-
-
-def _accuracy(network: nn.Module, val: UserData, n_classes: int, numerics: Numerics) -> float:
-    return accuracy_on(network, val.batches(n_classes), numerics)
-
-
-def _augmentation(augment: Any) -> Augmentation | None:
-    if augment is not None and not isinstance(augment, Augmentation):
-        if not isinstance(augment, Mapping):
-            raise InputError(f"augment is of type {type(augment).__name__}; want e.g. {{'crop': 4, 'flip': True}}")
-        return as_section(Augmentation, "augment.", **augment)
-    return augment
-
-
-def _open(train: Any, val: Any, seed: int, augment: Augmentation | None) -> tuple[UserData, UserData | None]:
-    data = open_data(train, "train", seed, augment)
-    if len(data) < 2:
-        raise InputError(f"training needs two samples at least, train has {len(data)}")
-    return data, None if val is None else open_data(val, "val", seed)

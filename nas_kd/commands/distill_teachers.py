@@ -11,6 +11,7 @@ from nas_kd.commands.module_checks import check_teacher
 from nas_kd.commands.module_networks import as_teacher
 from nas_kd.config.options import TeacherOptions
 from nas_kd.data.pixel_range import PixelRange
+from nas_kd.engine.target_readers import ClassNumbers
 from nas_kd.engine.user_data import UserData
 from nas_kd.errors import InputError
 from nas_kd.export.onnx_file import read_onnx
@@ -121,17 +122,20 @@ def checked_samples(train: UserData, val: tuple[Tensor, Tensor] | None, n_classe
         None where there are none.
     """
     few = val is None or len(val[1]) < N_SAMPLES
-    more = next(train.batches(n_classes)) if few and train.numbered else None
+    more = next(train.batches(ClassNumbers(n_classes))) if few and train.numbered else None
     return None if val is None and more is None else CheckedSamples.filled_up(val, more)
 
 
-def load_teachers(given: Mapping[str, GivenTeacher], train: UserData, n_classes: int) -> dict[str, LoadedTeacher]:
+def load_teachers(
+    given: Mapping[str, GivenTeacher], train: UserData, n_classes: int, *, one_class: bool = True
+) -> dict[str, LoadedTeacher]:
     """Load the teachers.
 
     Args:
         given: by role.
         train: the training data, which are looked at if there are any teachers.
         n_classes: C, of the student.
+        one_class: whether every sample has one class, so that teachers may return probabilities.
 
     Raises:
         InputError: see `load_teacher`.
@@ -139,10 +143,12 @@ def load_teachers(given: Mapping[str, GivenTeacher], train: UserData, n_classes:
     if not given:
         return {}
     facts = facts_of(train)
-    return {role: load_teacher(role, one, facts, n_classes) for role, one in given.items()}
+    return {role: load_teacher(role, one, facts, n_classes, one_class=one_class) for role, one in given.items()}
 
 
-def load_teacher(role: str, given: GivenTeacher, facts: SampleFacts, n_classes: int) -> LoadedTeacher:
+def load_teacher(
+    role: str, given: GivenTeacher, facts: SampleFacts, n_classes: int, *, one_class: bool = True
+) -> LoadedTeacher:
     """Put what the options ask for in front of a teacher; its modules are the given ones, in eval mode.
 
     Args:
@@ -150,6 +156,7 @@ def load_teacher(role: str, given: GivenTeacher, facts: SampleFacts, n_classes: 
         given: as it was passed.
         facts: of the samples.
         n_classes: C, of the student.
+        one_class: whether every sample has one class, so that the teacher may return probabilities.
 
     Raises:
         InputError: the options do not fit the samples, or the teacher cannot be used on them.
@@ -163,7 +170,7 @@ def load_teacher(role: str, given: GivenTeacher, facts: SampleFacts, n_classes: 
     inputs = inputs_of_module(net, options, facts)
 
     def behind(wanted: TeacherInputs) -> UserNetwork:
-        return as_teacher(role, wanted.in_front_of(net), facts.examples, wanted_classes)
+        return as_teacher(role, wanted.in_front_of(net), facts.examples, wanted_classes, one_class=one_class)
 
     network = behind(inputs)
     notes = (*network.notes, *inputs.notes(options))

@@ -18,6 +18,7 @@ from nas_kd.data.unlabelled import LARGEST_SHARE, checked_unlabelled, copies_sen
 from nas_kd.engine.batch_source import ArrayBatches, BatchSource
 from nas_kd.engine.dataset_batches import DatasetBatches, DatasetData
 from nas_kd.engine.mixed_batches import MixedBatches
+from nas_kd.engine.target_readers import TargetReader
 from nas_kd.engine.user_data import UserData
 from nas_kd.errors import InputError
 from nas_kd.methods.base import Method
@@ -65,7 +66,7 @@ class GivenUnlabelled:
         if not train.numbered:
             raise InputError(f"unlabelled goes with arrays or a Dataset as train, not with a {train.kind}")
 
-    def ready(self, train: UserData, val: UserData | None, n_classes: int) -> "ReadyUnlabelled | None":
+    def ready(self, train: UserData, val: UserData | None, read: TargetReader) -> "ReadyUnlabelled | None":
         """Convert the samples as those of train, and leave out those that are in train or val; None: there are none.
 
         Raises:
@@ -76,7 +77,7 @@ class GivenUnlabelled:
         x = _converted(self._x, train)
         labelled = {"train": train} if val is None else {"train": train, "val": val}
         keep, copies = find_copies(
-            x.astype(np.float32), {split: _digests(data, n_classes) for split, data in labelled.items()}
+            x.astype(np.float32), {split: _digests(data, read) for split, data in labelled.items()}
         )
         if not keep.any():
             raise InputError(
@@ -134,6 +135,6 @@ def _converted(x: NDArray[Any], train: UserData) -> NDArray[Any]:
     return checked_unlabelled(x, samples, "unlabelled")
 
 
-def _digests(data: UserData, n_classes: int) -> set[bytes]:
+def _digests(data: UserData, read: TargetReader) -> set[bytes]:
     """Of all samples as float32, which holds every stored value."""
-    return {digest for x, _ in data.batches(n_classes) for digest in sample_digests(x.float().numpy())}
+    return {digest for x, _ in data.batches(read) for digest in sample_digests(x.float().numpy())}

@@ -11,24 +11,27 @@ from nas_kd.models.raw_output import LogitsOnly, LogitsReader, find_logits
 from nas_kd.user_code import unchanged_settings
 
 
-def as_student(student: nn.Module, x: Tensor, split: str) -> tuple[nn.Module, int]:
+def as_student(student: nn.Module, x: Tensor, split: str, width: int | None) -> tuple[nn.Module, int]:
     """The student as a network that returns its logits and nothing else, and the number of classes.
 
     Args:
         student: left in eval mode.
         x: (B, ...) the first samples.
         split: "train" or "val", for messages.
+        width: number of outputs that are wanted; None: any from two.
 
     Raises:
         InputError: it cannot take the samples, or does not give (B, C).
     """
     raw, kept = _run("student", student, x, split)
-    reader = _find_logits("student", raw, x, None)
+    reader = _find_logits("student", raw, x, width)
     classes = reader(raw).shape[1]
     return (student if reader.is_plain and kept else LogitsOnly(student, reader, keeps_input=kept)), classes
 
 
-def as_teacher(role: str, teacher: nn.Module, x: Tensor, n_classes: int | None) -> UserNetwork:
+def as_teacher(
+    role: str, teacher: nn.Module, x: Tensor, n_classes: int | None, *, one_class: bool = True
+) -> UserNetwork:
     """A teacher as a network that returns its logits and nothing else, however it does that itself.
 
     Args:
@@ -36,6 +39,7 @@ def as_teacher(role: str, teacher: nn.Module, x: Tensor, n_classes: int | None) 
         teacher: left in eval mode, its weights as they were.
         x: (B, ...) the first samples of the training data.
         n_classes: C, of the student; None: the teacher's classes are other ones.
+        one_class: whether it may return probabilities of a softmax in place of logits.
 
     Raises:
         InputError: it cannot take the samples, or does not give (B, C).
@@ -44,7 +48,7 @@ def as_teacher(role: str, teacher: nn.Module, x: Tensor, n_classes: int | None) 
     network = copied(teacher) if other_precision else teacher
     network.eval()
     try:
-        return as_network(network, x, n_classes, f"{role}:")
+        return as_network(network, x, n_classes, f"{role}:", one_class=one_class)
     except InputError as failure:
         raw, _ = _run(role, network, x, "train")
         given = reader(raw).shape[1] if (reader := _any_logits(role, raw, x)) else n_classes
@@ -84,6 +88,7 @@ def _find_logits(role: str, raw: Any, x: Tensor, n_classes: int | None) -> Logit
         if not isinstance(raw, Tensor):
             raise
         kind = "" if raw.is_floating_point() else f" of {raw.dtype}"
-        raise InputError(
-            f"{role} gives {tuple(raw.shape)}{kind} for {len(x)} samples; want logits ({len(x)}, C), one for each class"
-        ) from error
+        wanted = f"logits ({len(x)}, C), one for each class"
+        if role == "student" and n_classes is not None:
+            wanted = f"({len(x)}, {n_classes}), an output for each column of y"
+        raise InputError(f"{role} gives {tuple(raw.shape)}{kind} for {len(x)} samples; want {wanted}") from error

@@ -13,7 +13,8 @@ from nas_kd.data.mixing import Mixer
 from nas_kd.engine.batch_source import BatchSource, EpochBatches, Order, Samples
 from nas_kd.engine.evaluation import EVALUATION_BATCH
 from nas_kd.engine.random_stream import RandomStream
-from nas_kd.engine.sample_checks import as_labels, as_network_input, as_pair, as_tensor, length_of, moments
+from nas_kd.engine.sample_checks import as_network_input, as_pair, as_tensor, length_of, moments
+from nas_kd.engine.target_readers import TargetReader
 from nas_kd.errors import InputError
 from nas_kd.tasks.base import MixedLabels
 
@@ -27,13 +28,13 @@ class DatasetData:
     numbered = True
     batch_size = None
 
-    def __init__(self, dataset: "TorchDataset[Any]", name: str, seed: int) -> None:
-        """Keep the data set; nothing is read yet.
+    def __init__(self, dataset: "TorchDataset[Any]", name: str, seed: int, any_target: TargetReader) -> None:
+        """Keep the data set; nothing is read yet. See `open_data` for the arguments.
 
         Raises:
             InputError: it has no length, or is empty.
         """
-        self._dataset, self._name, self._seed = dataset, name, seed
+        self._dataset, self._name, self._seed, self._any_target = dataset, name, seed, any_target
         self._n = length_of(dataset, name)
 
     def __len__(self) -> int:
@@ -41,29 +42,29 @@ class DatasetData:
 
     def example(self) -> Tensor:
         """The first samples, two at most."""
-        return self.read(range(min(2, len(self))), None, 0).x
+        return self.read(range(min(2, len(self))), self._any_target, 0).x
 
     def samples(self) -> Tensor:
         """Samples spread over the data set."""
-        return self.read(range(0, len(self), max(1, len(self) // STATISTICS_SAMPLES)), None, 1).x
+        return self.read(range(0, len(self), max(1, len(self) // STATISTICS_SAMPLES)), self._any_target, 1).x
 
     def statistics(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of samples spread over the data set."""
         return moments(self.samples())
 
-    def source(self, n_classes: int, own_order: bool) -> BatchSource:
+    def source(self, read: TargetReader, own_order: bool) -> BatchSource:
         """Batches of the data set's items; if `own_order`, all items are read once for their labels."""
         plain = torch.zeros(len(self), dtype=torch.int64)  # of these, the usual random order needs the number alone
-        return DatasetBatches(self, n_classes, self.labels(n_classes) if own_order else plain)
+        return DatasetBatches(self, read, self.labels(read) if own_order else plain)
 
-    def labels(self, n_classes: int) -> Tensor:
-        """Read all items for their labels, (N,) int64."""
-        return torch.cat([self.read(chunk, n_classes, 2).y for chunk in self._chunks()])
+    def labels(self, read: TargetReader) -> Tensor:
+        """Read all items for their targets, (N, ...)."""
+        return torch.cat([self.read(chunk, read, 2).y for chunk in self._chunks()])
 
-    def batches(self, n_classes: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, read: TargetReader) -> Iterator[tuple[Tensor, Tensor]]:
         """All items, in their order."""
         for chunk in self._chunks():
-            samples = self.read(chunk, n_classes, 3)
+            samples = self.read(chunk, read, 3)
             yield samples.x, samples.y
 
     def _chunks(self) -> Iterator[range]:
@@ -86,13 +87,11 @@ class DatasetData:
             raise InputError(f"{self._name}: its items cannot be put into a batch: {reason}") from error
         return x, y
 
-    def read(self, indices: Sequence[int], n_classes: int | None, *draw: int) -> Samples:
+    def read(self, indices: Sequence[int], read: TargetReader, *draw: int) -> Samples:
         """Put items into a batch; their random transforms depend on the seed and the numbers `draw` alone."""
         x, y = self._collated(indices, *draw)
         samples = as_network_input(x, self._name)
-        return Samples(
-            samples, as_labels(y, len(samples), n_classes, self._name, indices), torch.as_tensor(list(indices))
-        )
+        return Samples(samples, read(y, len(samples), self._name, indices), torch.as_tensor(list(indices)))
 
 
 @dataclass(frozen=True)
@@ -101,13 +100,13 @@ class DatasetBatches:
 
     Attributes:
         data: the data set.
-        n_classes: number of classes.
+        read: checks and converts targets.
         labels: (N,) that the order of samples may depend on.
         mixer: mixes samples with each other; None: nothing does.
     """
 
     data: DatasetData
-    n_classes: int
+    read: TargetReader
     labels: Tensor
     mixer: Mixer | None = None
     view: None = None
@@ -133,8 +132,8 @@ class DatasetBatches:
     def samples(self, number: int, indices: Tensor, step: int) -> Samples:
         """The items `indices` (b,), mixed as in a pass; their random transforms depend on pass and step."""
         if self.mixer is None:
-            return self.data.read(indices.tolist(), self.n_classes, 4, number, step)
+            return self.data.read(indices.tolist(), self.read, 4, number, step)
         mixture, n = self.mixer.mixture(number, indices), len(indices)
-        both = self.data.read(torch.cat([indices, mixture.partner]).tolist(), self.n_classes, 4, number, step)
+        both = self.data.read(torch.cat([indices, mixture.partner]).tolist(), self.read, 4, number, step)
         x = self.mixer.mixed(number, indices, both.x[:n], both.x[n:])
         return Samples(x, both.y[:n], indices, mixed=MixedLabels(both.y[n:], mixture.share))

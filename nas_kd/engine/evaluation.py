@@ -66,6 +66,22 @@ def accuracy_on(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], nume
 
 
 @torch.no_grad()
+def evidence_on(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], task: Task, numerics: Numerics) -> Evidence:
+    """What a network does with the samples of batches (x, y); see `evidence_of`.
+
+    Args:
+        model: x (B, ...) -> (B, ...) what the task asks for; left in eval mode.
+        batches: at least one sample in total.
+        task: of the targets.
+        numerics: the memory layout that the model is in.
+    """
+    model.eval()
+    found = [(model(numerics.to_layout(x)).float(), y) for x, y in batches]
+    outputs, targets = (torch.cat(parts).numpy() for parts in zip(*found, strict=True))
+    return task.evidence(outputs, targets)
+
+
+@torch.no_grad()
 def label_loss_of(model: nn.Module, split: Split, task: Task, numerics: Numerics) -> float:
     """Mean loss on the labels of a network on a split, unweighted.
 

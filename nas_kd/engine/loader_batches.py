@@ -11,7 +11,8 @@ from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 from nas_kd.engine.batch_source import BatchSource, EpochBatches, Order, Samples
 from nas_kd.engine.calibration import BATCHES
 from nas_kd.engine.random_stream import RandomStream
-from nas_kd.engine.sample_checks import as_labels, as_network_input, as_pair, length_of, moments
+from nas_kd.engine.sample_checks import as_network_input, as_pair, length_of, moments
+from nas_kd.engine.target_readers import TargetReader
 from nas_kd.errors import InputError
 
 
@@ -53,24 +54,24 @@ class LoaderData:
         """Mean and standard deviation of the first batch."""
         return moments(self.samples())
 
-    def labels(self, n_classes: int) -> Tensor:
-        """Labels of one pass over the loader, as it draws samples in training."""
-        return torch.cat([y for _, y in self.batches(n_classes)])
+    def labels(self, read: TargetReader) -> Tensor:
+        """Targets of one pass over the loader, as it draws samples in training."""
+        return torch.cat([y for _, y in self.batches(read)])
 
-    def source(self, n_classes: int, own_order: bool) -> BatchSource:
+    def source(self, read: TargetReader, own_order: bool) -> BatchSource:
         """The loader's own batches, which cannot be ordered."""
         if len(self._first_batch()[0]) < 2:
             raise InputError(
                 f"{self.name}: its first batch has one sample; training needs two samples a batch at least"
             )
-        return LoaderBatches(self, n_classes)
+        return LoaderBatches(self, read)
 
-    def batches(self, n_classes: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, read: TargetReader) -> Iterator[tuple[Tensor, Tensor]]:
         """One pass over the loader, its last batch included."""
         batches = self.open(0)
         for step in range(length_of(self.loader, self.name)):
             x, y = batches(step)
-            yield x, as_labels(y, len(x), n_classes, self.name)
+            yield x, read(y, len(x), self.name)
 
     def open(self, epoch: int) -> "LoaderPass":
         """Start a pass over the loader, or use the one of this epoch of which only the first batch has been read."""
@@ -128,11 +129,11 @@ class LoaderBatches:
 
     Attributes:
         data: the loader.
-        n_classes: number of classes.
+        read: checks and converts targets.
     """
 
     data: LoaderData
-    n_classes: int
+    read: TargetReader
     view: None = None
     unlabelled_view: None = None
 
@@ -153,7 +154,7 @@ class LoaderBatches:
             where = f"batch {step} of {self.data.name}"
             if len(x) < 2:
                 raise InputError(f"{where} has {len(x)} sample; training needs two at least: use drop_last=True")
-            return Samples(x, as_labels(y, len(x), self.n_classes, where), no_numbers)
+            return Samples(x, self.read(y, len(x), where), no_numbers)
 
         return batch
 

@@ -19,9 +19,11 @@ from nas_kd.engine.batch_source import ArrayBatches, BatchSource
 from nas_kd.engine.dataset_batches import DatasetData
 from nas_kd.engine.evaluation import EVALUATION_BATCH
 from nas_kd.engine.loader_batches import LoaderData
-from nas_kd.engine.sample_checks import as_labels, as_pair, as_tensor
+from nas_kd.engine.sample_checks import as_pair, as_tensor
+from nas_kd.engine.target_readers import ClassNumbers, TargetReader
 from nas_kd.errors import InputError
 
+ANY_CLASS = ClassNumbers()
 WANTED = "want (x, y) of arrays or tensors, a Dataset with items (x, y), or a DataLoader that yields batches (x, y)"
 
 
@@ -52,22 +54,28 @@ class UserData(Protocol):
     def statistics(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of each channel of images, (C,), or of all values, (1,)."""
 
-    def labels(self, n_classes: int) -> Tensor:
-        """Class numbers of all samples, (N,) int64; what is no array is read once for them."""
+    def labels(self, read: TargetReader) -> Tensor:
+        """Targets of all samples, (N, ...), as `read` converts them; what is no array is read once for them."""
 
-    def source(self, n_classes: int, own_order: bool) -> BatchSource:
-        """Batches to train on; labels that are no class numbers in 0..n_classes - 1 raise InputError.
+    def source(self, read: TargetReader, own_order: bool) -> BatchSource:
+        """Batches to train on; targets that `read` refuses raise InputError.
 
         Args:
-            n_classes: number of classes.
+            read: checks and converts targets.
             own_order: whether the method orders samples by their labels.
         """
 
-    def batches(self, n_classes: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, read: TargetReader) -> Iterator[tuple[Tensor, Tensor]]:
         """All samples in batches (x, y), to evaluate on."""
 
 
-def open_data(given: Any, name: str, seed: int, augment: Augmentation | None = None) -> UserData:
+def open_data(
+    given: Any,
+    name: str,
+    seed: int,
+    augment: Augmentation | None = None,
+    any_target: TargetReader = ANY_CLASS,
+) -> UserData:
     """Find out what a user passed.
 
     Args:
@@ -75,6 +83,7 @@ def open_data(given: Any, name: str, seed: int, augment: Augmentation | None = N
         name: "train" or "val", for messages.
         seed: of augmentation and of the data's own random transforms.
         augment: for arrays of images only; its open fields are filled in as in a config.
+        any_target: checks targets before it is known how wide they have to be.
 
     Raises:
         InputError: it is none of these, or empty.
@@ -84,18 +93,20 @@ def open_data(given: Any, name: str, seed: int, augment: Augmentation | None = N
     arrays = isinstance(given, tuple | list) and any(isinstance(part, Tensor | np.ndarray) for part in given)
     if arrays or isinstance(given, Tensor | np.ndarray):
         x, y = as_pair(given, name)
-        return _open_arrays(x, y, name, seed, augment)
+        return _open_arrays(x, y, name, seed, augment, any_target=any_target)
     if augment is not None:
         raise InputError(f"augment changes arrays; {name} is a {type(given).__name__}: let it augment by itself")
     if isinstance(given, TorchDataset) and not isinstance(given, IterableDataset):
-        return DatasetData(given, name, seed)
+        return DatasetData(given, name, seed, any_target)
     if hasattr(given, "__iter__") and not isinstance(given, str | bytes | dict | TorchDataset):
         return LoaderData(given, name, seed)
     wanted = "define __len__ in it and wrap it in a DataLoader" if isinstance(given, IterableDataset) else WANTED
     raise InputError(f"{name} is of type {type(given).__name__}; {wanted}")
 
 
-def _open_arrays(x: Any, y: Any, name: str, seed: int, augment: Augmentation | None) -> UserData:
+def _open_arrays(
+    x: Any, y: Any, name: str, seed: int, augment: Augmentation | None, *, any_target: TargetReader
+) -> UserData:
     values = as_tensor(x, name)
     if values.dim() == 0 or not isinstance(y, Sized):
         raise InputError(f"{name}: want samples x (N, ...) and labels y (N,), got single numbers")
@@ -104,8 +115,8 @@ def _open_arrays(x: Any, y: Any, name: str, seed: int, augment: Augmentation | N
     if not (values.is_floating_point() or values.dtype in {torch.uint8, torch.bool}):
         if augment is not None:
             raise InputError(f"augment changes images; x of {name} has type {values.dtype}")
-        labels = as_labels(y, len(values), None, name)
-        return DatasetData(TensorDataset(values.long(), labels), name, seed)
+        targets = any_target(y, len(values), name)
+        return DatasetData(TensorDataset(values.long(), targets), name, seed, any_target)
     # NumPy knows no bfloat16; float32 holds every half-precision value.
     array = values.float().numpy() if values.is_floating_point() else values.numpy()
     samples = torch.from_numpy(validated_samples(array, name))
@@ -144,18 +155,18 @@ class ArrayData:
         """Mean and standard deviation of all samples."""
         return channel_statistics(self._x.numpy())
 
-    def labels(self, n_classes: int) -> Tensor:
-        """All labels, checked."""
-        return as_labels(self._y, len(self), n_classes, self._name)
+    def labels(self, read: TargetReader) -> Tensor:
+        """All targets, checked."""
+        return read(self._y, len(self), self._name)
 
-    def source(self, n_classes: int, own_order: bool) -> BatchSource:
+    def source(self, read: TargetReader, own_order: bool) -> BatchSource:
         """Batches of augmented samples; `own_order` makes no difference."""
         augmenter = augmented(self._x, self.statistics()[0], self._augment, self._seed)
-        return ArrayBatches(augmenter, self.labels(n_classes))
+        return ArrayBatches(augmenter, self.labels(read))
 
-    def batches(self, n_classes: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, read: TargetReader) -> Iterator[tuple[Tensor, Tensor]]:
         """All samples in batches, without augmentation."""
-        labels = self.labels(n_classes)
+        labels = self.labels(read)
         for start in range(0, len(self), EVALUATION_BATCH):
             part = slice(start, start + EVALUATION_BATCH)
             yield as_input(self._x[part]), labels[part]

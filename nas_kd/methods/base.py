@@ -324,5 +324,5 @@ class Method(nn.Module):
 def _suitable(method: Method) -> frozenset[DecisionKind]:
     if method.decisions is not None:
         return method.decisions
-    reads_classes = method.needs & {"logits", "labels", "network"}
+    reads_classes = {"logits", "labels", "network"} & set(method.needs)  # which nothing has checked yet
     return frozenset({"sample"}) if reads_classes else frozenset(get_args(DecisionKind))

@@ -1,0 +1,78 @@
+"""Reads the targets of a user's batches: checked, and converted into what the task of a training works with."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nas_kd.engine.sample_checks import as_labels
+from nas_kd.errors import InputError
+
+
+class TargetReader(Protocol):
+    """Checks and converts targets of some samples."""
+
+    def __call__(self, y: Any, n_samples: int, where: str, indices: Sequence[int] | None = None) -> Tensor:
+        """Convert targets.
+
+        Args:
+            y: a tensor, a NumPy array or a list.
+            n_samples: N, of the samples that they belong to.
+            where: for messages.
+            indices: numbers of the samples, for messages; None: 0..N-1.
+
+        Returns:
+            (N, ...) targets.
+
+        Raises:
+            InputError: they are not what is wanted.
+        """
+
+
+@dataclass(frozen=True)
+class ClassNumbers:
+    """Class numbers (N,) int64 below a number of classes; None: they are not compared with anything."""
+
+    n_classes: int | None = None
+
+    def __call__(self, y: Any, n_samples: int, where: str, indices: Sequence[int] | None = None) -> Tensor:
+        """See `as_labels`."""
+        return as_labels(y, n_samples, self.n_classes, where, indices)
+
+
+@dataclass(frozen=True)
+class TargetValues:
+    """Finite numbers, all targets of one shape.
+
+    Attributes:
+        shape: of one sample's target; None: any.
+        dtype: that they are converted to.
+    """
+
+    shape: tuple[int, ...] | None = None
+    dtype: torch.dtype = torch.float32
+
+    def __call__(self, y: Any, n_samples: int, where: str, indices: Sequence[int] | None = None) -> Tensor:
+        """Convert numbers (N, ...); (N,) are (N, 1) where that is wanted."""
+        values = y.detach().cpu() if isinstance(y, Tensor) else _as_tensor(y, where)
+        if values.dim() == 1 and self.shape == (1,):
+            values = values[:, None]
+        if values.dim() == 0 or len(values) != n_samples or (self.shape is not None and values.shape[1:] != self.shape):
+            wanted = "N, ..." if self.shape is None else ", ".join(map(str, (n_samples, *self.shape)))
+            raise InputError(f"y of {where} has shape {tuple(values.shape)}; want ({wanted})")
+        if values.is_complex() or not bool(torch.isfinite(values).all()):
+            raise InputError(f"y of {where} has values that are no finite numbers")
+        return values.to(self.dtype)
+
+
+def _as_tensor(y: Any, where: str) -> Tensor:
+    try:
+        array = np.asarray(y)
+    except ValueError as error:
+        raise InputError(f"y of {where} has targets of different shapes") from error
+    if array.dtype.kind not in "uifb":
+        raise InputError(f"y of {where} has type {array.dtype}; want numbers")
+    return torch.from_numpy(array.astype(np.float64 if array.dtype.kind == "f" else np.int64))
