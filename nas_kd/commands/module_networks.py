@@ -48,7 +48,7 @@ def as_teacher(
     network = copied(teacher) if other_precision else teacher
     network.eval()
     try:
-        return as_network(network, x, n_classes, f"{role}:", one_class=one_class)
+        return as_network(network, x, (n_classes,), f"{role}:", one_class=one_class)
     except InputError as failure:
         raw, _ = _run(role, network, x, "train")
         given = reader(raw).shape[1] if (reader := _any_logits(role, raw, x)) else n_classes

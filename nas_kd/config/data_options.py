@@ -109,12 +109,13 @@ class DataOptions(Options):
     """Training, validation and test samples: where they come from."""
 
     source: str = Field(
-        "digits", description="digits | parquet | image_folder | picture_table | npz | package.module:function"
+        "digits",
+        description="digits | parquet | image_folder | picture_table | mask_folder | npz | package.module:function",
     )
     path: Path | None = Field(
         None,
         description="npz: the file; image_folder: the folder with one sub-folder per class; picture_table: the folder "
-        "of the pictures (default: that of the table)",
+        "of the pictures (default: that of the table); mask_folder: that of images/ and masks/",
     )
     train: Files = Field(
         None,
@@ -178,6 +179,9 @@ class DataOptions(Options):
         "fail",
         description="broken pictures and missing labels: fail: refuse the data | skip: leave them out, and say so",
     )
+    void_value: Annotated[int, NotInKeysAtDefault()] = Field(
+        255, ge=-1, le=255, description="mask_folder: value of pixels in masks that do not count; -1: none"
+    )
     cache: Annotated[Path | Literal[False] | None, MayBeAuto, AutoIfNone(), BeforeValidator(_checked_cache)] = Field(
         None,
         description="where decoded pictures are kept for later runs, and read from without taking memory: a folder | "
@@ -189,7 +193,7 @@ class DataOptions(Options):
     task: str = Field(
         "classification",
         description="what the data ask of a network: classification (one class a sample) | multi_label (any number of "
-        "labels) | regression (numbers) | package.module:Name",
+        "labels) | regression (numbers) | segmentation (one class a pixel) | package.module:Name",
     )
     score: Annotated[str | None, MayBeAuto, AutoIfNone()] = Field(
         None,
