@@ -121,7 +121,7 @@ class Finalist:
             raise InputError(f"the space {display_name(wanted)!r} was given in Python: pass it, load_model(space=...)")
         if wanted == OWN:
             wanted = space_of_run(load_config(folder.config), folder)
-        return build_model(self.candidate, weights, data.input_shape, len(data.classes), wanted)
+        return build_model(self.candidate, weights, data.input_shape, len(data.classes), wanted, task=data.task)
 
     def export(self, path: Path | str) -> Path:
         """Write the verified ONNX file, with its card (`.json`), README and `predict.py` beside it; returns its path.

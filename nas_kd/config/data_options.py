@@ -108,8 +108,13 @@ class Augmentation(Options):
 class DataOptions(Options):
     """Training, validation and test samples: where they come from."""
 
-    source: str = Field("digits", description="digits | parquet | image_folder | npz | package.module:function")
-    path: Path | None = Field(None, description="npz: the file; image_folder: the folder with one sub-folder per class")
+    source: str = Field(
+        "digits", description="digits | parquet | image_folder | identity_folder | npz | package.module:function"
+    )
+    path: Path | None = Field(
+        None,
+        description="npz: the file; image_folder, identity_folder: the folder with a sub-folder per class or identity",
+    )
     train: Files = Field(
         None, description="parquet: the training file; or a folder, a pattern (train-*.parquet) or a list of its shards"
     )
@@ -165,7 +170,14 @@ class DataOptions(Options):
     task: str = Field(
         "classification",
         description="what the data ask of a network: classification (one class a sample) | multi_label (any number of "
-        "labels) | regression (numbers) | package.module:Name",
+        "labels) | regression (numbers) | embedding (vectors of identities) | package.module:Name",
+    )
+    embedding_width: Annotated[int | None, MayBeAuto, AutoIfNone()] = Field(
+        None,
+        ge=2,
+        le=4096,
+        description="embedding: numbers of a vector; auto: 64. That of a teacher of your own, where a gallery of its "
+        "vectors is kept",
     )
     score: Annotated[str | None, MayBeAuto, AutoIfNone()] = Field(
         None,

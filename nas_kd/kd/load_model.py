@@ -17,6 +17,8 @@ from nas_kd.plugins import available
 from nas_kd.quantization.precision import load_precision
 from nas_kd.results.candidate import Architecture, Candidate
 from nas_kd.store.store import Store
+from nas_kd.tasks.base import Task, load_task
+from nas_kd.tasks.classification import CLASSIFICATION
 
 
 def load_weights(store: Store, key: str | None) -> dict[str, Tensor]:
@@ -41,6 +43,8 @@ def build_model(
     input_shape: tuple[int, ...],
     n_classes: int,
     space: Any = None,
+    *,
+    task: str = CLASSIFICATION.name,
 ) -> nn.Module:
     """Build the network that a candidate deploys, with these weights, in eval mode.
 
@@ -50,6 +54,7 @@ def build_model(
         input_shape: of one sample.
         n_classes: width of the logits.
         space: of the student; a name, `package.module:Name` or an object. None: the registry's, by the architecture.
+        task: of the run, by name.
 
     Returns:
         (B, *input_shape) float32 in the data's own units -> (B, n_classes) logits; normalisation is inside. At a
@@ -60,10 +65,9 @@ def build_model(
         InputError: the space is unknown, or the weights are another network's.
     """
     plugin = load_precision(candidate.precision)
-    members = [
-        plugin.prepare(_body(architecture, input_shape, n_classes, space), input_shape)
-        for architecture in load_policy(candidate.policy).deployed(candidate)
-    ]
+    found, deployed = load_task(task), load_policy(candidate.policy).deployed(candidate)
+    networks = [_network(a, input_shape, n_classes, _space(a, space), found) for a in deployed]
+    members = [plugin.prepare(network, input_shape) for network in networks]
     model = sum_networks(members)
     try:
         model.load_state_dict(dict(weights))
@@ -74,12 +78,14 @@ def build_model(
     return model.eval()
 
 
-def _body(architecture: Architecture, input_shape: tuple[int, ...], n_classes: int, space: Any) -> nn.Module:
+def _network(
+    architecture: Architecture, input_shape: tuple[int, ...], n_classes: int, space: SearchSpace, task: Task
+) -> nn.Module:
     channels = input_shape[0] if len(input_shape) == 3 else 1
-    found = _space(architecture, space)
-    body = found.build(architecture, input_shape, n_classes)
-    body = trainable(body, input_shape, n_classes)
-    if takes_stored_units(found):
+    body = trainable(space.build(architecture, input_shape, n_classes), input_shape, n_classes)
+    own_units = takes_stored_units(space)
+    body = task.finished(body, n_classes, own_units=own_units)
+    if own_units:
         return body
     return Normalized(body, torch.zeros(channels), torch.ones(channels))  # the real ones are among the weights
 

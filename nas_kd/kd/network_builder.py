@@ -78,9 +78,11 @@ class NetworkBuilder:
         data = self._data
         body, _ = self.started(architecture, seed)
         network = trainable(body, data.input_shape, data.n_classes)
-        if (scale := data.task.output_scale) is not None and not takes_stored_units(self.space(architecture)):
+        own_units = takes_stored_units(self.space(architecture))
+        if (scale := data.task.output_scale) is not None and not own_units:
             network = ScaledOutputs(network, *scale)
-        if takes_stored_units(self.space(architecture)):
+        network = data.task.finished(network, data.n_classes, own_units=own_units)
+        if own_units:
             return network
         return Normalized(network, data.mean, data.std)
 

@@ -29,6 +29,7 @@ TARGETS: dict[str, dict[str, NDArray[Any]]] = {
     "classification": {"train": np.arange(12) % 3, "test": np.arange(6) % 3},
     "multi_label": {"train": LABELS, "test": LABELS[::-1]},
     "regression": {"train": NUMBERS, "test": NUMBERS[:7]},
+    "embedding": {"train": np.array(list("aabbccddeeff")), "test": np.array(list("xxyyz"))},
 }
 
 
