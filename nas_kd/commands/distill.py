@@ -16,7 +16,7 @@ from nas_kd.deployment.card import student_facts
 from nas_kd.deployment.facts import StudentFacts
 from nas_kd.engine.numerics import training_threads
 from nas_kd.errors import InputError
-from nas_kd.export.calibrated_file import calibrate_file
+from nas_kd.export.calibrated_file import calibrate_file, decision_of_file
 from nas_kd.export.verify import evidence_of_file
 from nas_kd.kd.artifacts import ArtifactBuilder, ExportedFile
 from nas_kd.kd.choose_recipe import ProbeBudget, choose_recipe, describe_choice, probe_method, student_recipe_key
@@ -38,7 +38,7 @@ from nas_kd.results.finalist_record import Accuracy
 from nas_kd.results.latency import Latency
 from nas_kd.results.limits import describe_exceeded, unmeasured_limits
 from nas_kd.results.run_record import TeacherRecord
-from nas_kd.scores.base import Evidence
+from nas_kd.scores.base import Evidence, load_score
 from nas_kd.serialization import write_atomic
 
 SIZES = 5  # of the space; the middle one is distilled if the config names none
@@ -190,6 +190,7 @@ def _facts(
         agreement=file.agreement,
         costs=builder.counted([candidate.student]),
         calibration=calibrate_file(file.onnx, data),
+        decision=decision_of_file(file.onnx, data),
         device=context.device.describe(context.batch_size),
         versions=package_versions(),
         card=context.config.card,
@@ -199,7 +200,10 @@ def _facts(
 def _further_scores(context: RunContext, tested: Evidence) -> dict[str, Accuracy]:
     """By title, the score that shows knowledge and the one that decides, where they are not the task's own."""
     task = context.data.task
-    return {s.title: s.of(tested) for s in (task.knowledge_score, context.score) if s.name != task.headline}
+    further = {
+        load_score(name).title: value for name, value in task.details([tested], tested).get("further", {}).items()
+    }
+    return further | {s.title: s.of(tested) for s in (task.knowledge_score, context.score) if s.name != task.headline}
 
 
 def _misses_of_budget(facts: StudentFacts, val_score: float, budget: Budget) -> list[str]:

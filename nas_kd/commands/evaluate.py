@@ -151,11 +151,12 @@ def evaluate(
     loaded = load_onnx(found, expected, SampleFacts.of(data), None)
     samples: Split = getattr(data, split)
     logits = _logits(loaded.model, samples)
-    if logits.shape[1] != data.n_classes:
+    if logits.shape[1] != data.n_classes and not data.task.any_width:
         items = data.task.describe_output(data.classes).items
         raise InputError(f"{path} has {logits.shape[1]} {items}, the data has {data.n_classes}: {_short(data.classes)}")
     stated = stated_facts(path, found.content)
     order, notes = _order(stated.get("nas_kd.classes"), data.classes, path)
+    order = list(range(logits.shape[1])) if data.task.any_width else order
     return _evaluation(
         logits[:, order],
         samples.y.numpy(),
@@ -278,7 +279,7 @@ def _temperature(stated: dict[str, Any]) -> float:
 def _order(stated: Any, classes: tuple[str, ...], path: Path) -> tuple[list[int], tuple[str, ...]]:
     """The logit of each class of the data, by name where the file states the same names."""
     as_they_are = list(range(len(classes)))
-    if not isinstance(stated, list) or tuple(stated) == classes:
+    if not isinstance(stated, list) or not stated or tuple(stated) == classes:
         return as_they_are, ()
     if sorted(map(str, stated)) == sorted(classes):
         return [stated.index(name) for name in classes], ("the file has the classes in another order: matched by name",)

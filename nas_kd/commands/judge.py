@@ -12,7 +12,7 @@ from nas_kd.commands.trained_files import (
     mean_val_score,
 )
 from nas_kd.context.run_context import RunContext
-from nas_kd.export.calibrated_file import calibrate_file
+from nas_kd.export.calibrated_file import calibrate_file, decision_of_file
 from nas_kd.export.verify import evidence_of_file
 from nas_kd.kd.controls import Control
 from nas_kd.kd.network_builder import NetworkBuilder
@@ -72,6 +72,7 @@ class Judge:
             training_s=round(sum(f.file.seconds for f in files) + trial.seconds.get("assistants", 0.0), 3),
             within_budget=within_budget(costs, context.config.budget),
             calibration=calibrate_file(best.file.onnx, context.data),
+            decision=decision_of_file(best.file.onnx, context.data),
         )
 
     def baseline(self, made: MeasuredBaseline) -> BaselineRecord:

@@ -22,6 +22,7 @@ from nas_kd.results.front_document import front_document
 from nas_kd.results.fronts import describe_closest_finalists, winner
 from nas_kd.results.intervals import measured_accuracy
 from nas_kd.results.run_record import DatasetRecord, RunRecord
+from nas_kd.scores.base import load_score
 from nas_kd.serialization import write_atomic
 from nas_kd.store.store import Store
 
@@ -93,6 +94,7 @@ def _facts(folder: RunFolder, run: RunRecord, finalist: FinalistRecord) -> Stude
         agreement=deployed.agreement,
         costs=finalist.costs,
         calibration=finalist.calibration,
+        decision=finalist.decision,
         notes=finalist.notes,
         device=run.device,
         teacher=run.teacher,
@@ -106,6 +108,7 @@ def _facts(folder: RunFolder, run: RunRecord, finalist: FinalistRecord) -> Stude
 def _other_scores(run: RunRecord, finalist: FinalistRecord) -> dict[str, Accuracy]:
     """Balanced accuracy, and what the run decided on, by title; accuracy apart."""
     found = {} if finalist.balanced is None else {"balanced accuracy": finalist.balanced}
+    found |= {load_score(name).title: value for name, value in finalist.further.items()}
     return found if run.decides_on_headline else found | {run.score_title: finalist.test_score}
 
 

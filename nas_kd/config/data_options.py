@@ -110,12 +110,14 @@ class DataOptions(Options):
 
     source: str = Field(
         "digits",
-        description="digits | parquet | image_folder | picture_table | mask_folder | npz | package.module:function",
+        description="digits | parquet | image_folder | picture_table | mask_folder | identity_folder | npz | "
+        "package.module:function",
     )
     path: Path | None = Field(
         None,
-        description="npz: the file; image_folder: the folder with one sub-folder per class; picture_table: the folder "
-        "of the pictures (default: that of the table); mask_folder: that of images/ and masks/",
+        description="npz: the file; image_folder, identity_folder: the folder with one sub-folder per class or "
+        "identity; picture_table: the folder of the pictures (default: that of the table); mask_folder: that of "
+        "images/ and masks/",
     )
     train: Files = Field(
         None,
@@ -193,7 +195,15 @@ class DataOptions(Options):
     task: str = Field(
         "classification",
         description="what the data ask of a network: classification (one class a sample) | multi_label (any number of "
-        "labels) | regression (numbers) | segmentation (one class a pixel) | package.module:Name",
+        "labels) | regression (numbers) | segmentation (one class a pixel) | embedding (vectors of identities) | "
+        "package.module:Name",
+    )
+    embedding_width: Annotated[int | None, MayBeAuto, AutoIfNone()] = Field(
+        None,
+        ge=2,
+        le=4096,
+        description="embedding: numbers of a vector; auto: 64. That of a teacher of your own, where a gallery of its "
+        "vectors is kept",
     )
     score: Annotated[str | None, MayBeAuto, AutoIfNone()] = Field(
         None,

@@ -41,33 +41,47 @@ class ImageFolder:
         Raises:
             InputError: there is no such folder, no class folder, or a broken image.
         """
-        path = _folder(options.path)
-        try:
-            content = list_folder(path, options.follow_links, grouped=_is_grouped(options.group))
-        except OSError as error:
-            raise InputError(f"cannot list {path}: {error_summary(error)}") from error
-        by_split = same_classes(content.splits)
-        limits = {"train": options.train_rows, "test": options.test_rows}
-        files = {split: interleave(by_class)[: limits.get(split)] for split, by_class in by_split.items()}
-        train = files["train"]
-        size, why = chosen_size(options.image_size, _pictures(train[:: -(-len(train) // N_EXAMPLES)]).encoded())
-        reader = PictureReader(size, why, options)
-        read = {split: reader.read(_pictures(f), split) for split, f in files.items()}
-        splits, notes = with_same_channels(read)
-        classes = tuple(by_split["train"])
-        return RawData(
-            name=path.resolve().name or self.name,
-            train=splits["train"],
-            val=splits.get("val"),
-            test=splits.get("test"),
-            classes=classes,
-            flip_safe=is_flip_safe(classes),
-            pictures=True,
-            notes=(*reader.notes(), *notes, *content.notes, *_left_out(content.left_out)),
-            skipped=content.left_out.counts + reader.left_out.counts,
-            picture_steps=reader.steps(splits),
-            groups={s: _groups(files[s], read[s].rows) for s in files} if options.group is not None else {},
-        )
+        return read_folders(options, self.name, closed=True)
+
+
+def read_folders(options: DataOptions, source: str, *, closed: bool) -> RawData:
+    """Decode the pictures of a folder of folders, whose names are the labels.
+
+    Args:
+        options: see `ImageFolder.load`.
+        source: its name, for messages.
+        closed: whether labels are classes, so that those of validation and test have to occur in train.
+
+    Raises:
+        InputError: there is no such folder, no folder of pictures in it, or a broken image.
+    """
+    path = _folder(options.path, source)
+    try:
+        content = list_folder(path, options.follow_links, grouped=_is_grouped(options.group))
+    except OSError as error:
+        raise InputError(f"cannot list {path}: {error_summary(error)}") from error
+    by_split = same_classes(content.splits) if closed else content.splits
+    limits = {"train": options.train_rows, "test": options.test_rows}
+    files = {split: interleave(by_class)[: limits.get(split)] for split, by_class in by_split.items()}
+    train = files["train"]
+    size, why = chosen_size(options.image_size, _pictures(train[:: -(-len(train) // N_EXAMPLES)]).encoded())
+    reader = PictureReader(size, why, options)
+    read = {split: reader.read(_pictures(f), split) for split, f in files.items()}
+    splits, notes = with_same_channels(read)
+    classes = tuple(by_split["train"])
+    return RawData(
+        name=path.resolve().name or source,
+        train=splits["train"],
+        val=splits.get("val"),
+        test=splits.get("test"),
+        classes=classes if closed else None,
+        flip_safe=is_flip_safe(classes) if closed else True,
+        pictures=True,
+        notes=(*reader.notes(), *notes, *content.notes, *_left_out(content.left_out)),
+        skipped=content.left_out.counts + reader.left_out.counts,
+        picture_steps=reader.steps(splits),
+        groups={s: _groups(files[s], read[s].rows) for s in files} if options.group is not None else {},
+    )
 
 
 def _is_grouped(group: str | None) -> bool:
@@ -88,9 +102,9 @@ def _groups(files: Sequence[tuple[Label, Path]], rows: NDArray[np.int64]) -> NDA
     return np.array([files[row][1].parent.name for row in rows.tolist()])
 
 
-def _folder(path: Path | None) -> Path:
+def _folder(path: Path | None, source: str) -> Path:
     if path is None:
-        raise InputError("source 'image_folder' needs data.path, the folder")
+        raise InputError(f"source {source!r} needs data.path, the folder")
     if path.is_file():
         raise InputError(f"{path} is {describe_file(path)}; data.path must be the folder (unpack an archive first)")
     if not path.is_dir():

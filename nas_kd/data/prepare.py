@@ -37,6 +37,7 @@ from nas_kd.data.unlabelled import FoundUnlabelled, find_unlabelled
 from nas_kd.data.user_source import load_user_source
 from nas_kd.data.validation import check_same_layout, validated_samples
 from nas_kd.errors import InputError
+from nas_kd.serialization import fingerprint
 from nas_kd.tasks.base import Targets, Task, load_task
 
 COMMON_OPTIONS = frozenset(
@@ -51,6 +52,7 @@ COMMON_OPTIONS = frozenset(
         "task",
         "unlabelled",
         "unlabelled_share",
+        "embedding_width",
     }
 )
 OF_UNLABELLED = frozenset(
@@ -80,7 +82,7 @@ def load_dataset(options: DataOptions, seed: int, *, labelled_only: bool = False
 
 def _prepared(raw: RawData, options: DataOptions, seed: int, labelled_only: bool) -> Dataset:
     limits = {"train": options.train_rows, "test": options.test_rows}
-    xs, labels = _checked(raw, limits, load_task(options.task))
+    xs, labels = _checked(raw, limits, load_task(options.task).configured(options))
     classes = labels.names
     teacher_xs = paired_samples(raw, limits)
     groups = find_groups(raw, limits, labels, options.group)
@@ -162,7 +164,7 @@ def _dataset(
         std=std,
         scale=255.0 if xs["train"].dtype == np.uint8 else 1.0,
         augmentation=augmentation,
-        key=content_key(splits, classes),
+        key=_with_task(content_key(splits, classes), task),
         task=task,
     )
 
@@ -171,8 +173,9 @@ def find_source(options: DataOptions) -> Source:
     """Find the source that the options name.
 
     Raises:
-        InputError: it is unknown, or options are given that it does not use.
+        InputError: it is unknown, or options are given that it or the task does not use.
     """
+    _refuse_options_of_other_tasks(options)
     source: Source = (
         load_user_source(options.source) if ":" in options.source else plugins.load("dataset", options.source)
     )
@@ -183,6 +186,15 @@ def find_source(options: DataOptions) -> Source:
             takes = ", ".join(f"data.{use}" for use in sorted(source.uses)) or "no options of its own"
             raise InputError(f"data.{name} is not used by source {options.source!r}, which takes {takes}")
     return source
+
+
+def _refuse_options_of_other_tasks(options: DataOptions) -> None:
+    """Refuse options that some tasks read, and this one does not."""
+    used, defaults = load_task(options.task).uses, DataOptions()
+    for name, task in plugins.available("task").items():
+        for option in sorted(task.uses - used):
+            if getattr(options, option) != getattr(defaults, option):
+                raise InputError(f'data.{option} is for data.task = "{name}", and it is {options.task!r}: leave it out')
 
 
 def _checked(raw: RawData, limits: Mapping[str, int | None], task: Task) -> tuple[dict[str, StoredArray], Targets]:
@@ -238,6 +250,10 @@ def content_key(splits: dict[str, Split], classes: tuple[str, ...]) -> str:
     labels = [hashlib.sha256(split.y.numpy().tobytes()).hexdigest() for split in splits.values()]
     xs = [split.x for split in splits.values()]
     return remembered(f"content {classes!r} {labels}", xs, lambda: _digest(splits, classes))
+
+
+def _with_task(key: str, task: Task) -> str:
+    return fingerprint([key, task.key_facts]) if task.key_facts else key
 
 
 def _digest(splits: dict[str, Split], classes: tuple[str, ...]) -> str:

@@ -30,7 +30,7 @@ def student_facts(facts: StudentFacts) -> dict[str, Any]:
             },
         },
         "nas_kd.scores": {title: {"test": value.model_dump()} for title, value in facts.scores_over_seeds.items()},
-        "nas_kd.output": known["nas_kd.output"] | {"temperature": facts.temperature},
+        "nas_kd.output": known["nas_kd.output"] | {"temperature": facts.temperature} | dict(facts.decision),
         "nas_kd.calibration": _calibration(facts),
         "nas_kd.dataset": {
             "name": data.name,
@@ -49,7 +49,7 @@ def data_facts(data: DatasetRecord) -> dict[str, Any]:
     """Collect those of `student_facts` that follow from the data, and are the same for all students of a run."""
     output = output_of(data)
     return {
-        "nas_kd.classes": list(data.classes),
+        "nas_kd.classes": [] if output.width else list(data.classes),
         "nas_kd.preprocessing": PREPROCESSING,
         "nas_kd.input": input_facts(data),
         "nas_kd.normalization": {
@@ -141,7 +141,7 @@ def build_card(facts: StudentFacts, onnx: bytes, file_name: str) -> dict[str, An
         "description": facts.description,
         "chain_description": facts.chain_description,
         "candidate": facts.candidate.to_json(),
-        "classes": list(facts.data.classes),
+        "classes": [] if output_of(facts.data).width else list(facts.data.classes),
         "accuracy": {"val": facts.val.mean, "test": facts.test.model_dump()},
         "accuracy_by_split": {"val": facts.val.model_dump(), "test": facts.test.model_dump()},
         "seed": facts.seed,

@@ -30,6 +30,7 @@ class StudentFacts:
         parity: largest difference of logits from the network in PyTorch.
         agreement: share of equal top-1 decisions, 0..1.
         calibration: of this file; None: not fitted, as in older runs.
+        decision: how to decide by its outputs, such as a threshold, for the card.
         costs: of this file.
         notes: on the file, such as layers kept in fp32.
         device: where latency was measured; None in older runs.
@@ -53,6 +54,7 @@ class StudentFacts:
     costs: Costs
     scores_over_seeds: Mapping[str, Accuracy] = field(default_factory=dict)
     calibration: CalibrationRecord | None = None
+    decision: Mapping[str, Any] = field(default_factory=dict)
     chain_description: str = ""
     notes: tuple[str, ...] = ()
     device: DeviceRecord | None = None

@@ -10,7 +10,8 @@ from torch import Tensor
 from nas_kd.data.view import View
 from nas_kd.engine.numerics import mix_seeds
 from nas_kd.methods.base import Method, Shown
-from nas_kd.tasks.base import MixedLabels
+from nas_kd.tasks.base import MixedLabels, Task
+from nas_kd.tasks.classification import CLASSIFICATION
 from nas_kd.tasks.moving import MovingTargets
 
 
@@ -35,10 +36,12 @@ class Order:
     Attributes:
         method: that is trained; it may order samples by their labels.
         seed: of the training.
+        task: orders samples where the method does not.
     """
 
     method: Method
     seed: int
+    task: Task = CLASSIFICATION
 
     def labelled(self, number: int, labels: Tensor) -> Tensor:
         """Order the training split.
@@ -50,7 +53,8 @@ class Order:
         Returns:
             (N,) int64, a permutation of 0..N-1.
         """
-        return self.method.order(labels, torch.Generator().manual_seed(mix_seeds(self.seed, 2, number)))
+        ordering = self.method if self.method.has_own_order else self.task
+        return ordering.order(labels, torch.Generator().manual_seed(mix_seeds(self.seed, 2, number)))
 
     def unlabelled(self, number: int, count: int) -> Tensor:
         """Order `count` unlabelled samples at random in the pass `number` over them."""

@@ -48,7 +48,8 @@ class DatasetInfo:
 
     def decided(self, outputs: Outputs) -> Outputs:
         """What methods see of a network's outputs: the task's decisions in place of what the network returns."""
-        return outputs._replace(logits=self.task.decide(outputs.logits))
+        embedding = self.task.embedding_of(outputs.logits, outputs.embedding)
+        return outputs._replace(logits=self.task.decide(outputs.logits), embedding=embedding)
 
 
 def _check_declarations(method: Method) -> None:

@@ -166,7 +166,8 @@ class Training:
 
     def _run_epoch(self, student: FeatureExtractor, teachers: Sequence[TeacherReader]) -> None:
         setup, first = self.setup, self.epoch * self.steps_per_epoch
-        samples = setup.source.epoch(self.epoch, setup.schedule.batch_size, Order(self.method, setup.seed))
+        order = Order(self.method, setup.seed, setup.dataset.task)
+        samples = setup.source.epoch(self.epoch, setup.schedule.batch_size, order)
         for network in self.networks:
             network.train()
         self.method.train()

@@ -1,4 +1,6 @@
-"""Fits an exported file's temperature on the validation split, through ONNX Runtime."""
+"""What is found out about an exported file on validation, through ONNX Runtime: its temperature, or a threshold."""
+
+from typing import Any
 
 from nas_kd.data.dataset import Dataset
 from nas_kd.export.onnx_classifier import OnnxClassifier
@@ -23,3 +25,16 @@ def calibrate_file(content: bytes, data: Dataset) -> CalibrationRecord | None:
     classifier, splits = OnnxClassifier(content), {"val": data.val, "test": data.test}
     logits = {name: classifier.predict(split.x) for name, split in splits.items()}
     return calibrate(logits, {name: split.y.numpy() for name, split in splits.items()})
+
+
+def decision_of_file(content: bytes, data: Dataset) -> dict[str, Any]:
+    """How to decide by a file's outputs, as its task says; empty where these say all.
+
+    Args:
+        content: an exported file.
+        data: its splits; validation is read.
+
+    Raises:
+        InputError: the file does not take these samples.
+    """
+    return data.task.decision_rule(OnnxClassifier(content).predict(data.val.x), data.val.y.numpy())

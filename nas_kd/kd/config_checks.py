@@ -18,6 +18,8 @@ from nas_kd.models.search_space import USUAL, SpaceOfTeacher, load_space
 from nas_kd.plugins import IN_MEMORY, import_object
 from nas_kd.tasks.base import load_task
 
+NOT_ADDED = ("values", "vectors")  # decisions whose sum is none
+
 
 def checked_config(config: SearchConfig) -> SearchConfig:
     """Refuse unknown names, and teachers and unlabelled samples that are not there; fill in what the task decides.
@@ -127,7 +129,7 @@ def _check_policy(config: SearchConfig) -> None:
     """Refuse strategies and chains that would mix the outputs of teachers of different classes, or add up numbers."""
     task = load_task(config.data.task)
     summing = [name for name in config.chain.policy if load_policy(name).sums_outputs]
-    if task.decisions == "values" and summing and config.chain.max_assistants:
+    if task.decisions in NOT_ADDED and summing and config.chain.max_assistants:
         raise InputError(
             f"chain.policy {summing[0]!r} adds up what networks say of classes, and data.task is {task.name!r}: set "
             'chain.policy = "sequential" or chain.max_assistants = 0'

@@ -11,7 +11,7 @@ from nas_kd.data.dataset import Dataset, Split, as_input
 from nas_kd.engine.numerics import Numerics
 from nas_kd.export.eval_mode import evaluating
 from nas_kd.kd.class_head import Layer
-from nas_kd.models.wrappers import ScaledOutputs
+from nas_kd.tasks.scaled_outputs import ScaledOutputs
 
 BATCH = 64
 SMALLEST_STD = 1e-4  # of the largest one: what varies less is left in its own units

@@ -87,7 +87,9 @@ def _body(
     found = _space(architecture, space, task)
     body = found.build(architecture, input_shape, n_classes)
     body = trainable(body, input_shape, task.raw_shape(n_classes))
-    if takes_stored_units(found):
+    own_units = takes_stored_units(found)
+    body = task.finished(body, n_classes, own_units=own_units)
+    if own_units:
         return body
     return Normalized(body, torch.zeros(channels), torch.ones(channels))  # the real ones are among the weights
 

@@ -20,7 +20,7 @@ from nas_kd.kd.candidate_failure import as_trial_error
 from nas_kd.kd.pretrained_start import PretrainedStart, Started, class_tensors, describe_start
 from nas_kd.models.raw_output import LogitsOnly, find_output
 from nas_kd.models.search_space import SearchSpace, identity_of, load_space, takes_stored_units
-from nas_kd.models.wrappers import ContiguousLayout, Normalized, ScaledOutputs
+from nas_kd.models.wrappers import ContiguousLayout, Normalized
 from nas_kd.results.candidate import Architecture
 from nas_kd.results.trial_record import Costs
 from nas_kd.user_code import unchanged_settings
@@ -78,9 +78,9 @@ class NetworkBuilder:
         data = self._data
         body, _ = self.started(architecture, seed)
         network = trainable(body, data.input_shape, data.task.raw_shape(data.n_classes))
-        if (scale := data.task.output_scale) is not None and not takes_stored_units(self.space(architecture)):
-            network = ScaledOutputs(network, *scale)
-        if takes_stored_units(self.space(architecture)):
+        own_units = takes_stored_units(self.space(architecture))
+        network = data.task.finished(network, data.n_classes, own_units=own_units)
+        if own_units:
             return network
         return Normalized(network, data.mean, data.std)
 

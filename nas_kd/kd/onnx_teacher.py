@@ -22,7 +22,7 @@ from nas_kd.export.onnx_module import OnnxModule
 from nas_kd.export.teacher_file import TeacherFile
 from nas_kd.kd.network_builder import in_thousands
 from nas_kd.kd.teacher_inputs import SampleFacts, TeacherInputs
-from nas_kd.kd.user_teachers import UserTeacher, label_facts
+from nas_kd.kd.user_teachers import UserTeacher, label_facts, wanted_outputs
 from nas_kd.serialization import fingerprint, sha256
 
 
@@ -37,7 +37,7 @@ def from_onnx(options: TeacherOptions, data: Dataset) -> UserTeacher:
         raise InputError(
             "teacher.features: an ONNX teacher provides its logits only; leave features out, or give a factory"
         )
-    n_classes = None if options.knows_other_classes else data.n_classes
+    n_classes = wanted_outputs(options, data)
     file = read_onnx(path, options.output, n_classes, axes=data.output_axes)
     loaded = load_onnx(file, options, SampleFacts.of(data), n_classes)
     inputs, module = loaded.inputs, loaded.module

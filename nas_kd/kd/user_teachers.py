@@ -64,7 +64,8 @@ def from_factory(options: TeacherOptions, data: Dataset, option: str = "teacher.
     samples = as_input(data.val.x[:PROBED_SAMPLES])
 
     def behind(wanted: TeacherInputs) -> UserNetwork:
-        shape = (None,) if options.knows_other_classes else data.task.raw_shape(data.n_classes)
+        n_classes = wanted_outputs(options, data)
+        shape = (None,) if n_classes is None else data.task.raw_shape(n_classes)
         shown = wanted.in_front_of(net)
         return as_network(shown, samples, shape, "teacher:", one_class=data.task.one_class)
 
@@ -125,6 +126,17 @@ def _with_fitting_head(
             "fine_tune out, or return the logits of such a layer"
         )
     return as_it_is(), head
+
+
+def wanted_outputs(options: TeacherOptions, data: Dataset) -> int | None:
+    """How many outputs a teacher must have; None: any number.
+
+    Args:
+        options: of the teacher.
+        data: that it is to be shown.
+    """
+    free = options.knows_other_classes or (data.task.any_width and not options.is_fine_tuned_when_asked)
+    return None if free else data.n_classes
 
 
 def _stays_as_it_is(options: TeacherOptions) -> bool:

@@ -23,9 +23,10 @@ class Outputs(NamedTuple):
 
     Attributes:
         logits: (B, C): a row for each decision, which is a sample unless the task says otherwise (then (P, C)); of a
-            task that asks for numbers, these, (B, k), in standard deviations of the training targets.
+            task that asks for numbers, these, (B, k), in standard deviations of the training targets; of one that asks
+            for vectors, these, (B, d), of length 1.
         features: one tensor per stage, (B, c, h, w) or tokens (B, t, d).
-        embedding: (B, d), the input of the classifier.
+        embedding: (B, d), the input of the classifier; of a task that asks for vectors, these.
         stem: what the first stage computes its feature from, of the same resolution: (B, c, h, w) or (B, t, d). None if
             the network has no layers in front of its first stage, or none at that resolution.
     """

@@ -1,5 +1,6 @@
 """The records of other compression of the teacher, and of how families of compression compare. Imports no torch."""
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from nas_kd.results.confusion import Confusion
@@ -22,6 +23,7 @@ class BaselineRecord(ScoredRecord):
         val_score: what decides, on validation, over seeds.
         test_score: the same on test.
         balanced: balanced accuracy on test over seeds.
+        further: scores on test that the task adds, by name.
         confusion: what the file does with the test samples; None where samples have no single class.
         seeds: one training each, or one conversion.
         deployed_seed: the best on validation, whose file was measured.
@@ -41,6 +43,7 @@ class BaselineRecord(ScoredRecord):
     val_score: Accuracy
     test_score: Accuracy
     balanced: Accuracy | None = None
+    further: Mapping[str, Accuracy] = {}
     confusion: Confusion | None = None
     seeds: tuple[SeedRecord, ...]
     deployed_seed: int

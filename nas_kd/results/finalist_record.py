@@ -1,6 +1,7 @@
 """The records of finalists and of the controls that they are compared with. Imports no torch."""
 
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -116,6 +117,7 @@ class FinalistRecord(ScoredRecord):
         val_score: what decides, on validation, over seeds.
         test_score: the same on test.
         balanced: balanced accuracy on test over seeds.
+        further: scores on test that the task adds, by name.
         confusion: what the exported file does with the test samples; None where samples have no single class.
         deployed_val: the task's own score of the exported file on validation; None in older runs.
         deployed_test: the same on test.
@@ -125,6 +127,7 @@ class FinalistRecord(ScoredRecord):
         training_s: seconds of all seeds, assistants included.
         within_budget: whether the exported file's costs are within the budget.
         calibration: of the exported file; None in older runs.
+        decision: how to decide by its outputs, as the task says, such as a threshold.
     """
 
     scored: ClassVar = {"val_score": "val", "test_score": "test"}
@@ -141,6 +144,7 @@ class FinalistRecord(ScoredRecord):
     val_score: Accuracy
     test_score: Accuracy
     balanced: Accuracy | None = None
+    further: Mapping[str, Accuracy] = {}
     confusion: Confusion | None = None
     deployed_val: Accuracy | None = None
     deployed_test: Accuracy | None = None
@@ -150,3 +154,4 @@ class FinalistRecord(ScoredRecord):
     training_s: float
     within_budget: bool
     calibration: CalibrationRecord | None = None
+    decision: Mapping[str, Any] = {}

@@ -148,10 +148,11 @@ def _first_json(run: RunRecord, network: FinalistRecord | TeacherRecord | Baseli
 
 
 def _scores_json(run: RunRecord, network: FinalistRecord | TeacherRecord | BaselineRecord) -> dict[str, Any]:
-    """The score that decides, where it is not the task's own, and balanced accuracy on test, where it is known."""
+    """The score that decides, where it is not the task's own, and what else is known on test."""
     scores = {} if run.decides_on_headline else {"score": _accuracies_json(network.val_score, network.test_score)}
     balanced = {} if network.balanced is None else {"balanced_accuracy": _interval_json(network.balanced, "test")}
-    return {**scores, **balanced}
+    further = {name: _interval_json(value, "test") for name, value in network.further.items()}
+    return {**scores, **balanced, **further}
 
 
 def _accuracies_json(val: Accuracy | None, test: Accuracy | None) -> dict[str, Any]:

@@ -62,6 +62,7 @@ class TeacherRecord(ScoredRecord):
         val_score: what decides, on validation; None likewise.
         test_score: the same on test, read at the end only.
         balanced: balanced accuracy on test.
+        further: scores on test that the task adds, by name.
         confusion: what its file does with the test samples.
         training_s: seconds of its training or fine-tuning; 0 for a user's own that teaches as it is.
         recipe: how it was trained, where the tool did that.
@@ -83,6 +84,7 @@ class TeacherRecord(ScoredRecord):
     val_score: Accuracy | None = None
     test_score: Accuracy | None = None
     balanced: Accuracy | None = None
+    further: Mapping[str, Accuracy] = {}
     confusion: Confusion | None = None
     training_s: float = 0.0
     recipe: RecipeRecord | None = None

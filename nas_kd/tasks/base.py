@@ -13,8 +13,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Generator, Tensor, nn
 
+from nas_kd.config.data_options import DataOptions
 from nas_kd.errors import InputError
 from nas_kd.plugins import load
 from nas_kd.results.output_record import OutputRecord
@@ -24,8 +25,9 @@ from nas_kd.tasks.moving import MovingTargets
 
 Array = NDArray[Any]
 # What a network decides about a sample, which methods that read logits are made for: "sample": one of C classes;
-# "rows": several times one of C classes, such as one for each label or pixel; "values": real numbers.
-DecisionKind = Literal["sample", "rows", "values"]
+# "rows": several times one of C classes, such as one for each label or pixel; "values": real numbers; "vectors": one
+# vector, of which only its angles to others matter.
+DecisionKind = Literal["sample", "rows", "values", "vectors"]
 
 
 class Targets(NamedTuple):
@@ -90,6 +92,8 @@ class Task(ABC):
         heads: names of the heads that make networks of search spaces return what the task asks for, the usual one
             first (`nas_kd.models.heads`); none: a classifier's last layer does.
         moving: how its targets move with pictures that are augmented; None: they stay as they are.
+        uses: the fields of `DataOptions` that `configured` reads, which are for tasks that name them alone.
+        any_width: whether a teacher may return more or fewer numbers a sample than its students.
 
     Example:
         >>> import numpy as np, torch
@@ -114,6 +118,21 @@ class Task(ABC):
     output: ClassVar[str] = "logits"
     heads: ClassVar[tuple[str, ...]] = ()
     moving: ClassVar[MovingTargets | None] = None
+    uses: ClassVar[frozenset[str]] = frozenset()
+    any_width: ClassVar[bool] = False
+
+    def configured(self, options: DataOptions) -> "Task":
+        """The task as the config asks for it, before targets are read.
+
+        Args:
+            options: the `[data]` section.
+        """
+        return self
+
+    @property
+    def key_facts(self) -> dict[str, Any]:
+        """What keys of data have to have of the task, as JSON, beside targets and names of outputs."""
+        return {}
 
     @abstractmethod
     def read_targets(self, ys: Mapping[str, Array], names: tuple[str, ...] | None) -> Targets:
@@ -205,6 +224,37 @@ class Task(ABC):
         """
         return None
 
+    def embedding_of(self, raw: Tensor, before: Tensor) -> Tensor:
+        """What methods see as the embedding of samples, (B, d).
+
+        Args:
+            raw: (B, ...) as the network returns it.
+            before: (B, e) the input of its last linear layer; (B, 0) where no method needs it.
+        """
+        return before
+
+    def order(self, y: Tensor, generator: Generator) -> Tensor:
+        """Choose the order of the samples in an epoch, unless the method does; random.
+
+        Args:
+            y: (N, ...) targets of the training samples.
+            generator: the source of randomness, seeded per epoch.
+
+        Returns:
+            (N,) int64, a permutation of 0..N-1.
+        """
+        return torch.randperm(len(y), generator=generator)
+
+    def finished(self, network: nn.Module, n_outputs: int, *, own_units: bool) -> nn.Module:
+        """Put behind a network of a search space what its outputs need to be those of the task.
+
+        Args:
+            network: (B, ...) -> (B, n_outputs).
+            n_outputs: of the network.
+            own_units: whether it is made of a user's network, whose outputs are in the right units already.
+        """
+        return network
+
     def label_loss(self, decided: Tensor, y: Tensor, weights: Tensor | None, mixed: MixedLabels | None) -> Tensor:
         """Cross-entropy of decisions, sum_i w_(y_i) CE_i / sum_i w_(y_i), as torch.nn.CrossEntropyLoss has it.
 
@@ -284,6 +334,15 @@ class Task(ABC):
         """
         return {}
 
+    def decision_rule(self, outputs: NDArray[np.float32], y: Array) -> dict[str, Any]:
+        """What cards say of how to decide by outputs, such as a threshold, found on validation.
+
+        Args:
+            outputs: (N, ...) of the deployed file, for the validation samples.
+            y: (N, ...) their targets.
+        """
+        return {}
+
     @abstractmethod
     def differences(self, ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> Differences:
         """Find the samples about which two networks decide differently.
@@ -307,7 +366,7 @@ class Task(ABC):
 
     @property
     def output_scale(self) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
-        """Mean and standard deviation (k,) of what search spaces' networks have to return; None: no matter."""
+        """Mean and standard deviation (k,) of what networks have to return; None: it has no unit."""
         return None
 
     def score(self, name: str | None) -> Score:

@@ -8,12 +8,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from nas_kd.errors import InputError, few, printable
 from nas_kd.results.output_record import OutputRecord
 from nas_kd.scores.sample_score import Predictions
 from nas_kd.tasks.base import Array, DecisionKind, Differences, MixedLabels, Targets, Task
+from nas_kd.tasks.scaled_outputs import ScaledOutputs
 
 MATRIX_DIMS = 2
 STRATA, PER_STRATUM = 10, 5  # groups of equal size along the first target, when splits are carved
@@ -78,6 +79,15 @@ class Regression(Task):
     def decide(self, raw: Tensor) -> Tensor:
         """(B, k) in standard deviations from the mean."""
         return self._standardized(raw)
+
+    def finished(self, network: nn.Module, n_outputs: int, *, own_units: bool) -> nn.Module:
+        """Turn deviations from the mean into numbers in the targets' units; see `Task.finished`.
+
+        Where targets were not read, as the weights have their scale, it is 0 and 1.
+        """
+        if own_units:
+            return network
+        return ScaledOutputs(network, self.mean or (0.0,) * n_outputs, self.std or (1.0,) * n_outputs)
 
     def label_loss(self, decided: Tensor, y: Tensor, weights: Tensor | None, mixed: MixedLabels | None) -> Tensor:
         """Huber's loss, mean over samples and targets; see `Task.label_loss`."""

@@ -32,6 +32,7 @@ TARGETS: dict[str, dict[str, NDArray[Any]]] = {
     "multi_label": {"train": LABELS, "test": LABELS[::-1]},
     "regression": {"train": NUMBERS, "test": NUMBERS[:7]},
     "segmentation": {"train": MASKS, "test": MASKS[:4]},
+    "embedding": {"train": np.array(list("aabbccddeeff")), "test": np.array(list("xxyyz"))},
 }
 
 

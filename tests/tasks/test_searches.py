@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
+import torch
 from sklearn.metrics import average_precision_score, r2_score
 
+import nas_kd
 from nas_kd.cli.printed_results import print_result
 from nas_kd.commands.distill import distill_one
 from nas_kd.commands.evaluate import evaluate
@@ -78,6 +80,17 @@ def test_the_task_s_score_decides_and_is_the_exported_file_s(folder: Path, task:
     assert best.deployed_test.low < known < best.deployed_test.high
     assert {c.kind for c in best.controls} >= {"no_distillation"}
     assert run.baselines
+
+
+def test_the_winner_is_a_module_again(folder: Path, data: Path) -> None:
+    with np.load(data) as arrays:
+        x = arrays["x_test"].astype(np.float32)
+    session = onnxruntime.InferenceSession(folder / "winner" / "student.onnx")
+    model = nas_kd.load_run(folder).winner.load_model()  # type: ignore[union-attr]
+    with torch.no_grad():
+        ours = model(torch.from_numpy(x)).numpy()
+    theirs = session.run(None, {"input": x})[0]
+    assert np.abs(ours - theirs).max() < 0.2 * theirs.std(), "an int8 file rounds, no more"
 
 
 def test_front_json_speaks_the_task_s_words(folder: Path, task: str) -> None:

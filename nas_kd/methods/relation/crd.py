@@ -36,6 +36,7 @@ class ContrastiveKD(Method):
     summary = "contrast with the teacher's embeddings of other classes' samples, from a memory bank"
     target_grad_ratio = 0.42
     needs = frozenset({"embedding", "indices", "labels"})
+    decisions = frozenset({"sample", "vectors"})
     unscaled_terms = frozenset({"crd_teacher"})
     weight = 0.8
     dimensions = 128

@@ -31,6 +31,12 @@ def logits(method: Any, s: Outputs, teachers: Sequence[Outputs], batch: Batch) -
     return {"logits": 0.1 * mean_square(s.logits, teachers[0].logits)}
 
 
+def embedding(method: Any, s: Outputs, teachers: Sequence[Outputs], batch: Batch) -> Terms:
+    """Yu et al. 2019, eq. 2, of vectors of length 1."""
+    pairs = [(z / length(z), w / length(w)) for z, w in zip(s.logits, teachers[0].logits, strict=True)]
+    return {"embedding": mean(total((u - v) ** 2) for u, v in pairs)}
+
+
 def dkd(method: Any, s: Outputs, teachers: Sequence[Outputs], batch: Batch) -> Terms:
     """Zhao et al. 2022, eq. 7: target against the rest, and among the rest; ramped over 20 of 240 epochs."""
     t, target, rest = method.temperature, [], []
@@ -125,6 +131,6 @@ def deep_inversion(method: Any, s: Outputs, teachers: Sequence[Outputs], batch: 
 
 FORMULAS = {
     f.__name__: f
-    for f in (none, label_smoothing, soft_targets, logits, dkd, dist, average_teachers, random_teacher,
+    for f in (none, label_smoothing, soft_targets, logits, embedding, dkd, dist, average_teachers, random_teacher,
               adaptive_teachers, born_again, cross_modal, dafl, deep_inversion)
 }  # fmt: skip
