@@ -75,14 +75,14 @@ def report(results: dict[str, dict[str, Any]]) -> str:
         row = [name]
         for version in VERSIONS:
             if (found := versions.get(version)) is None:
-                row += [""] * 4
+                row += [""] * 3
                 continue
             share = retention(found, found["chance"])
             kept[version].append(share)
             accuracy = f"{100 * found['winner']:.1f}" if found["winner"] else "none"
-            row += [accuracy, f"{100 * found['teacher']:.1f}", f"{100 * share:.0f} %", f"{found['seconds']:.0f}"]
+            row += [accuracy, f"{100 * found['teacher']:.1f}", f"{100 * share:.0f} %"]
         rows.append(row)
-    head = ["case", *(f"{v}: {what}" for v in VERSIONS for what in ("winner", "teacher", "kept", "s"))]
+    head = ["case", *(f"{v}: {what}" for v in VERSIONS for what in ("winner", "teacher", "kept"))]
     means = ", ".join(f"{v} {100 * fmean(kept[v]):.0f} % of {len(kept[v])}" for v in VERSIONS if kept[v])
     return f"{markdown_table(head, rows)}\nKept on average: {means}.\n"
 
