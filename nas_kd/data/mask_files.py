@@ -85,7 +85,7 @@ class MaskReader:
         if not usable:
             raise InputError(f"none of the {len(files):,} masks of {split} can be used: {self.left_out.summary()}")
         if len(self._values) < 2:
-            only = few(map(str, self._values)) or "void"
+            only = few([*map(str, self._values)]) or "void"
             hint = "; is that one of two classes? data.void_value = -1 says that no value is void" if self._void else ""
             raise InputError(f"masks of {split} have one value only beside void ({only}): nothing to learn{hint}")
         return usable
