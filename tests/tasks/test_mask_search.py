@@ -36,7 +36,7 @@ TOY: dict[str, Any] = {
     "teacher.epochs": 12,
     "distill.epochs": 6,
     "chain.max_assistants": 1,
-    "chain.assistant_sizes": 1,
+    "chain.assistant_sizes": 2,
     "search.precisions": ["fp32", "int8"],
     "finalists.controls": True,
     "finalists.max_control_epochs": 1.0,
@@ -98,8 +98,8 @@ def test_the_report_shows_samples_and_classes(folder: Path, tmp_path: Path) -> N
     assert "IoU, A" in text
     assert "accuracy" not in text.lower()
     for number in range(1, 7):
-        assert f"(sample_{number}.png)" in text
-        assert Image.open(tmp_path / f"sample_{number}.png").size == (392, 128)
+        assert f"(sample{number}.png)" in text
+        assert Image.open(tmp_path / f"sample{number}.png").size == (392, 128)
 
 
 def test_predict_py_writes_the_masks(folder: Path, test_split: tuple[Any, Any], tmp_path: Path) -> None:

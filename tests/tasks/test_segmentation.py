@@ -139,7 +139,7 @@ def test_pictures_show_samples_and_masks() -> None:
     image = Image.open(io.BytesIO(base64.b64decode(first.png)))
     assert image.size == (3 * 128 + 2 * 4, 128)
     assert len(base64.b64decode(first.png)) < 40_000
-    assert "100% of pixels alike" in first.caption
+    assert "100 % of pixels alike" in first.caption
     pixels = np.asarray(image.convert("RGB")).astype(int)
     left, right = pixels[:, :128], pixels[:, 264:]
     tinted = np.abs(left - right).sum(2) > 30
