@@ -97,4 +97,5 @@ def _pool(digit: int, test: bool) -> NDArray[np.uint8]:
     found = optional_module("sklearn.datasets", "scikit-learn", "digit scenes").load_digits()
     pictures: NDArray[np.uint8] = np.rint(found.images[found.target == digit] * (255 / LEVELS)).astype(np.uint8)
     kept = round(len(pictures) * (1 - TEST_SHARE))
-    return pictures[kept:] if test else pictures[:kept]
+    chosen: NDArray[np.uint8] = pictures[kept:] if test else pictures[:kept]
+    return chosen

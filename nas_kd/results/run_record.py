@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from nas_kd.results.compression_record import BaselineRecord, CompressionRecord
 from nas_kd.results.confusion import Confusion, is_unbalanced
-from nas_kd.results.finalist_record import Accuracy, FinalistPlan, FinalistRecord
+from nas_kd.results.finalist_record import Accuracy, ClassScores, FinalistPlan, FinalistRecord
 from nas_kd.results.fine_tuning_record import FineTuningRecord
 from nas_kd.results.output_record import OutputRecord
 from nas_kd.results.recipe_record import RecipeRecord
@@ -64,6 +64,7 @@ class TeacherRecord(ScoredRecord):
         balanced: balanced accuracy on test.
         further: scores on test that the task adds, by name.
         confusion: what its file does with the test samples.
+        by_class: a score of each class on test, where confusion is not a matter of counting samples.
         training_s: seconds of its training or fine-tuning; 0 for a user's own that teaches as it is.
         recipe: how it was trained, where the tool did that.
         fine_tuning: how a user's own was trained on the data before it taught; None: it teaches as it is.
@@ -86,6 +87,7 @@ class TeacherRecord(ScoredRecord):
     balanced: Accuracy | None = None
     further: Mapping[str, Accuracy] = {}
     confusion: Confusion | None = None
+    by_class: ClassScores | None = None
     training_s: float = 0.0
     recipe: RecipeRecord | None = None
     fine_tuning: FineTuningRecord | None = None

@@ -18,6 +18,7 @@ from torch import Generator, Tensor, nn
 from nas_kd.config.data_options import DataOptions
 from nas_kd.errors import InputError
 from nas_kd.plugins import load
+from nas_kd.results.finalist_record import PictureRecord
 from nas_kd.results.output_record import OutputRecord
 from nas_kd.scores.base import Evidence, Score, load_score
 from nas_kd.tasks.divergence import kl_divergence
@@ -342,6 +343,19 @@ class Task(ABC):
             y: (N, ...) their targets.
         """
         return {}
+
+    def pictures(
+        self, x: NDArray[np.float32], y: Array, outputs: NDArray[np.float32], names: Sequence[str]
+    ) -> tuple[PictureRecord, ...]:
+        """Draw what a network says of a few test samples, for the report; none unless a task does.
+
+        Args:
+            x: (N, ...) samples in stored units.
+            y: (N, ...) their targets.
+            outputs: (N, ...) of the network.
+            names: of classes or outputs.
+        """
+        return ()
 
     @abstractmethod
     def differences(self, ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> Differences:
