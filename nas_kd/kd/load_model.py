@@ -17,7 +17,7 @@ from nas_kd.plugins import available
 from nas_kd.quantization.precision import load_precision
 from nas_kd.results.candidate import Architecture, Candidate
 from nas_kd.store.store import Store
-from nas_kd.tasks.base import Task, load_task
+from nas_kd.tasks.base import Task
 from nas_kd.tasks.classification import CLASSIFICATION
 
 
@@ -44,7 +44,7 @@ def build_model(
     n_classes: int,
     space: Any = None,
     *,
-    task: str = CLASSIFICATION.name,
+    task: Task = CLASSIFICATION,
 ) -> nn.Module:
     """Build the network that a candidate deploys, with these weights, in eval mode.
 
@@ -54,7 +54,7 @@ def build_model(
         input_shape: of one sample.
         n_classes: width of the logits.
         space: of the student; a name, `package.module:Name` or an object. None: the registry's, by the architecture.
-        task: of the run, by name.
+        task: that it was trained for.
 
     Returns:
         (B, *input_shape) float32 in the data's own units -> (B, n_classes) logits; normalisation is inside. At a
@@ -65,9 +65,10 @@ def build_model(
         InputError: the space is unknown, or the weights are another network's.
     """
     plugin = load_precision(candidate.precision)
-    found, deployed = load_task(task), load_policy(candidate.policy).deployed(candidate)
-    networks = [_network(a, input_shape, n_classes, _space(a, space), found) for a in deployed]
-    members = [plugin.prepare(network, input_shape) for network in networks]
+    members = [
+        plugin.prepare(_body(architecture, input_shape, n_classes, space, task), input_shape)
+        for architecture in load_policy(candidate.policy).deployed(candidate)
+    ]
     model = sum_networks(members)
     try:
         model.load_state_dict(dict(weights))
@@ -78,14 +79,15 @@ def build_model(
     return model.eval()
 
 
-def _network(
-    architecture: Architecture, input_shape: tuple[int, ...], n_classes: int, space: SearchSpace, task: Task
+def _body(
+    architecture: Architecture, input_shape: tuple[int, ...], n_classes: int, space: Any, task: Task
 ) -> nn.Module:
     channels = input_shape[0] if len(input_shape) == 3 else 1
-    body = trainable(space.build(architecture, input_shape, n_classes), input_shape, n_classes)
-    own_units = takes_stored_units(space)
-    body = task.finished(body, n_classes, own_units=own_units)
-    if own_units:
+    found = _space(architecture, space)
+    body = found.build(architecture, input_shape, n_classes)
+    body = trainable(body, input_shape, n_classes)
+    body = task.finished(body, n_classes, own_units=takes_stored_units(found))
+    if takes_stored_units(found):
         return body
     return Normalized(body, torch.zeros(channels), torch.ones(channels))  # the real ones are among the weights
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from nas_kd.config.options import DataOptions
 from nas_kd.data.prepare import load_dataset
+from nas_kd.data.source import Arrays, RawData
 from nas_kd.engine.method_setup import DatasetInfo
 from nas_kd.errors import InputError
 from nas_kd.methods.base import Outputs
@@ -119,8 +120,6 @@ class People:
         self.n = n
 
     def load(self, options: DataOptions) -> Any:
-        from nas_kd.data.source import Arrays, RawData
-
         y = np.arange(8 * self.n) % self.n
         x = np.random.default_rng(0).normal(size=(len(y), 3)) + y[:, None]
         return RawData("people", Arrays(x, np.array([f"person {i}" for i in y])))
