@@ -165,18 +165,57 @@ def test_an_interrupted_run_ends_like_an_uninterrupted_one(folder: Path, tmp_pat
     assert all(files[0][key] == files[1][key] for key in shared)
 
 
+class Blurred(torch.nn.Module):
+    """Gives the picture itself, blurred, as a vector of 32 numbers of any length."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.avg_pool2d(x, 2).flatten(1) - 60
+
+
+class Heard(Callback):
+    """Keeps notes."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def on_note(self, text: str) -> None:
+        self.notes.append(text)
+
+
 def test_a_student_of_another_width_learns_by_a_projection(tmp_path: Path) -> None:
-    class Teacher(torch.nn.Module):
-        """Gives the picture itself, blurred, as a vector of 32 numbers."""
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return torch.nn.functional.avg_pool2d(x, 2).flatten(1) - 60
-
-    given = config(teacher=[{"factory": remember("teacher", "blurred", Teacher())}])
-    found = distill_one(given, tmp_path, Callback())
+    given, heard = config(teacher=[{"factory": remember("teacher", "blurred", Blurred())}]), Heard()
+    found = distill_one(given, tmp_path, heard)
+    assert [note for note in heard.notes if "returns 32 numbers a sample, students 16" in note]
     assert found.title == "recall@1"
     card = json.loads((tmp_path / "card.json").read_text())
     assert card["nas_kd.output"]["shape"] == ["batch", WIDTH]
+
+
+class Plain(torch.nn.Module):
+    """A small network with vectors of 24 numbers, of any length."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = torch.nn.Sequential(
+            torch.nn.Conv2d(1, 16, 3, 2, 1), torch.nn.ReLU(), torch.nn.Conv2d(16, 32, 3, 2, 1), torch.nn.ReLU()
+        )
+        self.head = torch.nn.Linear(32 * 2 * 4, 24)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.layers(x / 255).flatten(1))  # type: ignore[no-any-return]
+
+
+def test_students_cut_out_of_a_teacher_keep_its_width(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    teacher = [{"factory": remember("teacher", "plain", Plain())}]
+    own: dict[str, object] = {"teacher": teacher, "space": {"name": "own"}, "chain": {"max_assistants": 0}}
+    with pytest.raises(InputError, match=r"the teacher, 24, and 16 are asked for: set data.embedding_width = 24"):
+        distill_one(config(**own), tmp_path / "other", Callback())
+    distill_one(config(**own, data=DATA | {"embedding_width": 24}), tmp_path / "own", Callback())
+    session = onnxruntime.InferenceSession(tmp_path / "own" / "student.onnx")
+    found = session.run(None, {"input": np.zeros((2, 1, 8, 16), np.float32)})[0]
+    assert np.linalg.norm(found, axis=1) == pytest.approx(np.ones(2), abs=1e-5)  # whatever the teacher's are
+    assert found.shape == (2, 24)
 
 
 @pytest.mark.parametrize(
