@@ -46,6 +46,7 @@ def model_card(facts: StudentFacts, names: Mapping[str, str], size_bytes: int) -
         "output_shape": f"(batch, {', '.join(map(str, output.shape or [len(facts.data.classes)]))})",
         "probabilities": probabilities,
         "calibration": _calibration(facts) if "temperature" in output.probabilities else "",
+        "decision": _decision(facts),
         "shown_classes": facts.data.classes[:SHOWN_CLASSES],
         "more_classes": _more(len(facts.data.classes) - SHOWN_CLASSES),
         "accuracy": [
@@ -240,6 +241,16 @@ def _licence(facts: StudentFacts) -> list[str]:
         f"Training data ({facts.data.name}): {card.dataset_license or 'not stated'}",
     ]
     return [*lines, *([f"Author: {card.author}"] if card.author else [])]
+
+
+def _decision(facts: StudentFacts) -> list[str]:
+    rule = facts.decision
+    if "threshold" not in rule:
+        return []
+    return [
+        f"Two samples are taken for one identity from a {rule['similarity']} of {rule['threshold']:.4f} on: "
+        f"{rule['false_alarms']:.1%} of the pairs of two identities in the validation split are, too."
+    ]
 
 
 def _small_split(test: Accuracy, score: str) -> str:

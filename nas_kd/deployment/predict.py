@@ -2,6 +2,7 @@
 
     python predict.py photo.jpg more_photos/     pictures, and folders of them; --top 3 prints three classes of each
     python predict.py samples.npy archive.npz    arrays (N, ...) in the units of the training data
+    python predict.py a.jpg b.jpg --compare      of a network that gives vectors: how alike the first is to the others
 
 In a program:
     from predict import Predictor
@@ -10,7 +11,8 @@ In a program:
 
 The card says what the network takes and what its outputs mean. A picture goes through the steps that the training
 pictures went through. Of a network that tells classes, logits are divided by the card's temperature, and their softmax
-is the probability of each class; of one that tells labels, a logit's sigmoid is the probability of its label.
+is the probability of each class; of one that tells labels, a logit's sigmoid is the probability of its label. Vectors
+are compared by their cosine, with the card's threshold.
 """
 
 from __future__ import annotations
@@ -47,7 +49,8 @@ class Prediction:
     """What the network says of one sample.
 
     Of classes: the likeliest one, and a probability and a logit for each. Of labels: `labels` has those whose
-    probability is 1/2 at least, and `label` is the likeliest. Of numbers: `values` has them by name.
+    probability is 1/2 at least, and `label` is the likeliest. Of numbers: `values` has them by name. Of vectors:
+    `logits` is the vector, and nothing else says anything.
     """
 
     label: str
@@ -102,9 +105,18 @@ class Predictor:
         if isinstance(x, (str, os.PathLike)) and Path(x).is_dir():
             return self.predict(find_files(Path(x)), array)
         logits = self.logits(self.read(x, array))
+        if self.kind == "embedding":
+            return [Prediction("", -1, np.nan, logits[:0, 0], vector) for vector in logits]
         probabilities, best = self.probabilities(logits), logits.argmax(axis=1)
         rows = zip(best, probabilities, logits, strict=True)
         return [Prediction(self.labels[b], int(b), float(p[b]), p, z, **self._told(z)) for b, p, z in rows]
+
+    def compare(self, first: Prediction, second: Prediction) -> tuple[float, bool | None]:
+        """The cosine of two vectors, and whether they are of one identity; None if the card has no threshold."""
+        product = float(first.logits @ second.logits)
+        cosine = product / max(float(np.linalg.norm(first.logits) * np.linalg.norm(second.logits)), 1e-12)
+        threshold = self._output.get("threshold")
+        return cosine, None if threshold is None else cosine >= threshold
 
     def _told(self, logits: np.ndarray) -> dict[str, Any]:
         """Labels or numbers of one sample, where the network tells these."""
@@ -271,6 +283,7 @@ def main() -> int:
     parser.add_argument("--top", type=int, default=1, metavar="K", help="print the K likeliest classes")
     parser.add_argument("--json", action="store_true", help="print JSON: a list with an object for each sample")
     parser.add_argument("--logits", action="store_true", help="print the logits of all classes, too")
+    parser.add_argument("--compare", action="store_true", help="of vectors: compare the first sample with all others")
     parser.add_argument("--threads", type=int, default=1, help="of ONNX Runtime")
     asked = parser.parse_intermixed_args()
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
@@ -281,6 +294,9 @@ def main() -> int:
         files = [file for path in asked.inputs for file in find_files(path)]
     except PredictError as error:
         return _complain(error)
+    if asked.compare and predictor.kind != "embedding":
+        return _complain(PredictError("--compare is for networks that give vectors, and this one does not"))
+    given = list[tuple[str, Prediction]]()
     for file in files:
         try:
             found = predictor.predict(file, asked.array)
@@ -289,12 +305,15 @@ def main() -> int:
             continue
         for number, one in enumerate(found):
             where = f"{file}[{number}]" if file.suffix.lower() in ARRAYS else str(file)
-            rows.append(_row(where, one, predictor, asked))
-        if not asked.json:
+            given.append((where, one)) if asked.compare else rows.append(_row(where, one, predictor, asked))
+        if not (asked.json or asked.compare):
             print("\n".join(map(_text, rows)))
             rows = []
+    rows += [_compared(predictor, given[0], other) for other in given[1:]]
     if asked.json:
         print(json.dumps(rows, indent=1))
+    elif asked.compare:
+        print("\n".join(map(_text, rows)))
     return code
 
 
@@ -306,6 +325,8 @@ def _complain(error: PredictError) -> int:
 def _row(where: str, found: Prediction, predictor: Predictor, asked: argparse.Namespace) -> dict[str, Any]:
     labels, kind = predictor.labels, predictor.kind
     raw = {"logits": found.logits.tolist()} if asked.logits else {}
+    if kind == "embedding":
+        return {"input": where, "embedding": found.logits.tolist()}
     if found.values is not None:
         return {"input": where, "values": found.values} | raw
     order = np.argsort(-found.logits, kind="stable")[: max(1, asked.top)]
@@ -314,9 +335,19 @@ def _row(where: str, found: Prediction, predictor: Predictor, asked: argparse.Na
     return {"input": where, **top[0], "top": top} | told | raw
 
 
+def _compared(predictor: Predictor, first: tuple[str, Prediction], other: tuple[str, Prediction]) -> dict[str, Any]:
+    cosine, same = predictor.compare(first[1], other[1])
+    return {"input": f"{first[0]}, {other[0]}", "cosine": cosine, "same": same}
+
+
 def _text(row: dict[str, Any]) -> str:
     logits = "; logits " + " ".join(f"{z:.6g}" for z in row["logits"]) if "logits" in row else ""
-    if "values" in row:
+    if "cosine" in row:
+        same = {True: ": the same", False: ": not the same", None: ""}[row["same"]]
+        shown = [f"cosine {row['cosine']:.4f}{same}"]
+    elif "embedding" in row:
+        shown = [" ".join(f"{v:.4f}" for v in row["embedding"])]
+    elif "values" in row:
         shown = [f"{name} {value:.6g}" for name, value in row["values"].items()]
     elif "labels" in row:
         shown = [", ".join(row["labels"]) or "no label", *(f"{c['label']} {c['probability']:.1%}" for c in row["top"])]

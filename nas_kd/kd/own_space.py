@@ -3,6 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import torch
+from torch import Tensor
+
 from nas_kd.config.options import SearchConfig
 from nas_kd.context.callbacks import Callback
 from nas_kd.context.run_context import RunContext
@@ -34,6 +37,7 @@ def with_own_space(context: RunContext, teachers: Sequence[Teacher]) -> RunConte
     if context.data.teacher_view is not None:
         raise InputError(f"space {space.name!r} needs students to be shown what their teacher is shown")
     example = as_input(context.data.val.x[:EXAMPLES])
+    _check_width(teachers[0], example, context.data.n_classes, space.name)
     shares_weights = context.config.search.strategy == "once-for-all"
     try:
         derived = space.derive(teachers[0].model, example, options.start, gathered=shares_weights)
@@ -46,6 +50,17 @@ def with_own_space(context: RunContext, teachers: Sequence[Teacher]) -> RunConte
             "weights that students share, and those of layers of lower rank are computed"
         )
     return replace(context, space=derived)
+
+
+def _check_width(teacher: Teacher, example: Tensor, n_outputs: int, space: str) -> None:
+    """Refuse a teacher whose outputs, which students would have, are more or fewer than the data's."""
+    with torch.no_grad():
+        width = teacher.model(example[:2].clone()).shape[1]
+    if width != n_outputs:
+        raise InputError(
+            f"space {space!r}: students return as many numbers as the teacher, {width}, and {n_outputs} are asked for: "
+            f"set data.embedding_width = {width}"
+        )
 
 
 def space_of_run(config: SearchConfig, folder: RunFolder) -> SearchSpace:

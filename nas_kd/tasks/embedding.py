@@ -116,8 +116,10 @@ class Embedding(Task):
     def divergence(self, decided: Tensor, wanted: Tensor, temperature: float, weights: Tensor | None = None) -> Tensor:
         """1 - cosine; of vectors of another width, the squared difference between the cosines of the batch."""
         if decided.shape == wanted.shape:
-            return 1 - (decided * wanted).sum(dim=1).mean()
-        return F.mse_loss(decided @ decided.T, wanted @ wanted.T)
+            each = 1 - (decided * wanted).sum(dim=1)
+        else:
+            each = (decided @ decided.T - wanted @ wanted.T).square().mean(dim=1)
+        return each.mean() if weights is None else (weights * each).sum() / weights.sum().clamp_min(1e-12)
 
     def order(self, y: Tensor, generator: Generator) -> Tensor:
         """Groups of samples of one identity, the groups at random: see `grouped_order`."""

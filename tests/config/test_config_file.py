@@ -186,6 +186,7 @@ AUTO_OPTIONS = {
     "data.unlabelled_share": 0.5,
     "data.cache": Path("/kept"),
     "data.score": "macro_f1",
+    "data.embedding_width": 32,
     "data.augment.strength": "strong",
     "distill.epochs": 3,
     "distill.batch_size": 16,

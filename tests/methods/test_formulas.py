@@ -58,23 +58,13 @@ EARLY = [Case(b=2, progress=0.0), Case(b=3, progress=0.1, temperature=1.5), Case
 ALONE = [Case(b=1), *EARLY]
 CASES: dict[str, list[Case]] = {
     **dict.fromkeys(
-        (
-            "none",
-            "label_smoothing",
-            "soft_targets",
-            "logits",
-            "embedding",
-            "dkd",
-            "born_again",
-            "dafl",
-            "deep_inversion",
-        ),
-        LOGITS,
+        ("none", "label_smoothing", "soft_targets", "logits", "dkd", "born_again", "dafl", "deep_inversion"), LOGITS
     ),
     **dict.fromkeys(("fitnet", "attention_transfer", "afd", "channel_wise", "similarity"), BY_STAGE),
     **dict.fromkeys(("average_teachers", "random_teacher", "adaptive_teachers"), SEVERAL),
     **dict.fromkeys(("dml", "okddip", "bake", "adversarial_online", "byot"), ALONE),
     "dist": LOGITS[1:],
+    "embedding": LOGITS,
     "fsp": [*FEATURES, *STEMS],
     "rkd": [*PAIRED, Case(b=5, widths=(1, 2))],
     "irg": [*PAIRED, Case(b=4, student=(), teacher=())],

@@ -61,8 +61,10 @@ def parquet(folder: Path) -> DataOptions:
 
 OPTIONS: dict[str, Callable[[Path], DataOptions]] = {
     "digits": lambda _: DataOptions(),
+    "digit_numbers": lambda _: DataOptions(),
     "npz": npz,
     "image_folder": image_folder,
+    "identity_folder": image_folder,
     "parquet": parquet,
 }
 
