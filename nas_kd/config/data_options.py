@@ -108,13 +108,22 @@ class Augmentation(Options):
 class DataOptions(Options):
     """Training, validation and test samples: where they come from."""
 
-    source: str = Field("digits", description="digits | parquet | image_folder | npz | package.module:function")
-    path: Path | None = Field(None, description="npz: the file; image_folder: the folder with one sub-folder per class")
-    train: Files = Field(
-        None, description="parquet: the training file; or a folder, a pattern (train-*.parquet) or a list of its shards"
+    source: str = Field(
+        "digits", description="digits | parquet | image_folder | npz | coco | voc | yolo | package.module:function"
     )
-    val: Files = Field(None, description="parquet: the same for validation (default: carved from train)")
-    test: Files = Field(None, description="parquet: the same for testing (default: carved from train)")
+    path: Path | None = Field(
+        None, description="npz: the file; image_folder: the folder with one sub-folder per class; voc, yolo: the folder"
+    )
+    train: Files = Field(
+        None,
+        description="coco: the training file; parquet: the same, or a folder, a pattern (train-*.parquet) or a list of "
+        "its shards",
+    )
+    val: Files = Field(None, description="coco, parquet: the same for validation (default: carved from train)")
+    test: Files = Field(None, description="coco, parquet: the same for testing (default: carved from train)")
+    images: Path | None = Field(
+        None, description="coco: folder of the pictures that the files name (default: that of the training file)"
+    )
     image_column: str | None = Field(None, description="parquet: column of the pictures (default: by name and type)")
     label_column: str | None = Field(None, description="parquet: column of the labels (default: by name)")
     unlabelled: Files = Field(

@@ -2,9 +2,10 @@
 
 This file imports nothing of nas-kd: exported networks carry a copy of it.
 
-A network decides at anchor points, the centres of the cells of several grids over the picture. At each it returns a
-logit for each class, for a sigmoid, and the distances from the point to the left, upper, right and lower edge of a
-box, in cells (Tian et al. 2019, FCOS, arXiv:1904.01355).
+A network decides at anchor points, the centres of the cells of several grids over the picture (Tian et al. 2019, FCOS,
+arXiv:1904.01355). At each it returns a logit for each class, and one for each edge of a box. Their sigmoids are the
+probability of the class, and the distance from the point to the left, upper, right and lower edge, as a share of what
+an anchor reaches: `REACH` cells of its grid.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 
 FLOOR, OVERLAP, MOST, CANDIDATES = 0.02, 0.6, 100, 400
+REACH = 8.0  # cells
 SIDES = 4  # numbers of a box: left, upper, right and lower edge
 
 
@@ -37,11 +39,18 @@ def anchor_points(height: int, width: int, strides: Sequence[int]) -> np.ndarray
     return np.concatenate(grids).astype(np.float32)
 
 
-def decode(distances: np.ndarray, points: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Make boxes of distances.
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    """Sigmoids of logits of any shape, without overflow."""
+    power = np.exp(-np.abs(logits))
+    found: np.ndarray = np.where(logits >= 0, 1, power) / (1 + power)
+    return found
+
+
+def decode(edges: np.ndarray, points: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Make boxes of the logits of their edges.
 
     Args:
-        distances: (..., A, 4) from the points to the left, upper, right and lower edge, in strides; below 0 is 0.
+        edges: (..., A, 4) left, upper, right and lower edge.
         points: (A, 3), see `anchor_points`.
         height: of the picture, in pixels, at whose edges boxes end.
         width: of the picture.
@@ -49,8 +58,8 @@ def decode(distances: np.ndarray, points: np.ndarray, height: int, width: int) -
     Returns:
         (..., A, 4) float32 x1, y1, x2, y2 in pixels.
     """
-    reach = np.maximum(distances, 0) * points[:, 2:]
-    low, high = points[:, :2] - reach[..., :2], points[:, :2] + reach[..., 2:]
+    distances = sigmoid(edges) * REACH * points[:, 2:]
+    low, high = points[:, :2] - distances[..., :2], points[:, :2] + distances[..., 2:]
     limit = np.array([width, height], dtype=np.float32)
     boxes: np.ndarray = np.concatenate([np.clip(low, 0, limit), np.clip(high, 0, limit)], axis=-1)
     return boxes.astype(np.float32)
@@ -99,7 +108,7 @@ def find_boxes(
     """Read the boxes of one picture in what a network returned.
 
     Args:
-        raw: (A, C + 4) logits, then distances in strides.
+        raw: (A, C + 4) logits of classes, then of edges.
         points: (A, 3), see `anchor_points`.
         height: of the picture, in pixels.
         width: of the picture.
@@ -117,6 +126,5 @@ def find_boxes(
     boxes = decode(raw[anchors, -SIDES:], points[anchors], height, width)
     kept = suppress(boxes, classes, overlap)
     kept &= (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
-    probability = 1 / (1 + np.exp(-found[order]))
-    told: Any = np.concatenate([classes[:, None], probability[:, None], boxes], axis=1)[kept][:MOST]
+    told: Any = np.concatenate([classes[:, None], sigmoid(found[order])[:, None], boxes], axis=1)[kept][:MOST]
     return np.asarray(told, dtype=np.float32)

@@ -3,21 +3,23 @@
 import torch
 from torch import Tensor
 
+from nas_kd.results.boxes import REACH
+
 TINY = 1e-9  # pixels squared: keeps quotients finite
 
 
-def boxes_of(distances: Tensor, points: Tensor) -> Tensor:
-    """Make boxes of distances, with gradients; they may end outside of the picture.
+def boxes_of(edges: Tensor, points: Tensor) -> Tensor:
+    """Make boxes of the logits of their edges, with gradients; they may end outside of the picture.
 
     Args:
-        distances: (..., A, 4) from the points to the left, upper, right and lower edge, in strides.
+        edges: (..., A, 4) left, upper, right and lower edge; see `nas_kd.results.boxes`.
         points: (A, 3) column and row in pixels, and stride.
 
     Returns:
         (..., A, 4) x1, y1, x2, y2 in pixels.
     """
-    reach = distances * points[:, 2:]
-    return torch.cat([points[:, :2] - reach[..., :2], points[:, :2] + reach[..., 2:]], dim=-1)
+    distances = edges.sigmoid() * (REACH * points[:, 2:])
+    return torch.cat([points[:, :2] - distances[..., :2], points[:, :2] + distances[..., 2:]], dim=-1)
 
 
 def areas(boxes: Tensor) -> Tensor:

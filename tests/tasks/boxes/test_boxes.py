@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nas_kd.results.boxes import MOST, anchor_points, decode, find_boxes, overlaps, suppress
+from nas_kd.results.boxes import MOST, REACH, anchor_points, decode, find_boxes, overlaps, suppress
 from nas_kd.tasks.boxes.assigner import assign
 from nas_kd.tasks.boxes.geometry import boxes_of, giou, iou
 from nas_kd.tasks.boxes.losses import quality_focal_loss
@@ -22,14 +22,21 @@ def test_anchors_are_the_centres_of_cells() -> None:
     assert found.tolist() == [[2, 2, 4], [6, 2, 4], [2, 6, 4], [6, 6, 4], [4, 4, 8]]
 
 
-def test_distances_are_decoded_in_strides() -> None:
+def edges_of(distances: NDArray[Any]) -> NDArray[np.float32]:
+    """Logits of edges that are so far away, in cells."""
+    share = np.asarray(distances) / REACH
+    return np.log(share / (1 - share)).astype(np.float32)
+
+
+def test_edges_are_decoded_in_cells() -> None:
     points = anchor_points(16, 16, (8,))
-    distances = np.array([[0.25, 0.5, 0.5, 0.75], [0, 0, 0, 0], [-1, 9, 1, 1], [0.5, 0.5, 9, 9]], dtype=np.float32)
-    boxes = decode(distances, points, 16, 16)
-    assert boxes.tolist() == [[2, 0, 8, 10], [12, 4, 12, 4], [4, 0, 12, 16], [8, 8, 16, 16]]
-    free = boxes_of(torch.from_numpy(distances), torch.from_numpy(points))
-    assert free[0].tolist() == [2, 0, 8, 10]
-    assert free[3].tolist() == [8, 8, 84, 84]
+    edges = edges_of(np.array([[0.25, 0.5, 0.5, 0.75], [0.1, 0.1, 0.1, 0.1], [1, 4, 1, 1], [0.5, 0.5, 4, 4]]))
+    edges[1] = -100
+    expected = np.array([[2, 0, 8, 10], [12, 4, 12, 4], [0, 0, 12, 16], [8, 8, 16, 16]])
+    assert decode(edges, points, 16, 16) == pytest.approx(expected, abs=1e-4)
+    free = boxes_of(torch.from_numpy(edges), torch.from_numpy(points))
+    assert free[0].tolist() == pytest.approx([2, 0, 8, 10], abs=1e-4)
+    assert free[3].tolist() == pytest.approx([8, 8, 44, 44], abs=1e-4)
 
 
 def test_overlaps_by_hand() -> None:
@@ -83,20 +90,23 @@ def test_suppression_is_that_of_torch(seed: int, overlap: float) -> None:
 def test_boxes_are_found_best_first() -> None:
     points = anchor_points(16, 16, (8,))
     raw = np.full((4, 6), -9.0, dtype=np.float32)
-    raw[:, 2:] = 0.5
+    raw[:, 2:] = edges_of(np.array(0.5))
     raw[0, 0], raw[3, 1], raw[1, 0] = 0.0, math.log(3), math.log(0.01)
     found = find_boxes(raw, points, 16, 16)
-    assert found == pytest.approx(np.array([[1, 0.75, 8, 8, 16, 16], [0, 0.5, 0, 0, 8, 8]]), abs=1e-6)
+    assert found == pytest.approx(np.array([[1, 0.75, 8, 8, 16, 16], [0, 0.5, 0, 0, 8, 8]]), abs=1e-4)
     assert len(find_boxes(raw, points, 16, 16, floor=0.001)) == 3
-    raw[1, 0], raw[1, 2:] = -0.1, [1.5, 0.5, -0.4, 0.5]  # the box of the first anchor again, a little narrower
+    raw[1, 0], raw[1, 2:] = (
+        -0.1,
+        edges_of(np.array([1.5, 0.5, 0.001, 0.5])),
+    )  # the box of the first anchor again, a little narrower
     assert found[:, 0].tolist() == find_boxes(raw, points, 16, 16)[:, 0].tolist()
-    raw[1, 2:] = 0
+    raw[1, 2:] = -200
     assert len(find_boxes(raw, points, 16, 16)) == 2  # without area
 
 
 def test_boxes_of_a_picture_are_limited() -> None:
     points = anchor_points(80, 80, (4,))
-    raw = np.concatenate([np.zeros((400, 2)), np.full((400, 4), 0.5)], axis=1).astype(np.float32)
+    raw = np.concatenate([np.zeros((400, 2)), np.full((400, 4), edges_of(np.array(0.5)))], axis=1).astype(np.float32)
     assert len(find_boxes(raw, points, 80, 80)) == MOST
 
 
