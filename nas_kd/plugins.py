@@ -29,6 +29,7 @@ REGISTRIES: Mapping[str, str] = {
     "score": "nas_kd.scores",
     "task": "nas_kd.tasks",
     "baseline": "nas_kd.kd.baselines",
+    "head": "nas_kd.models.heads",
     "collection": "nas_kd.models.collections",
 }
 ATTRIBUTE = "PLUGIN"

@@ -23,6 +23,7 @@ from nas_kd.results.fronts import best_score_first, front_members, winner
 from nas_kd.results.run_record import RunRecord
 from nas_kd.results.trial_record import Costs, TrialRecord
 from nas_kd.store.store import Store
+from nas_kd.tasks.base import load_task
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -121,7 +122,9 @@ class Finalist:
             raise InputError(f"the space {display_name(wanted)!r} was given in Python: pass it, load_model(space=...)")
         if wanted == OWN:
             wanted = space_of_run(load_config(folder.config), folder)
-        return build_model(self.candidate, weights, data.input_shape, len(data.classes), wanted)
+        return build_model(
+            self.candidate, weights, data.input_shape, len(data.classes), wanted, task=load_task(data.task)
+        )
 
     def export(self, path: Path | str) -> Path:
         """Write the verified ONNX file, with its card (`.json`), README and `predict.py` beside it; returns its path.

@@ -44,7 +44,7 @@ def as_teacher(role: str, teacher: nn.Module, x: Tensor, n_classes: int | None) 
     network = copied(teacher) if other_precision else teacher
     network.eval()
     try:
-        return as_network(network, x, n_classes, f"{role}:")
+        return as_network(network, x, (n_classes,), f"{role}:")
     except InputError as failure:
         raw, _ = _run(role, network, x, "train")
         given = reader(raw).shape[1] if (reader := _any_logits(role, raw, x)) else n_classes

@@ -37,7 +37,7 @@ def check_mixes(config: SearchConfig, data: Dataset) -> None:
     """
     if config.distill.mix != "none" and (reason := _why_not(data, config.distill.mix)):
         raise InputError(f"{OPTION} = {config.distill.mix!r}: {reason}")
-    if "mix" in config.search.recipe and (reason := _why_not(data, "mixup")):
+    if "mix" in config.search.recipe and len(possible_mixes(data)) == 1 and (reason := _why_not(data, "mixup")):
         raise InputError(f"{SEARCHED}: {reason}")
 
 
@@ -62,7 +62,7 @@ def _why_not(data: Dataset, mix: str) -> str | None:
         if one is None:
             continue
         dtype = one.stored_dtype or str(one.train.x.dtype).removeprefix("torch.")
-        if reason := why_not_mixed(mix, one.input_shape, dtype):
+        if reason := why_not_mixed(mix, one.input_shape, dtype, data.task.moving):
             return reason if one is data else f"the teacher's view: {reason}"
     view = data.teacher_view
     if mix == "cutmix" and view is not None and view.input_shape[1:] != data.input_shape[1:]:

@@ -19,6 +19,7 @@ from nas_kd.errors import InputError
 from nas_kd.latency.device import Device, open_device
 from nas_kd.methods.combine import make_method, uses_unlabelled
 from nas_kd.methods.teaching_choices import check_enough_classes
+from nas_kd.models.heads.headed_space import with_head
 from nas_kd.models.search_space import SearchSpace, check_image_size, load_space
 from nas_kd.plugins import display_name, load
 from nas_kd.results.run_record import DatasetRecord, MetricRecord
@@ -78,7 +79,7 @@ class RunContext:
         check_methods(config)
         check_unlabelled_options(config)
         check_mix_options(config)
-        space = load_space(config.space.name)
+        space = with_head(load_space(config.space.name), load_task(config.data.task))
         device = open_device(config.device.name, config.device.wait_s, callback.on_note)
         if check_device:
             device.check()

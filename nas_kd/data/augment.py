@@ -22,6 +22,7 @@ from nas_kd.data.photographs import PhotographView
 from nas_kd.data.samples import Samples, chunks
 from nas_kd.data.view import View
 from nas_kd.errors import InputError
+from nas_kd.tasks.moving import MovingTargets, Shifts
 
 UNLABELLED_SEEDS = 2**31  # above all seeds of a run: unlabelled samples get random numbers of their own
 
@@ -106,6 +107,18 @@ class Augmenter:
         b, c, height, width = samples.shape
         pixels = self._pixels(params, height, width).view(b, 1, height * width).expand(b, c, -1)
         return as_input(self._padded(samples).flatten(2).gather(2, pixels).view(b, c, height, width))
+
+    def targets(self, epoch: int, indices: Tensor, y: Tensor, moving: MovingTargets) -> Tensor:
+        """Move targets of the samples `indices` (B,) as their pixels are; see `View.targets`."""
+        chosen = y.index_select(0, indices)
+        if self.identity:
+            return chosen
+        params = AugmentationParams(*(values.index_select(0, indices) for values in self.params(epoch)))
+        start = params.centre - self.cutout // 2
+        hole = torch.stack([start[:, 0], start[:, 0] + self.cutout, start[:, 1], start[:, 1] + self.cutout], dim=1)
+        return moving.shifted(
+            chosen, Shifts(params.shift - self.crop, params.flip, hole if self.cutout else hole[:, :0])
+        )
 
     def mixture(self, epoch: int, indices: Tensor) -> None:
         """Return None: samples are not mixed with each other."""

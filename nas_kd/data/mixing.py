@@ -20,6 +20,7 @@ from torch import Tensor
 
 from nas_kd.data.view import Mixture, View
 from nas_kd.serialization import fingerprint
+from nas_kd.tasks.moving import MovingTargets
 
 FIRST_STREAM = 3  # random streams 0 to 2 of an epoch are those of augmentation
 
@@ -77,12 +78,12 @@ class Mixer:
             (B, ...) float32.
         """
         if self.mix == "cutmix":
-            return torch.where(self._inside(epoch, indices), second, first)
+            return torch.where(self.inside(epoch, indices), second, first)
         share = self.params(epoch).share.index_select(0, indices).view(-1, *[1] * len(self.shape))
         # Product and sum apart: fused, they round otherwise, and whether they are depends on a sample's place.
         return first * share + second * (1 - share)
 
-    def _inside(self, epoch: int, indices: Tensor) -> Tensor:
+    def inside(self, epoch: int, indices: Tensor) -> Tensor:
         """Which pixels are the partner's, (B, 1, H, W) bool."""
         top, bottom, left, right = self.params(epoch).box.index_select(0, indices).T[:, :, None]
         rows, columns = torch.arange(self.shape[1]), torch.arange(self.shape[2])
@@ -150,19 +151,29 @@ class MixedView:
         partner = self.mixer.mixture(epoch, indices).partner
         return self.mixer.mixed(epoch, indices, self._view.batch(epoch, indices), self._view.batch(epoch, partner))
 
+    def targets(self, epoch: int, indices: Tensor, y: Tensor, moving: MovingTargets) -> Tensor:
+        """Targets of the samples `indices` (B,) with those of their partners pasted in; see `View.targets`."""
+        partner = self.mixer.mixture(epoch, indices).partner
+        own, other = (self._view.targets(epoch, rows, y, moving) for rows in (indices, partner))
+        return moving.pasted(own, other, self.mixer.inside(epoch, indices))
+
     def mixture(self, epoch: int, indices: Tensor) -> Mixture:
         """What the samples `indices` (B,) are mixed with in an epoch."""
         return self.mixer.mixture(epoch, indices)
 
 
-def why_not_mixed(mix: str, shape: tuple[int, ...], dtype: str) -> str | None:
+def why_not_mixed(mix: str, shape: tuple[int, ...], dtype: str, moving: MovingTargets | None = None) -> str | None:
     """Say why samples cannot be mixed; None: they can be.
 
     Args:
         mix: mixup or cutmix.
         shape: of one sample.
         dtype: number type in which samples were given, such as "uint8".
+        moving: how their targets move; None: they have no places.
     """
+    if moving is not None and mix not in moving.mixes:
+        able = f"use {' or '.join(sorted(moving.mixes))}, or none" if moving.mixes else "leave it out"
+        return f"a target that has a place in the picture cannot follow it: {able}"
     kind = np.dtype(dtype)
     if kind.kind in "iu" and kind.itemsize > 1 and len(shape) == 1:
         return f"samples are rows of {dtype}, which may be ids, and half of an id is none: store quantities as float32"

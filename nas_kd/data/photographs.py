@@ -16,10 +16,11 @@ from nas_kd.data.augmentation_choices import look_like_pictures
 from nas_kd.data.colours import both, jitter, no_change, painted_
 from nas_kd.data.dataset import as_input
 from nas_kd.data.rand_augment import Operations
-from nas_kd.data.resampling import after, erased, erased_boxes, placements, resampled, resized_crops
+from nas_kd.data.resampling import after, erased, erased_boxes, placements, resampled, resized_crops, sampling_grid
 from nas_kd.data.samples import Samples
 from nas_kd.data.view import View
 from nas_kd.serialization import fingerprint
+from nas_kd.tasks.moving import MovingTargets, Placements
 
 FIRST_STREAM = 6  # random streams 0 to 5 of an epoch are those of shifts and mixing
 
@@ -97,6 +98,14 @@ class PhotographView:
         if self._paints:
             painted_(shown, colours, self._mean)
         return erased(shown, boxes, self._mean) if self._augment.erase else shown
+
+    def targets(self, epoch: int, indices: Tensor, y: Tensor, moving: MovingTargets) -> Tensor:
+        """Move targets of the samples `indices` (B,) as their pixels are; see `View.targets`."""
+        places, _, boxes = (values.index_select(0, indices) for values in self.params(epoch))
+        found = self._view.targets(epoch, indices, y, moving)
+        if self._augment.resamples:
+            found = moving.resampled(found, Placements(places, sampling_grid(places, *self.x.shape[2:])))
+        return moving.blanked(found, boxes) if self._augment.erase else found
 
     def mixture(self, epoch: int, indices: Tensor) -> None:
         """Return None: samples are not mixed with each other."""

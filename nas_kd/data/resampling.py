@@ -62,19 +62,30 @@ def resampled(x: Tensor, places: Tensor) -> Tensor:
         x: (B, C, H, W) float32.
         places: (B, 2, 3) float32, see `Placements`.
     """
-    height, width = x.shape[2:]
-    rows, columns = _centres(height, x), _centres(width, x)
-    grid = torch.empty((len(x), height, width, 2), device=x.device)
+    grid = sampling_grid(places, *x.shape[2:])
+    return F.grid_sample(x, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+
+
+def sampling_grid(places: Tensor, height: int, width: int) -> Tensor:
+    """Where the centres of all pixels come from, (B, height, width, 2), as torch's `grid_sample` takes it.
+
+    Args:
+        places: (B, 2, 3) float32, see `Placements`.
+        height: of the pictures, pixels.
+        width: likewise.
+    """
+    rows, columns = _centres(height, places), _centres(width, places)
+    grid = torch.empty((len(places), height, width, 2), device=places.device)
     for axis in range(2):
         by_column = places[:, axis, :1] * columns
         by_row = places[:, axis, 1:2] * rows + places[:, axis, 2:]
         torch.add(by_column[:, None, :], by_row[:, :, None], out=grid[..., axis])
-    return F.grid_sample(x, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+    return grid
 
 
-def _centres(n: int, x: Tensor) -> Tensor:
+def _centres(n: int, like: Tensor) -> Tensor:
     """Centres of n pixels, (n,) in -1..1."""
-    return (torch.arange(n, device=x.device) * 2 + (1 - n)) / n
+    return (torch.arange(n, device=like.device) * 2 + (1 - n)) / n
 
 
 def erased(x: Tensor, boxes: Tensor, fill: Tensor) -> Tensor:

@@ -4,6 +4,8 @@ from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
+from nas_kd.tasks.moving import MovingTargets
+
 
 class Mixture(NamedTuple):
     """What B samples are mixed with in an epoch.
@@ -43,6 +45,19 @@ class View(Protocol):
 
         Returns:
             (B, ...) float32, in stored units.
+        """
+
+    def targets(self, epoch: int, indices: Tensor, y: Tensor, moving: MovingTargets) -> Tensor:
+        """Targets of samples as in one epoch: where their pixels are.
+
+        Args:
+            epoch: its number.
+            indices: (B,) int64 positions in the split.
+            y: (N, ...) of all samples, as stored.
+            moving: how they move.
+
+        Returns:
+            (B, ...) targets.
         """
 
     def mixture(self, epoch: int, indices: Tensor) -> Mixture | None:

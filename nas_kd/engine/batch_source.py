@@ -11,6 +11,7 @@ from nas_kd.data.view import View
 from nas_kd.engine.numerics import mix_seeds
 from nas_kd.methods.base import Method, Shown
 from nas_kd.tasks.base import MixedLabels
+from nas_kd.tasks.moving import MovingTargets
 
 
 class Samples(NamedTuple):
@@ -109,14 +110,15 @@ class ArrayBatches:
 
     unlabelled_view: View | None = None
 
-    def __init__(self, augmenter: View, labels: Tensor) -> None:
+    def __init__(self, augmenter: View, labels: Tensor, moving: MovingTargets | None = None) -> None:
         """Take batches from these samples.
 
         Args:
             augmenter: the N training samples and how they are augmented and mixed.
-            labels: (N,) int64 class numbers.
+            labels: (N, ...) targets, of classification (N,) int64 class numbers.
+            moving: how these move with their samples; None: they stay as they are.
         """
-        self.augmenter, self.labels = augmenter, labels
+        self.augmenter, self.labels, self._moving = augmenter, labels, moving
 
     @property
     def view(self) -> View:
@@ -142,6 +144,9 @@ class ArrayBatches:
 
     def samples(self, number: int, indices: Tensor, step: int) -> Samples:
         """The samples `indices` (b,) as augmented and mixed in a pass; they do not depend on the step."""
+        if self._moving is not None:
+            y = self.augmenter.targets(number, indices, self.labels, self._moving)
+            return Samples(self.augmenter.batch(number, indices), y, indices)
         mixture = self.augmenter.mixture(number, indices)
         labels = None if mixture is None else MixedLabels(self.labels[mixture.partner], mixture.share)
         return Samples(self.augmenter.batch(number, indices), self.labels[indices], indices, mixed=labels)

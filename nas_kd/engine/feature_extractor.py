@@ -13,6 +13,7 @@ from nas_kd.engine.module_calls import Call, first_output, record_calls, stages_
 from nas_kd.errors import InputError
 from nas_kd.export.eval_mode import without_fast_path
 from nas_kd.methods.base import Need, Outputs
+from nas_kd.models.heads.headed_space import Headed
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def find_feature_points(model: nn.Module, example: Tensor, features: Sequence[st
     classifier = linear[-1] if linear else None
     sequence_first = frozenset(c.path for c in calls if c.sequence_first)
     if features is None:
-        features = _stages(model, calls)
+        features = _declared(model, calls) or _stages(model, calls)
         return FeaturePoints(features, classifier, _stem(model, calls, features), sequence_first)
     maps = {c.path for c in calls if c.shape_out is not None or c.tokens is not None}
     for path in features:
@@ -61,6 +62,16 @@ def find_feature_points(model: nn.Module, example: Tensor, features: Sequence[st
                 f"teacher.features: {path!r} gives no feature map; modules that do: {', '.join(sorted(maps))}"
             )
     return FeaturePoints(tuple(features), classifier, _stem(model, calls, features), sequence_first)
+
+
+def _declared(model: nn.Module, calls: list[Call]) -> tuple[str, ...]:
+    """The modules that a network itself names as its stages (`feature_paths`), if they were called."""
+    called = {c.path for c in calls}
+    for path, module in model.named_modules():
+        found = tuple(f"{path}.{own}" if path else own for own in getattr(module, "feature_paths", ()))
+        if found and isinstance(module, Headed) and called.issuperset(found):
+            return found
+    return ()
 
 
 def _stages(model: nn.Module, calls: list[Call]) -> tuple[str, ...]:

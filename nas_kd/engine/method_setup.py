@@ -8,6 +8,7 @@ from typing import get_args
 import torch
 from torch import Tensor, nn
 
+from nas_kd.engine.counted_rows import OF_ROWS, counted_rows
 from nas_kd.engine.feature_extractor import FeatureExtractor, FeaturePoints, find_feature_points
 from nas_kd.engine.label_heads import (
     LABEL_HEAD_NEEDS,
@@ -84,6 +85,8 @@ def loss_terms(method: Method, student: Outputs, teachers: Sequence[Outputs], ba
         rows = len(batch.targets)
         student, *teachers = (_first(o, len(batch.y), rows) for o in (student, *teachers))
         batch = batch.labelled()
+    if method.needs & OF_ROWS:
+        student, teachers, batch = counted_rows(student, teachers, batch)
     if method.sees_standardized:
         student, *teachers = (o._replace(logits=standardized(o.logits)) for o in (student, *teachers))
     try:

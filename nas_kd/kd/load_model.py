@@ -11,12 +11,15 @@ from torch import Tensor, nn
 from nas_kd.errors import InputError
 from nas_kd.kd.chain_policies.base import load_policy
 from nas_kd.kd.network_builder import trainable
+from nas_kd.models.heads.headed_space import JOIN, with_head
 from nas_kd.models.search_space import SearchSpace, load_space, takes_stored_units
 from nas_kd.models.wrappers import Normalized, sum_networks
 from nas_kd.plugins import available
 from nas_kd.quantization.precision import load_precision
 from nas_kd.results.candidate import Architecture, Candidate
 from nas_kd.store.store import Store
+from nas_kd.tasks.base import Task
+from nas_kd.tasks.classification import CLASSIFICATION
 
 
 def load_weights(store: Store, key: str | None) -> dict[str, Tensor]:
@@ -41,6 +44,8 @@ def build_model(
     input_shape: tuple[int, ...],
     n_classes: int,
     space: Any = None,
+    *,
+    task: Task = CLASSIFICATION,
 ) -> nn.Module:
     """Build the network that a candidate deploys, with these weights, in eval mode.
 
@@ -50,6 +55,7 @@ def build_model(
         input_shape: of one sample.
         n_classes: width of the logits.
         space: of the student; a name, `package.module:Name` or an object. None: the registry's, by the architecture.
+        task: that it was trained for.
 
     Returns:
         (B, *input_shape) float32 in the data's own units -> (B, n_classes) logits; normalisation is inside. At a
@@ -61,7 +67,7 @@ def build_model(
     """
     plugin = load_precision(candidate.precision)
     members = [
-        plugin.prepare(_body(architecture, input_shape, n_classes, space), input_shape)
+        plugin.prepare(_body(architecture, input_shape, n_classes, space, task), input_shape)
         for architecture in load_policy(candidate.policy).deployed(candidate)
     ]
     model = sum_networks(members)
@@ -74,20 +80,22 @@ def build_model(
     return model.eval()
 
 
-def _body(architecture: Architecture, input_shape: tuple[int, ...], n_classes: int, space: Any) -> nn.Module:
+def _body(
+    architecture: Architecture, input_shape: tuple[int, ...], n_classes: int, space: Any, task: Task
+) -> nn.Module:
     channels = input_shape[0] if len(input_shape) == 3 else 1
-    found = _space(architecture, space)
+    found = _space(architecture, space, task)
     body = found.build(architecture, input_shape, n_classes)
-    body = trainable(body, input_shape, n_classes)
+    body = trainable(body, input_shape, task.raw_shape(n_classes))
     if takes_stored_units(found):
         return body
     return Normalized(body, torch.zeros(channels), torch.ones(channels))  # the real ones are among the weights
 
 
-def _space(architecture: Architecture, given: Any) -> SearchSpace:
-    if given is not None and (found := load_space(given)).name == architecture.space:
+def _space(architecture: Architecture, given: Any, task: Task) -> SearchSpace:
+    if given is not None and (found := with_head(load_space(given), task)).name == architecture.space:
         return found
-    if architecture.space not in available("space"):
+    if architecture.space.partition(JOIN)[0] not in available("space"):
         raise InputError(
             f"the student is of space {architecture.space!r}, which is not in the registry: pass it as space=..."
         )

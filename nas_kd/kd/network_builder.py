@@ -18,7 +18,7 @@ from nas_kd.export.eval_mode import evaluating
 from nas_kd.export.network_costs import count_macs, count_parameters
 from nas_kd.kd.candidate_failure import as_trial_error
 from nas_kd.kd.pretrained_start import PretrainedStart, Started, class_tensors, describe_start
-from nas_kd.models.raw_output import LogitsOnly, find_logits
+from nas_kd.models.raw_output import LogitsOnly, find_output
 from nas_kd.models.search_space import SearchSpace, identity_of, load_space, takes_stored_units
 from nas_kd.models.wrappers import ContiguousLayout, Normalized, ScaledOutputs
 from nas_kd.results.candidate import Architecture
@@ -77,7 +77,7 @@ class NetworkBuilder:
         """
         data = self._data
         body, _ = self.started(architecture, seed)
-        network = trainable(body, data.input_shape, data.n_classes)
+        network = trainable(body, data.input_shape, data.task.raw_shape(data.n_classes))
         if (scale := data.task.output_scale) is not None and not takes_stored_units(self.space(architecture)):
             network = ScaledOutputs(network, *scale)
         if takes_stored_units(self.space(architecture)):
@@ -229,18 +229,18 @@ def size_ladder(space: SearchSpace, n: int) -> list[Architecture]:
     return ladder
 
 
-def trainable(network: nn.Module, input_shape: tuple[int, ...], n_classes: int) -> nn.Module:
-    """The network itself, or wrapped where it returns more than logits or cannot take images channels last.
+def trainable(network: nn.Module, input_shape: tuple[int, ...], output_shape: Sequence[int | None]) -> nn.Module:
+    """The network itself, or wrapped where it returns more than the task asks for or cannot take images channels last.
 
     A network that cannot be run at all is returned as it is.
 
     Args:
         network: in any mode; left as it was.
         input_shape: of one sample.
-        n_classes: C.
+        output_shape: of what the task asks for, of one sample; see `Task.raw_shape`.
 
     Raises:
-        TrialError: there are no logits for this number of classes in it.
+        TrialError: there is no such output.
     """
     example = torch.zeros(2, *input_shape)
     try:
@@ -249,7 +249,7 @@ def trainable(network: nn.Module, input_shape: tuple[int, ...], n_classes: int) 
     except TrialError:
         return network
     with as_trial_error():
-        reader = find_logits(raw, 2, n_classes, "the network")
+        reader = find_output(raw, 2, output_shape, "the network")
     return in_any_layout(network if reader.is_plain else LogitsOnly(network, reader), example)
 
 

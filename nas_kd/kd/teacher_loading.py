@@ -20,6 +20,7 @@ from nas_kd.kd.onnx_teacher import from_onnx
 from nas_kd.kd.teacher_checkpoints import given_checkpoints, snapshot_epochs, train_snapshots
 from nas_kd.kd.training_job import TrainedModel, TrainingJob
 from nas_kd.kd.user_teachers import UserTeacher, from_factory
+from nas_kd.models.heads.headed_space import with_head
 from nas_kd.models.search_space import SearchSpace, load_space, usual_space
 from nas_kd.results.candidate import DEFAULT_POLICY, NO_DISTILLATION, Architecture, Recipe
 from nas_kd.results.fine_tuning_record import FineTuningRecord
@@ -156,7 +157,8 @@ class _LateScore(Callback):
 
 def trained_architecture(options: TeacherOptions, context: RunContext) -> tuple[SearchSpace, Architecture]:
     """The network to be trained as a teacher: the config's, else the largest of its space."""
-    space = usual_space(context.data.input_shape) if options.space is None else load_space(options.space)
+    found = usual_space(context.data.input_shape) if options.space is None else load_space(options.space)
+    space = with_head(found, context.data.task)
     if options.architecture is not None:
         return space, Architecture(space.name, options.architecture)
     return space, NetworkBuilder.for_run(context, space).largest()

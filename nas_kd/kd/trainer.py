@@ -219,7 +219,8 @@ class Trainer:
 
         A method that learns from labels alone has as many steps in an epoch, so that all trainings compare.
         """
-        labelled = ArrayBatches(self._views.student(recipe.augment, recipe.mix), self.data.train.y)
+        data = self.data
+        labelled = ArrayBatches(self._views.student(recipe.augment, recipe.mix), data.train.y, data.task.moving)
         unlabelled = self._views.unlabelled(recipe.augment, recipe.mix)
         if unlabelled is None or self.data.unlabelled is None:
             return labelled

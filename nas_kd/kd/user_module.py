@@ -4,6 +4,7 @@ A teacher is only run. So its module may be scripted, traced or compiled, have w
 size of batch only, change its input, or draw random numbers: what can be dealt with is, and what matters is said.
 """
 
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import chain
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from nas_kd.errors import InputError
-from nas_kd.models.raw_output import FixedBatch, LogitsOnly, LogitsReader, are_probabilities, find_logits
+from nas_kd.models.raw_output import FixedBatch, LogitsOnly, LogitsReader, are_probabilities, find_output
 from nas_kd.user_code import describe_error, unchanged_settings
 
 FIRST_SAMPLES = 2
@@ -37,7 +38,7 @@ class UserNetwork:
 
 
 def as_network(
-    module: nn.Module, x: Tensor, n_classes: int | None, what: str, *, one_class: bool = True
+    module: nn.Module, x: Tensor, output_shape: Sequence[int | None], what: str, *, one_class: bool = True
 ) -> UserNetwork:
     """Run a module on samples, and wrap it where it does anything but return logits (B, C).
 
@@ -47,7 +48,7 @@ def as_network(
     Args:
         module: in evaluation mode, on the CPU.
         x: (N, ...) samples, N >= 2; unchanged.
-        n_classes: C; None: any number from two.
+        output_shape: of one sample: (C,); None: any number from two. Of some tasks with further sides.
         what: the module with a colon, for messages, such as "teacher:".
         one_class: whether it may return probabilities of a softmax in place of logits.
 
@@ -57,7 +58,7 @@ def as_network(
     first = x[:FIRST_SAMPLES].clone()
     with unchanged_settings(), torch.no_grad():
         runnable, raw = _first_run(module, first.clone(), what)
-        reader = find_logits(raw, len(first), n_classes, what)
+        reader = find_output(raw, len(first), output_shape, what)
         return _wrapped(runnable, reader, x, what, one_class=one_class)
 
 
@@ -90,7 +91,7 @@ def _wrapped(runnable: nn.Module, reader: LogitsReader, x: Tensor, what: str, *,
     logits, again = reader(runnable(given)), reader(runnable(x.clone()))
     keeps_input = torch.equal(given, x)
     if not torch.isfinite(logits).all():
-        wrong = int((~torch.isfinite(logits)).any(1).sum())
+        wrong = int((~torch.isfinite(logits)).flatten(1).any(1).sum())
         raise InputError(f"{what} gives NaN or infinite logits for {wrong} of {len(x)} samples")
     if draws := not _alike(logits, again):
         notes.append(

@@ -64,12 +64,15 @@ def from_factory(options: TeacherOptions, data: Dataset, option: str = "teacher.
     samples = as_input(data.val.x[:PROBED_SAMPLES])
 
     def behind(wanted: TeacherInputs) -> UserNetwork:
-        n_classes = None if options.knows_other_classes else data.n_classes
+        shape = (None,) if options.knows_other_classes else data.task.raw_shape(data.n_classes)
         shown = wanted.in_front_of(net)
-        return as_network(shown, samples, n_classes, "teacher:", one_class=data.task.one_class)
+        return as_network(shown, samples, shape, "teacher:", one_class=data.task.one_class)
 
     front = inputs.in_front_of(net)
-    network, head = _with_fitting_head(front, lambda: behind(inputs), options, samples[:2], data.n_classes)
+    if data.task.heads:  # which a classifier's last layer cannot become
+        network, head = behind(inputs), None
+    else:
+        network, head = _with_fitting_head(front, lambda: behind(inputs), options, samples[:2], data.n_classes)
     channels_last = Numerics.choose(EngineOptions(), data.input_shape).channels_last
     model = in_any_layout(network.model, samples[:2]) if channels_last else network.model
     features = None

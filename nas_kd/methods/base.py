@@ -50,6 +50,20 @@ class Shown(NamedTuple):
     indices: Tensor
 
 
+class CountedRows(NamedTuple):
+    """Which rows of decisions a method sees, where not all count alike.
+
+    Attributes:
+        rows: (P,) int64 their positions among all.
+        weights: (P,) how much each counts, 0..1; None: all of them alike.
+        total: number of all rows.
+    """
+
+    rows: Tensor
+    weights: Tensor | None
+    total: int
+
+
 class Batch(NamedTuple):
     """One training batch, as the student sees it: L labelled samples, then unlabelled ones where the data have any.
 
@@ -65,6 +79,7 @@ class Batch(NamedTuple):
         shown: where all B samples come from, in their order; empty where an epoch is one pass over the training split.
         mixed: labels of what the first L samples are mixed with; None: they are not mixed.
         task: what the targets are.
+        counts: which rows of decisions the outputs show; None: all, and they count alike.
     """
 
     x: Tensor
@@ -75,6 +90,7 @@ class Batch(NamedTuple):
     shown: tuple[Shown, ...] = ()
     mixed: MixedLabels | None = None
     task: Task = CLASSIFICATION
+    counts: CountedRows | None = None
 
     @property
     def has_unlabelled(self) -> bool:
@@ -88,7 +104,27 @@ class Batch(NamedTuple):
     @property
     def targets(self) -> Tensor:
         """What is to be decided about the first L samples, in the order of rows of logits: class numbers, or values."""
-        return self.task.targets(self.y)
+        targets = self.task.targets(self.y)
+        if self.counts is None:
+            return targets
+        rows = self.counts.rows
+        return targets[rows[rows < len(targets)]]
+
+    @property
+    def weights(self) -> Tensor | None:
+        """How much each row of logits counts, (P,) 0..1; None: all alike."""
+        return None if self.counts is None else self.counts.weights
+
+    def counted(self, logits: Tensor) -> Tensor:
+        """Those of all rows (P, C) that count, as in the outputs; for networks that a method runs itself."""
+        return logits if self.counts is None else logits[self.counts.rows]
+
+    def divergence(self, logits: Tensor, wanted: Tensor, temperature: float) -> Tensor:
+        """How far rows that count (P, C) are from a teacher's; see `Task.divergence`."""
+        weights = self.weights
+        if weights is None:
+            return self.task.divergence(logits, wanted, temperature)
+        return self.task.divergence(logits, wanted, temperature, weights)
 
     def label_loss(self, logits: Tensor) -> Tensor:
         """The loss on the labels, of classes the weighted cross-entropy; see `Task.label_loss`.
@@ -96,18 +132,27 @@ class Batch(NamedTuple):
         Samples without a label have weight 0.
 
         Args:
-            logits: (P, C) rows of B samples, of the student or of a network that is trained beside it.
+            logits: (P, C) rows of B samples, all or those that count, of the student or of a network that is trained
+                beside it.
 
         Returns:
             A scalar.
         """
         weights = None if self.class_weights is None else self.class_weights.to(logits)
-        labelled = logits[: len(self.targets)] if self.has_unlabelled else logits
+        if self.counts is not None and len(logits) == len(self.counts.rows):
+            nothing = logits.new_zeros(self.counts.total, logits.shape[1])
+            logits = nothing.index_copy(0, self.counts.rows, logits)
+        labelled = logits[: len(self.task.targets(self.y))] if self.has_unlabelled else logits
         return self.task.label_loss(labelled, self.y, weights, self.mixed)
 
     def label_weights(self) -> Tensor:
         """What each labelled row counts in the label loss, (P,): the weight of its class, or of its mixture."""
-        return self.task.row_weights(self.y, self.class_weights, self.mixed)
+        weights = self.task.row_weights(self.y, self.class_weights, self.mixed)
+        if self.counts is None:
+            return weights
+        rows = self.counts.rows[self.counts.rows < len(weights)]
+        own = weights[rows]
+        return own if self.counts.weights is None else own * self.counts.weights[: len(rows)]
 
 
 Network = Callable[[Tensor], Outputs]

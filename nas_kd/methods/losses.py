@@ -2,9 +2,9 @@
 
 from torch import Tensor
 
-from nas_kd.tasks.divergence import kl_divergence
+from nas_kd.tasks.divergence import kl_divergence, weighted_mean
 
-__all__ = ["kl_divergence", "standardized"]
+__all__ = ["kl_divergence", "standardized", "weighted_mean"]
 
 MIN_DEVIATION = 1e-2  # of logits: smaller ones are divided by this, which bounds the gradient of nearly equal logits
 

@@ -66,10 +66,10 @@ class Sandwich(Method):
             teachers: one teacher's outputs.
             batch: the batch, also the input of the other sub-networks.
         """
-        logits = [student.logits, *(self._logits(a, batch.x) for a in [self._smallest, *self._draw()])]
+        logits = [student.logits, *(self._logits(a, batch) for a in [self._smallest, *self._draw()])]
         kd_weight = SoftTargets.kd_weight / len(logits)
         label_terms = [batch.label_loss(z) for z in logits]
-        kd_terms = [batch.task.divergence(z, teachers[0].logits, self.temperature) for z in logits]
+        kd_terms = [batch.divergence(z, teachers[0].logits, self.temperature) for z in logits]
         ce_weight = SoftTargets.ce_weight / len(logits)
         return {
             "sandwich_ce": ce_weight * torch.stack(label_terms).sum(),
@@ -79,12 +79,12 @@ class Sandwich(Method):
     def _draw(self) -> list[Architecture]:
         return [self._pool[int(i)] for i in torch.randint(len(self._pool), (self._n_random,))]
 
-    def _logits(self, architecture: Architecture, x: Tensor) -> Tensor:
+    def _logits(self, architecture: Architecture, batch: Batch) -> Tensor:
         if self._student is None:
             raise RuntimeError("attach comes first")
         elastic, run = self._student
         with elastic.as_subnet(architecture):
-            return run(x).logits
+            return batch.counted(run(batch.x).logits)
 
 
 class InPlaceDistillation(Sandwich):
@@ -108,5 +108,5 @@ class InPlaceDistillation(Sandwich):
             batch: the batch, also the input of the other sub-networks.
         """
         soft = student.logits.detach()
-        others = [self._logits(architecture, batch.x) for architecture in [self._smallest, *self._draw()]]
-        return {"in_place": torch.stack([batch.task.divergence(z, soft, self.temperature) for z in others]).mean()}
+        others = [self._logits(architecture, batch) for architecture in [self._smallest, *self._draw()]]
+        return {"in_place": torch.stack([batch.divergence(z, soft, self.temperature) for z in others]).mean()}

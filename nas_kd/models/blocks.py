@@ -222,6 +222,10 @@ class ConvNet(nn.Module):
         self.classifier = nn.Linear(width, n_classes)
         initialise(self)
 
+    def backbone(self) -> "Stages":
+        """Stem and stages alone, which share their layers with this network."""
+        return Stages(self.stem, self.stages, self.resolution)
+
     def forward(self, x: Tensor) -> Tensor:
         """Classify normalised images (B, channels, H, W): logits (B, n_classes)."""
         if self.resolution != 1:  # two pixels of a row are averaged at 1/2, so that none is left out
@@ -230,6 +234,25 @@ class ConvNet(nn.Module):
         if self.head is not None:
             x = self.head(x)
         return self.classifier(F.adaptive_avg_pool2d(x, 1).flatten(1))  # type: ignore[no-any-return]
+
+
+class Stages(nn.Module):
+    """Stem and stages of a network, which return the map of every stage: what a head stands behind."""
+
+    def __init__(self, stem: nn.Module, stages: nn.Sequential, resolution: float) -> None:
+        """Take the layers of a network; see `ConvNet` for the arguments."""
+        super().__init__()
+        self.stem, self.stages, self.resolution = stem, stages, resolution
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Run the stages on normalised images (B, channels, H, W): a map (B, c, h, w) each, the finest first."""
+        if self.resolution != 1:
+            x = F.interpolate(x, scale_factor=self.resolution, mode="bilinear", align_corners=False)
+        x, maps = self.stem(x), list[Tensor]()
+        for stage in self.stages:
+            x = stage(x)
+            maps.append(x)
+        return maps
 
 
 def initialise(network: nn.Module) -> None:

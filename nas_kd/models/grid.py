@@ -3,7 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 
@@ -57,6 +57,11 @@ class Dimension:
         if len(self.values) <= _MAX_LISTED:
             return ", ".join(map(str, self.values))
         return f"{self.low} to {self.high} in steps of {self.step}"
+
+    def renamed(self, name: str, prefix: str) -> "Dimension":
+        """Copy it under another name; what it depends on gets the prefix, too."""
+        other = None if self.conditional_on is None else prefix + self.conditional_on
+        return replace(self, name=name, conditional_on=other)
 
     def suggest(self, trial: BaseTrial, prefix: str) -> int:
         """Draw one value as the Optuna parameter `prefix + name`; on a log scale, rounded to the nearest value."""

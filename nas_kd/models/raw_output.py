@@ -4,7 +4,7 @@ A `LogitsReader` is found once, on real samples, and says where the logits are i
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -79,6 +79,36 @@ def find_logits(raw: Any, n_samples: int, n_classes: int | None, what: str) -> L
         f"{what} must give logits of shape {wanted} for {n_samples} samples, got {returned}"
         f"{_hint(tensors, n_samples, n_classes, OTHER_CLASSES if what.startswith('teacher') else '')}"
     )
+
+
+def find_output(raw: Any, n_samples: int, shape: Sequence[int | None], what: str) -> LogitsReader:
+    """Find what a task asks for in what a network returned.
+
+    Args:
+        raw: what the network returned.
+        n_samples: B, that it was run on.
+        shape: of the output for one sample; None: a side of any length. With a single side, see `find_logits`.
+        what: the network with a verb before it, for messages, such as "teacher:".
+
+    Raises:
+        InputError: there is no such tensor, or there are several.
+    """
+    if len(shape) == 1:
+        return find_logits(raw, n_samples, shape[0], what)
+    tensors = dict(_tensors(raw))
+    fitting = {path: value for path, value in tensors.items() if _has_shape(value, n_samples, shape)}
+    named = {path: value for path, value in fitting.items() if path[-1:] in ((LOGITS,), ("out",))} or fitting
+    wanted = ", ".join("any" if side is None else str(side) for side in (n_samples, *shape))
+    if len(named) == 1:
+        return LogitsReader(next(iter(named)))
+    problem = "several tensors can be" if named else "must give"
+    raise InputError(f"{what} {problem} an output of shape ({wanted}), got {_described(raw, tensors)}")
+
+
+def _has_shape(value: Tensor, n_samples: int, shape: Sequence[int | None]) -> bool:
+    if value.ndim != 1 + len(shape) or len(value) != n_samples or not value.is_floating_point():
+        return False
+    return all(wanted in (None, side) for wanted, side in zip(shape, value.shape[1:], strict=True))
 
 
 def are_probabilities(values: Tensor) -> bool:

@@ -7,7 +7,9 @@ from torch import Tensor, nn
 
 from nas_kd.errors import InputError
 from nas_kd.models.grid import GridSpace
-from nas_kd.plugins import load
+from nas_kd.models.heads.base import load_head
+from nas_kd.models.heads.headed_space import JOIN, HeadedSpace
+from nas_kd.plugins import IN_MEMORY, load
 from nas_kd.results.candidate import Architecture
 from nas_kd.user_code import describe_error, unchanged_settings
 
@@ -106,11 +108,15 @@ def load_space(given: Any) -> SearchSpace:
     """Find a search space; a class is instantiated.
 
     Args:
-        given: a name in the registry, `package.module:Name`, or the space itself.
+        given: a name in the registry, `package.module:Name`, or the space itself; a name with that of a head behind a
+            plus (`resnet+pyramid`): backbones of the space behind this head.
 
     Raises:
         InputError: it is unknown, or lacks a part of the protocol.
     """
+    if isinstance(given, str) and JOIN in given and not given.startswith(IN_MEMORY):
+        backbone, _, head = given.rpartition(JOIN)
+        return _behind(load_space(backbone), head)
     found: Any = load("space", given)
     try:
         with unchanged_settings():
@@ -121,6 +127,12 @@ def load_space(given: Any) -> SearchSpace:
         if not hasattr(space, part):
             raise InputError(f"space {given!r} has no {part!r}; see nas_kd.models.search_space.SearchSpace")
     return space  # type: ignore[no-any-return]
+
+
+def _behind(backbone: SearchSpace, head: str) -> SearchSpace:
+    if not isinstance(backbone, GridSpace):
+        raise InputError(f"space {backbone.name!r} is no space of convolutional networks: no head can stand behind it")
+    return HeadedSpace(backbone, load_head(head))
 
 
 def usual_space(input_shape: tuple[int, ...]) -> SearchSpace:

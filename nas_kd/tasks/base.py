@@ -20,6 +20,7 @@ from nas_kd.plugins import load
 from nas_kd.results.output_record import OutputRecord
 from nas_kd.scores.base import Evidence, Score, load_score
 from nas_kd.tasks.divergence import kl_divergence
+from nas_kd.tasks.moving import MovingTargets
 
 Array = NDArray[Any]
 # What a network decides about a sample, which methods that read logits are made for: "sample": one of C classes;
@@ -84,6 +85,9 @@ class Task(ABC):
         default_methods: what a search chooses from unless `distill.methods` says.
         stratum: what keeps its share when splits are carved.
         output: name of the output of exported files.
+        heads: names of the heads that make networks of search spaces return what the task asks for, the usual one
+            first (`nas_kd.models.heads`); none: a classifier's last layer does.
+        moving: how its targets move with pictures that are augmented; None: they stay as they are.
 
     Example:
         >>> import numpy as np, torch
@@ -104,6 +108,8 @@ class Task(ABC):
     default_methods: ClassVar[tuple[str, ...]]
     stratum: ClassVar[str]
     output: ClassVar[str] = "logits"
+    heads: ClassVar[tuple[str, ...]] = ()
+    moving: ClassVar[MovingTargets | None] = None
 
     @abstractmethod
     def read_targets(self, ys: Mapping[str, Array], names: tuple[str, ...] | None) -> Targets:
@@ -155,6 +161,25 @@ class Task(ABC):
             raw: (B, ...) as the network returns it. Gradients reach it.
         """
 
+    def raw_shape(self, n_outputs: int) -> tuple[int | None, ...]:
+        """Shape of what a network returns for one sample; None: a side of any length.
+
+        Args:
+            n_outputs: number of classes, or of other outputs.
+        """
+        return (n_outputs,)
+
+    def row_counts(self, y: Tensor, taught: Sequence[Tensor]) -> Tensor | None:
+        """How much each row counts where a student is compared with teachers, (P,) 0..1; None: all alike.
+
+        A row of 0 counts nowhere, in the label loss neither: padding, or void pixels. Methods do not see it.
+
+        Args:
+            y: (B, ...) targets of samples.
+            taught: (P, C) decisions of each teacher.
+        """
+        return None
+
     def label_loss(self, decided: Tensor, y: Tensor, weights: Tensor | None, mixed: MixedLabels | None) -> Tensor:
         """Cross-entropy of decisions, sum_i w_(y_i) CE_i / sum_i w_(y_i), as torch.nn.CrossEntropyLoss has it.
 
@@ -176,15 +201,16 @@ class Task(ABC):
         share = self.per_row(mixed.share, own)
         return (share * first + (1 - share) * second).sum() / self.row_weights(y, weights, mixed).sum()
 
-    def divergence(self, decided: Tensor, wanted: Tensor, temperature: float) -> Tensor:
+    def divergence(self, decided: Tensor, wanted: Tensor, temperature: float, weights: Tensor | None = None) -> Tensor:
         """How far a network's decisions are from a teacher's, where no method says: soft targets' divergence.
 
         Args:
             decided: (P, C) of the network.
             wanted: (P, C) of the teacher. Gradients reach both.
             temperature: T > 0.
+            weights: (P,) how much each row counts; None: all alike.
         """
-        return kl_divergence(decided, wanted, temperature)
+        return kl_divergence(decided, wanted, temperature, weights)
 
     def summed_loss(self, decided: Tensor, y: Tensor) -> Tensor:
         """The label loss, unweighted and summed over samples; see `label_loss` for the arguments."""

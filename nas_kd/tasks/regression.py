@@ -87,7 +87,7 @@ class Regression(Task):
         first, second = (F.huber_loss(decided, t, reduction="none").mean(dim=1) for t in both)
         return (mixed.share * first + (1 - mixed.share) * second).mean()
 
-    def divergence(self, decided: Tensor, wanted: Tensor, temperature: float) -> Tensor:
+    def divergence(self, decided: Tensor, wanted: Tensor, temperature: float, weights: Tensor | None = None) -> Tensor:
         """The mean squared difference, in variances of the training targets."""
         return F.mse_loss(decided, wanted)
 

@@ -12,9 +12,11 @@ from torch import Tensor
 
 from nas_kd.scores.base import Evidence, Score
 from nas_kd.tasks.base import MixedLabels, Targets, Task
+from nas_kd.tasks.moving import Shifts
 from nas_kd.testing.rules import check_rules, fault_of_line
 
 FEW, STEPS, RATE = 8, 200, 0.3  # samples whose outputs are trained, and how
+OPEN_SIDE = 4  # of outputs that may have any
 LONGEST = 110  # characters of a summary: a line of `nas-kd list tasks`
 WORDS = ("name", "title", "summary", "stratum", "output")
 
@@ -44,9 +46,10 @@ class TaskCase:
 
     @cached_property
     def raw(self) -> Tensor:
-        """(8, outputs) made-up outputs of a network for these samples."""
+        """(8, ...) made-up outputs of a network for these samples; open sides have a length of 4."""
         generator = torch.Generator().manual_seed(0)
-        return torch.randn(len(self.y), len(self.read.names), generator=generator)
+        sides = self.bound.raw_shape(len(self.read.names))
+        return torch.randn(len(self.y), *(OPEN_SIDE if side is None else side for side in sides), generator=generator)
 
     @cached_property
     def losses(self) -> list[float]:
@@ -151,6 +154,40 @@ def learns_from_labels(case: TaskCase) -> str | None:
     return None if last < first else f"the loss went from {first:.4g} to {last:.4g} in {STEPS} steps"
 
 
+def leaves_rows_out(case: TaskCase) -> str | None:
+    """Rows that count 0 change nothing: neither the label loss nor its gradient."""
+    task = case.bound
+    decided = task.decide(case.raw).detach()
+    counts = task.row_counts(case.y, [decided])
+    if counts is None:
+        return None
+    if counts.shape != (len(decided),) or not bool(((counts >= 0) & (counts <= 1)).all()):
+        return f"{len(decided)} rows have counts of shape {tuple(counts.shape)} from {float(counts.min()):.3g} on"
+    other = torch.where((counts > 0)[:, None], decided, decided.flip(0) + 3)
+    losses, gradients = [], []
+    for rows in (decided, other):
+        given = rows.clone().requires_grad_()
+        losses.append(task.label_loss(given, case.y, None, None))
+        gradients.append(torch.autograd.grad(losses[-1], given)[0])
+    if not torch.allclose(losses[0], losses[1]):
+        return f"the label loss is {float(losses[0]):.6g}, with other rows of count 0 {float(losses[1]):.6g}"
+    return "rows of count 0 have a gradient" if bool(gradients[0][counts == 0].any()) else None
+
+
+def keeps_places(case: TaskCase) -> str | None:
+    """Targets that have places stay where they are if nothing moves, and come back if they are mirrored twice."""
+    moving, y = case.bound.moving, case.y
+    if moving is None:
+        return None
+    still, no_hole = torch.zeros(len(y), 2, dtype=torch.int64), torch.zeros(len(y), 0, dtype=torch.int64)
+    if not torch.equal(moving.shifted(y, Shifts(still, torch.zeros(len(y), dtype=torch.bool), no_hole)), y):
+        return "a shift by 0 pixels changes them"
+    mirror = Shifts(still, torch.ones(len(y), dtype=torch.bool), no_hole)
+    if not torch.equal(moving.shifted(moving.shifted(y, mirror), mirror), y):
+        return "mirrored twice, they are others"
+    return "a blank of no size changes them" if not torch.equal(moving.blanked(y, torch.zeros(len(y), 4)), y) else None
+
+
 def mixes_labels(case: TaskCase) -> str | None:
     """Mixed with a share of 1, targets are what they are unmixed; the summed loss is the mean's times the samples."""
     task, decided = case.bound, case.bound.decide(case.raw)
@@ -207,6 +244,8 @@ RULES = (
     groups_samples,
     decides_as_often_as_there_are_targets,
     learns_from_labels,
+    leaves_rows_out,
+    keeps_places,
     mixes_labels,
     judges_what_was_learned,
     compares_networks,

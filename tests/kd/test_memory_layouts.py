@@ -26,16 +26,16 @@ class Viewing(nn.Module):
 
 
 def test_a_network_that_views_is_wrapped_and_others_are_not() -> None:
-    network = trainable(Viewing(), (3, 8, 8), 5)
+    network = trainable(Viewing(), (3, 8, 8), (5,))
     assert isinstance(network, ContiguousLayout)
     flattening = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(144, 5))
-    assert trainable(flattening, (3, 8, 8), 5) is flattening
+    assert trainable(flattening, (3, 8, 8), (5,)) is flattening
     tokens = nn.Linear(7, 5)
-    assert trainable(tokens, (7,), 5) is tokens
+    assert trainable(tokens, (7,), (5,)) is tokens
 
 
 def test_it_trains_channels_last_and_is_exported() -> None:
-    network, plain = trainable(Viewing(), (3, 8, 8), 5), PLAIN.to_layout
+    network, plain = trainable(Viewing(), (3, 8, 8), (5,)), PLAIN.to_layout
     x = plain(torch.randn(6, 3, 8, 8)).to(memory_format=torch.channels_last)
     with pytest.raises(RuntimeError, match="view size"):
         Viewing().to(memory_format=torch.channels_last)(x)

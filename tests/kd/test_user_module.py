@@ -26,7 +26,7 @@ def samples(n: int = 64) -> Tensor:
 
 
 def network_of(name: str) -> UserNetwork:
-    return as_network(prepared(seeded(WORKING[name]), "teacher:"), samples(), CLASSES, "teacher:")
+    return as_network(prepared(seeded(WORKING[name]), "teacher:"), samples(), (CLASSES,), "teacher:")
 
 
 @pytest.mark.parametrize("name", WORKING)
@@ -63,7 +63,7 @@ def test_they_teach(name: str) -> None:
 def test_refusals(name: str) -> None:
     make, message = REFUSED[name]
     with pytest.raises(InputError, match=rf"\A{message}\Z"):
-        as_network(prepared(seeded(make), "teacher:"), samples(), CLASSES, "teacher:")
+        as_network(prepared(seeded(make), "teacher:"), samples(), (CLASSES,), "teacher:")
 
 
 def test_values_that_are_not_there() -> None:
@@ -73,7 +73,7 @@ def test_values_that_are_not_there() -> None:
 
 def test_a_plain_network_is_taken_as_it_is() -> None:
     network = Plain().eval()
-    assert as_network(network, samples(), CLASSES, "teacher:").model is network
+    assert as_network(network, samples(), (CLASSES,), "teacher:").model is network
 
 
 def test_features_are_read_behind_the_wrapper() -> None:
@@ -88,5 +88,5 @@ def test_compiled_parts_are_taken_out() -> None:
 
 def test_probabilities_in_logits_disguise() -> None:
     """Logits that happen to lie between 0 and 1 are logits."""
-    found = as_network(Returns(lambda z: z.sigmoid()).eval(), samples(), CLASSES, "teacher:")
+    found = as_network(Returns(lambda z: z.sigmoid()).eval(), samples(), (CLASSES,), "teacher:")
     assert isinstance(found.model, Returns)

@@ -25,10 +25,13 @@ from nas_kd.testing import BrokenRule, check_task
 GENERATOR = np.random.default_rng(0)
 LABELS = np.array([[1, 0, 1], [0, 1, 0], [1, 1, 0], [0, 0, 1], [0, 0, 0], [1, 0, 0], [0, 1, 1], [1, 1, 1]])
 NUMBERS = GENERATOR.normal([5, 1e5], [1, 1e4], size=(40, 2))
+MASKS = GENERATOR.integers(0, 3, size=(10, 4, 4)).repeat(2, axis=1).repeat(2, axis=2).astype(np.uint8)
+MASKS[:, :3, :3] = 255  # void
 TARGETS: dict[str, dict[str, NDArray[Any]]] = {
     "classification": {"train": np.arange(12) % 3, "test": np.arange(6) % 3},
     "multi_label": {"train": LABELS, "test": LABELS[::-1]},
     "regression": {"train": NUMBERS, "test": NUMBERS[:7]},
+    "segmentation": {"train": MASKS, "test": MASKS[:4]},
 }
 
 

@@ -57,7 +57,7 @@ class ResidualError(Method):
         error = batch.label_loss(logits)
         if not self._taught:
             return {"residual_ce": error}
-        distilled = batch.task.divergence(logits, teachers[-1].logits, self.temperature)
+        distilled = batch.divergence(logits, teachers[-1].logits, self.temperature)
         return {"residual_ce": (1 - self.kd_weight) * error, "residual": self.kd_weight * distilled}
 
 

@@ -41,7 +41,8 @@ class AverageTeachers(Method):
         """Return `average_teachers`: 0.9 T^2 KL to the teachers' mean probabilities (B, C)."""
         equal = student.logits.new_full((1, len(teachers)), -log(len(teachers)))
         target = mean_teacher_logits(teachers, self.temperature, equal)
-        return {"average_teachers": self.kd_weight * kl_divergence(student.logits, target, self.temperature)}
+        divergence = kl_divergence(student.logits, target, self.temperature, batch.weights)
+        return {"average_teachers": self.kd_weight * divergence}
 
 
 def require_two_teachers(name: str, context: MethodContext) -> None:

@@ -37,7 +37,8 @@ class RandomTeacher(Method):
     def forward(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> dict[str, Tensor]:
         """Return `random_teacher`: 0.9 T^2 KL to the drawn teacher's probabilities (B, C)."""
         drawn = teachers[int(torch.randint(len(teachers), ()))]
-        return {"random_teacher": self.kd_weight * kl_divergence(student.logits, drawn.logits, self.temperature)}
+        divergence = kl_divergence(student.logits, drawn.logits, self.temperature, batch.weights)
+        return {"random_teacher": self.kd_weight * divergence}
 
 
 PLUGIN = RandomTeacher

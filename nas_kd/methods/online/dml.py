@@ -42,8 +42,8 @@ class DeepMutualLearning(Method):
         Returns:
             `dml`: the student's KL to its peers; `dml_peers`: the peers' KL to the others; `dml_peers_ce`.
         """
-        logits = [student.logits, *(run(batch.x).logits for run in self._run)]
-        mutual = [_from_others(logits, k, self.temperature) for k in range(len(logits))]
+        logits = [student.logits, *(batch.counted(run(batch.x).logits) for run in self._run)]
+        mutual = [_from_others(logits, k, self.temperature, batch.weights) for k in range(len(logits))]
         return {
             "dml": mutual[0],
             "dml_peers": torch.stack(mutual[1:]).sum(),
@@ -55,10 +55,10 @@ class DeepMutualLearning(Method):
         return tuple(self._peers)
 
 
-def _from_others(logits: Sequence[Tensor], k: int, temperature: float) -> Tensor:
+def _from_others(logits: Sequence[Tensor], k: int, temperature: float, weights: Tensor | None) -> Tensor:
     """Mean over the other networks of T^2 KL(other || k), for logits (B, C) of all networks."""
     others = [z.detach() for j, z in enumerate(logits) if j != k]
-    return torch.stack([kl_divergence(logits[k], z, temperature) for z in others]).mean()
+    return torch.stack([kl_divergence(logits[k], z, temperature, weights) for z in others]).mean()
 
 
 PLUGIN = DeepMutualLearning

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from nas_kd.methods.base import Batch, Method, Outputs
+from nas_kd.methods.losses import weighted_mean
 
 ROUNDING = 1e-4  # share of a vector's length; a smaller deviation from the mean is mostly rounding
 MIN_DEVIATION = 0.03  # the same of the student: at T = 4 and ten classes, logits that deviate by 0.12
@@ -40,7 +41,7 @@ class DIST(Method):
         q, p = ((o.logits / self.temperature).softmax(dim=1) for o in (student, teachers[0]))
         weight = self.weight * self.temperature**2
         return {
-            "dist_classes": weight * (1 - pearson(q, p)).mean(),
+            "dist_classes": weight * weighted_mean(1 - pearson(q, p), batch.weights),
             "dist_samples": weight * (1 - pearson(q.T, p.T)).mean(),
         }
 

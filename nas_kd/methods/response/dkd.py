@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nas_kd.methods.base import Batch, Method, Outputs
+from nas_kd.methods.losses import weighted_mean
 
 
 class DecoupledKD(Method):
@@ -37,8 +38,12 @@ class DecoupledKD(Method):
         is_target = F.one_hot(_targets(batch.targets, log_t), log_s.shape[1]).bool()
         scale = min(1.0, batch.progress / self.warmup) * self.temperature**2
         return {
-            "dkd_target": scale * self.target_weight * _kl(_binary(log_s, is_target), _binary(log_t, is_target)),
-            "dkd_rest": scale * self.rest_weight * _kl(_among_rest(log_s, is_target), _among_rest(log_t, is_target)),
+            "dkd_target": scale
+            * self.target_weight
+            * _kl(_binary(log_s, is_target), _binary(log_t, is_target), batch.weights),
+            "dkd_rest": scale
+            * self.rest_weight
+            * _kl(_among_rest(log_s, is_target), _among_rest(log_t, is_target), batch.weights),
         }
 
 
@@ -49,7 +54,9 @@ def _targets(labels: Tensor, log_t: Tensor) -> Tensor:
     return torch.cat([labels, log_t[len(labels) :].argmax(dim=1)])
 
 
-def _kl(log_q: Tensor, log_p: Tensor) -> Tensor:
+def _kl(log_q: Tensor, log_p: Tensor, weights: Tensor | None) -> Tensor:
+    if weights is not None:
+        return weighted_mean(F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(dim=1), weights)
     return F.kl_div(log_q, log_p, reduction="batchmean", log_target=True)
 
 

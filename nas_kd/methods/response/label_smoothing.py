@@ -34,6 +34,8 @@ class LabelSmoothing(Method):
         surprise = -student.logits.log_softmax(dim=1)
         if batch.class_weights is not None:
             surprise = surprise * batch.class_weights
+        if batch.weights is not None:
+            surprise = surprise * batch.weights[:, None]
         return {"label_smoothing": self.weight * surprise.mean(dim=1).sum() / batch.label_weights().sum()}
 
 

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nas_kd.methods.base import Batch, Method, Outputs
+from nas_kd.methods.losses import weighted_mean
 
 
 class Logits(Method):
@@ -25,7 +26,10 @@ class Logits(Method):
 
     def forward(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> dict[str, Tensor]:
         """Return `logits`: 0.1 times the mean squared difference of logits (B, C)."""
-        return {"logits": self.weight * F.mse_loss(student.logits, teachers[0].logits)}
+        if batch.weights is None:
+            return {"logits": self.weight * F.mse_loss(student.logits, teachers[0].logits)}
+        rows = (student.logits - teachers[0].logits).square().mean(dim=1)
+        return {"logits": self.weight * weighted_mean(rows, batch.weights)}
 
 
 PLUGIN = Logits

@@ -26,7 +26,8 @@ class SoftTargets(Method):
 
     def forward(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> dict[str, Tensor]:
         """Return `soft_targets`: 0.9 T^2 KL(p || q) of logits (B, C)."""
-        return {"soft_targets": self.kd_weight * kl_divergence(student.logits, teachers[0].logits, self.temperature)}
+        divergence = kl_divergence(student.logits, teachers[0].logits, self.temperature, batch.weights)
+        return {"soft_targets": self.kd_weight * divergence}
 
 
 PLUGIN = SoftTargets

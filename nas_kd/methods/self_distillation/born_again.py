@@ -26,7 +26,7 @@ class BornAgain(Method):
 
     def forward(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> dict[str, Tensor]:
         """Return `born_again`: T^2 KL to the previous generation's probabilities (B, C)."""
-        return {"born_again": kl_divergence(student.logits, teachers[0].logits, self.temperature)}
+        return {"born_again": kl_divergence(student.logits, teachers[0].logits, self.temperature, batch.weights)}
 
 
 PLUGIN = BornAgain

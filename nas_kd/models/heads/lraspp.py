@@ -1,0 +1,72 @@
+"""Lite R-ASPP, a light head for masks (Howard et al. 2019, arXiv:1905.02244, section 6.4, figure 10).
+
+The coarsest map, weighted by channels as its mean over the picture says, and a fine one for the edges. Both decide by
+a 1x1 convolution, and their logits are added up. The mean is that of the whole map, as in torchvision;
+the paper's is over large windows.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nas_kd.models.blocks import ConvNorm
+from nas_kd.models.grid import Dimension
+from nas_kd.models.heads.base import Head, HeadInputs, finest, initialised
+from nas_kd.tasks.masks import cells, output_stride
+
+
+class LiteRaspp(Head):
+    """Its width, and the finest map that it reads."""
+
+    name: ClassVar[str] = "lraspp"
+    summary: ClassVar[str] = "masks from the coarsest map and a fine one; light (Lite R-ASPP)"
+    dimensions: ClassVar[tuple[Dimension, ...]] = (
+        Dimension("width", 8, 64, step=8, log=True),
+        Dimension("finest", 1, 2, decreases_size=True),
+    )
+
+    def module(self, choices: Mapping[str, int], inputs: HeadInputs) -> nn.Module:
+        """Build it: maps -> logits (B, n_classes, h, w), a cell for each `output_stride` pixels."""
+        return LiteRasppLayers(choices["width"], finest(choices, inputs.maps), inputs)
+
+    def describe(self, choices: Mapping[str, int]) -> str:
+        """Describe it: `head 32 wide from map 1`."""
+        return f"head {choices['width']} wide from map {choices['finest']}"
+
+
+class LiteRasppLayers(nn.Module):
+    """Layers of the head; see `LiteRaspp.module`."""
+
+    feature_paths = ("fused",)
+
+    def __init__(self, width: int, fine: int, inputs: HeadInputs) -> None:
+        """Build the layers; `fine`: position of the fine map."""
+        super().__init__()
+        maps, size, n_classes = inputs
+        stride = output_stride(*size)
+        self._fine, self._fine_size = fine, maps[fine][1:]
+        self._size = cells(size[0], stride), cells(size[1], stride)
+        self.values = ConvNorm(maps[-1].channels, width)
+        self.weights = nn.Conv2d(maps[-1].channels, width, 1)
+        self.fused = nn.Identity()
+        self.decide = nn.Conv2d(width, n_classes, 1)
+        self.decide_fine = nn.Conv2d(maps[fine].channels, n_classes, 1, bias=False)
+        initialised(self, [self.decide, self.decide_fine])
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """Decide from the maps of the stages: logits (B, n_classes, h, w)."""
+        weights = F.hardsigmoid(self.weights(F.adaptive_avg_pool2d(maps[-1], 1)))
+        coarse = self.decide(self.fused(self.values(maps[-1]) * weights))
+        return resized(resized(coarse, self._fine_size) + self.decide_fine(maps[self._fine]), self._size)
+
+
+def resized(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bring a map (B, C, h, w) to another size, bilinearly; of this size it stays as it is."""
+    if tuple(x.shape[2:]) == tuple(size):
+        return x
+    return F.interpolate(x, size, mode="bilinear", align_corners=False)
+
+
+PLUGIN = LiteRaspp()
