@@ -87,7 +87,6 @@ class Task(ABC):
         output: name of the output of exported files.
         heads: names of the heads that make networks of search spaces return what the task asks for, the usual one
             first (`nas_kd.models.heads`); none: a classifier's last layer does.
-        moving: how its targets move with pictures that are augmented; None: they stay as they are.
 
     Example:
         >>> import numpy as np, torch
@@ -109,7 +108,6 @@ class Task(ABC):
     stratum: ClassVar[str]
     output: ClassVar[str] = "logits"
     heads: ClassVar[tuple[str, ...]] = ()
-    moving: ClassVar[MovingTargets | None] = None
 
     @abstractmethod
     def read_targets(self, ys: Mapping[str, Array], names: tuple[str, ...] | None) -> Targets:
@@ -160,6 +158,23 @@ class Task(ABC):
         Args:
             raw: (B, ...) as the network returns it. Gradients reach it.
         """
+
+    @property
+    def moving(self) -> MovingTargets | None:
+        """How its targets move with pictures that are augmented; None: they stay as they are."""
+        return None
+
+    def fitted(self, targets: Targets, shape: tuple[int, ...]) -> Targets:
+        """Fit checked targets to their samples.
+
+        Args:
+            targets: what `read_targets` returned.
+            shape: of one sample, such as (3, 32, 32).
+
+        Raises:
+            InputError: they are not for samples of this shape.
+        """
+        return targets
 
     def raw_shape(self, n_outputs: int) -> tuple[int | None, ...]:
         """Shape of what a network returns for one sample; None: a side of any length.

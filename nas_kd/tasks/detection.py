@@ -89,7 +89,7 @@ class Detection(Task):
         return np.asarray(np.where(there, rarity, there.shape[1]).min(axis=1), dtype=np.int64)
 
     def targets(self, y: Tensor) -> Tensor:
-        """(B * A * (C + 4),) by the smallest box around each anchor: 1 for its class, and for edges beyond half reach."""
+        """(B * A * (C + 4),) by the smallest box around an anchor: 1 for its class, and for edges beyond half reach."""
         points = self.points.to(y.device)
         own = owners(points, y)
         classes = own[..., :1] == torch.arange(self.n_classes, device=y.device)
@@ -162,8 +162,8 @@ class Detection(Task):
             kind="boxes",
             probabilities="sigmoid(logits)",
             noun=f"network that finds boxes of {len(names)} classes",
-            each=f"at each anchor point of grids with cells of {strides} pixels, one logit a class and one for each edge "
-            "of a box; `predict.py` makes boxes of them",
+            each=f"at each anchor point of grids with cells of {strides} pixels, one logit a class and one for each "
+            "edge of a box; `predict.py` makes boxes of them",
             items="classes",
             example='print({card["nas_kd.classes"][c] for c in (logits[0][:, :-4] >= 0).nonzero()[1]})',
             limit="It knows the classes above and nothing else.",
