@@ -143,8 +143,9 @@ def evaluate(
     if split not in SPLITS:
         raise unknown("split", split, SPLITS)
     expected = _expected(path, options, checked_preprocessing(preprocessing))
-    found = read_onnx(path, expected.output)
-    load_task(options.data.task).score(options.data.score)  # an unknown one is refused before data are read
+    task = load_task(options.data.task)
+    found = read_onnx(path, expected.output, axes=1 + len(task.raw_shape(1)))
+    task.score(options.data.score)  # an unknown one is refused before data are read
     data = load_dataset(options.data, options.search.seed, labelled_only=True)
     _check_picture_size(found, data)
     loaded = load_onnx(found, expected, SampleFacts.of(data), None)

@@ -144,6 +144,11 @@ class Dataset:
         """Number of classes, or of other outputs of a network."""
         return len(self.classes)
 
+    @property
+    def output_axes(self) -> int:
+        """Axes of what a network returns, that of the batch among them."""
+        return 1 + len(self.task.raw_shape(self.n_classes))
+
     def guessing(self, score: Score, split: str = "val") -> float:
         """What a network gets that learned nothing but what the training targets are like, 0..1.
 

@@ -1,7 +1,12 @@
-"""A teacher's logits on one array of samples: computed once for each pass over them, or stored in a file."""
+"""A teacher's logits on one array of samples: computed once for each pass over them, or stored in a file.
+
+Those of dense tasks, a map for each sample, are kept in half precision, and only where those of a pass are small
+enough; else the teacher is run on every batch.
+"""
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -15,14 +20,19 @@ from nas_kd.store.store import Store
 if TYPE_CHECKING:
     from nas_kd.engine.teacher_outputs import LiveTeacher
 
+DENSE_PASS_BYTES = 64 * 2**20  # of the maps of a pass over the samples, in half precision: at most as much is kept
 CACHED_EPOCHS_BYTES = 256 * 2**20  # kept in memory, per teacher and kind of samples
 
 
 class LogitsByPass(Protocol):
     """A teacher's logits on one array of samples."""
 
+    @property
+    def kept(self) -> bool:
+        """Whether they are kept at all: not if they are too large."""
+
     def rows(self, epoch: int, indices: Tensor) -> Tensor:
-        """Logits (b, C) for the samples `indices` (b,) as augmented in this epoch."""
+        """Logits (b, ...) for the samples `indices` (b,) as augmented in this epoch."""
 
     def whole(self, epoch: int) -> Tensor:
         """Logits (N, C) for all samples as augmented in this epoch."""
@@ -33,6 +43,7 @@ class StoredLogits:
     """Logits (N, C) that belong to samples, whichever view of them is shown."""
 
     logits: Tensor
+    kept: bool = True
 
     def rows(self, epoch: int, indices: Tensor) -> Tensor:
         """Logits (b, C) for the samples `indices` (b,)."""
@@ -59,9 +70,15 @@ class CachedLogits:
         self._network, self._numerics = teacher.teacher, teacher.numerics
         self._memory: OrderedDict[int, Tensor] = OrderedDict()
 
+    @cached_property
+    def kept(self) -> bool:
+        """Whether logits of a pass are single numbers for each class, or maps of at most `DENSE_PASS_BYTES`."""
+        example = self._teacher.example_outputs(frozenset()).logits
+        return example.ndim == 2 or len(self._augmenter) * example[0].numel() * 2 <= DENSE_PASS_BYTES
+
     def rows(self, epoch: int, indices: Tensor) -> Tensor:
-        """Logits (b, C) for the samples `indices` (b,) as augmented in this epoch."""
-        return self.whole(epoch)[indices]
+        """Logits (b, ...) for the samples `indices` (b,) as augmented in this epoch, float32."""
+        return self.whole(epoch)[indices].float()
 
     def whole(self, epoch: int) -> Tensor:
         """Logits (N, C) for all samples as augmented in this epoch."""
@@ -90,12 +107,13 @@ class CachedLogits:
             return logits
 
     def _compute(self, epoch: int) -> Tensor:
-        """(N, C). Every chunk has exactly the training batch's size: kernels are chosen by shape, and so are bits."""
+        """(N, ...). Every chunk has exactly the training batch's size: kernels are chosen by shape, and so are bits."""
         n, size = len(self._augmenter), self._batch_size
         extractor = FeatureExtractor(self._network.model, FeaturePoints((), None), frozenset())
         parts = []
         for start in range(0, n, size):
             indices = torch.arange(start, start + size) % n
             shown = self._numerics.to_layout(self._augmenter.batch(epoch, indices))
-            parts.append(self._teacher.live(extractor, shown).logits)
+            logits = self._teacher.live(extractor, shown).logits
+            parts.append(logits if logits.ndim == 2 else logits.half())
         return torch.cat(parts)[:n].contiguous()

@@ -199,7 +199,7 @@ class TeacherOutputs(LiveTeacher):
                 its own view of the same samples. None if samples have no numbers: nothing can be looked up.
             stack: takes the teacher's hooks off when it is closed.
         """
-        if view is not None and can_use_cache(needs):
+        if view is not None and can_use_cache(needs) and self.keeps_logits:
             return self._look_up
         run = super().reader(needs, view, stack)
         if view is None or view is self.augmenter:  # data with a view for the teacher have no unlabelled samples
@@ -232,9 +232,14 @@ class TeacherOutputs(LiveTeacher):
         """Logits for the samples `indices` (B,) as augmented in this epoch; features and embedding are empty."""
         return _as_outputs(self._logits.rows(epoch, indices))
 
+    @property
+    def keeps_logits(self) -> bool:
+        """Whether its logits are cached: maps of dense tasks may be too large for that, see `CachedLogits.kept`."""
+        return self._logits.kept and (self._of_unlabelled is None or self._of_unlabelled.kept)
+
     def prepare(self, epochs: Iterable[int], *, unlabelled: bool = False) -> None:
-        """Leave the logits on these epochs, or passes over the samples of their kind, in the store."""
-        for epoch in epochs:
+        """Leave the logits on these epochs, or passes over samples of their kind, in the store, where they are kept."""
+        for epoch in epochs if self.keeps_logits else ():
             self._of(unlabelled).whole(epoch)
 
 

@@ -13,7 +13,7 @@ from nas_kd.data.dataset import Split, as_input
 from nas_kd.data.samples import Samples
 from nas_kd.errors import InputError
 from nas_kd.export.error_text import first_line
-from nas_kd.export.onnx_file import OnnxFile, read_onnx
+from nas_kd.export.onnx_file import FLAT, OnnxFile, read_onnx
 from nas_kd.scores.base import Evidence
 from nas_kd.tasks.base import Task
 
@@ -38,7 +38,7 @@ class OnnxClassifier:
         Raises:
             InputError: see `read_onnx`; or ONNX Runtime cannot load it.
         """
-        self.file = source if isinstance(source, OnnxFile) else read_onnx(source)
+        self.file = source if isinstance(source, OnnxFile) else read_onnx(source, axes=None)
         self._session = _session(self.file, threads)
 
     def predict(self, x: Samples) -> Logits:
@@ -49,7 +49,7 @@ class OnnxClassifier:
                 that has whole numbers only.
 
         Returns:
-            (N, n_classes) float32: logits, or whatever the file gives for each class.
+            (N, n_classes) float32: logits, or whatever the file gives for each class; of some tasks with further axes.
 
         Raises:
             InputError: there are no samples, or the file expects another shape.
@@ -72,9 +72,16 @@ class OnnxClassifier:
             raise InputError(
                 f"{self.file.source} does not run on input {tuple(x.shape)}: {first_line(error)}"
             ) from error
-        logits = logits.reshape(logits.shape[:2]) if _has_ones_behind(logits) else logits
-        if not isinstance(logits, np.ndarray) or logits.ndim != 2 or len(logits) != len(x) or logits.dtype.kind != "f":
-            raise InputError(f"{self.file.source}: the output of {len(x)} samples must be numbers (batch, n_classes)")
+        axes = self.file.axes
+        logits = logits.reshape(logits.shape[:2]) if axes == FLAT and _has_ones_behind(logits) else logits
+        if (
+            not isinstance(logits, np.ndarray)
+            or logits.ndim != axes
+            or len(logits) != len(x)
+            or logits.dtype.kind != "f"
+        ):
+            wanted = "numbers (batch, n_classes)" if axes == FLAT else f"numbers with {axes} axes, the batch first"
+            raise InputError(f"{self.file.source}: the output of {len(x)} samples must be {wanted}")
         return logits[:n].astype(np.float32, copy=False)
 
 

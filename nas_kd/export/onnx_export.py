@@ -21,7 +21,7 @@ BATCHES = (1, 3)  # sizes that a file is tried with where tracing may have fixed
 RELATIVE_TOLERANCE = 1e-3  # of the largest logit, in that trial; what is deployed is verified closely
 
 
-def export_onnx(model: nn.Module, input_shape: tuple[int, ...], output: str = "logits") -> bytes:
+def export_onnx(model: nn.Module, input_shape: tuple[int, ...], output: str = "logits", axes: int = 2) -> bytes:
     """Export a network: `input` float32 (batch, *input_shape) -> `logits` (batch, n_classes), batch dynamic.
 
     Batch normalisation after a convolution is folded into it. Names and comments that no runtime needs are left out, so
@@ -33,6 +33,7 @@ def export_onnx(model: nn.Module, input_shape: tuple[int, ...], output: str = "l
         model: the network, on any device.
         input_shape: shape of one sample.
         output: name of the output.
+        axes: that the output must have, that of the batch among them.
 
     Returns:
         The bytes of the file.
@@ -42,7 +43,7 @@ def export_onnx(model: nn.Module, input_shape: tuple[int, ...], output: str = "l
     """
     with unchanged_settings(), evaluating(model), without_fast_path():
         example = torch.rand(2, *input_shape, generator=torch.Generator().manual_seed(0)).to(device_of(model))
-        _check_output(model, example)
+        _check_output(model, example, axes)
         first_failure: TrialError | None = None
         for exported in _attempts(model, example, output):
             if isinstance(exported, TrialError):
@@ -85,14 +86,15 @@ def get_opset(content: bytes) -> int:
     return versions.get("", versions.get("ai.onnx", OPSET))
 
 
-def _check_output(model: nn.Module, example: Tensor) -> None:
+def _check_output(model: nn.Module, example: Tensor, axes: int) -> None:
     try:
         logits = model(example)
     except (Exception, SystemExit) as error:  # a user's network may raise anything; its trial fails
         raise TrialError(f"the network does not run on input {tuple(example.shape)}: {first_line(error)}") from error
-    if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[0] != example.shape[0]:
+    if not isinstance(logits, Tensor) or logits.ndim != axes or logits.shape[0] != example.shape[0]:
         got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise TrialError(f"the network must return logits (batch, n_classes) to be exported, got {got}")
+        wanted = "logits (batch, n_classes)" if axes == 2 else f"a tensor with {axes} axes, the batch first,"
+        raise TrialError(f"the network must return {wanted} to be exported, got {got}")
 
 
 def _attempts(model: nn.Module, example: Tensor, output: str) -> Iterator[ModelProto | TrialError]:

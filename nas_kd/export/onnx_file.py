@@ -12,6 +12,7 @@ from nas_kd.export.external_data import embed_external_data, external_tensors
 from nas_kd.export.onnx_graph import ends_in, nodes, tensors
 
 MAX_BYTES = 1_000_000_000  # protobuf itself is limited to 2 GB
+FLAT = 2  # axes of an output (batch, n_classes)
 DOMAINS = frozenset(
     {"", "ai.onnx", "ai.onnx.ml", "com.microsoft"}
 )  # operators that ONNX Runtime runs without extra libraries
@@ -44,6 +45,7 @@ class OnnxFile:
         parameters: number of weights.
         dtype: number type of the input, by NumPy's name.
         last_operator: the one that computes the output, such as "Softmax"; renamed and reshaped outputs are followed.
+        axes: of the output with that of the batch: 2 of logits of samples, 4 of maps of logits.
     """
 
     content: bytes
@@ -56,6 +58,7 @@ class OnnxFile:
     parameters: int
     dtype: str = "float32"
     last_operator: str = ""
+    axes: int = FLAT
 
     @property
     def is_float(self) -> bool:
@@ -95,7 +98,9 @@ class OnnxFile:
         return replace(self, content=model.SerializeToString(), input_shape=input_shape)
 
 
-def read_onnx(source: Path | bytes, output: str | None = None, n_classes: int | None = None) -> OnnxFile:
+def read_onnx(
+    source: Path | bytes, output: str | None = None, n_classes: int | None = None, *, axes: int | None = FLAT
+) -> OnnxFile:
     """Read and check a classifier: one input (batch, ...), output logits or probabilities (batch, n_classes).
 
     Of several outputs, the one that is asked for is taken, else the one named `logits`, else the only one of that
@@ -105,6 +110,8 @@ def read_onnx(source: Path | bytes, output: str | None = None, n_classes: int | 
         source: path or bytes of the file.
         output: name of the output to read.
         n_classes: number of classes, which tells outputs apart.
+        axes: that the output must have, that of the batch among them; None: as many as the file states, two if it
+            states none.
 
     Raises:
         InputError: no such file, not ONNX, too large, external data that cannot be read, custom operators, or another
@@ -116,7 +123,9 @@ def read_onnx(source: Path | bytes, output: str | None = None, n_classes: int | 
     source_in = _only_input(name, [v for v in model.graph.input if v.name not in weights])
     chosen = _logits(name, list(model.graph.output), output, n_classes)
     batch, *shape = _shape(source_in)
-    sides = _class_sides(name, chosen)
+    stated = len(_shape(chosen)) if chosen.type.tensor_type.HasField("shape") else FLAT
+    axes = max(FLAT, FLAT if _is_flat(_shape(chosen)) else stated) if axes is None else axes
+    sides = _class_sides(name, chosen, axes)
     return OnnxFile(
         content=content,
         source=name,
@@ -128,6 +137,7 @@ def read_onnx(source: Path | bytes, output: str | None = None, n_classes: int | 
         parameters=count_weights(model),
         dtype=INPUT_TYPES[source_in.type.tensor_type.elem_type],
         last_operator=ends_in(model.graph, chosen.name),
+        axes=axes,
     )
 
 
@@ -256,9 +266,11 @@ def _is_flat(shape: tuple[int | None, ...]) -> bool:
     return len(shape) >= 2 and all(side == 1 for side in shape[2:])
 
 
-def _class_sides(name: str, output: ValueInfoProto) -> tuple[int | None, ...]:
+def _class_sides(name: str, output: ValueInfoProto, axes: int) -> tuple[int | None, ...]:
     sides = _shape(output)
-    if output.type.tensor_type.HasField("shape") and not _is_flat(sides):
+    if axes != FLAT and output.type.tensor_type.HasField("shape") and len(sides) != axes:
+        raise InputError(f"{name}: output {output.name!r} must have {axes} axes, it is {_text(output)}")
+    if axes == FLAT and output.type.tensor_type.HasField("shape") and not _is_flat(sides):
         raise InputError(f"{name}: output {output.name!r} must be logits (batch, n_classes), it is {_text(output)}")
     return sides
 

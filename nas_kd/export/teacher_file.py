@@ -44,7 +44,7 @@ def export_teacher(model: nn.Module, data: Dataset) -> TeacherFile:
         TrialError: there is no such file; the message says why.
     """
     body = model.body if isinstance(model, ContiguousLayout) else model
-    content = export_onnx(body, data.input_shape, data.task.output)
+    content = export_onnx(body, data.input_shape, data.task.output, data.output_axes)
     x = data.val.x[:COMPARED]
     with evaluating(model):
         wanted = model(as_input(x).clone()).float().numpy()

@@ -220,4 +220,4 @@ def _logits(model: nn.Module, x: Samples) -> Logits:
 
 
 def _bad_rows(logits: NDArray[np.float32]) -> int:
-    return int((~np.isfinite(logits)).any(1).sum())
+    return int((~np.isfinite(logits)).reshape(len(logits), -1).any(1).sum())

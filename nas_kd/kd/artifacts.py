@@ -164,4 +164,11 @@ class ArtifactBuilder:
         x = self._data.train.x
         chosen = torch.randperm(len(x), generator=torch.Generator().manual_seed(self._seed))[: self._options.samples]
         calibration, scheme = self._options.calibration, self._device.integer_scheme
-        return QuantizationInputs(self._data.input_shape, x[chosen], calibration, scheme, self._data.task.output)
+        return QuantizationInputs(
+            self._data.input_shape,
+            x[chosen],
+            calibration,
+            scheme,
+            output=self._data.task.output,
+            output_axes=self._data.output_axes,
+        )

@@ -38,7 +38,7 @@ def from_onnx(options: TeacherOptions, data: Dataset) -> UserTeacher:
             "teacher.features: an ONNX teacher provides its logits only; leave features out, or give a factory"
         )
     n_classes = None if options.knows_other_classes else data.n_classes
-    file = read_onnx(path, options.output, n_classes)
+    file = read_onnx(path, options.output, n_classes, axes=data.output_axes)
     loaded = load_onnx(file, options, SampleFacts.of(data), n_classes)
     inputs, module = loaded.inputs, loaded.module
     identity = [sha256(file.content), options.preprocessing, *inputs.identity(options, data.scale)]
@@ -87,7 +87,7 @@ class LoadedOnnx:
             return self.module.in_file_layout(self.inputs.in_front_of(nn.Identity())(as_input(x).clone()))
 
     def _run(self, content: bytes, x: Samples) -> NDArray[np.float32]:
-        file = read_onnx(content, self.file.output_name)
+        file = read_onnx(content, self.file.output_name, axes=self.file.axes)
         module = OnnxModule(file, self.inputs.shape, None, channels_last=self.module.channels_last)
         return outputs_of(self.inputs.in_front_of(module), x, PLAIN)
 

@@ -93,7 +93,7 @@ def measure_file(
         InputError: See `read_onnx`; the file does not take this shape or batch; the device is not available; or the
             file cannot be run, or its outputs are not finite.
     """
-    file = read_onnx(path)
+    file = read_onnx(path, axes=None)
     shape = sample_shape(file, input_shape)
     size = batch_size or device.batch_size
     if file.batch not in (None, size):

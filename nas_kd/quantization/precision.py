@@ -24,6 +24,7 @@ class QuantizationInputs:
         calibration: how ranges follow from the samples.
         scheme: integer types of activations and weights on the device.
         output: name of the file's output.
+        output_axes: number of its axes, that of the batch among them.
     """
 
     input_shape: tuple[int, ...]
@@ -31,6 +32,7 @@ class QuantizationInputs:
     calibration: Calibration = "minmax"
     scheme: IntegerScheme = "u8s8"
     output: str = "logits"
+    output_axes: int = 2
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ def as_compressed(network: nn.Module, name: str, description: str, inputs: Basel
     """
     data, started = inputs.context.data, time.perf_counter()
     network = re_estimate(network, _batches(data, inputs.context.seed))
-    onnx = export_onnx(network, data.input_shape, data.task.output)
+    onnx = export_onnx(network, data.input_shape, data.task.output, data.output_axes)
     parity = verify(onnx, network, as_input(data.val.x[:COMPARED]), data.task)
     seconds = round(time.perf_counter() - started, 4)
     return CompressedNetwork(

@@ -24,7 +24,7 @@ class Fp32:
 
     def make(self, model: nn.Module, inputs: QuantizationInputs) -> PrecisionFile:
         """Export the network as it is."""
-        return PrecisionFile(export_onnx(model, inputs.input_shape, inputs.output))
+        return PrecisionFile(export_onnx(model, inputs.input_shape, inputs.output, inputs.output_axes))
 
     def verify(self, content: bytes, model: nn.Module, x: Samples, task: Task = CLASSIFICATION) -> Parity:
         """Compare the file with the PyTorch network; see `export.verify.verify`."""

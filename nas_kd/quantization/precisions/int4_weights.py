@@ -27,7 +27,7 @@ class PackedWeights:
 
     def make(self, model: nn.Module, inputs: QuantizationInputs) -> PrecisionFile:
         """Export the network and pack its weights."""
-        return self.convert(export_onnx(model, inputs.input_shape, inputs.output), inputs)
+        return self.convert(export_onnx(model, inputs.input_shape, inputs.output, inputs.output_axes), inputs)
 
     def convert(self, content: bytes, inputs: QuantizationInputs) -> PrecisionFile:
         """Pack the weights of an fp32 file."""

@@ -28,7 +28,7 @@ class Int8:
 
     def make(self, model: nn.Module, inputs: QuantizationInputs) -> PrecisionFile:
         """Export and quantise the network; see `convert`."""
-        return self.convert(export_onnx(model, inputs.input_shape, inputs.output), inputs)
+        return self.convert(export_onnx(model, inputs.input_shape, inputs.output, inputs.output_axes), inputs)
 
     def convert(self, content: bytes, inputs: QuantizationInputs) -> PrecisionFile:
         """Quantise an fp32 file; layers that cannot be quantised stay in fp32 and are noted."""

@@ -54,7 +54,7 @@ class Int8Qat:
         with ExitStack() as stack:
             for part in parts:
                 stack.enter_context(part.exporting())
-            content = export_onnx(model, inputs.input_shape, inputs.output)
+            content = export_onnx(model, inputs.input_shape, inputs.output, inputs.output_axes)
         left = sorted({name for part in parts for name in part.unquantized})
         notes = tuple(f"weights of {name!r} are kept in fp32: no 8-bit kernel is known for it" for name in left)
         return PrecisionFile(integer_file(content, inputs.scheme), notes)
