@@ -188,20 +188,24 @@ def distill_config(
     return distill_one(options, folder, callback)
 
 
-def read_config(path: Path | None, overrides: Mapping[str, Any] | None = None) -> SearchConfig:
-    """Read a config file (None: the digits demo) with overrides by dotted key; its name is the file's by default.
+def read_config(
+    path: Path | None, overrides: Mapping[str, Any] | None = None, *, task: str | None = None
+) -> SearchConfig:
+    """Read a config file (None: a demo) with overrides by dotted key; its name is the file's by default.
 
     Args:
         path: of the file.
         overrides: values by dotted key; None: not given.
+        task: of the data; without a file, that of the demo.
 
     Raises:
-        InputError: it cannot be read or is not valid.
+        InputError: it cannot be read or is not valid, or the task has no demo.
     """
-    config = load_config(path or demo.PATH, overrides)
+    file = demo.demo_of(task) if path is None else path
+    config = load_config(file, dict(overrides or {}) | ({} if path is None or task is None else {"data.task": task}))
     if config.name is not None:
         return config
-    return config.model_copy(update={"name": _as_name((path or demo.PATH).stem)})
+    return config.model_copy(update={"name": _as_name(file.stem)})
 
 
 def default_run_dir(options: SearchConfig, suffix: str = "") -> Path:

@@ -32,7 +32,7 @@ MinScore = Annotated[
 MinAccuracy = Annotated[float | None, typer.Option(help="older name of --min-score, where the score is accuracy")]
 LISTED = (
     "methods | spaces | datasets | tasks | devices | precisions | policies | samplers | executors | scores | "
-    "baselines | collections"
+    "baselines | collections | heads"
 )
 Verbose = Annotated[
     bool, typer.Option("--verbose", "-v", help="show log messages, and what libraries print; else they are in run.log")
@@ -65,6 +65,9 @@ def options(
 def search(
     config: ConfigFile = None,
     run_dir: RunDir = None,
+    task: Annotated[
+        str | None, typer.Option(help="what the data ask of a network; without CONFIG: the demo of this task")
+    ] = None,
     trials: Annotated[int | None, typer.Option(help="candidates to propose")] = None,
     max_latency_ms: MaxLatency = None,
     max_size_kb: MaxSize = None,
@@ -106,7 +109,7 @@ def search(
         from nas_kd.cli.console import ConsoleCallback
         from nas_kd.cli.printed_results import print_result
 
-        options = _load(config, flags, settings, ignore, "search")
+        options = _load(config, flags, settings, ignore, "search", task=task)
         folder = run_dir or functions.default_run_dir(options)
         with ConsoleCallback(options, verbose) as callback:
             run = functions.search(options, run_dir=folder, callbacks=callback)
@@ -351,12 +354,14 @@ def _load(
     settings: list[str] | None,
     ignore: list[str] | None = None,
     command: str = "",
+    *,
+    task: str | None = None,
 ) -> Any:
     from nas_kd.api.functions import read_config
     from nas_kd.config.loading import parse_override
     from nas_kd.config.unused import ignoring
 
-    options = read_config(config, flags | dict(parse_override(s) for s in settings or []))
+    options = read_config(config, flags | dict(parse_override(s) for s in settings or []), task=task)
     return ignoring(options, ignore, command) if ignore else options
 
 

@@ -12,8 +12,9 @@ from nas_kd.commands.trained_files import (
     mean_val_score,
 )
 from nas_kd.context.run_context import RunContext
+from nas_kd.data.dataset import as_input
 from nas_kd.export.calibrated_file import calibrate_file
-from nas_kd.export.verify import evidence_of_file
+from nas_kd.export.verify import evidence_of_file, outputs_of_file
 from nas_kd.kd.controls import Control
 from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.kd.ready_teacher import ReadyTeacher, evidence_on_test, tested_record
@@ -21,11 +22,13 @@ from nas_kd.nas.gate import Gate
 from nas_kd.nas.study import RunStudy
 from nas_kd.results.candidate import Candidate
 from nas_kd.results.compression_record import BaselineRecord, CompressionRecord
-from nas_kd.results.finalist_record import Accuracy, ControlRecord, FinalistRecord, SeedRecord
+from nas_kd.results.finalist_record import Accuracy, ControlRecord, FinalistRecord, PictureRecord, SeedRecord
 from nas_kd.results.limits import within_budget
 from nas_kd.results.run_record import TeacherRecord
 from nas_kd.results.trial_record import Costs
 from nas_kd.scores.base import Evidence
+
+PICTURED = 6  # test samples
 
 
 class Judge:
@@ -64,6 +67,7 @@ class Judge:
             test=self._first_score(tested),
             test_score=score.over_seeds(tested),
             **context.data.task.details(tested, tested[files.index(best)]),
+            pictures=self._pictures(best),
             seeds=seeds,
             deployed_seed=best.seed,
             deployed_val=first.of(self._on_validation([best])[0]),
@@ -128,6 +132,12 @@ class Judge:
         within = within_budget(costs, self._context.config.budget)
         seeds = {f.seed: d for f, d in zip(files, tested, strict=True)}
         self._tested.append(JudgedNetwork(name, techniques, seeds, mean_val_score(files), costs, within))
+
+    def _pictures(self, trained: TrainedFile) -> tuple[PictureRecord, ...]:
+        """What a file says of the first test samples."""
+        data, x = self._context.data, as_input(self._context.data.test.x[:PICTURED])
+        y, outputs = data.test.y[:PICTURED].numpy(), outputs_of_file(trained.file.onnx, x)
+        return data.task.pictures(x.numpy(), y, outputs, data.classes)
 
     def _val_accuracy(self, files: Sequence[TrainedFile]) -> Accuracy:
         """The headline score on validation over seeds."""

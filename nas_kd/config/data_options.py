@@ -109,10 +109,13 @@ class DataOptions(Options):
     """Training, validation and test samples: where they come from."""
 
     source: str = Field(
-        "digits", description="digits | parquet | image_folder | npz | coco | voc | yolo | package.module:function"
+        "digits",
+        description="digits | parquet | image_folder | mask_folder | npz | coco | voc | yolo | package.module:function",
     )
     path: Path | None = Field(
-        None, description="npz: the file; image_folder: the folder with one sub-folder per class; voc, yolo: the folder"
+        None,
+        description="npz: the file; image_folder: the folder with one sub-folder per class; mask_folder: that of "
+        "images/ and masks/; voc, yolo: the folder",
     )
     train: Files = Field(
         None,
@@ -158,6 +161,9 @@ class DataOptions(Options):
         "fail",
         description="broken pictures and missing labels: fail: refuse the data | skip: leave them out, and say so",
     )
+    void_value: Annotated[int, NotInKeysAtDefault()] = Field(
+        255, ge=-1, le=255, description="mask_folder: value of pixels in masks that do not count; -1: none"
+    )
     cache: Annotated[Path | Literal[False] | None, MayBeAuto, AutoIfNone(), BeforeValidator(_checked_cache)] = Field(
         None,
         description="where decoded pictures are kept for later runs, and read from without taking memory: a folder | "
@@ -169,7 +175,7 @@ class DataOptions(Options):
     task: str = Field(
         "classification",
         description="what the data ask of a network: classification (one class a sample) | multi_label (any number of "
-        "labels) | regression (numbers) | package.module:Name",
+        "labels) | regression (numbers) | segmentation (one class a pixel) | package.module:Name",
     )
     score: Annotated[str | None, MayBeAuto, AutoIfNone()] = Field(
         None,

@@ -5,13 +5,28 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from nas_kd.deployment.card import build_card
+from nas_kd.deployment.card import build_card, output_of
 from nas_kd.deployment.facts import StudentFacts
 from nas_kd.deployment.metadata import with_metadata
 from nas_kd.deployment.model_card import model_card
 from nas_kd.serialization import write_atomic
 
-PROGRAM = files("nas_kd.deployment").joinpath("predict.py").read_text(encoding="utf-8")
+SOURCES = files("nas_kd.deployment")
+PROGRAM = SOURCES.joinpath("predict.py").read_text(encoding="utf-8")
+RUNS, JOINT = '\n\nif __name__ == "__main__":', "# --- below this line ---\n"  # where another file's text goes
+
+
+def program_of(kind: str) -> str:
+    """The program that runs networks with this kind of output: `predict.py`, with what `predict_KIND.py` adds to it.
+
+    Args:
+        kind: `OutputRecord.kind`.
+    """
+    added = SOURCES.joinpath(f"predict_{kind}.py")
+    if not added.is_file():
+        return PROGRAM
+    shared, _, _ = PROGRAM.rpartition(RUNS)
+    return shared + added.read_text(encoding="utf-8").partition(JOINT)[2]
 
 
 @dataclass(frozen=True)
@@ -72,7 +87,7 @@ def write_bundle(paths: BundlePaths, onnx: bytes, facts: StudentFacts) -> None:
     write_atomic(paths.card, json.dumps(card, indent=1, allow_nan=False))
     write_atomic(paths.readme, readme)
     if _may_write(paths.program):
-        write_atomic(paths.program, PROGRAM)
+        write_atomic(paths.program, program_of(output_of(facts.data).kind))
 
 
 def _may_write(program: Path) -> bool:

@@ -61,7 +61,7 @@ def data_facts(data: DatasetRecord) -> dict[str, Any]:
         "nas_kd.output": {
             "name": output.name,
             "dtype": "float32",
-            "shape": ["batch", len(data.classes)],
+            "shape": ["batch", *(output.shape or [len(data.classes)])],
             **output.model_dump(include={"kind", "probabilities"} if output.probabilities else {"kind"}),
         },
     }

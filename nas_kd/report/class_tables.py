@@ -134,7 +134,7 @@ def _csv_figures(confusion: Confusion, number: int) -> list[int | float | str]:
     return [correct, predicted, *recall, precision, 2 * correct / max(1, labelled + predicted)]
 
 
-def _subject(context: ReportContext) -> FinalistRecord | None:
+def deployed_finalist(context: ReportContext) -> FinalistRecord | None:
     """The winner; the best finalist if none meets the budget."""
     best = max(context.run.finalists, key=lambda f: f.val_score.mean, default=None)
     return context.winner or best
@@ -143,7 +143,7 @@ def _subject(context: ReportContext) -> FinalistRecord | None:
 def _networks(context: ReportContext) -> dict[str, Confusion]:
     """Names and confusion matrices on test: the winner's file, then the teacher's."""
     found: dict[str, Confusion] = {}
-    finalist, teacher = _subject(context), context.run.teacher
+    finalist, teacher = deployed_finalist(context), context.run.teacher
     if finalist is not None and finalist.confusion is not None:
         found[context.letters[finalist.id]] = finalist.confusion
         if teacher is not None and teacher.confusion is not None:
@@ -152,7 +152,7 @@ def _networks(context: ReportContext) -> dict[str, Confusion]:
 
 
 def _sentences(context: ReportContext) -> list[str]:
-    finalist, teacher, data = _subject(context), context.run.teacher, context.run.dataset
+    finalist, teacher, data = deployed_finalist(context), context.run.teacher, context.run.dataset
     if finalist is None or data is None:
         return []
     letter = context.letters[finalist.id]

@@ -12,6 +12,7 @@ from nas_kd.report.front_plots import FrontPlot, build_front_plots, indistinguis
 from nas_kd.report.methodology import Methodology, build_methodology
 from nas_kd.report.plot_points import LEGEND_LABELS, PlotPoint, PointKind, build_plot_points
 from nas_kd.report.report_context import AXES, ReportContext, build_context
+from nas_kd.report.sample_pictures import SamplePictures, build_sample_pictures
 from nas_kd.report.search_history import SearchHistory, build_search_history
 from nas_kd.report.summary import Summary, build_summary
 from nas_kd.results.run_record import RunRecord
@@ -27,6 +28,7 @@ class ReportContent:
         front_plots: section 2, the score against size and against latency; `plot_points` are the points of both.
         finalist_table: section 3; `trial_table` holds the search's best trials under `trial_table_title`.
         class_tables: figures by class, in section 3.
+        sample_pictures: scores by class and pictures of samples there, of tasks that have them.
         gain_tables: section 4, against controls; `compression_tables`: against other compression.
         search_history: section 5.
         methodology: section 6.
@@ -44,6 +46,7 @@ class ReportContent:
     trial_table: CandidateTable
     trial_table_title: str
     class_tables: ClassTables | None
+    sample_pictures: SamplePictures | None
     gain_tables: tuple[GainTable, ...]
     compression_tables: CompressionTables
     search_history: SearchHistory
@@ -77,6 +80,7 @@ def build_content(run: RunRecord, command: str = "", file_sha256: str = "") -> R
         trial_table=build_trial_table(context),
         trial_table_title=trial_table_title(run),
         class_tables=build_class_tables(context),
+        sample_pictures=build_sample_pictures(context),
         gain_tables=build_gain_tables(context),
         compression_tables=build_compression_tables(context),
         search_history=history,

@@ -57,6 +57,8 @@ def write_report(run: RunRecord, out: Path, command: str = "", file_sha256: str 
     }
     tables = {"classes.csv": classes_csv(content.context), "baselines.csv": baselines_csv(content.context)}
     rendered |= {name: table for name, table in tables.items() if table}
+    if content.sample_pictures is not None:
+        rendered |= {picture.file: picture.content for picture in content.sample_pictures.pictures}
     for name, data in rendered.items():
         write_atomic(out / name, data)
     return out / "index.html"

@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 from nas_kd.results.confusion import Confusion
-from nas_kd.results.finalist_record import Accuracy, SeedRecord
+from nas_kd.results.finalist_record import Accuracy, ClassScores, SeedRecord
 from nas_kd.results.trial_record import Costs, Record, ScoredRecord
 
 
@@ -23,6 +23,7 @@ class BaselineRecord(ScoredRecord):
         test_score: the same on test.
         balanced: balanced accuracy on test over seeds.
         confusion: what the file does with the test samples; None where samples have no single class.
+        by_class: a score of each class on test, where confusion is not a matter of counting samples.
         seeds: one training each, or one conversion.
         deployed_seed: the best on validation, whose file was measured.
         within_budget: whether its costs are within the budget.
@@ -42,6 +43,7 @@ class BaselineRecord(ScoredRecord):
     test_score: Accuracy
     balanced: Accuracy | None = None
     confusion: Confusion | None = None
+    by_class: ClassScores | None = None
     seeds: tuple[SeedRecord, ...]
     deployed_seed: int
     within_budget: bool

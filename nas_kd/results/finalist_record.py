@@ -43,6 +43,30 @@ class Accuracy(Record):
     seeds: int = 1
 
 
+class ClassScores(Record):
+    """A score of each class that is not a share of samples, such as IoU.
+
+    Attributes:
+        title: of the score, in sentences.
+        values: in the order of the class numbers; None: the split does not have the class.
+    """
+
+    title: str
+    values: tuple[Accuracy | None, ...]
+
+
+class PictureRecord(Record):
+    """A picture for the report.
+
+    Attributes:
+        caption: what it shows, a sentence.
+        png: the file, as Base64.
+    """
+
+    caption: str
+    png: str
+
+
 class SeedRecord(ScoredRecord):
     """One full training of a finalist or a control; accuracies are the exported file's, through ONNX Runtime.
 
@@ -117,6 +141,8 @@ class FinalistRecord(ScoredRecord):
         test_score: the same on test.
         balanced: balanced accuracy on test over seeds.
         confusion: what the exported file does with the test samples; None where samples have no single class.
+        by_class: a score of each class on test, where confusion is not a matter of counting samples.
+        pictures: of what the exported file says of a few test samples.
         deployed_val: the task's own score of the exported file on validation; None in older runs.
         deployed_test: the same on test.
         seeds: one training each.
@@ -142,6 +168,8 @@ class FinalistRecord(ScoredRecord):
     test_score: Accuracy
     balanced: Accuracy | None = None
     confusion: Confusion | None = None
+    by_class: ClassScores | None = None
+    pictures: tuple[PictureRecord, ...] = ()
     deployed_val: Accuracy | None = None
     deployed_test: Accuracy | None = None
     seeds: tuple[SeedRecord, ...]

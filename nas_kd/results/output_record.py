@@ -10,7 +10,9 @@ class OutputRecord(Record):
 
     Attributes:
         name: of the exported file's output.
-        kind: by which `predict.py` chooses how to read it: "logits" of classes, "labels" or "values".
+        kind: by which `predict.py` chooses how to read it: "logits" of classes, "labels", "values", "masks" ...; a
+            program `predict_KIND.py` may be added to it.
+        shape: of the output for one sample; empty: a number for each name.
         probabilities: how they follow from the output, a formula; "": they do not.
         noun: what such a network is: "classifier of 10 classes".
         each: what the output holds: "one logit a class".
@@ -23,6 +25,7 @@ class OutputRecord(Record):
 
     name: str
     kind: str
+    shape: tuple[int, ...] = ()
     probabilities: str = ""
     noun: str
     each: str

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from nas_kd.results.compression_record import BaselineRecord, CompressionRecord
 from nas_kd.results.confusion import Confusion, is_unbalanced
-from nas_kd.results.finalist_record import Accuracy, FinalistPlan, FinalistRecord
+from nas_kd.results.finalist_record import Accuracy, ClassScores, FinalistPlan, FinalistRecord
 from nas_kd.results.fine_tuning_record import FineTuningRecord
 from nas_kd.results.output_record import OutputRecord
 from nas_kd.results.recipe_record import RecipeRecord
@@ -63,6 +63,7 @@ class TeacherRecord(ScoredRecord):
         test_score: the same on test, read at the end only.
         balanced: balanced accuracy on test.
         confusion: what its file does with the test samples.
+        by_class: a score of each class on test, where confusion is not a matter of counting samples.
         training_s: seconds of its training or fine-tuning; 0 for a user's own that teaches as it is.
         recipe: how it was trained, where the tool did that.
         fine_tuning: how a user's own was trained on the data before it taught; None: it teaches as it is.
@@ -84,6 +85,7 @@ class TeacherRecord(ScoredRecord):
     test_score: Accuracy | None = None
     balanced: Accuracy | None = None
     confusion: Confusion | None = None
+    by_class: ClassScores | None = None
     training_s: float = 0.0
     recipe: RecipeRecord | None = None
     fine_tuning: FineTuningRecord | None = None

@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from nas_kd.results.finalist_record import ClassScores
 from nas_kd.scores.mask_score import MaskEvidence
 from nas_kd.scores.sample_score import SampleScore, Weights
 
@@ -35,6 +36,25 @@ class MeanIoU(SampleScore):
         counts = np.bincount(split[split != VOID].reshape(-1), minlength=n_outputs)
         present = int((counts > 0).sum())
         return float(counts.max() / max(1, counts.sum()) / max(1, present))
+
+
+def iou_by_class(evidence: MaskEvidence) -> ClassScores:
+    """IoU of each class with its 95 % interval, by a bootstrap over pictures."""
+    classes = evidence.parts.shape[2]
+    found = [_OneClass(c) for c in range(classes)]
+    there = evidence.parts[:, :2].sum(axis=(0, 1)) > 0
+    return ClassScores(title="IoU", values=tuple(s.of(evidence) if there[s.number] else None for s in found))
+
+
+class _OneClass(MeanIoU):
+    """IoU of a single class."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def weighted(self, evidence: MaskEvidence, weights: Weights) -> Weights:
+        """Of this class; 0 in a resample without any of its pixels."""
+        return mean_iou(*(weights @ evidence.parts[:, :, self.number]).T[:, :, None])
 
 
 def mean_iou(labelled: Weights, given: Weights, hit: Weights) -> Weights:

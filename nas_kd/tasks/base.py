@@ -17,6 +17,7 @@ from torch import Tensor
 
 from nas_kd.errors import InputError
 from nas_kd.plugins import load
+from nas_kd.results.finalist_record import PictureRecord
 from nas_kd.results.output_record import OutputRecord
 from nas_kd.scores.base import Evidence, Score, load_score
 from nas_kd.tasks.divergence import kl_divergence
@@ -273,6 +274,19 @@ class Task(ABC):
             deployed: that of the network that is deployed.
         """
         return {}
+
+    def pictures(
+        self, x: NDArray[np.float32], y: Array, outputs: NDArray[np.float32], names: Sequence[str]
+    ) -> tuple[PictureRecord, ...]:
+        """Draw what a network says of a few test samples, for the report; none unless a task does.
+
+        Args:
+            x: (N, ...) samples in stored units.
+            y: (N, ...) their targets.
+            outputs: (N, ...) of the network.
+            names: of classes or outputs.
+        """
+        return ()
 
     @abstractmethod
     def differences(self, ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> Differences:

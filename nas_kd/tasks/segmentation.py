@@ -16,9 +16,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nas_kd.errors import InputError, few
+from nas_kd.results.finalist_record import PictureRecord
 from nas_kd.results.output_record import OutputRecord
 from nas_kd.scores.mask_score import MaskEvidence
+from nas_kd.scores.mean_iou import iou_by_class
 from nas_kd.tasks.base import Array, DecisionKind, Differences, MixedLabels, Targets, Task
+from nas_kd.tasks.mask_pictures import mask_pictures
 from nas_kd.tasks.masks import VOID, Masks, cells, class_shares, output_stride
 from nas_kd.tasks.moving import MovingTargets
 
@@ -160,8 +163,14 @@ class Segmentation(Task):
         return _resized(torch.from_numpy(outputs), self.size).argmax(dim=1).numpy()
 
     def details(self, tested: Sequence[Any], deployed: Any) -> dict[str, Any]:
-        """The confusion matrix of pixels of what is deployed."""
-        return {"confusion": deployed.confusion}
+        """IoU of each class, of what is deployed."""
+        return {"by_class": iou_by_class(deployed)}
+
+    def pictures(
+        self, x: NDArray[np.float32], y: Array, outputs: NDArray[np.float32], names: Sequence[str]
+    ) -> tuple[PictureRecord, ...]:
+        """Draw samples beside their masks and the network's."""
+        return mask_pictures(x, y, self.masks(outputs), names)
 
     def differences(self, ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> Differences:
         """Pictures some cell of which has another class; the gap is the largest between the two classes' logits."""
@@ -175,6 +184,7 @@ class Segmentation(Task):
         return OutputRecord(
             name=self.output,
             kind="masks",
+            shape=(len(names), *self.grid),
             probabilities="softmax(logits) over classes, for each cell",
             noun=f"network that finds {len(names)} classes of pixels",
             each="one logit a class for each cell of pixels, to be interpolated bilinearly to the picture's size",
