@@ -1,85 +1,59 @@
-"""Scenes of scikit-learn's handwritten digits (Alpaydin & Kaynak 1998, UCI) with a box around each: demo data.
+"""The data of the detection demo: scenes of handwritten digits, and a box around each of them."""
 
-Real digits of 8x8 pixels, enlarged and put on dark, noisy pictures without touching each other. A digit is in scenes of
-one split only.
-"""
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from nas_kd.config.options import DataOptions
-from nas_kd.data.source import Arrays, RawData, optional_module
+from nas_kd.data.digit_scenes import CELLS, DIGITS, Placed, Scene, compose
+from nas_kd.data.source import Arrays, RawData
 
-SIDE, MOST = 48, 4  # pixels of a scene, and most digits in it
-SIZES = (12, 20)  # pixels of a digit, from and to
-CLASSES = 4  # 0, 1, 2 and 3
-SCENES = {"train": 480, "val": 120, "test": 160}
-TRIES = 30  # to find a free place for a digit
-NOISE = 25  # grey levels
-LEVELS = 16  # of the stored digits
+SIZES = {"train": 700, "val": 150, "test": 250}  # scenes
+MOST = CELLS * CELLS  # digits of a scene
 
 
 class DigitBoxes:
-    """Grey scenes (N, 1, 48, 48) of up to four digits, some of none."""
+    """Grey scenes (N, 1, 32, 32) with boxes (N, 4, 5): a class for each digit; some scenes have none."""
 
     name = "digit_boxes"
-    summary = "scenes of scikit-learn's handwritten digits 0 to 3, 760 grey pictures of 48x48 with boxes (built in)"
+    summary = "scenes composed of scikit-learn's handwritten 0, 1 and 7, with a box around each (built in)"
     uses = frozenset[str]()
 
     def load(self, options: DataOptions) -> RawData:
-        """Compose all scenes; the same ones every time."""
-        images, labels = _digits()
-        chosen = np.random.default_rng(0).permutation(np.flatnonzero(labels < CLASSES))
-        ends = np.cumsum([round(len(chosen) * n / sum(SCENES.values())) for n in SCENES.values()])[:-1]
-        pools = np.split(chosen, ends)
+        """Compose the scenes of all splits; those for testing are of digits of their own."""
+        rows = {"train": options.train_rows, "test": options.test_rows}
         splits = {
-            split: compose(images[pool], labels[pool], n, seed)
-            for seed, ((split, n), pool) in enumerate(zip(SCENES.items(), pools, strict=True))
+            split: _arrays(compose(min(n, rows.get(split) or n), seed, test=split == "test"))
+            for seed, (split, n) in enumerate(SIZES.items())
         }
-        classes = tuple(str(digit) for digit in range(CLASSES))
-        return RawData(name=self.name, classes=classes, pictures=True, **splits)
+        return RawData(
+            name=self.name,
+            train=splits["train"],
+            val=splits["val"],
+            test=splits["test"],
+            classes=tuple(f"digit {digit}" for digit in DIGITS),
+            pictures=True,
+            notes=("scenes are composed of scikit-learn's handwritten digits; those of test are of other digits",),
+        )
 
 
-def _digits() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Digits (N, 8, 8) in 0..255, and their numbers."""
-    load = optional_module("sklearn.datasets", "scikit-learn", DigitBoxes.name).load_digits
-    data, target = load(return_X_y=True)
-    return np.rint(data * (255 / LEVELS)).astype(np.uint8).reshape(-1, 8, 8), target
+def _arrays(scenes: Sequence[Scene]) -> Arrays:
+    return Arrays(np.stack([scene.picture for scene in scenes])[:, None], np.stack([_boxes(s) for s in scenes]))
 
 
-def compose(images: NDArray[np.uint8], labels: NDArray[np.int64], n: int, seed: int) -> Arrays:
-    """Put digits on scenes.
+def _boxes(scene: Scene) -> NDArray[np.float32]:
+    """(4, 5) class, x1, y1, x2, y2 in pixels; rows of class -1 are no boxes."""
+    found = np.full((MOST, 5), -1, dtype=np.float32)
+    for row, digit in zip(found, scene.digits, strict=False):
+        row[:] = digit.number, *_around(digit)
+    return found
 
-    Args:
-        images: (D, 8, 8) digits.
-        labels: (D,) their numbers.
-        n: number of scenes.
-        seed: decides all that is random.
 
-    Returns:
-        (n, 1, 48, 48) scenes, and (n, 4, 5) class, x1, y1, x2, y2 of the boxes; rows of class -1 are none.
-    """
-    generator = np.random.default_rng(seed)
-    x = generator.integers(0, NOISE, (n, 1, SIDE, SIDE)).astype(np.uint8)
-    y = np.full((n, MOST, 5), -1, dtype=np.float32)
-    for scene, boxes in zip(x[:, 0], y, strict=True):
-        taken = np.zeros((SIDE, SIDE), dtype=bool)
-        for row in range(generator.integers(0, MOST + 1)):
-            which, side = generator.integers(len(images)), int(generator.integers(SIZES[0], SIZES[1] + 1))
-            for top, left in generator.integers(0, SIDE - side + 1, (TRIES, 2)).tolist():
-                place = slice(top, top + side), slice(left, left + side)
-                if not taken[place].any():
-                    break
-            else:
-                continue
-            taken[place] = True
-            digit = np.asarray(Image.fromarray(images[which]).resize((side, side), Image.Resampling.BICUBIC))
-            scene[place] = np.maximum(scene[place], digit)
-            rows, columns = np.nonzero(digit > NOISE * 2)
-            edges = columns.min() + left, rows.min() + top, columns.max() + left + 1, rows.max() + top + 1
-            boxes[row] = [labels[which], *edges]
-    return Arrays(x, y)
+def _around(digit: Placed) -> tuple[int, int, int, int]:
+    rows, columns = np.nonzero(digit.pixels)
+    top, left = digit.top, digit.left
+    return left + columns.min(), top + rows.min(), left + columns.max() + 1, top + rows.max() + 1
 
 
 PLUGIN = DigitBoxes()

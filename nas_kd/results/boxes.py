@@ -1,6 +1,6 @@
 """From what a detection network returns to boxes: decoding and non-maximum suppression, in NumPy alone.
 
-This file imports nothing of nas-kd: exported networks carry a copy of it.
+This file needs NumPy alone: programs beside exported networks have a copy of what is below the line.
 
 A network decides at anchor points, the centres of the cells of several grids over the picture (Tian et al. 2019, FCOS,
 arXiv:1904.01355). At each it returns a logit for each class, and one for each edge of a box. Their sigmoids are the
@@ -8,19 +8,18 @@ probability of the class, and the distance from the point to the left, upper, ri
 an anchor reaches: `REACH` cells of its grid.
 """
 
-from __future__ import annotations
-
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+
+# --- below this line ---
 
 FLOOR, OVERLAP, MOST, CANDIDATES = 0.02, 0.6, 100, 400
 REACH = 8.0  # cells
 SIDES = 4  # numbers of a box: left, upper, right and lower edge
 
 
-def anchor_points(height: int, width: int, strides: Sequence[int]) -> np.ndarray:
+def anchor_points(height: int, width: int, strides: list[int] | tuple[int, ...]) -> np.ndarray:
     """Place the anchor points of a picture.
 
     Args:

@@ -17,15 +17,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nas_kd.results.boxes import REACH, SIDES, find_boxes
+from nas_kd.results.finalist_record import PictureRecord
 from nas_kd.results.output_record import OutputRecord
-from nas_kd.scores.base import load_score
 from nas_kd.scores.box_matches import FoundBoxes
+from nas_kd.scores.map50_95 import precision_by_class
 from nas_kd.tasks.base import Array, DecisionKind, Differences, MixedLabels, Targets, Task
 from nas_kd.tasks.boxes.anchors import anchors_of, owners, pyramid_strides
 from nas_kd.tasks.boxes.assigner import assign
 from nas_kd.tasks.boxes.geometry import boxes_of, giou
 from nas_kd.tasks.boxes.losses import quality_focal_loss
 from nas_kd.tasks.boxes.moving import MovingBoxes
+from nas_kd.tasks.boxes.pictures import box_pictures
 from nas_kd.tasks.boxes.reading import clipped_boxes, read_boxes, size_around
 
 OVERLAP_WEIGHT = 2.0  # of the boxes' loss beside that of the classes (Feng et al. 2021, section 4.1)
@@ -143,9 +145,14 @@ class Detection(Task):
         return "its outputs are all in 0..1, as probabilities are: return the logits before the sigmoid"
 
     def details(self, tested: Sequence[Any], deployed: Any) -> dict[str, Any]:
-        """Average precision of each class."""
-        score: Any = load_score(self.headline)
-        return {"by_class": score.by_class(deployed)}
+        """Average precision of each class, of what is deployed."""
+        return {"by_class": precision_by_class(deployed)}
+
+    def pictures(
+        self, x: NDArray[np.float32], y: Array, outputs: NDArray[np.float32], names: Sequence[str]
+    ) -> tuple[PictureRecord, ...]:
+        """Draw samples with their boxes and the network's."""
+        return box_pictures(x, y, self.evidence(outputs, y).found, names)
 
     def differences(self, ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> Differences:
         """Pictures with an anchor that has another set of classes at probability 1/2; the gap is its largest logit."""
@@ -160,6 +167,7 @@ class Detection(Task):
         return OutputRecord(
             name=self.output,
             kind="boxes",
+            shape=(len(self.points), len(names) + SIDES),
             probabilities="sigmoid(logits)",
             noun=f"network that finds boxes of {len(names)} classes",
             each=f"at each anchor point of grids with cells of {strides} pixels, one logit a class and one for each "
