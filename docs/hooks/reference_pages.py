@@ -162,7 +162,7 @@ def plugins_page() -> str:
     policies = available("policy").values()
     rows = ((f"`{p.name}`", p.summary, p.source) for p in policies)
     lines += ["## Chain policies", "", *table(("policy", "how a chain of assistants is taught", "source"), rows)]
-    for kind in ("sampler", "executor", "task", "score", "baseline", "collection"):
+    for kind in ("sampler", "executor", "task", "score", "baseline", "collection", "head"):
         rows_of_kind = ((f"`{p.name}`", p.summary) for p in available(kind).values())
         lines += [f"## {kind.capitalize()}s", "", *table((kind, "what it is"), rows_of_kind)]
     return "\n".join(lines)

@@ -77,8 +77,8 @@ def search(
             or a Dataset beside `data` given in Python; or the path of a folder of pictures, of Parquet files (a list),
             or of an .npy or .npz array.
         task: what the data ask of a network: "classification" (the default), "multi_label", "regression",
-            "package.module:Name", or a `Task`. y of multi_label: (N, C), 1 for samples that have a label, else 0; of
-            regression: numbers, (N,) or (N, k).
+            "segmentation", "package.module:Name", or a `Task`. y of multi_label: (N, C), 1 for samples that have a
+            label, else 0; of regression: numbers, (N,) or (N, k); of segmentation: masks (N, H, W).
 
     Returns:
         The run, finished, or as far as it came before a callback stopped it.

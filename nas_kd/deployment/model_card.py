@@ -43,7 +43,7 @@ def model_card(facts: StudentFacts, names: Mapping[str, str], size_bytes: int) -
         "picture": _picture(inputs),
         "score": facts.data.headline_title,
         "output": output,
-        "output_shape": f"(batch, {len(facts.data.classes)})",
+        "output_shape": f"(batch, {', '.join(map(str, output.shape or [len(facts.data.classes)]))})",
         "probabilities": probabilities,
         "calibration": _calibration(facts) if "temperature" in output.probabilities else "",
         "shown_classes": facts.data.classes[:SHOWN_CLASSES],

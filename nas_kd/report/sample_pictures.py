@@ -70,7 +70,7 @@ def build_sample_pictures(context: ReportContext) -> SamplePictures | None:
         networks=tuple(scores),
         rows=tuple(rows) if scores else (),
         pictures=tuple(
-            SamplePicture(f"sample_{n}.png", picture.png, picture.caption)
+            SamplePicture(f"sample{n}.png", picture.png, picture.caption)
             for n, picture in enumerate(finalist.pictures, start=1)
         ),
     )

@@ -35,14 +35,14 @@ def builds_from_the_seed_alone(case: SpaceCase) -> str | None:
 
 
 def gives_logits(case: SpaceCase) -> str | None:
-    """Every network gives finite logits (B, n_classes) for every input shape and batch size."""
+    """Every network gives finite outputs of the task's shape, logits (B, n_classes), for every input and batch size."""
     for shape in case.input_shapes:
         for architecture in (*case.space.size_ladder(3), case.draws[0].architecture):
             network = case.build(architecture, shape).eval()
             for n in BATCHES:
                 with torch.no_grad():
                     logits = network(case.samples(n, shape))
-                if fault := _fault_of_logits(logits, (n, case.n_classes)):
+                if fault := _fault_of_logits(logits, (n, *case.output_shape)):
                     return f"{fault} for a batch {(n, *shape)}"
     return None
 
@@ -132,21 +132,24 @@ def exports(case: SpaceCase) -> str | None:
     shape = case.input_shapes[0]
     for architecture in case.space.size_ladder(3):
         network = case.build(architecture).eval()
-        verify(export_onnx(network, shape), network, case.samples(8))
+        content = export_onnx(network, shape, axes=1 + len(case.output_shape))
+        verify(content, network, case.samples(8), case.task)
     return None
 
 
-def _fault_of_logits(logits: object, shape: tuple[int, int]) -> str | None:
+def _fault_of_logits(logits: object, shape: tuple[int | None, ...]) -> str | None:
     if not isinstance(logits, Tensor):
         return f"a network gives {type(logits).__name__}"
-    if tuple(logits.shape) != shape:
+    sides = tuple(logits.shape)
+    if len(sides) != len(shape) or any(w not in (None, s) for s, w in zip(sides, shape, strict=True)):
         return f"a network gives {tuple(logits.shape)}, not {shape},"
     return None if bool(torch.isfinite(logits).all()) else "a network's logits are not finite"
 
 
 def _backward(logits: Tensor, n_classes: int) -> None:
-    labels = torch.arange(len(logits)) % n_classes
-    nn.functional.cross_entropy(logits.float(), labels).backward()  # type: ignore[no-untyped-call]
+    rows = logits.float().movedim(1, -1).flatten(0, -2)
+    labels = torch.arange(len(rows)) % n_classes
+    nn.functional.cross_entropy(rows, labels).backward()  # type: ignore[no-untyped-call]
 
 
 def _not_refused(build: Callable[[], object]) -> str | None:
@@ -167,7 +170,7 @@ def _neither_runs_nor_is_refused(case: SpaceCase, architecture: Architecture, sh
         return None if str(error).isprintable() else f"says more than a line: {str(error)!r}"
     try:
         with torch.no_grad():
-            fault = _fault_of_logits(network(case.samples(2, shape)), (2, case.n_classes))
+            fault = _fault_of_logits(network(case.samples(2, shape)), (2, *case.output_shape))
     except Exception as error:  # such a shape should have been refused
         fault = f"the network raises {one_line(error)}"
     return fault and f"accepts it, and {fault}"

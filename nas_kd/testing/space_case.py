@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from nas_kd.models.search_space import SearchSpace
 from nas_kd.results.candidate import Architecture, Choice
+from nas_kd.tasks.base import Task
+from nas_kd.tasks.classification import CLASSIFICATION
 
 PREFIX = "student."
 N_DRAWS = 40
@@ -40,12 +42,25 @@ class SpaceCase:
         input_shapes: of one sample each; all rules but the one on shapes use the first.
         n_classes: length of the logits.
         nested: whether the ladder's networks are to be leading parts of the next ones.
+        task: that the networks are for.
     """
 
     def __init__(
-        self, space: SearchSpace, input_shapes: tuple[InputShape, ...], n_classes: int, *, nested: bool
+        self,
+        space: SearchSpace,
+        input_shapes: tuple[InputShape, ...],
+        n_classes: int,
+        *,
+        nested: bool,
+        task: Task = CLASSIFICATION,
     ) -> None:
         self.space, self.input_shapes, self.n_classes, self.nested = space, input_shapes, n_classes, nested
+        self.task = task
+
+    @property
+    def output_shape(self) -> tuple[int | None, ...]:
+        """Shape of what a network returns for one sample; None: a side of any length."""
+        return self.task.raw_shape(self.n_classes)
 
     @cached_property
     def draws(self) -> list[Draw]:

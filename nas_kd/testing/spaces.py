@@ -3,6 +3,8 @@
 from collections.abc import Callable
 
 from nas_kd.models.search_space import SearchSpace
+from nas_kd.tasks.base import Task, load_task
+from nas_kd.tasks.classification import CLASSIFICATION
 from nas_kd.testing import network_rules as networks
 from nas_kd.testing import space_rules as choices
 from nas_kd.testing.generators import one_thread
@@ -38,6 +40,7 @@ def check_space(
     input_shapes: tuple[InputShape, ...] | None = None,
     n_classes: int = 5,
     nested: bool = True,
+    task: str | Task = CLASSIFICATION.name,
 ) -> None:
     """Check a search space against what the search, training, weight inheritance and the export expect of it.
 
@@ -48,6 +51,7 @@ def check_space(
         n_classes: length of the logits.
         nested: whether each network of the size ladder must be a leading part of the next, as `search.inherit` and
             the strategy "once-for-all" need.
+        task: that the networks are for: a name, or the task.
 
     Raises:
         BrokenRule: the space breaks a rule; the message names the rule and what was seen.
@@ -58,7 +62,7 @@ def check_space(
     """
     made = space() if isinstance(space, type) else space
     shapes = _usual_shapes(made) if input_shapes is None else input_shapes
-    case = SpaceCase(made, shapes, n_classes, nested=nested)  # type: ignore[arg-type]
+    case = SpaceCase(made, shapes, n_classes, nested=nested, task=load_task(task))  # type: ignore[arg-type]
     with one_thread():
         check_rules(f"space {getattr(made, 'name', type(made).__name__)!r}", RULES, case)
 

@@ -72,7 +72,7 @@ class HeadedSpace(GridSpace):
             )
         self.backbone, self.head = backbone, head
         self.name = f"{backbone.name}{JOIN}{head.name}"
-        self.summary = f"{backbone.summary}; {head.summary}"
+        self.summary = f"{backbone.name} behind a head: {head.summary}"
         self.sides = backbone.sides
         self.elsewhere = None if backbone.elsewhere is None else f"{backbone.elsewhere}{JOIN}{head.name}"
         self._own = {PREFIX + d.name: d for d in head.dimensions}
@@ -127,7 +127,7 @@ class HeadedSpace(GridSpace):
         return {d.name: choices[name] for name, d in self._own.items()}
 
     def describe(self, architecture: Architecture) -> str:
-        """Describe backbone and head: `3 stages, 16-24-48 wide, 5 blocks, ..., head 32 wide from map 1`."""
+        """Describe backbone and head: `3 stages, 16-24-48 wide, 5 blocks, ..., head 32, map 1`."""
         choices = self.checked(architecture)
         inner = self.backbone.canonical({d.name: choices[d.name] for d in self.backbone.dimensions})
         return f"{self.backbone.describe(inner)}, {self.head.describe(self._choices_of_head(choices))}"

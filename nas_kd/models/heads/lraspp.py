@@ -1,8 +1,8 @@
 """Lite R-ASPP, a light head for masks (Howard et al. 2019, arXiv:1905.02244, section 6.4, figure 10).
 
-The coarsest map, weighted by channels as its mean over the picture says, and a fine one for the edges. Both decide by
-a 1x1 convolution, and their logits are added up. The mean is that of the whole map, as in torchvision;
-the paper's is over large windows.
+The coarsest map, weighted by channels as its mean over the picture says, and finer ones for the edges. Each decides by
+a 1x1 convolution, and their logits are added up, from the coarsest to the finest. The mean is that of the whole map, as
+in torchvision; the paper's is over large windows, and it reads one finer map.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ class LiteRaspp(Head):
     """Its width, and the finest map that it reads."""
 
     name: ClassVar[str] = "lraspp"
-    summary: ClassVar[str] = "masks from the coarsest map and a fine one; light (Lite R-ASPP)"
+    summary: ClassVar[str] = "masks from the coarsest map, with logits of finer ones added; light (Lite R-ASPP)"
     dimensions: ClassVar[tuple[Dimension, ...]] = (
         Dimension("width", 8, 64, step=8, log=True),
         Dimension("finest", 1, 2, decreases_size=True),
@@ -32,8 +32,8 @@ class LiteRaspp(Head):
         return LiteRasppLayers(choices["width"], finest(choices, inputs.maps), inputs)
 
     def describe(self, choices: Mapping[str, int]) -> str:
-        """Describe it: `head 32 wide from map 1`."""
-        return f"head {choices['width']} wide from map {choices['finest']}"
+        """Describe it by its width and finest map: `head 32, map 1`."""
+        return f"head {choices['width']}, map {choices['finest']}"
 
 
 class LiteRasppLayers(nn.Module):
@@ -42,24 +42,28 @@ class LiteRasppLayers(nn.Module):
     feature_paths = ("fused",)
 
     def __init__(self, width: int, fine: int, inputs: HeadInputs) -> None:
-        """Build the layers; `fine`: position of the fine map."""
+        """Build the layers; `fine`: position of the finest map that is read."""
         super().__init__()
         maps, size, n_classes = inputs
         stride = output_stride(*size)
-        self._fine, self._fine_size = fine, maps[fine][1:]
+        self._sizes = [shape[1:] for shape in maps]
+        self._finer = range(fine, len(maps) - 1)
         self._size = cells(size[0], stride), cells(size[1], stride)
         self.values = ConvNorm(maps[-1].channels, width)
         self.weights = nn.Conv2d(maps[-1].channels, width, 1)
         self.fused = nn.Identity()
         self.decide = nn.Conv2d(width, n_classes, 1)
-        self.decide_fine = nn.Conv2d(maps[fine].channels, n_classes, 1, bias=False)
-        initialised(self, [self.decide, self.decide_fine])
+        finer = {str(i): nn.Conv2d(maps[i].channels, n_classes, 1, bias=False) for i in self._finer}
+        self.finer = nn.ModuleDict(finer)
+        initialised(self, [self.decide, *finer.values()])
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """Decide from the maps of the stages: logits (B, n_classes, h, w)."""
         weights = F.hardsigmoid(self.weights(F.adaptive_avg_pool2d(maps[-1], 1)))
-        coarse = self.decide(self.fused(self.values(maps[-1]) * weights))
-        return resized(resized(coarse, self._fine_size) + self.decide_fine(maps[self._fine]), self._size)
+        logits: Tensor = self.decide(self.fused(self.values(maps[-1]) * weights))
+        for place in reversed(self._finer):
+            logits = resized(logits, self._sizes[place]) + self.finer[str(place)](maps[place])
+        return resized(logits, self._size)
 
 
 def resized(x: Tensor, size: tuple[int, int]) -> Tensor:
