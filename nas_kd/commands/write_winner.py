@@ -94,6 +94,7 @@ def _facts(folder: RunFolder, run: RunRecord, finalist: FinalistRecord) -> Stude
         costs=finalist.costs,
         calibration=finalist.calibration,
         notes=finalist.notes,
+        decoding_ms=finalist.decoding_ms,
         device=run.device,
         teacher=run.teacher,
         recipe=recipe,

@@ -24,6 +24,8 @@ class BaselineRecord(ScoredRecord):
         balanced: balanced accuracy on test over seeds.
         confusion: what the file does with the test samples; None where samples have no single class.
         by_class: a score of each class on test, where confusion is not a matter of counting samples.
+        decoding_ms: milliseconds a sample of what `predict.py` does after the graph, such as suppressing boxes; None:
+            nothing that takes time.
         seeds: one training each, or one conversion.
         deployed_seed: the best on validation, whose file was measured.
         within_budget: whether its costs are within the budget.
@@ -44,6 +46,7 @@ class BaselineRecord(ScoredRecord):
     balanced: Accuracy | None = None
     confusion: Confusion | None = None
     by_class: ClassScores | None = None
+    decoding_ms: float | None = None
     seeds: tuple[SeedRecord, ...]
     deployed_seed: int
     within_budget: bool
