@@ -79,9 +79,9 @@ def search(
             or a Dataset beside `data` given in Python; or the path of a folder of pictures, of Parquet files (a list),
             or of an .npy or .npz array.
         task: what the data ask of a network: "classification" (the default), "multi_label", "regression",
-            "segmentation", "embedding", "package.module:Name", or a `Task`. y of multi_label: (N, C), 1 for samples that
-            have a label, else 0; of regression: numbers, (N,) or (N, k); of segmentation: masks (N, H, W); of embedding:
-            identities, names or numbers.
+            "segmentation", "detection", "embedding", "package.module:Name", or a `Task`. y of multi_label: (N, C), 1
+            where a sample has a label, else 0; of regression: numbers, (N,) or (N, k); of segmentation: masks (N, H,
+            W); of detection: boxes (N, M, 5), class and corners, class -1 for none; of embedding: identities.
         group: what no two splits may share when they are carved, such as patients: (N,) names or numbers for the
             training samples, or these by split; or a name, see `data.group`.
 

@@ -193,6 +193,7 @@ def _facts(
         decision=decision_of_file(file.onnx, data),
         device=context.device.describe(context.batch_size),
         versions=package_versions(),
+        decoding_ms=data.task.details([tested], tested).get("decoding_ms"),
         card=context.config.card,
     )
 

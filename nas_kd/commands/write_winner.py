@@ -96,6 +96,7 @@ def _facts(folder: RunFolder, run: RunRecord, finalist: FinalistRecord) -> Stude
         calibration=finalist.calibration,
         decision=finalist.decision,
         notes=finalist.notes,
+        decoding_ms=finalist.decoding_ms,
         device=run.device,
         teacher=run.teacher,
         recipe=recipe,

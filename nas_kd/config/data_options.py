@@ -110,22 +110,25 @@ class DataOptions(Options):
 
     source: str = Field(
         "digits",
-        description="digits | parquet | image_folder | picture_table | mask_folder | identity_folder | npz | "
-        "package.module:function",
+        description="digits | parquet | image_folder | picture_table | mask_folder | identity_folder | coco | voc | "
+        "yolo | npz | package.module:function",
     )
     path: Path | None = Field(
         None,
         description="npz: the file; image_folder, identity_folder: the folder with one sub-folder per class or "
         "identity; picture_table: the folder of the pictures (default: that of the table); mask_folder: that of "
-        "images/ and masks/",
+        "images/ and masks/; voc, yolo: the folder",
     )
     train: Files = Field(
         None,
         description="parquet: the training file; or a folder, a pattern (train-*.parquet) or a list of its shards; "
-        "picture_table: a CSV or TSV table",
+        "picture_table: a CSV or TSV table; coco: a JSON file",
     )
     val: Files = Field(None, description="the same for validation (default: carved from train)")
     test: Files = Field(None, description="the same for testing (default: carved from train)")
+    images: Path | None = Field(
+        None, description="coco: folder of the pictures that the files name (default: that of the training file)"
+    )
     image_column: str | None = Field(
         None,
         description="parquet: column of the pictures (default: by name and type); picture_table: of their files",

@@ -97,6 +97,28 @@ def picture_pixels(
     return np.asarray(flat.resize((width, height), bicubic))
 
 
+def letterboxed(shown: Size, size: Size) -> tuple[tuple[float, float], tuple[int, int]]:
+    """Where the pixels of a picture go in a letterboxed sample: to scale * (column, row) + start.
+
+    Args:
+        shown: height and width of the picture.
+        size: height and width of the sample.
+
+    Returns:
+        Scale and start, of columns and of rows, as Pillow's `ImageOps.pad` has them.
+    """
+    (height, width), (wanted_height, wanted_width) = shown, size
+    wide = width / height > wanted_width / wanted_height
+    inner = (
+        (round(height / width * wanted_width), wanted_width)
+        if wide
+        else (wanted_height, round(width / height * wanted_height))
+    )
+    scale = inner[1] / width, inner[0] / height
+    start = round((wanted_width - inner[1]) * 0.5), round((wanted_height - inner[0]) * 0.5)
+    return scale, start
+
+
 def upright_size(image: Image.Image) -> Size:
     """Height and width of a picture as it is shown; read from its header."""
     turned = "exif" in image.info and image.getexif().get(ORIENTATION) in TURNED

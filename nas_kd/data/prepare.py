@@ -207,7 +207,8 @@ def _checked(raw: RawData, limits: Mapping[str, int | None], task: Task) -> tupl
         xs[name] = validated_samples(select_rows(x, slice(limits.get(name))), name)
         labels[name] = y[: limits.get(name)]
     check_same_layout(xs)
-    return xs, task.read_targets(labels, raw.classes)
+    targets = task.read_targets(labels, raw.classes)
+    return xs, targets.task.fitted(targets, xs["train"].shape[1:])
 
 
 def _with_parts(arrays: Mapping[str, Stored], parts: Mapping[str, Indices]) -> dict[str, Stored]:

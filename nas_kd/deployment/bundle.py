@@ -1,6 +1,7 @@
 """Writes an exported student with all that goes with it: ONNX file, card, README and the program that runs it."""
 
 import json
+import re
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -13,6 +14,8 @@ from nas_kd.serialization import write_atomic
 
 SOURCES = files("nas_kd.deployment")
 PROGRAM = SOURCES.joinpath("predict.py").read_text(encoding="utf-8")
+RESULTS = files("nas_kd.results")
+COPIED = re.compile(r"^from nas_kd\.results\.(\w+) import", re.MULTILINE)  # modules that need NumPy alone
 RUNS, JOINT = '\n\nif __name__ == "__main__":', "# --- below this line ---\n"  # where another file's text goes
 
 
@@ -26,7 +29,9 @@ def program_of(kind: str) -> str:
     if not added.is_file():
         return PROGRAM
     shared, _, _ = PROGRAM.rpartition(RUNS)
-    return shared + added.read_text(encoding="utf-8").partition(JOINT)[2]
+    imports, _, own = added.read_text(encoding="utf-8").partition(JOINT)
+    parts = [RESULTS.joinpath(f"{name}.py").read_text(encoding="utf-8") for name in COPIED.findall(imports)]
+    return "".join([shared, *(part.partition(JOINT)[2].rstrip() + "\n" for part in parts), own])
 
 
 @dataclass(frozen=True)

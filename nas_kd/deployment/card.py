@@ -62,7 +62,8 @@ def data_facts(data: DatasetRecord) -> dict[str, Any]:
             "name": output.name,
             "dtype": "float32",
             "shape": ["batch", *(output.shape or [len(data.classes)])],
-            **output.model_dump(include={"kind", "probabilities"} if output.probabilities else {"kind"}),
+            "kind": output.kind,
+            **{name: value for name in ("probabilities", "strides") if (value := getattr(output, name))},
         },
     }
 
@@ -148,6 +149,7 @@ def build_card(facts: StudentFacts, onnx: bytes, file_name: str) -> dict[str, An
         "notes": list(facts.notes),
         "parity": {"max_abs_difference": facts.parity, "top1_agreement": facts.agreement},
         "latency_ms": costs.latency_ms.figures() if costs.latency_ms else None,
+        **({} if facts.decoding_ms is None else {"decoding_ms": facts.decoding_ms}),
         "memory_bytes": costs.memory_bytes,
         "macs": costs.macs,
         "parameters": costs.parameters,

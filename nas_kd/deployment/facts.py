@@ -38,6 +38,7 @@ class StudentFacts:
         recipe: how it was trained: epochs, batch size, optimiser and so on.
         versions: of nas-kd and of the libraries.
         card: what the user says of it.
+        decoding_ms: milliseconds a sample of what `predict.py` does after the graph; None: nothing that takes time.
         details: more facts for the card, by name.
     """
 
@@ -62,6 +63,7 @@ class StudentFacts:
     recipe: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     card: CardOptions = field(default_factory=CardOptions)
+    decoding_ms: float | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
 
     @property

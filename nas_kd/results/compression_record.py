@@ -26,6 +26,8 @@ class BaselineRecord(ScoredRecord):
         further: scores on test that the task adds, by name.
         confusion: what the file does with the test samples; None where samples have no single class.
         by_class: a score of each class on test, where confusion is not a matter of counting samples.
+        decoding_ms: milliseconds a sample of what `predict.py` does after the graph, such as suppressing boxes; None:
+            nothing that takes time.
         seeds: one training each, or one conversion.
         deployed_seed: the best on validation, whose file was measured.
         within_budget: whether its costs are within the budget.
@@ -47,6 +49,7 @@ class BaselineRecord(ScoredRecord):
     further: Mapping[str, Accuracy] = {}
     confusion: Confusion | None = None
     by_class: ClassScores | None = None
+    decoding_ms: float | None = None
     seeds: tuple[SeedRecord, ...]
     deployed_seed: int
     within_budget: bool

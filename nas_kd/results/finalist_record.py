@@ -144,6 +144,8 @@ class FinalistRecord(ScoredRecord):
         further: scores on test that the task adds, by name.
         confusion: what the exported file does with the test samples; None where samples have no single class.
         by_class: a score of each class on test, where confusion is not a matter of counting samples.
+        decoding_ms: milliseconds a sample of what `predict.py` does after the graph, such as suppressing boxes; None:
+            nothing that takes time.
         pictures: of what the exported file says of a few test samples.
         deployed_val: the task's own score of the exported file on validation; None in older runs.
         deployed_test: the same on test.
@@ -173,6 +175,7 @@ class FinalistRecord(ScoredRecord):
     further: Mapping[str, Accuracy] = {}
     confusion: Confusion | None = None
     by_class: ClassScores | None = None
+    decoding_ms: float | None = None
     pictures: tuple[PictureRecord, ...] = ()
     deployed_val: Accuracy | None = None
     deployed_test: Accuracy | None = None

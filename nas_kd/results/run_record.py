@@ -65,6 +65,8 @@ class TeacherRecord(ScoredRecord):
         further: scores on test that the task adds, by name.
         confusion: what its file does with the test samples.
         by_class: a score of each class on test, where confusion is not a matter of counting samples.
+        decoding_ms: milliseconds a sample of what `predict.py` does after the graph, such as suppressing boxes; None:
+            nothing that takes time.
         training_s: seconds of its training or fine-tuning; 0 for a user's own that teaches as it is.
         recipe: how it was trained, where the tool did that.
         fine_tuning: how a user's own was trained on the data before it taught; None: it teaches as it is.
@@ -88,6 +90,7 @@ class TeacherRecord(ScoredRecord):
     further: Mapping[str, Accuracy] = {}
     confusion: Confusion | None = None
     by_class: ClassScores | None = None
+    decoding_ms: float | None = None
     training_s: float = 0.0
     recipe: RecipeRecord | None = None
     fine_tuning: FineTuningRecord | None = None

@@ -57,12 +57,19 @@ class SampleScore(Score):
 
     def interval(self, value: float, evidence: Sequence[Any]) -> tuple[float, float]:
         """Percentiles of the mean over the networks, all on the same resamples."""
-        drawn = self.resampled(evidence).mean(axis=0)
-        low, middle, high = (float(v) for v in np.percentile(drawn, [2.5, 50, 97.5]))
+        below, above = self.reach(value, self.resampled(evidence).mean(axis=0))
         least = 3.0 / (evidence[0].samples + 3)  # rule of three: what no error in N samples leaves open
-        below = max(middle - low, least * value)
-        above = max(high - middle, least * (1 - value))
-        return max(0.0, value - below), min(1.0, value + above)
+        return max(0.0, value - max(below, least * value)), min(1.0, value + max(above, least * (1 - value)))
+
+    def reach(self, value: float, drawn: Weights) -> tuple[float, float]:
+        """How far the interval reaches below and above a value.
+
+        Args:
+            value: the score.
+            drawn: (R,) of resamples.
+        """
+        low, middle, high = (float(v) for v in np.percentile(drawn, [2.5, 50, 97.5]))
+        return middle - low, high - middle
 
     def resampled(self, networks: Sequence[Any]) -> Draws:
         """Resample whole samples; see `Score.resampled`."""

@@ -92,7 +92,6 @@ class Task(ABC):
         output: name of the output of exported files.
         heads: names of the heads that make networks of search spaces return what the task asks for, the usual one
             first (`nas_kd.models.heads`); none: a classifier's last layer does.
-        moving: how its targets move with pictures that are augmented; None: they stay as they are.
         uses: the fields of `DataOptions` that `configured` reads, which are for tasks that name them alone.
         any_width: whether a teacher may return more or fewer numbers a sample than its students.
 
@@ -118,7 +117,6 @@ class Task(ABC):
     least_groups: ClassVar[int] = 1
     output: ClassVar[str] = "logits"
     heads: ClassVar[tuple[str, ...]] = ()
-    moving: ClassVar[MovingTargets | None] = None
     uses: ClassVar[frozenset[str]] = frozenset()
     any_width: ClassVar[bool] = False
 
@@ -205,6 +203,23 @@ class Task(ABC):
         Args:
             raw: (B, ...) as the network returns it. Gradients reach it.
         """
+
+    @property
+    def moving(self) -> MovingTargets | None:
+        """How its targets move with pictures that are augmented; None: they stay as they are."""
+        return None
+
+    def fitted(self, targets: Targets, shape: tuple[int, ...]) -> Targets:
+        """Fit checked targets to their samples.
+
+        Args:
+            targets: what `read_targets` returned.
+            shape: of one sample, such as (3, 32, 32).
+
+        Raises:
+            InputError: they are not for samples of this shape.
+        """
+        return targets
 
     def raw_shape(self, n_outputs: int) -> tuple[int | None, ...]:
         """Shape of what a network returns for one sample; None: a side of any length.

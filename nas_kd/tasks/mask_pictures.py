@@ -33,18 +33,18 @@ def mask_pictures(
     for sample, mask, other in zip(x, truth, given, strict=True):
         there = [names[c] for c in np.unique(mask) if c != VOID]
         right = float((mask == other)[mask != VOID].mean()) if there else 0.0
-        panels = [_panel(_grey_or_colour(sample), m) for m in (None, mask, other)]
+        panels = [_panel(shown_pixels(sample), m) for m in (None, mask, other)]
         gap = np.full((panels[0].shape[0], GAP, 3), 255, dtype=np.uint8)
         strip = np.concatenate([panels[0], gap, panels[1], gap, panels[2]], axis=1)
         caption = (
             f"Sample, its mask ({', '.join(there) or 'void'}), and the network's: {100 * right:.0f} % of pixels alike."
         )
-        found.append(PictureRecord(caption=caption, png=_png(strip)))
+        found.append(PictureRecord(caption=caption, png=png_of(strip)))
     return tuple(found)
 
 
-def _grey_or_colour(sample: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """(H, W, 3) of a sample (C, H, W)."""
+def shown_pixels(sample: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Pixels (H, W, 3) of a sample (C, H, W): one channel or the first three, from darkest to lightest."""
     shown = sample[:3] if len(sample) > 2 else sample[:1].repeat(3, axis=0)
     low, high = float(shown.min()), float(shown.max())
     grey: NDArray[np.uint8] = np.rint((shown - low) / max(high - low, 1e-12) * 255).astype(np.uint8)
@@ -68,7 +68,8 @@ def _panel(picture: NDArray[np.uint8], mask: NDArray[np.integer] | None) -> NDAr
     return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.NEAREST), dtype=np.uint8)
 
 
-def _png(pixels: NDArray[np.uint8]) -> str:
+def png_of(pixels: NDArray[np.uint8]) -> str:
+    """Make a PNG file of few colours, as Base64, of pixels (H, W, 3)."""
     file = io.BytesIO()
     Image.fromarray(pixels).quantize(128).save(file, "PNG", optimize=True)
     return base64.b64encode(file.getvalue()).decode("ascii")

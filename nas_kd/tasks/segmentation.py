@@ -54,7 +54,11 @@ class Segmentation(Task):
     default_methods: ClassVar[tuple[str, ...]] = ("soft_targets", "channel_wise", "soft_targets+channel_wise")
     stratum: ClassVar[str] = "set of classes"
     heads: ClassVar[tuple[str, ...]] = ("lraspp", "pyramid")
-    moving: ClassVar[MovingTargets | None] = Masks()
+
+    @property
+    def moving(self) -> MovingTargets:
+        """Masks go where the pixels go."""
+        return Masks()
 
     @property
     def stride(self) -> int:

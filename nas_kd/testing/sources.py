@@ -17,7 +17,7 @@ from nas_kd.data.split_names import SPLITS
 from nas_kd.data.teacher_view import paired_samples
 from nas_kd.data.validation import check_same_layout, validated_samples
 from nas_kd.errors import InputError
-from nas_kd.tasks.class_labels import validated_labels
+from nas_kd.tasks.base import load_task
 from nas_kd.testing.generators import generator_states, moved_generators
 from nas_kd.testing.rules import check_rules, fault_of_line, one_line
 
@@ -119,9 +119,10 @@ def has_usable_samples(case: SourceCase) -> str | None:
 
 
 def has_consistent_labels(case: SourceCase) -> str | None:
-    """Labels are classes 0..n-1 or names, the same ones in all splits, two or more of them in train."""
+    """Labels are classes, or what else `data.task` asks for, the same ones in all splits, two or more in train."""
     try:
-        validated_labels({name: as_numpy(split.y) for name, split in _splits(case.raw)}, case.raw.classes)
+        task = load_task(case.options.task)
+        task.read_targets({name: as_numpy(split.y) for name, split in _splits(case.raw)}, case.raw.classes)
     except InputError as error:
         return str(error)
     return None

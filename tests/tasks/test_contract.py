@@ -27,12 +27,16 @@ LABELS = np.array([[1, 0, 1], [0, 1, 0], [1, 1, 0], [0, 0, 1], [0, 0, 0], [1, 0,
 NUMBERS = GENERATOR.normal([5, 1e5], [1, 1e4], size=(40, 2))
 MASKS = GENERATOR.integers(0, 3, size=(10, 4, 4)).repeat(2, axis=1).repeat(2, axis=2).astype(np.uint8)
 MASKS[:, :3, :3] = 255  # void
+BOXES = np.array([[[i % 3, 3, 2 + i, 14, 13.3 + i], [(i + 1) % 3, 16.7, 5, 30, 22]] for i in range(10)])
+BOXES[4, 1] = -1  # one box
+BOXES[7] = -1  # none
 TARGETS: dict[str, dict[str, NDArray[Any]]] = {
     "classification": {"train": np.arange(12) % 3, "test": np.arange(6) % 3},
     "multi_label": {"train": LABELS, "test": LABELS[::-1]},
     "regression": {"train": NUMBERS, "test": NUMBERS[:7]},
     "segmentation": {"train": MASKS, "test": MASKS[:4]},
     "embedding": {"train": np.array(list("aabbccddeeff")), "test": np.array(list("xxyyz"))},
+    "detection": {"train": BOXES, "test": BOXES[:4]},
 }
 
 

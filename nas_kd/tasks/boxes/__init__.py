@@ -1,0 +1,1 @@
+"""What detection learns by: boxes with gradients, their losses, and which anchor learns which box."""
