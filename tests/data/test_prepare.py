@@ -68,7 +68,9 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_the_sources_there_are() -> None:
-    assert list(plugins.available("dataset")) == ["digits", "image_folder", "npz", "parquet"]
+    of_demos = ["digit_boxes", "digit_masks", "digit_numbers", "digits"]
+    of_files = ["coco", "identity_folder", "image_folder", "mask_folder", "npz", "parquet", "picture_table", "voc", "yolo"]
+    assert list(plugins.available("dataset")) == sorted([*of_demos, *of_files])
 
 
 def test_digits() -> None:
