@@ -1,11 +1,12 @@
-"""Searches of other tasks than one class a sample, on real pictures: numbers and labels.
+"""Searches of other tasks than one class a sample, on real pictures: numbers, labels and faces.
 
     OMP_NUM_THREADS=1 python -m benchmarks.tasks --data-dir DATA [--cases nuclei_count] [--minutes 10]
 
-DATA holds nuclei/{train,val,test}/{images,masks}/*.png and bccd/ (COCO JSON files beside images/). `nuclei_count`: how
-many nuclei a picture shows, by the connected parts of its mask. `blood_cells`: whether a picture shows platelets, and
-whether it shows more than 15 red cells. Each is one search with `--max-minutes`, whose run lies in OUT/work and whose
-report is copied to OUT/CASE; a run that is there goes on, or is read.
+DATA holds nuclei/{train,val,test}/{images,masks}/*.png, bccd/ (COCO JSON files beside images/) and orl_faces/sN/*.png.
+`nuclei_count`: how many nuclei a picture shows, by the connected parts of its mask. `blood_cells`: whether a picture
+shows platelets, and whether it shows more than 15 red cells. `faces`: vectors of people (AT&T Laboratories Cambridge),
+of whom 30 are for training and validation, and 10 others for test. Each is one search with `--max-minutes`, whose run
+lies in OUT/work and whose report is copied to OUT/CASE; a run that is there goes on, or is read.
 """
 
 import argparse
@@ -13,9 +14,9 @@ import json
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +31,18 @@ SIDE = 64  # pixels
 CROWDED = 15  # red cells
 MAX_SIZE_KB = 100
 TEACHER_EPOCHS = 20  # some hundreds of pictures: a minute or two of two cores
+FACE = (48, 40)  # height and width, pixels
+FACE_EPOCHS = 80  # of 8 steps or so
+PEOPLE = 30  # for training and validation
 Arrays = dict[str, NDArray[Any]]
+
+
+class Case(NamedTuple):
+    """A search: its task, how its arrays are made of a folder, and options."""
+
+    task: str
+    prepare: Callable[[Path], Arrays]
+    options: Mapping[str, Any] = {"teacher.epochs": TEACHER_EPOCHS}
 
 
 def picture(path: Path) -> NDArray[np.uint8]:
@@ -65,15 +77,28 @@ def blood_cells(folder: Path) -> Arrays:
     return arrays
 
 
-CASES: dict[str, tuple[str, Callable[[Path], Arrays]]] = {
-    "nuclei_count": ("regression", nuclei_count),
-    "blood_cells": ("multi_label", blood_cells),
+def faces(folder: Path) -> Arrays:
+    """Grey pictures (N, 1, 48, 40) of faces, and whose they are."""
+    people = sorted((folder / "orl_faces").iterdir(), key=lambda path: int(path.name[1:]))
+    arrays: Arrays = {}
+    for split, of_split in (("train", people[:PEOPLE]), ("test", people[PEOPLE:])):
+        files = [file for person in of_split for file in sorted(person.glob("*.png"))]
+        shown = (Image.open(file).convert("L").resize(FACE[::-1], Image.Resampling.BOX) for file in files)
+        arrays[f"x_{split}"] = np.stack([np.asarray(one)[None] for one in shown])
+        arrays[f"y_{split}"] = np.array([file.parent.name for file in files])
+    return arrays
+
+
+CASES: dict[str, Case] = {
+    "nuclei_count": Case("regression", nuclei_count),
+    "blood_cells": Case("multi_label", blood_cells),
+    "faces": Case("embedding", faces, {"teacher.epochs": FACE_EPOCHS, "distill.batch_size": 32}),
 }
 
 
 def run(case: str, folder: Path, out: Path, minutes: float) -> nas_kd.Run:
     """Search, or go on; the report is copied where it is kept."""
-    task, prepare = CASES[case]
+    task, prepare, options = CASES[case]
     path, work = out / "work" / f"{case}.npz", out / "work" / case
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -84,7 +109,7 @@ def run(case: str, folder: Path, out: Path, minutes: float) -> nas_kd.Run:
         task=task,
         budget=nas_kd.Budget(max_size_kb=MAX_SIZE_KB),
         max_minutes=minutes,
-        options={"teacher.epochs": TEACHER_EPOCHS},
+        options=options,
         run_dir=work,
     )
     shutil.copytree(work / "report", out / case, dirs_exist_ok=True)

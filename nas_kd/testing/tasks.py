@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from nas_kd.scores.base import Evidence, Score
 from nas_kd.tasks.base import MixedLabels, Targets, Task
@@ -129,12 +129,33 @@ def reads_targets(case: TaskCase) -> str | None:
 
 
 def groups_samples(case: TaskCase) -> str | None:
-    """Every training sample belongs to a group, a whole number, for carving splits."""
+    """Every training sample belongs to a group, a whole number, for carving splits; and to one that stays together."""
     y = case.read.values["train"]
-    groups = np.asarray(case.bound.strata(y))
-    if groups.shape == (len(y),) and groups.dtype.kind in "ui":
-        return None
-    return f"strata of {len(y)} samples have shape {groups.shape} and type {groups.dtype}"
+    kept = case.bound.kept_together(y)
+    for what, numbers in (("strata", case.bound.strata(y)), ("what is kept together", kept)):
+        groups = np.asarray(numbers)
+        if numbers is not None and (groups.shape != (len(y),) or groups.dtype.kind not in "ui"):
+            return f"{what} of {len(y)} samples: shape {groups.shape} and type {groups.dtype}"
+    return None if kept is None or case.bound.together else "it keeps samples together, and has no word for them"
+
+
+def orders_samples(case: TaskCase) -> str | None:
+    """An epoch has every sample once, in an order that follows from the generator."""
+    first, second = (case.bound.order(case.y, torch.Generator().manual_seed(1)).tolist() for _ in range(2))
+    if sorted(first) != list(range(len(case.y))):
+        return f"{len(case.y)} samples are shown as {first}"
+    return None if first == second else "the same generator gives another order"
+
+
+def finishes_networks(case: TaskCase) -> str | None:
+    """What it puts behind a network leaves as many outputs, and changes no decision of a user's own network."""
+    n = len(case.read.names)
+    once = case.bound.finished(nn.Linear(3, n), n, own_units=False)
+    raw = once(torch.randn(4, 3, generator=torch.Generator().manual_seed(0)))
+    if raw.shape != (4, n):
+        return f"{n} outputs of 4 samples become {tuple(raw.shape)}"
+    decided, again = (case.bound.decide(z) for z in (raw, case.bound.finished(nn.Identity(), n, own_units=True)(raw)))
+    return None if torch.allclose(decided, again, atol=1e-6) else "networks of a user's own decide otherwise behind it"
 
 
 def decides_as_often_as_there_are_targets(case: TaskCase) -> str | None:
@@ -242,6 +263,8 @@ RULES = (
     names_itself,
     reads_targets,
     groups_samples,
+    orders_samples,
+    finishes_networks,
     decides_as_often_as_there_are_targets,
     learns_from_labels,
     leaves_rows_out,

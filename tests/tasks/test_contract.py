@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, f1_score, r2_score
-from torch import Tensor
+from torch import Tensor, nn
 
 from nas_kd.errors import InputError
 from nas_kd.methods.base import Batch, Outputs
@@ -18,6 +18,7 @@ from nas_kd.plugins import available
 from nas_kd.scores.base import load_score
 from nas_kd.scores.sample_score import Predictions
 from nas_kd.tasks.base import load_task
+from nas_kd.tasks.embedding import Embedding
 from nas_kd.tasks.multi_label import MultiLabel
 from nas_kd.tasks.regression import Regression
 from nas_kd.testing import BrokenRule, check_task
@@ -68,9 +69,36 @@ class JudgesByAnother(MultiLabel):
     headline = "accuracy"
 
 
+@dataclass(frozen=True)
+class ShowsOneTwice(Embedding):
+    """Its order leaves a sample out."""
+
+    def order(self, y: Tensor, generator: Any) -> Tensor:
+        return super().order(y, generator).clamp_min(1)
+
+
+@dataclass(frozen=True)
+class TurnsVectors(Embedding):
+    """What it puts behind networks changes what they say."""
+
+    def finished(self, network: nn.Module, n_outputs: int, *, own_units: bool) -> nn.Module:
+        return nn.Sequential(network, nn.Tanh())
+
+
+@dataclass(frozen=True)
+class KeepsHalf(Embedding):
+    """It says of some samples only what they belong to."""
+
+    def kept_together(self, y: NDArray[Any]) -> NDArray[np.int64]:
+        return y[::2]
+
+
 @pytest.mark.parametrize(
     ("task", "rule"),
     [
+        (ShowsOneTwice(), "An epoch has every sample once"),
+        (TurnsVectors(), "changes no decision of a user's own"),
+        (KeepsHalf(), "and to one that stays together"),
         (LosesRows(), "a target for each row"),
         (LearnsNothing(), "label loss is finite and falls"),
         (JudgesByAnother(), "scores that are for it"),
