@@ -205,7 +205,7 @@ def _costs(facts: StudentFacts, size_bytes: int) -> list[str]:
             lines.append(f"Measured on: {cpu}")
     if facts.decoding_ms is not None:
         lines.append(
-            f"Beside the graph: `predict.py` takes {facts.decoding_ms:.3g} ms a sample to read its output, in NumPy on "
+            f"Beside the graph: predict.py takes {facts.decoding_ms:.3g} ms a sample to read its output, in NumPy on "
             "one core of the machine that trained it (median); the latency above is without it"
         )
     return lines
