@@ -36,7 +36,9 @@ def mask_pictures(
         panels = [_panel(_grey_or_colour(sample), m) for m in (None, mask, other)]
         gap = np.full((panels[0].shape[0], GAP, 3), 255, dtype=np.uint8)
         strip = np.concatenate([panels[0], gap, panels[1], gap, panels[2]], axis=1)
-        caption = f"Sample, its mask ({', '.join(there) or 'void'}), and the network's: {100 * right:.0f} % of pixels alike."
+        caption = (
+            f"Sample, its mask ({', '.join(there) or 'void'}), and the network's: {100 * right:.0f} % of pixels alike."
+        )
         found.append(PictureRecord(caption=caption, png=_png(strip)))
     return tuple(found)
 
