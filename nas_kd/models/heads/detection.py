@@ -58,7 +58,13 @@ class DetectionLayers(nn.Module):
         self._grids = grid_sizes(*size)
         self._sources = [_source(maps, grid) for grid in self._grids]
         self.feature_paths = tuple(f"levels.{level}" for level in range(len(self._grids)))
-        self.laterals = nn.ModuleList(ConvNorm(maps[i].channels, width, activate=False) for i in self._sources)
+        self._laterals = [f"{source}_{level}" for level, source in enumerate(self._sources)]
+        self.laterals = nn.ModuleDict(
+            {
+                name: ConvNorm(maps[source].channels, width, activate=False)
+                for name, source in zip(self._laterals, self._sources, strict=True)
+            }
+        )
         self.levels = nn.ModuleList(nn.ReLU() for _ in self._grids)
         self.blocks = nn.ModuleList(
             nn.Sequential(*(ConvNorm(width, width, 3) for _ in range(depth))) for _ in self._grids
@@ -76,7 +82,7 @@ class DetectionLayers(nn.Module):
         found, coarser = list[Tensor](), None
         for level in reversed(range(len(self._grids))):
             grid = self._grids[level]
-            x = self.laterals[level](on_grid(maps[self._sources[level]], grid))
+            x = self.laterals[self._laterals[level]](on_grid(maps[self._sources[level]], grid))
             coarser = x if coarser is None else x + F.interpolate(coarser, grid, mode="nearest")
             decided = self.decide[level](self.blocks[level](self.levels[level](coarser)))
             found.append(decided.flatten(2).transpose(1, 2))
