@@ -67,7 +67,7 @@ class SpaceOptions(Options):
     name: str = Field(
         "resnet",
         description="family of networks: resnet | mobilenet | for photographs: resnet_photo | mobilenet_photo | own: "
-        "cut out of the teacher | package.module:Name",
+        "cut out of the teacher | package.module:Name; with a head where the task needs one: resnet+pyramid",
     )
     start: Annotated[
         tuple[Literal["inherited", "fresh"], ...], AfterValidator(without_repeats), NotInKeysAtDefault()

@@ -39,7 +39,12 @@ def load(path: Path, **options: Any) -> RawData:
 
 
 def masks_of(folder: Path) -> np.ndarray[Any, Any]:
-    return np.stack([np.asarray(Image.open(p)) for p in sorted((folder / "masks").iterdir())])
+    return np.stack([pixels_of(p) for p in sorted((folder / "masks").iterdir())])
+
+
+def pixels_of(path: Path) -> np.ndarray[Any, Any]:
+    with Image.open(path) as image:
+        return np.asarray(image)
 
 
 def test_pictures_and_masks_are_read_as_they_are(tmp_path: Path) -> None:
@@ -85,7 +90,7 @@ def test_masks_are_resized_as_their_pictures(tmp_path: Path, resize: str) -> Non
 def test_values_with_gaps_are_numbered(tmp_path: Path) -> None:
     folder = write(tmp_path, "train", 4, classes=2)
     for path in (folder / "train" / "masks").iterdir():
-        mask = np.asarray(Image.open(path))
+        mask = pixels_of(path)
         Image.fromarray(np.where(mask == 1, 255, 0).astype(np.uint8)).save(path)
     with pytest.raises(InputError, match=r"one value only beside void \(0\): nothing to learn; is that one of two"):
         load(tmp_path)
@@ -100,7 +105,7 @@ def spoil_size(mask: Path) -> None:
 
 
 def spoil_colour(mask: Path) -> None:
-    Image.open(mask).convert("RGB").save(mask)
+    Image.fromarray(pixels_of(mask)).convert("RGB").save(mask)
 
 
 def spoil_value(mask: Path) -> None:

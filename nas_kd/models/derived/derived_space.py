@@ -68,7 +68,7 @@ class DerivedSpace(GridSpace):
         self._ranked_by: str | None = None
         self._cutter = self._derived.cutter
         with torch.no_grad():
-            self.n_classes = int(self._cutter.model(example[:2]).shape[-1])
+            self.n_classes = int(self._cutter.model(example[:2]).shape[1])
         self.input_shape = tuple(example.shape[1:])
         self.frozen = {group.root: group.frozen for group in self._cutter.groups if group.frozen}
         self.frozen |= {f"rank of {x.path}": x.fixed for x in self._derived.large_layers if x.fixed}

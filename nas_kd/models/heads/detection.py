@@ -1,7 +1,7 @@
 """A one-stage head for boxes without anchor boxes, on a pyramid of maps (Tian et al. 2019, FCOS, arXiv:1904.01355).
 
-A level of the pyramid for each grid of anchor points: a map of the backbone, brought to the grid and to one width by a
-1x1 convolution, and what is coarser is added to it (Lin et al. 2016, arXiv:1612.03144). 3x3 convolutions of its own
+A level of the pyramid for each grid of anchor points, the coarsest from the backbone's last map, the next from the one
+before: brought to the grid and to one width by a 1x1 convolution, and what is coarser is added to it (Lin et al. 2016, arXiv:1612.03144). 3x3 convolutions of its own
 follow on each level, and a 1x1 convolution that decides about classes and edges.
 """
 
@@ -56,7 +56,7 @@ class DetectionLayers(nn.Module):
         super().__init__()
         maps, size, n_classes = inputs
         self._grids = grid_sizes(*size)
-        self._sources = [_source(maps, grid) for grid in self._grids]
+        self._sources = [max(0, len(maps) - n) for n in range(len(self._grids), 0, -1)]
         self.feature_paths = tuple(f"levels.{level}" for level in range(len(self._grids)))
         self._laterals = [f"{source}_{level}" for level, source in enumerate(self._sources)]
         self.laterals = nn.ModuleDict(
@@ -87,12 +87,6 @@ class DetectionLayers(nn.Module):
             decided = self.decide[level](self.blocks[level](self.levels[level](coarser)))
             found.append(decided.flatten(2).transpose(1, 2))
         return torch.cat(found[::-1], dim=1)
-
-
-def _source(maps: Sequence[MapShape], grid: Grid) -> int:
-    """The coarsest map that is no coarser than a grid; else the finest."""
-    fine = [i for i, shape in enumerate(maps) if shape.height >= grid[0] and shape.width >= grid[1]]
-    return max(fine, default=0)
 
 
 def on_grid(x: Tensor, grid: Grid) -> Tensor:

@@ -127,7 +127,7 @@ class HeadedSpace(GridSpace):
         return {d.name: choices[name] for name, d in self._own.items()}
 
     def describe(self, architecture: Architecture) -> str:
-        """Describe backbone and head: `3 stages, 16-24-48 wide, 5 blocks, ..., head 32, map 1`."""
+        """Describe backbone and head: `3 stages, 16-24-48 wide, 5 blocks, ..., head 32-1`."""
         choices = self.checked(architecture)
         inner = self.backbone.canonical({d.name: choices[d.name] for d in self.backbone.dimensions})
         return f"{self.backbone.describe(inner)}, {self.head.describe(self._choices_of_head(choices))}"

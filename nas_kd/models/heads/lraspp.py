@@ -32,8 +32,8 @@ class LiteRaspp(Head):
         return LiteRasppLayers(choices["width"], finest(choices, inputs.maps), inputs)
 
     def describe(self, choices: Mapping[str, int]) -> str:
-        """Describe it by its width and finest map: `head 32, map 1`."""
-        return f"head {choices['width']}, map {choices['finest']}"
+        """Describe it by its width and finest map: `head 32-1`."""
+        return f"head {choices['width']}-{choices['finest']}"
 
 
 class LiteRasppLayers(nn.Module):

@@ -33,8 +33,8 @@ class Pyramid(Head):
         return PyramidLayers(choices["width"], choices["depth"], finest(choices, inputs.maps), inputs)
 
     def describe(self, choices: Mapping[str, int]) -> str:
-        """Describe it by its width, depth and finest map: `head 32x2, map 1`."""
-        return f"head {choices['width']}x{choices['depth']}, map {choices['finest']}"
+        """Describe it by its width, depth and finest map: `head 32-2-1`."""
+        return f"head {choices['width']}-{choices['depth']}-{choices['finest']}"
 
 
 class PyramidLayers(nn.Module):
