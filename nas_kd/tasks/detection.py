@@ -72,8 +72,8 @@ class Detection(Task):
         return anchors_of(*self.size)
 
     def raw_shape(self, n_outputs: int) -> tuple[int | None, ...]:
-        """At each anchor, a logit for each class and four for the edges."""
-        return len(self.points), n_outputs + SIDES
+        """At each anchor, a logit for each class and four for the edges; of pictures of unknown size, any anchors."""
+        return len(self.points) or None, n_outputs + SIDES
 
     def read_targets(self, ys: Mapping[str, Array], names: tuple[str, ...] | None) -> Targets:
         """Read boxes (N, M, 5); until pictures are known (`fitted`), their size is what is around all boxes."""

@@ -17,6 +17,7 @@ from nas_kd.plugins import available
 from nas_kd.testing import BrokenRule, check_source
 from nas_kd.testing.rules import rule_text
 from nas_kd.testing.sources import RULES
+from tests.data.test_box_sources import write_coco, write_voc, write_yolo
 
 from .wrong_sources import WRONG, Right
 
@@ -59,6 +60,15 @@ def parquet(folder: Path) -> DataOptions:
     return DataOptions(source="parquet", **paths)  # type: ignore[arg-type]
 
 
+def mask_folder(folder: Path) -> DataOptions:
+    for i, pixels in enumerate(images()[:6]):
+        for kind, content in (("images", pixels), ("masks", (pixels[..., 0] > 127).astype(np.uint8))):
+            file = folder / "scans" / kind / f"{i}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(content).save(file)
+    return DataOptions(source="mask_folder", path=folder / "scans", image_size=6, task="segmentation")
+
+
 OPTIONS: dict[str, Callable[[Path], DataOptions]] = {
     "digits": lambda _: DataOptions(),
     "digit_numbers": lambda _: DataOptions(),
@@ -66,6 +76,12 @@ OPTIONS: dict[str, Callable[[Path], DataOptions]] = {
     "image_folder": image_folder,
     "identity_folder": image_folder,
     "parquet": parquet,
+    "mask_folder": mask_folder,
+    "digit_masks": lambda _: DataOptions(task="segmentation"),
+    "digit_boxes": lambda _: DataOptions(task="detection"),
+    "coco": write_coco,
+    "voc": write_voc,
+    "yolo": write_yolo,
 }
 
 

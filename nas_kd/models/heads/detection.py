@@ -1,7 +1,7 @@
 """A one-stage head for boxes without anchor boxes, on a pyramid of maps (Tian et al. 2019, FCOS, arXiv:1904.01355).
 
-A level of the pyramid for each grid of anchor points: a map of the backbone, brought to the grid and to one width by a
-1x1 convolution, and what is coarser is added to it (Lin et al. 2016, arXiv:1612.03144). 3x3 convolutions of its own
+A level of the pyramid for each grid of anchor points, the coarsest from the backbone's last map, the next from the one
+before: brought to the grid and to one width by a 1x1 convolution, and what is coarser is added to it (Lin et al. 2016, arXiv:1612.03144). 3x3 convolutions of its own
 follow on each level, and a 1x1 convolution that decides about classes and edges.
 """
 
@@ -56,9 +56,15 @@ class DetectionLayers(nn.Module):
         super().__init__()
         maps, size, n_classes = inputs
         self._grids = grid_sizes(*size)
-        self._sources = [_source(maps, grid) for grid in self._grids]
+        self._sources = [max(0, len(maps) - n) for n in range(len(self._grids), 0, -1)]
         self.feature_paths = tuple(f"levels.{level}" for level in range(len(self._grids)))
-        self.laterals = nn.ModuleList(ConvNorm(maps[i].channels, width, activate=False) for i in self._sources)
+        self._laterals = [f"{source}_{level}" for level, source in enumerate(self._sources)]
+        self.laterals = nn.ModuleDict(
+            {
+                name: ConvNorm(maps[source].channels, width, activate=False)
+                for name, source in zip(self._laterals, self._sources, strict=True)
+            }
+        )
         self.levels = nn.ModuleList(nn.ReLU() for _ in self._grids)
         self.blocks = nn.ModuleList(
             nn.Sequential(*(ConvNorm(width, width, 3) for _ in range(depth))) for _ in self._grids
@@ -76,17 +82,11 @@ class DetectionLayers(nn.Module):
         found, coarser = list[Tensor](), None
         for level in reversed(range(len(self._grids))):
             grid = self._grids[level]
-            x = self.laterals[level](on_grid(maps[self._sources[level]], grid))
+            x = self.laterals[self._laterals[level]](on_grid(maps[self._sources[level]], grid))
             coarser = x if coarser is None else x + F.interpolate(coarser, grid, mode="nearest")
             decided = self.decide[level](self.blocks[level](self.levels[level](coarser)))
             found.append(decided.flatten(2).transpose(1, 2))
         return torch.cat(found[::-1], dim=1)
-
-
-def _source(maps: Sequence[MapShape], grid: Grid) -> int:
-    """The coarsest map that is no coarser than a grid; else the finest."""
-    fine = [i for i, shape in enumerate(maps) if shape.height >= grid[0] and shape.width >= grid[1]]
-    return max(fine, default=0)
 
 
 def on_grid(x: Tensor, grid: Grid) -> Tensor:
