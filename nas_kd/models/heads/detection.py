@@ -1,8 +1,9 @@
 """A one-stage head for boxes without anchor boxes, on a pyramid of maps (Tian et al. 2019, FCOS, arXiv:1904.01355).
 
 A level of the pyramid for each grid of anchor points, the coarsest from the backbone's last map, the next from the one
-before: brought to the grid and to one width by a 1x1 convolution, and what is coarser is added to it (Lin et al. 2016, arXiv:1612.03144). 3x3 convolutions of its own
-follow on each level, and a 1x1 convolution that decides about classes and edges.
+before: brought to the grid, and to one width by a 1x1 convolution; what is coarser is added to it (Lin et al. 2016,
+arXiv:1612.03144). 3x3 convolutions of its own follow on each level, and a 1x1 convolution that decides about classes
+and edges.
 """
 
 import math
@@ -16,7 +17,6 @@ from torch import Tensor, nn
 from nas_kd.models.blocks import ConvNorm
 from nas_kd.models.grid import Dimension
 from nas_kd.models.heads.base import Head, HeadInputs, MapShape, initialised
-from nas_kd.models.heads.lraspp import resized
 from nas_kd.results.boxes import REACH, SIDES
 from nas_kd.tasks.boxes.anchors import grid_sizes
 
@@ -58,6 +58,7 @@ class DetectionLayers(nn.Module):
         self._grids = grid_sizes(*size)
         self._sources = [max(0, len(maps) - n) for n in range(len(self._grids), 0, -1)]
         self.feature_paths = tuple(f"levels.{level}" for level in range(len(self._grids)))
+        self.on_grid = nn.ModuleList(OnGrid(maps[i], g) for i, g in zip(self._sources, self._grids, strict=True))
         self._laterals = [f"{source}_{level}" for level, source in enumerate(self._sources)]
         self.laterals = nn.ModuleDict(
             {
@@ -82,20 +83,28 @@ class DetectionLayers(nn.Module):
         found, coarser = list[Tensor](), None
         for level in reversed(range(len(self._grids))):
             grid = self._grids[level]
-            x = self.laterals[self._laterals[level]](on_grid(maps[self._sources[level]], grid))
+            x = self.laterals[self._laterals[level]](self.on_grid[level](maps[self._sources[level]]))
             coarser = x if coarser is None else x + F.interpolate(coarser, grid, mode="nearest")
             decided = self.decide[level](self.blocks[level](self.levels[level](coarser)))
             found.append(decided.flatten(2).transpose(1, 2))
         return torch.cat(found[::-1], dim=1)
 
 
-def on_grid(x: Tensor, grid: Grid) -> Tensor:
-    """Bring a map (B, c, h, w) to a grid: means of cells where it is a multiple of it, else bilinearly."""
-    height, width = x.shape[2:]
-    if height % grid[0] == 0 and width % grid[1] == 0:
-        cell = height // grid[0], width // grid[1]
-        return x if cell == (1, 1) else F.avg_pool2d(x, cell)
-    return resized(x, grid)
+class OnGrid(nn.Module):
+    """Brings maps (B, c, h, w) of one size to a grid: means of cells where it divides them, else bilinearly."""
+
+    def __init__(self, shape: MapShape, grid: Grid) -> None:
+        """Set both sizes; they are no matter of the input, so that they are constants of exported files."""
+        super().__init__()
+        self._grid = grid
+        divides = shape.height % grid[0] == 0 and shape.width % grid[1] == 0
+        self._cell = (shape.height // grid[0], shape.width // grid[1]) if divides else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Bring a map to the grid."""
+        if self._cell is None:
+            return F.interpolate(x, self._grid, mode="bilinear", align_corners=False)
+        return x if self._cell == (1, 1) else F.avg_pool2d(x, self._cell)
 
 
 PLUGIN = DetectionHead()
