@@ -34,6 +34,7 @@ TOY: dict[str, Any] = {
     "teacher.epochs": 12,
     "distill.epochs": 8,
     "distill.batch_size": 16,
+    "distill.methods": ["soft_targets+fitnet"],
     "search.trials": 1,
     "search.precisions": ["int8"],
     "budget.max_latency_ms": None,
@@ -153,6 +154,22 @@ def test_a_finished_run_is_not_done_again(folder: Path) -> None:
 def test_boxes_that_make_no_sense_are_refused(y: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         load_task("detection").read_targets({"train": np.asarray(y)}, None)
+
+
+def test_targets_are_those_of_the_smallest_box_around_an_anchor() -> None:
+    y = np.array([[[1, 0, 0, 31, 31], [0, 1, 1, 7, 7], [-1] * 5]])
+    read = load_task("detection").read_targets({"train": y}, None)
+    rows = read.task.targets(torch.from_numpy(read.values["train"])).reshape(80, 6)
+    points = anchor_points(32, 32, (4, 8))
+    inner = ((points[:, :2] > 1) & (points[:, :2] < 7)).all(axis=1)
+    outer = ~inner & (points[:, :2] < 31).all(axis=1)
+    assert (inner.sum(), outer.sum()) == (5, 75)
+    assert rows[inner, :2].unique(dim=0).tolist() == [[1, 0]]
+    assert rows[outer, :2].unique(dim=0).tolist() == [[0, 1]]
+    far = np.flatnonzero((points == [30, 14, 4]).all(axis=1))[
+        0
+    ]  # 30 from the left edge, of 32 that it reaches; 1, 14, 17
+    assert rows[far, 2:].tolist() == [1, 0, 0, 1]
 
 
 def test_boxes_are_clipped_to_their_pictures() -> None:
