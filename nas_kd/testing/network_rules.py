@@ -35,7 +35,7 @@ def builds_from_the_seed_alone(case: SpaceCase) -> str | None:
 
 
 def gives_logits(case: SpaceCase) -> str | None:
-    """Every network gives finite outputs of the task's shape, logits (B, n_classes), for every input and batch size."""
+    """Every network gives finite logits (B, n_classes), or what the task asks for, for every input and batch size."""
     for shape in case.input_shapes:
         for architecture in (*case.space.size_ladder(3), case.draws[0].architecture):
             network = case.build(architecture, shape).eval()

@@ -11,7 +11,7 @@ from nas_kd.testing.generators import generator_states, moved_generators
 from nas_kd.testing.rules import fault_of_line, first_difference
 from nas_kd.testing.space_case import PREFIX, SpaceCase, n_values, values_of
 
-LONGEST = 110  # characters of a description: a line of a report
+LONGEST = 120  # characters of a description: a line of a report
 
 
 def names_itself(case: SpaceCase) -> str | None:
