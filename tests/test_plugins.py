@@ -31,15 +31,7 @@ def test_what_is_built_in() -> None:
         ("method", "fitnets", "unknown method 'fitnets'; did you mean 'fitnet'?"),
         ("space", "mobilnet", "unknown space 'mobilnet'; did you mean 'mobilenet'?"),
         ("device", "cpu1t", "unknown device 'cpu1t'; did you mean 'cpu-1t'?"),
-<<<<<<< HEAD
         ("dataset", "zzz", "unknown dataset 'zzz'; allowed: coco, digit_boxes, digit_masks, digits, "),
-=======
-        (
-            "dataset",
-            "zzz",
-            "unknown dataset 'zzz'; allowed: digit_masks, digits, image_folder, mask_folder, npz, parquet",
-        ),
->>>>>>> seg
         ("method", "", "unknown method ''; allowed: "),
     ],
 )

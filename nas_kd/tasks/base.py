@@ -185,6 +185,15 @@ class Task(ABC):
         """
         return (n_outputs,)
 
+    def in_order(self, outputs: NDArray[np.float32], order: Sequence[int]) -> NDArray[np.float32]:
+        """Bring outputs (N, ...) into another order of classes.
+
+        Args:
+            outputs: as a network returns them.
+            order: for each class, its number among those of the network.
+        """
+        return outputs[:, list(order)]
+
     def row_counts(self, y: Tensor, taught: Sequence[Tensor]) -> Tensor | None:
         """How much each row counts where a student is compared with teachers, (P,) 0..1; None: all alike.
 

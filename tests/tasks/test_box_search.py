@@ -19,6 +19,7 @@ from nas_kd.commands.search import search
 from nas_kd.config.options import SearchConfig
 from nas_kd.context.run_folder import RunFolder
 from nas_kd.data.prepare import load_dataset
+from nas_kd.deployment.predict_boxes import BoxPredictor
 from nas_kd.errors import InputError
 from nas_kd.report import write_report
 from nas_kd.results.boxes import anchor_points, find_boxes
@@ -123,7 +124,8 @@ def test_predict_py_finds_the_boxes(folder: Path, test_split: tuple[Any, Any], t
         assert [box["index"] for box in row["boxes"]] == expected[:, 0].tolist()
         found = [[box["probability"], *box["box"]] for box in row["boxes"]]
         assert np.allclose(np.reshape(found, (-1, 5)), expected[:, 1:], atol=1e-3)
-    assert Image.open(tmp_path / "out" / "large.png").size == (64, 64)
+    with Image.open(tmp_path / "out" / "large.png") as drawn:
+        assert drawn.size == (64, 64)
     assert any(row["boxes"] for row in rows)
 
 
@@ -190,3 +192,19 @@ def test_rows_count_as_the_teacher_is_sure() -> None:
     counts = read.task.row_counts(torch.from_numpy(read.values["train"]), [decided])
     assert counts is not None
     assert torch.allclose(counts.reshape(1, 80, 6), raw[..., :2].sigmoid().amax(dim=2, keepdim=True).expand(1, 80, 6))
+
+
+@pytest.mark.parametrize(("size", "way"), [((64, 32), "letterbox"), ((20, 50), "letterbox"), ((50, 20), "stretch")])
+def test_boxes_go_back_to_the_picture(size: tuple[int, int], way: str) -> None:
+    """A bright rectangle of a picture is where the program says that the sample's bright pixels come from."""
+    picture = np.zeros((size[1], size[0]), dtype=np.uint8)
+    picture[4:14, 6:18] = 255
+    image = Image.fromarray(picture)
+    predictor = BoxPredictor.__new__(BoxPredictor)
+    predictor.shape = (1, 32, 32)
+    predictor._input = {"picture": {"resize": way, "fill": 0, "interpolation": "bicubic"}}
+    rows, columns = np.nonzero(predictor.read_picture(image)[0] > 127)
+    edges = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
+    scale, start = predictor._placed(image)
+    found = (edges - np.tile(start, 2)) / np.tile(scale, 2)
+    assert found.tolist() == pytest.approx([6, 4, 18, 14], abs=0.8 / min(scale))
