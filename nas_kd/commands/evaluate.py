@@ -151,14 +151,11 @@ def evaluate(
     loaded = load_onnx(found, expected, SampleFacts.of(data), None)
     samples: Split = getattr(data, split)
     logits = _logits(loaded.model, samples)
-    if logits.shape[1] != data.n_classes and not data.task.any_width:
-        items = data.task.describe_output(data.classes).items
-        raise InputError(f"{path} has {logits.shape[1]} {items}, the data has {data.n_classes}: {_short(data.classes)}")
+    _check_outputs(path, logits, data)
     stated = stated_facts(path, found.content)
     order, notes = _order(stated.get("nas_kd.classes"), data.classes, path)
-    order = list(range(logits.shape[1])) if data.task.any_width else order
     return _evaluation(
-        logits[:, order],
+        data.task.in_order(logits, order),
         samples.y.numpy(),
         data,
         data.task.score(options.data.score),
@@ -274,6 +271,19 @@ def _temperature(stated: dict[str, Any]) -> float:
     output = stated.get("nas_kd.output")
     value = output.get("temperature") if isinstance(output, dict) else None
     return float(value) if isinstance(value, int | float) and value > 0 else 1.0
+
+
+def _check_outputs(path: Path, outputs: NDArray[np.float32], data: Dataset) -> None:
+    """Refuse outputs of a file that are not what the data ask for."""
+    given, wanted = outputs.shape[1:], data.task.raw_shape(data.n_classes)
+    if data.task.any_width:
+        return
+    if len(given) == len(wanted) and all(w in (None, g) for g, w in zip(given, wanted, strict=True)):
+        return
+    if len(wanted) > 1 and given[0] == wanted[0]:
+        raise InputError(f"{path} returns {given} for a sample, the data ask for {wanted}")
+    items = data.task.describe_output(data.classes).items
+    raise InputError(f"{path} has {given[0]} {items}, the data has {data.n_classes}: {_short(data.classes)}")
 
 
 def _order(stated: Any, classes: tuple[str, ...], path: Path) -> tuple[list[int], tuple[str, ...]]:

@@ -58,9 +58,12 @@ class BoxPredictor(Predictor):
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            image = source if isinstance(source, Image.Image) else Image.open(source)
-            upright = ImageOps.exif_transpose(image) if "exif" in image.info else image
-        (width, height), (rows, columns) = upright.size, self.shape[1:]
+            if isinstance(source, Image.Image):
+                width, height = ImageOps.exif_transpose(source).size
+            else:
+                with Image.open(source) as image:
+                    width, height = ImageOps.exif_transpose(image).size
+        rows, columns = self.shape[1:]
         across, down = columns / width, rows / height
         way = self._input["picture"]["resize"]
         if way == "stretch":

@@ -75,6 +75,10 @@ class Detection(Task):
         """At each anchor, a logit for each class and four for the edges; of pictures of unknown size, any anchors."""
         return len(self.points) or None, n_outputs + SIDES
 
+    def in_order(self, outputs: NDArray[np.float32], order: Sequence[int]) -> NDArray[np.float32]:
+        """Bring the logits of classes into another order; edges stay last."""
+        return outputs[..., [*order, *range(-SIDES, 0)]]
+
     def read_targets(self, ys: Mapping[str, Array], names: tuple[str, ...] | None) -> Targets:
         """Read boxes (N, M, 5); until pictures are known (`fitted`), their size is what is around all boxes."""
         values, classes = read_boxes(ys, names)

@@ -129,6 +129,10 @@ class Embedding(Task):
         """Bring vectors to length 1, in the graph of the exported file, too."""
         return UnitLength(network)
 
+    def in_order(self, outputs: NDArray[np.float32], order: Sequence[int]) -> NDArray[np.float32]:
+        """As they are: numbers of a vector have no names."""
+        return outputs
+
     def evidence(self, outputs: NDArray[np.float32], y: Array) -> Embeddings:
         """Vectors of length 1 beside identities."""
         return Embeddings.of(outputs, y)

@@ -99,6 +99,15 @@ class TaskJudging(ABC):
             names: of classes or outputs.
         """
 
+    def in_order(self, outputs: NDArray[np.float32], order: Sequence[int]) -> NDArray[np.float32]:
+        """Bring outputs (N, ...) into another order of classes.
+
+        Args:
+            outputs: as a network returns them.
+            order: for each class, its number among those of the network.
+        """
+        return outputs[:, list(order)]
+
     def class_counts(self, y: Array, n_outputs: int) -> tuple[int, ...]:
         """Samples by class; empty where samples have no single class."""
         return ()

@@ -19,6 +19,7 @@ from nas_kd.commands.search import search
 from nas_kd.config.options import SearchConfig
 from nas_kd.context.run_folder import RunFolder
 from nas_kd.data.prepare import load_dataset
+from nas_kd.deployment.predict_boxes import BoxPredictor
 from nas_kd.errors import InputError
 from nas_kd.report import write_report
 from nas_kd.results.boxes import anchor_points, find_boxes
@@ -34,6 +35,7 @@ TOY: dict[str, Any] = {
     "teacher.epochs": 12,
     "distill.epochs": 8,
     "distill.batch_size": 16,
+    "distill.methods": ["soft_targets+fitnet"],
     "search.trials": 1,
     "search.precisions": ["int8"],
     "budget.max_latency_ms": None,
@@ -122,7 +124,8 @@ def test_predict_py_finds_the_boxes(folder: Path, test_split: tuple[Any, Any], t
         assert [box["index"] for box in row["boxes"]] == expected[:, 0].tolist()
         found = [[box["probability"], *box["box"]] for box in row["boxes"]]
         assert np.allclose(np.reshape(found, (-1, 5)), expected[:, 1:], atol=1e-3)
-    assert Image.open(tmp_path / "out" / "large.png").size == (64, 64)
+    with Image.open(tmp_path / "out" / "large.png") as drawn:
+        assert drawn.size == (64, 64)
     assert any(row["boxes"] for row in rows)
 
 
@@ -155,6 +158,22 @@ def test_boxes_that_make_no_sense_are_refused(y: Any, message: str) -> None:
         load_task("detection").read_targets({"train": np.asarray(y)}, None)
 
 
+def test_targets_are_those_of_the_smallest_box_around_an_anchor() -> None:
+    y = np.array([[[1, 0, 0, 31, 31], [0, 1, 1, 7, 7], [-1] * 5]])
+    read = load_task("detection").read_targets({"train": y}, None)
+    rows = read.task.targets(torch.from_numpy(read.values["train"])).reshape(80, 6)
+    points = anchor_points(32, 32, (4, 8))
+    inner = ((points[:, :2] > 1) & (points[:, :2] < 7)).all(axis=1)
+    outer = ~inner & (points[:, :2] < 31).all(axis=1)
+    assert (inner.sum(), outer.sum()) == (5, 75)
+    assert rows[inner, :2].unique(dim=0).tolist() == [[1, 0]]
+    assert rows[outer, :2].unique(dim=0).tolist() == [[0, 1]]
+    far = np.flatnonzero((points == [30, 14, 4]).all(axis=1))[
+        0
+    ]  # 30 from the left edge, of 32 that it reaches; 1, 14, 17
+    assert rows[far, 2:].tolist() == [1, 0, 0, 1]
+
+
 def test_boxes_are_clipped_to_their_pictures() -> None:
     task = load_task("detection")
     y = np.array([[[0, -3, 2, 5, 40], [0, 33, 0, 40, 9], [-1] * 5]])
@@ -173,3 +192,19 @@ def test_rows_count_as_the_teacher_is_sure() -> None:
     counts = read.task.row_counts(torch.from_numpy(read.values["train"]), [decided])
     assert counts is not None
     assert torch.allclose(counts.reshape(1, 80, 6), raw[..., :2].sigmoid().amax(dim=2, keepdim=True).expand(1, 80, 6))
+
+
+@pytest.mark.parametrize(("size", "way"), [((64, 32), "letterbox"), ((20, 50), "letterbox"), ((50, 20), "stretch")])
+def test_boxes_go_back_to_the_picture(size: tuple[int, int], way: str) -> None:
+    """A bright rectangle of a picture is where the program says that the sample's bright pixels come from."""
+    picture = np.zeros((size[1], size[0]), dtype=np.uint8)
+    picture[4:14, 6:18] = 255
+    image = Image.fromarray(picture)
+    predictor = BoxPredictor.__new__(BoxPredictor)
+    predictor.shape = (1, 32, 32)
+    predictor._input = {"picture": {"resize": way, "fill": 0, "interpolation": "bicubic"}}
+    rows, columns = np.nonzero(predictor.read_picture(image)[0] > 127)
+    edges = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
+    scale, start = predictor._placed(image)
+    found = (edges - np.tile(start, 2)) / np.tile(scale, 2)
+    assert found.tolist() == pytest.approx([6, 4, 18, 14], abs=0.8 / min(scale))

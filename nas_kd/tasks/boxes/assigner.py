@@ -13,6 +13,7 @@ from torch import Tensor
 from nas_kd.tasks.boxes.geometry import iou
 
 ALPHA, BETA, TOP = 1.0, 6.0, 13  # of the paper, section 4.1
+LEARNED = 0.3  # score that the best anchor of a box is to have at least: boxes that fit badly at first are learned, too
 LEAST = 1e-4  # overlap that every pair has at least, so that boxes that nothing overlaps are learned, too
 NONE = -1  # class of rows that are no boxes
 
@@ -36,7 +37,8 @@ def assign(scores: Tensor, boxes: Tensor, points: Tensor, truth: Tensor) -> Assi
     """Find what each anchor is to learn.
 
     A box without an anchor point inside is learned by the nearest one. An anchor that would learn several boxes learns
-    the one that it overlaps most. Of each box the best anchor is to have the largest overlap as its score (eq. 6).
+    the one that it overlaps most. Of each box the best anchor is to have the largest overlap as its score (eq. 6), and
+    `LEARNED` at least: else schedules of some hundred steps leave small and rare boxes out.
 
     Args:
         scores: (B, A, C) probabilities of the classes.
@@ -58,7 +60,9 @@ def assign(scores: Tensor, boxes: Tensor, points: Tensor, truth: Tensor) -> Assi
     chosen &= owner.indices[:, None] == torch.arange(chosen.shape[1], device=chosen.device)[:, None]
     fit, overlap = (torch.where(chosen, values, 0) for values in (fit, overlap))
     best_fit, best_overlap = (values.amax(dim=2, keepdim=True) for values in (fit, overlap))
-    share = torch.where(chosen, fit / torch.where(best_fit > 0, best_fit, 1) * best_overlap, 0).amax(dim=1)  # (B, A)
+    share = torch.where(chosen, fit / torch.where(best_fit > 0, best_fit, 1) * best_overlap.clamp(min=LEARNED), 0).amax(
+        dim=1
+    )  # (B, A)
     own = owner.indices
     learned = F.one_hot(classes.gather(1, own), n_classes).to(scores) * share[..., None]
     return Assignment(learned, truth[..., 1:].gather(1, own[..., None].expand(-1, -1, 4)), share)

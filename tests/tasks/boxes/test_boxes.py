@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nas_kd.results.boxes import MOST, REACH, anchor_points, decode, find_boxes, overlaps, suppress
-from nas_kd.tasks.boxes.assigner import assign
+from nas_kd.tasks.boxes.assigner import LEARNED, assign
 from nas_kd.tasks.boxes.geometry import boxes_of, giou, iou
 from nas_kd.tasks.boxes.losses import quality_focal_loss
 
@@ -136,7 +136,7 @@ def _expected(scores: NDArray[Any], boxes: NDArray[Any], truth: NDArray[Any]) ->
     for a, (_, number) in mine.items():
         t, u = fits[number]
         others = [b for b in mine if mine[b][1] == number]
-        quality[a, int(truth[number][0])] = t[a] / max(t[b] for b in others) * max(u[b] for b in others)
+        quality[a, int(truth[number][0])] = t[a] / max(t[b] for b in others) * max(LEARNED, *(u[b] for b in others))
         owner[a] = number
     return quality, owner
 
@@ -166,7 +166,7 @@ def test_a_box_between_all_points_is_learned_by_the_nearest() -> None:
     found = assign(*_predicted(truth.numpy()), POINTS, truth)
     (learns,) = found.weight[0].nonzero().flatten().tolist()
     assert POINTS[learns].tolist() in ([6, 6, 4], [4, 4, 8])
-    assert found.quality[0, learns].tolist() == pytest.approx([0, 1 / 64], rel=1e-3)  # IoU of 1 in 8x8
+    assert found.quality[0, learns].tolist() == pytest.approx([0, LEARNED])  # the overlap is 1 in 64
 
 
 def test_pictures_without_boxes_are_all_background() -> None:
