@@ -53,7 +53,7 @@ PAIR = r"data: train must be a pair \(x, y\) of arrays or tensors, or a torch Da
     [
         (
             {"train": (X, Y), "tset": (X, Y)},
-            r"data: unknown split 'tset'; allowed: train, val, test, classes, unlabelled",
+            r"data: unknown split 'tset'; allowed: train, val, test, classes, unlabelled, group",
         ),
         ({"tran": (X, Y)}, r"data\.tran: unknown key; did you mean 'train'\?"),
         ({"train": None}, f"{PAIR}NoneType"),

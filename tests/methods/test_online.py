@@ -83,9 +83,9 @@ def test_mutual_learning_in_float64() -> None:
     z = [rng.normal(size=(2, 4)) * 3 for _ in range(4)]
     expected = 4 * np.mean([kl(softmax(z[j], 2.0), softmax(z[1], 2.0)) for j in (0, 2, 3)])
     tensors = [torch.from_numpy(a) for a in z]
-    assert _from_others(tensors, 1, 2.0).item() == pytest.approx(expected, rel=1e-12)
+    assert _from_others(tensors, 1, 2.0, None).item() == pytest.approx(expected, rel=1e-12)
     own = tensors[1].clone().requires_grad_()
-    assert torch.autograd.gradcheck(lambda v: _from_others([tensors[0], v, *tensors[2:]], 1, 2.0), (own,))
+    assert torch.autograd.gradcheck(lambda v: _from_others([tensors[0], v, *tensors[2:]], 1, 2.0, None), (own,))
 
 
 @pytest.mark.parametrize(("epoch", "expected"), [(0, np.exp(-5)), (40, np.exp(-1.25)), (80, 1.0), (300, 1.0)])

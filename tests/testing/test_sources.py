@@ -69,6 +69,14 @@ def mask_folder(folder: Path) -> DataOptions:
     return DataOptions(source="mask_folder", path=folder / "scans", image_size=6, task="segmentation")
 
 
+def picture_table(folder: Path) -> DataOptions:
+    options = image_folder(folder)
+    files = sorted(options.path.rglob("*.png"))  # type: ignore[union-attr]
+    rows = [f"{file.relative_to(folder)},{file.parent.name}" for file in files]
+    (folder / "table.csv").write_text("\n".join(["file,label", *rows]))
+    return DataOptions(source="picture_table", train=folder / "table.csv", image_size=6)
+
+
 OPTIONS: dict[str, Callable[[Path], DataOptions]] = {
     "digits": lambda _: DataOptions(),
     "digit_numbers": lambda _: DataOptions(),
@@ -76,6 +84,7 @@ OPTIONS: dict[str, Callable[[Path], DataOptions]] = {
     "image_folder": image_folder,
     "identity_folder": image_folder,
     "parquet": parquet,
+    "picture_table": picture_table,
     "mask_folder": mask_folder,
     "digit_masks": lambda _: DataOptions(task="segmentation"),
     "digit_boxes": lambda _: DataOptions(task="detection"),
