@@ -7,6 +7,7 @@ import torch
 
 from nas_kd.export.onnx_export import export_onnx
 from nas_kd.models.heads.base import HeadInputs, MapShape, load_head
+from nas_kd.models.heads.detection import _sources
 from nas_kd.models.search_space import load_space
 from nas_kd.results.boxes import REACH
 from nas_kd.tasks.boxes.anchors import anchors_of, grid_sizes, pyramid_strides
@@ -19,7 +20,7 @@ def test_spaces_with_the_head_keep_the_contract(name: str) -> None:
 
 
 def test_levels_follow_from_the_size_of_pictures() -> None:
-    assert (pyramid_strides(64, 95), pyramid_strides(96, 128)) == ((4, 8), (8, 16, 32))
+    assert [pyramid_strides(side, 300) for side in (95, 96, 223, 224)] == [(4, 8), (4, 8, 16), (4, 8, 16), (8, 16, 32)]
     assert grid_sizes(32, 38) == [(8, 10), (4, 5)]
     assert len(anchors_of(32, 38)) == 100
 
@@ -45,3 +46,17 @@ def test_the_file_says_what_the_network_says() -> None:
         expected = network(x).numpy()
     found = session.run(None, {session.get_inputs()[0].name: x.numpy()})[0]
     assert np.allclose(found, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("n_maps", "strides", "sources"),
+    [
+        (1, (4, 8), [0, 0]),
+        (2, (4, 8), [0, 1]),
+        (3, (4, 8), [1, 2]),
+        (5, (4, 8, 16), [1, 2, 4]),
+        (5, (8, 16, 32), [2, 3, 4]),
+    ],
+)
+def test_levels_read_maps_of_their_resolution(n_maps: int, strides: tuple[int, ...], sources: list[int]) -> None:
+    assert _sources(n_maps, strides) == sources

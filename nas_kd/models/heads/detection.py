@@ -1,7 +1,7 @@
 """A one-stage head for boxes without anchor boxes, on a pyramid of maps (Tian et al. 2019, FCOS, arXiv:1904.01355).
 
-A level of the pyramid for each grid of anchor points, the coarsest from the backbone's last map, the next from the one
-before: brought to the grid, and to one width by a 1x1 convolution; what is coarser is added to it (Lin et al. 2016,
+A level of the pyramid for each grid of anchor points, the coarsest from the backbone's last map, the others from finer
+ones: brought to the grid, and to one width by a 1x1 convolution; what is coarser is added to it (Lin et al. 2016,
 arXiv:1612.03144). 3x3 convolutions of its own follow on each level, and a 1x1 convolution that decides about classes
 and edges.
 """
@@ -18,7 +18,7 @@ from nas_kd.models.blocks import ConvNorm
 from nas_kd.models.grid import Dimension
 from nas_kd.models.heads.base import Head, HeadInputs, MapShape, initialised
 from nas_kd.results.boxes import REACH, SIDES
-from nas_kd.tasks.boxes.anchors import grid_sizes
+from nas_kd.tasks.boxes.anchors import grid_sizes, pyramid_strides
 
 PRIOR = 0.01  # probability of each class at first (Lin et al. 2017, arXiv:1708.02002, section 3.3)
 NEAR = 1.5  # cells from a point to each edge at first
@@ -56,7 +56,7 @@ class DetectionLayers(nn.Module):
         super().__init__()
         maps, size, n_classes = inputs
         self._grids = grid_sizes(*size)
-        self._sources = [max(0, len(maps) - n) for n in range(len(self._grids), 0, -1)]
+        self._sources = _sources(len(maps), pyramid_strides(*size))
         self.feature_paths = tuple(f"levels.{level}" for level in range(len(self._grids)))
         self.on_grid = nn.ModuleList(OnGrid(maps[i], g) for i, g in zip(self._sources, self._grids, strict=True))
         self._laterals = [f"{source}_{level}" for level, source in enumerate(self._sources)]
@@ -88,6 +88,16 @@ class DetectionLayers(nn.Module):
             decided = self.decide[level](self.blocks[level](self.levels[level](coarser)))
             found.append(decided.flatten(2).transpose(1, 2))
         return torch.cat(found[::-1], dim=1)
+
+
+def _sources(n_maps: int, strides: Sequence[int]) -> list[int]:
+    """The map that each level reads: the last for the coarsest, and no deeper ones than of its stride for the others.
+
+    Map i is taken to have stride 2 ** (i + 1), whatever an architecture makes of it, so that all networks of a space
+    read the same ones.
+    """
+    *finer, _ = (min(n_maps - len(strides) + n, int(math.log2(s)) - 1) for n, s in enumerate(strides))
+    return [*(max(0, source) for source in finer), n_maps - 1]
 
 
 class OnGrid(nn.Module):

@@ -5,18 +5,22 @@ from torch import Tensor
 
 from nas_kd.results.boxes import anchor_points
 
-LARGE = 96  # pixels of the shorter side, from which on spaces for photographs are used
-SMALL_STRIDES, LARGE_STRIDES = (4, 8), (8, 16, 32)
+# Sides of the cells of each grid, by the shorter side of pictures below which they are used, in pixels. Spaces for
+# photographs begin at 96 pixels. A grid reaches 8 cells from each point, so that the coarsest covers a whole picture.
+STRIDES = ((96, (4, 8)), (224, (4, 8, 16)))
+LARGE_STRIDES = (8, 16, 32)
 
 
 def pyramid_strides(height: int, width: int) -> tuple[int, ...]:
-    """Sides of the cells of each grid, in pixels: 4 and 8, of pictures from 96 pixels on 8, 16 and 32.
+    """Sides of the cells of each grid, in pixels.
+
+    4 and 8 of pictures below 96 pixels, by their shorter side; 16, too, below 224; from there on 8, 16 and 32.
 
     Args:
         height: of the pictures, in pixels.
         width: likewise.
     """
-    return SMALL_STRIDES if min(height, width) < LARGE else LARGE_STRIDES
+    return next((strides for below, strides in STRIDES if min(height, width) < below), LARGE_STRIDES)
 
 
 def grid_sizes(height: int, width: int) -> list[tuple[int, int]]:
