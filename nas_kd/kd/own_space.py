@@ -37,7 +37,8 @@ def with_own_space(context: RunContext, teachers: Sequence[Teacher]) -> RunConte
     if context.data.teacher_view is not None:
         raise InputError(f"space {space.name!r} needs students to be shown what their teacher is shown")
     example = as_input(context.data.val.x[:EXAMPLES])
-    _check_width(teachers[0], example, context.data.n_classes, space.name)
+    if context.data.task.any_width:
+        _check_width(teachers[0], example, context.data.n_classes, space.name)
     shares_weights = context.config.search.strategy == "once-for-all"
     try:
         derived = space.derive(teachers[0].model, example, options.start, gathered=shares_weights)

@@ -116,7 +116,7 @@ def _prepare(options: TeacherOptions, context: RunContext, measure: MeasureFile,
     outputs = outputs_of(teacher.model, context.data.val.x, context.numerics)
     if fault := task.fault_of_outputs(outputs):
         raise InputError(f"teacher: {fault}")
-    if (width := outputs.shape[1]) != (wanted := context.data.n_classes):
+    if task.any_width and (width := outputs.shape[1]) != (wanted := context.data.n_classes):
         context.callback.on_note(
             f"{name} returns {width} numbers a sample, students {wanted}: they cannot be compared with each other; "
             f"data.embedding_width = {width} makes them alike"
