@@ -6,7 +6,7 @@ recipe varies them, a small network is trained by it and with less augmentation,
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from math import isqrt
+from math import isqrt, sqrt
 
 from nas_kd.context.run_context import RunContext
 from nas_kd.engine.teacher_outputs import Teacher
@@ -15,9 +15,12 @@ from nas_kd.kd.probe_plan import ProbePlan, rounds_of
 from nas_kd.kd.recipe_probe import RecipeProbe
 from nas_kd.kd.training_work import TrainingWork
 from nas_kd.results.candidate import Architecture
-from nas_kd.results.recipe_record import SmallStudentsRecord
+from nas_kd.results.recipe_record import RecipeRecord, SmallStudentsRecord
 
-LEAST_RATIO = 4  # of weights of the network that recipes are tried on to those of the small one
+LEAST_RATIO = 2  # of weights of the network that recipes are tried on to those of the small one
+# Less augmentation looks better at first for every network, and the more so the smaller it is; it has to be ahead by
+# this many standard errors of the error on validation to be taken for what it is in the end (benchmarks/recipe).
+MARGIN = 2.0
 
 
 def probe_small_students(
@@ -62,8 +65,25 @@ def probe_small_students(
     if plan is None:
         return None
     probe = RecipeProbe(context, builder, teachers, network=network, method=method, until=until)
-    choice = probe.run(settings, plan)
+    choice = with_clear_lead(probe.run(settings, plan), len(context.data.val))
     return SmallStudentsRecord(below_weights=isqrt(weights * of_middle), choice=choice)
+
+
+def with_clear_lead(record: RecipeRecord, n_val: int) -> RecipeRecord:
+    """Take the best setting as far as it came, or the run's recipe if the best one's lead is not clear.
+
+    Args:
+        record: of a probe of settings that differ in augmentation.
+        n_val: samples of the validation split.
+    """
+    trained = [s for s in record.settings if s.failed is None and s.epochs == record.compared_epochs]
+    base = next((s for s in trained if s.recipe == record.rules), None)
+    if base is None or record.origin != "probe":
+        return record
+    best, error = max(trained, key=lambda s: s.val_score), 1 - base.val_score
+    noise = sqrt(max(error * (1 - error), 1 / n_val) / n_val)
+    chosen = best if best.val_score - base.val_score > MARGIN * noise else base
+    return record.model_copy(update={"recipe": chosen.recipe, "gain": chosen.val_score - base.val_score})
 
 
 def _plan(rounds: Sequence[int], count: int, allowed: float) -> ProbePlan | None:

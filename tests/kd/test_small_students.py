@@ -8,9 +8,10 @@ import pytest
 from nas_kd.context.run_context import RunContext
 from nas_kd.kd.choose_recipe import ProbeBudget, choose_recipe, describe_choice
 from nas_kd.kd.network_builder import NetworkBuilder
-from nas_kd.kd.small_students import probe_small_students
+from nas_kd.kd.small_students import probe_small_students, with_clear_lead
 from nas_kd.results.candidate import Architecture
-from nas_kd.results.recipe_record import RecipeRecord, SmallStudentsRecord
+from nas_kd.results.recipe_record import ProbeRecord, RecipeRecord, SmallStudentsRecord
+from nas_kd.results.training_recipe import TrainingRecipe
 from tests.kd.test_recipe_probe import Epochs, open_context
 
 SMALL, MIDDLE = 1, 6  # places on a ladder of 9 sizes
@@ -50,7 +51,7 @@ def test_a_small_network_that_learns_more_without_shifts_is_not_shifted(tmp_path
 
 @pytest.mark.parametrize(
     ("left_epochs", "small", "augment"),
-    [(0.5, SMALL, "standard"), (20, MIDDLE - 1, "standard"), (20, SMALL, "none")],
+    [(0.5, SMALL, "standard"), (20, MIDDLE, "standard"), (20, SMALL, "none")],
     ids=["no time", "hardly smaller", "nothing to leave out"],
 )
 def test_nothing_is_tried_where_there_is_nothing_to_learn(
@@ -89,3 +90,15 @@ def test_a_choice_keeps_both_and_says_so_in_one_line(tmp_path: Path) -> None:
     counted = Epochs()
     assert choose(counted) == record
     assert counted.count == 0
+
+
+@pytest.mark.parametrize(("lead", "augment"), [(0.03, "standard"), (0.05, "none")])
+def test_a_lead_within_two_standard_errors_changes_nothing(lead: float, augment: str) -> None:
+    """0.2 of 400 samples wrong: a standard error is 0.02."""
+    base = TrainingRecipe(30, 32, "sgd", 0.1, 5e-4, "standard")
+    scores = {"standard": 0.8, "none": 0.8 + lead}
+    settings = tuple(
+        ProbeRecord(recipe=replace(base, augment=a), epochs=10, val_score=score) for a, score in scores.items()
+    )
+    record = RecipeRecord(recipe=base, origin="probe", rules=base, settings=settings, compared_epochs=10)
+    assert with_clear_lead(record, 400).recipe.augment == augment
