@@ -162,8 +162,7 @@ def _recipes(of_case: dict[str, Any]) -> list[str]:
     """The automatic recipe, what is another for the small student, and the grid's best."""
     usual = of_case["middle"]["auto"]
     small = of_case.get("small", of_case["middle"])["auto"]
-    apart = f"augmentation {small['augment']}" if small != usual else "the same"
-    return [_words(usual), apart, _words(of_case["middle"]["grid0"])]
+    return [_words(usual), "the same" if small == usual else _words(small), _words(of_case["middle"]["grid0"])]
 
 
 def _words(recipe: dict[str, Any]) -> str:
