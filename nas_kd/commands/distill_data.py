@@ -81,7 +81,7 @@ class ModuleTask:
         return ModuleTask(targets.task, read, len(targets.names))
 
     def with_classes(self, n_classes: int) -> "ModuleTask":
-        """The task of a student that gives so many outputs."""
+        """The task of a student with this number of outputs."""
         return replace(self, read=ClassNumbers(n_classes)) if self.task.one_class else self
 
     def score(self, network: nn.Module, val: UserData, numerics: Numerics) -> float:

@@ -1,15 +1,12 @@
 """The data of the detection demo: scenes of handwritten digits, and a box around each of them."""
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
 from nas_kd.config.options import DataOptions
-from nas_kd.data.digit_scenes import CELLS, DIGITS, Placed, Scene, compose
-from nas_kd.data.source import Arrays, RawData
+from nas_kd.data.digit_scenes import CELLS, DIGITS, Placed, Scene, scene_data
+from nas_kd.data.source import RawData
 
-SIZES = {"train": 700, "val": 150, "test": 250}  # scenes
 MOST = CELLS * CELLS  # digits of a scene
 
 
@@ -22,24 +19,7 @@ class DigitBoxes:
 
     def load(self, options: DataOptions) -> RawData:
         """Compose the scenes of all splits; those for testing are of digits of their own."""
-        rows = {"train": options.train_rows, "test": options.test_rows}
-        splits = {
-            split: _arrays(compose(min(n, rows.get(split) or n), seed, test=split == "test"))
-            for seed, (split, n) in enumerate(SIZES.items())
-        }
-        return RawData(
-            name=self.name,
-            train=splits["train"],
-            val=splits["val"],
-            test=splits["test"],
-            classes=tuple(f"digit {digit}" for digit in DIGITS),
-            pictures=True,
-            notes=("scenes are composed of scikit-learn's handwritten digits; those of test are of other digits",),
-        )
-
-
-def _arrays(scenes: Sequence[Scene]) -> Arrays:
-    return Arrays(np.stack([scene.picture for scene in scenes])[:, None], np.stack([_boxes(s) for s in scenes]))
+        return scene_data(self.name, options, tuple(f"digit {digit}" for digit in DIGITS), _boxes)
 
 
 def _boxes(scene: Scene) -> NDArray[np.float32]:

@@ -1,15 +1,11 @@
 """The data of the segmentation demo: scenes of handwritten digits, and which pixels belong to which of them."""
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
 from nas_kd.config.options import DataOptions
-from nas_kd.data.digit_scenes import DIGITS, SIDE, Scene, compose
-from nas_kd.data.source import Arrays, RawData
-
-SIZES = {"train": 700, "val": 150, "test": 250}  # scenes
+from nas_kd.data.digit_scenes import DIGITS, SIDE, Scene, scene_data
+from nas_kd.data.source import RawData
 
 
 class DigitMasks:
@@ -21,24 +17,7 @@ class DigitMasks:
 
     def load(self, options: DataOptions) -> RawData:
         """Compose the scenes of all splits; those for testing are of digits of their own."""
-        rows = {"train": options.train_rows, "test": options.test_rows}
-        splits = {
-            split: _arrays(compose(min(n, rows.get(split) or n), seed, test=split == "test"))
-            for seed, (split, n) in enumerate(SIZES.items())
-        }
-        return RawData(
-            name=self.name,
-            train=splits["train"],
-            val=splits["val"],
-            test=splits["test"],
-            classes=("background", *(f"digit {digit}" for digit in DIGITS)),
-            pictures=True,
-            notes=("scenes are composed of scikit-learn's handwritten digits; those of test are of other digits",),
-        )
-
-
-def _arrays(scenes: Sequence[Scene]) -> Arrays:
-    return Arrays(np.stack([scene.picture for scene in scenes])[:, None], np.stack([_mask(s) for s in scenes]))
+        return scene_data(self.name, options, ("background", *(f"digit {digit}" for digit in DIGITS)), _mask)
 
 
 def _mask(scene: Scene) -> NDArray[np.uint8]:

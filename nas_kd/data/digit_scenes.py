@@ -4,14 +4,17 @@ Alpaydin & Kaynak 1998, UCI. A digit's own pixels say where it is, so that masks
 test scenes are none of those that training scenes are composed of.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from nas_kd.data.source import optional_module
+from nas_kd.config.options import DataOptions
+from nas_kd.data.source import Arrays, RawData, optional_module
 
 SIDE = 32  # pixels of a scene
 CELLS = 2  # along each side, with one digit in each at most
@@ -20,6 +23,7 @@ DIGITS = (0, 1, 7)  # that are used
 INK = 0.4  # share of the darkest ink from which a pixel belongs to its digit
 LEVELS = 16  # grey levels of the digits as they are stored
 TEST_SHARE = 0.3  # of the digits
+SCENES = {"train": 700, "val": 150, "test": 250}
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,34 @@ class Scene:
 
     picture: NDArray[np.uint8]
     digits: tuple[Placed, ...]
+
+
+def scene_data(
+    name: str, options: DataOptions, classes: tuple[str, ...], target: Callable[[Scene], NDArray[Any]]
+) -> RawData:
+    """Compose the scenes of all splits; those for testing are of digits of their own.
+
+    Args:
+        name: of the data set.
+        options: `train_rows` and `test_rows`.
+        classes: their names.
+        target: makes the target of a scene.
+    """
+    rows = {"train": options.train_rows, "test": options.test_rows}
+    splits = dict[str, Arrays]()
+    for seed, (split, n) in enumerate(SCENES.items()):
+        scenes = compose(min(n, rows.get(split) or n), seed, test=split == "test")
+        x = np.stack([scene.picture for scene in scenes])[:, None]
+        splits[split] = Arrays(x, np.stack([target(scene) for scene in scenes]))
+    return RawData(
+        name=name,
+        train=splits["train"],
+        val=splits["val"],
+        test=splits["test"],
+        classes=classes,
+        pictures=True,
+        notes=("scenes are composed of scikit-learn's handwritten digits; those of test are of other digits",),
+    )
 
 
 def compose(n: int, seed: int, *, test: bool = False) -> list[Scene]:

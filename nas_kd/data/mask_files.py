@@ -54,7 +54,7 @@ class MaskReader:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the classes."""
+        """Names of the classes, in the order of their numbers."""
         return self._names or tuple(str(value) for value in self._values)
 
     def notes(self) -> list[str]:

@@ -71,7 +71,7 @@ class TextTable:
         return found
 
     def values(self, column: str) -> list[str]:
-        """Cells of a column."""
+        """Cells of a column, one for each row, as they are written."""
         place = self.names.index(column)
         return [row[place] for row in self.rows]
 

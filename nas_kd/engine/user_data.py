@@ -156,7 +156,7 @@ class ArrayData:
         return channel_statistics(self._x.numpy())
 
     def labels(self, read: TargetReader) -> Tensor:
-        """All targets, checked."""
+        """Read all targets, as `read` checks and converts them."""
         return read(self._y, len(self), self._name)
 
     def source(self, read: TargetReader, own_order: bool) -> BatchSource:

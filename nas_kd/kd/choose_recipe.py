@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -113,6 +113,43 @@ def _key(context: RunContext, facts: dict[str, Any]) -> str:
     return fingerprint(common | facts)
 
 
+class _Probe(NamedTuple):
+    """A probe of a network within the budget, and of a small one."""
+
+    context: RunContext
+    builder: NetworkBuilder
+    teachers: Sequence[Teacher]
+    network: Architecture
+    method: str
+    budget: ProbeBudget
+
+    def run(
+        self,
+        settings: Sequence[TrainingRecipe],
+        plan: ProbePlan,
+        given: Sequence[str],
+        small: Callable[[], Architecture] | None,
+    ) -> RecipeRecord:
+        """Try the settings; `small`: makes a small student, whose augmentation is tried in what is left."""
+        context, builder, teachers, network, method, budget = self
+        context.callback.on_stage("trying training recipes")
+        probe = RecipeProbe(context, builder, teachers, network=network, method=method, until=budget.until)
+        record = probe.run(settings, plan, given)
+        if small is None or record.origin != "probe":
+            return record
+        apart = probe_small_students(
+            context.with_recipe(record.recipe),
+            builder,
+            teachers,
+            small=small,
+            middle=network,
+            method=method,
+            left_epochs=budget.epochs - record.epochs_spent,
+            until=budget.until,
+        )
+        return record.model_copy(update={"small": apart})
+
+
 def choose_recipe(
     context: RunContext,
     builder: NetworkBuilder,
@@ -154,22 +191,8 @@ def choose_recipe(
             share = f"{budget.epochs:.0f} epoch{'' if round(budget.epochs) == 1 else 's'}"
             note = f"no other recipe was tried: the training allowed for it is {share}, too little to compare even two"
         else:
-            context.callback.on_stage("trying training recipes")
-            middle = network()
-            probe = RecipeProbe(context, builder, teachers, network=middle, method=method, until=budget.until)
-            record = probe.run(settings, plan, given)
-            if small is not None and "augment" in free and record.origin == "probe":
-                apart = probe_small_students(
-                    context.with_recipe(record.recipe),
-                    builder,
-                    teachers,
-                    small=small,
-                    middle=middle,
-                    method=method,
-                    left_epochs=budget.epochs - record.epochs_spent,
-                    until=budget.until,
-                )
-                record = record.model_copy(update={"small": apart})
+            probe = _Probe(context, builder, teachers, network(), method, budget)
+            record = probe.run(settings, plan, given, small if "augment" in free else None)
     if record is None:
         record = RecipeRecord.model_validate(
             {"recipe": base, "origin": origin, "given": given, "rules": base, "note": note}

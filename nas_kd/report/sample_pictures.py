@@ -18,7 +18,7 @@ class SamplePicture:
 
     @property
     def content(self) -> bytes:
-        """The PNG file."""
+        """The bytes of the PNG file."""
         return base64.b64decode(self.png)
 
 

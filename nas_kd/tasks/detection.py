@@ -149,7 +149,7 @@ class Detection(Task):
         return FoundBoxes(found, y, self.n_classes, 1000 * median(seconds))
 
     def fault_of_outputs(self, outputs: NDArray[np.float32]) -> str:
-        """Probabilities are no logits."""
+        """Say so where outputs are probabilities: boxes are made of logits."""
         if len(outputs) < ENOUGH or outputs.min() < 0 or outputs.max() > 1:
             return ""
         return "its outputs are all in 0..1, as probabilities are: return the logits before the sigmoid"
@@ -172,7 +172,7 @@ class Detection(Task):
         return Differences(rows, np.where(other[rows], np.abs(ours[rows]), 0).max(axis=(1, 2), initial=0))
 
     def describe_output(self, names: Sequence[str]) -> OutputRecord:
-        """Logits at anchors."""
+        """State the strides of anchor points, by which boxes are made of the logits."""
         strides = ", ".join(map(str, pyramid_strides(*self.size)))
         return OutputRecord(
             name=self.output,

@@ -58,7 +58,7 @@ class TaskCase:
 
     @cached_property
     def learned(self) -> NDArray[np.float32]:
-        """What these outputs became."""
+        """What the outputs became by following the gradient of the label loss."""
         return self._trained[1]
 
     @cached_property

@@ -54,7 +54,7 @@ def folder(make_once: MakeOnce) -> Path:
 
 
 @pytest.fixture(scope="module")
-def test_split() -> tuple[Any, Any]:
+def split_for_test() -> tuple[Any, Any]:
     data = load_dataset(config().data, 0)
     return data.test.x.numpy(), data.test.y.numpy()
 
@@ -64,8 +64,8 @@ def outputs_of(folder: Path, x: Any) -> Any:
     return session.run(["logits"], {"input": x.astype(np.float32)})[0]
 
 
-def test_the_score_is_the_exported_file_s(folder: Path, test_split: tuple[Any, Any]) -> None:
-    run, (x, y) = read_run(RunFolder(folder)), test_split
+def test_the_score_is_the_exported_file_s(folder: Path, split_for_test: tuple[Any, Any]) -> None:
+    run, (x, y) = read_run(RunFolder(folder)), split_for_test
     assert run.state == "finished"
     assert run.metric is not None
     assert run.teacher is not None
@@ -109,8 +109,8 @@ def test_the_report_shows_samples_and_classes(folder: Path, tmp_path: Path) -> N
     assert "accuracy" not in text.lower()
 
 
-def test_predict_py_finds_the_boxes(folder: Path, test_split: tuple[Any, Any], tmp_path: Path) -> None:
-    x, _ = test_split
+def test_predict_py_finds_the_boxes(folder: Path, split_for_test: tuple[Any, Any], tmp_path: Path) -> None:
+    x, _ = split_for_test
     np.save(tmp_path / "x.npy", x[:8])
     Image.fromarray(x[8, 0]).resize((64, 64), Image.Resampling.NEAREST).save(tmp_path / "large.png")
     program = [sys.executable, "-I", str(folder / "winner" / "predict.py")]

@@ -1,4 +1,4 @@
-"""Rows of decisions that do not count: methods neither see them nor depend on them, whoever they are."""
+"""Rows of decisions that do not count: methods neither see them nor depend on them."""
 
 from dataclasses import dataclass, replace
 

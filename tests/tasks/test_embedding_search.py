@@ -54,7 +54,7 @@ def folder(make_once: MakeOnce) -> Path:
 
 
 @pytest.fixture(scope="module")
-def tested() -> Split:
+def split_for_test() -> Split:
     return load_dataset(DataOptions.model_validate(DATA), 0).test
 
 
@@ -69,8 +69,8 @@ def samples(split: Split) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     return split.x[:].numpy().astype(np.float32), split.y.numpy()
 
 
-def test_reported_scores_are_the_exported_file_s(folder: Path, tested: Split) -> None:
-    run, (x, y) = read_run(RunFolder(folder)), samples(tested)
+def test_reported_scores_are_the_exported_file_s(folder: Path, split_for_test: Split) -> None:
+    run, (x, y) = read_run(RunFolder(folder)), samples(split_for_test)
     found = vectors(folder, x)
     assert np.linalg.norm(found, axis=1) == pytest.approx(np.ones(len(x)), abs=1e-5)
     _, nearest = NearestNeighbors(n_neighbors=2, metric="cosine").fit(found).kneighbors(found)
@@ -102,8 +102,8 @@ def test_the_card_states_a_threshold_that_was_found_on_validation(folder: Path) 
     assert "Two samples are taken for one identity" in (folder / "winner" / "README.md").read_text()
 
 
-def test_predict_py_prints_vectors_and_compares_samples(folder: Path, tested: Split, tmp_path: Path) -> None:
-    x, _ = samples(tested)
+def test_predict_py_prints_vectors_and_compares_samples(folder: Path, split_for_test: Split, tmp_path: Path) -> None:
+    x, _ = samples(split_for_test)
     np.save(tmp_path / "x.npy", x[:3])
     program = [sys.executable, "-I", str(folder / "winner" / "predict.py"), str(tmp_path / "x.npy")]
 
@@ -133,8 +133,8 @@ def test_words_are_the_task_s(folder: Path, tmp_path: Path) -> None:
     )
 
 
-def test_the_student_is_a_module_again_and_is_evaluated(folder: Path, tested: Split) -> None:
-    best, (x, _) = Run.read(folder).finalists[0], samples(tested)
+def test_the_student_is_a_module_again_and_is_evaluated(folder: Path, split_for_test: Split) -> None:
+    best, (x, _) = Run.read(folder).finalists[0], samples(split_for_test)
     assert best.load_model()(torch.from_numpy(x[:4])).norm(dim=1).tolist() == pytest.approx([1] * 4, abs=1e-5)
     result = evaluate(folder / "winner" / "student.onnx", config())
     assert best.record.deployed_test is not None

@@ -60,13 +60,13 @@ def folder(make_once: MakeOnce) -> Path:
 
 
 @pytest.fixture(scope="module")
-def test_split() -> tuple[Any, Any]:
+def split_for_test() -> tuple[Any, Any]:
     data = load_dataset(config().data, 0)
     return data.test.x.numpy(), data.test.y.numpy()
 
 
-def test_the_score_is_the_exported_file_s(folder: Path, test_split: tuple[Any, Any]) -> None:
-    run, (x, y) = read_run(RunFolder(folder)), test_split
+def test_the_score_is_the_exported_file_s(folder: Path, split_for_test: tuple[Any, Any]) -> None:
+    run, (x, y) = read_run(RunFolder(folder)), split_for_test
     assert run.state == "finished"
     assert run.metric is not None
     assert run.teacher is not None
@@ -107,8 +107,8 @@ def test_the_report_shows_samples_and_classes(folder: Path, tmp_path: Path) -> N
         assert pixels_of(tmp_path / f"sample{number}.png").shape == (128, 392)
 
 
-def test_predict_py_writes_the_masks(folder: Path, test_split: tuple[Any, Any], tmp_path: Path) -> None:
-    x, _ = test_split
+def test_predict_py_writes_the_masks(folder: Path, split_for_test: tuple[Any, Any], tmp_path: Path) -> None:
+    x, _ = split_for_test
     np.save(tmp_path / "x.npy", x[:20])
     Image.fromarray(x[20, 0]).save(tmp_path / "picture.png")
     program = [sys.executable, "-I", str(folder / "winner" / "predict.py")]
@@ -133,9 +133,9 @@ def test_predict_py_writes_the_masks(folder: Path, test_split: tuple[Any, Any], 
     assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1)
 
 
-def test_evaluate_and_load_model_give_the_same(folder: Path, test_split: tuple[Any, Any]) -> None:
+def test_evaluate_and_load_model_give_the_same(folder: Path, split_for_test: tuple[Any, Any]) -> None:
     result = evaluate(folder / "winner" / "student.onnx", config())
-    run, (x, y) = nas_kd.load_run(folder), test_split
+    run, (x, y) = nas_kd.load_run(folder), split_for_test
     assert run.winner is not None
     assert run.winner.record.deployed_test is not None
     assert result.accuracy.mean == pytest.approx(run.winner.record.deployed_test.mean, abs=1e-6)
@@ -167,7 +167,7 @@ class Whole(nn.Module):
 
 
 def trained(x: Any, y: Any) -> Whole:
-    """A little: ink is told from the background."""
+    """A network that tells ink from the background, and little more."""
     torch.manual_seed(0)
     network, pixels, masks = Whole(), torch.as_tensor(x).float(), torch.as_tensor(y).long()
     optimizer = torch.optim.Adam(network.parameters(), 0.02)
