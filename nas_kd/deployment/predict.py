@@ -244,6 +244,16 @@ def find_files(path: Path) -> list[Path]:
     return found
 
 
+def unused(path: Path, written: set[Path]) -> Path:
+    """This path, with a number behind its name where it is among `written`; it is among them then."""
+    found, number = path, 1
+    while found in written:
+        number += 1
+        found = path.with_stem(f"{path.stem}_{number}")
+    written.add(found)
+    return found
+
+
 def _find_card(path: Path) -> tuple[Path, dict[str, Any] | None]:
     """The ONNX file, and its card; None: it is in the file's metadata."""
     if path.suffix.lower() == ".onnx":

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from nas_kd.deployment.predict import ARRAYS, PredictError, Predictor, _complain, find_files
+from nas_kd.deployment.predict import ARRAYS, PredictError, Predictor, _complain, find_files, unused
 from nas_kd.results.boxes import FLOOR, anchor_points, find_boxes
 
 # --- below this line ---
@@ -88,7 +88,7 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=1, help="of ONNX Runtime")
     asked = parser.parse_intermixed_args()
     warnings.showwarning = lambda message, *_: print(f"note: {message}", file=sys.stderr)
-    code, rows = 0, list[dict[str, Any]]()
+    code, rows, written = 0, list[dict[str, Any]](), set[Path]()
     try:
         predictor = BoxPredictor(asked.card, asked.threads)
         files = [file for path in asked.inputs for file in find_files(path)]
@@ -105,7 +105,7 @@ def main() -> int:
             rows.append({"input": f"{file}[{number}]" if is_array else str(file), "boxes": [vars(b) for b in boxes]})
         if asked.draw is not None and not is_array:
             asked.draw.mkdir(parents=True, exist_ok=True)
-            draw_boxes(file, found[0], asked.draw / f"{file.stem}.png")
+            draw_boxes(file, found[0], unused(asked.draw / f"{file.stem}.png", written))
     print(json.dumps(rows, indent=1) if asked.json else "\n".join(map(_line, rows)))
     return code
 

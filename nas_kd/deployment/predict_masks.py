@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from nas_kd.deployment.predict import ARRAYS, PredictError, Predictor, _complain, find_files
+from nas_kd.deployment.predict import ARRAYS, PredictError, Predictor, _complain, find_files, unused
 
 # --- below this line ---
 
@@ -85,7 +85,7 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=1, help="of ONNX Runtime")
     asked = parser.parse_intermixed_args()
     warnings.showwarning = lambda message, *_: print(f"note: {message}", file=sys.stderr)
-    code, rows, masks = 0, list[dict[str, Any]](), list[np.ndarray]()
+    code, rows, masks, written = 0, list[dict[str, Any]](), list[np.ndarray](), set[Path]()
     try:
         predictor = MaskPredictor(asked.card, asked.threads)
         files = [file for path in asked.inputs for file in find_files(path)]
@@ -103,7 +103,8 @@ def main() -> int:
             masks.append(one.mask)
             if asked.masks is not None:
                 asked.masks.mkdir(parents=True, exist_ok=True)
-                save_mask(one.mask, asked.masks / (f"{file.stem}_{number}.png" if is_array else f"{file.stem}.png"))
+                name = f"{file.stem}_{number}.png" if is_array else f"{file.stem}.png"
+                save_mask(one.mask, unused(asked.masks / name, written))
     if asked.npy is not None and masks:
         np.save(asked.npy, np.stack(masks))
     shown = [f"{row['input']}: " + ", ".join(f"{n} {share:.1%}" for n, share in row["shares"].items()) for row in rows]
