@@ -8,7 +8,7 @@ from pathlib import Path
 class InputError(ValueError):
     """Wrong input by the user; the message states what was given, what is allowed and what to do (exit code 2).
 
-    Example:
+    Examples:
         >>> import nas_kd
         >>> try:
         ...     nas_kd.load_run("runs/nothing")
@@ -21,7 +21,7 @@ class InputError(ValueError):
 class CallbackError(InputError):
     """A callback raised an exception, which is chained; the message names the callback's class and the hook.
 
-    Example:
+    Examples:
         >>> import nas_kd, torch
         >>> class Log(nas_kd.Callback):
         ...     def on_epoch_end(self, event):
@@ -36,7 +36,7 @@ class CallbackError(InputError):
 class BudgetError(Exception):
     """The budget cannot be met by any candidate; the message names the closest ones (exit code 3).
 
-    Example:
+    Examples:
         >>> import nas_kd
         >>> nas_kd.export_winner("runs/demo", "tiny.onnx", nas_kd.Budget(max_size_kb=0.1))  # doctest: +ELLIPSIS
         Traceback (most recent call last):
@@ -47,7 +47,7 @@ class BudgetError(Exception):
 class TrialError(Exception):
     """A candidate cannot be trained or exported; its trial fails with this reason and the search continues.
 
-    Example:
+    Examples:
         >>> import nas_kd, torch
         >>> train = torch.randn(32, 8), torch.arange(32) % 2
         >>> network = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Linear(8, 2))

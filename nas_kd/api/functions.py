@@ -93,7 +93,7 @@ def search(
         BudgetError: no candidate can meet the budget; `load_run` shows how close they come.
         CallbackError: a callback raised; nothing finished is lost.
 
-    Example:
+    Examples:
         >>> import nas_kd
         >>> run = nas_kd.search("config.toml", run_dir="runs/demo")  # again, once it is finished: it is read
         >>> run.state, run.winner.export("student.onnx").name
@@ -161,7 +161,7 @@ def load_run(run_dir: Path | str) -> Run:
     Raises:
         InputError: the folder is not a run's, or another version has written it.
 
-    Example:
+    Examples:
         >>> import nas_kd
         >>> run = nas_kd.load_run("runs/demo")
         >>> all(finalist.within_budget for finalist in run.front("latency"))

@@ -36,7 +36,7 @@ Front = Literal["size", "latency", "joint"]
 class Finalist:
     """A student that was trained in full over several seeds, with everything that is known of it.
 
-    Example:
+    Examples:
         >>> import nas_kd
         >>> winner = nas_kd.load_run("runs/demo").winner
         >>> winner.test.low <= winner.test.mean <= winner.test.high
@@ -156,7 +156,7 @@ class Finalist:
 class Run:
     """A search and everything it left in its folder, finished or not.
 
-    Example:
+    Examples:
         >>> import nas_kd
         >>> run = nas_kd.load_run("runs/demo")
         >>> run.state, len(run.trials)

@@ -125,7 +125,7 @@ def distill(
             weights that it had reached.
         TrialError: the loss is no longer finite, or memory ran out.
 
-    Example:
+    Examples:
         >>> import nas_kd, torch
         >>> x, y = torch.randn(64, 8), torch.arange(64) % 2
         >>> teacher = nas_kd.distill(torch.nn.Linear(8, 2), train=(x, y), method="none", epochs=2)

@@ -131,7 +131,7 @@ def evaluate(
     Raises:
         InputError: the file or the data cannot be read, or they do not fit.
 
-    Example:
+    Examples:
         >>> import nas_kd
         >>> result = nas_kd.evaluate("runs/demo/winner/student.onnx", "config.toml")
         >>> result.accuracy.low <= result.accuracy.mean <= result.accuracy.high

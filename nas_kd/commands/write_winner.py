@@ -192,7 +192,7 @@ def export_winner(
         InputError: the folder is not a run's, it has no finalist yet, or the trial is not a finalist's.
         BudgetError: no finalist is within the budget.
 
-    Example:
+    Examples:
         >>> import nas_kd
         >>> finalist = nas_kd.export_winner("runs/demo", "small.onnx", nas_kd.Budget(max_size_kb=50))
         >>> finalist.costs.size_bytes <= 50_000

@@ -177,7 +177,7 @@ class DistillOptions(Options):
 class Budget(Options):
     """Limits that the deployed file must keep; options that are left out do not limit.
 
-    Example:
+    Examples:
         >>> import nas_kd
         >>> nas_kd.Budget(max_latency_ms=0.5, max_size_kb=100).max_size_bytes
         100000
@@ -332,7 +332,7 @@ class EngineOptions(Options):
 class SearchConfig(Options):
     """All options of a run: a whole config.toml.
 
-    Example:
+    Examples:
         >>> import nas_kd
         >>> config = nas_kd.SearchConfig(space={"name": "mobilenet"}, search={"trials": 20})
         >>> config.search.trials, config.finalists.seeds

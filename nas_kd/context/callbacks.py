@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class StopRun(Exception):
     """Raised by a callback to stop cleanly: what has been reached so far is the result.
 
-    Example:
+    Examples:
         >>> import nas_kd, torch
         >>> class StopAtTwo(nas_kd.Callback):
         ...     def on_epoch_end(self, event):
@@ -45,7 +45,7 @@ class EpochEnd:
         learning_rate: of the epoch's last step.
         seconds: spent on training so far.
 
-    Example:
+    Examples:
         >>> import nas_kd
         >>> event = nas_kd.EpochEnd("student", 3, 30, {"ce": 0.41, "soft_targets": 1.2}, learning_rate=0.1, seconds=2.5)
         >>> {name: loss for name, loss in event.losses.items() if name != "ce"}
@@ -112,7 +112,7 @@ class Callback:
 
     Any method may raise `StopRun` to stop the run cleanly.
 
-    Example:
+    Examples:
         >>> import nas_kd, torch
         >>> class Losses(nas_kd.Callback):
         ...     def __init__(self):

@@ -12,7 +12,7 @@ _SPLIT_OF = {spelling: split for split, spellings in SPELLINGS.items() for spell
 def split_named(word: str) -> str | None:
     """The split that a word names, in any case; None: it names none.
 
-    Example:
+    Examples:
         >>> split_named("Validation"), split_named("cat")
         ('val', None)
     """

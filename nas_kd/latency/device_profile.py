@@ -59,7 +59,7 @@ class DeviceProfile:
     Raises:
         InputError: A setting is not valid.
 
-    Example:
+    Examples:
         >>> import nas_kd
         >>> nas_kd.DeviceProfile("camera", "the CPU of our camera", threads=2, precisions=("fp32", "int8")).n_threads
         2

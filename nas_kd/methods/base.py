@@ -236,7 +236,7 @@ class Method(nn.Module):
         scale: () the calibrated factor of the terms, a buffer.
         sees_standardized: whether the engine shows this instance standardised logits.
 
-    Example:
+    Examples:
         >>> import nas_kd, torch
         >>> class LogitMatching(nas_kd.Method):
         ...     name, source, summary = "logit_matching", "Ba 2014, arXiv:1312.6184", "squared difference of the logits"

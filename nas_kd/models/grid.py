@@ -32,7 +32,7 @@ class Dimension:
         conditional_on: name of another dimension; where that one is 0, this one has no effect.
         decreases_size: the smallest and fastest network has `high`, not `low` (a stride).
 
-    Example:
+    Examples:
         >>> import nas_kd
         >>> nas_kd.Dimension("width", 8, 32, step=8, log=True).values
         (8, 16, 24, 32)
@@ -93,7 +93,7 @@ class GridSpace(ABC):
         sides: least and largest shorter side, in pixels, of the images that it is for; None: no largest one.
         elsewhere: name of the space for images of other sizes, if there is one.
 
-    Example:
+    Examples:
         >>> import nas_kd
         >>> from torch import nn
         >>> class Plain(nas_kd.GridSpace):

@@ -69,7 +69,7 @@ class Task(TaskDecisions, TaskJudging):
         uses: the fields of `DataOptions` that `configured` reads, which are for tasks that name them alone.
         any_width: whether a teacher may return more or fewer numbers a sample than its students.
 
-    Example:
+    Examples:
         >>> import numpy as np, torch
         >>> from nas_kd.tasks.base import load_task
         >>> regression = load_task("regression").read_targets({"train": np.array([1.0, 3.0])}, None).task

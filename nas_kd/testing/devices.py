@@ -39,7 +39,7 @@ def check_device(profile: DeviceProfile) -> None:
     Raises:
         BrokenRule: the profile breaks a rule; the message names the rule and what was seen.
 
-    Example:
+    Examples:
         >>> from nas_kd.plugins import available
         >>> check_device(available("device")["cpu-1t"])
     """

@@ -59,7 +59,7 @@ def check_method(method: MakeMethod) -> None:
         BrokenRule: the method breaks a rule; the message names the rule and what was seen.
         TypeError: `method` is neither a class nor a function.
 
-    Example:
+    Examples:
         >>> from nas_kd.methods.response.soft_targets import SoftTargets
         >>> check_method(SoftTargets)
     """

@@ -18,7 +18,7 @@ class BrokenRule(AssertionError):
         rule: what must hold.
         seen: what was found instead.
 
-    Example:
+    Examples:
         >>> print(BrokenRule("method 'mine'", "every term is finite", "term 'mse' is nan"))
         method 'mine' breaks the rule "every term is finite": term 'mse' is nan
     """

@@ -53,7 +53,7 @@ def check_source(source: Source, options: DataOptions | None = None) -> None:
     Raises:
         BrokenRule: the source breaks a rule; the message names the rule and what was seen.
 
-    Example:
+    Examples:
         >>> from nas_kd.plugins import available
         >>> check_source(available("dataset")["digits"])
     """

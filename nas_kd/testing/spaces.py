@@ -56,7 +56,7 @@ def check_space(
     Raises:
         BrokenRule: the space breaks a rule; the message names the rule and what was seen.
 
-    Example:
+    Examples:
         >>> from nas_kd.plugins import available
         >>> check_space(available("space")["resnet"], input_shapes=((3, 16, 16),))
     """

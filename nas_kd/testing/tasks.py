@@ -97,7 +97,7 @@ def check_task(task: Task, ys: Mapping[str, Any], names: tuple[str, ...] | None 
     Raises:
         BrokenRule: the task breaks a rule; the message names the rule and what was seen.
 
-    Example:
+    Examples:
         >>> from nas_kd.tasks.base import load_task
         >>> check_task(load_task("regression"), {"train": [1.0, 2, 3, 4, 5, 6, 7, 9], "test": [2.5, 4.5]})
     """

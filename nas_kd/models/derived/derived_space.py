@@ -37,7 +37,7 @@ class DerivedSpace(GridSpace):
         input_shape: of one sample.
         n_classes: width of the logits.
 
-    Example:
+    Examples:
         >>> import nas_kd, torch
         >>> from torch import nn
         >>> net = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 2))

@@ -51,7 +51,7 @@ class HeadedSpace(GridSpace):
         backbone: the space of backbones.
         head: the head.
 
-    Example:
+    Examples:
         >>> from nas_kd.models.search_space import load_space
         >>> space = load_space("resnet+pyramid")
         >>> [d.name for d in space.dimensions if d.name.startswith("head_")]
