@@ -97,6 +97,7 @@ def one(name: str, cifar: CifarTrainings) -> dict[str, Any]:
         "grad_ratios": training.grad_ratios,
         "seconds": round(training.seconds, 1),
         "teacher": [cifar.teacher_facts[t.teacher.key] for t in teachers],
+        "bf16": cifar.numerics.bf16,
         **machine_facts(cifar.threads),
     }
 
