@@ -1,14 +1,15 @@
-"""Works around a fault of oneDNN that corrupts memory: the gradient of a strided 1x1 convolution on AVX2.
+"""Works around a fault of oneDNN that corrupts memory: the gradient of a strided 1x1 convolution of few channels.
 
-With weights and images channels last, in float32, on a processor without AVX-512, the backward pass of such a
-convolution writes past the end of its input's gradient where that has fewer than 8 channels (seen with torch 2.13).
+With weights and images channels last, the backward pass of such a convolution writes past the end of its input's
+gradient where that has fewer channels than a vector register has floats: 8 with AVX2, 16 with AVX-512, where maps have
+a side of about 50 and more; in float32 and bfloat16 (seen with torch 2.13).
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-FEWEST = 8  # input channels from which the gradient is right: one register of AVX2
+FEWEST = 16  # input channels from which the gradient is right on any processor: one register of AVX-512
 
 
 class StridedPointwise(nn.Conv2d):
@@ -23,9 +24,7 @@ class StridedPointwise(nn.Conv2d):
 
 
 def avoid_faulty_gradients(model: nn.Module) -> None:
-    """Make the convolutions concerned `StridedPointwise`, in place; only their class changes, and only on AVX2."""
-    if torch.backends.cpu.get_cpu_capability() != "AVX2":
-        return
+    """Make the convolutions concerned `StridedPointwise`, in place; only their class changes."""
     for module in model.modules():
         if type(module) is nn.Conv2d and _is_concerned(module):
             module.__class__ = StridedPointwise
