@@ -16,6 +16,7 @@ from nas_kd.engine.batch_source import BatchSource, Order, Samples
 from nas_kd.engine.calibration import BATCHES, calibrate, calibration_steps
 from nas_kd.engine.evaluation import evidence_of
 from nas_kd.engine.feature_extractor import FeatureExtractor
+from nas_kd.engine.freed_memory import keep_freed_memory
 from nas_kd.engine.method_setup import DatasetInfo, MethodSetup, loss_terms, reinitialized
 from nas_kd.engine.numerics import PLAIN, Numerics, is_out_of_memory, seeded
 from nas_kd.engine.optimizer import ALL_ALIKE, RATE_FACTOR, SlowWeights, make_optimizer
@@ -147,6 +148,7 @@ class Training:
             TrialError: the loss is no longer finite, or memory ran out.
         """
         until = self.setup.schedule.epochs if until is None else until
+        keep_freed_memory()
         with ExitStack() as hooks:
             student = hooks.enter_context(FeatureExtractor(self.student, self._points, self._student_needs))
             view = self.setup.source.view
