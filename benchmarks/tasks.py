@@ -36,6 +36,7 @@ FACE = (48, 40)  # height and width, pixels
 PEOPLE = 30  # for training and validation
 MASK_SIZE = 80  # pixels: theirs are of 128; nuclei of ten pixels want finer maps than those of spaces for photographs
 BOX_SIZE = [144, 192]  # the same: a platelet is about 12 pixels wide
+MASK_SPACE = "resnet+pyramid"
 MASK_TEACHER = {  # 400,000 weights; the largest of its space takes two and a half times as long
     **{"stem_stride": 1, "width_1": 16, "width_2": 48, "width_3": 96, "kernel_1": 3, "kernel_2": 3, "kernel_3": 3},
     **{"depth_1": 2, "depth_2": 2, "depth_3": 2, "head_width": 32, "head_depth": 2, "head_finest": 1},
@@ -133,7 +134,12 @@ CASES: dict[str, Case] = {
     "nuclei": Case(
         "segmentation",
         files=nuclei,
-        options={"teacher.epochs": 60, "space.name": "resnet+pyramid", "teacher.architecture": MASK_TEACHER},
+        options={
+            "teacher.epochs": 60,
+            "space.name": MASK_SPACE,
+            "teacher.space": MASK_SPACE,
+            "teacher.architecture": MASK_TEACHER,
+        },
         max_size_kb=160,
     ),
     "blood_cells": Case("multi_label", blood_cells),
