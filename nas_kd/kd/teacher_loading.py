@@ -102,6 +102,7 @@ def _trained(options: TeacherOptions, context: RunContext, place: int) -> Loaded
     watched = replace(context, callback=late).with_recipe(chosen.recipe)
     distiller = Distiller.for_run(watched, NetworkBuilder.for_run(context, space))
     started = time.perf_counter()
+    context.callback.on_stage("training the teacher")
     job = TrainingJob(architecture, Recipe(NO_DISTILLATION), chosen.recipe, schedule, seed, schedule.epochs)
 
     def train(job: TrainingJob) -> TrainedModel:

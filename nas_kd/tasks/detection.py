@@ -21,6 +21,7 @@ from torch import Tensor
 from nas_kd.results.boxes import REACH, SIDES, find_boxes
 from nas_kd.results.finalist_record import PictureRecord
 from nas_kd.results.output_record import OutputRecord
+from nas_kd.scores.base import load_score
 from nas_kd.scores.box_matches import FoundBoxes
 from nas_kd.scores.map50_95 import precision_by_class
 from nas_kd.tasks.base import Array, DecisionKind, Differences, MixedLabels, Targets, Task
@@ -155,8 +156,12 @@ class Detection(Task):
         return "its outputs are all in 0..1, as probabilities are: return the logits before the sigmoid"
 
     def details(self, tested: Sequence[Any], deployed: Any) -> dict[str, Any]:
-        """Average precision of each class, of what is deployed, and how long its boxes take after the graph."""
-        return {"by_class": precision_by_class(deployed), "decoding_ms": deployed.decoding_ms}
+        """mAP50; average precision of each class, of what is deployed, and how long its boxes take after the graph."""
+        return {
+            "further": {"map50": load_score("map50").over_seeds(tested)},
+            "by_class": precision_by_class(deployed),
+            "decoding_ms": deployed.decoding_ms,
+        }
 
     def pictures(
         self, x: NDArray[np.float32], y: Array, outputs: NDArray[np.float32], names: Sequence[str]
