@@ -1,4 +1,4 @@
-"""Searches of other tasks than one class a sample, on real pictures: numbers, labels, masks, boxes and faces.
+"""Searches of other tasks than one class a sample, on real data: numbers, labels, masks, boxes and faces.
 
     OMP_NUM_THREADS=1 python -m benchmarks.tasks --data-dir DATA [--cases nuclei_count] [--minutes 10]
 
@@ -6,9 +6,11 @@ DATA holds nuclei/{train,val,test}/{images,masks}/*.png, bccd/ (COCO JSON files 
 `nuclei_count`: how many nuclei a picture shows, by the connected parts of its mask. `nuclei`: which pixels are theirs.
 `blood_cells`: whether a picture shows platelets, and whether it shows more than 15 red cells. `blood_boxes`: a box
 around each red cell, white cell and platelet; the aim is a teacher with mAP50 of 0.80 and more. `faces`: vectors of
-people (AT&T Laboratories Cambridge), of whom 30 are for training and validation, and 10 others for test. Each is one
-search with `--max-minutes`, whose run lies in OUT/work and whose report is copied to OUT/CASE; a run that is there goes
-on, or is read.
+people (AT&T Laboratories Cambridge), of whom 30 are for training and validation, and 10 others for test. `diabetes`:
+how far the disease is a year later (scikit-learn's ten measurements of 442 patients); students are cut out of a
+network of the user's own. `scenes`: which of the digits 0, 1 and 7 a scene composed of scikit-learn's shows. Each is a search
+with `--max-minutes`, whose run lies in OUT/work and whose report is copied to OUT/CASE; a run that is there goes on, or
+is read.
 """
 
 import argparse
@@ -21,11 +23,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import label
+from sklearn.datasets import load_diabetes
+from torch import Tensor, nn
 
 import nas_kd
+from nas_kd.data.digit_scenes import DIGITS, SCENES, compose
 
 OUT = Path("reports/tasks")
 SPLITS = ("train", "val", "test")
@@ -53,6 +60,7 @@ class Case(NamedTuple):
         files: says how a source reads the folder as it is: `[data]`.
         options: beside these.
         max_size_kb: of the student: about a tenth of the teacher.
+        own: trains the teacher on the arrays; None: the search does.
     """
 
     task: str
@@ -60,6 +68,7 @@ class Case(NamedTuple):
     files: Callable[[Path], dict[str, Any]] | None = None
     options: Mapping[str, Any] = {"teacher.epochs": TEACHER_EPOCHS}
     max_size_kb: float = 100
+    own: Callable[[Arrays], nn.Module] | None = None
 
     def data(self, folder: Path, path: Path) -> dict[str, Any]:
         """The section `[data]`; arrays are written to `path` if they are not there."""
@@ -117,6 +126,64 @@ def faces(folder: Path) -> Arrays:
     return arrays
 
 
+def diabetes(_folder: Path) -> Arrays:
+    """Ten measurements (N, 10) of patients, standardised, and how far the disease is a year later."""
+    found = load_diabetes(scaled=False)
+    order = np.random.default_rng(0).permutation(len(found.data))
+    parts = dict(zip(SPLITS, np.split(order, [264, 353]), strict=True))  # 60, 20 and 20 %
+    of_train = found.data[parts["train"]]
+    x = ((found.data - of_train.mean(axis=0)) / of_train.std(axis=0)).astype(np.float32)
+    y = found.target.astype(np.float32)
+    return {f"{what}_{split}": of[rows] for what, of in (("x", x), ("y", y)) for split, rows in parts.items()}
+
+
+class Perceptron(nn.Module):
+    """Two hidden layers; returns numbers (B, 1) in units of the targets."""
+
+    def __init__(self, mean: float, std: float) -> None:
+        """Targets have this mean and standard deviation."""
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(10, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 1))
+        self.mean, self.std = mean, std
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Predict from x (B, 10)."""
+        result: Tensor = self.layers(x) * self.std + self.mean
+        return result
+
+
+def perceptron(arrays: Arrays) -> nn.Module:
+    """Train one, as long as it gets better on validation."""
+    x, y = torch.from_numpy(arrays["x_train"]), torch.from_numpy(arrays["y_train"])[:, None]
+    x_val, y_val = torch.from_numpy(arrays["x_val"]), torch.from_numpy(arrays["y_val"])[:, None]
+    torch.manual_seed(0)
+    net = Perceptron(float(y.mean()), float(y.std()))
+    optimizer = torch.optim.AdamW(net.parameters(), 1e-3, weight_decay=0.1)
+    least, best = float("inf"), net.state_dict()
+    for _ in range(100):
+        for rows in torch.split(torch.randperm(len(x)), 32):
+            optimizer.zero_grad()
+            F.huber_loss(net(x[rows]) / net.std, y[rows] / net.std).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+        with torch.no_grad():
+            error = float(F.mse_loss(net(x_val), y_val))
+        if error < least:
+            least, best = error, {name: value.clone() for name, value in net.state_dict().items()}
+    net.load_state_dict(best)
+    return net.eval()
+
+
+def scenes(_folder: Path) -> Arrays:
+    """Grey scenes (N, 1, 32, 32) of handwritten digits, and which of them each shows."""
+    arrays: Arrays = {"classes": np.array([f"digit {digit}" for digit in DIGITS])}
+    for seed, (split, n) in enumerate(SCENES.items()):
+        found = compose(2 * n, seed, test=split == "test")
+        arrays[f"x_{split}"] = np.stack([scene.picture for scene in found])[:, None]
+        shown = [{digit.number for digit in scene.digits} for scene in found]
+        arrays[f"y_{split}"] = np.array([[i in there for i in range(len(DIGITS))] for there in shown], dtype=np.int64)
+    return arrays
+
+
 def nuclei(folder: Path) -> dict[str, Any]:
     """Where pictures of cells and masks of their nuclei are."""
     return {"source": "mask_folder", "path": str((folder / "nuclei").resolve()), "image_size": MASK_SIZE}
@@ -143,6 +210,8 @@ CASES: dict[str, Case] = {
         max_size_kb=160,
     ),
     "blood_cells": Case("multi_label", blood_cells),
+    "scenes": Case("multi_label", scenes),
+    "diabetes": Case("regression", diabetes, options={"space.name": "own", "search.trials": 12}, own=perceptron),
     "blood_boxes": Case(
         "detection",
         files=blood_boxes,
@@ -171,9 +240,11 @@ CASES: dict[str, Case] = {
 
 def run(case: str, folder: Path, out: Path, minutes: float) -> nas_kd.Run:
     """Search, or go on; the report is copied where it is kept."""
-    chosen, work = CASES[case], out / "work" / case
+    chosen, work, arrays = CASES[case], out / "work" / case, out / "work" / f"{case}.npz"
+    data = chosen.data(folder, arrays)
     found = nas_kd.search(
-        data=chosen.data(folder, out / "work" / f"{case}.npz"),
+        data=data,
+        teacher=None if chosen.own is None else chosen.own(dict(np.load(arrays))),
         task=chosen.task,
         budget=nas_kd.Budget(max_size_kb=chosen.max_size_kb),
         max_minutes=minutes,
