@@ -8,9 +8,9 @@ DATA holds nuclei/{train,val,test}/{images,masks}/*.png, bccd/ (COCO JSON files 
 around each red cell, white cell and platelet; the aim is a teacher with mAP50 of 0.80 and more. `faces`: vectors of
 people (AT&T Laboratories Cambridge), of whom 30 are for training and validation, and 10 others for test. `diabetes`:
 how far the disease is a year later (scikit-learn's ten measurements of 442 patients); students are cut out of a
-network of the user's own. `scenes`: which of the digits 0, 1 and 7 a scene composed of scikit-learn's shows. Each is a search
-with `--max-minutes`, whose run lies in OUT/work and whose report is copied to OUT/CASE; a run that is there goes on, or
-is read.
+network of the user's own. `scenes`: which of the digits 0, 1 and 7 a scene composed of scikit-learn's shows.
+Each is a search with `--max-minutes`, whose run lies in OUT/work and whose report is copied to OUT/CASE; a run that is
+there goes on, or is read.
 """
 
 import argparse
