@@ -39,9 +39,9 @@ def carved(
     if groups is not None:
         return _carved_by_group(targets, groups, fractions, seed)
     parts = carve(task.strata(ys["train"]), fractions, seed)
+    kept = f", the same share of each {task.stratum}" if task.stratum else ""
     notes = [
-        f"{name}: {len(parts[name]):,} of the {len(ys['train']):,} training samples, the same share of each "
-        f"{task.stratum}, drawn by seed {seed}"
+        f"{name}: {len(parts[name]):,} of the {len(ys['train']):,} training samples{kept}, drawn by seed {seed}"
         for name in fractions
     ]
     return parts, notes

@@ -54,9 +54,7 @@ class Embeddings(Evidence):
     @staticmethod
     def of(outputs: NDArray[np.float32], y: NDArray[Any]) -> "Embeddings":
         """Bring vectors (N, d) to length 1, and number identities (N,) from 0; a vector of length 0 stays so."""
-        length = np.linalg.norm(outputs, axis=1, keepdims=True)
-        unit = np.divide(outputs, length, out=np.zeros_like(outputs, dtype=np.float32), where=length > 0)
-        return Embeddings(unit, np.unique(y, return_inverse=True)[1].reshape(-1))
+        return Embeddings(unit(outputs), np.unique(y, return_inverse=True)[1].reshape(-1))
 
     @property
     def samples(self) -> int:
@@ -172,3 +170,9 @@ def verification_threshold(evidence: Embeddings, far: float) -> float:
     refused = accepted_above(pairs, far * pairs.n_other)
     above = [float(c[c > refused].min(initial=1.0)) for c in (pairs.same, pairs.other)]
     return (refused + min(above)) / 2
+
+
+def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Bring vectors (N, d) to length 1; one of length 0 stays so."""
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(np.divide(vectors, length, out=np.zeros_like(vectors, dtype=np.float32), where=length > 0))

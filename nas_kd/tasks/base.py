@@ -60,7 +60,7 @@ class Task(TaskDecisions, TaskJudging):
         one_class: whether every sample has one class, so that classes can be counted and weighted, a teacher may know
             other ones, and probabilities are those of a softmax.
         default_methods: what a search chooses from unless `distill.methods` says.
-        stratum: what keeps its share when splits are carved.
+        stratum: what keeps its share when splits are carved, as `strata` numbers it; "": nothing.
         together: what `kept_together` keeps together, such as "identity"; "": nothing.
         least_groups: of what is kept together, in every split that is carved.
         output: name of the output of exported files.
@@ -82,7 +82,7 @@ class Task(TaskDecisions, TaskJudging):
     decisions: ClassVar[DecisionKind]
     one_class: ClassVar[bool] = False
     default_methods: ClassVar[tuple[str, ...]]
-    stratum: ClassVar[str]
+    stratum: ClassVar[str] = ""
     together: ClassVar[str] = ""
     least_groups: ClassVar[int] = 1
     output: ClassVar[str] = "logits"
@@ -115,13 +115,13 @@ class Task(TaskDecisions, TaskJudging):
             InputError: they are not what this task learns.
         """
 
-    @abstractmethod
     def strata(self, y: Array) -> NDArray[np.int64]:
-        """Number the groups of samples (N,) whose shares are kept when splits are carved.
+        """Number the groups of samples (N,) whose shares are kept when splits are carved; by default all are in one.
 
         Args:
             y: checked targets of the training samples.
         """
+        return np.zeros(len(y), dtype=np.int64)
 
     def kept_together(self, y: Array) -> NDArray[np.int64] | None:
         """Number the groups of samples (N,) that must not be in two splits; None: any two may be.

@@ -5,27 +5,25 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
-import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
 from nas_kd.config.data_options import DataOptions
 from nas_kd.errors import InputError, few
 from nas_kd.results.output_record import OutputRecord
 from nas_kd.scores.base import load_score
 from nas_kd.scores.embeddings import Embeddings, verification_threshold
-from nas_kd.tasks.base import Array, DecisionKind, Differences, MixedLabels, Targets, Task
+from nas_kd.tasks.base import Array, MixedLabels, Targets
 from nas_kd.tasks.contrastive import agreement, grouped_order, supervised_contrastive
-from nas_kd.tasks.unit_length import UnitLength
+from nas_kd.tasks.unit_vectors import UnitVectors
 
 DEFAULT_WIDTH = 64
-SAME = 0.99  # cosine from which two vectors of one sample say the same
 FAR = 0.01  # of the threshold on cards
 MOST_NAMED = 3  # identities in a message
 
 
 @dataclass(frozen=True)
-class Embedding(Task):
+class Embedding(UnitVectors):
     """Vectors whose cosine says how alike two samples are; a network returns them (B, d), of length 1.
 
     Targets are identities: faces, animals, places. Those of validation and test are not in training. The label loss is
@@ -43,12 +41,9 @@ class Embedding(Task):
     summary: ClassVar[str] = "vectors that are near each other for one identity (faces, re-identification); recall@1"
     headline: ClassVar[str] = "recall_at_1"
     knowledge: ClassVar[str] = "recall_at_1"
-    decisions: ClassVar[DecisionKind] = "vectors"
-    default_methods: ClassVar[tuple[str, ...]] = ("embedding", "rkd", "embedding+rkd", "similarity")
     stratum: ClassVar[str] = "kind of identity (one sample, or more)"
     together: ClassVar[str] = "identity"
     least_groups: ClassVar[int] = 2
-    output: ClassVar[str] = "embedding"
     uses: ClassVar[frozenset[str]] = frozenset({"embedding_width"})
     any_width: ClassVar[bool] = True
 
@@ -97,14 +92,6 @@ class Embedding(Task):
         """Identity numbers (B,), as they are."""
         return y
 
-    def decide(self, raw: Tensor) -> Tensor:
-        """Vectors (B, d) of length 1."""
-        return F.normalize(raw, dim=1)
-
-    def embedding_of(self, raw: Tensor, before: Tensor) -> Tensor:
-        """The vectors themselves, of length 1."""
-        return F.normalize(raw, dim=1)
-
     def label_loss(self, decided: Tensor, y: Tensor, weights: Tensor | None, mixed: MixedLabels | None) -> Tensor:
         """Supervised contrastive, mean over the samples that have others of their identity in the batch."""
         return supervised_contrastive(decided, agreement(y) if mixed is None else agreement(y, mixed.y, mixed.share))
@@ -113,25 +100,9 @@ class Embedding(Task):
         """The same times the number of samples."""
         return self.label_loss(decided, y, None, None) * len(y)
 
-    def divergence(self, decided: Tensor, wanted: Tensor, temperature: float, weights: Tensor | None = None) -> Tensor:
-        """1 - cosine; of vectors of another width, the squared difference between the cosines of the batch."""
-        if decided.shape == wanted.shape:
-            each = 1 - (decided * wanted).sum(dim=1)
-        else:
-            each = (decided @ decided.T - wanted @ wanted.T).square().mean(dim=1)
-        return each.mean() if weights is None else (weights * each).sum() / weights.sum().clamp_min(1e-12)
-
     def order(self, y: Tensor, generator: Generator) -> Tensor:
         """Groups of samples of one identity, the groups at random: see `grouped_order`."""
         return grouped_order(y, generator)
-
-    def finished(self, network: nn.Module, n_outputs: int, *, own_units: bool) -> nn.Module:
-        """Bring vectors to length 1, in the graph of the exported file, too."""
-        return UnitLength(network)
-
-    def in_order(self, outputs: NDArray[np.float32], order: Sequence[int]) -> NDArray[np.float32]:
-        """As they are: numbers of a vector have no names."""
-        return outputs
 
     def evidence(self, outputs: NDArray[np.float32], y: Array) -> Embeddings:
         """Vectors of length 1 beside identities."""
@@ -145,12 +116,6 @@ class Embedding(Task):
         """The cosine from which two samples are of one identity, at a given share of false alarms."""
         found = verification_threshold(self.evidence(outputs, y), FAR)
         return {"similarity": "cosine", "threshold": round(found, 6), "false_alarms": FAR}
-
-    def differences(self, ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> Differences:
-        """Samples whose vectors point elsewhere; the gap is the distance between the two, of length 1."""
-        first, second = (Embeddings.of(x, np.arange(len(x))).vectors for x in (ours, theirs))
-        rows = np.flatnonzero((first * second).sum(axis=1) < SAME)
-        return Differences(rows, np.linalg.norm(first[rows] - second[rows], axis=1).astype(np.float32))
 
     def describe_output(self, names: Sequence[str]) -> OutputRecord:
         """A vector of length 1."""

@@ -18,7 +18,7 @@ from nas_kd.testing.rules import check_rules, fault_of_line
 FEW, STEPS, RATE = 8, 200, 0.3  # samples whose outputs are trained, and how
 OPEN_SIDE = 4  # of outputs that may have any
 LONGEST = 110  # characters of a summary: a line of `nas-kd list tasks`
-WORDS = ("name", "title", "summary", "stratum", "output")
+WORDS = ("name", "title", "summary", "output")
 
 
 @dataclass(frozen=True)

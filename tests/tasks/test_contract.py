@@ -38,6 +38,7 @@ TARGETS: dict[str, dict[str, NDArray[Any]]] = {
     "segmentation": {"train": MASKS, "test": MASKS[:4]},
     "embedding": {"train": np.array(list("aabbccddeeff")), "test": np.array(list("xxyyz"))},
     "detection": {"train": BOXES, "test": BOXES[:4]},
+    "vectors": {"train": GENERATOR.normal(size=(12, 5)), "test": GENERATOR.normal(size=(6, 5))},
 }
 
 
