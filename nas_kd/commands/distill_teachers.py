@@ -164,7 +164,8 @@ def load_teacher(
     options = given.options
     wanted_classes = None if options.knows_other_classes else n_classes
     if options.onnx is not None:
-        loaded = load_onnx(read_onnx(options.onnx, options.output), options, facts, wanted_classes)
+        shape = None if wanted_classes is None else (wanted_classes,)
+        loaded = load_onnx(read_onnx(options.onnx, options.output), options, facts, shape)
         return LoadedTeacher(loaded.model, options, loaded.notes, loaded.behind)
     net: nn.Module = given.module.eval()
     inputs = inputs_of_module(net, options, facts)

@@ -1,5 +1,6 @@
 """A user's ONNX classifier as a PyTorch module: any layout and number type, open sides, logits or probabilities."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,7 +34,7 @@ class OnnxModule(nn.Module):
         self,
         source: Path | bytes | OnnxFile,
         input_shape: tuple[int, ...],
-        n_classes: int | None,
+        output_shape: Sequence[int | None] | None,
         threads: int = 1,
         *,
         channels_last: bool | None = None,
@@ -43,7 +44,8 @@ class OnnxModule(nn.Module):
         Args:
             source: path or bytes of the file, or the file as `read_onnx` gave it.
             input_shape: shape of one sample of the data.
-            n_classes: number of classes of the data; None: as many as the file gives.
+            output_shape: of what the file has to give for one sample, (C,) for classes; None in place of a side: any
+                length; in place of all: whatever the file gives.
             threads: threads of ONNX Runtime.
             channels_last: whether the file takes images (H, W, C); None: if its shape can only be that.
 
@@ -51,16 +53,16 @@ class OnnxModule(nn.Module):
             InputError: see `read_onnx`; or the file's shapes differ from the data's.
         """
         super().__init__()
-        file = source if isinstance(source, OnnxFile) else read_onnx(source, n_classes=n_classes)
+        file = source if isinstance(source, OnnxFile) else read_onnx(source)
         self.input_shape = input_shape
         self.channels_last = takes_channels_last(file, input_shape) if channels_last is None else channels_last
         self.file_shape = (*input_shape[1:], input_shape[0]) if self.channels_last else input_shape
         self.probabilities = file.last_operator in PROBABILITY_OPERATORS
         file.require(self.file_shape)
         self.classifier = OnnxClassifier(file.closed(self.file_shape), threads)
-        outputs = self._first_outputs()
-        if n_classes not in (None, outputs.shape[1]):
-            raise InputError(f"{file.source} has {outputs.shape[1]} classes, the data has {n_classes}{OTHER_CLASSES}")
+        given = self._first_outputs().shape[1:]
+        if output_shape is not None and not _fits(given, output_shape):
+            raise InputError(f"{file.source} {_mismatch(given, output_shape)}")
 
     def _first_outputs(self) -> Logits:
         """Outputs of two samples, one by one if the file takes no two at once, whatever it says of its batch."""
@@ -98,6 +100,17 @@ class OnnxModule(nn.Module):
 
     def _outputs(self, x: Tensor) -> Logits:
         return self.classifier.predict(self.in_file_layout(x))
+
+
+def _fits(given: Sequence[int], wanted: Sequence[int | None]) -> bool:
+    return len(given) == len(wanted) and all(w in (None, g) for g, w in zip(given, wanted, strict=True))
+
+
+def _mismatch(given: Sequence[int], wanted: Sequence[int | None]) -> str:
+    if len(wanted) == 1:
+        return f"has {given[0]} classes, the data has {wanted[0]}{OTHER_CLASSES}"
+    sides = ", ".join("any" if side is None else str(side) for side in wanted)
+    return f"gives outputs of shape {tuple(given)} a sample, the task wants ({sides})"
 
 
 def takes_channels_last(file: OnnxFile, shape: tuple[int, ...]) -> bool:

@@ -1,6 +1,6 @@
 """Teachers of the user's own that are ONNX files: of any layout and number type, with logits or probabilities."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -39,7 +39,8 @@ def from_onnx(options: TeacherOptions, data: Dataset) -> UserTeacher:
         )
     n_classes = wanted_outputs(options, data)
     file = read_onnx(path, options.output, n_classes, axes=data.output_axes)
-    loaded = load_onnx(file, options, SampleFacts.of(data), n_classes)
+    shape = None if n_classes is None else data.task.raw_shape(n_classes)
+    loaded = load_onnx(file, options, SampleFacts.of(data), shape)
     inputs, module = loaded.inputs, loaded.module
     identity = [sha256(file.content), options.preprocessing, *inputs.identity(options, data.scale)]
     identity += label_facts(options)
@@ -101,17 +102,19 @@ class LoadedOnnx:
         return (inputs if self.file.is_float else inputs.in_pixels(self.file.dtype, other)).in_front_of(self.module)
 
 
-def load_onnx(file: OnnxFile, options: TeacherOptions, facts: SampleFacts, n_classes: int | None) -> LoadedOnnx:
+def load_onnx(
+    file: OnnxFile, options: TeacherOptions, facts: SampleFacts, output_shape: Sequence[int | None] | None
+) -> LoadedOnnx:
     """Find out how a file takes samples, and load it.
 
     Args:
         file: as `read_onnx` gave it.
         options: of the teacher.
         facts: of the samples.
-        n_classes: number of classes; None: as many as the file gives.
+        output_shape: of what it has to give for one sample, see `OnnxModule`; None: whatever it gives.
 
     Raises:
-        InputError: the file does not take such samples, or gives something else than numbers for each class.
+        InputError: the file does not take such samples, or gives something else than is wanted.
     """
     inputs = TeacherInputs.of(options, facts)
     if not file.is_float:
@@ -119,7 +122,7 @@ def load_onnx(file: OnnxFile, options: TeacherOptions, facts: SampleFacts, n_cla
     first: InputError | None = None
     for attempt, channels_last in _attempts(file, inputs):
         try:
-            module = OnnxModule(file, attempt.shape, n_classes, channels_last=channels_last)
+            module = OnnxModule(file, attempt.shape, output_shape, channels_last=channels_last)
         except InputError as error:
             first = first or error
             continue

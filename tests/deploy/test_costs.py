@@ -35,7 +35,7 @@ def test_functional_calls_count_too() -> None:
 
 def test_an_onnx_file_costs_what_its_network_does(net: nn.Module, content: bytes) -> None:
     assert count_onnx_macs(read_onnx(content), (3, 16, 16)) == NET_MACS
-    inside = nn.Sequential(OnnxModule(content, (3, 16, 16), 4), nn.Linear(4, 2))
+    inside = nn.Sequential(OnnxModule(content, (3, 16, 16), (4,)), nn.Linear(4, 2))
     assert count_macs(inside, (3, 16, 16)) == NET_MACS + 8
     assert count_parameters(inside) == read_onnx(content).parameters + 10
 

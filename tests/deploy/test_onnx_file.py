@@ -21,12 +21,12 @@ Identity = Callable[..., bytes]
 def refused(source: Path | bytes, says: str) -> bool:
     """Whether it is refused in one line that says so."""
     with pytest.raises(InputError) as error:
-        OnnxModule(source, (3,), 3)
+        OnnxModule(source, (3,), (3,))
     return re.search(says, str(error.value)) is not None and "\n" not in str(error.value)
 
 
 def test_a_users_teacher_can_be_called_like_a_network(content: bytes, net: nn.Module, samples: Tensor) -> None:
-    teacher = OnnxModule(content, (3, 16, 16), 4)
+    teacher = OnnxModule(content, (3, 16, 16), (4,))
     x = samples[:9].float()
     assert torch.allclose(teacher(x), net.eval()(x), atol=1e-4)
     assert (
@@ -55,7 +55,7 @@ def test_random_bytes_are_refused_in_words(data: bytes) -> None:
 def test_a_truncated_or_damaged_network_is_refused_or_runs(content: bytes) -> None:
     for cut in range(0, len(content), 97):
         with pytest.raises(InputError):
-            OnnxModule(content[:cut], (3, 16, 16), 4)
+            OnnxModule(content[:cut], (3, 16, 16), (4,))
 
 
 def test_external_data_in_an_attribute_is_refused() -> None:
@@ -95,7 +95,7 @@ def test_a_file_that_cannot_be_loaded_prints_nothing(identity: Identity, capfd: 
 def test_shapes_that_are_not_the_datas_are_refused(identity: Identity) -> None:
     assert refused(identity(shape=("n", 5)), r"takes samples of shape \(5\), the data's are \(3,\)")
     with pytest.raises(InputError, match="has 3 classes, the data has 10"):
-        OnnxModule(identity(), (3,), 10)
+        OnnxModule(identity(), (3,), (10,))
 
 
 def test_too_large_a_file_is_refused_unread(tmp_path: Path) -> None:

@@ -212,7 +212,7 @@ def test_probabilities_are_recognised_by_their_values(data: Dataset, fitted: Fit
 
 def test_probabilities_of_zero_are_clipped(fitted: Fitted) -> None:
     model = linear_classifier(fitted[0] * 1000, fitted[1], last="Softmax")
-    module = OnnxModule(model.SerializeToString(), (1, 8, 8), 10)
+    module = OnnxModule(model.SerializeToString(), (1, 8, 8), (10,))
     found = module(torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(0)))
     assert bool(torch.isfinite(found).all())
     assert float(found.min()) == pytest.approx(np.log(1e-12), rel=1e-4)
