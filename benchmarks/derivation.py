@@ -102,7 +102,7 @@ def figures(make: Make, shape: tuple[int, ...]) -> dict[str, Any]:
     smallest, middle, largest = space.size_ladder(3)
 
     def build(architecture: Any) -> nn.Module:
-        return space.build(architecture, shape, space.n_classes).eval()
+        return space.build(architecture, shape, space.n_classes or 0).eval()
 
     started = time.process_time()
     cut = build(middle)

@@ -19,6 +19,7 @@ from nas_kd.user_code import unchanged_settings
 PREFIX = "nas_kd."
 BATCHES = (1, 3)  # sizes that a file is tried with where tracing may have fixed that of the example, 2
 RELATIVE_TOLERANCE = 1e-3  # of the largest logit, in that trial; what is deployed is verified closely
+ROUNDING = 0.1  # the same where values are rounded to 8 bits, some of them either way
 
 
 def export_onnx(model: nn.Module, input_shape: tuple[int, ...], output: str = "logits", axes: int = 2) -> bytes:
@@ -137,6 +138,8 @@ def _check_batches(exported: ModelProto, model: nn.Module, example: Tensor) -> N
         TrialError: it cannot run on them, or computes something else than the network.
     """
     content = serialize_checked(exported, "exported")
+    rounds = any(node.op_type == "QuantizeLinear" for node in exported.graph.node)
+    tolerance = ROUNDING if rounds else RELATIVE_TOLERANCE
     for size in BATCHES:
         x = torch.cat([example, example])[:size].roll(1, -1)
         with torch.no_grad():
@@ -148,7 +151,7 @@ def _check_batches(exported: ModelProto, model: nn.Module, example: Tensor) -> N
                 f"the exported file takes batches of {len(example)} only, as the network's forward makes a Python "
                 "number of the batch size (as len(x) does; x.shape[0] would do)"
             ) from error
-        if not torch.allclose(found, wanted, rtol=0, atol=RELATIVE_TOLERANCE * float(wanted.abs().max())):
+        if not torch.allclose(found, wanted, rtol=0, atol=tolerance * float(wanted.abs().max())):
             raise TrialError(
                 "the exported file computes something else than the network, whose forward decides by values of its "
                 "input or makes Python numbers of them"

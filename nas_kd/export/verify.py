@@ -48,10 +48,10 @@ class Parity:
 
     Attributes:
         max_abs_difference: largest difference between two logits.
-        agreement: share (0..1) of samples with equal decisions.
-        disagreements: number of samples with other decisions.
+        agreement: share (0..1) of equal decisions.
+        disagreements: number of other decisions.
         not_ties: disagreements in which PyTorch's outputs are further apart than rounding explains.
-        samples: number of samples compared.
+        decisions: number of decisions compared, one a sample unless the task has many places in each.
         tolerance: largest difference allowed.
     """
 
@@ -59,7 +59,7 @@ class Parity:
     agreement: float
     disagreements: int
     not_ties: int
-    samples: int
+    decisions: int
     tolerance: float
 
 
@@ -110,11 +110,11 @@ def verify_quantized(
             f"rounding explains {rounding:.2g}"
         )
     if rounds_alike and parity.disagreements > max(
-        MIN_ALLOWED_DIFFERENCES, (1 - MIN_QUANTIZED_AGREEMENT) * parity.samples
+        MIN_ALLOWED_DIFFERENCES, (1 - MIN_QUANTIZED_AGREEMENT) * parity.decisions
     ):
         raise TrialError(
-            f"the quantised file decides otherwise than the network for {parity.disagreements} of "
-            f"{parity.samples} samples; allowed: {1 - MIN_QUANTIZED_AGREEMENT:.1%}"
+            f"the quantised file makes {parity.disagreements} of {parity.decisions} decisions otherwise than the "
+            f"network; allowed: {1 - MIN_QUANTIZED_AGREEMENT:.1%}"
         )
     return parity
 
@@ -179,13 +179,14 @@ def _distance(onnx_logits: Logits, torch_logits: Logits, tolerance: float, task:
         if not np.isfinite(logits).all():
             raise TrialError(f"the {origin}'s logits are not finite on {_bad_rows(logits)} of {len(logits)} samples")
     difference = float(np.abs(onnx_logits - torch_logits).max())
-    rows, gaps = task.differences(torch_logits, onnx_logits)
+    rows, gaps, places = task.differences(torch_logits, onnx_logits)
+    decisions = len(torch_logits) if places is None else places
     return Parity(
         max_abs_difference=difference,
-        agreement=1 - len(rows) / len(torch_logits),
+        agreement=1 - len(rows) / decisions,
         disagreements=len(rows),
         not_ties=int((gaps > 2 * tolerance).sum()),
-        samples=len(torch_logits),
+        decisions=decisions,
         tolerance=tolerance,
     )
 
@@ -198,8 +199,8 @@ def _check(parity: Parity) -> None:
         )
     if parity.not_ties or (parity.agreement < MIN_AGREEMENT and parity.disagreements > 1):
         raise TrialError(
-            f"the exported file decides otherwise than the network for {parity.disagreements} of {parity.samples} "
-            f"samples, {parity.not_ties} of them not ties; allowed: {1 - MIN_AGREEMENT:.1%}, ties only"
+            f"the exported file makes {parity.disagreements} of {parity.decisions} decisions otherwise than the network, "
+            f"{parity.not_ties} of them not ties; allowed: {1 - MIN_AGREEMENT:.1%}, ties only"
         )
 
 

@@ -170,11 +170,11 @@ class Detection(Task):
         return box_pictures(x, y, self.evidence(outputs, y).found, names)
 
     def differences(self, ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> Differences:
-        """Pictures with an anchor that has another set of classes at probability 1/2; the gap is its largest logit."""
-        ours, theirs = ours[..., :-SIDES], theirs[..., :-SIDES]
+        """Anchors that have another set of classes at probability 1/2; the gap is the largest such logit."""
+        ours, theirs = (of[..., :-SIDES].reshape(-1, self.n_classes) for of in (ours, theirs))
         other = (ours >= 0) != (theirs >= 0)
-        rows = np.flatnonzero(other.any(axis=(1, 2)))
-        return Differences(rows, np.where(other[rows], np.abs(ours[rows]), 0).max(axis=(1, 2), initial=0))
+        rows = np.flatnonzero(other.any(axis=1))
+        return Differences(rows, np.where(other[rows], np.abs(ours[rows]), 0).max(axis=1, initial=0), len(ours))
 
     def describe_output(self, names: Sequence[str]) -> OutputRecord:
         """State the strides of anchor points, by which boxes are made of the logits."""

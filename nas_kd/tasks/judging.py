@@ -15,15 +15,17 @@ Array = NDArray[Any]
 
 
 class Differences(NamedTuple):
-    """Samples about which two networks decide differently.
+    """Decisions that two networks make differently: one a sample, unless a sample has many places to decide about.
 
     Attributes:
-        rows: (D,) int64 positions of these samples.
+        rows: (D,) int64 their positions.
         gaps: (D,) how far the first network's outputs are from deciding like the second's, in units of its outputs.
+        places: number of decisions about all samples; None: one each.
     """
 
     rows: NDArray[np.int64]
     gaps: NDArray[np.float32]
+    places: int | None = None
 
 
 class TaskJudging(ABC):

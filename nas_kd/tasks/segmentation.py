@@ -173,11 +173,11 @@ class Segmentation(Task):
         return mask_pictures(x, y, self.masks(outputs), names)
 
     def differences(self, ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> Differences:
-        """Pictures some cell of which has another class; the gap is the largest between the two classes' logits."""
+        """Cells of another class; the gap is that between the two classes' logits."""
         top, other = ours.argmax(1), theirs.argmax(1)
         gap = np.take_along_axis(ours, top[:, None], 1) - np.take_along_axis(ours, other[:, None], 1)
-        rows = np.flatnonzero((top != other).any(axis=(1, 2)))
-        return Differences(rows, gap[rows].max(axis=(1, 2, 3), initial=0))
+        rows = np.flatnonzero(top != other)
+        return Differences(rows, gap.ravel()[rows], top.size)
 
     def describe_output(self, names: Sequence[str]) -> OutputRecord:
         """Logits of each class for each cell."""

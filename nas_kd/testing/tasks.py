@@ -242,13 +242,14 @@ def judges_what_was_learned(case: TaskCase) -> str | None:
 
 
 def compares_networks(case: TaskCase) -> str | None:
-    """A network decides as itself; differences are sample numbers with a gap each."""
+    """A network decides as itself; differences are numbers of samples, or of places, with a gap each."""
     raw = case.raw.numpy()
     if len(case.bound.differences(raw, raw).rows):
         return "a network differs from itself"
     found = case.bound.differences(raw, -raw)
-    if len(found.rows) != len(found.gaps) or (len(found.rows) and found.rows.max() >= len(raw)):
-        return f"differences are {len(found.rows)} samples up to {found.rows.max(initial=0)} and {len(found.gaps)} gaps"
+    places = len(raw) if found.places is None else found.places
+    if len(found.rows) != len(found.gaps) or (len(found.rows) and found.rows.max() >= places):
+        return f"differences are {len(found.rows)} rows up to {found.rows.max(initial=0)} and {len(found.gaps)} gaps"
     return None
 
 

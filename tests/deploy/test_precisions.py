@@ -219,7 +219,7 @@ def test_another_file_is_not_the_fake_quantised_network(net: nn.Module, quantisi
     model = plugin.prepare(net, SHAPE)
     made = plugin.make(model, quantising).content
     model.network.head.bias.data[0] += 100
-    with pytest.raises(TrialError, match=r"rounding explains|decides otherwise"):
+    with pytest.raises(TrialError, match=r"rounding explains|decisions otherwise"):
         plugin.verify(made, model, quantising.samples)
 
 

@@ -18,7 +18,7 @@ def test_an_export_is_the_network(content: bytes, net: nn.Module, samples: Tenso
     parity = verify(content, net, samples)
     assert parity.max_abs_difference <= 1e-4
     assert parity.agreement >= 0.999
-    assert (parity.samples, parity.not_ties) == (300, 0)
+    assert (parity.decisions, parity.not_ties) == (300, 0)
     assert net.training
 
 

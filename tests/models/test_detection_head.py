@@ -37,6 +37,13 @@ def test_any_maps_are_brought_to_the_grids(maps: tuple[tuple[int, int, int], ...
     assert (at_first[3:] * REACH).tolist() == pytest.approx([1.5] * 4, rel=0.1)
 
 
+def test_layers_are_built_without_memory() -> None:
+    """As once-for-all does."""
+    with torch.device("meta"):
+        head = load_head("detection").module({"width": 8, "depth": 1}, HeadInputs((MapShape(8, 4, 5),), (32, 38), 3))
+    assert all(p.is_meta for p in head.parameters())
+
+
 def test_the_file_says_what_the_network_says() -> None:
     space = load_space("resnet+detection")
     network = space.build(space.size_ladder(2)[0], (3, 32, 38), 3).eval()

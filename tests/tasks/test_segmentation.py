@@ -128,7 +128,9 @@ def test_networks_differ_where_a_cell_does() -> None:
     other = LOGITS.copy()
     other[3, :, 2, 2] = -other[3, :, 2, 2]
     found = TASK.differences(LOGITS, other)
-    assert found.rows.tolist() == [3]
+    height, width = LOGITS.shape[2:]
+    assert found.rows.tolist() == [3 * height * width + 2 * width + 2]
+    assert found.places == len(LOGITS) * height * width
     assert found.gaps[0] > 0
 
 

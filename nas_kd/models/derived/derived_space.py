@@ -20,6 +20,7 @@ from nas_kd.models.grid import Dimension, GridSpace
 from nas_kd.results.candidate import Architecture
 from nas_kd.serialization import fingerprint, sha256
 
+FLAT = 2  # axes of logits (B, C)
 FRESH = "fresh"  # the choice between inherited weights (0) and random ones (1)
 STARTS = ("inherited", "fresh")
 
@@ -35,7 +36,7 @@ class DerivedSpace(GridSpace):
         cuts: what each dimension does, in the order of `dimensions`; the choice of a start comes after them.
         frozen: why groups of channels cannot be cut, by their first layer, and why linear layers stay one.
         input_shape: of one sample.
-        n_classes: width of the logits.
+        n_classes: width of the logits (B, C); None where outputs have further sides.
 
     Examples:
         >>> import nas_kd, torch
@@ -68,7 +69,8 @@ class DerivedSpace(GridSpace):
         self._ranked_by: str | None = None
         self._cutter = self._derived.cutter
         with torch.no_grad():
-            self.n_classes = int(self._cutter.model(example[:2]).shape[1])
+            outputs = self._cutter.model(example[:2])
+        self.n_classes = int(outputs.shape[1]) if outputs.dim() == FLAT else None
         self.input_shape = tuple(example.shape[1:])
         self.frozen = {group.root: group.frozen for group in self._cutter.groups if group.frozen}
         self.frozen |= {f"rank of {x.path}": x.fixed for x in self._derived.large_layers if x.fixed}
@@ -208,10 +210,10 @@ class DerivedSpace(GridSpace):
         Raises:
             InputError: the data are not those of the whole network, or the architecture is not one of this space.
         """
-        if tuple(input_shape) != self.input_shape or n_classes != self.n_classes:
+        if tuple(input_shape) != self.input_shape or self.n_classes not in (None, n_classes):
             raise InputError(
-                f"space {self.name!r} is cut out of a network of {self.n_classes} classes for samples of shape "
-                f"{self.input_shape}; got {n_classes} classes, {tuple(input_shape)}"
+                f"space {self.name!r} is cut out of a network of {self.n_classes or n_classes} classes for samples of "
+                f"shape {self.input_shape}; got {n_classes} classes, {tuple(input_shape)}"
             )
         return self.network(self.checked(architecture), input_shape[0], n_classes)
 

@@ -74,7 +74,7 @@ class DetectionLayers(nn.Module):
         self.decide = nn.ModuleList(decide)
         initialised(self, decide)
         at_first = [math.log(share / (1 - share)) for share in (PRIOR, NEAR / REACH)]
-        biases = torch.tensor(at_first).repeat_interleave(torch.tensor([n_classes, SIDES]))
+        biases = torch.tensor([at_first[0]] * n_classes + [at_first[1]] * SIDES)
         for layer in decide:
             layer.bias = nn.Parameter(biases.clone())
 
