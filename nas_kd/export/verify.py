@@ -199,8 +199,8 @@ def _check(parity: Parity) -> None:
         )
     if parity.not_ties or (parity.agreement < MIN_AGREEMENT and parity.disagreements > 1):
         raise TrialError(
-            f"the exported file makes {parity.disagreements} of {parity.decisions} decisions otherwise than the network, "
-            f"{parity.not_ties} of them not ties; allowed: {1 - MIN_AGREEMENT:.1%}, ties only"
+            f"the exported file makes {parity.disagreements} of {parity.decisions} decisions otherwise than the "
+            f"network, {parity.not_ties} of them not ties; allowed: {1 - MIN_AGREEMENT:.1%}, ties only"
         )
 
 

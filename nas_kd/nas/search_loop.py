@@ -2,10 +2,12 @@
 
 from collections import deque
 from collections.abc import Callable
+from math import inf
 
 from nas_kd.config.options import SearchConfig
 from nas_kd.context.callbacks import Callback
 from nas_kd.kd.network_builder import NetworkBuilder
+from nas_kd.nas.assistants_time import assistants_s
 from nas_kd.nas.gate import Gate
 from nas_kd.nas.jobs import Job, TrainTrial
 from nas_kd.nas.propose import Proposer, propose
@@ -158,5 +160,20 @@ class SearchLoop:
         return None if self._any("finished") else self._study.most_accurate_paused(len(self._rungs))
 
     def _to_promote(self, *, last: bool = False) -> TrialRecord | None:
+        """The paused candidate that has earned more training; those whose assistants would take too long are ended."""
         plan = self._plan
-        return self._study.next_to_promote(len(plan.rungs), plan.reduction, n_initial=plan.n_initial, last=last)
+        while True:
+            record = self._study.next_to_promote(len(plan.rungs), plan.reduction, n_initial=plan.n_initial, last=last)
+            if record is None or (reason := self._no_time_for(record)) is None:
+                return record
+            self._on_trial_end(self._study.tell(record.model_copy(update={"status": "pruned", "reason": reason})))
+
+    def _no_time_for(self, record: TrialRecord) -> str | None:
+        """Why a candidate's assistants are not trained any more, if they are not."""
+        left = self._study.left_s(self._config.search.max_minutes)
+        if left == inf or not record.candidate.assistants:
+            return None
+        wanted = assistants_s(record, self._study.records, self._builder, self._rungs[-1])
+        if wanted <= max(left, 0.0):
+            return None
+        return f"its assistants would take about {wanted / 60:.1f} minutes, and {max(0.0, left) / 60:.1f} were left"

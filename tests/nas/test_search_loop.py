@@ -1,6 +1,7 @@
 """The loop of a search with several workers, when the time is over."""
 
 from collections import deque
+from math import inf
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -86,3 +87,43 @@ def test_out_of_time_what_waits_behind_the_gate_is_not_trained(
     assert len(untrained) == 2
     assert {(r.status, r.reason) for r in untrained} == {("pruned", OUT_OF_TIME)}
     assert {r.number for r in untrained} <= {r.number for r in heard}
+
+
+@pytest.mark.parametrize("minutes", [None, 1.0, 1000.0])
+def test_what_needs_too_long_assistants_is_not_promoted(
+    builder: NetworkBuilder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minutes: float | None
+) -> None:
+    """An epoch takes a second for the largest student, so that nine of an assistant may take minutes."""
+    searching = Searching(tmp_path / "run", builder, "random", distill={"epochs": EPOCHS[-1]})
+
+    def gated(proposal: Proposal, *_args: Any, **_facts: Any) -> TrialRecord:
+        judged = searching.judged(proposal.trial.number, proposal.candidate)
+        return judged.model_copy(update={"status": "running", "rungs": (), "val_accuracy": None})
+
+    class Workers(TwoWorkers):
+        def wait(self) -> PoolResult[Job]:
+            job = cast(TrainTrial, self._under_way.popleft())
+            record = searching.judged(job.record.number, job.record.candidate, job.record.rungs)
+            last = record.rungs[-1].model_copy(update={"without_assistants": not job.record.rungs, "seconds": 60.0})
+            reached = record.model_copy(update={"rungs": (*record.rungs[:-1], last)})
+            return PoolResult(job, reached.model_dump(mode="json"))
+
+    monkeypatch.setattr(search_loop, "check_feasibility", gated)
+    left = inf if minutes is None else 60 * minutes
+    monkeypatch.setattr(searching.study, "left_s", lambda _minutes: left)
+    SearchLoop(
+        searching.study,
+        builder,
+        cast(Gate, SimpleNamespace()),
+        searching.proposer,
+        config=searching.config,
+        plan=SearchPlan(40, 0, EPOCHS, 3, 0),
+        pool=cast(WorkerPool, Workers(searching)),
+        callback=Callback(),
+        on_trial_end=lambda _record: None,
+    ).run()
+    ended = searching.study.records
+    slow = [r for r in ended if r.reason and r.reason.startswith("its assistants would take about")]
+    assert bool(slow) == (minutes == 1.0)
+    assert all(r.candidate.assistants and r.status == "pruned" and len(r.rungs) == 1 for r in slow)
+    assert any(len(r.rungs) > 1 for r in ended)  # others are promoted in their place
