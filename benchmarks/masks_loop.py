@@ -85,7 +85,8 @@ class Stage:
         """Ours, with published weights."""
         data, view = self.data, TrainingViews(self.data, seed).student("standard")
         facts = DatasetInfo(len(data.train), data.n_classes, data.mean, data.std, data.task)
-        setup = TrainingSetup(ArrayBatches(view, data.train.y, data.task.moving), facts, self.schedule, numerics, seed, calibrated=False)
+        batches = ArrayBatches(view, data.train.y, data.task.moving)
+        setup = TrainingSetup(batches, facts, self.schedule, numerics, seed, calibrated=False)
         teachers = []
         if make_method(method).teachers != "none" and teacher is not None:
             known = Teacher(teacher, "0" * 64, "", count_parameters(teacher), count_macs(teacher, data.input_shape))
