@@ -1,12 +1,15 @@
 """Samples of one split, in memory or mapped from a file: read by rows, as tensors."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from math import prod
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 CHUNK_BYTES = 2**26  # read at a time where all samples are looked at
+MOST_AT_ONCE = 512  # samples that a network is run on without gradient,
+VALUES_AT_ONCE = MOST_AT_ONCE * 3 * 64 * 64  # and numbers in them: maps of large pictures take gigabytes
 
 
 class Samples(Protocol):
@@ -46,6 +49,11 @@ class Samples(Protocol):
 
     def is_floating_point(self) -> bool:
         """Whether they are real numbers."""
+
+
+def samples_at_once(shape: Sequence[int]) -> int:
+    """How many samples of this shape networks are run on at a time where no gradient is wanted."""
+    return max(1, min(MOST_AT_ONCE, VALUES_AT_ONCE // max(1, prod(shape))))
 
 
 def chunks(x: Samples) -> Iterator[Tensor]:

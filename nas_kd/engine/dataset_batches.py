@@ -10,8 +10,8 @@ from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import default_collate
 
 from nas_kd.data.mixing import Mixer
+from nas_kd.data.samples import MOST_AT_ONCE
 from nas_kd.engine.batch_source import BatchSource, EpochBatches, Order, Samples
-from nas_kd.engine.evaluation import EVALUATION_BATCH
 from nas_kd.engine.random_stream import RandomStream
 from nas_kd.engine.sample_checks import as_network_input, as_pair, as_tensor, length_of, moments
 from nas_kd.engine.target_readers import TargetReader
@@ -68,8 +68,8 @@ class DatasetData:
             yield samples.x, samples.y
 
     def _chunks(self) -> Iterator[range]:
-        for start in range(0, len(self), EVALUATION_BATCH):
-            yield range(start, min(start + EVALUATION_BATCH, len(self)))
+        for start in range(0, len(self), MOST_AT_ONCE):
+            yield range(start, min(start + MOST_AT_ONCE, len(self)))
 
     @property
     def stored_dtype(self) -> torch.dtype:

@@ -8,12 +8,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nas_kd.data.dataset import Split, as_input
-from nas_kd.data.samples import Samples
+from nas_kd.data.samples import Samples, samples_at_once
 from nas_kd.engine.numerics import Numerics
 from nas_kd.scores.base import Evidence
 from nas_kd.tasks.base import Task
-
-EVALUATION_BATCH = 512
 
 
 def accuracy_of(model: nn.Module, split: Split, numerics: Numerics) -> float:
@@ -43,8 +41,8 @@ def evidence_of(model: nn.Module, split: Split, task: Task, numerics: Numerics) 
 def outputs_of(model: nn.Module, x: Samples, numerics: Numerics) -> NDArray[np.float32]:
     """What a network returns for samples (N, ...) in stored units; see `evidence_of` for the arguments."""
     model.eval()
-    starts = range(0, len(x), EVALUATION_BATCH)
-    parts = [model(numerics.to_layout(as_input(x[i : i + EVALUATION_BATCH]))).float() for i in starts]
+    size = samples_at_once(x.shape[1:])
+    parts = [model(numerics.to_layout(as_input(x[i : i + size]))).float() for i in range(0, len(x), size)]
     return torch.cat(parts).numpy()
 
 
@@ -59,7 +57,7 @@ def accuracy_on(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], nume
     """
     model.eval()
     correct, total = 0, 0
-    for x, y in batches:
+    for x, y in _split(batches):
         correct += int((model(numerics.to_layout(x)).float().argmax(dim=1) == y).sum())
         total += len(y)
     return correct / total
@@ -76,7 +74,7 @@ def evidence_on(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], task
         numerics: the memory layout that the model is in.
     """
     model.eval()
-    found = [(model(numerics.to_layout(x)).float(), y) for x, y in batches]
+    found = [(model(numerics.to_layout(x)).float(), y) for x, y in _split(batches)]
     outputs, targets = (torch.cat(parts).numpy() for parts in zip(*found, strict=True))
     return task.evidence(outputs, targets)
 
@@ -100,6 +98,14 @@ def label_loss_of(model: nn.Module, split: Split, task: Task, numerics: Numerics
 
 
 def _chunks(split: Split) -> Iterator[tuple[Tensor, Tensor]]:
-    for start in range(0, len(split), EVALUATION_BATCH):
-        part = slice(start, start + EVALUATION_BATCH)
+    size = samples_at_once(split.x.shape[1:])
+    for start in range(0, len(split), size):
+        part = slice(start, start + size)
         yield as_input(split.x[part]), split.y[part]
+
+
+def _split(batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches of as many samples as networks are run on at a time."""
+    for x, y in batches:
+        size = samples_at_once(x.shape[1:])
+        yield from zip(torch.split(x, size), torch.split(y, size), strict=True)

@@ -14,10 +14,10 @@ from nas_kd.data.augment import augmented
 from nas_kd.data.augmentation_choices import NONE, AugmentationChoices, check_augmentation
 from nas_kd.data.dataset import as_input
 from nas_kd.data.prepare import channel_statistics
+from nas_kd.data.samples import samples_at_once
 from nas_kd.data.validation import validated_samples
 from nas_kd.engine.batch_source import ArrayBatches, BatchSource
 from nas_kd.engine.dataset_batches import DatasetData
-from nas_kd.engine.evaluation import EVALUATION_BATCH
 from nas_kd.engine.loader_batches import LoaderData
 from nas_kd.engine.sample_checks import as_pair, as_tensor
 from nas_kd.engine.target_readers import ClassNumbers, TargetReader
@@ -167,6 +167,7 @@ class ArrayData:
     def batches(self, read: TargetReader) -> Iterator[tuple[Tensor, Tensor]]:
         """All samples in batches, without augmentation."""
         labels = self.labels(read)
-        for start in range(0, len(self), EVALUATION_BATCH):
-            part = slice(start, start + EVALUATION_BATCH)
+        size = samples_at_once(self._x.shape[1:])
+        for start in range(0, len(self), size):
+            part = slice(start, start + size)
             yield as_input(self._x[part]), labels[part]

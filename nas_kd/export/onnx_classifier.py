@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nas_kd.data.dataset import Split, as_input
-from nas_kd.data.samples import Samples
+from nas_kd.data.samples import Samples, samples_at_once
 from nas_kd.errors import InputError
 from nas_kd.export.error_text import first_line
 from nas_kd.export.onnx_file import FLAT, OnnxFile, read_onnx
@@ -57,7 +57,7 @@ class OnnxClassifier:
         if not len(x):
             raise InputError(f"{self.file.source} was given no samples to run on")
         self.file.require(tuple(x.shape[1:]))
-        size = self.file.batch or BATCH
+        size = self.file.batch or min(BATCH, samples_at_once(x.shape[1:]))
         parts = [self._run(as_input(x[i : i + size].detach().cpu()), size) for i in range(0, len(x), size)]
         return np.concatenate(parts)
 

@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nas_kd.data.dataset import Split
-from nas_kd.engine.evaluation import EVALUATION_BATCH, accuracy_of, label_loss_of
+from nas_kd.data.samples import MOST_AT_ONCE, samples_at_once
+from nas_kd.engine.evaluation import accuracy_of, label_loss_of
 from nas_kd.engine.numerics import PLAIN
 from nas_kd.tasks.classification import CLASSIFICATION
 
@@ -29,7 +30,7 @@ def test_by_hand() -> None:
     assert accuracy_of(Logits(), split, PLAIN) == pytest.approx(2 / 3)
 
 
-@pytest.mark.parametrize("n", [EVALUATION_BATCH - 1, EVALUATION_BATCH, 2 * EVALUATION_BATCH + 3])
+@pytest.mark.parametrize("n", [MOST_AT_ONCE - 1, MOST_AT_ONCE, 2 * MOST_AT_ONCE + 3])
 def test_pieces_of_any_size_count_by_their_samples(n: int) -> None:
     generator = torch.Generator().manual_seed(0)
     x, y = 3 * torch.randn(n, 5, generator=generator), torch.randint(5, (n,), generator=generator)
@@ -46,3 +47,10 @@ def test_a_network_is_judged_as_it_is_deployed() -> None:
     assert not model.training
     assert found[0] == pytest.approx(float(F.cross_entropy(model(x.float()), y).detach()), rel=1e-5)
     assert all(p.grad is None for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("shape", "most"), [((8,), 512), ((3, 64, 64), 512), ((3, 128, 128), 128), ((3, 224, 224), 41), ((9, 2**20), 1)]
+)
+def test_large_samples_are_few_at_a_time(shape: tuple[int, ...], most: int) -> None:
+    assert samples_at_once(shape) == most
