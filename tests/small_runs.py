@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import nn
 
+from nas_kd.commands.load_run import read_run
 from nas_kd.config.options import SearchConfig
-from nas_kd.context.callbacks import Callback
+from nas_kd.context.callbacks import Callback, EpochEnd, StopRun
 from nas_kd.context.run_context import RunContext
 from nas_kd.context.run_folder import RunFolder
 from nas_kd.engine.teacher_outputs import Teacher
@@ -150,3 +151,25 @@ class TrainingLog:
     def methods(self) -> list[str]:
         """The methods of these trainings, in order."""
         return [job.recipe.method for job in self.jobs]
+
+
+class StopsAfter(Callback):
+    """Stops a run after this many epochs of training, whatever is trained."""
+
+    def __init__(self, epochs: int) -> None:
+        self.left = epochs
+
+    def on_epoch_end(self, event: EpochEnd) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise StopRun("now")
+
+
+def assert_same_run(first: Path, second: Path) -> None:
+    """Check that two runs proposed the same candidates, with the same scores, and trained the same weights."""
+    whole, resumed = (read_run(RunFolder(path)) for path in (first, second))
+    assert [t.id for t in resumed.trials] == [t.id for t in whole.trials]
+    assert [t.val_accuracy for t in resumed.trials] == [t.val_accuracy for t in whole.trials]
+    files = [{(f.id, s.seed): s.sha256 for f in run.finalists for s in f.seeds} for run in (whole, resumed)]
+    shared = files[0].keys() & files[1].keys()  # latencies may make another one the finalist
+    assert all(files[0][key] == files[1][key] for key in shared)

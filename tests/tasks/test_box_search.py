@@ -17,6 +17,7 @@ from nas_kd.commands.evaluate import evaluate
 from nas_kd.commands.load_run import read_run
 from nas_kd.commands.search import search
 from nas_kd.config.options import SearchConfig
+from nas_kd.context.callbacks import StopRun
 from nas_kd.context.run_folder import RunFolder
 from nas_kd.data.prepare import load_dataset
 from nas_kd.deployment.predict_boxes import BoxPredictor
@@ -26,7 +27,7 @@ from nas_kd.results.boxes import anchor_points, find_boxes
 from nas_kd.scores.base import load_score
 from nas_kd.scores.box_matches import FoundBoxes
 from nas_kd.tasks.base import load_task
-from tests.small_runs import MakeOnce
+from tests.small_runs import MakeOnce, StopsAfter, assert_same_run
 
 MARGIN = 0.1  # of mAP50-95, by which the teacher beats the best constant answer: no boxes, or the same ones everywhere
 TOY: dict[str, Any] = {
@@ -134,6 +135,13 @@ def test_evaluate_gives_the_reported_score(folder: Path) -> None:
     deployed = read_run(RunFolder(folder)).finalists[0].deployed_test
     assert deployed is not None
     assert result.accuracy.mean == pytest.approx(deployed.mean, abs=1e-6)
+
+
+def test_an_interrupted_run_ends_like_an_uninterrupted_one(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(StopRun):
+        search(config(), tmp_path, StopsAfter(15))  # the teacher has 12 epochs
+    search(config(), tmp_path)
+    assert_same_run(folder, tmp_path)
 
 
 def test_a_finished_run_is_not_done_again(folder: Path) -> None:

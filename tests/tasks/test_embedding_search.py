@@ -20,7 +20,7 @@ from nas_kd.commands.load_run import read_run
 from nas_kd.commands.search import search
 from nas_kd.config.loading import load_config
 from nas_kd.config.options import DataOptions, SearchConfig
-from nas_kd.context.callbacks import Callback, EpochEnd, StopRun
+from nas_kd.context.callbacks import Callback, StopRun
 from nas_kd.context.run_folder import RunFolder
 from nas_kd.data.dataset import Split
 from nas_kd.data.digit_numbers import PLUGIN
@@ -28,7 +28,7 @@ from nas_kd.data.prepare import load_dataset
 from nas_kd.errors import InputError
 from nas_kd.plugins import remember
 from nas_kd.report import write_report
-from tests.small_runs import SMALL_TEACHER, MakeOnce, small_config
+from tests.small_runs import SMALL_TEACHER, MakeOnce, StopsAfter, assert_same_run, small_config
 
 WIDTH = 16
 DEMO = Path("nas_kd/config/demos/embedding.toml")
@@ -141,28 +141,11 @@ def test_the_student_is_a_module_again_and_is_evaluated(folder: Path, split_for_
     assert result.accuracy.mean == pytest.approx(best.record.deployed_test.mean, abs=1e-6)
 
 
-class StopsInTraining(Callback):
-    """Stops a search in the middle of a student's training."""
-
-    def __init__(self) -> None:
-        self.epochs = 0
-
-    def on_epoch_end(self, event: EpochEnd) -> None:
-        self.epochs += 1
-        if self.epochs == 17:  # the teacher has 14
-            raise StopRun("now")
-
-
 def test_an_interrupted_run_ends_like_an_uninterrupted_one(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(StopRun):
-        search(config(), tmp_path, StopsInTraining())
+        search(config(), tmp_path, StopsAfter(17))  # the teacher has 14 epochs
     search(config(), tmp_path)
-    whole, resumed = (read_run(RunFolder(path)) for path in (folder, tmp_path))
-    assert [t.id for t in resumed.trials] == [t.id for t in whole.trials]
-    assert [t.val_accuracy for t in resumed.trials] == [t.val_accuracy for t in whole.trials]
-    files = [{(f.id, s.seed): s.sha256 for f in run.finalists for s in f.seeds} for run in (whole, resumed)]
-    shared = files[0].keys() & files[1].keys()  # latencies may make another one the finalist
-    assert all(files[0][key] == files[1][key] for key in shared)
+    assert_same_run(folder, tmp_path)
 
 
 class Blurred(torch.nn.Module):

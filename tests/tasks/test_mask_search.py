@@ -21,13 +21,14 @@ from nas_kd.commands.evaluate import evaluate
 from nas_kd.commands.load_run import read_run
 from nas_kd.commands.search import search
 from nas_kd.config.options import SearchConfig
+from nas_kd.context.callbacks import StopRun
 from nas_kd.context.run_folder import RunFolder
 from nas_kd.data.digit_masks import PLUGIN as DIGIT_MASKS
 from nas_kd.data.prepare import load_dataset
 from nas_kd.errors import InputError
 from nas_kd.report import write_report
 from nas_kd.tasks.base import load_task
-from tests.small_runs import MakeOnce
+from tests.small_runs import MakeOnce, StopsAfter, assert_same_run
 
 MARGIN = 0.2  # of mean IoU, by which the teacher beats the best constant answer
 TOY: dict[str, Any] = {
@@ -146,6 +147,13 @@ def test_evaluate_and_load_model_give_the_same(folder: Path, split_for_test: tup
     task = load_task("segmentation").read_targets({"train": y}, None).task
     score = task.first_score(task.evidence(outputs.numpy(), y))
     assert score == pytest.approx(result.accuracy.mean, abs=0.02)  # at int8, the network rounds a little otherwise
+
+
+def test_an_interrupted_run_ends_like_an_uninterrupted_one(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(StopRun):
+        search(config(), tmp_path, StopsAfter(15))  # the teacher has 12 epochs
+    search(config(), tmp_path)
+    assert_same_run(folder, tmp_path)
 
 
 def test_a_finished_run_is_not_done_again(folder: Path) -> None:
