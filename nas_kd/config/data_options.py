@@ -198,8 +198,8 @@ class DataOptions(Options):
     task: str = Field(
         "classification",
         description="what the data ask of a network: classification (one class a sample) | multi_label (any number of "
-        "labels) | regression (numbers) | segmentation (one class a pixel) | embedding (vectors of identities) | "
-        "package.module:Name",
+        "labels) | regression (numbers) | segmentation (one class a pixel) | detection (boxes) | embedding (vectors of "
+        "identities) | vectors (those of another network) | package.module:Name",
     )
     embedding_width: Annotated[int | None, MayBeAuto, AutoIfNone()] = Field(
         None,
