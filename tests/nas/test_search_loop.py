@@ -56,29 +56,38 @@ class TwoWorkers:
         return PoolResult(job, reached.model_dump(mode="json"))
 
 
-def test_out_of_time_what_waits_behind_the_gate_is_not_trained(
-    builder: NetworkBuilder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    searching = Searching(tmp_path / "run", builder, "random", distill={"epochs": EPOCHS[-1]})
+def searched(
+    searching: Searching, builder: NetworkBuilder, plan: SearchPlan, pool: TwoWorkers, monkeypatch: pytest.MonkeyPatch
+) -> list[TrialRecord]:
+    """Run the loop with a gate that lets everything through; the records it reported."""
 
     def gated(proposal: Proposal, *_args: Any, **_facts: Any) -> TrialRecord:
         judged = searching.judged(proposal.trial.number, proposal.candidate)
         return judged.model_copy(update={"status": "running", "rungs": (), "val_accuracy": None})
 
     monkeypatch.setattr(search_loop, "check_feasibility", gated)
-    monkeypatch.setattr(searching.study, "left_s", lambda _minutes: 0.0)
-    pool, heard = TwoWorkers(searching), list[TrialRecord]()
+    heard = list[TrialRecord]()
     SearchLoop(
         searching.study,
         builder,
         cast(Gate, SimpleNamespace()),
         searching.proposer,
         config=searching.config,
-        plan=SearchPlan(20, 6, EPOCHS, 3, 0),
+        plan=plan,
         pool=cast(WorkerPool, pool),
         callback=Callback(),
         on_trial_end=heard.append,
     ).run()
+    return heard
+
+
+def test_out_of_time_what_waits_behind_the_gate_is_not_trained(
+    builder: NetworkBuilder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searching = Searching(tmp_path / "run", builder, "random", distill={"epochs": EPOCHS[-1]})
+    monkeypatch.setattr(searching.study, "left_s", lambda _minutes: 0.0)
+    pool = TwoWorkers(searching)
+    heard = searched(searching, builder, SearchPlan(20, 6, EPOCHS, 3, 0), pool, monkeypatch)
     first, second, *last = pool.submitted
     assert len(set(last)) == 1  # the more accurate one of the two, trained to the end
     assert last[0] in (first, second)
@@ -89,39 +98,25 @@ def test_out_of_time_what_waits_behind_the_gate_is_not_trained(
     assert {r.number for r in untrained} <= {r.number for r in heard}
 
 
+class MinutesAnEpoch(TwoWorkers):
+    """Workers that take a minute for each rung; up to the first one students have no assistants."""
+
+    def wait(self) -> PoolResult[Job]:
+        job = cast(TrainTrial, self._under_way.popleft())
+        record = self._searching.judged(job.record.number, job.record.candidate, job.record.rungs)
+        last = record.rungs[-1].model_copy(update={"without_assistants": not job.record.rungs, "seconds": 60.0})
+        reached = record.model_copy(update={"rungs": (*record.rungs[:-1], last)})
+        return PoolResult(job, reached.model_dump(mode="json"))
+
+
 @pytest.mark.parametrize("minutes", [None, 1.0, 1000.0])
 def test_what_needs_too_long_assistants_is_not_promoted(
     builder: NetworkBuilder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minutes: float | None
 ) -> None:
-    """An epoch takes a second for the largest student, so that nine of an assistant may take minutes."""
     searching = Searching(tmp_path / "run", builder, "random", distill={"epochs": EPOCHS[-1]})
-
-    def gated(proposal: Proposal, *_args: Any, **_facts: Any) -> TrialRecord:
-        judged = searching.judged(proposal.trial.number, proposal.candidate)
-        return judged.model_copy(update={"status": "running", "rungs": (), "val_accuracy": None})
-
-    class Workers(TwoWorkers):
-        def wait(self) -> PoolResult[Job]:
-            job = cast(TrainTrial, self._under_way.popleft())
-            record = searching.judged(job.record.number, job.record.candidate, job.record.rungs)
-            last = record.rungs[-1].model_copy(update={"without_assistants": not job.record.rungs, "seconds": 60.0})
-            reached = record.model_copy(update={"rungs": (*record.rungs[:-1], last)})
-            return PoolResult(job, reached.model_dump(mode="json"))
-
-    monkeypatch.setattr(search_loop, "check_feasibility", gated)
     left = inf if minutes is None else 60 * minutes
     monkeypatch.setattr(searching.study, "left_s", lambda _minutes: left)
-    SearchLoop(
-        searching.study,
-        builder,
-        cast(Gate, SimpleNamespace()),
-        searching.proposer,
-        config=searching.config,
-        plan=SearchPlan(40, 0, EPOCHS, 3, 0),
-        pool=cast(WorkerPool, Workers(searching)),
-        callback=Callback(),
-        on_trial_end=lambda _record: None,
-    ).run()
+    searched(searching, builder, SearchPlan(40, 0, EPOCHS, 3, 0), MinutesAnEpoch(searching), monkeypatch)
     ended = searching.study.records
     slow = [r for r in ended if r.reason and r.reason.startswith("its assistants would take about")]
     assert bool(slow) == (minutes == 1.0)
