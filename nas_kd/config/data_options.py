@@ -110,8 +110,8 @@ class DataOptions(Options):
 
     source: str = Field(
         "digits",
-        description="digits | parquet | image_folder | picture_table | mask_folder | identity_folder | coco | voc | "
-        "yolo | npz | package.module:function",
+        description="digits | parquet | image_folder | picture_table | mask_folder | parquet_masks | identity_folder | "
+        "coco | voc | yolo | npz | package.module:function",
     )
     path: Path | None = Field(
         None,
@@ -134,7 +134,7 @@ class DataOptions(Options):
         description="parquet: column of the pictures (default: by name and type); picture_table: of their files",
     )
     label_column: str | None = Field(
-        None, description="parquet, picture_table: column of the labels (default: by name)"
+        None, description="parquet, picture_table: column of the labels; parquet_masks: of the masks (default: by name)"
     )
     label_columns: Annotated[tuple[str, ...] | None, NotInKeysAtDefault()] = Field(
         None,
@@ -185,7 +185,10 @@ class DataOptions(Options):
         description="broken pictures and missing labels: fail: refuse the data | skip: leave them out, and say so",
     )
     void_value: Annotated[int, NotInKeysAtDefault()] = Field(
-        255, ge=-1, le=255, description="mask_folder: value of pixels in masks that do not count; -1: none"
+        255,
+        ge=-1,
+        le=255,
+        description="mask_folder, parquet_masks: value of pixels in masks that do not count; -1: none",
     )
     cache: Annotated[Path | Literal[False] | None, MayBeAuto, AutoIfNone(), BeforeValidator(_checked_cache)] = Field(
         None,

@@ -4,15 +4,16 @@ A mask has the name of its picture, with any suffix, and its size. It is a grey 
 classes; `data.void_value` does not count. `path/classes.txt` may name the classes, one a line, from value 0 on.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from nas_kd.config.options import DataOptions
-from nas_kd.data.encoded_pictures import FolderPictures, Label, chosen_size
+from nas_kd.data.encoded_pictures import EncodedImage, FolderPictures, Label, chosen_size
 from nas_kd.data.folder_listing import list_pictures
 from nas_kd.data.image_decoding import PictureReader
-from nas_kd.data.mask_files import MaskFile, MaskReader
+from nas_kd.data.mask_files import MaskedPicture, MaskReader
 from nas_kd.data.notes import LeftOut
 from nas_kd.data.source import Arrays, RawData, error_summary
 from nas_kd.data.split_names import SPLITS, split_named
@@ -42,18 +43,24 @@ class MaskFolder:
         """
         root = _folder(options.path)
         rows = {"train": options.train_rows, "test": options.test_rows}
-        left_out, pairs = LeftOut(), dict[str, list[MaskFile]]()
+        left_out, pairs = LeftOut(), dict[str, list[_Pair]]()
         for split, folder in _splits(root).items():
             pairs[split] = _pairs(folder, options, left_out)[: rows.get(split)]
         train = pairs["train"]
         size, why = chosen_size(options.image_size, _pictures(train[:: -(-len(train) // N_EXAMPLES)]).encoded())
         masks = MaskReader(size, options, _class_names(root))
-        usable = {split: masks.check(files, split) for split, files in pairs.items()}
+        usable = {
+            split: [files[place] for place in masks.check((f.masked for f in files), split)]
+            for split, files in pairs.items()
+        }
         reader = PictureReader(size, why, options)
         read = {split: reader.read(_pictures(files), split) for split, files in usable.items()}
         splits, notes = with_same_channels(read)
         with_masks = {
-            split: Arrays(arrays.x, masks.read([usable[split][row] for row in _rows(read[split])]))
+            split: Arrays(
+                arrays.x,
+                masks.read((usable[split][row].masked.mask for row in _rows(read[split])), len(_rows(read[split]))),
+            )
             for split, arrays in splits.items()
         }
         left_out.include(masks.left_out)
@@ -71,6 +78,20 @@ class MaskFolder:
             skipped=left_out.counts,
             picture_steps=reader.steps(splits),
         )
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """A picture's file, and that of its mask."""
+
+    picture: Path
+    mask: Path
+
+    @property
+    def masked(self) -> MaskedPicture:
+        """Both, to be read."""
+        picture, mask = (EncodedImage(path, 0, str(path)) for path in (self.picture, self.mask))
+        return MaskedPicture(picture, mask, self.mask.name)
 
 
 def _folder(path: Path | None) -> Path:
@@ -94,7 +115,7 @@ def _splits(root: Path) -> dict[str, Path]:
     return {split: named[split] for split in SPLITS if split in named}
 
 
-def _pairs(folder: Path, options: DataOptions, left_out: LeftOut) -> list[MaskFile]:
+def _pairs(folder: Path, options: DataOptions, left_out: LeftOut) -> list[_Pair]:
     """Pictures and their masks by name; what lacks the other one is refused, or left out and counted."""
     for inner in (IMAGES, MASKS):
         if not (folder / inner).is_dir():
@@ -117,7 +138,7 @@ def _pairs(folder: Path, options: DataOptions, left_out: LeftOut) -> list[MaskFi
                     'data.on_error = "skip" leaves such files out'
                 )
             left_out.add(f"without {lacking}", here[key].name)
-    found = [MaskFile(of_images[key], of_masks[key]) for key in of_images if key in of_masks]
+    found = [_Pair(of_images[key], of_masks[key]) for key in of_images if key in of_masks]
     if not found:
         raise InputError(
             f"{printable(folder)} has {len(images):,} pictures and {len(masks):,} masks, no two of one name"
@@ -142,7 +163,7 @@ def _class_names(root: Path) -> tuple[str, ...] | None:
     return names
 
 
-def _pictures(files: list[MaskFile]) -> FolderPictures:
+def _pictures(files: list[_Pair]) -> FolderPictures:
     """The pictures, whose labels are their places in the list."""
     rows: list[tuple[Label, Path]] = [(row, file.picture) for row, file in enumerate(files)]
     return FolderPictures(rows, lambda _, path: f"{path.parent.parent.name}/{path.name}")

@@ -1,6 +1,6 @@
 """Parquet files in the Hugging Face image layout: an image column, a label column, class names in the metadata."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice, repeat
@@ -50,12 +50,18 @@ class ParquetPictures:
     def __len__(self) -> int:
         return sum(shard.n_rows for shard in self.shards)
 
-    def encoded(self) -> Iterator[EncodedImage]:
-        """Read all pictures as they are stored, in order."""
+    def encoded(self, beside: int = 0) -> Iterator[EncodedImage]:
+        """Read all pictures as they are stored, in order.
+
+        Args:
+            beside: 0: the column of pictures itself; 1: that of their masks, where `labels` holds these.
+        """
         labels = self.labels()
         for shard in self.shards:
-            for row, (cell,) in enumerate(_rows(shard, [shard.columns.image])):
-                yield EncodedImage(_content(cell), next(labels), f"row {row} of {shard.path}")
+            column = (shard.columns.image, *shard.columns.labels)[beside]
+            for row, (cell,) in enumerate(_rows(shard, [column])):
+                where = f"row {row} of {shard.path}" + (f", column {column!r}" if beside else "")
+                yield EncodedImage(_content(cell), next(labels), where)
 
     def labels(self) -> Iterator[Label | None]:
         """Their labels; 0 where they are not read."""
@@ -123,7 +129,11 @@ class Parquet:
             raise InputError("source 'parquet' needs data.train, the training file, folder, pattern or list of files")
         files = find_shards({"train": options.train, "val": options.val, "test": options.test})
         rows = {"train": options.train_rows, "test": options.test_rows}
-        shards = {split: _shards(paths, rows.get(split), options) for split, paths in files.files.items()}
+
+        def choose(path: Path, schema: Any) -> Columns:
+            return find_columns(path, schema, options.image_column, options.label_column, options.label_columns)
+
+        shards = {split: shards_of(paths, rows.get(split), choose, options) for split, paths in files.files.items()}
         classes = _same_classes(shards)
         minus_one_is_missing = options.label_columns is None and (
             classes is not None or not _only_signs(shards["train"])
@@ -147,33 +157,49 @@ class Parquet:
             notes=(*reader.notes(), *notes, *files.notes, *filter(None, columns)),
             skipped=reader.left_out.counts,
             picture_steps=reader.steps(splits),
-            groups=_groups(shards, {split: one.rows for split, one in read.items()}, options.group),
+            groups=groups_of(shards, {split: one.rows for split, one in read.items()}, options.group),
         )
 
 
-def _shards(paths: tuple[Path, ...], rows: int | None, options: DataOptions) -> list[Shard]:
-    """The first `rows` rows (None: all) of a split, by file."""
+def shards_of(
+    paths: tuple[Path, ...], rows: int | None, columns: Callable[[Path, Any], Columns], options: DataOptions
+) -> list[Shard]:
+    """The rows of a split, by file.
+
+    Args:
+        paths: of the files.
+        rows: how many are read, from the first; None: all.
+        columns: chooses columns of a file by its Arrow schema.
+        options: `group`.
+
+    Raises:
+        InputError: a file is broken, lacks a column, or there are no rows.
+    """
     shards: list[Shard] = []
     for path in paths:
         left = None if rows is None else rows - sum(shard.n_rows for shard in shards)
         if left == 0:
             break
         with _opened(path) as file:
-            columns = find_columns(
-                path, file.schema_arrow, options.image_column, options.label_column, options.label_columns
-            )
+            chosen = columns(path, file.schema_arrow)
             require_group_column(path, file.schema_arrow, options.group)
             total = file.metadata.num_rows
-        shards.append(Shard(path, columns, total if left is None else min(left, total)))
+        shards.append(Shard(path, chosen, total if left is None else min(left, total)))
     if not any(shard.n_rows for shard in shards):
         raise InputError(f"{paths[0]} has no rows" if len(paths) == 1 else f"none of {len(paths)} files has rows")
     return shards
 
 
-def _groups(
-    shards: Mapping[str, list[Shard]], rows: Mapping[str, NDArray[np.int64]], column: str | None
+def groups_of(
+    shards: Mapping[str, list[Shard]], rows: Mapping[str, NDArray[np.int64] | list[int]], column: str | None
 ) -> dict[str, NDArray[Any]]:
-    """What the pictures of each split belong to, by the column that `data.group` names."""
+    """What the pictures of each split belong to.
+
+    Args:
+        shards: by split.
+        rows: places of its pictures that were read.
+        column: that `data.group` names.
+    """
     if column is None:
         return {}
     found = {}
@@ -276,6 +302,8 @@ def _label(cells: tuple[Any, ...], where: str) -> Label:
         return tuple(map(float, cells))
     (label,) = cells
     if not isinstance(label, int | float | str):
+        if isinstance(label, dict) and _content(label) is not None:
+            raise InputError(f'{where} has a picture for a label; if it is a mask, set data.source = "parquet_masks"')
         raise InputError(f"{where} has the label {label!r}; want a class number or name")
     return label
 

@@ -14,12 +14,16 @@ FURTHER_IMAGES = ("images", "picture", "photo", "pixel_values", "png", "jpg", "j
 FURTHER_LABELS = ("class", "classes", "target", "targets", "category", "y", "class_label", "label_id", "coarse_label")
 
 
+MASK_COLUMNS = ("mask", "annotation", "label")
+FURTHER_MASKS = ("masks", "annotations", "labels", "segmentation", "segmentation_mask", "labelmap", "target")
+
+
 class Columns(NamedTuple):
     """What is read of a file.
 
     Attributes:
         image: column of the pictures.
-        labels: column of the labels, or one for each label or target.
+        labels: column of the labels, or of the masks, or one for each label or target.
         classes: class names, if the file has them.
         note: how the columns were chosen, where that is not plain.
     """
@@ -66,6 +70,28 @@ def find_columns(
     elif image not in IMAGE_COLUMNS or label not in LABEL_COLUMNS:
         note = f"columns that were read: {printable(image)!r} and {printable(label)!r}"
     return Columns(image, (label,), _class_names(path, features.get(label)), note)
+
+
+def find_mask_columns(path: Path, schema: Any, image: str | None, mask: str | None) -> Columns:
+    """Choose the column of pictures and that of their masks.
+
+    Args:
+        path: the file, for messages.
+        schema: its Arrow schema.
+        image: `data.image_column`.
+        mask: `data.label_column`.
+
+    Raises:
+        InputError: a column is missing, or several could be meant.
+    """
+    pictures, names = [field.name for field in schema if _holds_bytes(field.type)], list(schema.names)
+    image = _column(path, names, "image", image, (IMAGE_COLUMNS, FURTHER_IMAGES, pictures))
+    rest = [name for name in names if name != image]
+    found = _column(path, rest, "label", mask, (MASK_COLUMNS, FURTHER_MASKS, [n for n in pictures if n != image]))
+    if found not in pictures:
+        raise InputError(f"{path}: column {found!r} holds no pictures, so it has no masks; set data.label_column")
+    note = None if mask is not None else f"masks are those of column {printable(found)!r}"
+    return Columns(image, (found,), None, note)
 
 
 def find_image_column(path: Path, schema: Any, image: str | None) -> tuple[str, str | None]:
