@@ -23,6 +23,7 @@ import json
 import os
 import sys
 import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -284,37 +285,75 @@ def _first_line(error: Exception) -> str:
     return kind + " ".join(str(error).split())[:300]
 
 
-def main() -> int:
-    """Print what the network says of every picture and of every row of an array; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+class Inputs:
+    """The inputs of a command line with what a network says of them; `code` is 2 once one of them could not be read."""
+
+    def __init__(self, paths: list[Path], predict: Callable[[Path], list[Any]]) -> None:
+        """Find the files; what `predict` raises about one of them is printed, and the others go on."""
+        self.files = [file for path in paths for file in find_files(path)]
+        self.code, self._predict = 0, predict
+
+    def __iter__(self) -> Iterator[tuple[Path, list[tuple[str, Any]]]]:
+        for file in self.files:
+            try:
+                found = self._predict(file)
+            except PredictError as error:
+                self.code = complain(error)
+                continue
+            numbered = file.suffix.lower() in ARRAYS
+            yield file, [(f"{file}[{n}]" if numbered else str(file), one) for n, one in enumerate(found)]
+
+
+def arguments(description: str | None) -> argparse.ArgumentParser:
+    """The arguments that programs for all kinds of networks have."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("inputs", nargs="+", type=Path, help="pictures, .npy and .npz files, and folders of them")
     parser.add_argument("--card", help="card, its folder, or .onnx file [default: what lies beside this program]")
     parser.add_argument("--array", help="which array of .npz files")
-    parser.add_argument("--top", type=int, default=1, metavar="K", help="print the K likeliest classes")
     parser.add_argument("--json", action="store_true", help="print JSON: a list with an object for each sample")
-    parser.add_argument("--logits", action="store_true", help="print the logits of all classes, too")
-    parser.add_argument("--compare", action="store_true", help="of vectors: compare the first sample with all others")
     parser.add_argument("--threads", type=int, default=1, help="of ONNX Runtime")
-    asked = parser.parse_intermixed_args()
+    return parser
+
+
+def run(main: Callable[[], int]) -> None:
+    """Run a program and end with its exit code; what cannot be read or written is one line and 2."""
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     warnings.showwarning = lambda message, *_: print(f"note: {message}", file=sys.stderr)
-    code, rows = 0, list[dict[str, Any]]()
     try:
-        predictor = Predictor(asked.card, asked.threads)
-        files = [file for path in asked.inputs for file in find_files(path)]
+        code = main()
+        sys.stdout.flush()
+    except BrokenPipeError:  # `| head` has read enough
+        os._exit(0)
     except PredictError as error:
-        return _complain(error)
+        code = complain(error)
+    except OSError as error:
+        code = complain(PredictError(f"{error.filename}: {error.strerror}"))
+    sys.exit(code)
+
+
+def complain(error: PredictError) -> int:
+    """Print what is wrong; returns the exit code that goes with it."""
+    print(f"error: {error}", file=sys.stderr)
+    return 2
+
+
+def main() -> int:
+    """Print what the network says of every picture and of every row of an array; returns the exit code."""
+    parser = arguments(__doc__)
+    parser.add_argument("--top", type=int, default=1, metavar="K", help="print the K likeliest classes")
+    parser.add_argument("--logits", action="store_true", help="print the logits of all classes, too")
+    parser.add_argument("--compare", action="store_true", help="of vectors: compare the first sample with all others")
+    asked = parser.parse_intermixed_args()
+    predictor, rows, given = (
+        Predictor(asked.card, asked.threads),
+        list[dict[str, Any]](),
+        list[tuple[str, Prediction]](),
+    )
+    inputs = Inputs(asked.inputs, lambda file: predictor.predict(file, asked.array))
     if asked.compare and predictor.kind != "embedding":
-        return _complain(PredictError("--compare is for networks that give vectors, and this one does not"))
-    given = list[tuple[str, Prediction]]()
-    for file in files:
-        try:
-            found = predictor.predict(file, asked.array)
-        except PredictError as error:  # the other files may be readable
-            code = _complain(error)
-            continue
-        for number, one in enumerate(found):
-            where = f"{file}[{number}]" if file.suffix.lower() in ARRAYS else str(file)
+        raise PredictError("--compare is for networks that give vectors, and this one does not")
+    for _, found in inputs:
+        for where, one in found:
             given.append((where, one)) if asked.compare else rows.append(_row(where, one, predictor, asked))
         if not (asked.json or asked.compare):
             print("\n".join(map(_text, rows)))
@@ -324,12 +363,7 @@ def main() -> int:
         print(json.dumps(rows, indent=1))
     elif asked.compare:
         print("\n".join(map(_text, rows)))
-    return code
-
-
-def _complain(error: PredictError) -> int:
-    print(f"error: {error}", file=sys.stderr)
-    return 2
+    return inputs.code
 
 
 def _row(where: str, found: Prediction, predictor: Predictor, asked: argparse.Namespace) -> dict[str, Any]:
@@ -367,7 +401,4 @@ def _text(row: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except BrokenPipeError:  # `| head` has read enough
-        os._exit(0)
+    run(main)

@@ -1,9 +1,7 @@
 """What is added to `predict.py` for networks that find boxes; everything below the line goes into it."""
 
-import argparse
 import json
 import os
-import sys
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from nas_kd.deployment.predict import ARRAYS, PredictError, Predictor, _complain, find_files, unused
+from nas_kd.deployment.predict import ARRAYS, Inputs, Predictor, arguments, find_files, run, unused
 from nas_kd.results.boxes import FLOOR, anchor_points, find_boxes
 
 # --- below this line ---
@@ -78,36 +76,19 @@ class BoxPredictor(Predictor):
 
 def main() -> int:
     """Print the boxes of every sample, and draw them where asked; returns the exit code."""
-    parser = argparse.ArgumentParser(description="Find boxes in pictures and arrays (N, ...).")
-    parser.add_argument("inputs", nargs="+", type=Path, help="pictures, .npy and .npz files, and folders of them")
-    parser.add_argument("--card", help="card, its folder, or .onnx file [default: what lies beside this program]")
-    parser.add_argument("--array", help="which array of .npz files")
+    parser = arguments("Find boxes in pictures and arrays (N, ...).")
     parser.add_argument("--floor", type=float, default=0.5, metavar="P", help="least probability of a box [0.5]")
     parser.add_argument("--draw", type=Path, metavar="DIR", help="write each picture with its boxes: a PNG file")
-    parser.add_argument("--json", action="store_true", help="print JSON: a list with an object for each sample")
-    parser.add_argument("--threads", type=int, default=1, help="of ONNX Runtime")
     asked = parser.parse_intermixed_args()
-    warnings.showwarning = lambda message, *_: print(f"note: {message}", file=sys.stderr)
-    code, rows, written = 0, list[dict[str, Any]](), set[Path]()
-    try:
-        predictor = BoxPredictor(asked.card, asked.threads)
-        files = [file for path in asked.inputs for file in find_files(path)]
-    except PredictError as error:
-        return _complain(error)
-    for file in files:
-        try:
-            found = predictor.predict(file, asked.array, asked.floor)
-        except PredictError as error:  # the other files may be readable
-            code = _complain(error)
-            continue
-        is_array = file.suffix.lower() in ARRAYS
-        for number, boxes in enumerate(found):
-            rows.append({"input": f"{file}[{number}]" if is_array else str(file), "boxes": [vars(b) for b in boxes]})
-        if asked.draw is not None and not is_array:
+    predictor, rows, written = BoxPredictor(asked.card, asked.threads), list[dict[str, Any]](), set[Path]()
+    inputs = Inputs(asked.inputs, lambda file: predictor.predict(file, asked.array, asked.floor))
+    for file, found in inputs:
+        rows += [{"input": where, "boxes": [vars(box) for box in boxes]} for where, boxes in found]
+        if asked.draw is not None and file.suffix.lower() not in ARRAYS:
             asked.draw.mkdir(parents=True, exist_ok=True)
-            draw_boxes(file, found[0], unused(asked.draw / f"{file.stem}.png", written))
+            draw_boxes(file, found[0][1], unused(asked.draw / f"{file.stem}.png", written))
     print(json.dumps(rows, indent=1) if asked.json else "\n".join(map(_line, rows)))
-    return code
+    return inputs.code
 
 
 def draw_boxes(picture: Path, boxes: list[FoundBox], path: Path) -> None:
@@ -131,7 +112,4 @@ def _line(row: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except BrokenPipeError:  # `| head` has read enough
-        os._exit(0)
+    run(main)

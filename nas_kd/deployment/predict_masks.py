@@ -1,17 +1,14 @@
 """What is added to `predict.py` for networks that find classes of pixels; everything below the line goes into it."""
 
-import argparse
 import json
 import os
-import sys
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from nas_kd.deployment.predict import ARRAYS, PredictError, Predictor, _complain, find_files, unused
+from nas_kd.deployment.predict import ARRAYS, Inputs, Predictor, arguments, find_files, run, unused
 
 # --- below this line ---
 
@@ -75,45 +72,27 @@ def _colour(number: int) -> tuple[int, int, int]:
 
 def main() -> int:
     """Print which classes every sample has, and write masks where asked; returns the exit code."""
-    parser = argparse.ArgumentParser(description="Find classes of pixels in pictures and arrays (N, ...).")
-    parser.add_argument("inputs", nargs="+", type=Path, help="pictures, .npy and .npz files, and folders of them")
-    parser.add_argument("--card", help="card, its folder, or .onnx file [default: what lies beside this program]")
-    parser.add_argument("--array", help="which array of .npz files")
+    parser = arguments("Find classes of pixels in pictures and arrays (N, ...).")
     parser.add_argument("--masks", type=Path, metavar="DIR", help="write a mask of each sample: a palette PNG")
     parser.add_argument("--npy", type=Path, metavar="FILE", help="write all masks (N, H, W) as one array")
-    parser.add_argument("--json", action="store_true", help="print JSON: a list with an object for each sample")
-    parser.add_argument("--threads", type=int, default=1, help="of ONNX Runtime")
     asked = parser.parse_intermixed_args()
-    warnings.showwarning = lambda message, *_: print(f"note: {message}", file=sys.stderr)
-    code, rows, masks, written = 0, list[dict[str, Any]](), list[np.ndarray](), set[Path]()
-    try:
-        predictor = MaskPredictor(asked.card, asked.threads)
-        files = [file for path in asked.inputs for file in find_files(path)]
-    except PredictError as error:
-        return _complain(error)
-    for file in files:
-        try:
-            found = predictor.predict(file, asked.array)
-        except PredictError as error:  # the other files may be readable
-            code = _complain(error)
-            continue
-        for number, one in enumerate(found):
-            is_array = file.suffix.lower() in ARRAYS
-            rows.append({"input": f"{file}[{number}]" if is_array else str(file), "shares": one.shares})
+    predictor = MaskPredictor(asked.card, asked.threads)
+    rows, masks, written = list[dict[str, Any]](), list[np.ndarray](), set[Path]()
+    inputs = Inputs(asked.inputs, lambda file: predictor.predict(file, asked.array))
+    for file, found in inputs:
+        for number, (where, one) in enumerate(found):
+            rows.append({"input": where, "shares": one.shares})
             masks.append(one.mask)
             if asked.masks is not None:
                 asked.masks.mkdir(parents=True, exist_ok=True)
-                name = f"{file.stem}_{number}.png" if is_array else f"{file.stem}.png"
+                name = f"{file.stem}_{number}.png" if file.suffix.lower() in ARRAYS else f"{file.stem}.png"
                 save_mask(one.mask, unused(asked.masks / name, written))
     if asked.npy is not None and masks:
         np.save(asked.npy, np.stack(masks))
     shown = [f"{row['input']}: " + ", ".join(f"{n} {share:.1%}" for n, share in row["shares"].items()) for row in rows]
     print(json.dumps(rows, indent=1) if asked.json else "\n".join(shown))
-    return code
+    return inputs.code
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except BrokenPipeError:  # `| head` has read enough
-        os._exit(0)
+    run(main)

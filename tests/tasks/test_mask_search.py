@@ -130,8 +130,13 @@ def test_predict_py_writes_the_masks(folder: Path, split_for_test: tuple[Any, An
     plain = subprocess.run([*program, inputs[0]], check=True, capture_output=True, text=True).stdout
     assert plain.count("\n") == 20
     assert "background" in plain
-    wrong = subprocess.run([*program, str(tmp_path / "none.png")], check=False, capture_output=True, text=True)
-    assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1)
+    for asked in (
+        [str(tmp_path / "none.png")],
+        [inputs[0], "--masks", inputs[0]],
+        [inputs[0], "--npy", str(tmp_path / "none" / "m.npy")],
+    ):
+        wrong = subprocess.run([*program, *asked], check=False, capture_output=True, text=True)
+        assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1), wrong.stderr
 
 
 def test_evaluate_and_load_model_give_the_same(folder: Path, split_for_test: tuple[Any, Any]) -> None:
