@@ -1,7 +1,7 @@
 """Plans how many finalists, seeds and controls a run trains: what its config asks for, within a share of its training.
 
 A plan follows from the records and from counted costs (`training_costs.py`), never from the clock: a run that was
-killed and is resumed plans the same.
+killed and is resumed plans the same. Under `search.max_minutes` costs are the seconds that the records state.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ LEAST_FINALISTS, LEAST_SEEDS = 2, 2  # that are kept before the next thing is re
 
 @dataclass(frozen=True)
 class FinalistCost:
-    """What it costs to train one finalist and its controls from one seed, in multiply-adds per training sample.
+    """What it costs to train one finalist and its controls from one seed: in multiply-adds per training sample, or s.
 
     Attributes:
         own: of the finalist; assistants that the search has trained are not trained again.
@@ -45,6 +45,11 @@ class FinalistCost:
             tuple((student_cost(c.candidate, work, 1, full_epochs), c.epochs) for c in controls),
         )
 
+    def timed(self, seconds: float) -> "FinalistCost":
+        """The same in seconds; `seconds`: of one finalist's training, from one seed."""
+        rate = seconds / self.own if self.own else 0.0
+        return FinalistCost(self.own * rate, tuple((cost * rate, epochs) for cost, epochs in self.controls))
+
     def of_controls(self, longest: int) -> float:
         """Count its controls, none trained for more than `longest` epochs."""
         return sum(one_epoch * min(longest, epochs) for one_epoch, epochs in self.controls)
@@ -60,7 +65,7 @@ def plan_finalists(
 
     Args:
         finalists: what each costs, in the order in which they were chosen.
-        cost_before: of all training before, in multiply-adds per training sample.
+        cost_before: of all training before, in the same unit; of a run with a time limit, that.
         options: of the config's section `finalists`.
         full_epochs: of a finalist's schedule.
     """

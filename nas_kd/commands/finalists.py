@@ -89,9 +89,16 @@ class FinalistTrainer:
         return chosen
 
     def plan(self, chosen: Sequence[TrialRecord], cost_before: float) -> FinalistPlan:
-        """Plan how many of these finalists are trained, and with how many seeds and controls, see `plan_finalists`."""
+        """Plan how many of these finalists are trained, and with how many seeds and controls, see `plan_finalists`.
+
+        Under a time limit the search's time stands for what was trained, and trainings take what their records say.
+        """
         work, full = TrainingWork(self._distiller.builder, self._context.recipe.batch_size), self._full_epochs
         costs = [FinalistCost.of(trial.candidate, self._options, work, full) for trial in chosen]
+        search = self._context.config.search
+        if search.max_minutes is not None:
+            costs = [cost.timed(full * trial.epoch_s) for cost, trial in zip(costs, chosen, strict=True)]
+            cost_before = 60 * search.max_minutes * search.workers
         return plan_finalists(costs, cost_before, self._options, full)
 
     def train(

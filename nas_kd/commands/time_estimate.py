@@ -335,6 +335,10 @@ class SearchCostModel:
         """Seconds of at most this many finalists like these, and of their controls."""
         options, full = self._config.finalists, self._context.recipe.epochs
         each = [FinalistCost.of(c, options, self._work, full) for c in fitting]
+        if (minutes := self._config.search.max_minutes) is not None:
+            steps = self._steps * full
+            each = [cost.timed(steps * self._step(c)) for cost, c in zip(each, fitting, strict=True)]
+            cost_before = 60 * minutes * self._at_once
         like_these = [each[round(i * (len(each) - 1) / max(1, number - 1))] for i in range(number)]
         plan = plan_finalists(like_these, cost_before, options, full)
         own = fmean(self._steps * full * self._step(c) for c in fitting)

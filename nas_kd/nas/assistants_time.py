@@ -19,13 +19,8 @@ def assistants_s(record: TrialRecord, earlier: Iterable[TrialRecord], builder: N
         epochs: of a full training.
     """
     judged = [r for r in (record, *earlier) if r.rungs]
-    trained = {a for r in judged if not r.rungs[-1].without_assistants for a in r.candidate.assistants}
+    trained = {a for r in judged if not r.without_assistants for a in r.candidate.assistants}
     new = [a for a in record.candidate.assistants if a not in trained]
     largest = max(judged, key=lambda r: builder.macs(r.candidate.student))
-    seconds = _epoch_s(largest) / max(1, builder.macs(largest.candidate.student))  # of a multiply-add
+    seconds = largest.epoch_s / max(1, builder.macs(largest.candidate.student))  # of a multiply-add
     return sum(seconds * epochs * builder.macs(assistant) for assistant in new)
-
-
-def _epoch_s(record: TrialRecord) -> float:
-    last = record.rungs[-1]
-    return sum(r.seconds for r in record.rungs if r.without_assistants == last.without_assistants) / last.epochs

@@ -191,6 +191,12 @@ class TrialRecord(ScoredRecord):
         """Whether its accuracy is that of a training without the candidate's assistants, see `RungRecord`."""
         return bool(self.rungs) and self.rungs[-1].without_assistants
 
+    @property
+    def epoch_s(self) -> float:
+        """Seconds that an epoch of its student took, by its rungs; 0 without any."""
+        alike = [r for r in self.rungs if r.without_assistants == self.without_assistants]
+        return sum(r.seconds for r in alike) / alike[-1].epochs if alike else 0.0
+
     def objectives(self, level: int) -> tuple[float, int, float]:
         """What the search compares at a rung: the score on validation, bytes, and ms as known by then.
 

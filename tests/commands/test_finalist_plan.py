@@ -160,3 +160,23 @@ def test_teachers_of_the_tools_own_and_elastic_networks_count(context: RunContex
     smallest, middle, largest = context.space.size_ladder(3)
     macs = [builder.macs(a) for a in (smallest, largest, middle, middle)]
     assert supernet_cost(5, 4, [smallest, largest], [middle], builder) == 5 * sum(macs)
+
+
+def test_under_a_time_limit_costs_are_seconds() -> None:
+    """Controls keep their cost beside the finalist's; half of the minutes is a third of the whole."""
+    timed = ALIKE.timed(60.0)
+    assert (timed.own, timed.of_controls(30), timed.of_controls(10)) == pytest.approx((60, 180, 60))
+    enough = planned(2 * 3 * 4 * (60 + 60), one=timed)
+    assert (enough.finalists, enough.seeds, enough.share) == (4, 3, pytest.approx(1 / 3))
+    assert planned(60 * 20, one=timed).finalists == 2
+
+
+def test_an_epoch_s_seconds_are_those_of_the_latest_start() -> None:
+    first = RungRecord(epochs=2, val_accuracy=0.5, val_score=0.5, seconds=6.0, without_assistants=True)
+    second, third = (
+        RungRecord(epochs=e, val_accuracy=0.5, val_score=0.5, seconds=s) for e, s in ((6, 30.0), (8, 10.0))
+    )
+    trial = records.trial(0, None, 1000, 1.0)
+    assert trial.model_copy(update={"rungs": (first,)}).epoch_s == 3
+    assert trial.model_copy(update={"rungs": (first, second, third)}).epoch_s == 5
+    assert trial.model_copy(update={"rungs": ()}).epoch_s == 0
