@@ -1,6 +1,7 @@
 """Judges finalists, controls, baselines and the teacher on the test split: once, when nothing is left to choose."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from nas_kd.commands.compare_compression import FINE_TUNING, SCRATCH, JudgedNetwork, compare, techniques_of
 from nas_kd.commands.trained_files import (
@@ -53,6 +54,7 @@ class Judge:
         tested = [self._evidence(f) for f in files]
         seeds = tuple(self._seed_record(f, d) for f, d in zip(files, tested, strict=True))
         best, costs = deployed_file(finalist, self._builder, self._gate)
+        rule = decision_of_file(best.file.onnx, context.data)
         self._keep(trial.id, self._techniques(candidate), files, tested, costs)
         return FinalistRecord(
             id=trial.id,
@@ -67,7 +69,7 @@ class Judge:
             test=self._first_score(tested),
             test_score=score.over_seeds(tested),
             **context.data.task.details(tested, tested[files.index(best)]),
-            pictures=self._pictures(best),
+            pictures=self._pictures(best, rule),
             seeds=seeds,
             deployed_seed=best.seed,
             deployed_val=first.of(self._on_validation([best])[0]),
@@ -76,7 +78,7 @@ class Judge:
             training_s=round(sum(f.file.seconds for f in files) + trial.seconds.get("assistants", 0.0), 3),
             within_budget=within_budget(costs, context.config.budget),
             calibration=calibrate_file(best.file.onnx, context.data),
-            decision=decision_of_file(best.file.onnx, context.data),
+            decision=rule,
         )
 
     def baseline(self, made: MeasuredBaseline) -> BaselineRecord:
@@ -134,11 +136,11 @@ class Judge:
         seeds = {f.seed: d for f, d in zip(files, tested, strict=True)}
         self._tested.append(JudgedNetwork(name, techniques, seeds, mean_val_score(files), costs, within))
 
-    def _pictures(self, trained: TrainedFile) -> tuple[PictureRecord, ...]:
-        """What a file says of the first test samples."""
+    def _pictures(self, trained: TrainedFile, rule: Mapping[str, Any]) -> tuple[PictureRecord, ...]:
+        """What a file says of the first test samples, by its rule to decide."""
         data, x = self._context.data, as_input(self._context.data.test.x[:PICTURED])
         y, outputs = data.test.y[:PICTURED].numpy(), outputs_of_file(trained.file.onnx, x)
-        return data.task.pictures(x.numpy(), y, outputs, data.classes)
+        return data.task.pictures(x.numpy(), y, outputs, data.classes, rule)
 
     def _val_accuracy(self, files: Sequence[TrainedFile]) -> Accuracy:
         """The headline score on validation over seeds."""

@@ -28,8 +28,12 @@ class FoundBox:
 class BoxPredictor(Predictor):
     """A network that finds boxes: `predict` returns a list of `FoundBox` for each sample, the most probable first."""
 
-    def predict(self, x: Any, array: str | None = None, floor: float = 0.5) -> list[Any]:
-        """Run the network on pictures or arrays, in order; `floor`: least probability. See `Predictor.predict`."""
+    def predict(self, x: Any, array: str | None = None, floor: float | None = None) -> list[Any]:
+        """Run the network on pictures or arrays, in order; `floor`: least probability. See `Predictor.predict`.
+
+        By default the floor is the card's, which had the largest F1 on validation.
+        """
+        floor = self._output.get("floor", 0.5) if floor is None else floor
         if isinstance(x, (list, tuple)):
             return [found for one in x for found in self.predict(one, array, floor)]
         if isinstance(x, (str, os.PathLike)) and Path(x).is_dir():
@@ -77,7 +81,7 @@ class BoxPredictor(Predictor):
 def main() -> int:
     """Print the boxes of every sample, and draw them where asked; returns the exit code."""
     parser = arguments("Find boxes in pictures and arrays (N, ...).")
-    parser.add_argument("--floor", type=float, default=0.5, metavar="P", help="least probability of a box [0.5]")
+    parser.add_argument("--floor", type=float, metavar="P", help="least probability of a box [the card's, else 0.5]")
     parser.add_argument("--draw", type=Path, metavar="DIR", help="write each picture with its boxes: a PNG file")
     asked = parser.parse_intermixed_args()
     predictor, rows, written = BoxPredictor(asked.card, asked.threads), list[dict[str, Any]](), set[Path]()

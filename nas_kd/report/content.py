@@ -137,7 +137,7 @@ def _figures_caption(context: ReportContext) -> str:
         return "Accuracies in percent of samples"
     if context.run.decides_on_headline:
         return "Scores in percent"
-    return f"{context.score[0].upper()}{context.score[1:]} decides; scores in percent"
+    return f"{fmt.capital(context.score)} decides; scores in percent"
 
 
 def _how_to_read(context: ReportContext) -> str:

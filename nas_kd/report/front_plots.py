@@ -72,7 +72,7 @@ def _front_plot(context: ReportContext, points: Sequence[PlotPoint], axis: Axis)
     format_cost = fmt.size if axis == "size" else fmt.latency
     return FrontPlot(
         axis=axis,
-        title=f"{_capital(context.score)} against {axis}",
+        title=f"{fmt.capital(context.score)} against {axis}",
         x=cost_scale([*costs, *latency_ends, *_limit_if_near(limit, costs)], axis),
         y=y,
         y_title=context.score if members else f"validation {context.score}",
@@ -184,7 +184,3 @@ def indistinguishable_groups(context: ReportContext, axis: Axis) -> tuple[tuple[
 def _intervals_overlap(finalists: Sequence[FinalistRecord]) -> bool:
     tests = [f.test_score for f in finalists]
     return max(t.low for t in tests) <= min(t.high for t in tests)
-
-
-def _capital(text: str) -> str:
-    return f"{text[0].upper()}{text[1:]}"

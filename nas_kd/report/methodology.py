@@ -89,7 +89,7 @@ def _data_facts(run: RunRecord) -> list[tuple[str, str]]:
         verdict = ": unbalanced (a factor of 2 or more)" if data.is_unbalanced else ""
         facts.append(("Classes", f"{spread}{verdict}."))
     small = small_split_notes(data.split_sizes, data.headline_title)
-    facts += [("Small splits", f"{note[0].upper()}{note[1:]}.") for note in small]
+    facts += [("Small splits", f"{fmt.capital(note)}.") for note in small]
     return facts + ([("Notes on the data", " ".join(n.rstrip(".") + "." for n in data.notes))] if data.notes else [])
 
 
@@ -188,7 +188,7 @@ def _selection_facts(run: RunRecord) -> list[tuple[str, str]]:
             "used to choose.",
         ),
         (
-            f"{run.score_title[0].upper()}{run.score_title[1:]}",
+            fmt.capital(run.score_title),
             f"{_score_meaning(run)}Mean over {fmt.count(seeds, 'seed')} on {samples:,} samples, computed "
             "from the exported ONNX files through ONNX Runtime; 95 % intervals.",
         ),
@@ -200,7 +200,7 @@ def _score_meaning(run: RunRecord) -> str:
     metric = run.metric
     if metric is None or (run.decides_on_headline and not (run.dataset and run.dataset.is_unbalanced)):
         return ""
-    unit = f"{metric.unit[0].upper()}{metric.unit[1:]}"
+    unit = fmt.capital(metric.unit)
     return f"{unit}; a network that learned nothing gets {fmt.percent(metric.chance)} on validation. "
 
 

@@ -134,3 +134,8 @@ def join_with_and(items: Iterable[str]) -> str:
     """Join items as a sentence does: `a`, `a and b`, `a, b and c`."""
     *most, last = list(items) or [""]
     return f"{', '.join(most)} and {last}" if most else last
+
+
+def capital(text: str) -> str:
+    """Begin a sentence with these words: `accuracy` becomes `Accuracy`, and `mAP50` stays as it is."""
+    return text if text[1:2].isupper() else f"{text[0].upper()}{text[1:]}"

@@ -66,7 +66,7 @@ def _choice(
         seconds: that this run spent on it, which is less than the probe took if its results were found.
         picture: whether to draw the curves.
     """
-    who = who[0].upper() + who[1:]
+    who = fmt.capital(who)
     verb = "are" if who == "Students" else "was"
     length = fmt.count(record.recipe.epochs, "epoch")
     sentences = [

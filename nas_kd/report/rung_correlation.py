@@ -98,7 +98,7 @@ def _warning(names: dict[int, str], early: int, late: int, tau: KendallTau) -> s
         statement = "does not predict"
         order = "hardly better than chance" if tau.high >= 0 else "closer to the reverse"
         why = f"its order of the candidates is {order}"
-    return f"{first[0].upper()}{first[1:]} {statement} {last}: {why} (tau {tau_text(tau)})."
+    return f"{fmt.capital(first)} {statement} {last}: {why} (tau {tau_text(tau)})."
 
 
 def _is_uncertain(tau: KendallTau) -> bool:

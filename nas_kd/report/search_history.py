@@ -74,7 +74,7 @@ def build_search_history(context: ReportContext) -> SearchHistory:
         cache=cache_uses(run.cache),
         choices=tuple(Bar(n, s * 100, f"{s * 100:.0f}{fmt.NBSP}%") for n, s in list(shares.items())[:MAX_CHOICES]),
         choices_note=f"validation {context.score}{after} of {fmt.count(len(scores), 'candidate')}",
-        score=f"{context.score[0].upper()}{context.score[1:]}",
+        score=fmt.capital(context.score),
         remarks=(*_finalist_ranking_remark(run), *_assistant_reuse_remark(run.trials)),
     )
 

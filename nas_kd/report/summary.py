@@ -85,9 +85,9 @@ def _split_warnings(context: ReportContext) -> Iterator[str]:
     if data is None:
         return
     if context.run.decides_on_accuracy and (note := imbalance_note(data.class_counts, data.classes)):
-        yield f"{note[0].upper()}{note[1:]}."
+        yield f"{fmt.capital(note)}."
     for note in small_split_notes(data.split_sizes, data.headline_title):
-        yield f"{note[0].upper()}{note[1:]}."
+        yield f"{fmt.capital(note)}."
     if winner and (note := describe_uncertain_minimum(winner.val_score, context.budget)):
         yield f"{context.letters[winner.id]} is not shown to reach the {context.score} asked for: {note}."
 

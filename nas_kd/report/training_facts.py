@@ -46,7 +46,7 @@ def training_facts(run: RunRecord) -> list[tuple[str, str]]:
     own = [_section(options) for options in run.config.get("teacher") or ()]
     for place, (name, teacher) in enumerate(named_teachers(run)):
         if teacher.knows_other_classes:
-            facts.append((f"{name[0].upper()}{name[1:]}", _OTHER_CLASSES))
+            facts.append((fmt.capital(name), _OTHER_CLASSES))
         if teacher.fine_tuning is not None:
             facts.append((f"Fine-tuning of {name}", _fine_tuning_text(teacher.fine_tuning, run)))
         if teacher.student_friendly is not None:
@@ -130,7 +130,7 @@ def teacher_warnings(run: RunRecord) -> tuple[str, ...]:
     """Warn of each teacher that needs longer training, or is probably shown samples in the wrong units."""
     found = []
     for name, teacher in named_teachers(run):
-        advice = f"{name[0].upper()}{name[1:]}: {teacher.advice}." if teacher.advice else ""
+        advice = f"{fmt.capital(name)}: {teacher.advice}." if teacher.advice else ""
         found += [under_trained_text(name, teacher, run.score_title), advice]
     return tuple(filter(None, found))
 
@@ -149,7 +149,7 @@ def under_trained_text(name: str, teacher: TeacherRecord, score: str = "accuracy
     epochs = f"{teacher.recipe.recipe.epochs:,} epochs" if teacher.recipe else "training"
     points = fmt.percentage_points(gain).lstrip("+")
     return (
-        f"{name[0].upper()}{name[1:]} is under-trained: in the last fifth of its {epochs}, its {score} on validation "
+        f"{fmt.capital(name)} is under-trained: in the last fifth of its {epochs}, its {score} on validation "
         f"still rose by {points} points. Students can learn more from a teacher that is trained for longer "
         "(teacher.epochs)."
     )
@@ -224,7 +224,7 @@ def _origins_text(record: RecipeRecord, distill: Mapping[str, Any], given_epochs
         ("defaults", [OPTION_NAMES[n] for n in FIXED if n in kept]),
     )
     text = "; ".join(f"{title}: {name_fields(tuple(names))}" for title, names in groups if names)
-    return f"{text[0].upper()}{text[1:]}."
+    return f"{fmt.capital(text)}."
 
 
 def _varied_text(run: RunRecord) -> str:

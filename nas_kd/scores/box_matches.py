@@ -28,11 +28,13 @@ class ClassMatches:
 
     Attributes:
         picture: (D,) in which picture each was found.
+        probability: (D,) of each, descending.
         right: (10, D) whether it matches a true box, by threshold.
         true: (N,) number of true boxes in each picture.
     """
 
     picture: NDArray[np.int64]
+    probability: NDArray[np.float32]
     right: NDArray[np.bool_]
     true: NDArray[np.int64]
 
@@ -97,6 +99,23 @@ class FoundBoxes(Evidence):
         """
         return np.stack([one.average_precision(weights, thresholds).mean(axis=0) for one in self.matches])
 
+    def best_floor(self) -> tuple[float, float]:
+        """The least probability of a box that gives the largest F1 at an overlap of 0.5, all classes together.
+
+        Returns:
+            The probability, and that F1; 1 and 0 where no box is right.
+        """
+        probability = np.concatenate([one.probability for one in self.matches])
+        order = np.argsort(-probability, kind="stable")
+        right = np.cumsum(np.concatenate([one.right[0] for one in self.matches])[order])
+        true = sum(int(one.true.sum()) for one in self.matches)
+        f1 = 2 * right / np.maximum(1, np.arange(1, len(order) + 1) + true)
+        last = np.append(np.diff(probability[order]) != 0, True)[: len(order)]  # boxes of one probability go together
+        if not right.size or right[-1] == 0:
+            return 1.0, 0.0
+        best = int(np.argmax(np.where(last, f1, -1)))
+        return float(probability[order][best]), float(f1[best])
+
     def _of_class(self, number: int) -> ClassMatches:
         rights, scores, pictures, counts = [], [], [], []
         for picture, (found, true) in enumerate(zip(self.found, self.true, strict=True)):
@@ -108,7 +127,10 @@ class FoundBoxes(Evidence):
             counts.append(len(theirs))
         order = np.argsort(-np.concatenate(scores), kind="stable")
         return ClassMatches(
-            np.concatenate(pictures)[order], np.concatenate(rights, axis=1)[:, order], np.array(counts, dtype=np.int64)
+            np.concatenate(pictures)[order],
+            np.concatenate(scores)[order],
+            np.concatenate(rights, axis=1)[:, order],
+            np.array(counts, dtype=np.int64),
         )
 
 

@@ -163,11 +163,21 @@ class Detection(Task):
             "decoding_ms": deployed.decoding_ms,
         }
 
+    def decision_rule(self, outputs: NDArray[np.float32], y: Array) -> dict[str, Any]:
+        """The probability from which on boxes are taken for true ones: that of the largest F1."""
+        floor, f1 = self.evidence(outputs, y).best_floor()
+        return {"floor": round(floor, 4), "f1": round(f1, 4)}
+
     def pictures(
-        self, x: NDArray[np.float32], y: Array, outputs: NDArray[np.float32], names: Sequence[str]
+        self,
+        x: NDArray[np.float32],
+        y: Array,
+        outputs: NDArray[np.float32],
+        names: Sequence[str],
+        rule: Mapping[str, Any],
     ) -> tuple[PictureRecord, ...]:
         """Draw samples with their boxes and the network's."""
-        return box_pictures(x, y, self.evidence(outputs, y).found, names)
+        return box_pictures(x, y, self.evidence(outputs, y).found, names, rule["floor"])
 
     def differences(self, ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> Differences:
         """Anchors that have another set of classes at probability 1/2; the gap is the largest such logit."""

@@ -1,7 +1,7 @@
 """What a task makes of a trained network's outputs: evidence for scores, differences, pictures, and words for cards."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -72,7 +72,12 @@ class TaskJudging(ABC):
         return {}
 
     def pictures(
-        self, x: NDArray[np.float32], y: Array, outputs: NDArray[np.float32], names: Sequence[str]
+        self,
+        x: NDArray[np.float32],
+        y: Array,
+        outputs: NDArray[np.float32],
+        names: Sequence[str],
+        rule: Mapping[str, Any],
     ) -> tuple[PictureRecord, ...]:
         """Draw what a network says of a few test samples, for the report; none unless a task does.
 
@@ -81,6 +86,7 @@ class TaskJudging(ABC):
             y: (N, ...) their targets.
             outputs: (N, ...) of the network.
             names: of classes or outputs.
+            rule: its `decision_rule`.
         """
         return ()
 

@@ -167,7 +167,12 @@ class Segmentation(Task):
         return {"by_class": iou_by_class(deployed)}
 
     def pictures(
-        self, x: NDArray[np.float32], y: Array, outputs: NDArray[np.float32], names: Sequence[str]
+        self,
+        x: NDArray[np.float32],
+        y: Array,
+        outputs: NDArray[np.float32],
+        names: Sequence[str],
+        rule: Mapping[str, Any],
     ) -> tuple[PictureRecord, ...]:
         """Draw samples beside their masks and the network's."""
         return mask_pictures(x, y, self.masks(outputs), names)

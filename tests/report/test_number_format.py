@@ -106,3 +106,13 @@ def test_join_with_and_and_count() -> None:
     ]
     assert fmt.count(1, "trial") == "1 trial"
     assert fmt.count(1200, "trial") == "1,200 trials"
+
+
+def test_names_with_a_capital_inside_stay_as_they_are() -> None:
+    assert [fmt.capital(text) for text in ("accuracy", "mean IoU", "mAP50", "R2", "é")] == [
+        "Accuracy",
+        "Mean IoU",
+        "mAP50",
+        "R2",
+        "É",
+    ]

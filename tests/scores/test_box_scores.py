@@ -138,3 +138,19 @@ def test_intervals_cover_the_truth() -> None:
         found = score.of(drawn)
         inside += found.low <= truth <= found.high
     assert inside >= 0.85 * splits
+
+
+def test_the_floor_has_the_largest_f1() -> None:
+    """Two right boxes above a wrong one, and a third right one below that: beside every possible floor."""
+    true = np.full((2, 2, 5), -1.0, dtype=np.float32)
+    true[0] = [[0, 0, 0, 10, 10], [1, 20, 20, 30, 30]]
+    true[1, 0] = [0, 5, 5, 15, 15]
+    first = np.array([[0, 0.9, 0, 0, 10, 10], [1, 0.3, 20, 20, 30, 31], [0, 0.1, 40, 40, 50, 50]], dtype=np.float32)
+    second = np.array([[0, 0.6, 5, 5, 15, 15], [1, 0.5, 0, 0, 9, 9]], dtype=np.float32)
+    evidence = FoundBoxes([first, second], true, 2)
+    floor, f1 = evidence.best_floor()
+    assert (floor, f1) == pytest.approx((0.3, 2 * 3 / (4 + 3)))
+    counts = {0.9: (1, 1), 0.6: (2, 2), 0.5: (2, 3), 0.3: (3, 4), 0.1: (3, 5)}  # right ones, and all
+    assert f1 == pytest.approx(max(2 * right / (n + 3) for right, n in counts.values()))
+    assert FoundBoxes([first[:0], second[:0]], true, 2).best_floor() == (1.0, 0.0)
+    assert FoundBoxes([first[2:], second[1:]], true, 2).best_floor() == (1.0, 0.0)

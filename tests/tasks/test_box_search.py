@@ -99,7 +99,9 @@ def test_front_and_card_state_what_the_file_gives(folder: Path) -> None:
     output = card["nas_kd.output"]
     assert (output["shape"], output["kind"], output["strides"]) == (["batch", 80, 7], "boxes", [4, 8])
     assert card["decoding_ms"] > 0
-    assert "Beside the graph: " in (folder / "winner" / "README.md").read_text()
+    readme = (folder / "winner" / "README.md").read_text()
+    assert "Beside the graph: " in readme
+    assert f"Boxes of a probability from {output['floor']:.2f} on are taken for true" in readme
 
 
 def test_the_report_shows_samples_and_classes(folder: Path, tmp_path: Path) -> None:
@@ -128,6 +130,12 @@ def test_predict_py_finds_the_boxes(folder: Path, split_for_test: tuple[Any, Any
     with Image.open(tmp_path / "out" / "large.png") as drawn:
         assert drawn.size == (64, 64)
     assert any(row["boxes"] for row in rows)
+    floor = json.loads((folder / "winner" / "card.json").read_text())["nas_kd.output"]["floor"]
+    assert 0.02 <= floor < 1
+    usual = subprocess.run([*program, *inputs, "--json"], check=True, capture_output=True, text=True)
+    found = [box["probability"] for row in json.loads(usual.stdout) for box in row["boxes"]]
+    assert found
+    assert min(found) >= floor
 
 
 def test_evaluate_gives_the_reported_score(folder: Path) -> None:

@@ -9,23 +9,26 @@ from PIL import Image, ImageDraw
 from nas_kd.results.finalist_record import PictureRecord
 from nas_kd.tasks.mask_pictures import COLOURS, GAP, HEIGHT, WIDEST, png_of, shown_pixels
 
-SURE = 0.5  # probability from which on boxes are drawn
-
 
 def box_pictures(
-    x: NDArray[np.float32], truth: NDArray[np.float32], found: Sequence[NDArray[np.float32]], names: Sequence[str]
+    x: NDArray[np.float32],
+    truth: NDArray[np.float32],
+    found: Sequence[NDArray[np.float32]],
+    names: Sequence[str],
+    floor: float,
 ) -> tuple[PictureRecord, ...]:
-    """Draw a picture for each sample: with its boxes, and with those of a network of probability 1/2 and more.
+    """Draw a picture for each sample: with its boxes, and with those of a network.
 
     Args:
         x: (N, C, H, W) samples in stored units; one channel or the first three are shown, from darkest to lightest.
         truth: (N, M, 5) class, x1, y1, x2, y2; rows of class -1 are no boxes.
         found: of each sample, (D, 6) class, probability, x1, y1, x2, y2.
         names: of the classes.
+        floor: probability from which on boxes are drawn.
     """
     drawn = []
     for sample, boxes, given in zip(x, truth, found, strict=True):
-        true, sure = boxes[boxes[:, 0] >= 0], given[given[:, 1] >= SURE]
+        true, sure = boxes[boxes[:, 0] >= 0], given[given[:, 1] >= floor]
         pixels = shown_pixels(sample)
         panels = [_panel(pixels, rows) for rows in (true, np.delete(sure, 1, axis=1))]
         gap = np.full((panels[0].shape[0], GAP, 3), 255, dtype=np.uint8)
