@@ -181,7 +181,7 @@ class Detection(Task):
 
     def differences(self, ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> Differences:
         """Anchors that have another set of classes at probability 1/2; the gap is the largest such logit."""
-        ours, theirs = (of[..., :-SIDES].reshape(-1, self.n_classes) for of in (ours, theirs))
+        ours, theirs = (of[..., :-SIDES].reshape(-1, of.shape[-1] - SIDES) for of in (ours, theirs))
         other = (ours >= 0) != (theirs >= 0)
         rows = np.flatnonzero(other.any(axis=1))
         return Differences(rows, np.where(other[rows], np.abs(ours[rows]), 0).max(axis=1, initial=0), len(ours))

@@ -70,7 +70,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_the_sources_there_are() -> None:
     of_demos = ["digit_boxes", "digit_masks", "digit_numbers", "digits"]
     folders = ["identity_folder", "image_folder", "mask_folder", "voc", "yolo"]
-    of_files = [*folders, "coco", "npz", "parquet", "picture_table"]
+    of_files = [*folders, "coco", "npz", "parquet", "parquet_masks", "picture_table"]
     assert list(plugins.available("dataset")) == sorted([*of_demos, *of_files])
 
 

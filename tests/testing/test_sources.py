@@ -69,6 +69,14 @@ def mask_folder(folder: Path) -> DataOptions:
     return DataOptions(source="mask_folder", path=folder / "scans", image_size=6, task="segmentation")
 
 
+def parquet_masks(folder: Path) -> DataOptions:
+    mask_folder(folder)
+    images, masks = (sorted((folder / "scans" / kind).iterdir()) for kind in ("images", "masks"))
+    columns = {"image": images, "mask": masks}
+    pq.write_table(pa.table({n: [f.read_bytes() for f in files] for n, files in columns.items()}), folder / "a.parquet")
+    return DataOptions(source="parquet_masks", train=folder / "a.parquet", image_size=6, task="segmentation")
+
+
 def picture_table(folder: Path) -> DataOptions:
     options = image_folder(folder)
     files = sorted(options.path.rglob("*.png"))  # type: ignore[union-attr]
@@ -86,6 +94,7 @@ OPTIONS: dict[str, Callable[[Path], DataOptions]] = {
     "parquet": parquet,
     "picture_table": picture_table,
     "mask_folder": mask_folder,
+    "parquet_masks": parquet_masks,
     "digit_masks": lambda _: DataOptions(task="segmentation"),
     "digit_boxes": lambda _: DataOptions(task="detection"),
     "coco": write_coco,
