@@ -211,7 +211,12 @@ CASES: dict[str, Case] = {
     ),
     "blood_cells": Case("multi_label", blood_cells),
     "scenes": Case("multi_label", scenes),
-    "diabetes": Case("regression", diabetes, options={"space.name": "own", "search.trials": 12}, own=perceptron),
+    "diabetes": Case(
+        "regression",
+        diabetes,
+        options={"space.name": "own", "search.trials": 12, "distill.methods": ["logits", "rkd", "logits+rkd"]},
+        own=perceptron,
+    ),
     "blood_boxes": Case(
         "detection",
         files=blood_boxes,
