@@ -12,7 +12,7 @@ batch, equal to 1e-4. Judged: the last weights of both, mean IoU on test.
 
 import argparse
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,7 +68,7 @@ class Stage:
 
     @property
     def schedule(self) -> Schedule:
-        """The project's default schedule."""
+        """The project's default schedule, over these epochs."""
         recipe = TrainingRecipe(self.epochs, BATCH, "sgd", RATE, WEIGHT_DECAYS["sgd"], "standard")
         return Schedule.of(DistillOptions(), recipe)
 
@@ -82,20 +82,25 @@ class Stage:
     def training(
         self, student: nn.Module, method: str, teacher: nn.Module | None, numerics: Numerics, seed: int
     ) -> Training:
-        """Ours, with published weights."""
+        """A training of ours, with published weights."""
         data, view = self.data, TrainingViews(self.data, seed).student("standard")
         facts = DatasetInfo(len(data.train), data.n_classes, data.mean, data.std, data.task)
         batches = ArrayBatches(view, data.train.y, data.task.moving)
         setup = TrainingSetup(batches, facts, self.schedule, numerics, seed, calibrated=False)
         teachers = []
-        if make_method(method).teachers != "none" and teacher is not None:
-            known = Teacher(teacher, "0" * 64, "", count_parameters(teacher), count_macs(teacher, data.input_shape))
-            teachers = [TeacherOutputs(known, view, BATCH, numerics, None)]
+        if (taught_by := teacher_of(method, teacher)) is not None:
+            costs = count_parameters(taught_by), count_macs(taught_by, data.input_shape)
+            teachers = [TeacherOutputs(Teacher(taught_by, "0" * 64, "", *costs), view, BATCH, numerics, None)]
         return Training(student, teachers, make_method(method), setup)
 
     def score(self, network: nn.Module, numerics: Numerics) -> float:
-        """Mean IoU on test."""
+        """Judge a network by its mean IoU on test."""
         return load_score("mean_iou").value(evidence_of(network, self.data.test, self.data.task, numerics))
+
+
+def teacher_of(method: str, teacher: nn.Module | None) -> nn.Module | None:
+    """The teacher, where the method learns from one."""
+    return None if make_method(method).teachers == "none" else teacher
 
 
 def plain_loss(raw: Tensor, taught: Tensor | None, y: Tensor) -> Tensor:
@@ -180,8 +185,9 @@ def check_losses(stage: Stage, teacher: nn.Module) -> dict[str, dict[str, float]
     y[:, :SHIFT] = 255  # as shifts leave it
     for method in METHODS:
         training = stage.training(stage.net(STUDENT, 0), method, teacher, PLAIN, 0)
+        own = teacher_of(method, teacher)
         with torch.no_grad():
-            raw, taught = training.student.train()(x), None if method == "none" else teacher(x)
+            raw, taught = training.student.train()(x), None if own is None else own(x)
         shown = [Outputs(task.decide(each), (), each) for each in (raw, *([] if taught is None else [taught]))]
         batch = Batch(x, y, torch.arange(BATCH), 0.5, task=task)
         ours = float(training.loss(shown[0], shown[1:], batch)[0])
@@ -199,7 +205,7 @@ def trained_by_both(stage: Stage, method: str, teacher: nn.Module | None, seed: 
     training = stage.training(deepcopy(first), method, teacher, numerics, seed)
     training.run()
     torch.manual_seed(seed)
-    plain = plain_epochs(stage, first, None if method == "none" else teacher)
+    plain = plain_epochs(stage, first, teacher_of(method, teacher))
     for _ in range(stage.epochs):
         next(plain)
     return {"ours": stage.score(training.student, numerics), "plain": stage.score(first, PLAIN)}
@@ -210,14 +216,9 @@ def times(stage: Stage, method: str, teacher: nn.Module, blocks: int) -> dict[st
     numerics = Numerics.choose(EngineOptions(), stage.data.input_shape)
     long = Stage(stage.data, 1_000)
     training = long.training(long.net(STUDENT, 0), method, teacher, numerics, 0)
-    plain = plain_epochs(long, long.net(STUDENT, 0), None if method == "none" else teacher)
-    runs: dict[str, Callable[[], None]] = {
-        "ours": lambda: training.run(training.epoch + 1),
-        "plain": lambda: next(plain),
-    }
-    seconds = by_turns(runs, blocks)
-    steps = training.steps_per_epoch
-    milliseconds = {who: spread(1000 * of / steps, 1) for who, of in seconds.items()}
+    plain = plain_epochs(long, long.net(STUDENT, 0), teacher_of(method, teacher))
+    seconds = by_turns({"ours": lambda: training.run(training.epoch + 1), "plain": lambda: next(plain)}, blocks)
+    milliseconds = {who: spread(1000 * of / training.steps_per_epoch, 1) for who, of in seconds.items()}
     return {"ms_per_step": milliseconds, "ratio": spread(seconds["ours"] / seconds["plain"], 3)}
 
 
@@ -231,7 +232,7 @@ def taught_by(stage: Stage) -> tuple[nn.Module, float]:
 
 
 def markdown(result: dict[str, Any]) -> str:
-    """The report."""
+    """The report as Markdown text."""
     rows = []
     for method, found in result["methods"].items():
         ours, plain = ([run[who] for run in found["scores"]] for who in ("ours", "plain"))
@@ -241,12 +242,10 @@ def markdown(result: dict[str, Any]) -> str:
         rows.append(
             [
                 f"`{method}`",
-                f"{sum(ours) / len(ours):.1%}",
-                f"{sum(plain) / len(plain):.1%}",
+                *(f"{sum(scores) / len(scores):.1%}" for scores in (ours, plain)),
                 f"{100 * gain.mean:+.1f} [{100 * gain.low:+.1f}, {100 * gain.high:+.1f}]",
                 within,
-                in_words(time["ms_per_step"]["ours"], 0),
-                in_words(time["ms_per_step"]["plain"], 0),
+                *(in_words(time["ms_per_step"][who], 0) for who in ("ours", "plain")),
                 in_words(time["ratio"]),
                 "yes" if time["ratio"]["median"] <= CLAIM else "**no**",
             ]
@@ -268,14 +267,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--data-dir", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("reports/masks_loop"))
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("--blocks", type=int, default=9)
-    parser.add_argument("--threads", type=int, default=2)
+    for option, usual in {"seeds": 5, "epochs": 20, "blocks": 9, "threads": 2}.items():
+        parser.add_argument(f"--{option}", type=int, default=usual)
     given = parser.parse_args()
-    folder = given.data_dir / "nuclei"
-    data = load_dataset(DataOptions(source="mask_folder", path=folder, image_size=SIDE, task="segmentation"), 0)
-    stage = Stage(data, given.epochs)
+    options = DataOptions(source="mask_folder", path=given.data_dir / "nuclei", image_size=SIDE, task="segmentation")
+    stage = Stage(data := load_dataset(options, 0), given.epochs)
     space = load_space(SPACE)
     with training_threads(given.threads):
         teacher, score = taught_by(stage)

@@ -89,7 +89,7 @@ class _Pair:
 
     @property
     def masked(self) -> MaskedPicture:
-        """Both, to be read."""
+        """Both files, as masks and pictures are read."""
         picture, mask = (EncodedImage(path, 0, str(path)) for path in (self.picture, self.mask))
         return MaskedPicture(picture, mask, self.mask.name)
 

@@ -67,7 +67,7 @@ class Embedding(UnitVectors):
             self.check_split(y, split)
         single = int((np.bincount(numbers["train"]) == 1).sum())
         said = (
-            f"{single:,} of the identities of train have one sample only: others are told apart from them, and "
+            f"{single:,} of the identities of train have one sample only: others are distinguished from them, and "
             "nothing is learned of what their samples have in common"
         )
         return Targets(dict(numbers), tuple(map(str, range(self.width))), self, said if single else None)

@@ -103,7 +103,7 @@ def test_the_label_loss_is_one_minus_cosine() -> None:
 
 
 def test_a_search_needs_no_labels(tmp_path: Path) -> None:
-    """A student of a network's vectors, on samples that nobody labelled."""
+    """A student of a network's vectors, on samples without labels."""
     x = (load_digits().images[:600, None] * 15).astype(np.uint8)
     torch.manual_seed(0)
     teacher = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 32), torch.nn.Tanh(), torch.nn.Linear(32, 8))
