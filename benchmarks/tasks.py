@@ -214,7 +214,7 @@ CASES: dict[str, Case] = {
     "diabetes": Case(
         "regression",
         diabetes,
-        options={"space.name": "own", "search.trials": 12, "distill.methods": ["logits", "rkd", "logits+rkd"]},
+        options={"space.name": "own", "search.trials": 12},
         own=perceptron,
     ),
     "blood_boxes": Case(

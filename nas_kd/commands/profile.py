@@ -25,6 +25,7 @@ from nas_kd.kd.config_checks import checked_config
 from nas_kd.kd.network_builder import NetworkBuilder, note_start
 from nas_kd.kd.own_space import dimensions_of, with_own_space
 from nas_kd.kd.teachers import untrained_teachers
+from nas_kd.kd.usable_methods import with_usable_methods
 from nas_kd.nas.feasibility import log_excess
 from nas_kd.nas.gate import Gate
 from nas_kd.nas.supernet.architecture_sampler import ArchitectureSampler
@@ -199,7 +200,7 @@ class _Deadline:
 
 def _profile(context: RunContext, sample: int, deadline: _Deadline, on_costs: OnCosts) -> SpaceProfile:
     teachers = untrained_teachers(context)  # first, as this is where a config may be wrong yet
-    context = with_own_space(context, teachers)
+    context = with_usable_methods(with_own_space(context, teachers), teachers)
     space, builder, budget = context.space, NetworkBuilder.for_run(context), context.config.budget
     note_start(builder, context.callback)
     gate, sampler = Gate(context, builder), ArchitectureSampler(space, context.seed)

@@ -23,6 +23,7 @@ from nas_kd.kd.distiller import Distiller
 from nas_kd.kd.network_builder import NetworkBuilder, note_start
 from nas_kd.kd.own_space import with_own_space
 from nas_kd.kd.teachers import prepare_teachers
+from nas_kd.kd.usable_methods import with_usable_methods
 from nas_kd.latency.environment import describe_differences
 from nas_kd.nas.gate import Gate
 from nas_kd.nas.samplers.base import load_sampler
@@ -85,18 +86,20 @@ def _open_pool(config: SearchConfig, folder: RunFolder, callback: Callback) -> W
 
 def _open(context: RunContext, pool: WorkerPool) -> "Search":
     """Prepare the teacher, then open the study: until it is there, nothing ties the folder to its config."""
-    config, folder, callback = context.config, context.folder, context.callback
+    folder, callback = context.folder, context.callback
     inputs = inputs_of(context)
     require_same_inputs(folder, inputs)
-    callback.on_stage("preparing the teacher" if len(config.teacher) == 1 else "preparing the teachers")
+    callback.on_stage("preparing the teacher" if len(context.config.teacher) == 1 else "preparing the teachers")
     started = time.monotonic()
     teachers = prepare_teachers(context, Gate(context, NetworkBuilder.for_run(context), pool.reserve).of_file)
-    context, teachers = prepare_student_friendly(with_own_space(context, [t.teacher for t in teachers]), teachers)
+    context = with_own_space(context, [t.teacher for t in teachers])
+    context = with_usable_methods(context, [t.teaching for t in teachers])
+    context, teachers = prepare_student_friendly(context, teachers)
     builder = NetworkBuilder.for_run(context)
     note_start(builder, callback)
     gate = Gate(context, builder, pool.reserve)
     distiller = Distiller.for_run(context, builder, [t.teaching for t in teachers])
-    smallest, options = builder.smallest(), config.distill
+    config, smallest, options = context.config, builder.smallest(), context.config.distill
     distiller.check((*options.methods, config.chain.method), smallest, config.search.precisions, options.progression)
     name = config.name or folder.path.resolve().name
     study = RunStudy(folder, name, config.budget, context.recipe.epochs, callback.on_note)

@@ -19,6 +19,7 @@ from nas_kd.kd.distiller import Distiller
 from nas_kd.kd.network_builder import NetworkBuilder
 from nas_kd.kd.own_space import with_own_space
 from nas_kd.kd.teachers import load_teachers
+from nas_kd.kd.usable_methods import with_usable_methods
 from nas_kd.nas.jobs import JobTools, job_from_json
 from nas_kd.nas.search_plan import SearchPlan
 from nas_kd.nas.supernet.student_friendly import student_friendly
@@ -90,7 +91,7 @@ class SearchWorker:
     @cached_property
     def _runner(self) -> JobRunner:
         teachers = load_teachers(self._context)
-        context = with_own_space(self._context, teachers)
+        context = with_usable_methods(with_own_space(self._context, teachers), teachers)
         if (adjusted := student_friendly(context, teachers[0])) is not None:
             context, teachers = adjusted.context, [adjusted.teacher, *teachers[1:]]
         recipe = known_recipe(context, student_recipe_key(context, teachers))

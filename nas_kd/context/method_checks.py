@@ -43,14 +43,19 @@ def methods_for(task: Task) -> list[str]:
 
 def with_usual_methods(config: SearchConfig) -> SearchConfig:
     """The config with methods that suit its task and its teachers, where it names none."""
-    usual, updates = load_task(config.data.task).default_methods, dict[str, Any]()
-    only_logits = any(getattr(t, option) is not None for t in config.teacher for option in KNOWN_BY_LOGITS.values())
-    fitting = tuple(m for m in usual if not only_logits or _learns_from_logits(make_method(m))) or usual
+    fitting, updates = usual_methods(config), dict[str, Any]()
     if "methods" not in config.distill.model_fields_set:
         updates["distill"] = config.distill.model_copy(update={"methods": fitting})
     if "method" not in config.chain.model_fields_set:
         updates["chain"] = config.chain.model_copy(update={"method": fitting[0]})
     return config.model_copy(update=updates)
+
+
+def usual_methods(config: SearchConfig) -> tuple[str, ...]:
+    """The methods of a config that names none: those usual for its task that its teachers have enough to show for."""
+    usual = load_task(config.data.task).default_methods
+    only_logits = any(getattr(t, option) is not None for t in config.teacher for option in KNOWN_BY_LOGITS.values())
+    return tuple(m for m in usual if not only_logits or _learns_from_logits(make_method(m))) or usual
 
 
 def _learns_from_logits(method: Method) -> bool:

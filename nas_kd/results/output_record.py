@@ -12,7 +12,8 @@ class OutputRecord(Record):
         name: of the exported file's output.
         kind: by which `predict.py` chooses how to read it: "logits" of classes, "labels", "values", "embedding" or
             "masks"; a program `predict_KIND.py` may be added to it.
-        shape: of the output for one sample; empty: a number for each name.
+        shape: of the output for one sample, a letter for a side that depends on the
+            network; empty: a number for each name.
         strides: of boxes: sides of the cells of the grids of anchor points, pixels.
         probabilities: how they follow from the output, a formula; "": they do not.
         noun: what such a network is: "classifier of 10 classes".
@@ -27,7 +28,7 @@ class OutputRecord(Record):
 
     name: str
     kind: str
-    shape: tuple[int, ...] = ()
+    shape: tuple[int | str, ...] = ()
     strides: tuple[int, ...] = ()
     probabilities: str = ""
     noun: str

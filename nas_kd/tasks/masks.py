@@ -54,18 +54,6 @@ class Masks(MovingTargets):
         return torch.where(inside[:, 0], other, y)
 
 
-def output_stride(height: int, width: int) -> int:
-    """Pixels along a side for which the networks of search spaces decide together.
-
-    2 for pictures with a side below 96 pixels, 4 for larger ones: where spaces for photographs begin.
-
-    Args:
-        height: of a picture, pixels.
-        width: likewise.
-    """
-    return 2 if min(height, width) < 96 else 4
-
-
 def cells(side: int, stride: int) -> int:
     """Number of cells along a side of a picture, the last of which may stick out of it."""
     return -(-side // stride)

@@ -1,8 +1,8 @@
 """Segmentation: every pixel has one class.
 
-A network decides for cells of some pixels (`output_stride`), and its logits are brought to the masks' size by bilinear
-interpolation where it is judged. Labels of a cell are the shares of its pixels' classes, so that the cross-entropy of
-cells is that of all pixels.
+Networks learn to decide for cells of some pixels, as large as the masks allow (`fitting_stride`): what one returns at
+another resolution is brought to it, and to the masks' size where it is judged, by bilinear interpolation. Labels of a
+cell are the shares of its pixels' classes, so that the cross-entropy of cells is that of all pixels.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,15 +19,18 @@ from nas_kd.errors import InputError, few
 from nas_kd.results.finalist_record import PictureRecord
 from nas_kd.results.output_record import OutputRecord
 from nas_kd.scores.mask_score import MaskEvidence
-from nas_kd.scores.mean_iou import iou_by_class
+from nas_kd.scores.mean_iou import MeanIoU, iou_by_class
 from nas_kd.tasks.base import Array, DecisionKind, Differences, MixedLabels, Targets, Task
 from nas_kd.tasks.mask_pictures import mask_pictures
-from nas_kd.tasks.masks import VOID, Masks, cells, class_shares, output_stride
+from nas_kd.tasks.masks import VOID, Masks, cells, class_shares
 from nas_kd.tasks.moving import MovingTargets
 
 MASK_DIMS, MAX_CLASSES = 3, 255
 JUDGED = 64  # samples whose logits are brought to the masks' size at a time
 SMOOTH = 1e-6  # keeps the Dice coefficient of an empty class finite
+STRIDES = (4, 2)  # pixels along a side of a cell, the coarsest first; else every pixel is one
+KEPT_IOU = 0.95  # mean IoU with themselves that masks keep as cells
+SEEN = 256  # masks by which the stride is chosen
 
 
 @dataclass(frozen=True)
@@ -40,10 +43,12 @@ class Segmentation(Task):
     Attributes:
         size: height and width of the masks.
         n_classes: C.
+        stride: pixels along a side of a cell.
     """
 
     size: tuple[int, int] = (0, 0)
     n_classes: int = 0
+    stride: int = 1
 
     name: ClassVar[str] = "segmentation"
     title: ClassVar[str] = "segmentation"
@@ -59,11 +64,6 @@ class Segmentation(Task):
     def moving(self) -> MovingTargets:
         """Masks go where the pixels go."""
         return Masks()
-
-    @property
-    def stride(self) -> int:
-        """Pixels along a side of a cell."""
-        return output_stride(*self.size)
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -95,7 +95,8 @@ class Segmentation(Task):
             only = few(found["train"]) or "void"
             raise InputError(f"masks of train have one value only ({only}); want pixels of two classes or more")
         classes = names or tuple(map(str, range(n_classes)))
-        return Targets(dict(values), classes, replace(self, size=(size[0], size[1]), n_classes=n_classes))
+        task = fitting(values["train"], replace(self, size=(size[0], size[1]), n_classes=n_classes))
+        return Targets(dict(values), classes, task, f"masks: networks learn {_cells(task.stride)}")
 
     def strata(self, y: Array) -> NDArray[np.int64]:
         """The rarest class of each picture, by the number of pictures that have it."""
@@ -189,16 +190,38 @@ class Segmentation(Task):
         return OutputRecord(
             name=self.output,
             kind="masks",
-            shape=(len(names), *self.grid),
+            shape=(len(names), "h", "w"),
             probabilities="softmax(logits) over classes, for each cell",
             noun=f"network that finds {len(names)} classes of pixels",
-            each="one logit a class for each cell of pixels, to be interpolated bilinearly to the picture's size",
+            each="one logit a class for each cell of a grid, to be interpolated bilinearly to the picture's size",
             items="classes",
             example='print({card["nas_kd.classes"][c] for c in set(logits[0].argmax(0).flatten().tolist())})',
             limit="It knows the classes above and nothing else: any pixel gets one of them.",
             hub_metric="mean_iou",
             hub_tasks={3: ("image-segmentation", "Image Segmentation")},
         )
+
+
+def fitting(masks: NDArray[np.uint8], task: Segmentation) -> Segmentation:
+    """The task with the coarsest cells from which masks come back nearly as they were.
+
+    Args:
+        masks: (N, H, W) of train.
+        task: knows their size and the number of classes.
+    """
+    seen = masks[:: -(-len(masks) // SEEN)]
+    for stride in STRIDES:
+        shares = [
+            class_shares(torch.from_numpy(seen[i : i + JUDGED]), task.n_classes, stride)
+            for i in range(0, len(seen), JUDGED)
+        ]
+        if MeanIoU().value(task.evidence(torch.cat(shares).numpy(), seen)) >= KEPT_IOU:
+            return replace(task, stride=stride)
+    return replace(task, stride=1)
+
+
+def _cells(stride: int) -> str:
+    return "to decide for each pixel" if stride == 1 else f"to decide for cells of {stride} x {stride} pixels"
 
 
 def _resized(logits: Tensor, size: tuple[int, int]) -> Tensor:

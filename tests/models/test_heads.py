@@ -92,4 +92,4 @@ def test_methods_read_stages_and_the_head_s_last_map() -> None:
     with FeatureExtractor(model, points, frozenset({"features"})) as extractor:
         outputs = extractor(torch.randn(2, 3, 32, 32))
     assert [tuple(f.shape[1:]) for f in outputs.features] == [(4, 32, 32), (4, 16, 16), (8, 8, 8), (24, 32, 32)]
-    assert outputs.logits.shape == (2, 4, 16, 16)
+    assert outputs.logits.shape == (2, 4, 32, 32)

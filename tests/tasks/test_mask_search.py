@@ -75,7 +75,7 @@ def test_the_score_is_the_exported_file_s(folder: Path, split_for_test: tuple[An
     assert run.teacher.val.mean > run.metric.chance + MARGIN
     session = onnxruntime.InferenceSession(folder / "winner" / "student.onnx")
     outputs = session.run(["logits"], {"input": x.astype(np.float32)})[0]
-    assert outputs.shape == (60, 4, 16, 16)
+    assert outputs.shape[:2] == (60, 4)
     given = interpolate(torch.from_numpy(outputs), (32, 32), mode="bilinear").argmax(1).numpy()
     (best,) = run.finalists
     assert best.deployed_test is not None
@@ -91,7 +91,7 @@ def test_front_and_card_state_what_the_file_gives(folder: Path) -> None:
     front = json.loads((folder / "front.json").read_text())
     card = json.loads((folder / "winner" / "card.json").read_text())
     assert (front["schema"], front["metric"]["name"]) == (2, "mean_iou")
-    assert card["nas_kd.output"]["shape"] == ["batch", 4, 16, 16]
+    assert card["nas_kd.output"]["shape"] == ["batch", 4, "h", "w"]
     assert card["nas_kd.output"]["kind"] == "masks"
     assert card["nas_kd.classes"] == ["background", "digit 0", "digit 1", "digit 7"]
 

@@ -163,5 +163,17 @@ def test_demo_scenes_have_digits_where_masks_say() -> None:
 
 
 def test_the_task_knows_its_cells() -> None:
-    task = Segmentation(size=(130, 97), n_classes=2)
-    assert (task.stride, task.grid, task.raw_shape(2)) == (4, (33, 25), (2, None, None))
+    task = Segmentation(size=(130, 97), n_classes=2, stride=4)
+    assert (task.grid, task.raw_shape(2)) == ((33, 25), (2, None, None))
+
+
+@pytest.mark.parametrize(("side", "stride"), [(32, 4), (11, 2), (1, 1)])
+def test_cells_are_as_large_as_masks_allow(side: int, stride: int) -> None:
+    """A chessboard whose squares begin beside the cells."""
+    row, column = ((np.arange(n) + 1) // side % 2 for n in (96, 90))
+    masks = np.repeat((row[:, None] ^ column)[None], 3, axis=0)
+    read = Segmentation().read_targets({"train": masks}, None)
+    assert isinstance(read.task, Segmentation)
+    assert read.task.stride == stride
+    assert read.encoding is not None
+    assert (f"{stride} x {stride}" if stride > 1 else "each pixel") in read.encoding

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from nas_kd.models.blocks import ConvNorm
 from nas_kd.models.grid import Dimension
 from nas_kd.models.heads.base import Head, HeadInputs, finest, initialised
-from nas_kd.tasks.masks import cells, output_stride
 
 
 class LiteRaspp(Head):
@@ -28,7 +27,7 @@ class LiteRaspp(Head):
     )
 
     def module(self, choices: Mapping[str, int], inputs: HeadInputs) -> nn.Module:
-        """Build it: maps -> logits (B, n_classes, h, w), a cell for each `output_stride` pixels."""
+        """Build it: maps -> logits (B, n_classes, h, w), as fine as the finest map that it reads."""
         return LiteRasppLayers(choices["width"], finest(choices, inputs.maps), inputs)
 
     def describe(self, choices: Mapping[str, int]) -> str:
@@ -44,11 +43,9 @@ class LiteRasppLayers(nn.Module):
     def __init__(self, width: int, fine: int, inputs: HeadInputs) -> None:
         """Build the layers; `fine`: position of the finest map that is read."""
         super().__init__()
-        maps, size, n_classes = inputs
-        stride = output_stride(*size)
+        maps, n_classes = inputs.maps, inputs.n_classes
         self._sizes = [shape[1:] for shape in maps]
         self._finer = range(fine, len(maps) - 1)
-        self._size = cells(size[0], stride), cells(size[1], stride)
         self.values = ConvNorm(maps[-1].channels, width)
         self.weights = nn.Conv2d(maps[-1].channels, width, 1)
         self.fused = nn.Identity()
@@ -63,7 +60,7 @@ class LiteRasppLayers(nn.Module):
         logits: Tensor = self.decide(self.fused(self.values(maps[-1]) * weights))
         for place in reversed(self._finer):
             logits = resized(logits, self._sizes[place]) + self.finer[str(place)](maps[place])
-        return resized(logits, self._size)
+        return logits
 
 
 def resized(x: Tensor, size: tuple[int, int]) -> Tensor:

@@ -13,8 +13,6 @@ from torch import Tensor, nn
 from nas_kd.models.blocks import ConvNorm
 from nas_kd.models.grid import Dimension
 from nas_kd.models.heads.base import Head, HeadInputs, finest, initialised
-from nas_kd.models.heads.lraspp import resized
-from nas_kd.tasks.masks import cells, output_stride
 
 
 class Pyramid(Head):
@@ -29,7 +27,7 @@ class Pyramid(Head):
     )
 
     def module(self, choices: Mapping[str, int], inputs: HeadInputs) -> nn.Module:
-        """Build it: maps -> logits (B, n_classes, h, w), a cell for each `output_stride` pixels."""
+        """Build it: maps -> logits (B, n_classes, h, w), as fine as the finest map that it reads."""
         return PyramidLayers(choices["width"], choices["depth"], finest(choices, inputs.maps), inputs)
 
     def describe(self, choices: Mapping[str, int]) -> str:
@@ -45,10 +43,8 @@ class PyramidLayers(nn.Module):
     def __init__(self, width: int, depth: int, fine: int, inputs: HeadInputs) -> None:
         """Build the layers; `fine`: position of the finest map that is read."""
         super().__init__()
-        maps, size, n_classes = inputs
-        stride = output_stride(*size)
+        maps, n_classes = inputs.maps, inputs.n_classes
         self._sizes = [shape[1:] for shape in maps]
-        self._size = cells(size[0], stride), cells(size[1], stride)
         self._places = tuple(range(fine, len(maps)))
         self.laterals = nn.ModuleDict({str(i): ConvNorm(maps[i].channels, width, activate=False) for i in self._places})
         self.blocks = nn.Sequential(*(ConvNorm(width, width, 3) for _ in range(depth)))
@@ -63,7 +59,8 @@ class PyramidLayers(nn.Module):
             lateral = self.laterals[str(place)](maps[place])
             same = tuple(x.shape[2:]) == tuple(self._sizes[place])
             x = lateral + (x if same else F.interpolate(x, self._sizes[place], mode="nearest"))
-        return resized(self.decide(self.blocks(F.relu(x))), self._size)
+        logits: Tensor = self.decide(self.blocks(F.relu(x)))
+        return logits
 
 
 PLUGIN = Pyramid()
