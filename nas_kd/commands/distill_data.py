@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -26,12 +27,17 @@ class ModuleTask:
     Attributes:
         task: with what it knows of the targets, once these were read.
         read: checks and converts targets.
-        width: number of the student's outputs; None: as many classes as it gives.
+        width: number of classes, or of other outputs; None: as many classes as the student gives.
     """
 
     task: Task
     read: TargetReader
     width: int | None = None
+
+    @property
+    def output_shape(self) -> tuple[int | None, ...]:
+        """Shape of what a network returns for one sample; None: a side of any length."""
+        return (None,) if self.width is None else self.task.raw_shape(self.width)
 
     @staticmethod
     def of(given: Any) -> "ModuleTask":
@@ -76,13 +82,19 @@ class ModuleTask:
             return self
         splits = {"train": train} if val is None else {"train": train, "val": val}
         targets = self.task.read_targets({name: data.labels(self.read).numpy() for name, data in splits.items()}, None)
-        shown = torch.from_numpy(targets.values["train"][:1])
-        read = TargetValues(tuple(shown.shape[1:]), shown.dtype)
-        return ModuleTask(targets.task, read, len(targets.names))
+        fitted = targets.task.fitted(targets, tuple(train.example().shape[1:]))
+        changed = [name for name, y in fitted.values.items() if not np.array_equal(y, targets.values[name])]
+        if changed and fitted.encoding is not None:
+            raise InputError(
+                f"y of {changed[0]}: {fitted.encoding}; pass them like this, as samples are used as they are"
+            )
+        shown = torch.from_numpy(fitted.values["train"][:1])
+        read = TargetValues(tuple(shown.shape[1:]), shown.dtype, fitted.task.moving)
+        return ModuleTask(fitted.task, read, len(fitted.names))
 
     def with_classes(self, n_classes: int) -> "ModuleTask":
         """The task of a student with this number of outputs."""
-        return replace(self, read=ClassNumbers(n_classes)) if self.task.one_class else self
+        return replace(self, read=ClassNumbers(n_classes), width=n_classes) if self.task.one_class else self
 
     def score(self, network: nn.Module, val: UserData, numerics: Numerics) -> float:
         """The task's own score of a network on validation, 0..1."""

@@ -115,7 +115,8 @@ def distill(
             rectangle of another picture; not with a DataLoader, whose samples have no numbers.
         standardize: the method sees logits of student and teachers z-scored per sample; for three classes or more.
         task: what the student is to do: "classification", "multi_label" (y (N, C) of 0 and 1), "regression" (y numbers,
-            (N,) or (N, k)), `package.module:Name` or a `Task`. Targets of all but the first are read once more before.
+            (N,) or (N, k)), "segmentation" (y masks (N, H, W)), "detection" (y boxes (N, k, 5)), "embedding",
+            `package.module:Name` or a `Task`. Targets of all but the first are read once more before.
 
     Returns:
         The student itself with averaged weights, in eval mode.
@@ -226,19 +227,20 @@ class _Distillation:
         check_capabilities(method, train)
         unlabelled.check(method, train)
         mix = settings.schedule.mix
-        check_mixing(mix, train)
+        check_mixing(mix, train, wanted.read.moving)
         example = train.example()
-        student, n_classes = as_student(student, example, "train", wanted.width)
+        student, n_classes = as_student(student, example, "train", wanted.output_shape)
         wanted = wanted.with_classes(n_classes)
+        n_classes = wanted.width or n_classes
         check_enough_classes(any(part.sees_standardized for part in method.parts()), n_classes, "standardize")
-        loaded = load_teachers(roles_of(given), train, n_classes, one_class=wanted.task.one_class)
+        loaded = load_teachers(roles_of(given), train, wanted.output_shape, one_class=wanted.task.one_class)
         teachers = [Teacher(t.model, other_classes=t.options.knows_other_classes) for t in loaded.values()]
         check_gradient(student, example)
         shape = tuple(example.shape[1:])
         numerics = Numerics(Numerics.choose(settings.engine, shape).bf16, channels_last=False)
         score, first = None, None
         if val is not None:
-            as_student(student, val.example(), "val", wanted.width)
+            as_student(student, val.example(), "val", wanted.output_shape)
             first = next(val.batches(wanted.read))  # its labels are checked before hours of training, not after
             score = partial(wanted.score, val=val, numerics=numerics)
         checked = checked_samples(train, first, n_classes) if loaded and wanted.task.one_class else None

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from nas_kd.commands.module_checks import check_teacher
-from nas_kd.commands.module_networks import as_teacher
+from nas_kd.commands.module_networks import Shape, as_teacher
 from nas_kd.config.options import TeacherOptions
 from nas_kd.data.pixel_range import PixelRange
 from nas_kd.engine.target_readers import ClassNumbers
@@ -127,14 +127,14 @@ def checked_samples(train: UserData, val: tuple[Tensor, Tensor] | None, n_classe
 
 
 def load_teachers(
-    given: Mapping[str, GivenTeacher], train: UserData, n_classes: int, *, one_class: bool = True
+    given: Mapping[str, GivenTeacher], train: UserData, shape: Shape, *, one_class: bool = True
 ) -> dict[str, LoadedTeacher]:
     """Load the teachers.
 
     Args:
         given: by role.
         train: the training data, which are looked at if there are any teachers.
-        n_classes: C, of the student.
+        shape: of the student's output for one sample, see `as_student`.
         one_class: whether every sample has one class, so that teachers may return probabilities.
 
     Raises:
@@ -143,11 +143,11 @@ def load_teachers(
     if not given:
         return {}
     facts = facts_of(train)
-    return {role: load_teacher(role, one, facts, n_classes, one_class=one_class) for role, one in given.items()}
+    return {role: load_teacher(role, one, facts, shape, one_class=one_class) for role, one in given.items()}
 
 
 def load_teacher(
-    role: str, given: GivenTeacher, facts: SampleFacts, n_classes: int, *, one_class: bool = True
+    role: str, given: GivenTeacher, facts: SampleFacts, shape: Shape, *, one_class: bool = True
 ) -> LoadedTeacher:
     """Put what the options ask for in front of a teacher; its modules are the given ones, in eval mode.
 
@@ -155,23 +155,24 @@ def load_teacher(
         role: "teacher", or "teacher 1" and so on, for messages.
         given: as it was passed.
         facts: of the samples.
-        n_classes: C, of the student.
+        shape: of the student's output for one sample, see `as_student`.
         one_class: whether every sample has one class, so that the teacher may return probabilities.
 
     Raises:
         InputError: the options do not fit the samples, or the teacher cannot be used on them.
     """
     options = given.options
-    wanted_classes = None if options.knows_other_classes else n_classes
+    if options.knows_other_classes:
+        shape = (None,)
     if options.onnx is not None:
-        shape = None if wanted_classes is None else (wanted_classes,)
-        loaded = load_onnx(read_onnx(options.onnx, options.output), options, facts, shape)
+        file = read_onnx(options.onnx, options.output, axes=1 + len(shape))
+        loaded = load_onnx(file, options, facts, None if options.knows_other_classes else shape)
         return LoadedTeacher(loaded.model, options, loaded.notes, loaded.behind)
     net: nn.Module = given.module.eval()
     inputs = inputs_of_module(net, options, facts)
 
     def behind(wanted: TeacherInputs) -> UserNetwork:
-        return as_teacher(role, wanted.in_front_of(net), facts.examples, wanted_classes, one_class=one_class)
+        return as_teacher(role, wanted.in_front_of(net), facts.examples, shape, one_class=one_class)
 
     network = behind(inputs)
     notes = (*network.notes, *inputs.notes(options))

@@ -1,5 +1,6 @@
-"""Makes networks of the modules that a user passes to `distill`: whatever they return, logits (B, C) come out."""
+"""Makes networks of the modules that a user passes to `distill`: of whatever they return, what the task asks for."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -7,62 +8,62 @@ from torch import Tensor, nn
 
 from nas_kd.errors import InputError
 from nas_kd.kd.user_module import UserNetwork, as_network, copied
-from nas_kd.models.raw_output import LogitsOnly, LogitsReader, find_logits
+from nas_kd.models.raw_output import LogitsOnly, LogitsReader, find_output
 from nas_kd.user_code import unchanged_settings
 
+Shape = Sequence[int | None]  # of a network's output for one sample; None: a side of any length
 
-def as_student(student: nn.Module, x: Tensor, split: str, width: int | None) -> tuple[nn.Module, int]:
-    """The student as a network that returns its logits and nothing else, and the number of classes.
+
+def as_student(student: nn.Module, x: Tensor, split: str, shape: Shape) -> tuple[nn.Module, int]:
+    """The student as a network that returns its output and nothing else, and the length of its second axis: classes.
 
     Args:
         student: left in eval mode.
         x: (B, ...) the first samples.
         split: "train" or "val", for messages.
-        width: number of outputs that are wanted; None: any from two.
+        shape: of the output for one sample, see `Task.raw_shape`; (None,): any number of classes from two.
 
     Raises:
-        InputError: it cannot take the samples, or does not give (B, C).
+        InputError: it cannot take the samples, or does not give this.
     """
     raw, kept = _run("student", student, x, split)
-    reader = _find_logits("student", raw, x, width)
+    reader = _find("student", raw, x, shape)
     classes = reader(raw).shape[1]
     return (student if reader.is_plain and kept else LogitsOnly(student, reader, keeps_input=kept)), classes
 
 
-def as_teacher(
-    role: str, teacher: nn.Module, x: Tensor, n_classes: int | None, *, one_class: bool = True
-) -> UserNetwork:
-    """A teacher as a network that returns its logits and nothing else, however it does that itself.
+def as_teacher(role: str, teacher: nn.Module, x: Tensor, shape: Shape, *, one_class: bool = True) -> UserNetwork:
+    """A teacher as a network that returns its output and nothing else, however it does that itself.
 
     Args:
         role: "teacher", or "teacher 1" and so on, for messages.
         teacher: left in eval mode, its weights as they were.
         x: (B, ...) the first samples of the training data.
-        n_classes: C, of the student; None: the teacher's classes are other ones.
+        shape: of the student's output for one sample; (None,): the teacher's classes are other ones.
         one_class: whether it may return probabilities of a softmax in place of logits.
 
     Raises:
-        InputError: it cannot take the samples, or does not give (B, C).
+        InputError: it cannot take the samples, or does not give this.
     """
     other_precision = any(p.is_floating_point() and p.dtype != torch.float32 for p in teacher.parameters())
     network = copied(teacher) if other_precision else teacher
     network.eval()
     try:
-        return as_network(network, x, (n_classes,), f"{role}:", one_class=one_class)
+        return as_network(network, x, shape, f"{role}:", one_class=one_class)
     except InputError as failure:
         raw, _ = _run(role, network, x, "train")
-        given = reader(raw).shape[1] if (reader := _any_logits(role, raw, x)) else n_classes
-        if given != n_classes:
+        given = reader(raw).shape[1] if len(shape) == 1 and (reader := _any_logits(role, raw, x)) else shape[0]
+        if given != shape[0]:
             raise InputError(
-                f"student gives {n_classes} logits, {role} {given}: both must have one per class"
+                f"student gives {shape[0]} logits, {role} {given}: both must have one per class"
             ) from failure
-        _find_logits(role, raw, x, n_classes)
+        _find(role, raw, x, shape)
         raise
 
 
 def _any_logits(role: str, raw: Any, x: Tensor) -> LogitsReader | None:
     try:
-        return _find_logits(role, raw, x, None)
+        return _find(role, raw, x, (None,))
     except InputError:
         return None
 
@@ -81,11 +82,12 @@ def _run(role: str, network: nn.Module, x: Tensor, split: str) -> tuple[Any, boo
         raise InputError(f"{role} cannot take {taken}: {reason}{'' if x.is_floating_point() else hint}") from error
 
 
-def _find_logits(role: str, raw: Any, x: Tensor, n_classes: int | None) -> LogitsReader:
+def _find(role: str, raw: Any, x: Tensor, shape: Shape) -> LogitsReader:
+    n_classes = shape[0]
     try:
-        return find_logits(raw, len(x), n_classes, role)
+        return find_output(raw, len(x), shape, role)
     except InputError as error:
-        if not isinstance(raw, Tensor):
+        if not isinstance(raw, Tensor) or len(shape) > 1:
             raise
         kind = "" if raw.is_floating_point() else f" of {raw.dtype}"
         wanted = f"logits ({len(x)}, C), one for each class"

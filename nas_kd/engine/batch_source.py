@@ -122,7 +122,7 @@ class ArrayBatches:
             labels: (N, ...) targets, of classification (N,) int64 class numbers.
             moving: how these move with their samples; None: they stay as they are.
         """
-        self.augmenter, self.labels, self._moving = augmenter, labels, moving
+        self.augmenter, self.labels, self.moving = augmenter, labels, moving
 
     @property
     def view(self) -> View:
@@ -148,8 +148,8 @@ class ArrayBatches:
 
     def samples(self, number: int, indices: Tensor, step: int) -> Samples:
         """The samples `indices` (b,) as augmented and mixed in a pass; they do not depend on the step."""
-        if self._moving is not None:
-            y = self.augmenter.targets(number, indices, self.labels, self._moving)
+        if self.moving is not None:
+            y = self.augmenter.targets(number, indices, self.labels, self.moving)
             return Samples(self.augmenter.batch(number, indices), y, indices)
         mixture = self.augmenter.mixture(number, indices)
         labels = None if mixture is None else MixedLabels(self.labels[mixture.partner], mixture.share)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -10,10 +10,19 @@ from torch import Tensor
 
 from nas_kd.engine.sample_checks import as_labels
 from nas_kd.errors import InputError
+from nas_kd.tasks.moving import MovingTargets
 
 
 class TargetReader(Protocol):
-    """Checks and converts targets of some samples."""
+    """Checks and converts targets of some samples.
+
+    Attributes:
+        moving: how targets move with the samples they belong to; None: they have no places in these.
+    """
+
+    @property
+    def moving(self) -> MovingTargets | None:
+        """See the class."""
 
     def __call__(self, y: Any, n_samples: int, where: str, indices: Sequence[int] | None = None) -> Tensor:
         """Convert targets.
@@ -37,6 +46,7 @@ class ClassNumbers:
     """Class numbers (N,) int64 below a number of classes; None: they are not compared with anything."""
 
     n_classes: int | None = None
+    moving: ClassVar[None] = None
 
     def __call__(self, y: Any, n_samples: int, where: str, indices: Sequence[int] | None = None) -> Tensor:
         """See `as_labels`."""
@@ -49,11 +59,13 @@ class TargetValues:
 
     Attributes:
         shape: of one sample's target; None: any.
-        dtype: that they are converted to.
+        dtype: that they are converted to; None: float32, and whole numbers stay such.
+        moving: see `TargetReader`.
     """
 
     shape: tuple[int, ...] | None = None
-    dtype: torch.dtype = torch.float32
+    dtype: torch.dtype | None = None
+    moving: MovingTargets | None = None
 
     def __call__(self, y: Any, n_samples: int, where: str, indices: Sequence[int] | None = None) -> Tensor:
         """Convert numbers (N, ...); (N,) are (N, 1) where that is wanted."""
@@ -65,7 +77,7 @@ class TargetValues:
             raise InputError(f"y of {where} has shape {tuple(values.shape)}; want ({wanted})")
         if values.is_complex() or not bool(torch.isfinite(values).all()):
             raise InputError(f"y of {where} has values that are no finite numbers")
-        return values.to(self.dtype)
+        return values.to(self.dtype or (torch.float32 if values.is_floating_point() else values.dtype))
 
 
 def _as_tensor(y: Any, where: str) -> Tensor:

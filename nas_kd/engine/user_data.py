@@ -162,7 +162,7 @@ class ArrayData:
     def source(self, read: TargetReader, own_order: bool) -> BatchSource:
         """Batches of augmented samples; `own_order` makes no difference."""
         augmenter = augmented(self._x, self.statistics()[0], self._augment, self._seed)
-        return ArrayBatches(augmenter, self.labels(read))
+        return ArrayBatches(augmenter, self.labels(read), read.moving)
 
     def batches(self, read: TargetReader) -> Iterator[tuple[Tensor, Tensor]]:
         """All samples in batches, without augmentation."""

@@ -45,14 +45,25 @@ class Normalised(nn.Module):
         return result
 
 
+def small_network(data: Dataset, seed: int) -> nn.Module:
+    space = with_head(load_space("resnet"), data.task)
+    torch.manual_seed(seed)
+    return Normalised(space.build(space.size_ladder(4)[1], data.input_shape, data.n_classes))
+
+
+class Scores(nas_kd.Callback):
+    def __init__(self) -> None:
+        self.last = 0.0
+
+    def on_epoch_end(self, event: Any) -> None:
+        self.last = event.val_score
+
+
 @pytest.fixture(scope="module", params=TASKS)
 def scenes(request: pytest.FixtureRequest) -> tuple[Dataset, nn.Module]:
     """Scenes of digits, and a network that knows a little of them."""
     data = load_dataset(read_config(None, {"data.train_rows": 160, "data.test_rows": 40}, task=request.param).data, 0)
-    space = with_head(load_space("resnet"), data.task)
-    torch.manual_seed(0)
-    small = space.size_ladder(4)[1]
-    net = Normalised(space.build(small, data.input_shape, data.n_classes))
+    net = small_network(data, 0)
     optimizer, x = torch.optim.Adam(net.parameters(), 1e-2), data.train.x[:].float()
     for _ in range(EPOCHS[request.param]):
         for rows in torch.split(torch.randperm(len(x)), 16):
@@ -103,3 +114,50 @@ def test_students_are_cut_out_of_the_teacher(scenes: tuple[Dataset, nn.Module], 
         run_dir=tmp_path / "run",
     )
     assert run.winner is not None
+
+
+@pytest.mark.parametrize("method", ["soft_targets", "fitnet"])
+def test_modules_are_distilled(scenes: tuple[Dataset, nn.Module], method: str, tmp_path: Path) -> None:
+    """From arrays that are mirrored with their targets; by an ONNX teacher the same, where it has enough to show."""
+    data, net = scenes
+    splits = arrays(data)
+    options: dict[str, Any] = {
+        "train": splits["train"],
+        "val": splits["val"],
+        "task": data.task.name,
+        "method": method,
+        "epochs": EPOCHS[data.task.name],
+        "batch_size": 16,
+        "augment": {"flip": True},
+        "threads": 1,
+    }
+    scores, again = Scores(), Scores()
+    student = nas_kd.distill(small_network(data, 1), net, callbacks=scores, **options)
+    x, y = (torch.from_numpy(part) for part in splits["val"])
+    with torch.no_grad():
+        given = student(x.float()).numpy()
+    assert scores.last == pytest.approx(data.task.first_score(data.task.evidence(given, y.numpy())), abs=1e-6)
+    chance = data.task.headline_score.guessing(splits["train"][1], splits["val"][1], data.n_classes)
+    assert scores.last > chance + 0.05
+    if method == "soft_targets":
+        file = as_file(data, net, 1 + len(data.task.raw_shape(data.n_classes)), tmp_path / "teacher.onnx")
+        nas_kd.distill(small_network(data, 1), file, callbacks=again, **options)
+        assert again.last > chance + 0.05
+
+
+def test_modules_and_targets_that_do_not_fit(scenes: tuple[Dataset, nn.Module]) -> None:
+    data, net = scenes
+    x, y = arrays(data)["train"]
+    options: dict[str, Any] = {"task": data.task.name, "epochs": 1, "method": "soft_targets"}
+    with pytest.raises(InputError, match=r"student must give an output of shape \("):
+        nas_kd.distill(nn.Sequential(nn.Flatten(), nn.Linear(x[0].size, 4)), net, train=(x, y), **options)
+    with pytest.raises(InputError, match="a target that has a place in the picture cannot follow it"):
+        nas_kd.distill(small_network(data, 1), net, train=(x, y), mix="mixup", **options)
+    pairs = torch.utils.data.StackDataset(torch.from_numpy(x).float(), torch.from_numpy(y))
+    with pytest.raises(InputError, match="targets that have places in pictures go with arrays"):
+        nas_kd.distill(small_network(data, 1), net, train=pairs, mix="cutmix", **options)
+    if data.task.name == "detection":
+        beyond = y.copy()
+        beyond[0, 0] = (0, 20, 20, 50, 50)
+        with pytest.raises(InputError, match="y of train: 1 boxes were clipped to their pictures"):
+            nas_kd.distill(small_network(data, 1), net, train=(x, beyond), **options)
