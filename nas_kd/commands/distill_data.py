@@ -37,7 +37,7 @@ class ModuleTask:
     @property
     def output_shape(self) -> tuple[int | None, ...]:
         """Shape of what a network returns for one sample; None: a side of any length."""
-        return (None,) if self.width is None else self.task.raw_shape(self.width)
+        return (None,) if self.width is None or self.task.any_width else self.task.raw_shape(self.width)
 
     @staticmethod
     def of(given: Any) -> "ModuleTask":
@@ -92,9 +92,11 @@ class ModuleTask:
         read = TargetValues(tuple(shown.shape[1:]), shown.dtype, fitted.task.moving)
         return ModuleTask(fitted.task, read, len(fitted.names))
 
-    def with_classes(self, n_classes: int) -> "ModuleTask":
-        """The task of a student with this number of outputs."""
-        return replace(self, read=ClassNumbers(n_classes), width=n_classes) if self.task.one_class else self
+    def with_outputs(self, count: int) -> "ModuleTask":
+        """The task of a student that returns this many numbers a decision, where the targets leave that open."""
+        if self.task.one_class:
+            return replace(self, read=ClassNumbers(count), width=count)
+        return replace(self, width=count) if self.task.any_width else self
 
     def score(self, network: nn.Module, val: UserData, numerics: Numerics) -> float:
         """The task's own score of a network on validation, 0..1."""

@@ -229,9 +229,9 @@ class _Distillation:
         mix = settings.schedule.mix
         check_mixing(mix, train, wanted.read.moving)
         example = train.example()
-        student, n_classes = as_student(student, example, "train", wanted.output_shape)
-        wanted = wanted.with_classes(n_classes)
-        n_classes = wanted.width or n_classes
+        student, found = as_student(student, example, "train", wanted.output_shape)
+        wanted = wanted.with_outputs(found)
+        n_classes = wanted.width or found
         check_enough_classes(any(part.sees_standardized for part in method.parts()), n_classes, "standardize")
         loaded = load_teachers(roles_of(given), train, wanted.output_shape, one_class=wanted.task.one_class)
         teachers = [Teacher(t.model, other_classes=t.options.knows_other_classes) for t in loaded.values()]

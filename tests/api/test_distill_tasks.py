@@ -91,6 +91,18 @@ def test_several_labels(method: str) -> None:
     assert scores.last > 0.75  # mean average precision; guessing gets about 0.5
 
 
+def test_embeddings_are_as_wide_as_the_student() -> None:
+    """Ten people, whose patients' measurements differ by less than those of others; the teacher is wider."""
+    people = torch.arange(300) % 10
+    x = FEATURES[:10][people] + 0.3 * torch.randn(300, 10, generator=torch.Generator().manual_seed(0))
+    options: dict[str, Any] = {"train": (x[:200], people[:200]), "val": (x[200:], people[200:]), "task": "embedding"}
+    teacher = nas_kd.distill(network(32, 12), method="none", epochs=10, **options)
+    scores = Scores()
+    student = nas_kd.distill(network(16, 6, 1), teacher, method="embedding", epochs=10, callbacks=scores, **options)
+    assert student(x[:2]).shape == (2, 6)
+    assert scores.last > 0.5  # recall@1; guessing gets 0.1
+
+
 def test_the_same_seed_gives_the_same_weights() -> None:
     def trained() -> nn.Module:
         return nas_kd.distill(
