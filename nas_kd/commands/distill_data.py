@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,11 +13,11 @@ from nas_kd.config.options import Augmentation
 from nas_kd.engine.evaluation import evidence_on
 from nas_kd.engine.numerics import Numerics
 from nas_kd.engine.target_readers import ClassNumbers, TargetReader, TargetValues
-from nas_kd.engine.user_data import UserData, open_data
+from nas_kd.engine.user_data import ArrayData, UserData, open_data
 from nas_kd.errors import InputError
 from nas_kd.kd.class_weights import weights_of_classes
 from nas_kd.methods.base import Method
-from nas_kd.tasks.base import Task, load_task
+from nas_kd.tasks.base import Array, Targets, Task, load_task
 
 
 @dataclass(frozen=True)
@@ -68,29 +68,36 @@ class ModuleTask:
         if wrong and not self.task.one_class:
             raise InputError(f"{wrong[0]} is for one class a sample, and the task is {self.task.title}: leave it out")
 
-    def knowing(self, train: UserData, val: UserData | None) -> "ModuleTask":
-        """The task with what it knows of these targets, all of which are read; of classes, nothing needs to be known.
+    @property
+    def orders_samples(self) -> bool:
+        """Whether the order of samples depends on their targets."""
+        return type(self.task).order is not Task.order
+
+    def knowing(self, train: UserData, val: UserData | None) -> "KnownData":
+        """The data with targets as the task wants them, all of which are read; of classes, nothing needs to be known.
 
         Args:
             train: the training data.
             val: validation data, if there are any.
 
         Raises:
-            InputError: they are not what the task learns.
+            InputError: they are not what the task learns, or would have to be changed and are no arrays.
         """
         if self.task.one_class:
-            return self
+            return KnownData(train, val, self, None)
         splits = {"train": train} if val is None else {"train": train, "val": val}
-        targets = self.task.read_targets({name: data.labels(self.read).numpy() for name, data in splits.items()}, None)
-        fitted = targets.task.fitted(targets, tuple(train.example().shape[1:]))
-        changed = [name for name, y in fitted.values.items() if not np.array_equal(y, targets.values[name])]
-        if changed and fitted.encoding is not None:
-            raise InputError(
-                f"y of {changed[0]}: {fitted.encoding}; pass them like this, as samples are used as they are"
-            )
-        shown = torch.from_numpy(fitted.values["train"][:1])
-        read = TargetValues(tuple(shown.shape[1:]), shown.dtype, fitted.task.moving)
-        return ModuleTask(fitted.task, read, len(fitted.names))
+        given = {name: data.labels(self.read).numpy() for name, data in splits.items()}
+        try:
+            targets = self.task.read_targets(given, None)
+            targets = targets.task.fitted(targets, tuple(train.example().shape[1:]))
+        except InputError as error:  # which names the option of a config
+            raise InputError(str(error).replace("data.task", "task")) from error
+        wanted = targets.values
+        known = {name: _with_targets(data, given[name], wanted[name], targets, name) for name, data in splits.items()}
+        shown = torch.from_numpy(wanted["train"][:1])
+        read = TargetValues(tuple(shown.shape[1:]), shown.dtype, targets.task.moving)
+        task = ModuleTask(targets.task, read, len(targets.names))
+        return KnownData(known["train"], known.get("val"), task, targets.encoding)
 
     def with_outputs(self, count: int) -> "ModuleTask":
         """The task of a student that returns this many numbers a decision, where the targets leave that open."""
@@ -101,6 +108,35 @@ class ModuleTask:
     def score(self, network: nn.Module, val: UserData, numerics: Numerics) -> float:
         """The task's own score of a network on validation, 0..1."""
         return self.task.first_score(evidence_on(network, val.batches(self.read), self.task, numerics))
+
+
+class KnownData(NamedTuple):
+    """Data whose targets are known to be what a task learns.
+
+    Attributes:
+        train: the training data.
+        val: validation data, if there are any.
+        task: with what it knows of the targets.
+        note: how they were read, where it needs to be said.
+    """
+
+    train: UserData
+    val: UserData | None
+    task: ModuleTask
+    note: str | None
+
+
+def _with_targets(data: UserData, given: Array, wanted: Array, targets: Targets, name: str) -> UserData:
+    """Arrays with the targets that are wanted; of what is read batch by batch, they must be like this already."""
+    if isinstance(data, ArrayData):
+        return data.with_targets(wanted)
+    if given.size != wanted.size or not np.array_equal(given.reshape(wanted.shape), wanted):
+        why = (given.size == wanted.size and targets.encoding) or f"want shape {wanted.shape[1:]} a sample"
+        raise InputError(
+            f"y of {name} is not as {targets.task.title} needs it ({why}), "
+            f"and a {data.kind} is used as it is: change it there, or pass arrays"
+        )
+    return data
 
 
 def open_splits(

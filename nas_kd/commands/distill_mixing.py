@@ -29,7 +29,7 @@ def check_mixing(mix: str, train: UserData, moving: MovingTargets | None) -> Non
             "numbers by which partners could be drawn"
         )
     if moving is not None and train.kind != ArrayData.kind:
-        raise InputError(f"mix = {mix!r}: targets that have places in pictures go with arrays as train")
+        raise InputError(f"mix = {mix!r}: targets that have places in pictures want train as arrays")
     example = train.example()
     if not example.is_floating_point():
         raise InputError(f"mix = {mix!r}: samples of train are whole numbers (ids), and half of an id is none")

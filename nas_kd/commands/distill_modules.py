@@ -12,7 +12,13 @@ from torch import nn
 
 from nas_kd.commands.distill_data import ModuleTask, as_augmentation, class_weights_of, open_splits
 from nas_kd.commands.distill_mixing import check_mixing, mixed_source
-from nas_kd.commands.distill_teachers import GivenTeacher, as_teachers, checked_samples, load_teachers
+from nas_kd.commands.distill_teachers import (
+    GivenTeacher,
+    as_teachers,
+    checked_samples,
+    load_teachers,
+    refuse_other_outputs,
+)
 from nas_kd.commands.distill_unlabelled import GivenUnlabelled
 from nas_kd.commands.module_checks import (
     as_method,
@@ -112,11 +118,13 @@ def distill(
             read once more for this, are left out, and a note says how many.
         unlabelled_share: of a batch, between 0 and 1. None: as the data divide, at most 7/8.
         mix: training samples in pairs, as teachers see them too, and their labels: "mixup": shares of both; "cutmix": a
-            rectangle of another picture; not with a DataLoader, whose samples have no numbers.
+            rectangle of another picture; not with a DataLoader, whose samples have no numbers. Masks want arrays and
+            cutmix, boxes cannot be mixed.
         standardize: the method sees logits of student and teachers z-scored per sample; for three classes or more.
         task: what the student is to do: "classification", "multi_label" (y (N, C) of 0 and 1), "regression" (y numbers,
-            (N,) or (N, k)), "segmentation" (y masks (N, H, W)), "detection" (y boxes (N, k, 5)), "embedding",
-            `package.module:Name` or a `Task`. Targets of all but the first are read once more before.
+            (N,) or (N, k)), "segmentation" (y masks (N, H, W)), "detection" (y boxes (N, k, 5):
+            class, left, top, right and bottom in pixels, class -1 where there is none), "embedding" (y numbers of
+            identities), `package.module:Name` or a `Task`. Targets of all but the first are read once more before.
 
     Returns:
         The student itself with averaged weights, in eval mode.
@@ -156,8 +164,10 @@ def distill(
         with unchanged(_modules(teachers)):
             changes = as_augmentation(augment)
             others = GivenUnlabelled(unlabelled, unlabelled_share, changes, settings.seed)
-            splits = open_splits(train, val, settings.seed, changes, wanted.read)
-            data = _Data(*splits, others, wanted.knowing(*splits))
+            known = wanted.knowing(*open_splits(train, val, settings.seed, changes, wanted.read))
+            if known.note is not None:
+                settings.callback.on_note(known.note)
+            data = _Data(known.train, known.val, others, known.task)
             _Distillation.prepare(student, teachers, learnt, data, settings).run()
     return student
 
@@ -245,12 +255,18 @@ class _Distillation:
             score = partial(wanted.score, val=val, numerics=numerics)
         checked = checked_samples(train, first, n_classes) if loaded and wanted.task.one_class else None
         for role, one in loaded.items():
+            refuse_other_outputs(role, one, train, wanted.task)
             for note in (*one.notes, *filter(None, [checked and one.advice(checked)])):
                 settings.callback.on_note(f"{role}: {note}")
         others = unlabelled.ready(train, val, wanted.read)
         if others is not None and others.note is not None:
             settings.callback.on_note(others.note)
-        source = train.source(wanted.read, method.has_own_order)
+        if wanted.orders_samples and not train.numbered:
+            settings.callback.on_note(
+                f"batches of a {train.kind} are used as they are, and {wanted.task.title} needs "
+                "several samples of each identity in them"
+            )
+        source = train.source(wanted.read, method.has_own_order or wanted.orders_samples)
         source = mixed_source(source, train, mix, settings.seed)
         setup = TrainingSetup(
             source=source if others is None else others.mixed_into(source, train, mix),

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from nas_kd.commands.module_checks import check_teacher
 from nas_kd.commands.module_networks import Shape, as_teacher
 from nas_kd.config.options import TeacherOptions
+from nas_kd.data.dataset import as_input
 from nas_kd.data.pixel_range import PixelRange
 from nas_kd.engine.target_readers import ClassNumbers
 from nas_kd.engine.user_data import UserData
@@ -21,7 +23,9 @@ from nas_kd.kd.teacher_inputs import SampleFacts, TeacherInputs
 from nas_kd.kd.user_module import UserNetwork
 from nas_kd.kd.user_teachers import inputs_of_module
 from nas_kd.plugins import IN_MEMORY
+from nas_kd.tasks.base import Task
 
+SHOWN_SAMPLES = 64  # whose outputs tell whether a teacher returns what the task works with
 OPTIONS = ("preprocessing", "mean", "std", "image_size", "label_set", "output")
 
 
@@ -77,14 +81,15 @@ def _as_teacher(given: Any) -> GivenTeacher:
     return GivenTeacher(module, TeacherOptions(**origin, **plain))
 
 
-def facts_of(train: UserData) -> SampleFacts:
+def facts_of(train: UserData, *, one_class: bool = True) -> SampleFacts:
     """What is known of the samples: of arrays from all, of a Dataset from some, of a DataLoader from its first batch.
 
     Args:
         train: the training data.
+        one_class: whether each has one class.
     """
     example, samples = train.example(), train.samples()
-    return SampleFacts(tuple(example.shape[1:]), PixelRange.of(samples), *train.statistics(), example)
+    return SampleFacts(tuple(example.shape[1:]), PixelRange.of(samples), *train.statistics(), example, one_class)
 
 
 @dataclass(frozen=True)
@@ -142,8 +147,27 @@ def load_teachers(
     """
     if not given:
         return {}
-    facts = facts_of(train)
+    facts = facts_of(train, one_class=one_class)
     return {role: load_teacher(role, one, facts, shape, one_class=one_class) for role, one in given.items()}
+
+
+def refuse_other_outputs(role: str, teacher: LoadedTeacher, train: UserData, task: Task) -> None:
+    """Refuse a teacher whose outputs are clearly not what the task works with, such as probabilities.
+
+    Args:
+        role: for messages.
+        teacher: ready to run.
+        train: the training data.
+        task: of the student.
+
+    Raises:
+        InputError: says what is wrong.
+    """
+    if not teacher.options.knows_other_classes:
+        with torch.no_grad():
+            outputs = teacher.model(as_input(train.samples()[:SHOWN_SAMPLES]))
+        if fault := task.fault_of_outputs(outputs.numpy()):
+            raise InputError(f"{role}: {fault}")
 
 
 def load_teacher(

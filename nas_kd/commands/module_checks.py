@@ -78,7 +78,7 @@ def check_apart(student: nn.Module, teachers: Sequence[nn.Module]) -> None:
 
 
 def check_gradient(student: nn.Module, x: Tensor) -> None:
-    """Refuse a student whose logits do not depend on its parameters, as far as gradients can tell.
+    """Refuse a student whose output does not depend on its parameters, as far as gradients can tell.
 
     Args:
         student: in eval mode.
@@ -88,7 +88,7 @@ def check_gradient(student: nn.Module, x: Tensor) -> None:
         InputError: there is no gradient.
     """
     if not student(x).requires_grad:
-        raise InputError("student: its logits carry no gradient; is its forward within torch.no_grad()?")
+        raise InputError("student: its output carries no gradient; is its forward within torch.no_grad()?")
 
 
 @contextmanager

@@ -15,7 +15,7 @@ Shape = Sequence[int | None]  # of a network's output for one sample; None: a si
 
 
 def as_student(student: nn.Module, x: Tensor, split: str, shape: Shape) -> tuple[nn.Module, int]:
-    """The student as a network that returns its output and nothing else, and the length of its second axis: classes.
+    """The student as a network that returns its output alone, and how many numbers it gives a decision.
 
     Args:
         student: left in eval mode.

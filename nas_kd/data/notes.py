@@ -19,7 +19,7 @@ class DataNotes:
         skipped: how many files or samples were left out, by reason.
         duplicates: how many samples of "val" and "test" are in an earlier split, too.
         layout: order of the axes of stored samples, such as "hwc"; None: does not apply.
-        label_encoding: how labels became class numbers, where it needs to be said.
+        label_encoding: how targets were read, where it needs to be said.
         carved: splits that were taken from the training samples.
         unlabelled_duplicates: how many unlabelled samples were left out because a labelled split has them, by split.
     """

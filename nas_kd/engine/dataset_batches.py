@@ -14,7 +14,7 @@ from nas_kd.data.samples import MOST_AT_ONCE
 from nas_kd.engine.batch_source import BatchSource, EpochBatches, Order, Samples
 from nas_kd.engine.random_stream import RandomStream
 from nas_kd.engine.sample_checks import as_network_input, as_pair, as_tensor, length_of, moments
-from nas_kd.engine.target_readers import TargetReader
+from nas_kd.engine.target_readers import TargetReader, joined
 from nas_kd.errors import InputError
 from nas_kd.tasks.base import MixedLabels
 
@@ -53,13 +53,13 @@ class DatasetData:
         return moments(self.samples())
 
     def source(self, read: TargetReader, own_order: bool) -> BatchSource:
-        """Batches of the data set's items; if `own_order`, all items are read once for their labels."""
-        plain = torch.zeros(len(self), dtype=torch.int64)  # of these, the usual random order needs the number alone
+        """Batches of the data set's items; if their order depends on targets, all items are read once for these."""
+        plain = torch.zeros(len(self), dtype=torch.int64)  # of these, a random order needs the number alone
         return DatasetBatches(self, read, self.labels(read) if own_order else plain)
 
     def labels(self, read: TargetReader) -> Tensor:
         """Read all items for their targets, (N, ...)."""
-        return torch.cat([self.read(chunk, read, 2).y for chunk in self._chunks()])
+        return joined((self.read(chunk, read, 2).y for chunk in self._chunks()), self._name)
 
     def batches(self, read: TargetReader) -> Iterator[tuple[Tensor, Tensor]]:
         """All items, in their order."""

@@ -12,7 +12,7 @@ from nas_kd.engine.batch_source import BatchSource, EpochBatches, Order, Samples
 from nas_kd.engine.calibration import BATCHES
 from nas_kd.engine.random_stream import RandomStream
 from nas_kd.engine.sample_checks import as_network_input, as_pair, length_of, moments
-from nas_kd.engine.target_readers import TargetReader
+from nas_kd.engine.target_readers import TargetReader, joined
 from nas_kd.errors import InputError
 
 
@@ -56,7 +56,7 @@ class LoaderData:
 
     def labels(self, read: TargetReader) -> Tensor:
         """Targets of one pass over the loader, as it draws samples in training."""
-        return torch.cat([y for _, y in self.batches(read)])
+        return joined((y for _, y in self.batches(read)), self.name)
 
     def source(self, read: TargetReader, own_order: bool) -> BatchSource:
         """The loader's own batches, which cannot be ordered."""

@@ -1,6 +1,6 @@
 """Reads the targets of a user's batches: checked, and converted into what the task of a training works with."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from nas_kd.engine.sample_checks import as_labels
-from nas_kd.errors import InputError
+from nas_kd.errors import InputError, few
 from nas_kd.tasks.moving import MovingTargets
+
+BYTE = 255
 
 
 class TargetReader(Protocol):
@@ -68,16 +70,44 @@ class TargetValues:
     moving: MovingTargets | None = None
 
     def __call__(self, y: Any, n_samples: int, where: str, indices: Sequence[int] | None = None) -> Tensor:
-        """Convert numbers (N, ...); (N,) are (N, 1) where that is wanted."""
+        """Convert numbers (N, ...); axes of length 1 are dropped and added as they are wanted."""
         values = y.detach().cpu() if isinstance(y, Tensor) else _as_tensor(y, where)
-        if values.dim() == 1 and self.shape == (1,):
-            values = values[:, None]
+        if self.shape is not None and values.shape[:1] == (n_samples,) and _same_but_ones(values.shape[1:], self.shape):
+            values = values.reshape(n_samples, *self.shape)
         if values.dim() == 0 or len(values) != n_samples or (self.shape is not None and values.shape[1:] != self.shape):
             wanted = "N, ..." if self.shape is None else ", ".join(map(str, (n_samples, *self.shape)))
             raise InputError(f"y of {where} has shape {tuple(values.shape)}; want ({wanted})")
         if values.is_complex() or not bool(torch.isfinite(values).all()):
             raise InputError(f"y of {where} has values that are no finite numbers")
-        return values.to(self.dtype or (torch.float32 if values.is_floating_point() else values.dtype))
+        return values.to(self.dtype or _smallest(values))
+
+
+def joined(parts: Iterable[Tensor], where: str) -> Tensor:
+    """Targets of all samples, (N, ...), from those of batches.
+
+    Raises:
+        InputError: batches have targets of different shapes.
+    """
+    found = list(parts)
+    if len(shapes := {tuple(part.shape[1:]) for part in found}) > 1:
+        raise InputError(
+            f"y of {where} has targets of shapes {few([str(shape) for shape in sorted(shapes)])}; want one shape for "
+            "all samples: boxes are filled up with boxes of class -1"
+        )
+    return torch.cat(found)
+
+
+def _same_but_ones(sides: Sequence[int], others: Sequence[int]) -> bool:
+    return [side for side in sides if side != 1] == [side for side in others if side != 1]
+
+
+def _smallest(values: Tensor) -> torch.dtype:
+    """The type that targets are kept in: masks of classes are large."""
+    if values.is_floating_point():
+        return torch.float32
+    if values.dtype in {torch.bool, torch.uint8} or not values.numel():
+        return values.dtype
+    return torch.uint8 if int(values.min()) >= 0 and int(values.max()) <= BYTE else values.dtype
 
 
 def _as_tensor(y: Any, where: str) -> Tensor:
@@ -87,4 +117,6 @@ def _as_tensor(y: Any, where: str) -> Tensor:
         raise InputError(f"y of {where} has targets of different shapes") from error
     if array.dtype.kind not in "uifb":
         raise InputError(f"y of {where} has type {array.dtype}; want numbers")
-    return torch.from_numpy(array.astype(np.float64 if array.dtype.kind == "f" else np.int64))
+    if array.dtype != np.uint8:
+        array = array.astype(np.float64 if array.dtype.kind == "f" else np.int64)
+    return torch.from_numpy(array)

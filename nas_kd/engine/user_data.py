@@ -1,10 +1,12 @@
 """Training and validation data as a user of the library passes them: arrays, a data set, or a loader of batches."""
 
 from collections.abc import Iterator, Sized
+from copy import copy
 from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import IterableDataset, TensorDataset
@@ -62,7 +64,7 @@ class UserData(Protocol):
 
         Args:
             read: checks and converts targets.
-            own_order: whether the method orders samples by their labels.
+            own_order: whether the order of samples depends on their targets.
         """
 
     def batches(self, read: TargetReader) -> Iterator[tuple[Tensor, Tensor]]:
@@ -158,6 +160,12 @@ class ArrayData:
     def labels(self, read: TargetReader) -> Tensor:
         """Read all targets, as `read` checks and converts them."""
         return read(self._y, len(self), self._name)
+
+    def with_targets(self, y: NDArray[Any]) -> "ArrayData":
+        """The same samples with other targets (N, ...)."""
+        other = copy(self)
+        other._y = y
+        return other
 
     def source(self, read: TargetReader, own_order: bool) -> BatchSource:
         """Batches of augmented samples; `own_order` makes no difference."""

@@ -97,12 +97,15 @@ def find_output(raw: Any, n_samples: int, shape: Sequence[int | None], what: str
         return find_logits(raw, n_samples, shape[0], what)
     tensors = dict(_tensors(raw))
     fitting = {path: value for path, value in tensors.items() if _has_shape(value, n_samples, shape)}
-    named = {path: value for path, value in fitting.items() if path[-1:] in ((LOGITS,), ("out",))} or fitting
+    first = next((key for key, _ in _parts(raw)), None) if isinstance(raw, tuple | list) else None
+    preferred = [path for path in fitting if path[-1:] in ((LOGITS,), ("out",))]
+    named = preferred or [path for path in fitting if path == (first,)] or list(fitting)
     wanted = ", ".join("any" if side is None else str(side) for side in (n_samples, *shape))
     if len(named) == 1:
-        return LogitsReader(next(iter(named)))
-    problem = "several tensors can be" if named else "must give"
-    raise InputError(f"{what} {problem} an output of shape ({wanted}), got {_described(raw, tensors)}")
+        return LogitsReader(named[0])
+    if named:
+        raise InputError(f"{what} returns several tensors of shape ({wanted}): {_described(raw, tensors)}")
+    raise InputError(f"{what} must give an output of shape ({wanted}), got {_described(raw, tensors)}")
 
 
 def _has_shape(value: Tensor, n_samples: int, shape: Sequence[int | None]) -> bool:

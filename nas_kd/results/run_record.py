@@ -146,7 +146,7 @@ class DatasetRecord(Record):
         skipped: how many files or samples were left out, by reason.
         duplicates: how many samples of val and test are in an earlier split, too.
         layout: order of the axes of stored samples, such as "hwc"; None: does not apply.
-        label_encoding: how labels became class numbers, where that needed to be said.
+        label_encoding: how targets were read, where that needed to be said.
         augmentation: what each strength does with students' samples: crop, flip and cutout, in pixels; and
             resized_crop, colour, operations and erase where it does them.
         teacher_view: whether teachers see other samples than students, in pairs.

@@ -1,8 +1,9 @@
 """Segmentation: every pixel has one class.
 
-Networks learn to decide for cells of some pixels, as large as the masks allow (`fitting_stride`): what one returns at
-another resolution is brought to it, and to the masks' size where it is judged, by bilinear interpolation. Labels of a
-cell are the shares of its pixels' classes, so that the cross-entropy of cells is that of all pixels.
+Networks learn to decide for cells of some pixels, as large as the masks allow (`with_fitting_cells`). What one returns
+at a finer resolution is averaged over cells, what is coarser is interpolated; where a network is judged, its logits are
+brought to the masks' size. Labels of a cell are the shares of its pixels' classes, so that the cross-entropy of cells
+is that of all pixels.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,11 +27,11 @@ from nas_kd.tasks.masks import VOID, Masks, cells, class_shares
 from nas_kd.tasks.moving import MovingTargets
 
 MASK_DIMS, MAX_CLASSES = 3, 255
-JUDGED = 64  # samples whose logits are brought to the masks' size at a time
+JUDGED = 1 << 24  # values of logits that are brought to the masks' size at a time
 SMOOTH = 1e-6  # keeps the Dice coefficient of an empty class finite
 STRIDES = (4, 2)  # pixels along a side of a cell, the coarsest first; else every pixel is one
 KEPT_IOU = 0.95  # mean IoU with themselves that masks keep as cells
-SEEN = 256  # masks by which the stride is chosen
+SEEN = 128  # masks by which the stride is chosen
 
 
 @dataclass(frozen=True)
@@ -95,8 +96,19 @@ class Segmentation(Task):
             only = few(found["train"]) or "void"
             raise InputError(f"masks of train have one value only ({only}); want pixels of two classes or more")
         classes = names or tuple(map(str, range(n_classes)))
-        task = fitting(values["train"], replace(self, size=(size[0], size[1]), n_classes=n_classes))
+        task = with_fitting_cells(values["train"], replace(self, size=(size[0], size[1]), n_classes=n_classes))
         return Targets(dict(values), classes, task, f"masks: networks learn {_cells(task.stride)}")
+
+    @property
+    def key_facts(self) -> dict[str, Any]:
+        """How large cells are."""
+        return {"cells": self.stride}
+
+    def fitted(self, targets: Targets, shape: tuple[int, ...]) -> Targets:
+        """Check that masks have the size of their pictures."""
+        if tuple(shape[1:]) != self.size:
+            raise InputError(f"masks have {_size(self.size)} pixels, and pictures {_size(shape[1:])}: want the same")
+        return targets
 
     def strata(self, y: Array) -> NDArray[np.int64]:
         """The rarest class of each picture, by the number of pictures that have it."""
@@ -110,7 +122,7 @@ class Segmentation(Task):
 
     def decide(self, raw: Tensor) -> Tensor:
         """Logits (B * h * w, C) of cells, row by row; those of another resolution are brought to it."""
-        at_cells = _resized(raw, self.grid)
+        at_cells = _at(raw, self.grid)
         return at_cells.movedim(1, 3).reshape(-1, raw.shape[1])
 
     def row_counts(self, y: Tensor, taught: Sequence[Tensor]) -> Tensor | None:
@@ -152,16 +164,26 @@ class Segmentation(Task):
         """Counts of pixels by class and by the class that they are given, picture by picture."""
         return MaskEvidence(
             np.concatenate(
-                [
-                    _confusion(self.masks(outputs[i : i + JUDGED]), y[i : i + JUDGED], self.n_classes)
-                    for i in range(0, len(y), JUDGED)
-                ]
+                [_confusion(self.masks(outputs[rows]), y[rows], self.n_classes) for rows in self._parts(len(y))]
             )
         )
 
     def masks(self, outputs: NDArray[np.float32]) -> NDArray[np.int64]:
         """The classes (N, H, W) that logits (N, C, h, w) give to pixels."""
-        return _resized(torch.from_numpy(outputs), self.size).argmax(dim=1).numpy()
+        return _interpolated(torch.from_numpy(outputs), self.size).argmax(dim=1).numpy()
+
+    def kept_by_cells(self, masks: NDArray[np.uint8]) -> float:
+        """Mean IoU with masks (N, H, W) of what is left of them when they become shares of cells."""
+        counts = []
+        for rows in self._parts(len(masks)):
+            shares = class_shares(torch.from_numpy(masks[rows]), self.n_classes, self.stride)
+            counts.append(_confusion(self.masks(shares.numpy()), masks[rows], self.n_classes))
+        return MeanIoU().value(MaskEvidence(np.concatenate(counts)))
+
+    def _parts(self, samples: int) -> list[slice]:
+        """Samples in parts whose logits at the masks' size are no more than `JUDGED`."""
+        at_once = max(1, JUDGED // max(1, self.n_classes * self.size[0] * self.size[1]))
+        return [slice(start, start + at_once) for start in range(0, samples, at_once)]
 
     def details(self, tested: Sequence[Any], deployed: Any) -> dict[str, Any]:
         """IoU of each class, of what is deployed."""
@@ -202,29 +224,30 @@ class Segmentation(Task):
         )
 
 
-def fitting(masks: NDArray[np.uint8], task: Segmentation) -> Segmentation:
-    """The task with the coarsest cells from which masks come back nearly as they were.
+def with_fitting_cells(masks: NDArray[np.uint8], task: Segmentation) -> Segmentation:
+    """The task with the largest cells from which masks come back nearly as they were.
 
     Args:
         masks: (N, H, W) of train.
         task: knows their size and the number of classes.
     """
     seen = masks[:: -(-len(masks) // SEEN)]
-    for stride in STRIDES:
-        shares = [
-            class_shares(torch.from_numpy(seen[i : i + JUDGED]), task.n_classes, stride)
-            for i in range(0, len(seen), JUDGED)
-        ]
-        if MeanIoU().value(task.evidence(torch.cat(shares).numpy(), seen)) >= KEPT_IOU:
-            return replace(task, stride=stride)
-    return replace(task, stride=1)
+    tried = (replace(task, stride=stride) for stride in STRIDES)
+    return next((one for one in tried if one.kept_by_cells(seen) >= KEPT_IOU), replace(task, stride=1))
 
 
 def _cells(stride: int) -> str:
     return "to decide for each pixel" if stride == 1 else f"to decide for cells of {stride} x {stride} pixels"
 
 
-def _resized(logits: Tensor, size: tuple[int, int]) -> Tensor:
+def _at(logits: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Logits of cells: averaged where they are finer, so that each of them counts, and interpolated where coarser."""
+    size = min(logits.shape[2], grid[0]), min(logits.shape[3], grid[1])
+    averaged = logits if tuple(logits.shape[2:]) == size else F.adaptive_avg_pool2d(logits, size)
+    return _interpolated(averaged, grid)
+
+
+def _interpolated(logits: Tensor, size: tuple[int, int]) -> Tensor:
     if tuple(logits.shape[2:]) == size:
         return logits
     return F.interpolate(logits, size, mode="bilinear", align_corners=False)

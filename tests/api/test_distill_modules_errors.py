@@ -103,7 +103,7 @@ def test_networks_that_do_not_belong_together() -> None:
     assert_refused("student: no parameter requires a gradient, so there is nothing to train", student=frozen())
     student, teacher = net(), net(8)
     teacher.drop = student
-    silent = "student: its logits carry no gradient; is its forward within torch.no_grad\\(\\)\\?"
+    silent = "student: its output carries no gradient; is its forward within torch.no_grad\\(\\)\\?"
     assert_refused(silent, student=Answers(lambda z: z.detach()))
     shared = "student and teacher share 'body.0.weight'; training would change the teacher: pass a copy"
     assert_refused(shared, student, teacher)

@@ -47,6 +47,14 @@ class Scores(nas_kd.Callback):
         self.last = event.val_score
 
 
+class Notes(nas_kd.Callback):
+    def __init__(self) -> None:
+        self.said = list[str]()
+
+    def on_note(self, text: str) -> None:
+        self.said.append(text)
+
+
 def given(kind: str, y: torch.Tensor, part: slice) -> Any:
     x, y = FEATURES[part], y[part]
     if kind == "arrays":
@@ -101,6 +109,12 @@ def test_embeddings_are_as_wide_as_the_student() -> None:
     student = nas_kd.distill(network(16, 6, 1), teacher, method="embedding", epochs=10, callbacks=scores, **options)
     assert student(x[:2]).shape == (2, 6)
     assert scores.last > 0.5  # recall@1; guessing gets 0.1
+    notes = Notes()
+    data = TensorDataset(x[:200], people[:200])
+    for train in (_Plain(data), DataLoader(data, batch_size=40)):
+        again = options | {"train": train, "epochs": 1}
+        nas_kd.distill(network(16, 6, 1), teacher, method="embedding", callbacks=notes, **again)
+    assert sum("several samples of each identity" in note for note in notes.said) == 1
 
 
 def test_the_same_seed_gives_the_same_weights() -> None:

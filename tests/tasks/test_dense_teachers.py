@@ -17,6 +17,7 @@ from nas_kd.models.heads.headed_space import with_head
 from nas_kd.models.search_space import load_space
 
 TASKS = ("segmentation", "detection")
+HALVES = (slice(0, 2), slice(1, 3))
 EPOCHS = {"segmentation": 15, "detection": 6}
 OPTIONS: dict[str, Any] = {
     "distill.epochs": 2,
@@ -154,10 +155,33 @@ def test_modules_and_targets_that_do_not_fit(scenes: tuple[Dataset, nn.Module]) 
     with pytest.raises(InputError, match="a target that has a place in the picture cannot follow it"):
         nas_kd.distill(small_network(data, 1), net, train=(x, y), mix="mixup", **options)
     pairs = torch.utils.data.StackDataset(torch.from_numpy(x).float(), torch.from_numpy(y))
-    with pytest.raises(InputError, match="targets that have places in pictures go with arrays"):
+    with pytest.raises(InputError, match="targets that have places in pictures want train as arrays"):
         nas_kd.distill(small_network(data, 1), net, train=pairs, mix="cutmix", **options)
     if data.task.name == "detection":
         beyond = y.copy()
         beyond[0, 0] = (0, 20, 20, 50, 50)
-        with pytest.raises(InputError, match="y of train: 1 boxes were clipped to their pictures"):
-            nas_kd.distill(small_network(data, 1), net, train=(x, beyond), **options)
+        nas_kd.distill(small_network(data, 1), net, train=(x, beyond), **options)
+        pairs = torch.utils.data.StackDataset(torch.from_numpy(x).float(), torch.from_numpy(beyond))
+        with pytest.raises(
+            InputError, match=r"1 boxes were clipped to their pictures\), and a Dataset is used as it is"
+        ):
+            nas_kd.distill(small_network(data, 1), net, train=pairs, **options)
+        with pytest.raises(InputError, match=r"teacher: its outputs are all in 0\.\.1, as probabilities are"):
+            nas_kd.distill(small_network(data, 1), nn.Sequential(net, nn.Sigmoid()), train=(x, y), **options)
+
+
+def test_data_that_are_read_batch_by_batch(scenes: tuple[Dataset, nn.Module]) -> None:
+    """Targets with axes of length 1, and validation boxes that are filled up to another number."""
+    data, net = scenes
+    x, y = arrays(data)["train"]
+    val_x, val_y = arrays(data)["val"]
+    options: dict[str, Any] = {"task": data.task.name, "epochs": 1, "method": "soft_targets"}
+    fewer = val_y[:, :-1] if data.task.name == "detection" else val_y[:, None]
+    nas_kd.distill(small_network(data, 1), net, train=(x, y), val=(val_x, fewer), **options)
+    pairs = torch.utils.data.StackDataset(torch.from_numpy(x).float(), torch.from_numpy(y))
+    loader = torch.utils.data.DataLoader(pairs, batch_size=16, shuffle=True)
+    for given in (pairs, loader):
+        nas_kd.distill(small_network(data, 1), net, train=given, val=(val_x, val_y), **options)
+    uneven = [(torch.from_numpy(x[rows]).float(), torch.from_numpy(y[rows, : 2 + rows.start])) for rows in HALVES]
+    with pytest.raises(InputError, match="y of train has targets of shapes"):
+        nas_kd.distill(small_network(data, 1), net, train=uneven, **options)

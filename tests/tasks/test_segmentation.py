@@ -177,3 +177,29 @@ def test_cells_are_as_large_as_masks_allow(side: int, stride: int) -> None:
     assert read.task.stride == stride
     assert read.encoding is not None
     assert (f"{stride} x {stride}" if stride > 1 else "each pixel") in read.encoding
+
+
+def test_every_logit_of_a_cell_learns() -> None:
+    """Logits finer than cells are averaged over them; coarser ones are interpolated."""
+    task = Segmentation(size=(16, 12), n_classes=2, stride=4)
+    raw = torch.randn(3, 2, 16, 12, requires_grad=True)
+    decided = task.decide(raw)
+    expected = raw.unflatten(2, (4, 4)).unflatten(4, (3, 4)).mean(dim=(3, 5))
+    assert torch.allclose(decided, expected.movedim(1, 3).reshape(-1, 2), atol=1e-6)
+    decided.sum().backward()  # type: ignore[no-untyped-call]
+    assert raw.grad is not None
+    assert bool((raw.grad != 0).all())
+    assert task.decide(torch.randn(3, 2, 2, 16)).shape == (3 * 4 * 3, 2)
+
+
+def test_masks_and_pictures_are_of_one_size() -> None:
+    masks = np.arange(2 * 8 * 8).reshape(2, 8, 8) % 2
+    read = Segmentation().read_targets({"train": masks}, None)
+    assert read.task.fitted(read, (3, 8, 8)) is read
+    with pytest.raises(InputError, match="masks have 8x8 pixels, and pictures 16x16: want the same"):
+        read.task.fitted(read, (3, 16, 16))
+
+
+def test_keys_know_the_cells() -> None:
+    one, other = (Segmentation(size=(8, 8), n_classes=2, stride=stride).key_facts for stride in (1, 2))
+    assert one != other
