@@ -34,16 +34,15 @@ def evidence_of(model: nn.Module, split: Split, task: Task, numerics: Numerics) 
         task: of the split.
         numerics: the memory layout that the model is in.
     """
-    return task.evidence(outputs_of(model, split.x, numerics), split.y.numpy())
+    return evidence_on(model, _chunks(split), task, numerics)
 
 
 @torch.no_grad()
 def outputs_of(model: nn.Module, x: Samples, numerics: Numerics) -> NDArray[np.float32]:
     """What a network returns for samples (N, ...) in stored units; see `evidence_of` for the arguments."""
-    model.eval()
     size = samples_at_once(x.shape[1:])
-    parts = [model(numerics.to_layout(as_input(x[i : i + size]))).float() for i in range(0, len(x), size)]
-    return torch.cat(parts).numpy()
+    inputs = (as_input(x[i : i + size]) for i in range(0, len(x), size))
+    return np.concatenate([_output(model.eval(), given, numerics) for given in inputs])
 
 
 @torch.no_grad()
@@ -74,9 +73,7 @@ def evidence_on(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], task
         numerics: the memory layout that the model is in.
     """
     model.eval()
-    found = [(model(numerics.to_layout(x)).float(), y) for x, y in _split(batches)]
-    outputs, targets = (torch.cat(parts).numpy() for parts in zip(*found, strict=True))
-    return task.evidence(outputs, targets)
+    return task.evidence_of_parts((_output(model, x, numerics), y.numpy()) for x, y in _split(batches))
 
 
 @torch.no_grad()
@@ -95,6 +92,10 @@ def label_loss_of(model: nn.Module, split: Split, task: Task, numerics: Numerics
         decided = task.decide(model(numerics.to_layout(x)).float())
         total += float(task.summed_loss(decided, y))
     return total / len(split)
+
+
+def _output(model: nn.Module, x: Tensor, numerics: Numerics) -> NDArray[np.float32]:
+    return model(numerics.to_layout(x)).float().numpy()  # type: ignore[no-any-return]
 
 
 def _chunks(split: Split) -> Iterator[tuple[Tensor, Tensor]]:

@@ -1,7 +1,7 @@
 """What a task makes of a trained network's outputs: evidence for scores, differences, pictures, and words for cards."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -44,6 +44,14 @@ class TaskJudging(ABC):
             outputs: (N, ...) as the network, or its file, returns them.
             y: (N, ...) targets.
         """
+
+    def evidence_of_parts(self, parts: Iterable[tuple[NDArray[np.float32], Array]]) -> Evidence:
+        """The same of a split that comes in parts (outputs, targets), one at least.
+
+        A task whose outputs are large keeps what scores need of each part, and no outputs.
+        """
+        outputs, targets = zip(*parts, strict=True)
+        return self.evidence(np.concatenate(outputs), np.concatenate(targets))
 
     def fault_of_outputs(self, outputs: NDArray[np.float32]) -> str:
         """What is wrong with outputs of a user's network that are clearly not what the task works with; else "".

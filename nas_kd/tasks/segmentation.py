@@ -6,7 +6,7 @@ brought to the masks' size. Labels of a cell are the shares of its pixels' class
 is that of all pixels.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -162,10 +162,12 @@ class Segmentation(Task):
 
     def evidence(self, outputs: NDArray[np.float32], y: Array) -> MaskEvidence:
         """Counts of pixels by class and by the class that they are given, picture by picture."""
+        return self.evidence_of_parts((outputs[rows], y[rows]) for rows in self._parts(len(y)))
+
+    def evidence_of_parts(self, parts: Iterable[tuple[NDArray[np.float32], Array]]) -> MaskEvidence:
+        """The same of parts of a split, of which counts are kept alone."""
         return MaskEvidence(
-            np.concatenate(
-                [_confusion(self.masks(outputs[rows]), y[rows], self.n_classes) for rows in self._parts(len(y))]
-            )
+            np.concatenate([_confusion(self.masks(outputs), y, self.n_classes) for outputs, y in parts])
         )
 
     def masks(self, outputs: NDArray[np.float32]) -> NDArray[np.int64]:
@@ -174,11 +176,9 @@ class Segmentation(Task):
 
     def kept_by_cells(self, masks: NDArray[np.uint8]) -> float:
         """Mean IoU with masks (N, H, W) of what is left of them when they become shares of cells."""
-        counts = []
-        for rows in self._parts(len(masks)):
-            shares = class_shares(torch.from_numpy(masks[rows]), self.n_classes, self.stride)
-            counts.append(_confusion(self.masks(shares.numpy()), masks[rows], self.n_classes))
-        return MeanIoU().value(MaskEvidence(np.concatenate(counts)))
+        parts = (masks[rows] for rows in self._parts(len(masks)))
+        as_cells = ((class_shares(torch.from_numpy(y), self.n_classes, self.stride).numpy(), y) for y in parts)
+        return MeanIoU().value(self.evidence_of_parts(as_cells))
 
     def _parts(self, samples: int) -> list[slice]:
         """Samples in parts whose logits at the masks' size are no more than `JUDGED`."""

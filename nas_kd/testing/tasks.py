@@ -222,7 +222,7 @@ def mixes_labels(case: TaskCase) -> str | None:
 
 
 def judges_what_was_learned(case: TaskCase) -> str | None:
-    """Scores are in 0..1 with an interval around them, and higher for what was learned than for made-up outputs."""
+    """Scores are in 0..1 with an interval around them, the same in parts, and higher for what was learned."""
     for score in case.scores:
         values = []
         for outputs in (case.raw.numpy(), case.learned):
@@ -230,6 +230,9 @@ def judges_what_was_learned(case: TaskCase) -> str | None:
             if evidence.samples != len(case.y):
                 return f"evidence of {len(case.y)} samples counts {evidence.samples}"
             found = score.of(evidence)
+            parts = ((outputs[i : i + 3], case.y.numpy()[i : i + 3]) for i in range(0, len(case.y), 3))
+            if (other := score.value(case.bound.evidence_of_parts(parts))) != score.value(evidence):
+                return f"{score.name} is {score.value(evidence)} of all samples at once, and {other} of them in parts"
             if not 0 <= found.low <= found.mean <= found.high <= 1:
                 return f"{score.name} is {found.mean} in an interval from {found.low} to {found.high}"
             values.append(found.mean)
