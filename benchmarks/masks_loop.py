@@ -4,7 +4,7 @@
         [--epochs 20] [--blocks 9] [--threads 2]
 
 DATA holds nuclei/{train,val,test}/{images,masks}/*.png. A teacher is trained by labels; then a student of a quarter of
-its weights, by labels (`none`: CE + Dice) and with soft targets of every cell (0.1 (CE + Dice) + 0.9 T^2 KL). The plain
+its weights, by labels (`none`: CE + Dice) and with soft targets of each pixel (0.1 (CE + Dice) + 0.9 T^2 KL). The plain
 loop is what papers' code does: float32, channels first, a DataLoader, the teacher run live on each batch, SGD with
 warm-up and cosine, shifts and mirroring of picture and mask together. First the losses are checked: same weights, same
 batch, equal to 1e-4. Judged: the last weights of both, mean IoU on test.
@@ -104,16 +104,16 @@ def teacher_of(method: str, teacher: nn.Module | None) -> nn.Module | None:
 
 
 def plain_loss(raw: Tensor, taught: Tensor | None, y: Tensor) -> Tensor:
-    """CE + Dice of cells, or 0.1 (CE + Dice) + 0.9 T^2 KL.
+    """CE + Dice of pixels, or 0.1 (CE + Dice) + 0.9 T^2 KL; logits are interpolated to them.
 
     Args:
         raw: the student's logits (B, C, h, w).
         taught: the teacher's, or None.
         y: masks (B, H, W), void 255.
     """
-    n_classes, stride = raw.shape[1], y.shape[1] // raw.shape[2]
-    one_hot = F.one_hot(y.long().where(y != 255, n_classes), n_classes + 1)[..., :-1].movedim(3, 1).float()
-    shares = F.avg_pool2d(one_hot, stride)
+    n_classes, size = raw.shape[1], (y.shape[1], y.shape[2])
+    raw = F.interpolate(raw, size, mode="bilinear")
+    shares = F.one_hot(y.long().where(y != 255, n_classes), n_classes + 1)[..., :-1].movedim(3, 1).float()
     counts = shares.sum(dim=1, keepdim=True)
     cross_entropy = -(shares * F.log_softmax(raw, dim=1)).sum() / counts.sum()
     p = F.softmax(raw, dim=1)
@@ -121,6 +121,7 @@ def plain_loss(raw: Tensor, taught: Tensor | None, y: Tensor) -> Tensor:
     labels = cross_entropy + 1 - (2 * overlap / total).mean()
     if taught is None:
         return labels
+    taught = F.interpolate(taught, size, mode="bilinear")
     log_q, wanted = F.log_softmax(raw / TEMPERATURE, dim=1), F.softmax(taught / TEMPERATURE, dim=1)
     each = F.kl_div(log_q, wanted, reduction="none").sum(dim=1, keepdim=True)
     soft: Tensor = (each * counts).sum() / counts.sum()
