@@ -257,8 +257,9 @@ def run(case: str, folder: Path, out: Path, minutes: float) -> nas_kd.Run:
         run_dir=work,
     )
     shutil.copytree(work / "report", out / case, dirs_exist_ok=True)
+    here = str(work.resolve())
     for page in (out / case / "index.html", out / case / "report.md"):  # where it was made says nothing elsewhere
-        page.write_text(page.read_text(encoding="utf-8").replace(f"{Path.cwd()}/", ""), encoding="utf-8")
+        page.write_text(page.read_text("utf-8").replace(f"{here}/", "").replace(here, "RUN"), "utf-8")
     shutil.copy(work / "front.json", out / case / "front.json")
     return found
 
