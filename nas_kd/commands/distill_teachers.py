@@ -164,8 +164,9 @@ def refuse_other_outputs(role: str, teacher: LoadedTeacher, train: UserData, tas
         InputError: says what is wrong.
     """
     if not teacher.options.knows_other_classes:
+        x = train.samples()[:SHOWN_SAMPLES]
         with torch.no_grad():
-            outputs = teacher.model(as_input(train.samples()[:SHOWN_SAMPLES]))
+            outputs = teacher.model(x if x.dtype == torch.int64 else as_input(x))
         if fault := task.fault_of_outputs(outputs.numpy()):
             raise InputError(f"{role}: {fault}")
 

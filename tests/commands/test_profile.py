@@ -199,6 +199,7 @@ def test_it_stops_in_time_with_what_it_has() -> None:
 
 
 @pytest.mark.usefixtures("looked")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of a file whose reading was stopped
 def test_the_command_prints_rows_as_they_come_and_says_that_it_stopped(tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_text(dump_config(small_config()))
     asked = ["profile", str(tmp_path / "c.toml"), "--sample", "200", "--max-minutes", "0.3"]
