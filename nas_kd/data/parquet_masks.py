@@ -43,7 +43,7 @@ class SomePictures:
         return (encoded for place, encoded in enumerate(self.pictures.encoded()) if place in kept)
 
     def labels(self) -> Iterator[Label | None]:
-        """None that are read."""
+        """A None for each picture, as masks are read apart."""
         return islice(self.pictures.labels(), len(self))
 
     def name(self, row: int) -> str:

@@ -55,7 +55,7 @@ class PictureSteps:
 
     @staticmethod
     def from_json(value: dict[str, Any]) -> "PictureSteps":
-        """Read what `to_json` wrote."""
+        """Make the steps of what `to_json` returned."""
         height, width = value["image_size"]
         return PictureSteps(**(value | {"image_size": (height, width)}))
 

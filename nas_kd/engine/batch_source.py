@@ -89,15 +89,11 @@ class BatchSource(Protocol):
 
 
 class NumberedBatches(BatchSource, Protocol):
-    """A source whose samples can be read in any order.
-
-    Attributes:
-        labels: (N,) int64 that the order of samples may depend on.
-    """
+    """A source whose samples can be read in any order."""
 
     @property
     def labels(self) -> Tensor:
-        """See the class."""
+        """Targets (N, ...) that the order of samples may depend on."""
 
     def samples(self, number: int, indices: Tensor, step: int) -> Samples:
         """Read the samples `indices` (b,) as they are in a pass over all of them.

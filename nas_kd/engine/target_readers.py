@@ -16,15 +16,11 @@ BYTE = 255
 
 
 class TargetReader(Protocol):
-    """Checks and converts targets of some samples.
-
-    Attributes:
-        moving: how targets move with the samples they belong to; None: they have no places in these.
-    """
+    """Checks and converts targets of some samples."""
 
     @property
     def moving(self) -> MovingTargets | None:
-        """See the class."""
+        """How targets move with the samples that they belong to; None: they have no places in these."""
 
     def __call__(self, y: Any, n_samples: int, where: str, indices: Sequence[int] | None = None) -> Tensor:
         """Convert targets.

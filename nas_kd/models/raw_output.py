@@ -64,9 +64,7 @@ def find_logits(raw: Any, n_samples: int, n_classes: int | None, what: str) -> L
     """
     tensors = dict(_tensors(raw))
     fitting = {path: value for path, value in tensors.items() if _fits(value, n_samples, n_classes)}
-    first = next((key for key, _ in _parts(raw)), None) if isinstance(raw, tuple | list) else None
-    preferred = [path for path in fitting if path[-1:] == (LOGITS,)] or [path for path in fitting if path == (first,)]
-    chosen = preferred or list(fitting)
+    chosen = _preferred(raw, list(fitting), (LOGITS,))
     if chosen and all(fitting[path] is fitting[chosen[0]] for path in chosen):
         return LogitsReader(chosen[0], flattened=fitting[chosen[0]].ndim != 2)
     wanted, returned = f"({n_samples}, {n_classes or 'n_classes'})", _described(raw, tensors)
@@ -97,15 +95,20 @@ def find_output(raw: Any, n_samples: int, shape: Sequence[int | None], what: str
         return find_logits(raw, n_samples, shape[0], what)
     tensors = dict(_tensors(raw))
     fitting = {path: value for path, value in tensors.items() if _has_shape(value, n_samples, shape)}
-    first = next((key for key, _ in _parts(raw)), None) if isinstance(raw, tuple | list) else None
-    preferred = [path for path in fitting if path[-1:] in ((LOGITS,), ("out",))]
-    named = preferred or [path for path in fitting if path == (first,)] or list(fitting)
+    named = _preferred(raw, list(fitting), (LOGITS, "out"))
     wanted = ", ".join("any" if side is None else str(side) for side in (n_samples, *shape))
     if len(named) == 1:
         return LogitsReader(named[0])
     if named:
         raise InputError(f"{what} returns several tensors of shape ({wanted}): {_described(raw, tensors)}")
     raise InputError(f"{what} must give an output of shape ({wanted}), got {_described(raw, tensors)}")
+
+
+def _preferred(raw: Any, fitting: list[Path], names: Sequence[str]) -> list[Path]:
+    """Of the tensors that fit, those of these names; else the first of a tuple; else all."""
+    first = next((key for key, _ in _parts(raw)), None) if isinstance(raw, tuple | list) else None
+    by_name = [path for path in fitting if path[-1:] and path[-1] in names]
+    return by_name or [path for path in fitting if path == (first,)] or fitting
 
 
 def _has_shape(value: Tensor, n_samples: int, shape: Sequence[int | None]) -> bool:
